@@ -1,0 +1,1 @@
+"""HTTP: a thin face over the pipeline, shaped like OpenAI's."""

@@ -1,0 +1,1 @@
+"""Command line: a thin face over the pipeline."""

@@ -1,0 +1,58 @@
+"""A dataset version: an immutable, hashed set of examples with splits and parents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from tunery.core.config import Record
+from tunery.core.example import SplitName
+
+Shape = Literal["instruction", "chat", "completion", "preference", "columns"]
+
+
+class SourceFile(Record):
+    """One raw file that went in."""
+
+    path: str
+    """As the recipe wrote it."""
+    sha256: str
+    """Of the bytes."""
+    rows: int
+    """Rows read [count]."""
+    shape: Shape
+    """How rows were understood."""
+
+
+class DatasetVersion(Record):
+    """What ``data`` writes and ``train`` and ``evaluate`` read."""
+
+    id: str
+    """``ds-`` and 16 hex digits: hash of the sources' content and the data settings."""
+    name: str
+    """The recipe's name."""
+    content_sha256: str
+    """Hash over the ordered examples and their splits; equal on every machine."""
+    created_at: datetime
+    sources: tuple[SourceFile, ...]
+    parents: tuple[str, ...] = ()
+    """Dataset versions or feedback exports this one grew from."""
+    config: Mapping[str, Any]
+    """The data settings that made it."""
+    rows_read: int
+    rows_kept: int
+    dropped: Mapping[str, int]
+    """Drop reason to rows [count]."""
+    masked: Mapping[str, int]
+    """Type of personal data to spans masked [count]."""
+    splits: Mapping[SplitName, int]
+    """Split to rows [count]."""
+    labels: tuple[str, ...] | None = None
+    """The closed label set, sorted; None where outputs are open text."""
+    system_prompt: str | None = None
+    """System turn of every example, and of every served request that brings none."""
+    preference: bool = False
+    """True where rows are preference pairs."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know: a class with few rows, a split that lacks a class."""

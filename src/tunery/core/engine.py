@@ -1,0 +1,168 @@
+"""The port between whoever wants completions and whatever computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen and when to stop."""
+
+    max_tokens: int = 256
+    """Completion tokens at most [count]."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus: smallest set of tokens whose probabilities sum to this."""
+    seed: int | None = None
+    """Same seed, same request, same completion, whatever else is in the batch."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the completion; not included in its text."""
+    logprobs: int | None = None
+    """None for none; else this many alternatives a token (0: the chosen token only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the completion must be: one of ``labels``, or JSON, optionally of a schema."""
+
+    labels: tuple[str, ...] | None = None
+    json_schema: Mapping[str, Any] | None = None
+    """A JSON Schema; ``{}`` allows any JSON value."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt to complete."""
+
+    prompt: tuple[int, ...]
+    """Token ids, template applied."""
+    adapter: str | None = None
+    """Name under which an adapter was loaded; None for the base."""
+    sampling: Sampling = field(default_factory=Sampling)
+    constraint: Constraint | None = None
+
+
+class TopLogprob(NamedTuple):
+    """One alternative."""
+
+    token_id: int
+    token: str
+    logprob: float
+
+
+class TokenEvent(NamedTuple):
+    """One step of a completion, as streamed."""
+
+    token_id: int
+    text: str
+    """Text that became final with this token; empty while a character or a stop string is incomplete."""
+    logprob: float | None
+    top: tuple[TopLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished completion."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """Generated ids, stop token excluded."""
+    finish_reason: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose keys and values came from the prefix cache."""
+    ttft_ms: float
+    latency_ms: float
+    tokens: tuple[TokenEvent, ...] = ()
+    """Filled when log-probabilities were asked for."""
+
+    @property
+    def completion_tokens(self) -> int:
+        """Generated tokens, the stop token counted when it ended the completion [count]."""
+        return len(self.token_ids) + (1 if self.finish_reason == "stop" else 0)
+
+
+class Score(NamedTuple):
+    """Likelihood of a given completion."""
+
+    logprob: float
+    """Sum over completion tokens [nats]."""
+    tokens: int
+    """Completion tokens scored [count]."""
+
+
+class Engine(Protocol):
+    """Computes completions for a base and any number of adapters on it. Thread-safe."""
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Make a PEFT LoRA folder answer under ``name``; loading the same name and path again is free.
+
+        Raises:
+            ConfigError: The folder holds no adapter this engine can serve on its base; says why.
+        """
+        ...
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter once its running requests are done; unknown names are ignored."""
+        ...
+
+    def adapters(self) -> tuple[str, ...]:
+        """Return the names loaded, sorted."""
+        ...
+
+    def submit(
+        self, request: GenerationRequest, on_token: Callable[[TokenEvent], None] | None = None
+    ) -> Future[Generation]:
+        """Queue one request; the future can be cancelled while it waits or runs.
+
+        Args:
+            request: What to complete.
+            on_token: Called in the engine's thread for every token; must not block.
+
+        Raises:
+            NotFoundError: The adapter is not loaded; never answered by the base instead.
+            ConfigError: The prompt is empty or leaves no room in the context window.
+        """
+        ...
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """Complete many prompts, batched, and return them in order."""
+        ...
+
+    def score(
+        self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], adapter: str | None = None
+    ) -> list[Score]:
+        """Return the likelihood of each (prompt ids, completion ids) pair."""
+        ...
+
+    def close(self) -> None:
+        """Stop the engine; waiting requests are cancelled."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """What stages outside ``model`` need of a tokenizer with its chat template."""
+
+    def render_prompt(self, messages: Sequence[Any]) -> tuple[int, ...]:
+        """Return the ids of a conversation up to where the assistant begins to speak."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of plain text, no special tokens added."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens left out."""
+        ...
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an assistant turn."""
+        ...

@@ -1,0 +1,116 @@
+"""Every error a user can meet, with the exit code and the HTTP status it becomes.
+
+::
+
+    TuneryError
+      x ConfigError      a recipe or a setting is wrong       exit 2   HTTP 400
+      x NotFoundError    a name that does not exist           exit 3   HTTP 404
+      x ConflictError    the state does not allow it now      exit 4   HTTP 409
+      x GateFailed       the evaluation said no               exit 5   HTTP 409
+      x ResourceError    out of memory, disk or time          exit 6   HTTP 503
+
+Logic raises these and nothing else for what a user can fix. The CLI and the API each
+translate them in one place.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+
+class TuneryError(Exception):
+    """Something the user can fix; shown without a traceback.
+
+    Args:
+        message: What happened, with the value.
+        hint: The next command to type or the change to make; shown on its own line.
+        param: Name of the setting or field at fault, for the API's ``error.param``.
+    """
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.param = param
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  try: {self.hint}" if self.hint else self.message
+
+
+class ConfigError(TuneryError):
+    """A recipe, a setting, a row or a request is wrong."""
+
+    exit_code = 2
+    http_status = 400
+    code = "invalid_config"
+
+    @classmethod
+    def of_problems(cls, what: str, problems: Sequence[str], *, hint: str | None = None) -> ConfigError:
+        """Build one error that lists every problem, because fixing them one run at a time is misery."""
+        if len(problems) == 1:
+            return cls(f"{what}: {problems[0]}", hint=hint)
+        lines = "".join(f"\n  - {p}" for p in problems)
+        return cls(f"{what}: {len(problems)} problems{lines}", hint=hint)
+
+
+class NotFoundError(TuneryError):
+    """A name that does not exist."""
+
+    exit_code = 3
+    http_status = 404
+    code = "not_found"
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str], *, hint: str | None = None) -> NotFoundError:
+        """Say that ``name`` is unknown, what the nearest name is, and what exists (first ten)."""
+        names = sorted(set(known))
+        near = nearest(name, names)
+        message = f"no {kind} named {name!r}"
+        if near:
+            message += f"; did you mean {near!r}?"
+        if names:
+            shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+            message += f" (there is: {shown})"
+        else:
+            message += f" (there is no {kind} yet)"
+        return cls(message, hint=hint)
+
+
+class ConflictError(TuneryError):
+    """The state does not allow it now."""
+
+    exit_code = 4
+    http_status = 409
+    code = "conflict"
+
+
+class GateFailed(TuneryError):  # noqa: N818 - a verdict, not a malfunction
+    """The evaluation said no."""
+
+    exit_code = 5
+    http_status = 409
+    code = "gate_failed"
+
+
+class ResourceError(TuneryError):
+    """Out of memory, disk or time."""
+
+    exit_code = 6
+    http_status = 503
+    code = "resource_exhausted"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most similar to ``name``, or None when nothing is close.
+
+    >>> nearest("learnin_rate", ["learning_rate", "rank"])
+    'learning_rate'
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None

@@ -1,0 +1,138 @@
+"""An evaluation: one run of the scorers over one split, and how two of them compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from tunery.core.config import Record
+
+Verdict = Literal["better", "worse", "no difference shown"]
+
+
+class Metric(Record):
+    """An aggregate with its uncertainty."""
+
+    name: str
+    """Such as ``exact_match``, ``macro_f1``, ``valid_json``, ``field_match``, ``perplexity``."""
+    value: float
+    n: int
+    """Examples it was computed over [count]."""
+    ci95: tuple[float, float]
+    """95 % interval, low and high."""
+    method: str
+    """How the interval was made: ``wilson``, ``bootstrap``, ``t``."""
+    higher_is_better: bool = True
+
+
+class Prediction(Record):
+    """One completion beside its reference."""
+
+    id: str
+    """The example's id."""
+    prediction: str
+    reference: str
+    correct: bool
+    """By the recipe's main scorer."""
+    scores: Mapping[str, float] = {}
+    """Per-example value of every scorer."""
+    finish_reason: str = "stop"
+
+
+class Comparison(Record):
+    """Whether B differs from A on the same examples; positive differences mean B is better."""
+
+    a: str
+    b: str
+    metric: str
+    n: int
+    """Examples found in both [count]."""
+    fixed: int
+    """Wrong in A, right in B [count]."""
+    broken: int
+    """Right in A, wrong in B [count]."""
+    p_value: float
+    """Two-sided."""
+    difference: float
+    """Metric of B minus metric of A, on the shared examples."""
+    ci95: tuple[float, float]
+    test: str
+    """``mcnemar_exact`` or ``paired_bootstrap``."""
+    verdict: Verdict
+    """``better`` or ``worse`` only when the p-value is under 0.05."""
+    fixed_ids: tuple[str, ...] = ()
+    """First 20."""
+    broken_ids: tuple[str, ...] = ()
+    """First 20."""
+
+
+class ClassScore(Record):
+    """One row of the per-class table."""
+
+    label: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class Confusion(Record):
+    """How often one class was answered as another."""
+
+    reference: str
+    prediction: str
+    count: int
+
+
+class Evaluation(Record):
+    """One subject scored on one set of examples."""
+
+    id: str
+    """``eval-`` and 16 hex digits."""
+    subject: str
+    """What was evaluated: ``zero_shot``, ``few_shot``, ``zero_shot_constrained``, ``tuned``, ``name@3``."""
+    base: str
+    """Base model's name and hash, ``name@sha256:…``."""
+    adapter: str | None
+    """Adapter id, None for the base alone."""
+    data: str
+    """Dataset version id and split (``ds-…/test``) or a file's checksum."""
+    main_metric: str
+    metrics: Mapping[str, Metric]
+    per_class: tuple[ClassScore, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+    """Worst first, at most 20."""
+    config: Mapping[str, Any]
+    """Evaluation settings, prompt included."""
+    created_at: datetime
+    seconds: float
+    """Wall time [s]."""
+    tokens: int = 0
+    """Prompt and completion tokens processed [count]."""
+
+    @property
+    def main(self) -> Metric:
+        """The metric that the recipe's goal names."""
+        return self.metrics[self.main_metric]
+
+
+class RuleOutcome(Record):
+    """One gate rule, judged."""
+
+    rule: Mapping[str, Any]
+    """The rule as written."""
+    passed: bool
+    observed: float | None
+    required: float | None
+    sentence: str
+    """The numbers in one sentence."""
+
+
+class GateResult(Record):
+    """The gate's word, with each rule's."""
+
+    id: str
+    passed: bool
+    rules: tuple[RuleOutcome, ...]
+    created_at: datetime

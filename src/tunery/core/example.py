@@ -1,0 +1,76 @@
+"""An example: one row of a dataset, as a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tunery.core.config import Record
+from tunery.core.ids import canonical_json, sha256_text
+
+Role = Literal["system", "user", "assistant", "tool"]
+SplitName = Literal["train", "validation", "test"]
+
+
+class Message(Record):
+    """One turn."""
+
+    role: Role
+    """Who speaks."""
+    content: str
+    """What is said."""
+    weight: Literal[0, 1] = 1
+    """0 keeps an assistant turn out of the loss; other roles are never trained on."""
+
+
+class Example(Record):
+    """A conversation whose assistant turns are what the model should learn to say.
+
+    In a preference pair ``messages`` ends with the preferred answer and ``rejected`` holds the other one.
+    """
+
+    id: str
+    """Hash of the content, so that the same row has the same id in every version."""
+    messages: tuple[Message, ...] = Field(min_length=1)
+    """The conversation, ending with an assistant turn."""
+    rejected: str | None = None
+    """The answer that was not preferred, in a preference pair."""
+    group: str
+    """Examples of one group never straddle splits; an example alone in its group carries its own id."""
+    label: str | None = None
+    """The class, where the outputs are a closed set."""
+    metadata: Mapping[str, Any] = Field(default_factory=dict)
+    """Where it came from: ``source``, ``row`` (1-based, header not counted) and mapped extra columns."""
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """Everything before the last assistant turn."""
+        return self.messages[:-1]
+
+    @property
+    def reference(self) -> str:
+        """The last assistant turn: the answer to be reached."""
+        return self.messages[-1].content
+
+
+def example_id(messages: tuple[Message, ...], rejected: str | None = None) -> str:
+    """Return ``ex-`` and 16 hex digits of the SHA-256 of the content."""
+    content = [[m.role, m.content, m.weight] for m in messages]
+    return "ex-" + sha256_text(canonical_json([content, rejected]))[:16]
+
+
+class Dropped(Record):
+    """A row that curation removed, kept with its reason."""
+
+    source: str
+    """File it came from."""
+    row: int
+    """1-based row number in that file, header not counted."""
+    reason: str
+    """Short stable word, such as ``exact_duplicate``, ``near_duplicate``, ``empty_output``, ``too_long``."""
+    detail: str
+    """One sentence with the values: which row it repeats, how long it is."""
+    text: str
+    """The row's content as JSON, cut to 2,000 characters."""

@@ -1,0 +1,97 @@
+"""Jobs, their events and checkpoints, and the files they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from tunery.core.config import Record
+from tunery.core.progress import Level
+
+JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Job(Record):
+    """One durable unit of work, run as a subprocess by whoever holds its lease."""
+
+    id: str
+    """``ftjob-…``."""
+    kind: Literal["run"]
+    """What the worker does: ``run`` executes a recipe."""
+    status: JobStatus
+    recipe: Mapping[str, Any]
+    """The whole recipe."""
+    request: Mapping[str, Any]
+    """What the client asked for (OpenAI fields), given back on retrieve."""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    run_id: str | None = None
+    model_version: str | None = None
+    """``name@N`` once registered."""
+    trained_tokens: int | None = None
+    error: Mapping[str, Any] | None = None
+    """``code``, ``message``, ``param``."""
+    result_files: tuple[str, ...] = ()
+    attempts: int = 0
+    """Times a worker took it [count]."""
+    worker: str | None = None
+    """Who holds the lease."""
+    lease_until: datetime | None = None
+    cancel_requested: bool = False
+    submitted_by: str = "cli"
+    """Name of the API key, or ``cli``."""
+
+
+class JobEvent(Record):
+    """One line of a job's log."""
+
+    id: str
+    """``ftevent-…``, sorts by time."""
+    job_id: str
+    created_at: datetime
+    level: Level
+    message: str
+    type: Literal["message", "metrics"] = "message"
+    data: Mapping[str, Any] = {}
+
+
+class JobCheckpoint(Record):
+    """A resumable point that training reached."""
+
+    id: str
+    """``ftckpt-…``."""
+    job_id: str
+    created_at: datetime
+    step_number: int
+    metrics: Mapping[str, float]
+
+
+class StoredFile(Record):
+    """An uploaded or produced file."""
+
+    id: str
+    """``file-…``."""
+    filename: str
+    """As the client named it; shown, never used as a path."""
+    purpose: str
+    bytes: int
+    sha256: str
+    status: Literal["uploaded", "processed", "error"]
+    status_details: str | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class ApiKey(Record):
+    """A key's record; the secret itself is never stored."""
+
+    id: str
+    name: str
+    prefix: str
+    """First characters, to recognise it by."""
+    sha256: str
+    created_at: datetime
+    revoked_at: datetime | None = None

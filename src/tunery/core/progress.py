@@ -1,0 +1,51 @@
+"""What a long-running function says while it works; each face shows it in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+Level = Literal["info", "warn", "error"]
+
+
+class Task(Protocol):
+    """One bar."""
+
+    def advance(self, steps: float = 1) -> None:
+        """Move the bar forward by ``steps`` of its total."""
+        ...
+
+
+class Progress(Protocol):
+    """Where work reports to. Implementations must be cheap to call from a training loop."""
+
+    def task(self, description: str, total: float | None) -> _TaskContext:
+        """Open a bar for the length of a ``with`` block; ``total`` None means unknown."""
+        ...
+
+    def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
+        """Tell one thing that happened; ``data`` carries numbers such as ``step`` and ``train_loss``."""
+        ...
+
+
+class _TaskContext(Protocol):
+    def __enter__(self) -> Task: ...
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+class _SilentTask:
+    def advance(self, steps: float = 1) -> None:
+        pass
+
+
+class Silent:
+    """Says nothing."""
+
+    @contextmanager
+    def task(self, description: str, total: float | None) -> Iterator[Task]:
+        """Open nothing."""
+        yield _SilentTask()
+
+    def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
+        """Drop the event."""

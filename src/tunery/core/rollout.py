@@ -1,0 +1,84 @@
+"""Traffic: what was served, how it is split between versions, and what users said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from tunery.core.config import Record
+from tunery.core.example import Message
+
+Arm = Literal["champion", "challenger"]
+RolloutStatus = Literal["running", "promoted", "rolled_back", "cancelled"]
+
+
+class RequestRecord(Record):
+    """One served call."""
+
+    id: str
+    """``chatcmpl-…``; the id the client saw and gives feedback on."""
+    created_at: datetime
+    endpoint: str
+    """Name the client asked for, such as ``support-bot`` or ``base``."""
+    model: str
+    """What answered: ``name@N`` or the base's name."""
+    arm: Arm | None = None
+    rollout_id: str | None = None
+    subject: str
+    """Hash of the user (or key) that requests stick by."""
+    messages: tuple[Message, ...]
+    """The prompt, personal data masked."""
+    completion: str
+    """The answer, personal data masked."""
+    status: Literal["ok", "error", "cancelled"]
+    finish_reason: str | None = None
+    format_valid: bool | None = None
+    """Whether the answer was in the labels / parsed as JSON; None where nothing was expected."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    latency_ms: float = 0.0
+    ttft_ms: float | None = None
+    """Time to first token [ms]."""
+    metadata: Mapping[str, Any] = {}
+
+
+class Rollout(Record):
+    """Traffic moved to a challenger under a rule, and how it ended."""
+
+    id: str
+    """``rollout-…``."""
+    name: str
+    """Model name whose champion is challenged."""
+    champion: int
+    challenger: int
+    traffic_percent: float
+    """Share of subjects that the challenger answers [%]."""
+    rule: Mapping[str, Any]
+    """Canary settings as they were at the start."""
+    status: RolloutStatus
+    reason: str | None = None
+    """Why it ended, with the numbers."""
+    actor: str
+    created_at: datetime
+    ended_at: datetime | None = None
+
+
+class Feedback(Record):
+    """A rating, correction or preference tied to one served request."""
+
+    id: str
+    """``fb-…``."""
+    request_id: str
+    kind: Literal["rating", "correction", "preference"]
+    rating: Literal[-1, 1] | None = None
+    correction: str | None = None
+    """What the answer should have been."""
+    rejected: str | None = None
+    """In a preference: the answer that was worse (the served one or another)."""
+    comment: str | None = None
+    author: str
+    status: Literal["pending", "accepted", "declined"] = "pending"
+    reviewer: str | None = None
+    reviewed_at: datetime | None = None
+    created_at: datetime

@@ -1,0 +1,68 @@
+"""What training leaves behind: an adapter to serve and a history to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tunery.core.config import Record
+
+
+class BaseModelInfo(Record):
+    """Frozen weights, named and hashed."""
+
+    name: str
+    """``smollm2-135m-instruct``, a folder's name, or a hub id."""
+    sha256: str
+    """Hash over the checksums of its weight, configuration and tokenizer files."""
+    path: str
+    """Folder with safetensors, configuration and tokenizer."""
+    parameters: int
+    """Parameters [count]."""
+    license: str | None = None
+    origin: str | None = None
+
+    @property
+    def label(self) -> str:
+        """``name@sha256:first 12 digits``."""
+        return f"{self.name}@sha256:{self.sha256[:12]}"
+
+
+class StepLog(Record):
+    """One logged point of training."""
+
+    step: int
+    epoch: float
+    train_loss: float | None = None
+    """Mean over supervised tokens of this step's batch [nats]."""
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    validation_loss: float | None = None
+    """Mean over supervised tokens of the validation split [nats]."""
+    seconds: float | None = None
+    """Since the start of training [s]."""
+
+
+class Adapter(Record):
+    """Small trained weights on top of one base; opens in plain PEFT."""
+
+    id: str
+    """``adapter-`` and 16 hex digits: hash of base, dataset version and train settings."""
+    base: BaseModelInfo
+    dataset_version: str
+    config: Mapping[str, Any]
+    """Train settings."""
+    sha256: str
+    """Of ``adapter_model.safetensors``."""
+    chat_template_sha256: str
+    system_prompt: str | None
+    trainable_parameters: int
+    steps: int
+    best_step: int
+    trained_tokens: int
+    """Prompt and completion tokens seen, epochs counted [count]."""
+    seconds: float
+    """Training wall time, interruptions not counted [s]."""
+    history: tuple[StepLog, ...]
+    created_at: datetime

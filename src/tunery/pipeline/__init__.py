@@ -1,0 +1,1 @@
+"""Composition only: the loop, the job queue, resume."""

@@ -1,0 +1,1 @@
+"""Model version to completions."""

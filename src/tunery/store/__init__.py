@@ -1,0 +1,1 @@
+"""The only code that touches persistent state: metadata database, migrations, artifact folders."""
