@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Protocol
 
 Level = Literal["info", "warn", "error"]
@@ -20,18 +20,13 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where work reports to. Implementations must be cheap to call from a training loop."""
 
-    def task(self, description: str, total: float | None) -> _TaskContext:
+    def task(self, description: str, total: float | None) -> AbstractContextManager[Task]:
         """Open a bar for the length of a ``with`` block; ``total`` None means unknown."""
         ...
 
     def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Tell one thing that happened; ``data`` carries numbers such as ``step`` and ``train_loss``."""
         ...
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:

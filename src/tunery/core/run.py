@@ -1,0 +1,39 @@
+"""A run: one execution of a recipe, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from tunery.core.config import Record
+
+RunStatus = Literal["running", "succeeded", "refused", "failed", "cancelled"]
+
+
+class Run(Record):
+    """What a recipe's execution has produced so far; every stage fills in its ids."""
+
+    id: str
+    """``run-`` and 16 hex digits: hash of the recipe and its input files, so that starting it again resumes it."""
+    name: str
+    recipe: Mapping[str, Any]
+    """As validated, gate rules included: written before training begins."""
+    status: RunStatus
+    """``refused`` when every stage ran and the gate said no."""
+    created_at: datetime
+    finished_at: datetime | None = None
+    dataset_version: str | None = None
+    adapter_id: str | None = None
+    evaluations: Mapping[str, str] = {}
+    """Subject (``zero_shot``, ``few_shot``, ``tuned``, …) to evaluation id."""
+    comparisons: Mapping[str, Mapping[str, Any]] = {}
+    """Subject compared against to the dumped :class:`~tunery.core.evaluation.Comparison` with ``tuned`` as B."""
+    gate_id: str | None = None
+    model_version: str | None = None
+    """``name@N`` once registered."""
+    report: str | None = None
+    """Path of the HTML report."""
+    seconds: Mapping[str, float] = {}
+    """Stage to wall time [s]."""
+    error: str | None = None

@@ -1,0 +1,170 @@
+"""Base models: find one by name, folder or hub id, refuse pickles, hash what is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.ids import canonical_json, sha256_file, sha256_text
+from tunery.core.progress import Progress, Silent
+from tunery.core.training import BaseModelInfo
+from tunery.model.embedded import EMBEDDED_NAME, install_embedded
+
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+"""Weight files that would be unpickled; a folder that holds one is refused."""
+
+_HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+_HASHED_SUFFIXES = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt"})
+
+
+def resolve_base(
+    spec: str, models_dir: Path, *, base_dir: Path | None = None, progress: Progress | None = None
+) -> BaseModelInfo:
+    """Return the base model that ``spec`` names, ready on disk and checked.
+
+    Args:
+        spec: ``smollm2-135m-instruct`` (ships as a package, converted once), a Hugging Face folder, or a
+            hub id with its revision, ``org/model@revision``.
+        models_dir: Where converted models are kept, ``TUNERY_HOME/models``.
+        base_dir: What a relative folder is relative to; the current directory when None.
+        progress: Told of the one-time conversion.
+
+    Raises:
+        NotFoundError: No such model.
+        ConfigError: The folder is not a causal language model with safetensors weights and a chat
+            template, or holds a pickle.
+    """
+    if spec == EMBEDDED_NAME:
+        folder = install_embedded(models_dir, progress=progress or Silent())
+        return describe_base(folder, name=EMBEDDED_NAME)
+    given = Path(spec).expanduser()
+    folder = given if given.is_absolute() else (base_dir or Path.cwd()) / given
+    if folder.is_dir():
+        return describe_base(folder.resolve(), name=folder.resolve().name)
+    hub = _HUB_ID.match(spec)
+    if hub is None or given.is_absolute() or spec.startswith("."):
+        raise NotFoundError(
+            f"base {spec!r}: no such folder, and not the name of a model that ships with Tunery",
+            hint=f"base: {EMBEDDED_NAME}, a folder with config.json and *.safetensors, or org/model@revision",
+            param="base",
+        )
+    return describe_base(_hub_snapshot(hub["repo"], hub["revision"]), name=spec)
+
+
+def describe_base(folder: Path, *, name: str) -> BaseModelInfo:
+    """Check a Hugging Face folder and hash the files that define the model.
+
+    Raises:
+        ConfigError: Something is missing or unsafe; all problems at once.
+    """
+    problems = _problems_of(folder)
+    if problems:
+        raise ConfigError.of_problems(
+            f"base {name}",
+            problems,
+            hint="save it with save_pretrained(..., safe_serialization=True) into a clean folder",
+        )
+    parts = sorted(p for p in folder.iterdir() if p.suffix in _HASHED_SUFFIXES and p.name != "manifest.json")
+    checksums = {p.name: _cached_sha256(p) for p in parts}
+    about = _read_json(folder / "manifest.json").get("about", {})
+    return BaseModelInfo(
+        name=name,
+        sha256=sha256_text(canonical_json(checksums)),
+        path=str(folder),
+        parameters=_count_parameters(folder),
+        license=about.get("license"),
+        origin=about.get("origin"),
+    )
+
+
+def _problems_of(folder: Path) -> list[str]:
+    problems = []
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    if pickles := [n for n in names if Path(n).suffix in PICKLE_SUFFIXES]:
+        problems.append(
+            f"{folder} holds {', '.join(pickles)}: a pickle can run code when it is loaded; "
+            "only safetensors are read, so convert it or move it away"
+        )
+    if "config.json" not in names:
+        problems.append(f"{folder} has no config.json")
+    if not any(n.endswith(".safetensors") for n in names):
+        problems.append(f"{folder} has no *.safetensors weights")
+    if "adapter_config.json" in names:
+        problems.append(f"{folder} holds an adapter, not a base model")
+    if "tokenizer.json" not in names:
+        problems.append(f"{folder} has no tokenizer.json (a fast tokenizer is needed)")
+    elif "chat_template.jinja" not in names and "chat_template" not in _read_json(
+        folder / "tokenizer_config.json"
+    ):
+        problems.append(f"{folder} has no chat template (chat_template.jinja)")
+    return problems
+
+
+def _hub_snapshot(repo: str, revision: str | None) -> Path:
+    if revision is None:
+        raise ConfigError(
+            f"base {repo}: name the revision, so that the same recipe means the same weights tomorrow",
+            hint=f"base: {repo}@main (or better, a commit hash)",
+            param="base",
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "LICENSE*"]
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise NotFoundError(
+            f"base {repo}@{revision}: not in the local cache and not to be had from the hub ({reason:.200})",
+            hint="download it on a machine with network and give its folder as base:",
+            param="base",
+        ) from None
+
+
+def _cached_sha256(path: Path) -> str:
+    """Hash a file; a sidecar keyed by size and mtime saves re-reading gigabytes of weights."""
+    if path.suffix != ".safetensors":
+        return sha256_file(path)
+    stat = path.stat()
+    key = f"{stat.st_size}-{stat.st_mtime_ns}"
+    sidecar = path.with_name(f".{path.name}.sha256")
+    try:
+        known_key, digest = sidecar.read_text(encoding="ascii").split()
+        if known_key == key and re.fullmatch(r"[0-9a-f]{64}", digest):
+            return digest
+    except (OSError, ValueError):
+        pass
+    digest = sha256_file(path)
+    with contextlib.suppress(OSError):  # a read-only model folder: hash again next time
+        sidecar.write_text(f"{key} {digest}\n", encoding="ascii")
+    return digest
+
+
+def _count_parameters(folder: Path) -> int:
+    from safetensors import safe_open
+
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(str(path), framework="np") as weights:
+                for key in weights.keys():  # noqa: SIM118 - not a dict
+                    size = 1
+                    for dim in weights.get_slice(key).get_shape():
+                        size *= dim
+                    count += size
+        except Exception as error:  # safetensors raises its own untyped error for a corrupt file
+            raise ConfigError(f"{path} is not a readable safetensors file: {error}") from None
+    return count
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,118 @@
+"""A tokenizer with its chat template: the only way from messages to ids, for every stage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import Message
+from tunery.core.ids import sha256_text
+
+
+class ChatTokenizer:
+    """Wraps a fast Hugging Face tokenizer; implements :class:`tunery.core.engine.Tokenizer`.
+
+    Text that looks like one of the tokenizer's special tokens is broken with a zero-width space when it
+    stands in a message, so that what a user types can never end a turn or open a system turn.
+
+    Args:
+        hf: A fast tokenizer with a chat template.
+    """
+
+    def __init__(self, hf: Any) -> None:
+        if not getattr(hf, "chat_template", None):
+            raise ConfigError("the base model's tokenizer has no chat template")
+        self.hf = hf
+        special = sorted((t for t in hf.all_special_tokens if len(t) > 1), key=len, reverse=True)
+        added = [t.content for t in hf.added_tokens_decoder.values() if t.special and len(t.content) > 1]
+        self._special = re.compile(
+            "|".join(re.escape(t) for t in dict.fromkeys([*special, *added])) or r"(?!)"
+        )
+        self.end_of_turn = self._find_end_of_turn()
+
+    @property
+    def chat_template_sha256(self) -> str:
+        """Hash of the template's text; training and serving must agree on it."""
+        return sha256_text(str(self.hf.chat_template))
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an assistant turn: what the template writes after one, and the tokenizer's EOS."""
+        return frozenset(i for i in (self.end_of_turn, self.hf.eos_token_id) if i is not None)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids, added ones counted [count]."""
+        return len(self.hf)
+
+    def template_text(self, messages: Sequence[Message], *, open_turn: bool) -> str:
+        """Return the conversation as the template writes it.
+
+        Args:
+            messages: The conversation so far.
+            open_turn: Whether to end with the opening of an assistant turn.
+
+        Raises:
+            ConfigError: The template refuses the conversation, e.g. two user turns in a row.
+        """
+        import jinja2
+
+        turns = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
+        try:
+            return str(self.hf.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn))
+        except jinja2.TemplateError as error:
+            raise ConfigError(f"the base's chat template refuses this conversation: {error}") from None
+
+    def render_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Return the ids of a conversation up to where the assistant begins to speak."""
+        return self.encode_template(self.template_text(messages, open_turn=True))
+
+    def encode_template(self, text: str) -> tuple[int, ...]:
+        """Return the ids of text in which special tokens are meant, none added."""
+        return tuple(self.hf.encode(text, add_special_tokens=False))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of plain text, no special tokens added or recognised."""
+        return tuple(self.hf.encode(self._defuse(text), add_special_tokens=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens left out."""
+        return str(self.hf.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def token_text(self, token_id: int) -> str:
+        """Return how one token is shown, special ones included."""
+        return str(self.hf.decode([token_id], clean_up_tokenization_spaces=False))
+
+    def _defuse(self, text: str) -> str:
+        return self._special.sub(lambda found: found[0][0] + "\u200b" + found[0][1:], text)
+
+    def _find_end_of_turn(self) -> int | None:
+        """Return the special token that the template writes right after an assistant's answer."""
+        probe = "tunery-probe-answer"
+        dialogue = [Message(role="user", content="hello"), Message(role="assistant", content=probe)]
+        text = self.template_text(dialogue, open_turn=False)
+        tail = self.encode_template(text.rpartition(probe)[2])
+        special = set(self.hf.all_special_ids) | {
+            i for i, token in self.hf.added_tokens_decoder.items() if token.special
+        }
+        return next((i for i in tail[:1] if i in special), None)
+
+
+def load_tokenizer(folder: Path | str) -> ChatTokenizer:
+    """Load the fast tokenizer and chat template of a Hugging Face folder, from disk alone.
+
+    Raises:
+        ConfigError: The folder has no usable tokenizer or template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]:.200})") from None
+    if not hf.is_fast:
+        raise ConfigError(f"{folder}: needs a fast tokenizer (tokenizer.json)")
+    return ChatTokenizer(hf)

@@ -1,0 +1,30 @@
+"""Fixtures that every test may use: a real tiny model, adapters on it, an open workspace."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose by threading
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from tests.tiny.build import build_adapter, build_tiny
+
+if (Path(__file__).parent / "fixtures_workspace.py").exists():
+    pytest_plugins = ["tests.fixtures_workspace"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder: a 2-layer Llama from seed 0 with a ChatML template."""
+    return build_tiny(tmp_path_factory.mktemp("tiny") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three LoRA folders on the tiny model with different random weights."""
+    root = tmp_path_factory.mktemp("adapters")
+    return {name: build_adapter(tiny_model, root / name, seed=seed) for seed, name in enumerate("abc", 1)}
