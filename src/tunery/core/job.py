@@ -43,6 +43,8 @@ class Job(Record):
     cancel_requested: bool = False
     submitted_by: str = "cli"
     """Name of the API key, or ``cli``."""
+    device: str = "local"
+    """What it computes on; jobs of one device run one after another."""
 
 
 class JobEvent(Record):

@@ -1,0 +1,226 @@
+"""The metadata database: SQLite in a file by default, PostgreSQL by URL, one set of statements for both.
+
+Statements are plain SQL with ``:name`` parameters and go to the driver as they are. SQLAlchemy describes the
+schema and moves it between versions, but is not loaded to answer: importing it takes longer than
+``tunery registry ls`` may in all (docs/decisions has the numbers).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+from tunery.core.errors import ConfigError, TuneryError
+
+Value: TypeAlias = str | int | float | None
+Row: TypeAlias = dict[str, Any]
+
+_IDLE_CONNECTIONS = 8
+"""Connections kept open while nobody uses them [count]."""
+
+
+class Driver(Protocol):
+    """What differs between the two databases."""
+
+    dialect: ClassVar[str]
+    """``sqlite`` or ``postgresql``."""
+    begin: ClassVar[str]
+    """Opens a transaction that writes."""
+    snapshot: ClassVar[str]
+    """Opens a transaction whose reads all see the same moment."""
+    lock: ClassVar[str | None]
+    """Holds the lock ``:name`` until the transaction ends; None where ``begin`` admits one writer at a time."""
+    has_table: ClassVar[str]
+    """Finds a row when there is a table ``:name``."""
+    errors: tuple[type[Exception], ...]
+    """What the driver raises."""
+
+    @property
+    def shown(self) -> str:
+        """Name of the database for messages, without its password."""
+        ...
+
+    def connect(self) -> Any:
+        """Return a new DB-API connection that begins and commits only when told to."""
+        ...
+
+    def statement(self, sql: str) -> str:
+        """Return ``sql`` with its ``:name`` parameters as the driver writes them."""
+        ...
+
+    def is_broken(self, connection: Any) -> bool:
+        """Say whether the server has hung up on this connection."""
+        ...
+
+    def explain(self, error: Exception) -> TuneryError | None:
+        """Return the error a user can act on, or None where it is a mistake of ours."""
+        ...
+
+
+class Transaction:
+    """Statements that happen together or not at all."""
+
+    def __init__(self, driver: Driver, connection: Any) -> None:
+        self._driver = driver
+        self._connection = connection
+
+    def run(self, sql: str, params: Mapping[str, Value] | None = None) -> int:
+        """Execute one statement and return the number of rows it changed."""
+        cursor = self._connection.execute(self._driver.statement(sql), params or {})
+        return int(cursor.rowcount)
+
+    def rows(self, sql: str, params: Mapping[str, Value] | None = None) -> list[Row]:
+        """Execute one statement and return its rows, each from column to value."""
+        cursor = self._connection.execute(self._driver.statement(sql), params or {})
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+class Database:
+    """Connections to one database; may be used from any thread, and after a fork."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self._idle: list[Any] = []
+        self._guard = threading.Lock()
+        self._inside = threading.local()
+        self._pid = os.getpid()
+
+    @contextmanager
+    def transaction(self, lock: str | None = None) -> Iterator[Transaction]:
+        """Open a transaction; it is committed at the end of the block and undone when the block raises.
+
+        Args:
+            lock: Name that only one transaction at a time may hold, in all processes and on all machines.
+
+        Raises:
+            ResourceError: The disk is full, the database cannot be reached or stayed locked.
+        """
+        with self._open(self.driver.begin) as transaction:
+            if lock is not None and self.driver.lock is not None:
+                transaction.run(self.driver.lock, {"name": lock})
+            yield transaction
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Transaction]:
+        """Open a transaction for reading: all its statements see the same moment."""
+        with self._open(self.driver.snapshot) as transaction:
+            yield transaction
+
+    def rows(self, sql: str, params: Mapping[str, Value] | None = None) -> list[Row]:
+        """Execute one statement that reads, and return its rows."""
+        with self.translated():
+            connection = self._borrow()
+            try:
+                try:
+                    found = Transaction(self.driver, connection).rows(sql, params)
+                except self.driver.errors:
+                    if not self.driver.is_broken(connection):
+                        raise
+                    connection = self._reconnect()
+                    found = Transaction(self.driver, connection).rows(sql, params)
+            except BaseException:
+                connection.close()
+                raise
+            self._give_back(connection)
+            return found
+
+    def close(self) -> None:
+        """Close the idle connections; the database may be used again and then opens new ones."""
+        with self._guard:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def _open(self, begin: str) -> Iterator[Transaction]:
+        if getattr(self._inside, "transaction", False):
+            # It would wait for itself.
+            raise RuntimeError("this thread has a transaction open already")
+        with self.translated():
+            connection = self._begun(begin)
+            self._inside.transaction = True
+            try:
+                yield Transaction(self.driver, connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                # Closing undoes what was not committed, whatever state an error has left the connection in.
+                connection.close()
+                raise
+            finally:
+                self._inside.transaction = False
+            self._give_back(connection)
+
+    def _begun(self, begin: str) -> Any:
+        connection = self._borrow()
+        try:
+            try:
+                connection.execute(begin)
+            except self.driver.errors:
+                if not self.driver.is_broken(connection):
+                    raise
+                connection = self._reconnect()
+                connection.execute(begin)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _borrow(self) -> Any:
+        with self._guard:
+            if self._pid != os.getpid():
+                # A connection must not be used, nor closed, by the child of the process that opened it.
+                self._pid, self._idle = os.getpid(), []
+            if self._idle:
+                return self._idle.pop()
+        return self.driver.connect()
+
+    def _reconnect(self) -> Any:
+        """Drop every idle connection, because the server that hung up on one has hung up on all."""
+        self.close()
+        return self.driver.connect()
+
+    def _give_back(self, connection: Any) -> None:
+        with self._guard:
+            if len(self._idle) < _IDLE_CONNECTIONS and self._pid == os.getpid():
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what the driver raises inside the block into an error a user can act on, where it is one."""
+        try:
+            yield
+        except self.driver.errors as error:
+            explained = self.driver.explain(error)
+            if explained is None:
+                raise
+            raise explained from error
+
+
+def open_database(url: str) -> Database:
+    """Return the database of a URL: ``sqlite:///path/to/file.db`` or ``postgresql://user@host/name``.
+
+    Raises:
+        ConfigError: The URL is of neither form.
+        ResourceError: The database cannot be opened or reached.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in {"sqlite", "sqlite+pysqlite"} and rest.startswith("/") and len(rest) > 1:
+        from tunery.store.sqlite import SqliteDriver
+
+        return Database(SqliteDriver(Path(rest[1:])))
+    if separator and scheme in {"postgresql", "postgres", "postgresql+psycopg"}:
+        from tunery.store.postgres import PostgresDriver
+
+        return Database(PostgresDriver(f"postgresql://{rest}"))
+    # The rest of the URL may hold a password and is not repeated.
+    raise ConfigError(
+        f"no database of the form {scheme[:20]!r} is known; give a SQLite file or a PostgreSQL server",
+        hint="TUNERY_DATABASE_URL=sqlite:////home/me/tunery.db or postgresql://user@host/name",
+    )

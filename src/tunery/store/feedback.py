@@ -1,0 +1,84 @@
+"""What users said of served answers, and what a reviewer decided about it."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Literal
+
+from tunery.core.clock import Clock
+from tunery.core.errors import ConflictError, NotFoundError
+from tunery.core.rollout import Feedback
+from tunery.store.database import Database
+from tunery.store.records import Layout, Records
+
+_LAYOUT = Layout(
+    "feedback",
+    Feedback,
+    "feedback",
+    ("id", "created_at", "request_id", "kind", "rating", "status"),
+    hint="tunery feedback ls",
+)
+
+
+class FeedbackLog:
+    """Feedback in the order it came."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._records = Records(database, _LAYOUT)
+
+    def add(self, feedback: Feedback) -> Feedback:
+        """Store feedback.
+
+        Raises:
+            NotFoundError: No request of that id was served.
+        """
+        with self._database.transaction() as transaction:
+            served = {"id": feedback.request_id}
+            if not transaction.rows("SELECT 1 AS there FROM requests WHERE id = :id", served):
+                raise NotFoundError(
+                    f"no request {feedback.request_id!r:.160} was served; there is nothing to give feedback on",
+                    hint="send the id of the completion, as in chatcmpl-…",
+                )
+            return self._records.insert(transaction, feedback)
+
+    def get(self, id: str) -> Feedback:
+        """Return one piece of feedback.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        return self._records.get(id)
+
+    def review(self, id: str, *, accepted: bool, reviewer: str) -> Feedback:
+        """Decide whether feedback may become a row of training data; saying the same again changes nothing.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            ConflictError: It has been decided otherwise.
+        """
+        decision: Literal["accepted", "declined"] = "accepted" if accepted else "declined"
+        now = self._clock.now()
+
+        def decide(feedback: Feedback) -> Feedback:
+            if feedback.status == decision:
+                return feedback
+            if feedback.status != "pending":
+                raise ConflictError(
+                    f"feedback {id} was {feedback.status} by {feedback.reviewer}"
+                    + (f" at {feedback.reviewed_at:%Y-%m-%d %H:%M} UTC" if feedback.reviewed_at else "")
+                )
+            return feedback.with_(status=decision, reviewer=reviewer, reviewed_at=now)
+
+        return self._records.change(id, decide)
+
+    def for_request(self, request_id: str) -> builtins.list[Feedback]:
+        """Return the feedback on one request, newest first."""
+        return self._records.page(where={"request_id": request_id}).items
+
+    def list(
+        self, status: Literal["pending", "accepted", "declined"] | None = None, limit: int = 100
+    ) -> builtins.list[Feedback]:
+        """Return feedback, in one state or in all, newest first."""
+        return self._records.page(where={"status": status} if status is not None else None, limit=limit).items

@@ -1,0 +1,78 @@
+"""API keys: shown once, stored as a hash, recognised in constant time."""
+
+from __future__ import annotations
+
+import builtins
+import hmac
+import secrets
+from typing import NamedTuple
+
+from tunery.core.clock import Clock
+from tunery.core.errors import ConfigError
+from tunery.core.ids import new_id, sha256_text
+from tunery.core.job import ApiKey
+from tunery.store.database import Database
+from tunery.store.records import Layout, Records
+
+_LAYOUT = Layout("keys", ApiKey, "key", ("id", "created_at", "prefix", "revoked_at"), hint="tunery keys ls")
+_PREFIX_CHARACTERS = 10
+
+
+class NewKey(NamedTuple):
+    """A key just made."""
+
+    key: ApiKey
+    secret: str
+    """``tk-…``; what the client sends. Not stored: whoever loses it makes a new one."""
+
+
+class Keys:
+    """The keys that the server lets in."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._clock = clock
+        self._records = Records(database, _LAYOUT)
+
+    def create(self, name: str) -> NewKey:
+        """Make a key with 256 random bits.
+
+        Raises:
+            ConfigError: The name is empty, over 64 characters, or holds some that cannot be printed.
+        """
+        if not name.strip() or len(name) > 64 or not name.isprintable():
+            raise ConfigError(f"key name {name!r:.80} is not usable: 1 to 64 printable characters")
+        secret = "tk-" + secrets.token_urlsafe(32)
+        now = self._clock.now()
+        key = ApiKey(
+            id=new_id("key", now),
+            name=name.strip(),
+            prefix=secret[:_PREFIX_CHARACTERS],
+            # A plain hash is enough for a secret that nobody can guess, and costs nothing per request.
+            sha256=sha256_text(secret),
+            created_at=now,
+        )
+        return NewKey(self._records.add(key), secret)
+
+    def verify(self, secret: str) -> ApiKey | None:
+        """Return the key of a secret, None where it is unknown or revoked."""
+        given = sha256_text(secret)
+        # Looked up by what is shown in lists anyway; the hash decides, compared in constant time.
+        where = {"prefix": secret[:_PREFIX_CHARACTERS].replace("\0", " "), "revoked_at": None}
+        found = None
+        for key in self._records.page(where=where).items:
+            if hmac.compare_digest(key.sha256, given):
+                found = key
+        return found
+
+    def revoke(self, id: str) -> ApiKey:
+        """Refuse a key from now on; one revoked before keeps its time.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        now = self._clock.now()
+        return self._records.change(id, lambda key: key if key.revoked_at else key.with_(revoked_at=now))
+
+    def list(self, limit: int = 1000) -> builtins.list[ApiKey]:
+        """Return keys, revoked ones too, newest first."""
+        return self._records.list(limit)

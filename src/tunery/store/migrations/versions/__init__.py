@@ -1,0 +1,1 @@
+"""One file per step, ``rNNNN_what_it_does.py``."""

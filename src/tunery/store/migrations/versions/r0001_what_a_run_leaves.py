@@ -1,0 +1,86 @@
+"""Records of what a recipe's run makes, and the registry of model versions with its aliases.
+
+Reason: the first schema. Artifacts' records are found by id and listed newest first; aliases point at
+versions that exist and every move of one is kept.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Create the tables."""
+    _records("datasets", sa.Column("name", sa.Text(), nullable=False))
+    _records("adapters", sa.Column("dataset_version", sa.Text(), nullable=False))
+    _records("evaluations", sa.Column("subject", sa.Text(), nullable=False))
+    _records("gates", sa.Column("passed", sa.Boolean(), nullable=False))
+    _records(
+        "runs",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "model_names",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("last_version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_model_names"),
+    )
+    _records(
+        "model_versions",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["name"], ["model_names.name"], name="fk_model_versions_name"),
+        sa.UniqueConstraint("name", "version", name="uq_model_versions_name_version"),
+    )
+    op.create_table(
+        "aliases",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("alias", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "alias", name="pk_aliases"),
+        sa.ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            name="fk_aliases_name_version",
+        ),
+    )
+    op.create_table(
+        "alias_moves",
+        _seq(),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("alias", sa.Text(), nullable=False),
+        sa.Column("at", _moment(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name="pk_alias_moves"),
+        sa.ForeignKeyConstraint(["name"], ["model_names.name"], name="fk_alias_moves_name"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_alias_moves_name", "alias_moves", ["name"])
+
+
+# A step describes the past: it repeats what schema.py says today instead of importing it.
+def _seq() -> sa.Column[int]:
+    return sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True)
+
+
+def _moment() -> sa.TIMESTAMP:
+    return sa.TIMESTAMP(timezone=True).with_variant(sa.Text(), "sqlite")
+
+
+def _records(name: str, *more: sa.schema.SchemaItem) -> None:
+    op.create_table(
+        name,
+        _seq(),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("created_at", _moment(), nullable=False),
+        *more,
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=f"pk_{name}"),
+        sa.UniqueConstraint("id", name=f"uq_{name}_id"),
+        sqlite_autoincrement=True,
+    )

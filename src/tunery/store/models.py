@@ -1,0 +1,146 @@
+"""Model versions, the aliases that point at them, and every move of an alias."""
+
+from __future__ import annotations
+
+import builtins
+
+from tunery.core.clock import Clock
+from tunery.core.errors import ConflictError
+from tunery.core.ids import check_name
+from tunery.core.registry import AliasMove, ModelVersion
+from tunery.store.database import Database, Transaction
+from tunery.store.records import Layout, Records, from_row, to_row
+
+_LAYOUT = Layout(
+    "model_versions",
+    ModelVersion,
+    "model version",
+    ("created_at", "name", "version"),
+    identity=lambda version: version.ref,
+    hint="tunery registry ls",
+)
+_MOVE_COLUMNS = {"name": None, "alias": None, "at": None}
+
+
+class Models:
+    """The registry's tables."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._records = Records(database, _LAYOUT)
+
+    def register(self, version: ModelVersion) -> ModelVersion:
+        """Store a model version under the next number of its name and return it with that number.
+
+        Numbers count up for ever: that of a deleted version is not given again.
+        """
+        check_name(version.name, "model name")
+        with self._database.transaction() as transaction:
+            # The row of the name is locked until the end, so two callers get two numbers.
+            rows = transaction.rows(
+                "INSERT INTO model_names (name, last_version) VALUES (:name, 1) "
+                "ON CONFLICT (name) DO UPDATE SET last_version = model_names.last_version + 1 "
+                "RETURNING last_version",
+                {"name": version.name},
+            )
+            return self._records.insert(transaction, version.with_(version=rows[0]["last_version"]))
+
+    def get(self, name: str, version: int) -> ModelVersion:
+        """Return a model version.
+
+        Raises:
+            NotFoundError: There is none of that name and number; names the nearest.
+        """
+        return self._records.get(f"{name}@{version}")
+
+    def find(self, name: str, version: int) -> ModelVersion | None:
+        """Return a model version, None where there is none."""
+        return self._records.find(f"{name}@{version}")
+
+    def names(self) -> builtins.list[str]:
+        """Return the names that have a version, sorted."""
+        rows = self._database.rows("SELECT DISTINCT name FROM model_versions ORDER BY name")
+        return [str(row["name"]) for row in rows]
+
+    def delete(self, name: str, version: int) -> None:
+        """Remove a model version; its artifacts stay.
+
+        Raises:
+            NotFoundError: There is none of that name and number.
+            ConflictError: An alias points at it, or a running rollout serves it.
+        """
+        ref = f"{name}@{version}"
+        with self._database.transaction(lock=_lock(name)) as transaction:
+            self._records.read(transaction, ref)
+            held = [a for a, n in _aliases(transaction, name).items() if n == version]
+            if held:
+                raise ConflictError(
+                    f"{ref} is {' and '.join(held)} of {name} and cannot be deleted",
+                    hint=f"tunery deploy promote {name}@N",
+                )
+            self._records.delete(transaction, ref)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Return the aliases of a name and the version each points at."""
+        rows = self._database.rows(_ALIASES, {"name": name})
+        return {str(row["alias"]): int(row["version"]) for row in rows}
+
+    def set_alias(self, name: str, alias: str, version: int, *, actor: str, reason: str) -> AliasMove:
+        """Point an alias at a version and record the move; nothing moves where it points there already.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        check_name(alias, "alias")
+        with self._database.transaction(lock=_lock(name)) as transaction:
+            self._records.read(transaction, f"{name}@{version}")
+            previous = _aliases(transaction, name).get(alias)
+            move = AliasMove(
+                name=name,
+                alias=alias,
+                version=version,
+                previous=previous,
+                actor=actor,
+                reason=reason,
+                at=self._clock.now(),
+            )
+            if previous == version:
+                return _moves(transaction, name, alias)[-1]
+            transaction.run(
+                "INSERT INTO aliases (name, alias, version) VALUES (:name, :alias, :version) "
+                "ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version",
+                {"name": name, "alias": alias, "version": version},
+            )
+            transaction.run(
+                "INSERT INTO alias_moves (name, alias, at, document) VALUES (:name, :alias, :at, :document)",
+                to_row(move, _MOVE_COLUMNS),
+            )
+            return move
+
+    def moves(self, name: str) -> builtins.list[AliasMove]:
+        """Return every move of the aliases of a name, oldest first."""
+        with self._database.snapshot() as transaction:
+            return _moves(transaction, name)
+
+    def list(self, name: str | None = None, limit: int = 1000) -> builtins.list[ModelVersion]:
+        """Return model versions, of one name or of all, newest first."""
+        return self._records.page(where={"name": name} if name is not None else None, limit=limit).items
+
+
+_ALIASES = "SELECT alias, version FROM aliases WHERE name = :name ORDER BY alias"
+
+
+def _aliases(transaction: Transaction, name: str) -> dict[str, int]:
+    return {str(r["alias"]): int(r["version"]) for r in transaction.rows(_ALIASES, {"name": name})}
+
+
+def _moves(transaction: Transaction, name: str, alias: str | None = None) -> list[AliasMove]:
+    rows = transaction.rows(
+        "SELECT name, alias, at, document FROM alias_moves WHERE name = :name ORDER BY seq", {"name": name}
+    )
+    return [from_row(AliasMove, row) for row in rows if alias in (None, row["alias"])]
+
+
+def _lock(name: str) -> str:
+    return f"models/{name}"

@@ -1,0 +1,230 @@
+"""Records in tables: columns for what is searched by, one JSON document for the rest."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from tunery.core.config import Record
+from tunery.core.errors import NotFoundError
+from tunery.store.database import Database, Row, Transaction, Value
+
+R = TypeVar("R", bound=Record)
+
+
+class Page(NamedTuple, Generic[R]):
+    """Part of a list."""
+
+    items: list[R]
+    has_more: bool
+    """Whether there are more behind the last item."""
+
+
+def utc_text(moment: datetime) -> str:
+    """Return a time as ISO text of one width in UTC, so that text order is time order.
+
+    Raises:
+        ValueError: The time says nothing about its zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def document(value: Any) -> str:
+    """Return JSON for the database; infinities and NaN become the words that a float field reads back."""
+    return json.dumps(_storable(value), allow_nan=False, separators=(",", ":"))
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Mapping):
+        return {str(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_storable(item) for item in value]
+    return value
+
+
+def to_row(record: Record, columns: Mapping[str, object]) -> dict[str, Value]:
+    """Return the row of a record: the named columns, and ``document`` with what is left."""
+    data = record.model_dump(mode="json")
+    for name in type(record).model_fields:
+        value = getattr(record, name)
+        if isinstance(value, datetime):
+            data[name] = utc_text(value)
+    row: dict[str, Value] = {name: data.pop(name) for name in columns if name in data}
+    row["document"] = document(data)
+    return row
+
+
+def from_row(kind: type[R], row: Row) -> R:
+    """Return the record of a row, all its times in UTC."""
+    fields: dict[str, Any] = json.loads(row["document"])
+    fields.update((name, value) for name, value in row.items() if name in kind.model_fields)
+    for name, value in row.items():
+        if isinstance(value, datetime):
+            fields[name] = value.astimezone(UTC)
+    return kind.model_validate(fields)
+
+
+class Layout(NamedTuple, Generic[R]):
+    """How one kind of record lies in its table."""
+
+    table: str
+    record: type[R]
+    noun: str
+    """What messages call one, such as ``dataset version``."""
+    columns: tuple[str, ...]
+    """Fields that are columns, ``id`` and ``created_at`` included."""
+    identity: Callable[[R], str] | None = None
+    """Gives the ``id`` column of a record that has no field of that name."""
+    hint: str | None = None
+    """Command that lists what exists."""
+
+
+class Records(Generic[R]):
+    """One table of records that are found by id and listed by age.
+
+    Names put into a statement here come from a :class:`Layout` in this package; values are parameters.
+    """
+
+    def __init__(self, database: Database, layout: Layout[R]) -> None:
+        self.database = database
+        self._layout = layout
+        names = dict.fromkeys(("id", *layout.columns, "document"))
+        self._columns = dict.fromkeys(layout.columns)
+        table = layout.table
+        self._select = f"SELECT seq, {', '.join(names)} FROM {table}"  # noqa: S608
+        self._insert = (
+            f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608
+            f"VALUES ({', '.join(':' + name for name in names)}) ON CONFLICT (id) DO NOTHING"
+        )
+        changed = ", ".join(f"{name} = :{name}" for name in names if name != "id")
+        self._update = f"UPDATE {table} SET {changed} WHERE id = :id"  # noqa: S608
+
+    def add(self, record: R) -> R:
+        """Store a record; where its id is taken, keep and return the record that has it."""
+        with self.database.transaction() as transaction:
+            return self.insert(transaction, record)
+
+    def insert(self, transaction: Transaction, record: R) -> R:
+        """Store a record as part of a transaction, as :meth:`add` does."""
+        row = self._row(record)
+        if transaction.run(self._insert, row):
+            return record
+        return self.read(transaction, str(row["id"]))
+
+    def find(self, id: str) -> R | None:
+        """Return the record of an id, None where there is none."""
+        rows = self.database.rows(f"{self._select} WHERE id = :id", {"id": id})
+        return self._record(rows[0]) if rows else None
+
+    def get(self, id: str) -> R:
+        """Return the record of an id.
+
+        Raises:
+            NotFoundError: There is none; names the nearest.
+        """
+        record = self.find(id)
+        if record is None:
+            raise self._unknown(id, self.database.rows(self._known))
+        return record
+
+    def read(self, transaction: Transaction, id: str) -> R:
+        """Return the record of an id within a transaction, as :meth:`get` does."""
+        rows = transaction.rows(f"{self._select} WHERE id = :id", {"id": id})
+        if not rows:
+            raise self._unknown(id, transaction.rows(self._known))
+        return self._record(rows[0])
+
+    def write(self, transaction: Transaction, record: R) -> R:
+        """Replace a stored record by a newer state of it, and return that."""
+        transaction.run(self._update, self._row(record))
+        return record
+
+    def change(self, id: str, change: Callable[[R], R]) -> R:
+        """Replace a record by ``change`` of it; nobody else changes it meanwhile.
+
+        Raises:
+            NotFoundError: There is no record of that id.
+        """
+        with self.database.transaction(lock=self.lock(id)) as transaction:
+            return self.write(transaction, change(self.read(transaction, id)))
+
+    def lock(self, id: str) -> str:
+        """Return the name of the lock that changes of one record are made under."""
+        return f"{self._layout.table}/{id}"
+
+    def list(self, limit: int = 100) -> builtins.list[R]:
+        """Return the newest records, newest first."""
+        return self.page(limit=limit).items
+
+    def page(
+        self,
+        *,
+        where: Mapping[str, Value] | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        oldest_first: bool = False,
+    ) -> Page[R]:
+        """Return a part of the list.
+
+        Args:
+            where: Columns and the value each must have (None: must be empty).
+            after: Id of the record that the part begins behind.
+            limit: Records at most [count].
+            oldest_first: Else newest first.
+
+        Raises:
+            NotFoundError: There is no record with the id ``after``.
+        """
+        params: dict[str, Value] = {"limit": limit + 1}
+        conditions = []
+        for column, value in (where or {}).items():
+            conditions.append(f"{column} IS NULL" if value is None else f"{column} = :{column}")
+            if value is not None:
+                params[column] = value
+        if after is not None:
+            params["after_seq"] = self._seq(after)
+            conditions.append(f"seq {'>' if oldest_first else '<'} :after_seq")
+        kept = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        order = "ASC" if oldest_first else "DESC"
+        rows = self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
+        return Page([self._record(row) for row in rows[:limit]], len(rows) > limit)
+
+    def delete(self, transaction: Transaction, id: str) -> bool:
+        """Remove a record; returns whether it was there."""
+        return transaction.run(f"DELETE FROM {self._layout.table} WHERE id = :id", {"id": id}) > 0  # noqa: S608
+
+    def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
+        """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``."""
+        return [self._record(row) for row in transaction.rows(f"{self._select} {rest}", params)]
+
+    def _seq(self, id: str) -> int:
+        rows = self.database.rows(f"{self._select} WHERE id = :id", {"id": id})
+        if not rows:
+            raise self._unknown(id, self.database.rows(self._known))
+        return int(rows[0]["seq"])
+
+    @property
+    def _known(self) -> str:
+        return f"SELECT id FROM {self._layout.table} ORDER BY seq DESC LIMIT 1000"  # noqa: S608
+
+    def _unknown(self, id: str, known: builtins.list[Row]) -> NotFoundError:
+        return NotFoundError.of(
+            self._layout.noun, id[:160], (str(row["id"]) for row in known), hint=self._layout.hint
+        )
+
+    def _row(self, record: R) -> dict[str, Value]:
+        row = to_row(record, self._columns)
+        if self._layout.identity is not None:
+            row["id"] = self._layout.identity(record)
+        return row
+
+    def _record(self, row: Row) -> R:
+        return from_row(self._layout.record, row)

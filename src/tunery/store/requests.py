@@ -1,0 +1,128 @@
+"""Served calls, and what they add up to for each arm of a rollout."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import NamedTuple
+
+from tunery.core.rollout import Arm, RequestRecord
+from tunery.store.database import Database, Row, Transaction
+from tunery.store.records import Layout, Records
+
+_LAYOUT = Layout(
+    "requests",
+    RequestRecord,
+    "request",
+    ("id", "created_at", "model", "rollout_id", "arm", "status", "format_valid", "latency_ms"),
+)
+
+_COUNTS = """
+SELECT COUNT(*) AS requests,
+       COUNT(*) FILTER (WHERE status = 'error') AS errors,
+       COUNT(*) FILTER (WHERE status = 'ok') AS answered,
+       COUNT(format_valid) AS format_checked,
+       COUNT(*) FILTER (WHERE format_valid IS TRUE) AS format_valid
+FROM requests
+WHERE rollout_id = :rollout_id AND arm = :arm AND status <> 'cancelled'
+"""
+
+_RATINGS = """
+SELECT COUNT(*) AS rated, COUNT(*) FILTER (WHERE feedback.rating > 0) AS liked
+FROM feedback JOIN requests ON requests.id = feedback.request_id
+WHERE requests.rollout_id = :rollout_id AND requests.arm = :arm AND feedback.rating IS NOT NULL
+  AND feedback.seq = (
+    SELECT MAX(seq) FROM feedback AS newer
+    WHERE newer.request_id = feedback.request_id AND newer.rating IS NOT NULL)
+"""
+
+_LATENCY = """
+SELECT latency_ms FROM requests
+WHERE rollout_id = :rollout_id AND arm = :arm AND status = 'ok'
+ORDER BY latency_ms LIMIT 1 OFFSET :skipped
+"""
+
+
+class Tally(NamedTuple):
+    """What one arm's requests add up to; calls that the client broke off are left out."""
+
+    requests: int
+    """Answered or failed [count]."""
+    errors: int
+    """Failed [count]."""
+    format_checked: int
+    """Answers of which a form was expected [count]."""
+    format_valid: int
+    """Of those, answers that had it [count]."""
+    rated: int
+    """Requests that somebody rated; the newest rating of each counts [count]."""
+    liked: int
+    """Of those, rated up [count]."""
+    latency_ms_p50: float | None
+    """Of answered requests, by nearest rank [ms]; None before the first."""
+    latency_ms_p95: float | None
+    """As ``latency_ms_p50``."""
+
+
+class Requests:
+    """The log of served calls."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._records = Records(database, _LAYOUT)
+
+    def add(self, request: RequestRecord) -> RequestRecord:
+        """Store a served call."""
+        return self._records.add(request)
+
+    def get(self, id: str) -> RequestRecord:
+        """Return a served call.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        return self._records.get(id)
+
+    def find(self, id: str) -> RequestRecord | None:
+        """Return a served call, None where there is none."""
+        return self._records.find(id)
+
+    def tallies(self, rollout_id: str) -> dict[Arm, Tally]:
+        """Return what each arm of a rollout adds up to, both at the same moment."""
+        with self._database.snapshot() as transaction:
+            return {
+                "champion": _tally(transaction, rollout_id, "champion"),
+                "challenger": _tally(transaction, rollout_id, "challenger"),
+            }
+
+    def list(
+        self, limit: int = 100, model: str | None = None, rollout_id: str | None = None
+    ) -> builtins.list[RequestRecord]:
+        """Return served calls, newest first, of one model or one rollout where given."""
+        given = {"model": model, "rollout_id": rollout_id}
+        where = {column: value for column, value in given.items() if value is not None}
+        return self._records.page(where=where, limit=limit).items
+
+
+def _tally(transaction: Transaction, rollout_id: str, arm: Arm) -> Tally:
+    of_arm = {"rollout_id": rollout_id, "arm": arm}
+    counts: Row = transaction.rows(_COUNTS, of_arm)[0]
+    ratings: Row = transaction.rows(_RATINGS, of_arm)[0]
+    answered = int(counts["answered"])
+
+    def latency(share: float) -> float | None:
+        if not answered:
+            return None
+        skipped = math.ceil(share * answered) - 1
+        return float(transaction.rows(_LATENCY, {**of_arm, "skipped": skipped})[0]["latency_ms"])
+
+    return Tally(
+        requests=int(counts["requests"]),
+        errors=int(counts["errors"]),
+        format_checked=int(counts["format_checked"]),
+        format_valid=int(counts["format_valid"]),
+        rated=int(ratings["rated"]),
+        liked=int(ratings["liked"]),
+        latency_ms_p50=latency(0.50),
+        latency_ms_p95=latency(0.95),
+    )

@@ -1,0 +1,161 @@
+"""The tables as they stand today; the migrations build them, a test holds the two equal.
+
+Columns are what is searched or sorted by; the rest of a record lies in its ``document``. ``seq`` counts rows
+in the order they were added, so that 'newest first' holds within one millisecond too. Imported by migrations
+and tests only: importing SQLAlchemy takes longer than answering ``tunery registry ls`` may.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.schema import SchemaItem
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def seq() -> Column[int]:
+    """Return the column that counts rows in the order they came; SQLite numbers only INTEGER keys."""
+    # A number is never given twice (sqlite_autoincrement), or 'after this row' could skip rows.
+    return Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+
+
+def moment() -> TIMESTAMP:
+    """Return the type of a time in UTC: SQLite has none, its ISO text of one width sorts the same way."""
+    return TIMESTAMP(timezone=True).with_variant(Text(), "sqlite")
+
+
+def document() -> Column[object]:
+    """Return the column of everything that is not searched by.
+
+    JSON and not JSONB on PostgreSQL: text is kept as it came, and JSONB refuses the character U+0000.
+    """
+    return Column("document", JSON(), nullable=False)
+
+
+def _records(name: str, *columns: SchemaItem) -> Table:
+    return Table(
+        name,
+        METADATA,
+        seq(),
+        Column("id", Text(), nullable=False, unique=True),
+        Column("created_at", moment(), nullable=False),
+        *columns,
+        document(),
+        sqlite_autoincrement=True,
+    )
+
+
+_records("datasets", Column("name", Text(), nullable=False))
+_records("adapters", Column("dataset_version", Text(), nullable=False))
+_records("evaluations", Column("subject", Text(), nullable=False))
+_records("gates", Column("passed", Boolean(), nullable=False))
+_records("runs", Column("name", Text(), nullable=False), Column("status", Text(), nullable=False))
+
+Table(
+    "model_names",
+    METADATA,
+    Column("name", Text(), primary_key=True),
+    # Counts up for ever: the number of a deleted version is never given to another.
+    Column("last_version", Integer(), nullable=False),
+)
+_records(
+    "model_versions",
+    Column("name", Text(), ForeignKey("model_names.name"), nullable=False),
+    Column("version", Integer(), nullable=False),
+    UniqueConstraint("name", "version"),
+)
+Table(
+    "aliases",
+    METADATA,
+    Column("name", Text(), primary_key=True),
+    Column("alias", Text(), primary_key=True),
+    Column("version", Integer(), nullable=False),
+    ForeignKeyConstraint(["name", "version"], ["model_versions.name", "model_versions.version"]),
+)
+Table(
+    "alias_moves",
+    METADATA,
+    seq(),
+    Column("name", Text(), ForeignKey("model_names.name"), nullable=False, index=True),
+    Column("alias", Text(), nullable=False),
+    Column("at", moment(), nullable=False),
+    document(),
+    sqlite_autoincrement=True,
+)
+
+_records(
+    "jobs",
+    Column("status", Text(), nullable=False, index=True),
+    Column("device", Text(), nullable=False),
+    Column("worker", Text()),
+    Column("lease_until", moment()),
+)
+_records(
+    "job_events",
+    Column("job_id", Text(), ForeignKey("jobs.id"), nullable=False, index=True),
+)
+_records(
+    "job_checkpoints",
+    Column("job_id", Text(), ForeignKey("jobs.id"), nullable=False, index=True),
+)
+_records("files", Column("purpose", Text(), nullable=False))
+_records(
+    "keys",
+    Column("prefix", Text(), nullable=False, index=True),
+    Column("revoked_at", moment()),
+)
+
+_records(
+    "rollouts",
+    Column("name", Text(), nullable=False),
+    Column("status", Text(), nullable=False),
+    # Two rollouts at once for one name would each judge traffic that the other moved.
+    Index(
+        "uq_rollouts_running",
+        "name",
+        unique=True,
+        sqlite_where=text("status = 'running'"),
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+_records(
+    "requests",
+    Column("model", Text(), nullable=False, index=True),
+    Column("rollout_id", Text()),
+    Column("arm", Text()),
+    Column("status", Text(), nullable=False),
+    Column("format_valid", Boolean()),
+    Column("latency_ms", Double(), nullable=False),
+    # Tallies of one arm, and its latencies in order, are read from the index.
+    Index("ix_requests_rollout", "rollout_id", "arm", "latency_ms"),
+)
+_records(
+    "feedback",
+    Column("request_id", Text(), ForeignKey("requests.id"), nullable=False, index=True),
+    Column("kind", Text(), nullable=False),
+    Column("rating", Integer()),
+    Column("status", Text(), nullable=False),
+)

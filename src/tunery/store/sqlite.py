@@ -1,0 +1,99 @@
+"""SQLite: one file, readers beside a writer (WAL), writers one after another."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from tunery.core.errors import ConfigError, ResourceError, TuneryError
+
+_BUSY_S = 30.0
+"""How long a writer waits for the one before it [s]."""
+
+_UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")
+
+
+class SqliteDriver:
+    """Opens one SQLite file and words its errors."""
+
+    dialect: ClassVar[str] = "sqlite"
+    # Taking the write lock at once: a reader that becomes a writer later can be refused without waiting.
+    begin: ClassVar[str] = "BEGIN IMMEDIATE"
+    snapshot: ClassVar[str] = "BEGIN"
+    lock: ClassVar[str | None] = None
+    has_table: ClassVar[str] = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
+    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def shown(self) -> str:
+        """Path of the file."""
+        return str(self._path)
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new connection; the file is made where it is missing."""
+        # The pool hands a connection to one thread at a time.
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._become_wal(connection)
+            connection.execute("PRAGMA foreign_keys = ON")
+            # A killed process loses nothing; a power cut may lose the last transactions, whole ones.
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def statement(self, sql: str) -> str:
+        """Return ``sql``: SQLite writes parameters as we do."""
+        return sql
+
+    def is_broken(self, connection: sqlite3.Connection) -> bool:
+        """Say no: there is nobody who could hang up."""
+        return False
+
+    def explain(self, error: Exception) -> TuneryError | None:
+        """Word a full disk, a file that cannot be written, one that is no database, and a lasting lock."""
+        name = getattr(error, "sqlite_errorname", None) or ""
+        if name == "SQLITE_FULL":
+            return ResourceError(
+                f"{self.shown}: the disk is full; nothing of this step was stored",
+                hint=f"df -h {self._path.parent}",
+            )
+        if name.startswith(_UNWRITABLE):
+            return ResourceError(
+                f"{self.shown} cannot be written: {error}",
+                hint="set TUNERY_HOME to a folder you can write, as in: export TUNERY_HOME=$HOME/tunery",
+            )
+        if name in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
+            return ConfigError(
+                f"{self.shown} is not a readable SQLite database: {error}",
+                hint="restore the file from a backup, or set TUNERY_HOME to another folder",
+            )
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return ResourceError(
+                f"{self.shown} was locked by another process for {_BUSY_S:.0f} s",
+                hint=f"fuser {self.shown} shows which process holds it",
+            )
+        return None
+
+    def _become_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch the file to WAL once; the switch does not wait for others by itself as statements do."""
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+                if mode != "wal":
+                    connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)

@@ -1,0 +1,174 @@
+"""A workspace: one root folder and one database, built once in each face and handed down."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.core.clock import Clock, SystemClock
+from tunery.core.errors import ResourceError
+from tunery.store.database import Database, open_database
+from tunery.store.upgrade import ensure_current
+
+if TYPE_CHECKING:
+    # Each table is loaded when it is first asked for, so that a command pays for what it uses.
+    from tunery.core.dataset import DatasetVersion
+    from tunery.core.evaluation import Evaluation, GateResult
+    from tunery.core.training import Adapter
+    from tunery.store.artifacts import Artifacts
+    from tunery.store.feedback import FeedbackLog
+    from tunery.store.files import Files
+    from tunery.store.jobs import Jobs
+    from tunery.store.keys import Keys
+    from tunery.store.models import Models
+    from tunery.store.records import Records
+    from tunery.store.requests import Requests
+    from tunery.store.rollouts import Rollouts
+    from tunery.store.runs import Runs
+
+
+class Workspace:
+    """All that Tunery keeps; safe to use from many threads and many processes at once."""
+
+    def __init__(self, root: Path, database: Database, clock: Clock) -> None:
+        self.root = root
+        self.database = database
+        self.clock = clock
+
+    @classmethod
+    def open(
+        cls, home: Path | None = None, *, database_url: str | None = None, clock: Clock | None = None
+    ) -> Workspace:
+        """Open a workspace, making its folder and bringing its database up to date where needed.
+
+        Args:
+            home: Root folder; the variable ``TUNERY_HOME`` where None, else ``~/.tunery``.
+            database_url: Database; the variable ``TUNERY_DATABASE_URL`` where None, else SQLite in the root.
+            clock: The machine's where None.
+
+        Raises:
+            ResourceError: The folder cannot be written, or the database not reached.
+            ConflictError: The database was written by a newer Tunery.
+            ConfigError: The database URL is not understood.
+        """
+        root = (home or Path(os.environ.get("TUNERY_HOME") or "~/.tunery")).expanduser().absolute()
+        _make_writable(root)
+        url = database_url or os.environ.get("TUNERY_DATABASE_URL") or f"sqlite:///{root / 'tunery.db'}"
+        database = open_database(url)
+        try:
+            ensure_current(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(root, database, clock or SystemClock())
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        self.database.close()
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Folders of files."""
+        from tunery.store.artifacts import Artifacts
+
+        return Artifacts(self.root)
+
+    @cached_property
+    def datasets(self) -> Records[DatasetVersion]:
+        """Dataset versions."""
+        from tunery.store.datasets import datasets
+
+        return datasets(self.database)
+
+    @cached_property
+    def adapters(self) -> Records[Adapter]:
+        """Adapters."""
+        from tunery.store.adapters import adapters
+
+        return adapters(self.database)
+
+    @cached_property
+    def evaluations(self) -> Records[Evaluation]:
+        """Evaluations."""
+        from tunery.store.evaluations import evaluations
+
+        return evaluations(self.database)
+
+    @cached_property
+    def gates(self) -> Records[GateResult]:
+        """Gate results."""
+        from tunery.store.gates import gates
+
+        return gates(self.database)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Runs of recipes."""
+        from tunery.store.runs import Runs
+
+        return Runs(self.database)
+
+    @cached_property
+    def models(self) -> Models:
+        """Model versions and aliases."""
+        from tunery.store.models import Models
+
+        return Models(self.database, self.clock)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The job queue."""
+        from tunery.store.jobs import Jobs
+
+        return Jobs(self.database, self.clock)
+
+    @cached_property
+    def files(self) -> Files:
+        """Uploaded and produced files."""
+        from tunery.store.files import Files
+
+        return Files(self.database)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """API keys."""
+        from tunery.store.keys import Keys
+
+        return Keys(self.database, self.clock)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """Served calls."""
+        from tunery.store.requests import Requests
+
+        return Requests(self.database)
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        """Rollouts."""
+        from tunery.store.rollouts import Rollouts
+
+        return Rollouts(self.database, self.clock)
+
+    @cached_property
+    def feedback(self) -> FeedbackLog:
+        """Feedback on served calls."""
+        from tunery.store.feedback import FeedbackLog
+
+        return FeedbackLog(self.database, self.clock)
+
+
+def _make_writable(root: Path) -> None:
+    try:
+        # What users sent and keys' hashes are for this user's eyes only.
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writable, why = os.access(root, os.W_OK | os.X_OK), "no permission"
+    except OSError as error:
+        writable, why = False, error.strerror or str(error)
+    if not writable:
+        raise ResourceError(
+            f"{root} cannot be written: {why}",
+            hint="set TUNERY_HOME to a folder you can write, as in: export TUNERY_HOME=$HOME/tunery",
+        )
