@@ -65,6 +65,14 @@ class Comparison(Record):
     """First 20."""
     broken_ids: tuple[str, ...] = ()
     """First 20."""
+    value_a: float | None = None
+    """Metric of A on the shared examples."""
+    value_b: float | None = None
+    """Metric of B on the shared examples."""
+    only_a: int = 0
+    """Examples of A left out because B has no such answer [count]."""
+    only_b: int = 0
+    """Examples of B left out because A has no such answer [count]."""
 
 
 class ClassScore(Record):
@@ -110,6 +118,8 @@ class Evaluation(Record):
     """Wall time [s]."""
     tokens: int = 0
     """Prompt and completion tokens processed [count]."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know: answers cut off at ``max_new_tokens``, a perplexity that is no number."""
 
     @property
     def main(self) -> Metric:

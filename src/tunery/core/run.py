@@ -15,7 +15,7 @@ class Run(Record):
     """What a recipe's execution has produced so far; every stage fills in its ids."""
 
     id: str
-    """``run-`` and 16 hex digits: hash of the recipe and its input files, so that starting it again resumes it."""
+    """``run-`` and 16 hex digits: hash of the recipe and its input files; starting it again resumes it."""
     name: str
     recipe: Mapping[str, Any]
     """As validated, gate rules included: written before training begins."""
@@ -28,7 +28,7 @@ class Run(Record):
     evaluations: Mapping[str, str] = {}
     """Subject (``zero_shot``, ``few_shot``, ``tuned``, …) to evaluation id."""
     comparisons: Mapping[str, Mapping[str, Any]] = {}
-    """Subject compared against to the dumped :class:`~tunery.core.evaluation.Comparison` with ``tuned`` as B."""
+    """Subject to the dumped :class:`~tunery.core.evaluation.Comparison` of it (A) with ``tuned`` (B)."""
     gate_id: str | None = None
     model_version: str | None = None
     """``name@N`` once registered."""

@@ -1,0 +1,236 @@
+"""Many rows in one forward without padding: shared prefix computed once, linear layers on real tokens only.
+
+Rows of a batch are laid one behind the other in a single sequence; what all of them begin with (the system
+turn, the opening of the user turn) stands there once. Positions restart behind the prefix for every row,
+and attention lets a token see the prefix and its own row. Losses and gradients are those of separate rows:
+the layout changes what is computed twice, not what is computed.
+
+Source:
+    Prefix sharing for training: arXiv 2410.20305 (there for preference pairs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from tunery.core.errors import ConfigError
+from tunery.model.render import Rendered
+
+ATTENTION = "tunery_packed"
+"""Name under which the attention function is registered with transformers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rows of a packed sequence lie; what attention needs to keep them apart."""
+
+    prefix: int
+    """Tokens shared by all rows, at the front [count]."""
+    gather: torch.Tensor
+    """Position in the sequence of each row's own tokens, padded with 0, shape ``(rows, longest)``."""
+    scatter: torch.Tensor
+    """Index into the flattened ``gather`` of each token behind the prefix, shape ``(tokens - prefix,)``."""
+
+    def to(self, device: torch.device) -> Layout:
+        """Return the layout with its indices on ``device``."""
+        return Layout(self.prefix, self.gather.to(device), self.scatter.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch of rows as one sequence."""
+
+    input_ids: torch.Tensor
+    """Shape ``(1, tokens)``."""
+    position_ids: torch.Tensor
+    """Same shape; restarts behind the prefix for every row."""
+    layout: Layout
+    source: torch.Tensor
+    """Position whose output predicts each target, shape ``(targets,)``; repeats where rows share it."""
+    targets: torch.Tensor
+    """Token to be predicted, shape ``(targets,)``."""
+    row: torch.Tensor
+    """Row each target belongs to, shape ``(targets,)``."""
+    logical_tokens: int
+    """Tokens of all rows, the prefix counted once a row [count]."""
+
+    def to(self, device: torch.device) -> Packed:
+        """Return the batch on ``device``."""
+        return Packed(
+            self.input_ids.to(device),
+            self.position_ids.to(device),
+            self.layout.to(device),
+            self.source.to(device),
+            self.targets.to(device),
+            self.row.to(device),
+            self.logical_tokens,
+        )
+
+
+def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
+    """Lay rows out as one sequence.
+
+    Args:
+        rows: Tokenised conversations, at least one.
+        share_prefix: Whether the longest common beginning is stored once.
+
+    Returns:
+        The packed batch; a row's targets are its tokens with mask 1, the first token never.
+    """
+    prefix = common_prefix(rows) if share_prefix else 0
+    ids = list(rows[0].ids[:prefix])
+    positions = list(range(prefix))
+    longest = max(len(r.ids) for r in rows) - prefix
+    gather = torch.zeros((len(rows), longest), dtype=torch.long)
+    scatter: list[int] = []
+    source: list[int] = []
+    targets: list[int] = []
+    owner: list[int] = []
+    for index, row in enumerate(rows):
+        start, own = len(ids), len(row.ids) - prefix
+        gather[index, :own] = torch.arange(start, start + own)
+        scatter += range(index * longest, index * longest + own)
+        ids += row.ids[prefix:]
+        positions += range(prefix, len(row.ids))
+        for place in range(1, len(row.ids)):
+            if row.mask[place]:
+                before = place - 1
+                source.append(before if before < prefix else start + before - prefix)
+                targets.append(row.ids[place])
+                owner.append(index)
+    return Packed(
+        input_ids=torch.tensor([ids]),
+        position_ids=torch.tensor([positions]),
+        layout=Layout(prefix, gather, torch.tensor(scatter, dtype=torch.long)),
+        source=torch.tensor(source, dtype=torch.long),
+        targets=torch.tensor(targets, dtype=torch.long),
+        row=torch.tensor(owner, dtype=torch.long),
+        logical_tokens=sum(len(r.ids) for r in rows),
+    )
+
+
+def common_prefix(rows: Sequence[Rendered]) -> int:
+    """Return how many leading tokens all rows share, leaving each at least one of its own [count]."""
+    if len(rows) < 2:
+        return 0
+    low, high = min(r.ids for r in rows), max(r.ids for r in rows)
+    limit = min(len(r.ids) for r in rows) - 1
+    same = 0
+    while same < limit and low[same] == high[same]:
+        same += 1
+    return same
+
+
+def packed_attention(  # noqa: PLR0913 - the signature that transformers calls
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    layout: Layout | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within rows and to their shared prefix; an attention function as transformers calls it.
+
+    Linear layers around it see real tokens only; padding exists inside this function alone.
+
+    Args:
+        module: The attention layer.
+        query: ``(1, heads, tokens, head_dim)``.
+        key: ``(1, kv_heads, tokens, head_dim)``.
+        value: Like ``key``.
+        attention_mask: Unused; the layout says who sees whom.
+        scaling: Factor on the scores; ``head_dim ** -0.5`` when None.
+        dropout: Probability, training only.
+        layout: Where the rows lie.
+        sliding_window: Tokens that a query can look back, where the model has such a limit [count].
+        softcap: Must be None: models that cap attention scores are not supported.
+
+    Returns:
+        ``(1, tokens, heads, head_dim)`` and None.
+
+    Raises:
+        ConfigError: The model caps attention scores, or no layout was given.
+    """
+    if softcap is not None or layout is None:
+        raise ConfigError("this base model's attention (soft-capped scores) cannot be trained packed")
+    repeat = query.shape[1] // key.shape[1]
+    if repeat > 1:
+        key, value = key.repeat_interleave(repeat, dim=1), value.repeat_interleave(repeat, dim=1)
+    prefix, (rows, longest) = layout.prefix, layout.gather.shape
+    heads, head_dim = query.shape[1], query.shape[3]
+    flat = layout.gather.reshape(-1)
+
+    def own(
+        states: torch.Tensor,
+    ) -> torch.Tensor:  # (1, heads, tokens, head_dim) -> (rows, heads, longest, …)
+        return states[0].index_select(1, flat).view(heads, rows, longest, head_dim).transpose(0, 1)
+
+    keys, values = own(key), own(value)
+    if prefix:
+        shared = (rows, heads, prefix, head_dim)
+        keys = torch.cat([key[:, :, :prefix].expand(shared), keys], dim=2)
+        values = torch.cat([value[:, :, :prefix].expand(shared), values], dim=2)
+    mask = _visible(prefix, longest, sliding_window, query.device)
+    out = F.scaled_dot_product_attention(
+        own(query), keys, values, attn_mask=mask, dropout_p=dropout, scale=scaling
+    )
+    result = out.permute(0, 2, 1, 3).reshape(rows * longest, heads, head_dim).index_select(0, layout.scatter)
+    if prefix:
+        front = F.scaled_dot_product_attention(
+            query[:, :, :prefix],
+            key[:, :, :prefix],
+            value[:, :, :prefix],
+            attn_mask=_visible(0, prefix, sliding_window, query.device),
+            dropout_p=dropout,
+            scale=scaling,
+        )
+        result = torch.cat([front[0].transpose(0, 1), result])
+    return result.unsqueeze(0), None
+
+
+def _visible(prefix: int, own: int, window: int | None, device: torch.device) -> torch.Tensor:
+    """Return which keys a query sees: prefix and earlier tokens of its row, ``(own, prefix + own)``."""
+    query = torch.arange(prefix, prefix + own, device=device)[:, None]
+    key = torch.arange(prefix + own, device=device)[None, :]
+    seen = key <= query
+    return seen if window is None else seen & (query - key < window)
+
+
+def target_logits(model: torch.nn.Module, batch: Packed) -> torch.Tensor:
+    """Run the model and its output layer for the predicting positions alone.
+
+    Args:
+        model: A causal language model loaded with this module's attention.
+        batch: Packed rows on the model's device.
+
+    Returns:
+        Logits, shape ``(targets, vocabulary)``.
+    """
+    # Several rows may share a predicting position; the output layer is applied to each once.
+    unique, back = torch.unique(batch.source, return_inverse=True)
+    output = model(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        logits_to_keep=unique,
+        use_cache=False,
+        layout=batch.layout,
+    )
+    logits: torch.Tensor = output.logits[0]
+    return logits if unique.shape == back.shape else logits.index_select(0, back)
+
+
+def register_attention() -> None:
+    """Make the attention function known to transformers; calling it again changes nothing."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, packed_attention)

@@ -1,0 +1,74 @@
+"""Settings of training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tunery.core.config import Settings
+from tunery.model.render import LossOn
+
+
+class TrainConfig(Settings):
+    """How the adapter is trained."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    """LoRA rank: width of the trained low-rank update."""
+    alpha: float = Field(default=32.0, gt=0)
+    """LoRA scale numerator; the update is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout on the input of the adapted layers."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Layers adapted: every linear layer but the output one, or names such as [q_proj, v_proj]."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Peak learning rate; LoRA bears about ten times that of full fine-tuning."""
+    epochs: float = Field(default=3.0, gt=0, le=1000)
+    """Passes over the train split."""
+    batch_size: int = Field(default=16, ge=1)
+    """Examples per optimizer step: micro_batch_size x gradient accumulation."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Examples per forward; must divide batch_size. By default as many as fit micro_batch_tokens."""
+    micro_batch_tokens: int = Field(default=8192, ge=16)
+    """Bound on the tokens of one forward that the default micro-batch size is chosen by."""
+    warmup_ratio: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Share of the steps over which the learning rate rises from zero."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after warm-up."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled weight decay (AdamW)."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    loss_on: LossOn = "completion"
+    """Tokens trained on: every assistant turn, the last one only, or all tokens."""
+    validation_every: int | None = Field(default=None, ge=1)
+    """Steps between validation losses and checkpoints; by default eight times a run."""
+    early_stopping: int | None = Field(default=3, ge=1)
+    """Stop after this many validations without a better loss; null never stops early."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of initial weights, data order and dropout."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the frozen base: fp32 on a CPU, bf16 on a GPU; the adapter is always trained in fp32."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; all cores when null. Another number may change losses in the last digits."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainConfig:
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
+            )
+        return self
+
+    def rows_per_forward(self, longest: int) -> int:
+        """Return the micro-batch size for rows of up to ``longest`` tokens [count]."""
+        if self.micro_batch_size is not None:
+            return self.micro_batch_size
+        fitting = max(1, self.micro_batch_tokens // max(longest, 1))
+        return max(d for d in range(1, self.batch_size + 1) if self.batch_size % d == 0 and d <= fitting)
+
+
+NOT_IN_IDENTITY = frozenset({"device", "threads", "micro_batch_size", "micro_batch_tokens"})
+"""Settings that say where and in what pieces the same computation runs; the adapter's id ignores them."""

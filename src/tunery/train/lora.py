@@ -1,0 +1,204 @@
+"""Dataset version to adapter: LoRA on a frozen base, resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.training import BaseModelInfo, StepLog
+from tunery.model.load import load_for_packing, pick_device
+from tunery.model.render import Rendered
+from tunery.train import checkpoints
+from tunery.train.config import TrainConfig
+from tunery.train.trainer import (
+    PackedTrainer,
+    Reporting,
+    Rows,
+    Watcher,
+    collate,
+    early_stopping,
+    silence,
+    training_arguments,
+)
+
+
+class TrainingRows(NamedTuple):
+    """Tokenised rows."""
+
+    train: Sequence[Rendered]
+    """At least one."""
+    validation: Sequence[Rendered]
+    """For the validation loss; may be empty, then the last step counts as the best."""
+
+
+class Folders(NamedTuple):
+    """Where training writes."""
+
+    output: Path
+    """Existing folder for ``adapter_model.safetensors`` and ``adapter_config.json``."""
+    checkpoints: Path
+    """This very training's checkpoints; removed once the adapter is written."""
+
+
+class Trained(NamedTuple):
+    """What training produced; weights are in the folder that was asked for."""
+
+    history: tuple[StepLog, ...]
+    steps: int
+    best_step: int
+    trainable_parameters: int
+    trained_tokens: int
+    """Prompt and completion tokens seen, epochs counted [count]."""
+    seconds: float
+    """Training wall time over all processes that took part [s]."""
+
+
+def train_adapter(
+    base: BaseModelInfo, rows: TrainingRows, *, config: TrainConfig, folders: Folders, reporting: Reporting
+) -> Trained:
+    """Train a LoRA adapter and write it as a plain PEFT folder.
+
+    A run that was killed continues from the newest complete checkpoint and ends with
+    the losses of an undisturbed one: weights, optimizer, schedule, data order and random state are restored.
+
+    Args:
+        base: Frozen weights.
+        rows: What to train and to validate on.
+        config: Train settings.
+        folders: Where to write.
+        reporting: Who to tell, and who may stop it.
+
+    Returns:
+        History and counts.
+
+    Raises:
+        ConfigError: Target modules match nothing, or the device is not there.
+        ResourceError: Out of memory or disk, or the loss is not a number any more.
+    """
+    from transformers import set_seed
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = pick_device(config.device)
+    set_seed(config.seed)
+    model = _lora_model(base, config, device)
+    micro = config.rows_per_forward(max(len(r.ids) for r in rows.train))
+    steps = total_steps(len(rows.train), config)
+    every = config.validation_every or max(1, math.ceil(steps / 8))
+    folders.checkpoints.mkdir(parents=True, exist_ok=True)
+    resume = checkpoints.newest(folders.checkpoints)
+    history, seconds_before = _history_of(resume)
+    if resume:
+        reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}")
+    with reporting.progress.task("training", steps) as bar:
+        bar.advance(checkpoints.step_of(resume) if resume else 0)
+        watcher = Watcher(reporting, bar, seconds_before=seconds_before, history=history)
+        trainer = PackedTrainer(
+            model=model,
+            args=training_arguments(
+                config,
+                folders.checkpoints,
+                micro_batch=micro,
+                steps_per_validation=every,
+                validate=bool(rows.validation),
+            ),
+            train_dataset=Rows(rows.train),
+            eval_dataset=Rows(rows.validation) if rows.validation else None,
+            data_collator=collate,
+            callbacks=[watcher, *(early_stopping(config) if rows.validation else [])],
+        )
+        silence(trainer)
+        _run(trainer, resume)
+    state = trainer.state
+    _save(model, folders.output)
+    shutil.rmtree(folders.checkpoints, ignore_errors=True)
+    return Trained(
+        history=_merge(history),
+        steps=state.global_step,
+        best_step=state.best_global_step or state.global_step,
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        trained_tokens=round(sum(len(r.ids) for r in rows.train) * float(state.epoch or 0)),
+        seconds=watcher.seconds,
+    )
+
+
+def total_steps(rows: int, config: TrainConfig) -> int:
+    """Return the optimizer steps that a full training takes, a last incomplete batch counted [count]."""
+    return max(1, math.ceil(math.ceil(rows / config.batch_size) * config.epochs))
+
+
+def _lora_model(base: BaseModelInfo, config: TrainConfig, device: torch.device) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
+    model = load_for_packing(base.path, dtype=torch.bfloat16 if half else torch.float32)
+    targets = config.target_modules
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+        bias="none",
+    )
+    try:
+        with warnings.catch_warnings():
+            # PEFT reads an attribute that this transformers calls by another name.
+            warnings.simplefilter("ignore", FutureWarning)
+            adapted: nn.Module = get_peft_model(model, lora)
+    except ValueError as error:
+        linear = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)})
+        raise ConfigError(
+            f"train.target_modules {targets!r} fit no layer of {base.name}: {str(error)[:160]}",
+            hint=f"train.target_modules=all-linear, or some of {', '.join(linear)}",
+        ) from None
+    # Recorded in the adapter, so that plain PEFT and other engines know what it belongs to.
+    adapted.peft_config["default"].base_model_name_or_path = base.name  # type: ignore[union-attr,index]
+    return adapted
+
+
+def _run(trainer: PackedTrainer, resume: Path | None) -> None:
+    try:
+        with warnings.catch_warnings():
+            # The Trainer probes deprecated attributes of the model and schedules of a resumed run.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"out of GPU memory while training: {str(error).splitlines()[0]}",
+            hint="train.micro_batch_size=1, or a smaller data.max_tokens",
+        ) from None
+    except MemoryError:
+        raise ResourceError("out of memory while training", hint="train.micro_batch_size=1") from None
+
+
+def _save(model: nn.Module, output: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT looks for the base on the hub and warns that it is not there
+        model.save_pretrained(str(output), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
+    (output / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is written at registration
+
+
+def _history_of(checkpoint: Path | None) -> tuple[list[dict[str, Any]], float]:
+    if checkpoint is None:
+        return [], 0.0
+    stored = json.loads((checkpoint / "history.json").read_text(encoding="utf-8"))
+    return list(stored["history"]), float(stored["seconds"])
+
+
+def _merge(history: Sequence[Mapping[str, Any]]) -> tuple[StepLog, ...]:
+    """Join the training and the validation point of a step."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for point in history:
+        by_step.setdefault(int(point["step"]), {}).update(point)
+    return tuple(StepLog.model_validate(by_step[step]) for step in sorted(by_step))

@@ -1,0 +1,243 @@
+"""The transformers Trainer with our batches, our loss and our checkpoints.
+
+Accelerate, gradient accumulation, clipping, schedules and resume are the Trainer's. Rows reach it packed
+(:mod:`tunery.model.packing`), so a batch is one sequence without padding and the output layer runs for
+supervised tokens alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from tunery.core.errors import ResourceError
+from tunery.core.progress import Progress
+from tunery.core.progress import Task as ProgressTask
+from tunery.model.packing import Packed, pack, target_logits
+from tunery.model.render import Rendered
+from tunery.train import checkpoints
+from tunery.train.config import TrainConfig
+
+_BATCH = "packed"
+
+
+class Reporting(NamedTuple):
+    """Who training talks to."""
+
+    progress: Progress
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked after every step; True ends training with :class:`KeyboardInterrupt`."""
+    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
+    """Told the step and the losses of every checkpoint that is complete on disk."""
+
+
+class Rows(Dataset[Rendered]):
+    """Tokenised rows as a torch dataset."""
+
+    def __init__(self, rows: Sequence[Rendered]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Rendered:
+        return self.rows[index]
+
+
+def collate(rows: Sequence[Rendered]) -> dict[str, Packed]:
+    """Pack a micro-batch."""
+    return {_BATCH: pack(rows)}
+
+
+class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
+    """A Trainer whose batches are packed rows; the loss is the mean over all supervised tokens of a step."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Packed],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - the Trainer's signature
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Return the micro-batch's share of the step's mean loss over supervised tokens [nats].
+
+        Dividing by the step's count, not the micro-batch's, makes accumulation equal to one big batch.
+        """
+        batch = inputs[_BATCH].to(self.args.device)
+        total = F.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="sum")
+        return total / (num_items_in_batch if num_items_in_batch is not None else len(batch.targets))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """Take a step's micro-batches and count their supervised tokens."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        targets = sum(len(batch[_BATCH].targets) for batch in batches)
+        return batches, torch.tensor(max(targets, 1), device=device)
+
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """Return 0: the Trainer's own count would read fields that packed batches do not have."""
+        return 0
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the mean validation loss over supervised tokens [nats]."""
+        model, device = self.model, self.args.device
+        model.eval()
+        total, count = 0.0, 0
+        loader = DataLoader(self.eval_dataset, self.args.per_device_eval_batch_size, collate_fn=collate)
+        with torch.no_grad():
+            for item in loader:
+                batch = item[_BATCH].to(device)
+                loss = F.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="sum")
+                total += float(loss)
+                count += len(batch.targets)
+        model.train()
+        metrics = {f"{metric_key_prefix}_loss": total / max(count, 1)}
+        self.log(dict(metrics))
+        handler = self.callback_handler
+        self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def silence(trainer: Trainer) -> None:
+    """Keep the Trainer from printing its logs; they reach the progress port instead."""
+    trainer.remove_callback(PrinterCallback)
+
+
+class Watcher(TrainerCallback):  # type: ignore[misc]
+    """Reports steps, seals checkpoints, stops on request and on losses that are no longer numbers."""
+
+    def __init__(
+        self,
+        reporting: Reporting,
+        bar: ProgressTask,
+        *,
+        seconds_before: float,
+        history: list[dict[str, float]],
+    ) -> None:
+        self.reporting = reporting
+        self.bar = bar
+        self.seconds_before = seconds_before
+        self.history = history
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, earlier processes included [s]."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Advance the bar; evaluate and save at the last step; obey a stop request."""
+        self.bar.advance()
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = True
+        if self.reporting.should_stop():
+            raise KeyboardInterrupt
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Record one point and tell it."""
+        if "loss" in logs and not math.isfinite(logs["loss"]):
+            raise ResourceError(
+                f"the training loss became {logs['loss']} at step {state.global_step}: the model diverged",
+                hint=f"train.learning_rate={args.learning_rate / 10:g}",
+            )
+        point = {"step": state.global_step, "epoch": state.epoch or 0.0, "seconds": self.seconds}
+        names = {"loss": "train_loss", "eval_loss": "validation_loss"}
+        kept = ("loss", "eval_loss", "learning_rate", "grad_norm")
+        point |= {names.get(k, k): float(v) for k, v in logs.items() if k in kept}
+        if not {"train_loss", "validation_loss"} & point.keys():
+            return
+        self.history.append(point)
+        told = {k: v for k, v in point.items() if k != "seconds"} | {"total_steps": state.max_steps}
+        loss = (
+            f"training loss={point['train_loss']:.4f}"
+            if "train_loss" in point
+            else f"validation loss={point['validation_loss']:.4f}"
+        )
+        self.reporting.progress.event(f"Step {state.global_step}/{state.max_steps}: {loss}", data=told)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Seal the checkpoint just written, then let go of those that are neither best nor last."""
+        root = Path(args.output_dir)
+        folder = root / f"checkpoint-{state.global_step}"
+        write_history(folder, self.history, self.seconds)
+        checkpoints.seal(folder)
+        best = state.best_global_step or state.global_step
+        checkpoints.keep_only(root, {state.global_step, best})
+        metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
+        self.reporting.on_checkpoint(state.global_step, metrics)
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, float]], seconds: float) -> None:
+    """Put the history so far beside the checkpoint it belongs to."""
+    text = json.dumps({"seconds": seconds, "history": list(history)})
+    (folder / "history.json").write_text(text, encoding="utf-8")
+
+
+def training_arguments(
+    config: TrainConfig, output: Path, *, micro_batch: int, steps_per_validation: int, validate: bool
+) -> TrainingArguments:
+    """Translate our settings into the Trainer's.
+
+    Args:
+        config: Ours.
+        output: Where checkpoints go.
+        micro_batch: Rows per forward [count].
+        steps_per_validation: Steps between validations and checkpoints [count].
+        validate: Whether there is a validation split.
+    """
+    schedule = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+    return TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=micro_batch,
+        per_device_eval_batch_size=max(micro_batch, 16),
+        gradient_accumulation_steps=config.batch_size // micro_batch,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=schedule[config.schedule],
+        warmup_steps=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        data_seed=config.seed,
+        use_cpu=config.device == "cpu",
+        optim="adamw_torch",
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=steps_per_validation,
+        eval_strategy="steps" if validate else "no",
+        eval_steps=steps_per_validation if validate else None,
+        load_best_model_at_end=validate,
+        metric_for_best_model="eval_loss" if validate else None,
+        greater_is_better=False if validate else None,
+        save_total_limit=None,  # rotation is ours: the old one goes only after the new one is sealed
+        remove_unused_columns=False,
+        label_names=[],
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        report_to=[],
+        push_to_hub=False,
+    )
+
+
+def early_stopping(config: TrainConfig) -> list[TrainerCallback]:
+    """Return the callback that ends training when the validation loss stops falling."""
+    if config.early_stopping is None:
+        return []
+    return [EarlyStoppingCallback(early_stopping_patience=config.early_stopping)]
