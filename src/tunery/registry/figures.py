@@ -1,0 +1,189 @@
+"""How numbers and names are written for people, so that card, report and terminal agree."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from tunery.core.evaluation import Evaluation, Metric
+
+_UNBOUNDED = re.compile(r"perplexity|loss|nll|nats|length|tokens|_ms$|seconds|bytes")
+
+_METRIC_NAMES = {
+    "exact_match": "exact match",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "valid_json": "valid JSON",
+    "field_match": "fields right",
+    "valid_label": "valid label",
+    "perplexity": "perplexity",
+}
+
+_SUBJECT_NAMES = {
+    "zero_shot": "Zero-shot prompting",
+    "few_shot": "Few-shot prompting",
+    "zero_shot_constrained": "Zero-shot, held to the labels",
+    "few_shot_constrained": "Few-shot, held to the labels",
+    "champion": "Champion today",
+    "tuned": "Tuned",
+}
+
+_SUBJECT_ORDER = ("zero_shot", "few_shot", "zero_shot_constrained", "few_shot_constrained")
+
+
+def metric_name(name: str) -> str:
+    """Return a metric's name as a reader says it; an unknown name loses its underscores."""
+    return _METRIC_NAMES.get(name, name.replace("_", " "))
+
+
+def subject_name(name: str) -> str:
+    """Return what was evaluated as a reader says it; ``name@3`` stays as it is."""
+    return _SUBJECT_NAMES.get(name, name if "@" in name else name.replace("_", " ").capitalize())
+
+
+def subject_order(name: str) -> tuple[int, str]:
+    """Return a sort key: prompting from plain to constrained, then versions, then the tuned model."""
+    if name == "tuned":
+        return (len(_SUBJECT_ORDER) + 2, name)
+    if name in _SUBJECT_ORDER:
+        return (_SUBJECT_ORDER.index(name), name)
+    is_version = name == "champion" or "@" in name
+    return (len(_SUBJECT_ORDER) + (1 if is_version else 0), name)
+
+
+def is_prompting(evaluation: Evaluation) -> bool:
+    """Return whether an evaluation shows what prompting the bare base reaches."""
+    return evaluation.adapter is None and evaluation.subject != "tuned" and "@" not in evaluation.subject
+
+
+def is_rate(metric: Metric) -> bool:
+    """Return whether a metric is a share that reads as a percentage."""
+    if _UNBOUNDED.search(metric.name):
+        return False
+    return all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in (metric.value, *metric.ci95))
+
+
+def percent(share: float) -> str:
+    """Write a share in percent with one decimal; only exactly 0 and 1 are written as 0.0 and 100.0.
+
+    >>> percent(0.7312), percent(0.99996), percent(0.0)
+    ('73.1 %', '> 99.9 %', '0.0 %')
+    """
+    if not math.isfinite(share):
+        return "not a number"
+    if share < 1 and round(share * 100, 1) >= 100:
+        return "> 99.9 %"
+    if share > 0 and round(share * 100, 1) == 0:
+        return "< 0.1 %"
+    return f"{share * 100:.1f} %"
+
+
+def points(difference: float) -> str:
+    """Write a difference of two shares in percentage points, with its sign.
+
+    >>> points(0.517), points(-0.021), points(0.0)
+    ('+51.7 points', '−2.1 points', '0.0 points')
+    """
+    rounded = round(difference * 100, 1)
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.1f} points"
+
+
+def number(value: float) -> str:
+    """Write a number without a unit to about three significant digits.
+
+    >>> number(3.14159), number(12345.6), number(0.00042), number(0)
+    ('3.14', '12,346', '0.00042', '0')
+    """
+    if not math.isfinite(value):
+        return "not a number"
+    size = abs(value)
+    if value == int(value) and size < 1e15:
+        return f"{int(value):,}"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 0.01:
+        return f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+    return f"{value:.2g}"
+
+
+def count(value: int) -> str:
+    """Write a count with thousands separators."""
+    return f"{value:,}"
+
+
+def counted(value: int, singular: str, plural: str | None = None) -> str:
+    """Write a count with its noun.
+
+    >>> counted(1, "row"), counted(1200, "row"), counted(2, "class", "classes")
+    ('1 row', '1,200 rows', '2 classes')
+    """
+    return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
+
+
+def p_value(p: float) -> str:
+    """Write a p-value as far as its digits mean anything.
+
+    >>> p_value(1e-30), p_value(0.0042), p_value(0.0499), p_value(0.34), p_value(1.0)
+    ('p < 0.001', 'p = 0.004', 'p < 0.05', 'p = 0.34', 'p > 0.99')
+    """
+    if not math.isfinite(p):
+        return "p unknown"
+    if p < 0.001:
+        return "p < 0.001"
+    if p > 0.99:
+        return "p > 0.99"
+    if 0.0495 <= p < 0.05:  # must not round up to the line it is under
+        return "p < 0.05"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a wall time.
+
+    >>> duration(0.42), duration(42.4), duration(375), duration(7500)
+    ('0.4 s', '42 s', '6 min 15 s', '2 h 05 min')
+    """
+    if not math.isfinite(seconds) or seconds < 0:
+        return "unknown"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def metric_value(metric: Metric) -> str:
+    """Write a metric's value in its own unit."""
+    return percent(metric.value) if is_rate(metric) else number(metric.value)
+
+
+def metric_interval(metric: Metric) -> str:
+    """Write a metric's 95 % interval in its own unit, as ``69.9–76.1 %``."""
+    low, high = metric.ci95
+    if is_rate(metric):
+        return f"{low * 100:.1f}–{high * 100:.1f} %"
+    return f"{number(low)}–{number(high)}"
+
+
+def metric_phrase(metric: Metric) -> str:
+    """Write value and name as a sentence needs them: ``73.1 % exact match``, ``a perplexity of 3.21``."""
+    name = metric_name(metric.name)
+    return f"{percent(metric.value)} {name}" if is_rate(metric) else f"a {name} of {number(metric.value)}"
+
+
+def difference(metric: Metric, amount: float) -> str:
+    """Write an improvement of ``metric``: points for a share, a signed number otherwise."""
+    if is_rate(metric):
+        return points(amount)
+    sign = "+" if amount > 0 else "−" if amount < 0 else ""
+    return f"{sign}{number(abs(amount))}"
+
+
+def at_least_as_good(one: Metric, other: Metric) -> bool:
+    """Return whether ``one`` is as good as ``other`` or better, whichever way the metric points."""
+    return one.value >= other.value if one.higher_is_better else one.value <= other.value
