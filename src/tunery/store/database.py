@@ -33,7 +33,7 @@ class Driver(Protocol):
     snapshot: ClassVar[str]
     """Opens a transaction whose reads all see the same moment."""
     lock: ClassVar[str | None]
-    """Holds the lock ``:name`` until the transaction ends; None where ``begin`` admits one writer at a time."""
+    """Holds the lock ``:name`` until the transaction ends; None where ``begin`` admits one writer."""
     has_table: ClassVar[str]
     """Finds a row when there is a table ``:name``."""
     errors: tuple[type[Exception], ...]

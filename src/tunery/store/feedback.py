@@ -38,7 +38,7 @@ class FeedbackLog:
             served = {"id": feedback.request_id}
             if not transaction.rows("SELECT 1 AS there FROM requests WHERE id = :id", served):
                 raise NotFoundError(
-                    f"no request {feedback.request_id!r:.160} was served; there is nothing to give feedback on",
+                    f"no request {feedback.request_id!r:.160} was served, so none can be judged",
                     hint="send the id of the completion, as in chatcmpl-…",
                 )
             return self._records.insert(transaction, feedback)
