@@ -1,0 +1,174 @@
+"""What a canary watches, and the verdict its numbers give."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tunery.core.config import Record
+from tunery.deploy.confidence import Counts, difference_interval
+from tunery.deploy.config import CanaryConfig
+from tunery.store.requests import Tally
+
+Action = Literal["continue", "rollback", "promote"]
+GuardVerdict = Literal["worse", "not worse", "open"]
+
+
+class GuardReading(Record):
+    """One guard's numbers."""
+
+    guard: str
+    """``error rate``, ``invalid format`` or ``dislikes``."""
+    champion: tuple[int, int]
+    """Events and trials [count]."""
+    challenger: tuple[int, int]
+    """Events and trials [count]."""
+    tolerated: float
+    """Increase of the rate that is accepted, as a difference of shares."""
+    low: float
+    """Smallest increase that the counts leave possible."""
+    high: float
+    """Largest increase that the counts leave possible."""
+    confidence: float
+    """Chance that the true increase lies between low and high at every moment of the rollout."""
+    verdict: GuardVerdict
+    """``worse`` when even ``low`` is above what is tolerated, ``not worse`` when even ``high`` is within
+    it."""
+
+    def sentence(self) -> str:
+        """Say the numbers in a clause."""
+        text = f"{self.guard} {_share(self.challenger)} against the champion's {_share(self.champion)}"
+        if self.verdict == "worse":
+            return (
+                f"{text}: worse by at least {_points(self.low)} points where {_points(self.tolerated)} are "
+                f"tolerated ({self.confidence:.1%} confidence, however often looked at)"
+            )
+        if self.verdict == "not worse":
+            return (
+                f"{text}: worse by at most {_points(self.high)} points, within the {_points(self.tolerated)} "
+                "tolerated"
+            )
+        return f"{text}: not shown to be worse, though up to {_points(self.high)} points remain possible"
+
+
+class Judgement(Record):
+    """What a canary's numbers say should happen now."""
+
+    action: Action
+    reason: str
+    """Why, with the numbers, in one sentence."""
+    guards: tuple[GuardReading, ...] = ()
+    latency_p95_ratio: float | None = None
+    """Challenger's over the champion's; None while an arm has answered nothing."""
+
+
+def weigh(config: CanaryConfig, champion: Tally, challenger: Tally, *, hours: float) -> Judgement:
+    """Judge a canary from the counts of both arms.
+
+    Every rate guard gets an equal part of ``alpha``, so that all together raise a false alarm with at most
+    that chance over the whole rollout, at any number of looks. A guard without observations never objects.
+
+    Args:
+        config: The rule.
+        champion: What the champion's arm adds up to during this rollout.
+        challenger: The challenger's.
+        hours: Since the rollout began [h].
+    """
+    guards = _read(config, champion, challenger)
+    ratio = _latency_ratio(champion, challenger)
+
+    def judged(action: Action, reason: str) -> Judgement:
+        return Judgement(action=action, reason=reason, guards=guards, latency_p95_ratio=ratio)
+
+    clauses = "; ".join(g.sentence() for g in guards) or "nothing is watched"
+    if challenger.requests < config.min_requests:
+        return judged(
+            "continue",
+            f"{challenger.requests} challenger requests of the {config.min_requests} that a verdict needs",
+        )
+    if broken := [g for g in guards if g.verdict == "worse"]:
+        return judged("rollback", "; ".join(g.sentence() for g in broken))
+    progress = _progress(config, challenger.requests, hours)
+    if not _at_horizon(config, challenger.requests, hours):
+        return judged("continue", f"{progress}; {clauses}")
+    limit = config.max_latency_p95_ratio
+    if limit is not None and ratio is not None and ratio > limit:
+        return judged(
+            "continue",
+            f"held at the horizon ({progress}): latency p95 {challenger.latency_ms_p95:.0f} ms is "
+            f"{ratio:.1f} times the champion's {champion.latency_ms_p95:.0f} ms, {limit:g} being the "
+            f"most; {clauses}",
+        )
+    if config.on_horizon == "hold":
+        return judged("continue", f"held at the horizon ({progress}) for a person to promote; {clauses}")
+    return judged("promote", f"ran its course ({progress}); {clauses}")
+
+
+def _read(config: CanaryConfig, champion: Tally, challenger: Tally) -> tuple[GuardReading, ...]:
+    """Return the reading of every guard that is watched, those without observations left out."""
+    watched = [
+        ("error rate", config.max_error_rate_increase, _errors),
+        ("invalid format", config.max_format_invalid_increase, _invalid),
+        ("dislikes", config.max_dislike_increase, _dislikes),
+    ]
+    active = [(name, tolerated, count) for name, tolerated, count in watched if tolerated is not None]
+    readings = []
+    for name, tolerated, count in active:
+        a, b = count(champion), count(challenger)
+        if not b.n:
+            continue
+        alpha = config.alpha / len(active)
+        low, high = difference_interval(a, b, alpha)
+        verdict: GuardVerdict = "worse" if low > tolerated else "not worse" if high <= tolerated else "open"
+        readings.append(
+            GuardReading(
+                guard=name,
+                champion=a,
+                challenger=b,
+                tolerated=tolerated,
+                low=low,
+                high=high,
+                confidence=1 - alpha,
+                verdict=verdict,
+            )
+        )
+    return tuple(readings)
+
+
+def _errors(arm: Tally) -> Counts:
+    return Counts(arm.errors, arm.requests)
+
+
+def _invalid(arm: Tally) -> Counts:
+    return Counts(arm.format_checked - arm.format_valid, arm.format_checked)
+
+
+def _dislikes(arm: Tally) -> Counts:
+    return Counts(arm.rated - arm.liked, arm.rated)
+
+
+def _latency_ratio(champion: Tally, challenger: Tally) -> float | None:
+    if not champion.latency_ms_p95 or challenger.latency_ms_p95 is None:
+        return None
+    return challenger.latency_ms_p95 / champion.latency_ms_p95
+
+
+def _at_horizon(config: CanaryConfig, requests: int, hours: float) -> bool:
+    enough = config.horizon_requests is None or requests >= config.horizon_requests
+    return enough and (config.horizon_hours is None or hours >= config.horizon_hours)
+
+
+def _progress(config: CanaryConfig, requests: int, hours: float) -> str:
+    of_requests = "" if config.horizon_requests is None else f" of {config.horizon_requests}"
+    parts = [f"{requests}{of_requests} challenger requests"]
+    if config.horizon_hours is not None:
+        parts.append(f"{hours:.1f} of {config.horizon_hours:g} hours")
+    return ", ".join(parts)
+
+
+def _share(counts: tuple[int, int]) -> str:
+    events, n = counts
+    return f"{events / n:.1%} ({events} of {n})" if n else "unknown rate (0 of 0)"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:.1f}"
