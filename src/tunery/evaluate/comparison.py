@@ -1,0 +1,199 @@
+"""Whether B is better than A on the same examples, or whether nothing has been shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tunery.core.errors import ConfigError
+from tunery.core.evaluation import Comparison, Prediction, Verdict
+from tunery.evaluate.answer import LabelReader
+from tunery.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
+from tunery.evaluate.metrics import (
+    MACRO_F1,
+    NO_LABEL,
+    PERPLEXITY,
+    macro_f1_columns,
+    macro_f1_of_sums,
+    perplexity_of_sums,
+)
+from tunery.evaluate.paired_tests import mcnemar_exact, newcombe_interval
+from tunery.evaluate.pairing import Paired, pair_rows
+from tunery.evaluate.predictions import PredictionRow, read_prediction_rows
+
+if TYPE_CHECKING:
+    from tunery.evaluate.bootstrap import Floats, Statistic
+
+CORRECT = "correct"
+"""The metric that counts right answers, whichever scorer judged them."""
+LOGPROB, TOKENS = "logprob", "completion_tokens"
+"""Per-example scores that perplexity is computed from."""
+SIGNIFICANT = 0.05
+_IDS_SHOWN = 20
+
+
+def compare(
+    a: Sequence[Prediction],
+    b: Sequence[Prediction],
+    *,
+    metric: str = CORRECT,
+    names: tuple[str, str] = ("a", "b"),
+    labels: Sequence[str] | None = None,
+) -> Comparison:
+    """Compare two models on the examples both answered; positive differences mean that B is better.
+
+    Right/wrong values are compared by McNemar's exact test with Newcombe's interval; graded scores,
+    macro-F1 and perplexity by the paired bootstrap. ``fixed`` and ``broken`` count the metric where it is
+    right/wrong and ``correct`` elsewhere. For perplexity, where lower is better, the difference is A minus B.
+
+    Args:
+        a: Predictions of A.
+        b: Predictions of B.
+        metric: ``correct``, ``macro_f1``, ``perplexity``, or a scorer (part) that both have scores of.
+        names: What to call A and B.
+        labels: The closed label set, for macro-F1; by default the labels among the references.
+
+    Raises:
+        ConfigError: An id repeats, none is shared, references of one id differ, or the metric is missing.
+    """
+    rows = pair_rows([_as_row(p) for p in a], [_as_row(p) for p in b], names)
+    if metric == MACRO_F1:
+        return _compare_macro_f1(rows, names, labels)
+    if metric == PERPLEXITY:
+        return _compare_perplexity(rows, names)
+    if metric == CORRECT:
+        return _compare_right_wrong(rows, rows.correct(), names, metric)
+    rows = rows.having(metric)
+    values = [(x.scores[metric], y.scores[metric]) for x, y in rows.pairs]
+    if all(value in (0.0, 1.0) for pair in values for value in pair):
+        return _compare_right_wrong(rows, [(bool(x), bool(y)) for x, y in values], names, metric)
+    return _compare_means(rows, values, names, metric)
+
+
+def compare_files(a: Path, b: Path) -> Comparison:
+    """Compare two prediction files from any source by their right answers.
+
+    A row is judged by ``correct`` where both files say it. Where either does not, both are judged by exact
+    match, so that one file's own, perhaps kinder, judgement is never set against ours.
+
+    Raises:
+        ConfigError: A file has bad rows, the files share no id, references differ, or a row can be judged
+            in one file and not in the other.
+    """
+    names = (str(a), str(b))
+    rows = pair_rows(read_prediction_rows(a), read_prediction_rows(b), names)
+    return _compare_right_wrong(rows, rows.correct(), names, CORRECT)
+
+
+def _as_row(p: Prediction) -> PredictionRow:
+    return PredictionRow(p.id, p.prediction, p.reference, p.correct, p.scores)
+
+
+def _compare_right_wrong(
+    rows: Paired, judged: Sequence[tuple[bool, bool]], names: tuple[str, str], metric: str
+) -> Comparison:
+    test = mcnemar_exact([x for x, _ in judged], [y for _, y in judged])
+    both = sum(x and y for x, y in judged)
+    n = len(judged)
+    interval = newcombe_interval(both, test.fixed, test.broken, n - both - test.fixed - test.broken)
+    result = PairedBootstrap((test.fixed - test.broken) / n, interval, test.p_value)
+    values = ((both + test.broken) / n, (both + test.fixed) / n)
+    return _record(rows, judged, result, _About(names, metric, "mcnemar_exact", values))
+
+
+def _compare_means(
+    rows: Paired, values: Sequence[tuple[float, float]], names: tuple[str, str], metric: str
+) -> Comparison:
+    import numpy as np
+
+    columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
+    result = _bootstrap(columns, lambda sums: (sums[:, 1] - sums[:, 0]) / sums[:, 2], rows)
+    means = columns.mean(axis=0)
+    about = _About(names, metric, "paired_bootstrap", (float(means[0]), float(means[1])))
+    return _record(rows, rows.correct(), result, about)
+
+
+def _compare_macro_f1(rows: Paired, names: tuple[str, str], labels: Sequence[str] | None) -> Comparison:
+    import numpy as np
+
+    texts = [str(x.reference if x.reference is not None else y.reference) for x, y in rows.pairs]
+    reader = LabelReader(labels or sorted(set(texts)))
+    references = [reader.read(text) or text for text in texts]
+    sides = []
+    for side in (0, 1):
+        answered = [reader.read(pair[side].prediction or "") or NO_LABEL for pair in rows.pairs]
+        sides.append(macro_f1_columns(references, answered, sorted(set(references))))
+    columns, width = np.concatenate(sides, axis=1), sides[0].shape[1]
+
+    def difference(sums: Floats) -> Floats:
+        return macro_f1_of_sums(sums[:, width:]) - macro_f1_of_sums(sums[:, :width])
+
+    values = tuple(float(macro_f1_of_sums(side.sum(axis=0, keepdims=True))[0]) for side in sides)
+    about = _About(names, MACRO_F1, "paired_bootstrap", (values[0], values[1]))
+    return _record(rows, rows.correct(), _bootstrap(columns, difference, rows), about)
+
+
+def _compare_perplexity(rows: Paired, names: tuple[str, str]) -> Comparison:
+    import numpy as np
+
+    rows = rows.having(LOGPROB, TOKENS)
+    columns = np.asarray(
+        [(x.scores[LOGPROB], x.scores[TOKENS], y.scores[LOGPROB], y.scores[TOKENS]) for x, y in rows.pairs],
+        dtype=np.float64,
+    )
+
+    def difference(sums: Floats) -> Floats:
+        return perplexity_of_sums(sums[:, :2]) - perplexity_of_sums(sums[:, 2:])
+
+    total = columns.sum(axis=0, keepdims=True)
+    values = (float(perplexity_of_sums(total[:, :2])[0]), float(perplexity_of_sums(total[:, 2:])[0]))
+    about = _About(names, PERPLEXITY, "paired_bootstrap", values)
+    return _record(rows, rows.correct(), _bootstrap(columns, difference, rows), about)
+
+
+def _bootstrap(columns: Floats, difference: Statistic, rows: Paired) -> PairedBootstrap:
+    if len(columns) < 2:
+        raise ConfigError(f"{' and '.join(rows.names)} share one row; a comparison needs at least two")
+    return paired_bootstrap(columns, difference)
+
+
+class _About(NamedTuple):
+    names: tuple[str, str]
+    metric: str
+    test: str
+    values: tuple[float, float]
+
+
+def _record(
+    rows: Paired, judged: Sequence[tuple[bool, bool]], result: PairedBootstrap, about: _About
+) -> Comparison:
+    fixed = [x.id for (x, _), (before, after) in zip(rows.pairs, judged, strict=True) if after and not before]
+    broken = [
+        x.id for (x, _), (before, after) in zip(rows.pairs, judged, strict=True) if before and not after
+    ]
+    return Comparison(
+        a=about.names[0],
+        b=about.names[1],
+        metric=about.metric,
+        n=len(judged),
+        fixed=len(fixed),
+        broken=len(broken),
+        p_value=result.p_value,
+        difference=result.difference,
+        ci95=result.ci95,
+        test=about.test,
+        verdict=_verdict(result),
+        fixed_ids=tuple(fixed[:_IDS_SHOWN]),
+        broken_ids=tuple(broken[:_IDS_SHOWN]),
+        value_a=about.values[0],
+        value_b=about.values[1],
+        only_a=rows.only_a,
+        only_b=rows.only_b,
+    )
+
+
+def _verdict(result: PairedBootstrap) -> Verdict:
+    if result.p_value >= SIGNIFICANT or result.difference == 0:
+        return "no difference shown"
+    return "better" if result.difference > 0 else "worse"

@@ -1,0 +1,180 @@
+"""Settings of the goal, of evaluation, of the baselines and of the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from tunery.core.config import Settings
+from tunery.core.errors import nearest
+from tunery.evaluate.metrics import higher_is_better, metric_names
+
+Opponent = Literal["zero_shot", "few_shot", "best_baseline", "champion"]
+
+
+def _check_metric(name: str) -> str:
+    """Refuse a metric that no evaluation could ever hold, before anything is trained for it."""
+    known = metric_names()
+    if name.partition(".")[0] not in known:
+        near = nearest(name, known)
+        meant = f"; did you mean {near!r}?" if near else ""
+        raise ValueError(f"unknown metric{meant} (there is: {', '.join(known)})")
+    return name
+
+
+class GoalConfig(Settings):
+    """What the model is for, in one number."""
+
+    metric: str = "exact_match"
+    """Metric that decides; its scorer says which answers count as right."""
+    target: float | None = None
+    """Value worth reaching: at least this, for perplexity at most."""
+    min_gain_over_prompting: float = Field(default=0.02, ge=0)
+    """Smallest gain over the best prompted baseline that is worth shipping a model for."""
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _check_metric(name)
+
+
+class BaselineConfig(Settings):
+    """How the base model is prompted, so that prompting gets its best chance."""
+
+    zero_shot: bool = True
+    """Measure the base with the prompt alone."""
+    few_shot: bool = True
+    """Measure the base with solved examples from the train split in the prompt."""
+    shots: int = Field(default=8, ge=1, le=256)
+    """Solved examples in a few-shot prompt [count]."""
+    max_shot_tokens: int = Field(default=2048, ge=16)
+    """Tokens that all solved examples may take together; those that do not fit are passed over [count]."""
+    constrained: bool | Literal["auto"] = "auto"
+    """Also measure each baseline with answers forced into the label set or the JSON schema; `auto` does so
+    wherever there is one."""
+    system_prompt: str | None = None
+    """System turn of the baselines; `{labels}` becomes the list of labels. By default the data's own system
+    prompt, followed by the labels of a closed set or the JSON schema."""
+    perplexity: bool = True
+    """Measure perplexity of the baselines too; costs one more pass over every prompt."""
+    seed: int = Field(default=0, ge=0)
+    """Which examples are drawn."""
+
+
+class EvaluateConfig(Settings):
+    """What is measured on the test split, and how."""
+
+    metrics: Literal["auto"] | tuple[str, ...] = "auto"
+    """Metrics by name. `auto`: exact_match, accuracy, macro_f1 for labels; valid_json, field_match,
+    exact_match for JSON; exact_match for open text; and always perplexity."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Tokens an answer may have at most; longer ones are cut off and a warning says how many."""
+    limit: int | None = Field(default=None, ge=1)
+    """Test rows to use at most, drawn evenly over classes by `seed`; all by default [rows]."""
+    perplexity_limit: int | None = Field(default=100, ge=2)
+    """Rows to measure perplexity on at most, drawn the same way; `null` for all [rows]."""
+    seed: int = Field(default=0, ge=0)
+    """Of row draws and bootstraps."""
+    json_schema: Mapping[str, Any] | None = None
+    """JSON Schema that answers must follow to count as valid JSON."""
+    fields: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Fields that count for field_match; by default all that each reference has."""
+    rows_per_batch: int = Field(default=64, ge=1)
+    """Rows handed to the engine at once; progress moves after each batch."""
+    baseline: BaselineConfig = BaselineConfig()
+    """How the base is prompted for comparison."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: Literal["auto"] | tuple[str, ...]) -> Literal["auto"] | tuple[str, ...]:
+        if metrics == "auto":
+            return metrics
+        if not metrics:
+            raise ValueError("needs at least one metric, or auto")
+        problems = []
+        for name in metrics:
+            if name not in metric_names():
+                near = nearest(name, metric_names())
+                problems.append(f"unknown metric {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+        if problems:
+            raise ValueError(f"{'; '.join(problems)} (there is: {', '.join(metric_names())})")
+        return tuple(dict.fromkeys(metrics))
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, schema: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        if schema is not None:
+            import jsonschema  # type: ignore[import-untyped]  # ships no types
+
+            kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+            try:
+                kind.check_schema(schema)
+            except jsonschema.SchemaError as error:
+                raise ValueError(f"not a JSON Schema: {error.message:.200}") from None
+        return schema
+
+
+class GateRule(Settings):
+    """One thing that must hold before a model is registered as fit to ship."""
+
+    metric: str
+    """What is looked at."""
+    at_least: float | None = None
+    """The metric must reach this."""
+    at_most: float | None = None
+    """The metric must not exceed this."""
+    gain_over: Opponent | None = None
+    """The metric must be better than this opponent's on the same rows; a champion that does not exist yet
+    is no obstacle."""
+    by: float = Field(default=0.0, ge=0)
+    """With `gain_over`: smallest gain that counts."""
+    significant: bool = False
+    """With `gain_over`: the gain must also be shown by the paired test (p under 0.05)."""
+    no_regression_on: str | None = Field(default=None, min_length=1)
+    """Name of a suite on which the metric must not get worse than the base's."""
+    tolerance: float = Field(default=0.0, ge=0)
+    """With `no_regression_on`: loss that is accepted."""
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _check_metric(name)
+
+    @model_validator(mode="after")
+    def _one_demand(self) -> Self:
+        demands = ("at_least", "at_most", "gain_over", "no_regression_on")
+        given = [name for name in demands if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(demands)}; has {', '.join(given) or 'none'}")
+        for name, demand in (
+            ("by", "gain_over"),
+            ("significant", "gain_over"),
+            ("tolerance", "no_regression_on"),
+        ):
+            if name in self.model_fields_set and given[0] != demand:
+                raise ValueError(f"{name} goes with {demand}, not with {given[0]}")
+        return self
+
+
+class GateConfig(Settings):
+    """The rules, written before training and stored with the run."""
+
+    rules: tuple[GateRule, ...] = ()
+    """Rules that must all hold. None means those that follow from the goal: its target, and a significant
+    gain over the best baseline of at least `min_gain_over_prompting`."""
+
+
+def gate_rules(goal: GoalConfig, gate: GateConfig) -> tuple[GateRule, ...]:
+    """Return the rules as written, or those that follow from the goal where none are."""
+    if gate.rules:
+        return gate.rules
+    by = goal.min_gain_over_prompting
+    rules = [GateRule(metric=goal.metric, gain_over="best_baseline", by=by, significant=True)]
+    if goal.target is not None:
+        if higher_is_better(goal.metric):
+            rules.insert(0, GateRule(metric=goal.metric, at_least=goal.target))
+        else:
+            rules.insert(0, GateRule(metric=goal.metric, at_most=goal.target))
+    return tuple(rules)

@@ -1,0 +1,274 @@
+"""The gate: rules written before training, judged on what was measured after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from tunery.core.errors import ConfigError
+from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, RuleOutcome
+from tunery.core.ids import artifact_id
+from tunery.evaluate.comparison import SIGNIFICANT
+from tunery.evaluate.config import GateRule
+from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.task import Task
+
+_SLACK = 1e-9
+"""Forgives the last bits of a subtraction: 0.3 - 0.1 is not 0.2 in binary."""
+_PROMPTED = ("zero_shot", "few_shot", "best_baseline")
+
+
+class SuiteNumbers(NamedTuple):
+    """What the base and the tuned model reach on a named suite."""
+
+    base: Mapping[str, Metric]
+    tuned: Mapping[str, Metric]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that rules may look at."""
+
+    tuned: Evaluation
+    baselines: Mapping[str, Evaluation] = field(default_factory=dict)
+    """Subject to its evaluation on the same rows."""
+    comparisons: Sequence[Comparison] = ()
+    """Paired tests with the tuned model as B, found by their A (an evaluation's subject) and metric."""
+    champion: Evaluation | None = None
+    """The present champion on the same rows; None while there is no champion."""
+    suites: Mapping[str, SuiteNumbers] = field(default_factory=dict)
+
+
+class _Judged(NamedTuple):
+    passed: bool
+    observed: float | None
+    required: float | None
+    sentence: str
+
+
+class _Unjudgeable(Exception):  # noqa: N818 - becomes a refusal, never leaves this file
+    """A rule lacks what it needs; the message is its sentence."""
+
+
+def check_rules(
+    rules: Sequence[GateRule], task: Task, *, baselines: Sequence[str], suites: Sequence[str]
+) -> None:
+    """Refuse rules that could only fail for want of a number, before anything is spent on training.
+
+    Args:
+        rules: As written.
+        task: What will be measured.
+        baselines: Subjects that will be measured.
+        suites: Names of suites that will be measured.
+
+    Raises:
+        ConfigError: There are no rules, or lists each rule's problem.
+    """
+    if not rules:
+        raise ConfigError("the gate has no rules and would let anything pass", hint="set goal.metric")
+    problems = []
+    for number, rule in enumerate(rules):
+        where = f"gate.rules[{number}]"
+        if rule.no_regression_on is None:
+            try:
+                task.check_metric(rule.metric, what=f"{where}.metric")
+            except ConfigError as error:
+                problems.append(error.message)
+        elif rule.no_regression_on not in suites:
+            shown = ", ".join(suites) or "none"
+            problems.append(f"{where}: suite {rule.no_regression_on!r} is not measured (measured: {shown})")
+        needed = rule.gain_over
+        if needed in ("zero_shot", "few_shot") and needed not in baselines:
+            problems.append(f"{where}: gain_over {needed}, and that baseline is switched off")
+        if needed == "best_baseline" and not baselines:
+            problems.append(f"{where}: gain_over best_baseline, and all baselines are switched off")
+    if problems:
+        raise ConfigError.of_problems("gate", problems)
+
+
+def judge(rules: Sequence[GateRule], evidence: Evidence, *, now: datetime) -> GateResult:
+    """Judge every rule; the gate passes when all of them hold.
+
+    A rule that cannot be judged, because a number is missing or is no number, fails and says so: a gate
+    that lets through what it could not look at is none. The one exception is a gain over a champion that
+    does not exist yet.
+
+    Args:
+        rules: As written before training.
+        evidence: What was measured.
+        now: Dates the result.
+
+    Raises:
+        ConfigError: There are no rules, so anything would pass.
+    """
+    if not rules:
+        raise ConfigError("the gate has no rules and would let anything pass", hint="set goal.metric")
+    outcomes = tuple(_outcome(rule, evidence) for rule in rules)
+    dumped = [outcome.rule for outcome in outcomes]
+    inputs = {"tuned": evidence.tuned.id, "champion": evidence.champion.id if evidence.champion else "none"}
+    inputs |= {f"baseline {name}": found.id for name, found in evidence.baselines.items()}
+    identity = artifact_id(
+        "gate",
+        stage="gate",
+        version=1,
+        config={"rules": dumped, "sentences": [o.sentence for o in outcomes]},
+        inputs=inputs,
+    )
+    return GateResult(id=identity, passed=all(o.passed for o in outcomes), rules=outcomes, created_at=now)
+
+
+def verdict(result: GateResult) -> str:
+    """Return the gate's word for a person: ship, or do not ship and the chief reason."""
+    if result.passed:
+        count = len(result.rules)
+        return "ship: the rule holds" if count == 1 else f"ship: all {count} rules hold"
+    failed = [outcome for outcome in result.rules if not outcome.passed]
+    if any(_prompting_wins(outcome) for outcome in failed):
+        return "do not ship; prompting wins"
+    return f"do not ship: {len(failed)} of {len(result.rules)} rules failed"
+
+
+def _prompting_wins(outcome: RuleOutcome) -> bool:
+    against_prompting = outcome.rule.get("gain_over") in _PROMPTED
+    return against_prompting and outcome.observed is not None and outcome.observed < 0
+
+
+def _outcome(rule: GateRule, evidence: Evidence) -> RuleOutcome:
+    try:
+        if rule.gain_over is not None:
+            judged = _judge_gain(rule, evidence)
+        elif rule.no_regression_on is not None:
+            judged = _judge_regression(rule, evidence)
+        else:
+            judged = _judge_bound(rule, evidence)
+    except _Unjudgeable as reason:
+        judged = _Judged(False, None, None, f"{reason}; a rule that cannot be judged fails")
+    written = rule.model_dump(mode="json", exclude_defaults=True)
+    return RuleOutcome(
+        rule=written,
+        passed=judged.passed,
+        observed=judged.observed,
+        required=judged.required,
+        sentence=judged.sentence,
+    )
+
+
+def _judge_bound(rule: GateRule, evidence: Evidence) -> _Judged:
+    metric = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
+    low, high = metric.ci95
+    measured = f"{_say(rule.metric)} is {metric.value:.3f} (n = {metric.n}, 95 % {low:.3f} to {high:.3f})"
+    if rule.at_least is not None:
+        passed = metric.value >= rule.at_least - _SLACK
+        return _Judged(passed, metric.value, rule.at_least, f"{measured}, at least {rule.at_least:g} asked")
+    bound = rule.at_most if rule.at_most is not None else math.inf
+    passed = metric.value <= bound + _SLACK
+    return _Judged(passed, metric.value, bound, f"{measured}, at most {bound:g} asked")
+
+
+def _judge_gain(rule: GateRule, evidence: Evidence) -> _Judged:
+    if rule.gain_over == "champion" and evidence.champion is None:
+        sentence = (
+            f"there is no champion yet to compare {_say(rule.metric)} with, so nothing stands against it"
+        )
+        return _Judged(True, None, rule.by, sentence)
+    opponent = _opponent(rule, evidence)
+    tuned = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
+    other = _metric(opponent.metrics, rule.metric, opponent.subject)
+    if opponent.data != evidence.tuned.data or other.n != tuned.n:
+        raise _Unjudgeable(
+            f"{opponent.subject} was measured on {other.n} rows of {opponent.data}, the tuned model on "
+            f"{tuned.n} of {evidence.tuned.data}, which cannot be compared"
+        )
+    gain = _gain(rule.metric, tuned.value, other.value)
+    passed = gain >= rule.by - _SLACK and gain > 0
+    sentence = (
+        f"{_say(rule.metric)} {tuned.value:.3f} is {_distance(rule.metric, tuned.value, other.value)} "
+        f"{opponent.subject} ({other.value:.3f}), {_asked(rule)} asked"
+    )
+    if rule.significant:
+        comparison = _comparison(rule, opponent, evidence)
+        shown = comparison.p_value < SIGNIFICANT and comparison.difference > 0
+        passed = passed and shown
+        sentence += f"; {_p_value(comparison.p_value)}" + ("" if shown else ", no gain shown")
+    if gain < 0 and rule.gain_over in _PROMPTED:
+        sentence += "; prompting wins"
+    return _Judged(passed, gain, rule.by, sentence)
+
+
+def _judge_regression(rule: GateRule, evidence: Evidence) -> _Judged:
+    name = str(rule.no_regression_on)
+    if name not in evidence.suites:
+        raise _Unjudgeable(f"suite {name!r} was not measured")
+    numbers = evidence.suites[name]
+    before = _metric(numbers.base, rule.metric, f"the base on {name}")
+    after = _metric(numbers.tuned, rule.metric, f"the tuned model on {name}")
+    gain = _gain(rule.metric, after.value, before.value)
+    sentence = (
+        f"{_say(rule.metric)} on {name} is {after.value:.3f} (n = {after.n}), "
+        f"{_distance(rule.metric, after.value, before.value)} the base ({before.value:.3f}); "
+        f"a loss of up to {rule.tolerance:g} is accepted"
+    )
+    return _Judged(gain >= -rule.tolerance - _SLACK, gain, -rule.tolerance, sentence)
+
+
+def _opponent(rule: GateRule, evidence: Evidence) -> Evaluation:
+    if rule.gain_over == "champion" and evidence.champion is not None:
+        return evidence.champion
+    if rule.gain_over != "best_baseline":
+        if rule.gain_over not in evidence.baselines:
+            raise _Unjudgeable(f"there is no evaluation of {rule.gain_over} to compare with")
+        return evidence.baselines[str(rule.gain_over)]
+    measured = [e for e in evidence.baselines.values() if rule.metric in e.metrics]
+    if not measured:
+        raise _Unjudgeable(f"no baseline has {_say(rule.metric)} to compare with")
+    for candidate in measured:  # one that is NaN might have been the best
+        _metric(candidate.metrics, rule.metric, candidate.subject)
+    sign = 1 if higher_is_better(rule.metric) else -1
+    return max(measured, key=lambda e: sign * e.metrics[rule.metric].value)
+
+
+def _comparison(rule: GateRule, opponent: Evaluation, evidence: Evidence) -> Comparison:
+    for comparison in evidence.comparisons:
+        wanted = (opponent.subject, evidence.tuned.subject, rule.metric)
+        if (comparison.a, comparison.b, comparison.metric) == wanted and math.isfinite(comparison.p_value):
+            return comparison
+    raise _Unjudgeable(
+        f"a significant gain in {_say(rule.metric)} over {opponent.subject} is asked, and no paired test of "
+        "the two was made"
+    )
+
+
+def _metric(metrics: Mapping[str, Metric], name: str, of: str) -> Metric:
+    if name not in metrics:
+        raise _Unjudgeable(f"{_say(name)} of {of} was not measured")
+    if not math.isfinite(metrics[name].value):
+        raise _Unjudgeable(f"{_say(name)} of {of} is {metrics[name].value}, not a number to judge by")
+    return metrics[name]
+
+
+def _gain(metric: str, tuned: float, other: float) -> float:
+    return tuned - other if higher_is_better(metric) else other - tuned
+
+
+def _distance(metric: str, value: float, other: float) -> str:
+    gap = value - other
+    if gap == 0:
+        return "level with"
+    return f"{abs(gap):.3f} {'above' if gap > 0 else 'below'}"
+
+
+def _asked(rule: GateRule) -> str:
+    if rule.by == 0:
+        return "any gain"
+    return f"a gain of at least {rule.by:g}"
+
+
+def _p_value(p: float) -> str:
+    return f"p = {p:.2g}" if p > 0 else "p < 1e-300"
+
+
+def _say(metric: str) -> str:
+    return metric.replace("_", " ")

@@ -1,0 +1,179 @@
+"""Per-example values to metrics, each with its n and a 95 % interval."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tunery.core.engine import Score
+from tunery.core.evaluation import ClassScore, Confusion, Metric
+from tunery.core.statistics import wilson_interval
+from tunery.evaluate.bootstrap import bca_interval
+from tunery.evaluate.scorers import scorer_names
+
+if TYPE_CHECKING:
+    from tunery.evaluate.bootstrap import Floats
+
+MACRO_F1 = "macro_f1"
+PERPLEXITY = "perplexity"
+NO_LABEL = "(no label)"
+"""Stands for every answer that names no label of the set."""
+_MOST_CONFUSIONS = 20
+
+
+def metric_names() -> tuple[str, ...]:
+    """Return every metric there is, sorted; a scorer that judges parts adds ``name.part``."""
+    return tuple(sorted({*scorer_names(), MACRO_F1, PERPLEXITY}))
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return which way a metric improves; perplexity alone improves downwards."""
+    return metric != PERPLEXITY
+
+
+def mean_metric(name: str, values: Sequence[float], *, seed: int = 0) -> Metric:
+    """Return the mean of per-example scores in [0, 1].
+
+    Right/wrong gets Wilson's interval, graded scores a bootstrap. Where every row has the same graded
+    score a bootstrap could only answer with a point, so Wilson's interval is given: it holds for any
+    scores in [0, 1] and is on the wide side.
+
+    Args:
+        name: The metric's name.
+        values: One score an example, shape ``(n,)``, at least one.
+        seed: For the bootstrap.
+
+    Raises:
+        ValueError: There are no values, or one lies outside [0, 1].
+    """
+    if not values or not all(0 <= v <= 1 for v in values):
+        raise ValueError(f"{name}: needs at least one score, each between 0 and 1")
+    n, total = len(values), min(math.fsum(values), float(len(values)))
+    if set(values) <= {0.0, 1.0} or len(set(values)) == 1:
+        return Metric(name=name, value=total / n, n=n, ci95=wilson_interval(total, n), method="wilson")
+    import numpy as np
+
+    columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(n)])
+    interval = bca_interval(columns, lambda sums: sums[:, 0] / sums[:, 1], seed=seed)
+    return Metric(name=name, value=total / n, n=n, ci95=interval, method="bootstrap")
+
+
+def macro_f1_columns(references: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> Floats:
+    """Return what macro-F1 sums over examples.
+
+    Returns:
+        Zeros and ones, shape ``(n, 3 * n_classes)``: answered rightly as the class, is of the class,
+        answered as the class.
+    """
+    import numpy as np
+
+    columns = np.zeros((len(references), 3, len(classes)))
+    place = {label: i for i, label in enumerate(classes)}
+    for row, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
+        if reference in place:
+            columns[row, 1, place[reference]] = 1
+        if prediction in place:
+            columns[row, 2, place[prediction]] = 1
+            columns[row, 0, place[prediction]] = float(prediction == reference)
+    return columns.reshape(len(references), -1)
+
+
+def macro_f1_of_sums(sums: Floats) -> Floats:
+    """Return macro-F1 of summed columns, ``(k, 3 * n_classes)`` to ``(k,)``, over the classes that occur."""
+    import numpy as np
+
+    hits, support, answered = np.moveaxis(sums.reshape(len(sums), 3, -1), 1, 0)
+    f1 = 2 * hits / np.maximum(support + answered, 1)
+    occurring = support > 0
+    mean: Floats = (f1 * occurring).sum(axis=1) / np.maximum(occurring.sum(axis=1), 1)
+    return mean
+
+
+def macro_f1(references: Sequence[str], predictions: Sequence[str], *, seed: int = 0) -> Metric:
+    """Return the unweighted mean of the F1 of every class that occurs among the references.
+
+    An answer outside those classes is a miss of its reference's class and no class of its own; this is
+    scikit-learn's ``f1_score(..., labels=sorted(set(references)), average="macro", zero_division=0)``.
+
+    Args:
+        references: Label of each example, shape ``(n,)``, at least one.
+        predictions: Label answered, same shape.
+        seed: For the bootstrap.
+
+    Raises:
+        ValueError: There are no examples.
+    """
+    if not references:
+        raise ValueError("macro_f1: needs at least one example")
+    columns = macro_f1_columns(references, predictions, sorted(set(references)))
+    value = float(macro_f1_of_sums(columns.sum(axis=0, keepdims=True))[0])
+    n, right = len(references), sum(r == p for r, p in zip(references, predictions, strict=True))
+    if right in (0, n):  # no resample could differ; the interval of the accuracy is the honest width
+        return Metric(name=MACRO_F1, value=value, n=n, ci95=wilson_interval(right, n), method="wilson")
+    interval = bca_interval(columns, macro_f1_of_sums, seed=seed)
+    return Metric(name=MACRO_F1, value=value, n=n, ci95=interval, method="bootstrap")
+
+
+def perplexity(scores: Sequence[Score], *, seed: int = 0) -> Metric | None:
+    """Return exp of the mean negative log-likelihood per completion token, pooled over rows.
+
+    Rows are resampled, not tokens, because tokens of one answer hang together.
+
+    Returns:
+        The metric with ``n`` rows, or None when fewer than two rows have tokens or a likelihood is not a
+        finite number: there is then nothing that a record could hold and a gate could trust.
+    """
+    import numpy as np
+
+    rows = [(s.logprob, float(s.tokens)) for s in scores if s.tokens > 0]
+    if len(rows) < 2 or not all(math.isfinite(logprob) for logprob, _ in rows):
+        return None
+    columns = np.asarray(rows, dtype=np.float64)
+    # A perplexity beyond a float is caught below instead of warned about in the middle of a run.
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = float(perplexity_of_sums(columns.sum(axis=0, keepdims=True))[0])
+        interval = bca_interval(columns, perplexity_of_sums, seed=seed)
+    if not all(math.isfinite(x) for x in (value, *interval)):
+        return None
+    return Metric(
+        name=PERPLEXITY, value=value, n=len(rows), ci95=interval, method="bootstrap", higher_is_better=False
+    )
+
+
+def perplexity_of_sums(sums: Floats) -> Floats:
+    """Return the perplexity of summed (log-likelihood [nats], tokens), ``(k, 2)`` to ``(k,)``."""
+    import numpy as np
+
+    values: Floats = np.exp(-sums[:, 0] / sums[:, 1])
+    return values
+
+
+def class_scores(references: Sequence[str], predictions: Sequence[str]) -> tuple[ClassScore, ...]:
+    """Return precision, recall and F1 of every class that occurs among the references, by name.
+
+    Precision is 0 where a class was never answered.
+    """
+    support, answered = Counter(references), Counter(predictions)
+    hits = Counter(r for r, p in zip(references, predictions, strict=True) if r == p)
+    return tuple(
+        ClassScore(
+            label=label,
+            support=support[label],
+            precision=hits[label] / answered[label] if answered[label] else 0.0,
+            recall=hits[label] / support[label],
+            f1=2 * hits[label] / (support[label] + answered[label]),
+        )
+        for label in sorted(support)
+    )
+
+
+def worst_confusions(references: Sequence[str], predictions: Sequence[str]) -> tuple[Confusion, ...]:
+    """Return the most frequent pairs of a class and what it was wrongly answered as, worst first."""
+    wrong = Counter((r, p) for r, p in zip(references, predictions, strict=True) if r != p)
+    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(
+        Confusion(reference=reference, prediction=prediction, count=count)
+        for (reference, prediction), count in ranked[:_MOST_CONFUSIONS]
+    )

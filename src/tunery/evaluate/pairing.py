@@ -1,0 +1,98 @@
+"""Which rows two sets of predictions share, and whether they may be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tunery.core.errors import ConfigError
+from tunery.evaluate.predictions import PredictionRow
+from tunery.evaluate.scorers import make_scorer
+
+_PROBLEMS_SHOWN = 20
+
+
+class Paired(NamedTuple):
+    """Rows that A and B share."""
+
+    pairs: list[tuple[PredictionRow, PredictionRow]]
+    only_a: int
+    """Rows of A that B lacks [count]."""
+    only_b: int
+    """Rows of B that A lacks [count]."""
+    names: tuple[str, str]
+    """What A and B are called in messages."""
+
+    def having(self, *scores: str) -> Paired:
+        """Keep the rows for which both sides have these scores.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        kept = [(x, y) for x, y in self.pairs if all(s in x.scores and s in y.scores for s in scores)]
+        if not kept:
+            raise ConfigError(f"{' and '.join(self.names)} share no row with a score of {scores[0]!r}")
+        lost = len(self.pairs) - len(kept)
+        return self._replace(pairs=kept, only_a=self.only_a + lost, only_b=self.only_b + lost)
+
+    def correct(self) -> list[tuple[bool, bool]]:
+        """Return whether A and B are right on each row, both judged by one rule.
+
+        Raises:
+            ConfigError: A row can be judged on one side only.
+        """
+        exact = make_scorer("exact_match")
+        judged, problems = [], []
+        for x, y in self.pairs:
+            if x.correct is not None and y.correct is not None:
+                judged.append((x.correct, y.correct))
+            elif x.prediction is None or y.prediction is None or (x.reference or y.reference) is None:
+                problems.append(f"id {x.id!r:.80}: has 'correct' in one file and no texts to judge by")
+            else:
+                reference = x.reference if x.reference is not None else str(y.reference)
+                judged.append(
+                    (exact.correct(x.prediction, reference), exact.correct(y.prediction, reference))
+                )
+        if problems:
+            raise ConfigError.of_problems(" and ".join(self.names), problems[:_PROBLEMS_SHOWN])
+        return judged
+
+
+def pair_rows(a: Sequence[PredictionRow], b: Sequence[PredictionRow], names: tuple[str, str]) -> Paired:
+    """Match rows by id, in A's order.
+
+    Raises:
+        ConfigError: An id repeats, none is shared, or references of one id differ.
+    """
+    first, second = _by_id(a, names[0]), _by_id(b, names[1])
+    shared = [(row, second[key]) for key, row in first.items() if key in second]
+    if not shared:
+        raise ConfigError(
+            f"{names[0]} ({len(first)} rows) and {names[1]} ({len(second)} rows) share no id: "
+            f"{_some(first)} against {_some(second)}",
+            hint="predict both on the same test file",
+        )
+    differing = [
+        f"id {x.id!r:.80}: reference {x.reference!r:.60} in {names[0]}, {y.reference!r:.60} in {names[1]}"
+        for x, y in shared
+        if x.reference is not None and y.reference is not None and x.reference != y.reference
+    ]
+    if differing:
+        more = [f"and {len(differing) - _PROBLEMS_SHOWN} more"] if len(differing) > _PROBLEMS_SHOWN else []
+        raise ConfigError.of_problems(
+            "the files disagree about what is right", differing[:_PROBLEMS_SHOWN] + more
+        )
+    return Paired(shared, len(first) - len(shared), len(second) - len(shared), names)
+
+
+def _by_id(rows: Sequence[PredictionRow], name: str) -> dict[str, PredictionRow]:
+    found: dict[str, PredictionRow] = {}
+    for row in rows:
+        if row.id in found:
+            raise ConfigError(f"{name}: id {row.id!r:.80} is given twice")
+        found[row.id] = row
+    return found
+
+
+def _some(rows: Mapping[str, PredictionRow]) -> str:
+    return ", ".join(list(rows)[:2]) + (", …" if len(rows) > 2 else "")

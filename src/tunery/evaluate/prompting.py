@@ -1,0 +1,222 @@
+"""What the model is shown: the conversation as trained, or the best prompt we can give the base."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunery.core.engine import Constraint, Tokenizer
+from tunery.core.errors import ConfigError
+from tunery.core.example import Example, Message
+from tunery.evaluate.config import BaselineConfig
+from tunery.evaluate.metrics import PERPLEXITY
+from tunery.evaluate.task import Task
+
+LABELS_PLACE = "{labels}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompting:
+    """How an example becomes a conversation for the model to continue.
+
+    The default shows the example as training did.
+    """
+
+    instruction: str | None = None
+    """Appended to the example's own system turn, after an empty line."""
+    system_prompt: str | None = None
+    """Takes the place of the example's own system turn."""
+    shots: tuple[Example, ...] = ()
+    """Solved examples, shown as user and assistant turns between the system turn and the question."""
+    constraint: Constraint | None = None
+    """What the answer is forced to be."""
+
+    def conversation(self, example: Example) -> tuple[Message, ...]:
+        """Return the turns up to where the model is to answer."""
+        own, turns = _split_system(example.prompt)
+        system = self.system_prompt if self.system_prompt is not None else own
+        system = "\n\n".join(part for part in (system, self.instruction) if part)
+        shown = [turn for shot in self.shots for turn in _split_system(shot.messages)[1]]
+        opening = (Message(role="system", content=system),) if system else ()
+        return (*opening, *shown, *turns)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what made the prompt, for the evaluation's record and id."""
+        constraint = self.constraint
+        return {
+            "instruction": self.instruction,
+            "system_prompt": self.system_prompt,
+            "shots": [shot.id for shot in self.shots],
+            "constrained_to": None
+            if constraint is None
+            else ("labels" if constraint.labels is not None else "json_schema"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who is evaluated and how it is asked."""
+
+    name: str
+    """``zero_shot``, ``few_shot``, these with ``_constrained``, ``tuned``, ``name@3``."""
+    base: str
+    """Base model's name and hash, ``name@sha256:…``."""
+    adapter: str | None = None
+    """Adapter id, under which the engine has it loaded; None for the base alone."""
+    prompting: Prompting = field(default_factory=Prompting)
+    perplexity: bool = True
+    """Whether to measure perplexity, where the task does."""
+
+
+def baseline_subjects(
+    task: Task, train: Sequence[Example], *, base: str, tokenizer: Tokenizer
+) -> tuple[Subject, ...]:
+    """Return the prompted baselines that the settings ask for, in the order to measure them.
+
+    Constrained ones differ from their unconstrained twins only in what may be answered, so their
+    perplexity is the same and is not measured again unless it is what decides.
+
+    Args:
+        task: What they will be evaluated on.
+        train: The train split, the only place that solved examples come from.
+        base: Base model's name and hash.
+        tokenizer: Measures the solved examples.
+
+    Raises:
+        ConfigError: Few-shot is asked for and the train split is empty, shares a group with the test
+            rows, or has no example short enough; or ``constrained`` is asked for with nothing to hold to.
+    """
+    settings = task.config.baseline
+    prompt = _base_prompt(settings, task)
+    constraint = _constraint(settings, task)
+    decides = task.main_metric == PERPLEXITY
+    prompts: list[tuple[str, Prompting]] = []
+    if settings.zero_shot:
+        prompts.append(("zero_shot", prompt))
+    if settings.few_shot:
+        shots = draw_shots(train, task.examples, settings=settings, tokenizer=tokenizer)
+        prompts.append(("few_shot", Prompting(prompt.instruction, prompt.system_prompt, shots)))
+    subjects = []
+    for name, plain in prompts:
+        subjects.append(Subject(name, base, prompting=plain, perplexity=settings.perplexity or decides))
+        if constraint is not None:
+            held = Prompting(plain.instruction, plain.system_prompt, plain.shots, constraint)
+            subjects.append(Subject(f"{name}_constrained", base, prompting=held, perplexity=decides))
+    return tuple(subjects)
+
+
+def draw_shots(
+    train: Sequence[Example], test: Sequence[Example], *, settings: BaselineConfig, tokenizer: Tokenizer
+) -> tuple[Example, ...]:
+    """Draw solved examples from the train split: one of each class in turn, at random by seed.
+
+    The draw does not depend on the order of ``train``. Classes are visited in a random order, so that
+    fewer shots than classes favour none. Preference pairs show their preferred answer.
+
+    Args:
+        train: The train split.
+        test: The rows to be evaluated on.
+        settings: How many, how long together, and the seed.
+        tokenizer: Counts an example's tokens as rendered.
+
+    Returns:
+        At most ``settings.shots`` examples; fewer where train has fewer or they would be too long.
+
+    Raises:
+        ConfigError: Train is empty, no example is short enough, or a drawn one belongs to the same group
+            as a test row, which would show the model (nearly) the answer.
+    """
+    if not train:
+        raise ConfigError(
+            "few-shot prompting needs solved examples, and the train split is empty",
+            hint="set evaluate.baseline.few_shot=false",
+        )
+    held_out = {example.group for example in test}
+    shots: list[Example] = []
+    room = settings.max_shot_tokens
+    for example in _shuffled_by_class(train, seed=settings.seed):
+        if len(shots) == settings.shots:
+            break
+        length = len(tokenizer.render_prompt(_split_system(example.messages)[1]))
+        if length > room:
+            continue
+        if example.group in held_out:
+            raise ConfigError(
+                f"train example {example.id} is of the same group as a test row ({example.group}); shown as "
+                "a solved example it would give the answer away",
+                hint="build the dataset version again: groups must not straddle splits",
+            )
+        room -= length
+        shots.append(example)
+    if not shots:
+        raise ConfigError(
+            f"no train example fits in evaluate.baseline.max_shot_tokens = {settings.max_shot_tokens}",
+            hint="raise it, or set evaluate.baseline.few_shot=false",
+        )
+    return tuple(shots)
+
+
+def _shuffled_by_class(examples: Sequence[Example], *, seed: int) -> list[Example]:
+    """Return all examples, the first of each class before the second of any."""
+    generator = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
+    classes: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=lambda e: e.id):
+        classes.setdefault(example.label or "", []).append(example)
+    labels = sorted(classes)
+    generator.shuffle(labels)
+    for label in labels:
+        generator.shuffle(classes[label])
+    most = max(len(rows) for rows in classes.values())
+    return [classes[label][turn] for turn in range(most) for label in labels if turn < len(classes[label])]
+
+
+def _base_prompt(settings: BaselineConfig, task: Task) -> Prompting:
+    if settings.system_prompt is not None:
+        if LABELS_PLACE in settings.system_prompt and not task.labels:
+            raise ConfigError(
+                f"evaluate.baseline.system_prompt holds {LABELS_PLACE}, and the outputs of this data are no "
+                "closed label set",
+                param="evaluate.baseline.system_prompt",
+            )
+        # Not str.format: prompts about JSON are full of braces.
+        text = settings.system_prompt.replace(LABELS_PLACE, _listed(task.labels or ()))
+        return Prompting(system_prompt=text)
+    if task.labels:
+        return Prompting(
+            instruction="Answer with exactly one of these labels and nothing else:\n" + _listed(task.labels)
+        )
+    if task.config.json_schema:
+        schema = json.dumps(task.config.json_schema, ensure_ascii=False)
+        return Prompting(
+            instruction=f"Answer with JSON that follows this JSON Schema and nothing else:\n{schema}"
+        )
+    return Prompting()
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return "\n".join(f"- {label}" for label in labels)
+
+
+def _constraint(settings: BaselineConfig, task: Task) -> Constraint | None:
+    if settings.constrained is False:
+        return None
+    if task.labels:
+        return Constraint(labels=task.labels)
+    if task.config.json_schema or (settings.constrained is True and task.kind == "json"):
+        return Constraint(json_schema=task.config.json_schema or {"type": "object"})
+    if settings.constrained is True:
+        raise ConfigError(
+            "evaluate.baseline.constrained is on, and the outputs are neither a closed label set nor JSON",
+            hint="set evaluate.baseline.constrained=auto",
+        )
+    return None
+
+
+def _split_system(messages: Sequence[Message]) -> tuple[str | None, tuple[Message, ...]]:
+    """Return the leading system turn's text, if there is one, and the other turns."""
+    if messages and messages[0].role == "system":
+        return messages[0].content, tuple(messages[1:])
+    return None, tuple(messages)

@@ -1,0 +1,201 @@
+"""Evaluate one subject on one task: answers, scores, metrics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tunery.core.clock import Clock, SystemClock
+from tunery.core.engine import Engine, Score, Tokenizer
+from tunery.core.evaluation import ClassScore, Confusion, Evaluation, Metric, Prediction
+from tunery.core.ids import artifact_id
+from tunery.core.progress import Progress, Silent
+from tunery.evaluate import metrics as measure
+from tunery.evaluate.answer import LabelReader
+from tunery.evaluate.asking import Answers, ask
+from tunery.evaluate.comparison import LOGPROB, TOKENS
+from tunery.evaluate.predictions import write_predictions
+from tunery.evaluate.prompting import Subject
+from tunery.evaluate.scorers import DetailedScorer, Scorer, make_scorer
+from tunery.evaluate.task import Task
+
+STAGE_VERSION = 1
+"""Raise when equal inputs would give another evaluation."""
+
+
+class EvaluationResult(NamedTuple):
+    """An evaluation and the answers behind it."""
+
+    evaluation: Evaluation
+    predictions: tuple[Prediction, ...]
+
+    def write_predictions(self, path: Path) -> None:
+        """Write the answers as JSON lines, whole or not at all.
+
+        Raises:
+            ResourceError: The file cannot be written.
+        """
+        write_predictions(path, self.predictions)
+
+
+def evaluation_id(task: Task, subject: Subject) -> str:
+    """Return the id that evaluating ``subject`` on ``task`` will have, so that it need not be done twice."""
+    return artifact_id(
+        "eval",
+        stage="evaluate",
+        version=STAGE_VERSION,
+        config=_config(task, subject),
+        inputs={
+            "base": subject.base,
+            "adapter": subject.adapter or "none",
+            "data": task.data,
+            "subject": subject.name,
+            "rows": artifact_id(
+                "rows", stage="rows", version=1, config={"ids": [e.id for e in task.examples]}, inputs={}
+            ),
+        },
+    )
+
+
+def evaluate(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    task: Task,
+    *,
+    subject: Subject,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> EvaluationResult:
+    """Let a subject answer every example of a task and measure the answers.
+
+    Answers are greedy, so the same weights give the same evaluation. An adapter must have been loaded
+    into the engine under its id.
+
+    Args:
+        engine: Computes; the one that will serve, so that what is judged is what answers.
+        tokenizer: Of the engine's base.
+        task: Examples and what to measure.
+        subject: Who answers and how it is asked.
+        progress: Hears of finished rows; silent by default.
+        clock: Dates the record.
+
+    Raises:
+        NotFoundError: The engine does not hold the adapter.
+        ConfigError: A prompt does not fit the base's context window.
+    """
+    progress, clock = progress or Silent(), clock or SystemClock()
+    started = time.monotonic()
+    answers = ask(engine, tokenizer, task, subject=subject, progress=progress)
+    predictions = _judge(task, answers)
+    perplexity = measure.perplexity(list(answers.likelihoods.values()), seed=task.config.seed)
+    tables = _label_tables(task, predictions)
+    found = [*_means(task, predictions), *tables.metrics, *([perplexity] if perplexity else [])]
+    evaluation = Evaluation(
+        id=evaluation_id(task, subject),
+        subject=subject.name,
+        base=subject.base,
+        adapter=subject.adapter,
+        data=task.data,
+        main_metric=task.main_metric,
+        metrics={metric.name: metric for metric in found},
+        per_class=tables.per_class,
+        confusions=tables.confusions,
+        config=_config(task, subject),
+        created_at=clock.now(),
+        seconds=time.monotonic() - started,
+        tokens=answers.tokens,
+        warnings=_warnings(task, answers, measured=perplexity is not None),
+    )
+    for warning in evaluation.warnings:
+        progress.event(f"{subject.name}: {warning}", level="warn")
+    return EvaluationResult(evaluation, predictions)
+
+
+def _config(task: Task, subject: Subject) -> dict[str, Any]:
+    """Return what influences the outcome, JSON-ready."""
+    settings = task.config.model_dump(mode="json", exclude={"baseline", "rows_per_batch", "metrics"})
+    return {
+        **settings,
+        "metrics": list(task.metrics),
+        "main_metric": task.main_metric,
+        "labels": list(task.labels) if task.labels else None,
+        "prompt": subject.prompting.describe(),
+        "perplexity": subject.perplexity,
+    }
+
+
+def _judge(task: Task, answers: Answers) -> tuple[Prediction, ...]:
+    scorers = {name: make_scorer(name, task.scorer_options) for name in (*task.scorers, task.main_scorer)}
+    plain = {name: scorers[name] for name in task.scorers}
+    main = scorers[task.main_scorer]
+    return tuple(
+        Prediction(
+            id=example.id,
+            prediction=generation.text,
+            reference=example.reference,
+            correct=main.correct(generation.text, example.reference),
+            scores=_scores(plain, generation.text, example.reference, answers.likelihoods.get(example.id)),
+            finish_reason=generation.finish_reason,
+        )
+        for example, generation in zip(task.examples, answers.generations, strict=True)
+    )
+
+
+def _scores(
+    scorers: Mapping[str, Scorer], answer: str, reference: str, likelihood: Score | None
+) -> dict[str, float]:
+    """Return every scorer's value, its parts', and the likelihood that perplexity is made of."""
+    scores: dict[str, float] = {}
+    for name, scorer in scorers.items():
+        scores[name] = scorer.score(answer, reference)
+        if isinstance(scorer, DetailedScorer):
+            scores |= {f"{name}.{part}": value for part, value in scorer.parts(answer, reference).items()}
+    if likelihood is not None and math.isfinite(likelihood.logprob):
+        scores |= {LOGPROB: likelihood.logprob, TOKENS: float(likelihood.tokens)}
+    return scores
+
+
+def _means(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
+    """Return the mean of every scorer and of every part over the rows that have it."""
+    return [
+        measure.mean_metric(
+            name, [p.scores[name] for p in predictions if name in p.scores], seed=task.config.seed
+        )
+        for name in (*task.scorers, *task.parts)
+    ]
+
+
+class _LabelTables(NamedTuple):
+    metrics: tuple[Metric, ...] = ()
+    per_class: tuple[ClassScore, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+
+
+def _label_tables(task: Task, predictions: Sequence[Prediction]) -> _LabelTables:
+    if not task.labels:
+        return _LabelTables()
+    reader = LabelReader(task.labels)
+    references = [reader.read(p.reference) or p.reference for p in predictions]
+    answered = [reader.read(p.prediction) or measure.NO_LABEL for p in predictions]
+    wanted = measure.MACRO_F1 in task.metrics
+    return _LabelTables(
+        (measure.macro_f1(references, answered, seed=task.config.seed),) if wanted else (),
+        measure.class_scores(references, answered),
+        measure.worst_confusions(references, answered),
+    )
+
+
+def _warnings(task: Task, answers: Answers, *, measured: bool) -> tuple[str, ...]:
+    found = []
+    cut = sum(g.finish_reason == "length" for g in answers.generations)
+    if cut:
+        found.append(
+            f"{cut} of {len(answers.generations)} answers were cut off at max_new_tokens = "
+            f"{task.config.max_new_tokens}"
+        )
+    if answers.likelihoods and not measured:
+        found.append("perplexity is no finite number or has fewer than two rows, and was left out")
+    return tuple(found)

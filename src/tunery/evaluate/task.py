@@ -1,0 +1,199 @@
+"""A task: the examples to answer, what counts as right, and which metrics come out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from tunery.core.errors import ConfigError, nearest
+from tunery.core.example import Example
+from tunery.evaluate.answer import NotJson, read_json
+from tunery.evaluate.config import EvaluateConfig
+from tunery.evaluate.metrics import MACRO_F1, PERPLEXITY
+from tunery.evaluate.scorers import DetailedScorer, ScorerOptions, make_scorer, scorer_names
+
+TaskKind = Literal["labels", "json", "text"]
+_AUTO: Mapping[TaskKind, tuple[str, ...]] = {
+    "labels": ("exact_match", "accuracy", MACRO_F1),
+    "json": ("valid_json", "field_match", "exact_match"),
+    "text": ("exact_match",),
+}
+_ROWS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything about an evaluation that is the same for every subject; made by :func:`make_task`."""
+
+    examples: tuple[Example, ...]
+    data: str
+    """Dataset version id and split, or a file's checksum."""
+    config: EvaluateConfig
+    main_metric: str
+    metrics: tuple[str, ...]
+    kind: TaskKind
+    labels: tuple[str, ...] | None
+    parts: tuple[str, ...] = ()
+    """Metrics for parts of an answer, such as ``field_match.total``."""
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """Names of the scorers among the metrics."""
+        return tuple(name for name in self.metrics if name in scorer_names())
+
+    @property
+    def main_scorer(self) -> str:
+        """The scorer that says which answers are correct.
+
+        Macro-F1 counts labels as accuracy does; perplexity judges no answers, so exact match stands in.
+        """
+        name = self.main_metric.partition(".")[0]
+        return {MACRO_F1: "accuracy", PERPLEXITY: "exact_match"}.get(name, name)
+
+    @property
+    def scorer_options(self) -> ScorerOptions:
+        """What scorers need to know."""
+        return ScorerOptions(self.labels, self.config.json_schema, self.config.fields)
+
+    def check_metric(self, name: str, *, what: str) -> None:
+        """Refuse a metric that evaluating this task will not give; ``what`` is the setting that names it.
+
+        Raises:
+            ConfigError: Says what there will be.
+        """
+        known = (*self.metrics, *self.parts)
+        if name not in known:
+            near = nearest(name, known)
+            meant = f"; did you mean {near!r}?" if near else ""
+            raise ConfigError(
+                f"{what}: {name!r} is not measured here{meant} (measured: {', '.join(known)})", param=what
+            )
+
+
+def make_task(
+    examples: Sequence[Example],
+    *,
+    data: str,
+    config: EvaluateConfig,
+    main_metric: str,
+    labels: Sequence[str] | None = None,
+) -> Task:
+    """Settle what is measured on these examples, before anything is computed.
+
+    Args:
+        examples: The test split, or another file's rows.
+        data: Dataset version id and split (``ds-…/test``) or a file's checksum.
+        config: Evaluation settings.
+        main_metric: The goal's metric; added to the metrics where the settings leave it out.
+        labels: The closed label set, if the outputs are one.
+
+    Raises:
+        ConfigError: There are no examples, or a metric does not fit the data.
+    """
+    if not examples:
+        raise ConfigError(f"{data}: no examples to evaluate on", hint="give the test split more rows")
+    kind = task_kind(examples, labels)
+    metrics = (*_AUTO[kind], PERPLEXITY) if config.metrics == "auto" else config.metrics
+    main_name = main_metric.partition(".")[0]
+    metrics = tuple(dict.fromkeys((*metrics, main_name)))
+    chosen = draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed)
+    _check_metrics(metrics, examples, kind, config.fields)
+    known = tuple(labels) if labels else None
+    task = Task(tuple(chosen), data, config, main_metric, metrics, kind, known)
+    task = replace(task, parts=_parts(task))
+    task.check_metric(main_metric, what="goal.metric")
+    return task
+
+
+def task_kind(examples: Sequence[Example], labels: Sequence[str] | None) -> TaskKind:
+    """Return ``labels`` for a closed set, ``json`` where every reference is an object, else ``text``."""
+    if labels:
+        return "labels"
+    return "json" if all(isinstance(_json(e.reference), dict) for e in examples) else "text"
+
+
+def draw_stratified(examples: Sequence[Example], limit: int | None, *, seed: int) -> list[Example]:
+    """Draw at most ``limit`` examples so that classes keep their shares as nearly as whole rows allow.
+
+    Each class is shuffled by ``seed`` and its rows are spread evenly over [0, 1); the ``limit`` lowest are
+    taken, so that a smaller draw is always part of a larger one. The order of ``examples`` does not matter
+    for what is drawn and is kept in what is returned.
+
+    Args:
+        examples: What to draw from.
+        limit: Rows at most [count]; None for all.
+        seed: Same seed and rows, same draw.
+    """
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    generator = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
+    classes: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=lambda e: e.id):
+        classes.setdefault(example.label or "", []).append(example)
+    places: list[tuple[float, str]] = []
+    for label in sorted(classes):
+        rows = classes[label]
+        generator.shuffle(rows)
+        offset = generator.random()
+        places += [((i + offset) / len(rows), row.id) for i, row in enumerate(rows)]
+    drawn = {identity for _, identity in sorted(places)[:limit]}
+    return [e for e in examples if e.id in drawn]
+
+
+def _with_unique_ids(examples: Sequence[Example]) -> list[Example]:
+    """Tell equal rows of an uncleaned file apart as ``id``, ``id#2``, …, because predictions go by id."""
+    seen: dict[str, int] = {}
+    unique = []
+    for example in examples:
+        seen[example.id] = count = seen.get(example.id, 0) + 1
+        unique.append(example if count == 1 else example.with_(id=f"{example.id}#{count}"))
+    return unique
+
+
+def _check_metrics(
+    metrics: Sequence[str], examples: Sequence[Example], kind: TaskKind, fields: tuple[str, ...] | None
+) -> None:
+    problems = [
+        f"{name} counts labels, and the outputs of this data are no closed label set"
+        for name in ("accuracy", MACRO_F1)
+        if name in metrics and kind != "labels"
+    ]
+    if "field_match" in metrics:
+        objects = [(e, _json(e.reference)) for e in examples]
+        bad = [e for e, value in objects if not isinstance(value, dict)]
+        if bad:
+            shown = ", ".join(_where(e) for e in bad[:_ROWS_SHOWN]) + (
+                ", …" if len(bad) > _ROWS_SHOWN else ""
+            )
+            problems.append(f"field_match needs JSON objects as references; {len(bad)} are none: {shown}")
+        else:
+            known = {key for _, value in objects for key in value}
+            problems += [f"field {f!r} is in no reference" for f in fields or () if f not in known]
+    if problems:
+        raise ConfigError.of_problems("evaluate", problems)
+
+
+def _parts(task: Task) -> tuple[str, ...]:
+    """Return the parts that scorers will judge, found by showing them the references as answers."""
+    found: dict[str, None] = {}
+    for name in task.scorers:
+        scorer = make_scorer(name, task.scorer_options)
+        if isinstance(scorer, DetailedScorer):
+            for example in task.examples:
+                parts = scorer.parts(example.reference, example.reference)
+                found.update(dict.fromkeys(f"{name}.{part}" for part in parts))
+    return tuple(found)
+
+
+def _where(example: Example) -> str:
+    row = example.metadata.get("row")
+    return f"{example.metadata.get('source', 'row')} row {row}" if row is not None else example.id
+
+
+def _json(text: str) -> Any:
+    try:
+        return read_json(text)
+    except NotJson:
+        return None
