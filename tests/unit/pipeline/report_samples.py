@@ -1,4 +1,4 @@
-"""A made-up run, whole and consistent: 77 classes, 770 test rows, every number counted from its predictions."""
+"""A made-up run, whole and consistent: 77 classes, 770 test rows, every number counted."""
 
 from __future__ import annotations
 
@@ -96,7 +96,11 @@ def predictions(rows: Sequence[Example], right: float, seed: int) -> list[Predic
         if rng.random() < min(0.97, max(0.02, right - hard)):
             answer = row.reference
         else:
-            near = [x for x in labels if x != row.reference and x.rsplit("_", 1)[0] == row.reference.rsplit("_", 1)[0]]
+            near = [
+                x
+                for x in labels
+                if x != row.reference and x.rsplit("_", 1)[0] == row.reference.rsplit("_", 1)[0]
+            ]
             answer = rng.choice([*near[:2], *near, "", "I am sorry to hear that!"] if near else ["?"])
         made.append(
             Prediction(id=row.id, prediction=answer, reference=row.reference, correct=answer == row.reference)
@@ -111,9 +115,15 @@ def evaluation(subject: str, answers: Sequence[Prediction], adapter: str | None 
     scores = class_scores(answers)
     f1 = sum(s.f1 for s in scores) / len(scores)
     metrics = {
-        "exact_match": Metric(name="exact_match", value=right / n, n=n, ci95=wilson(right, n), method="wilson"),
-        "macro_f1": Metric(name="macro_f1", value=f1, n=n, ci95=(f1 - 0.03, min(1, f1 + 0.03)), method="bootstrap"),
-        "valid_label": Metric(name="valid_label", value=valid / n, n=n, ci95=wilson(valid, n), method="wilson"),
+        "exact_match": Metric(
+            name="exact_match", value=right / n, n=n, ci95=wilson(right, n), method="wilson"
+        ),
+        "macro_f1": Metric(
+            name="macro_f1", value=f1, n=n, ci95=(f1 - 0.03, min(1, f1 + 0.03)), method="bootstrap"
+        ),
+        "valid_label": Metric(
+            name="valid_label", value=valid / n, n=n, ci95=wilson(valid, n), method="wilson"
+        ),
         "perplexity": Metric(
             name="perplexity",
             value=1.08 + 9 * (1 - right / n),
@@ -208,7 +218,9 @@ def dataset() -> DatasetVersion:
             SourceFile(
                 path="data/banking77/train.csv", sha256=sha256_text("train.csv"), rows=10_003, shape="columns"
             ),
-            SourceFile(path="exports/feedback-2026-10.jsonl", sha256=sha256_text("fb"), rows=41, shape="chat"),
+            SourceFile(
+                path="exports/feedback-2026-10.jsonl", sha256=sha256_text("fb"), rows=41, shape="chat"
+            ),
         ),
         parents=("ds-0000aaaa1111bbbb",),
         config={"system_prompt": SYSTEM_PROMPT, "near_duplicates": {"threshold": 0.85}},
@@ -230,8 +242,12 @@ def dropped() -> list[Dropped]:
             source="data/banking77/train.csv",
             row=17 * i + 3,
             reason=reason,
-            detail=f"It repeats row {i + 1} after normalising." if "dup" in reason else "It is 4,812 tokens long.",
-            text='{"text": "Where is my card? ' + "Please answer. " * (60 if i else 1) + '", "category": "card"}',
+            detail=f"It repeats row {i + 1} after normalising."
+            if "dup" in reason
+            else "It is 4,812 tokens long.",
+            text='{"text": "Where is my card? '
+            + "Please answer. " * (60 if i else 1)
+            + '", "category": "card"}',
         )
         for reason in DROPPED
         for i in range(2)
@@ -337,7 +353,7 @@ def gate(tuned: Metric, prompting: Metric, *, target: float = 0.7) -> GateResult
             passed=gain >= 0.05,
             observed=gain,
             required=0.05,
-            sentence=f"exact match is {gain * 100:+.1f} points over few-shot, at least +5.0 points are required.",
+            sentence=f"exact match is {gain * 100:+.1f} points over few-shot, +5.0 points are required.",
         ),
         RuleOutcome(
             rule={"metric": "valid_label", "min": 0.9},
@@ -370,7 +386,7 @@ SECONDS = {
 
 
 def whole_run(rates: dict[str, float] | None = None, *, target: float = 0.7) -> ReportInputs:
-    """Return the inputs of a run that went all the way; ``rates`` gives each subject's share of right answers."""
+    """Return the inputs of a run that went all the way; ``rates``: each subject's share of right answers."""
     rates = rates or {"zero_shot": 0.06, "few_shot": 0.21, "zero_shot_constrained": 0.17, "tuned": 0.74}
     rows = examples()
     answers = {subject: predictions(rows, rate, seed=i) for i, (subject, rate) in enumerate(rates.items())}

@@ -78,10 +78,10 @@ def _bar(bar: Bar, y: int, top: float) -> Markup:
     return element(
         "g",
         {},
-        element("text", {"class": f"name{weight}", "x": 0, "y": y + 15}, bar.name),
+        element("text", {"class": f"name halo{weight}", "x": 0, "y": y + 15}, bar.name),
         element(
             "text",
-            {"class": f"value{weight}", "x": "100%", "y": y + 15, "text-anchor": "end"},
+            {"class": f"value halo{weight}", "x": "100%", "y": y + 15, "text-anchor": "end"},
             metric_value(bar.metric),
         ),
         element("rect", {**kind, "rx": 2}),
@@ -97,13 +97,16 @@ def _target(share: float, bottom: int, label: str) -> Markup:
         {},
         element("line", {"class": "target", "x1": x, "x2": x, "y1": _TOP, "y2": bottom + 22}),
         element(
-            "text", {"class": "axis strong", "x": x, "y": bottom + 37, "text-anchor": anchor}, f"target {label}"
+            "text",
+            {"class": "axis strong", "x": x, "y": bottom + 37, "text-anchor": anchor},
+            f"target {label}",
         ),
     )
 
 
 def _described(bars: Sequence[Bar]) -> str:
     return "; ".join(
-        f"{bar.name}: {metric_value(bar.metric)}, 95 % interval {metric_interval(bar.metric)}, n {bar.metric.n:,}"
+        f"{bar.name}: {metric_value(bar.metric)}, "
+        f"95 % interval {metric_interval(bar.metric)}, n {bar.metric.n:,}"
         for bar in bars
     )

@@ -8,10 +8,13 @@ from markupsafe import Markup
 
 from tunery.pipeline.report.inputs import ReportInputs
 from tunery.pipeline.report.svg import meter
+from tunery.pipeline.report.text import Clipped, clip
 from tunery.registry.figures import count, percent, points, subject_name
 
 _OPEN_ROWS = 10
 """Classes shown before the fold [count]."""
+_SHOWN = 160
+"""Characters of an answer that are shown [count]."""
 
 
 class ClassRow(NamedTuple):
@@ -41,8 +44,8 @@ class ClassTable(NamedTuple):
 class ConfusionRow(NamedTuple):
     """One mistake that repeats."""
 
-    reference: str
-    prediction: str
+    reference: Clipped
+    prediction: Clipped
     times: str
     share: str | None
     """Of the rows of the reference class."""
@@ -88,6 +91,12 @@ def confusion_rows(inputs: ReportInputs) -> list[ConfusionRow]:
         share = f"{percent(confusion.count / rows_of_class)} of its rows" if rows_of_class else None
         bar = meter(confusion.count / max(1, most), "meter bad")
         rows.append(
-            ConfusionRow(confusion.reference, confusion.prediction, count(confusion.count), share, bar)
+            ConfusionRow(
+                clip(confusion.reference, _SHOWN),
+                clip(confusion.prediction, _SHOWN),
+                count(confusion.count),
+                share,
+                bar,
+            )
         )
     return rows

@@ -58,7 +58,7 @@ def lineage_of(inputs: ReportInputs) -> list[Node]:
             Fact("weights", f"sha256:{adapter.sha256}", code=True),
             Fact("chat template", f"sha256:{adapter.chat_template_sha256}", code=True),
         ]
-        nodes.append(Node("Adapter", adapter.id, tuple(facts)))
+        nodes.append(Node("is the adapter" if nodes else "Adapter", adapter.id, tuple(facts)))
         base = adapter.base
         facts = [
             Fact("hash", f"sha256:{base.sha256}", code=True),
@@ -66,17 +66,19 @@ def lineage_of(inputs: ReportInputs) -> list[Node]:
             Fact("licence", base.license or "not stated"),
         ]
         facts += [Fact("origin", base.origin)] if base.origin else []
-        nodes.append(Node("Base model", base.name, tuple(facts)))
+        nodes.append(Node("on the base model", base.name, tuple(facts)))
     if dataset:
         facts = [
             Fact("content", f"sha256:{dataset.content_sha256}", code=True),
             Fact("rows", count(dataset.rows_kept)),
         ]
         facts += [Fact("grown from", parent, code=True) for parent in dataset.parents]
-        nodes.append(Node("Dataset version", dataset.id, tuple(facts)))
+        nodes.append(
+            Node("trained on the dataset version" if adapter else "Dataset version", dataset.id, tuple(facts))
+        )
         nodes += [
             Node(
-                "Source file",
+                "read from the file",
                 source.path,
                 (
                     Fact("content", f"sha256:{source.sha256}", code=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from markupsafe import Markup
 
@@ -18,6 +18,7 @@ _SMOOTH_FROM = 60
 """Train points from which on a running mean is drawn over the raw line [count]."""
 _LINE_POINTS = 400
 """Points of a line at most; a page needs no more, and it keeps the file small [count]."""
+T = TypeVar("T")
 
 
 class Point(NamedTuple):
@@ -75,7 +76,7 @@ def running_mean(points: Sequence[Point], window: int) -> list[Point]:
     return means
 
 
-def thinned(points: Sequence[Point], most: int) -> list[Point]:
+def thinned(points: Sequence[T], most: int) -> list[T]:
     """Return at most ``most`` points, evenly spaced, both ends kept."""
     if len(points) <= most:
         return list(points)
@@ -131,7 +132,9 @@ def _line(kind: str, points: Sequence[Point], frame: _Frame) -> Markup:
     drawn = " ".join(
         f"{frame.x(p.step) * 1000:.1f},{frame.y(p.loss) * 1000:.1f}" for p in thinned(points, _LINE_POINTS)
     )
-    return element("polyline", {"class": f"line {kind}", "points": drawn, "vector-effect": "non-scaling-stroke"})
+    return element(
+        "polyline", {"class": f"line {kind}", "points": drawn, "vector-effect": "non-scaling-stroke"}
+    )
 
 
 def _dots(points: Sequence[Point], frame: _Frame) -> list[Markup]:
@@ -151,12 +154,12 @@ def _grid(frame: _Frame) -> Markup:
         parts.append(element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": y, "y2": y}))
         if y - 4 > _TOP + 6:
             parts.append(element("text", {"class": "axis halo", "x": 0, "y": y - 4}, number(value)))
-    for step in ticks(frame.first, frame.last):
-        share = frame.x(step)
-        anchor = "start" if share < 0.06 else "end" if share > 0.94 else "middle"
-        label = f"step {step:,.0f}" if anchor != "middle" else f"{step:,.0f}"
-        attributes = {"class": "axis", "x": across(share), "y": _TOP + _PLOT + 18, "text-anchor": anchor}
-        parts.append(element("text", attributes, label))
+    ends = {frame.first: "start", frame.last: "end"}
+    between = [s for s in ticks(frame.first, frame.last) if 0.15 < frame.x(s) < 0.85]
+    for step in (frame.first, *between, frame.last):
+        label = f"step {step:,.0f}" if step in ends else f"{step:,.0f}"
+        attributes = {"class": "axis", "x": across(frame.x(step)), "y": _TOP + _PLOT + 18}
+        parts.append(element("text", {**attributes, "text-anchor": ends.get(step, "middle")}, label))
     return element("g", {"aria-hidden": "true"}, *parts)
 
 

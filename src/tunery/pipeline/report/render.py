@@ -22,7 +22,7 @@ from tunery.pipeline.report.results import bars_of, metric_table, rules_of, tile
 from tunery.pipeline.report.rows import data_of
 from tunery.pipeline.report.stages import stages_of
 from tunery.pipeline.report.svg import meter
-from tunery.pipeline.report.text import unbroken, visible
+from tunery.pipeline.report.text import unbroken, units_small, visible
 from tunery.pipeline.report.training import training_of
 from tunery.pipeline.report.verdict import verdict_of
 from tunery.registry.figures import count, counted, duration
@@ -50,7 +50,9 @@ def render_report(inputs: ReportInputs) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(unbroken=unbroken, duration=duration, count=count, counted=counted)
+    environment.filters.update(
+        unbroken=unbroken, units_small=units_small, duration=duration, count=count, counted=counted
+    )
     page = environment.get_template("report.html.j2").render(
         run=inputs.run,
         started=_moment(inputs.run.created_at),

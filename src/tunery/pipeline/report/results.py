@@ -18,13 +18,10 @@ from tunery.registry.figures import (
     difference,
     duration,
     is_prompting,
-    is_rate,
     metric_interval,
     metric_name,
     metric_value,
-    number,
     p_value,
-    percent,
     subject_name,
     subject_order,
 )
@@ -70,9 +67,8 @@ class RuleLine(NamedTuple):
 
     passed: bool
     sentence: str
-    observed: str | None
-    required: str | None
     written: str
+    """The rule as its author wrote it."""
 
 
 def ordered_evaluations(inputs: ReportInputs) -> list[tuple[str, Evaluation]]:
@@ -154,20 +150,14 @@ def target_of(recipe: Mapping[str, Any]) -> float | None:
 def rules_of(inputs: ReportInputs) -> list[RuleLine]:
     """Return the gate's rules, the refused ones first."""
     rules = inputs.gate.rules if inputs.gate else ()
-    return [_rule(rule, inputs) for rule in sorted(rules, key=lambda rule: rule.passed)]
+    return [_rule(rule) for rule in sorted(rules, key=lambda rule: rule.passed)]
 
 
-def _rule(rule: RuleOutcome, inputs: ReportInputs) -> RuleLine:
-    named = rule.rule.get("metric") or inputs.main_metric
-    metric = inputs.tuned.metrics.get(str(named)) if inputs.tuned else None
-    rates = metric is not None and is_rate(metric)
-
-    def written(value: float | None) -> str | None:
-        if value is None:
-            return None
-        if rates:
-            return percent(value) if value >= 0 else f"−{percent(-value)}"
-        return number(value)
-
-    as_written = json.dumps(rule.rule, ensure_ascii=False, default=str)
-    return RuleLine(rule.passed, rule.sentence, written(rule.observed), written(rule.required), as_written)
+def _rule(rule: RuleOutcome) -> RuleLine:
+    # The sentence holds the numbers already, in the unit the rule means.
+    written = ", ".join(
+        f"{key}: {value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for key, value in rule.rule.items()
+        if value is not None
+    )
+    return RuleLine(rule.passed, rule.sentence, written)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import Dropped
+from tunery.core.example import Dropped, SplitName
 from tunery.pipeline.report.inputs import ReportInputs
 from tunery.pipeline.report.svg import meter
 from tunery.pipeline.report.text import Clipped, clip
@@ -16,6 +16,7 @@ from tunery.registry.figures import count, counted, percent
 
 _SAMPLES = 3
 """Dropped rows shown of each reason [count]."""
+_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 class Sample(NamedTuple):
@@ -103,10 +104,8 @@ def _tallies(counts: Mapping[str, int]) -> tuple[Tally, ...]:
 
 def _splits(dataset: DatasetVersion) -> tuple[Tally, ...]:
     total = sum(dataset.splits.values())
+    names = [name for name in _SPLITS if dataset.splits.get(name)]
+    shares = {name: dataset.splits[name] / total for name in names}
     return tuple(
-        Tally(
-            name, count(dataset.splits[name]), percent(dataset.splits[name] / total), meter(dataset.splits[name] / total)
-        )
-        for name in ("train", "validation", "test")
-        if name in dataset.splits and total
+        Tally(name, count(dataset.splits[name]), percent(shares[name]), meter(shares[name])) for name in names
     )

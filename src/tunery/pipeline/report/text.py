@@ -18,6 +18,7 @@ _C1 = re.compile("[\x80-\x9f]")
 # characters. The zero-width joiner stays: emoji and several scripts need it.
 _UNSEEN = re.compile("[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
 _FIGURE = re.compile(r"(?<=[\d,.]) (?=(?:%|points\b|s\b|min\b|h\b))")
+_UNIT = re.compile(r" (?:%|points|s|min|h)(?= |$)")
 
 
 class Clipped(NamedTuple):
@@ -49,3 +50,8 @@ def unbroken(sentence: str) -> Markup:
     """Return an escaped sentence whose figures keep their units on the same line."""
     # Escaped in the same breath; the figure pattern only ever replaces a space.
     return Markup(_FIGURE.sub("\u00a0", str(escape(sentence))))  # noqa: S704
+
+
+def units_small(figure: str) -> Markup:
+    """Return an escaped figure with its units set small, so that the number is what the eye meets."""
+    return Markup(_UNIT.sub(r"<small>\g<0></small>", str(escape(figure))))  # noqa: S704 - escaped in the same breath

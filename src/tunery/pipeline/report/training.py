@@ -45,12 +45,17 @@ def training_of(inputs: ReportInputs) -> Training | None:
         return None
     losses = losses_of(adapter.history)
     whole = adapter.base.parameters
-    share = f" ({percent(adapter.trainable_parameters / whole)} of the base's {count(whole)})" if whole else ""
+    share = (
+        f" ({percent(adapter.trainable_parameters / whole)} of the base's {count(whole)})" if whole else ""
+    )
     speed = adapter.trained_tokens / adapter.seconds if adapter.seconds > 0 else 0.0
     facts = (
         ("Steps", count(adapter.steps)),
         ("Kept", f"the adapter of step {count(adapter.best_step)}"),
-        ("Trained-on tokens", count(adapter.trained_tokens) + (f", {number(speed)} a second" if speed else "")),
+        (
+            "Trained-on tokens",
+            count(adapter.trained_tokens) + (f", {number(speed)} a second" if speed else ""),
+        ),
         ("Trainable parameters", count(adapter.trainable_parameters) + share),
         ("Training time", duration(adapter.seconds)),
     )
@@ -72,11 +77,13 @@ def _sentence(losses: Losses, best_step: int, steps: int) -> str:
     first, last = losses.validation[0], losses.validation[-1]
     best = next((p for p in losses.validation if p.step == best_step), None)
     if best is None:
-        return f"Validation loss went from {number(first.loss)} to {number(last.loss)} in {counted(steps, 'step')}."
+        ends = f"{number(first.loss)} to {number(last.loss)}"
+        return f"Validation loss went from {ends} in {counted(steps, 'step')}."
+    lowest = number(best.loss)
     if last.step == best.step:
-        return f"Validation loss fell to {number(best.loss)} and was lowest at the end, so the last step was kept."
+        return f"Validation loss fell to {lowest} and was lowest at the end, so the last step was kept."
     return (
-        f"Validation loss was lowest, {number(best.loss)}, at step {count(best.step)}; that adapter was kept. "
+        f"Validation loss was lowest, {lowest}, at step {count(best.step)}; that adapter was kept. "
         f"By the last validation it was {number(last.loss)}."
     )
 
