@@ -87,3 +87,5 @@ class AliasMove(Record):
     """Who moved it: a key's name, ``cli``, or ``canary``."""
     reason: str
     at: datetime
+    rollback: bool = False
+    """True where it takes back the newest move that was not taken back yet."""

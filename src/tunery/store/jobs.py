@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
-from tunery.core.job import FINAL_STATUSES, Job, JobCheckpoint, JobEvent
+from tunery.core.job import FINAL_STATUSES, Job, JobCheckpoint, JobEvent, JobStatus
 from tunery.core.progress import Level
 from tunery.store.database import Database, Transaction
 from tunery.store.job_log import JobLog
@@ -137,15 +137,16 @@ class Jobs:
             self._records.write(transaction, job.with_(lease_until=until))
             return True
 
-    def finish(
-        self, id: str, worker: str, status: Literal["succeeded", "failed", "cancelled"], **changes: Any
-    ) -> Job:
+    def finish(self, id: str, worker: str, status: JobStatus, **changes: Any) -> Job:
         """End a job and note its results.
 
         Raises:
             NotFoundError: There is no such job.
             ConflictError: The job has ended, or another worker took it over.
+            ValueError: The status is none that a job ends with.
         """
+        if status not in FINAL_STATUSES:
+            raise ValueError(f"a job does not end {status}")
         with self._database.transaction(lock="jobs") as transaction:
             job = self._records.read(transaction, id)
             if job.status != "running" or job.worker != worker:
@@ -224,12 +225,6 @@ class Jobs:
         self.get(job_id)
         return self._log.checkpoints(job_id, after, limit)
 
-    def _end(
-        self,
-        transaction: Transaction,
-        job: Job,
-        status: Literal["succeeded", "failed", "cancelled"],
-        changes: Mapping[str, Any],
-    ) -> Job:
+    def _end(self, transaction: Transaction, job: Job, status: JobStatus, changes: Mapping[str, Any]) -> Job:
         ended = {"status": status, "finished_at": self._clock.now(), "worker": None, "lease_until": None}
         return self._records.write(transaction, job.with_(**{**ended, **changes}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
@@ -30,14 +31,25 @@ class Models:
         self._clock = clock
         self._records = Records(database, _LAYOUT)
 
-    def register(self, version: ModelVersion) -> ModelVersion:
+    def register(self, version: ModelVersion, *, once: bool = False) -> ModelVersion:
         """Store a model version under the next number of its name and return it with that number.
 
         Numbers count up for ever: that of a deleted version is not given again.
+
+        Args:
+            version: What to store; its own number is ignored.
+            once: Return the version that the same run registered with the same adapter, where there is one,
+                so that a run that was killed after registering and is resumed registers nothing twice.
+
+        Raises:
+            ConfigError: The name cannot be one.
         """
         check_name(version.name, "model name")
-        with self._database.transaction() as transaction:
-            # The row of the name is locked until the end, so two callers get two numbers.
+        with self._database.transaction(lock=_lock(version.name)) as transaction:
+            if once:
+                for other in self._records.select(transaction, "WHERE name = :name", {"name": version.name}):
+                    if (other.run_id, other.adapter_id) == (version.run_id, version.adapter_id):
+                        return other
             rows = transaction.rows(
                 "INSERT INTO model_names (name, last_version) VALUES (:name, 1) "
                 "ON CONFLICT (name) DO UPDATE SET last_version = model_names.last_version + 1 "
@@ -68,7 +80,7 @@ class Models:
 
         Raises:
             NotFoundError: There is none of that name and number.
-            ConflictError: An alias points at it, or a running rollout serves it.
+            ConflictError: An alias points at it, or a running rollout sends it traffic.
         """
         ref = f"{name}@{version}"
         with self._database.transaction(lock=_lock(name)) as transaction:
@@ -79,6 +91,13 @@ class Models:
                     f"{ref} is {' and '.join(held)} of {name} and cannot be deleted",
                     hint=f"tunery deploy promote {name}@N",
                 )
+            for row in transaction.rows(_RUNNING, {"name": name}):
+                rollout = json.loads(row["document"])
+                if version in (rollout["champion"], rollout["challenger"]):
+                    raise ConflictError(
+                        f"{ref} gets traffic from {row['id']} and cannot be deleted",
+                        hint=f"tunery deploy cancel {name}",
+                    )
             self._records.delete(transaction, ref)
 
     def aliases(self, name: str) -> dict[str, int]:
@@ -96,27 +115,57 @@ class Models:
         with self._database.transaction(lock=_lock(name)) as transaction:
             self._records.read(transaction, f"{name}@{version}")
             previous = _aliases(transaction, name).get(alias)
-            move = AliasMove(
-                name=name,
-                alias=alias,
-                version=version,
-                previous=previous,
-                actor=actor,
-                reason=reason,
-                at=self._clock.now(),
-            )
             if previous == version:
                 return _moves(transaction, name, alias)[-1]
-            transaction.run(
-                "INSERT INTO aliases (name, alias, version) VALUES (:name, :alias, :version) "
-                "ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version",
-                {"name": name, "alias": alias, "version": version},
+            return _point(
+                transaction,
+                AliasMove(
+                    name=name,
+                    alias=alias,
+                    version=version,
+                    previous=previous,
+                    actor=actor,
+                    reason=reason,
+                    at=self._clock.now(),
+                ),
             )
-            transaction.run(
-                "INSERT INTO alias_moves (name, alias, at, document) VALUES (:name, :alias, :at, :document)",
-                to_row(move, _MOVE_COLUMNS),
+
+    def restore_alias(self, name: str, alias: str, *, current: int, actor: str, reason: str) -> AliasMove:
+        """Take back the newest move of an alias that was not taken back yet, and record that.
+
+        Args:
+            name: Name of the model.
+            alias: Alias to move back.
+            current: Version that the caller saw it point at; of two who take back the same move one does.
+            actor: Who does it.
+            reason: Why.
+
+        Raises:
+            ConflictError: It no longer points at ``current``, or there is no earlier version to go back to.
+        """
+        with self._database.transaction(lock=_lock(name)) as transaction:
+            points_at = _aliases(transaction, name).get(alias)
+            if points_at != current:
+                now = f"{name}@{points_at}" if points_at is not None else "no version"
+                raise ConflictError(f"{alias} of {name} points at {now}, no longer at {name}@{current}")
+            path = [v for v in _path(_moves(transaction, name, alias)) if v != current]
+            left = [v for v in path if self._records.there(transaction, f"{name}@{v}")]
+            if not left:
+                gone = f" ({name}@{path[-1]} was deleted)" if path else ""
+                raise ConflictError(f"{alias} of {name} has no earlier version to go back to{gone}")
+            return _point(
+                transaction,
+                AliasMove(
+                    name=name,
+                    alias=alias,
+                    version=left[-1],
+                    previous=current,
+                    actor=actor,
+                    reason=reason,
+                    at=self._clock.now(),
+                    rollback=True,
+                ),
             )
-            return move
 
     def moves(self, name: str) -> builtins.list[AliasMove]:
         """Return every move of the aliases of a name, oldest first."""
@@ -128,6 +177,7 @@ class Models:
         return self._records.page(where={"name": name} if name is not None else None, limit=limit).items
 
 
+_RUNNING = "SELECT id, document FROM rollouts WHERE name = :name AND status = 'running'"
 _ALIASES = "SELECT alias, version FROM aliases WHERE name = :name ORDER BY alias"
 
 
@@ -140,6 +190,31 @@ def _moves(transaction: Transaction, name: str, alias: str | None = None) -> lis
         "SELECT name, alias, at, document FROM alias_moves WHERE name = :name ORDER BY seq", {"name": name}
     )
     return [from_row(AliasMove, row) for row in rows if alias in (None, row["alias"])]
+
+
+def _path(moves: list[AliasMove]) -> list[int]:
+    """Return the versions an alias has stepped over to where it is: a rollback steps back, others forward."""
+    path: list[int] = []
+    for move in moves:
+        if move.rollback and move.version in path:
+            while path[-1] != move.version:
+                path.pop()
+        else:
+            path.append(move.version)
+    return path
+
+
+def _point(transaction: Transaction, move: AliasMove) -> AliasMove:
+    transaction.run(
+        "INSERT INTO aliases (name, alias, version) VALUES (:name, :alias, :version) "
+        "ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version",
+        {"name": move.name, "alias": move.alias, "version": move.version},
+    )
+    transaction.run(
+        "INSERT INTO alias_moves (name, alias, at, document) VALUES (:name, :alias, :at, :document)",
+        to_row(move, _MOVE_COLUMNS),
+    )
+    return move
 
 
 def _lock(name: str) -> str:

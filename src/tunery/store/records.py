@@ -142,6 +142,10 @@ class Records(Generic[R]):
             raise self._unknown(id, transaction.rows(self._known))
         return self._record(rows[0])
 
+    def there(self, transaction: Transaction, id: str) -> bool:
+        """Say whether there is a record of an id."""
+        return bool(transaction.rows(f"{self._select} WHERE id = :id", {"id": id}))
+
     def write(self, transaction: Transaction, record: R) -> R:
         """Replace a stored record by a newer state of it, and return that."""
         transaction.run(self._update, self._row(record))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import builtins
-from typing import Literal
 
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
-from tunery.core.rollout import Rollout
+from tunery.core.rollout import Rollout, RolloutStatus
 from tunery.store.database import Database, Transaction
 from tunery.store.records import Layout, Records
 
@@ -62,7 +61,7 @@ class Rollouts:
     def finish(
         self,
         id: str,
-        status: Literal["promoted", "rolled_back", "cancelled"],
+        status: RolloutStatus,
         reason: str,
         actor: str,
     ) -> Rollout:
@@ -72,7 +71,10 @@ class Rollouts:
 
         Raises:
             NotFoundError: There is none of that id.
+            ValueError: ``running`` is no end.
         """
+        if status == "running":
+            raise ValueError("a rollout does not end by running")
         ended_at = self._clock.now()
 
         def end(rollout: Rollout) -> Rollout:

@@ -1,0 +1,96 @@
+"""Model versions: registered once with their evidence, found by ``name@3``, ``name@champion`` or ``name``."""
+
+from __future__ import annotations
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import ConflictError, NotFoundError
+from tunery.core.evaluation import Evaluation, GateResult
+from tunery.core.registry import ModelVersion, parse_ref
+from tunery.core.run import Run
+from tunery.core.training import Adapter
+from tunery.store.workspace import Workspace
+
+CHAMPION = "champion"
+"""Alias of the version that answers under the bare name."""
+
+
+def register(
+    workspace: Workspace,
+    *,
+    run: Run,
+    dataset: DatasetVersion,
+    adapter: Adapter,
+    evaluation: Evaluation,
+    gate: GateResult,
+) -> ModelVersion:
+    """Give an evaluated adapter the next number of its run's name.
+
+    A version that the gate refused is registered too: what was tried is part of the record, and
+    :func:`~tunery.registry.aliases.promote` refuses it. Registering the same adapter of the same run again
+    returns the version it has, so that a resumed run makes no second one.
+
+    Args:
+        workspace: Where it is kept.
+        run: The run that made it; its recipe becomes the version's configuration.
+        dataset: What it was trained on.
+        adapter: What is registered.
+        evaluation: Of the tuned model on the test split.
+        gate: The gate's word on that evaluation.
+
+    Raises:
+        ConflictError: The parts do not belong together; lists every one that does not.
+    """
+    problems = []
+    if adapter.dataset_version != dataset.id:
+        problems.append(f"{adapter.id} was trained on {adapter.dataset_version}, not on {dataset.id}")
+    if evaluation.adapter != adapter.id:
+        problems.append(
+            f"{evaluation.id} is of {evaluation.adapter or 'the base alone'}, not of {adapter.id}"
+        )
+    if problems:
+        raise ConflictError(f"{run.name} cannot be registered: {'; '.join(problems)}")
+    version = ModelVersion(
+        name=run.name,
+        version=1,
+        adapter_id=adapter.id,
+        base=adapter.base.label,
+        dataset_version=dataset.id,
+        evaluation_id=evaluation.id,
+        gate_id=gate.id,
+        gate_passed=gate.passed,
+        run_id=run.id,
+        system_prompt=adapter.system_prompt,
+        labels=dataset.labels,
+        config=run.recipe,
+        metrics={name: metric.value for name, metric in evaluation.metrics.items()},
+        created_at=workspace.clock.now(),
+    )
+    return workspace.models.register(version, once=True)
+
+
+def resolve(workspace: Workspace, ref: str) -> ModelVersion:
+    """Return the version that a reference means; a bare name is its champion, else its highest version.
+
+    Raises:
+        ConfigError: The text is no reference.
+        NotFoundError: No such name, version or alias; says what there is.
+    """
+    wanted = parse_ref(ref)
+    if wanted.version is not None:
+        found = workspace.models.find(wanted.name, wanted.version)
+        if found is not None:
+            return found
+    aliases = workspace.models.aliases(wanted.name)
+    if wanted.version is None and (points_at := aliases.get(wanted.alias or CHAMPION)) is not None:
+        return workspace.models.get(wanted.name, points_at)
+    versions = workspace.models.list(wanted.name)
+    if not versions:
+        raise NotFoundError.of("model", wanted.name, workspace.models.names(), hint="tunery registry ls")
+    if wanted.version is None and wanted.alias is None:
+        return max(versions, key=lambda version: version.version)
+    if wanted.version is not None:
+        numbers = sorted(version.version for version in versions)
+        there = ", ".join(f"{wanted.name}@{number}" for number in numbers[-10:])
+        raise NotFoundError(f"no model version {ref} (there is: {there})", hint="tunery registry ls")
+    known = [f"{wanted.name}@{alias}" for alias in aliases]
+    raise NotFoundError.of("alias", ref, known, hint=f"tunery deploy promote {versions[0].ref}")
