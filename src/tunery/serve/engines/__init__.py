@@ -1,0 +1,1 @@
+"""Engines: whatever turns token ids into completions behind :class:`tunery.core.engine.Engine`."""

@@ -1,0 +1,158 @@
+"""The base model as the engine runs it: packed tokens in, logits of wanted positions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunery.core.errors import ConfigError, ResourceError
+from tunery.serve.engines.kv_arena import KvArena, KvShape
+from tunery.serve.engines.lora import AdapterBank, AdapterBoard, Run
+from tunery.serve.engines.packed import ATTENTION, PackedBatch, Span, attend
+
+_UNBOUNDED_ROPE = ("dynamic", "longrope")  # rotation depends on the longest row of a batch
+
+
+class CausalLm:
+    """A Hugging Face causal language model that attends over a :class:`KvArena`.
+
+    Args:
+        folder: Hugging Face folder with safetensors weights.
+        device: Where it runs.
+        dtype: Of weights and of keys and values.
+
+    Raises:
+        ConfigError: There are no safetensors, or the architecture cannot be served; says why.
+        ResourceError: Not enough memory.
+    """
+
+    def __init__(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> None:
+        model = _load(folder, dtype).to(device).eval().requires_grad_(False)
+        config = model.config.get_text_config()
+        problems = _architecture_problems(model, config)
+        if problems:
+            raise ConfigError.of_problems(f"base {folder.name}", problems)
+        heads = config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        self.device = device
+        self.dtype = dtype
+        self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
+        self.context_window = _context_window(config)
+        self.shape = KvShape(
+            layers=config.num_hidden_layers,
+            kv_heads=kv_heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        )
+        self._groups = heads // kv_heads
+        self._model = model
+        self._board = AdapterBoard()
+        self.adapters = AdapterBank(model, _head_name(model), self._board)
+        self._probe(folder)
+
+    def arena(self, max_tokens: int) -> KvArena:
+        """Return empty storage for this model's keys and values."""
+        return KvArena(self.shape, dtype=self.dtype, device=self.device, max_tokens=max_tokens)
+
+    def batch(self, arena: KvArena, *, decoding: int, spans: Sequence[Span]) -> PackedBatch:
+        """Lay out one step; see :class:`PackedBatch`."""
+        return PackedBatch(arena, decoding=decoding, spans=spans, groups=self._groups)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        ids: Sequence[int],
+        batch: PackedBatch,
+        *,
+        wanted: Sequence[int],
+        body: list[Run],
+        head: list[Run],
+    ) -> torch.Tensor:
+        """Run one step.
+
+        Args:
+            ids: Token ids in packed order.
+            batch: Their rows.
+            wanted: Packed positions whose logits are needed; the output layer runs for these only.
+            body: Adapters over packed tokens.
+            head: Adapters over wanted positions.
+
+        Returns:
+            Logits, shape ``(len(wanted), vocabulary)``.
+        """
+        self._board.body, self._board.head = body, head
+        logits: torch.Tensor = self._model(
+            input_ids=torch.tensor([ids], device=self.device),
+            position_ids=batch.positions[None],
+            use_cache=False,
+            logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=self.device),
+            packed=batch,
+        ).logits[0]
+        return logits
+
+    def _probe(self, folder: Path) -> None:
+        """Run two tokens, because a model that ignored our attention would answer wrongly, not fail."""
+        arena = self.arena(max_tokens=2)
+        arena.reserve(1, 2)
+        batch = self.batch(arena, decoding=0, spans=[Span(slot=0, past=0, count=2)])
+        try:
+            logits = self.forward([0, 0], batch, wanted=[1], body=[], head=[])
+        except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+            raise ConfigError(f"base {folder.name}: its architecture cannot be served ({error})") from error
+        if batch.layers_seen != self.shape.layers or logits.shape[0] != 1:
+            raise ConfigError(
+                f"base {folder.name}: {batch.layers_seen} of its {self.shape.layers} layers use an attention "
+                "that this engine can replace"
+            )
+
+
+def _load(folder: Path, dtype: torch.dtype) -> Any:
+    from transformers import AttentionInterface, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigError(f"{folder}: no *.safetensors weights; pickles are never loaded")
+    AttentionInterface.register(ATTENTION, attend)
+    logging.disable_progress_bar()
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except MemoryError:
+        raise ResourceError(f"{folder}: not enough memory to load the weights") from None
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{folder}: cannot be loaded as a causal language model ({reason:.300})") from None
+
+
+def _head_name(model: Any) -> str:
+    head = model.get_output_embeddings()
+    return next((name for name, module in model.named_modules() if module is head), "lm_head")
+
+
+def _architecture_problems(model: Any, config: Any) -> list[str]:
+    problems = []
+    if not getattr(model, "_supports_attention_backend", False):
+        problems.append(f"{type(model).__name__} does not take its attention by name")
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
+    if others:
+        problems.append(f"layers of type {', '.join(others)} are not served, only full attention")
+    if getattr(config, "attn_logit_softcapping", None):
+        problems.append("soft-capped attention scores are not served")
+    return problems
+
+
+def _context_window(config: Any) -> int:
+    """Return how many tokens a row may have: what the base was made for, and never past a sliding window."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    limits = [config.max_position_embeddings, getattr(config, "sliding_window", None)]
+    if rope.get("rope_type") in _UNBOUNDED_ROPE:
+        limits.append(rope.get("original_max_position_embeddings"))
+    return int(min(limit for limit in limits if limit))
