@@ -96,7 +96,7 @@ class CausalLm:
         """Run two tokens, because a model that ignored our attention would answer wrongly, not fail."""
         arena = self.arena(max_tokens=2)
         arena.reserve(1, 2)
-        batch = self.batch(arena, decoding=0, spans=[Span(slot=0, past=0, count=2)])
+        batch = self.batch(arena, decoding=0, spans=[Span(slot=0, past=0, size=2)])
         try:
             logits = self.forward([0, 0], batch, wanted=[1], body=[], head=[])
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:

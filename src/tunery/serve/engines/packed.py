@@ -123,7 +123,7 @@ def attend(  # noqa: PLR0913 - the signature transformers calls
         value[0].transpose(0, 1),
     )
     packed.layers_seen += 1
-    _, heads, tokens, head_dim = query.shape
+    heads, tokens, head_dim = query.shape[1:]
     kv_heads, groups = key.shape[1], packed.groups
     out = query.new_empty((tokens, heads, head_dim))
     rows = packed.decoding
