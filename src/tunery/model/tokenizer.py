@@ -44,6 +44,11 @@ class ChatTokenizer:
         return frozenset(i for i in (self.end_of_turn, self.hf.eos_token_id) if i is not None)
 
     @property
+    def max_tokens(self) -> int:
+        """Longest conversation that the base was made for [tokens]; a million where it does not say."""
+        return min(int(self.hf.model_max_length), 1_000_000)
+
+    @property
     def vocab_size(self) -> int:
         """Ids, added ones counted [count]."""
         return len(self.hf)

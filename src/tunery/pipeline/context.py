@@ -1,0 +1,85 @@
+"""What the stages of one run share: recipe, workspace, and what is expensive to make twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.core.progress import Progress
+from tunery.core.training import Adapter, BaseModelInfo
+from tunery.pipeline.recipe import Recipe
+from tunery.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tunery.core.engine import Engine
+    from tunery.model.tokenizer import ChatTokenizer
+
+
+def never() -> bool:
+    """Ask nobody to stop."""
+    return False
+
+
+@dataclass(slots=True)
+class RunContext:
+    """Handed from stage to stage; nothing in it outlives the run."""
+
+    recipe: Recipe
+    workspace: Workspace
+    base_dir: Path
+    """What relative paths of the recipe are relative to."""
+    progress: Progress
+    should_stop: Callable[[], bool] = never
+    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
+    _base: BaseModelInfo | None = field(default=None, repr=False)
+    _tokenizer: ChatTokenizer | None = field(default=None, repr=False)
+    _engine: Engine | None = field(default=None, repr=False)
+
+    @property
+    def base(self) -> BaseModelInfo:
+        """The base model, converted or checked on first use."""
+        if self._base is None:
+            from tunery.model.bases import resolve_base
+
+            self._base = resolve_base(
+                self.recipe.base,
+                self.workspace.root / "models",
+                base_dir=self.base_dir,
+                progress=self.progress,
+            )
+        return self._base
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The base's tokenizer with its chat template."""
+        if self._tokenizer is None:
+            from tunery.model.tokenizer import load_tokenizer
+
+            self._tokenizer = load_tokenizer(self.base.path)
+        return self._tokenizer
+
+    def engine(self, *adapters: Adapter) -> Engine:
+        """Return the engine that serves, on this base, with ``adapters`` loaded under their ids."""
+        if self._engine is None:
+            from tunery.serve.config import EngineSettings
+            from tunery.serve.engines.embedded import EmbeddedEngine
+
+            train = self.recipe.train
+            settings = EngineSettings(device=train.device, threads=train.threads)
+            self._engine = EmbeddedEngine(Path(self.base.path), settings=settings)
+        for adapter in adapters:
+            self._engine.load_adapter(adapter.id, str(self.workspace.artifacts.path("adapters", adapter.id)))
+        return self._engine
+
+    def release_engine(self) -> None:
+        """Give the engine's memory back, before training needs it."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def check_stop(self) -> None:
+        """Raise :class:`KeyboardInterrupt` when someone asked the run to stop."""
+        if self.should_stop():
+            raise KeyboardInterrupt

@@ -1,0 +1,235 @@
+"""The whole loop over one recipe: each stage once, resumable, told as a record."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import ConflictError, TuneryError
+from tunery.core.evaluation import GateResult
+from tunery.core.ids import artifact_id
+from tunery.core.progress import Progress
+from tunery.core.run import Run
+from tunery.core.training import Adapter
+from tunery.pipeline.context import RunContext, never
+from tunery.pipeline.recipe import Recipe
+from tunery.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tunery.evaluate.run import EvaluationResult
+
+FINISHED = frozenset({"succeeded", "refused"})
+
+
+def run_recipe(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    base_dir: Path,
+    progress: Progress,
+    should_stop: Callable[[], bool] = never,
+    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None,
+) -> Run:
+    """Execute a recipe from raw files to a registered version, or continue where it was interrupted.
+
+    What an earlier run with the same inputs made is found by its id and not made again.
+
+    Args:
+        recipe: What to do.
+        workspace: Where everything is kept.
+        base_dir: What relative paths of the recipe are relative to.
+        progress: Told what happens.
+        should_stop: Asked between steps; True ends the run as ``cancelled``.
+        on_checkpoint: Told the step and losses of every training checkpoint.
+
+    Returns:
+        The finished run: ``succeeded``, or ``refused`` when the gate said no.
+
+    Raises:
+        KeyboardInterrupt: It was asked to stop; what was done is kept.
+        ConflictError: Another process runs the same recipe on the same data right now.
+        TuneryError: A stage failed; the run is recorded as ``failed`` with the reason.
+    """
+    context = RunContext(recipe, workspace, base_dir, progress, should_stop, on_checkpoint)
+    timer = _Timer()
+    try:
+        with timer("data"):
+            dataset = _dataset(context)
+        run = _begin(context, dataset)
+        if run.status in FINISHED and run.report and Path(run.report).is_file():
+            progress.event(f"{run.id} is finished already: nothing to do")
+            return run
+        with _exclusive(workspace.root, run.id):
+            return _Loop(context, run, timer).execute(dataset)
+    finally:
+        context.release_engine()
+
+
+class _Timer:
+    """Adds up each stage's seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
+
+
+def _dataset(context: RunContext) -> DatasetVersion:
+    from tunery.pipeline.stages.data import make_dataset
+
+    dataset = make_dataset(context)
+    for warning in dataset.warnings:
+        context.progress.event(warning, level="warn")
+    return dataset
+
+
+def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
+    """Return the run with these inputs, recorded now if it is new."""
+    identity = artifact_id(
+        "run",
+        stage="run",
+        version=1,
+        config=context.recipe.model_dump(mode="json"),
+        inputs={"dataset": dataset.id, "base": context.base.sha256},
+    )
+    known = context.workspace.runs.find(identity)
+    if known is not None:
+        return known
+    run = Run(
+        id=identity,
+        name=context.recipe.name,
+        recipe=context.recipe.model_dump(mode="json"),
+        status="running",
+        created_at=context.workspace.clock.now(),
+        dataset_version=dataset.id,
+    )
+    context.workspace.runs.add(run)
+    return run
+
+
+@contextmanager
+def _exclusive(root: Path, run_id: str) -> Iterator[None]:
+    """Hold a lock that ends with the process, so that one run is never executed twice at once."""
+    folder = root / "locks"
+    folder.mkdir(exist_ok=True)
+    with (folder / run_id).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConflictError(
+                f"{run_id} is being executed by another process right now", hint="tunery jobs ls"
+            ) from None
+        yield
+
+
+class _Loop:
+    """One execution; holds what stages hand to each other."""
+
+    def __init__(self, context: RunContext, run: Run, timer: _Timer) -> None:
+        self.context = context
+        self.run = run
+        self.timer = timer
+        self.before = dict(run.seconds)  # of earlier, interrupted executions
+
+    def execute(self, dataset: DatasetVersion) -> Run:
+        """Go through the stages and record how it ended."""
+        self._note(status="running", error=None)
+        try:
+            return self._stages(dataset)
+        except KeyboardInterrupt:
+            self._note(status="cancelled", finished_at=self._now())
+            raise
+        except TuneryError as error:
+            self._note(status="failed", error=error.message, finished_at=self._now())
+            self._report()
+            raise
+        except BaseException as error:
+            self._note(status="failed", error=f"{type(error).__name__}: {error}", finished_at=self._now())
+            raise
+
+    def _stages(self, dataset: DatasetVersion) -> Run:
+        from tunery.pipeline.stages import evaluate as ev
+        from tunery.pipeline.stages import gate as gt
+        from tunery.pipeline.stages.preflight import check_before_training
+        from tunery.pipeline.stages.train import train
+
+        context, timer = self.context, self.timer
+        with timer("preflight"):
+            task = ev.test_task(context, dataset)
+            baselines = ev.baseline_subjects(context, dataset, task)
+            gt.check_gate(context, task, baselines)
+            check_before_training(context, dataset).require()
+        with timer("baseline"):
+            results = ev.measure_baselines(context, task, baselines)
+            self._note(evaluations={n: r.evaluation.id for n, r in results.items()})
+        with timer("train"):
+            context.release_engine()
+            adapter = train(context, dataset)
+            self._note(adapter_id=adapter.id)
+        with timer("evaluate"):
+            results[ev.TUNED] = ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
+            champion = ev.champion_of(context)
+            if champion is not None and champion.adapter.id != adapter.id:
+                subject = ev.tuned_subject(context, champion.adapter, name=ev.CHAMPION)
+                results[ev.CHAMPION] = ev.measure(context, task, subject, champion.adapter)
+            comparisons = ev.compare_all(
+                task, results[ev.TUNED], {n: r for n, r in results.items() if n != ev.TUNED}
+            )
+            suites = ev.measure_suites(context, adapter)
+            self._note(
+                evaluations={n: r.evaluation.id for n, r in results.items()},
+                comparisons={
+                    n: by[task.main_metric].model_dump(mode="json")
+                    for n, by in comparisons.items()
+                    if task.main_metric in by
+                },
+            )
+        with timer("gate"):
+            gate = gt.judge_gate(context, results, comparisons, suites)
+            self._note(gate_id=gate.id)
+        return self._conclude(dataset, adapter, results, gate)
+
+    def _conclude(
+        self,
+        dataset: DatasetVersion,
+        adapter: Adapter,
+        results: Mapping[str, EvaluationResult],
+        gate: GateResult,
+    ) -> Run:
+        from tunery.pipeline.stages.register import register
+
+        with self.timer("register"):
+            if gate.passed and self.run.model_version is None:
+                version = register(self.context, self.run, dataset, adapter, results, gate)
+                self._note(model_version=version.ref)
+        self._note(status="succeeded" if gate.passed else "refused", finished_at=self._now())
+        self._report()
+        return self.run
+
+    def _report(self) -> None:
+        from tunery.pipeline.stages.report import make_report
+
+        with self.timer("report"):
+            path = make_report(self.context, self.run)
+        self._note(report=str(path))
+
+    def _note(self, **changes: object) -> None:
+        total = {
+            stage: round(self.before.get(stage, 0.0) + self.timer.seconds.get(stage, 0.0), 3)
+            for stage in {**self.before, **self.timer.seconds}
+        }
+        self.run = self.context.workspace.runs.update(self.run.id, seconds=total, **changes)
+
+    def _now(self) -> object:
+        return self.context.workspace.clock.now()

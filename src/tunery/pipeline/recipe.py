@@ -1,0 +1,86 @@
+"""The recipe: one YAML file, one model, everything that a run does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from tunery.core.config import Settings, apply_overrides, parse_settings, read_yaml
+from tunery.core.errors import ConfigError
+from tunery.core.ids import check_name
+from tunery.data.config import DataConfig, SourceConfig
+from tunery.deploy.config import DeployConfig
+from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
+from tunery.train.config import TrainConfig
+
+
+class SuiteConfig(Settings):
+    """Examples of another kind that the tuned model must not get worse at."""
+
+    source: SourceConfig
+    """The file of examples, mapped as in ``data``."""
+    system_prompt: str | None = None
+    """System turn of its examples."""
+    metrics: tuple[str, ...] = ("exact_match",)
+    """What is measured."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Tokens an answer may have at most [count]."""
+    limit: int | None = Field(default=None, ge=1)
+    """Rows to use at most [rows]."""
+
+
+class EvaluateSection(EvaluateConfig):
+    """What is measured, on the test split and on named suites."""
+
+    suites: Mapping[str, SuiteConfig] = {}
+    """Name to suite; gate rules with ``no_regression_on`` refer to them."""
+
+
+class Recipe(Settings):
+    """From raw files to a served model, with the rules it must hold to be shipped."""
+
+    name: str
+    """Name of the model in the registry."""
+    goal: GoalConfig
+    """The metric that decides, its target, and the smallest gain over prompting worth shipping."""
+    base: str
+    """``smollm2-135m-instruct``, a Hugging Face folder, or a hub id with its revision."""
+    data: DataConfig
+    """Where the rows come from, how they are cleaned and split."""
+    train: TrainConfig = TrainConfig()
+    """How the adapter is trained."""
+    evaluate: EvaluateSection = EvaluateSection()
+    """What is measured."""
+    gate: GateConfig = GateConfig()
+    """What must hold; written before training and stored with the run."""
+    deploy: DeployConfig = DeployConfig()
+    """How a version that passed reaches users."""
+
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, name: str) -> str:
+        try:
+            return check_name(name, "name")
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply ``key=value`` overrides.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    return parse_recipe(apply_overrides(read_yaml(path), overrides), where=str(path))
+
+
+def parse_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
+    """Validate a recipe that is already a mapping; ``where`` names it in messages.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    return parse_settings(Recipe, values, where=where)

@@ -1,0 +1,34 @@
+"""Stage 1: raw files to a dataset version."""
+
+from __future__ import annotations
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.example import Example, SplitName
+from tunery.pipeline.context import RunContext
+
+
+def make_dataset(context: RunContext) -> DatasetVersion:
+    """Build the recipe's dataset version, or find the one that the same inputs made before.
+
+    Raises:
+        ConfigError: A file or a row is wrong.
+        ResourceError: The disk is full.
+    """
+    from tunery.data.build import build_dataset
+
+    return build_dataset(
+        context.recipe.data,
+        context.workspace,
+        name=context.recipe.name,
+        base_dir=context.base_dir,
+        tokenizer=context.tokenizer,
+        max_tokens=context.recipe.data.max_tokens,
+        progress=context.progress,
+    )
+
+
+def split_of(context: RunContext, dataset: DatasetVersion, split: SplitName) -> list[Example]:
+    """Return one split's examples, in order."""
+    from tunery.data.read import read_examples
+
+    return read_examples(context.workspace.artifacts.path("datasets", dataset.id), split)

@@ -1,0 +1,194 @@
+"""Stages 3 and 5: baselines, the tuned model, the champion and the suites, on the engine that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.evaluation import Comparison, Prediction
+from tunery.core.ids import sha256_file
+from tunery.core.training import Adapter
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages.data import split_of
+
+if TYPE_CHECKING:
+    from tunery.evaluate.gate import SuiteNumbers
+    from tunery.evaluate.prompting import Subject
+    from tunery.evaluate.run import EvaluationResult
+    from tunery.evaluate.task import Task
+
+TUNED = "tuned"
+CHAMPION = "champion"
+PREDICTIONS = "predictions.jsonl"
+
+
+class Champion(NamedTuple):
+    """The version that serves now."""
+
+    ref: str
+    adapter: Adapter
+
+
+def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
+    """Settle what is measured on the test split.
+
+    Raises:
+        ConfigError: There is no test split, or a metric does not fit the data.
+    """
+    from tunery.evaluate.task import make_task
+
+    return make_task(
+        split_of(context, dataset, "test"),
+        data=f"{dataset.id}/test",
+        config=context.recipe.evaluate,
+        main_metric=context.recipe.goal.metric,
+        labels=dataset.labels,
+    )
+
+
+def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[Subject, ...]:
+    """Return the prompted baselines to measure; solved examples come from the train split alone."""
+    from tunery.evaluate import prompting
+
+    return prompting.baseline_subjects(
+        task, split_of(context, dataset, "train"), base=context.base.label, tokenizer=context.tokenizer
+    )
+
+
+def measure_baselines(
+    context: RunContext, task: Task, subjects: Sequence[Subject]
+) -> dict[str, EvaluationResult]:
+    """Evaluate the base model, prompted."""
+    return {subject.name: measure(context, task, subject) for subject in subjects}
+
+
+def tuned_subject(context: RunContext, adapter: Adapter, *, name: str = TUNED) -> Subject:
+    """Return an adapter as a subject, asked as it was trained."""
+    from tunery.evaluate.prompting import Subject
+
+    return Subject(name, context.base.label, adapter.id)
+
+
+def measure(
+    context: RunContext, task: Task, subject: Subject, adapter: Adapter | None = None
+) -> EvaluationResult:
+    """Evaluate one subject, or find the evaluation that was made of it before.
+
+    Args:
+        context: Of the run.
+        task: What is asked and measured.
+        subject: Who answers.
+        adapter: The subject's adapter, None for the base alone.
+    """
+    from tunery.evaluate.predictions import read_predictions
+    from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
+
+    context.check_stop()
+    workspace, identity = context.workspace, evaluation_id(task, subject)
+    known, folder = workspace.evaluations.find(identity), workspace.artifacts.find("evaluations", identity)
+    if known is not None and folder is not None:
+        return EvaluationResult(known, tuple(read_predictions(folder / PREDICTIONS)))
+    engine = context.engine(*([adapter] if adapter else []))
+    result = evaluate(
+        engine,
+        context.tokenizer,
+        task,
+        subject=subject,
+        progress=context.progress,
+        clock=workspace.clock,
+    )
+    with workspace.artifacts.create("evaluations", identity, {"subject": subject.name}) as partial:
+        result.write_predictions(partial / PREDICTIONS)
+    workspace.evaluations.add(result.evaluation)
+    return result
+
+
+def compare_all(
+    task: Task, tuned: EvaluationResult, others: Mapping[str, EvaluationResult]
+) -> dict[str, dict[str, Comparison]]:
+    """Compare the tuned model (B) with each other subject (A): subject to metric to comparison.
+
+    The goal's metric comes first; every other metric that a gate rule could ask for follows.
+    """
+    from tunery.evaluate.comparison import compare
+
+    found: dict[str, dict[str, Comparison]] = {}
+    for name, other in others.items():
+        shared = [m for m in tuned.evaluation.metrics if m in other.evaluation.metrics]
+        shared.sort(key=lambda m: m != task.main_metric)
+        found[name] = {
+            metric: compare(
+                other.predictions,
+                tuned.predictions,
+                metric=metric,
+                names=(name, TUNED),
+                labels=task.labels,
+            )
+            for metric in shared
+        }
+    return found
+
+
+def champion_of(context: RunContext) -> Champion | None:
+    """Return the champion under the recipe's name, where it stands on the same base."""
+    models = context.workspace.models
+    version = models.aliases(context.recipe.name).get(CHAMPION)
+    if version is None:
+        return None
+    champion = models.get(context.recipe.name, version)
+    if champion.base != context.base.label:
+        context.progress.event(
+            f"champion {champion.ref} stands on {champion.base}, not on {context.base.label}: not compared",
+            level="warn",
+        )
+        return None
+    return Champion(champion.ref, context.workspace.adapters.get(champion.adapter_id))
+
+
+def measure_suites(context: RunContext, adapter: Adapter) -> dict[str, SuiteNumbers]:
+    """Evaluate base and tuned model on every named suite."""
+    from tunery.evaluate.gate import SuiteNumbers
+
+    numbers = {}
+    for name, task in suite_tasks(context).items():
+        tuned = tuned_subject(context, adapter, name=f"{TUNED} on {name}")
+        base = replace(tuned, name=f"base on {name}", adapter=None)
+        numbers[name] = SuiteNumbers(
+            base=measure(context, task, base).evaluation.metrics,
+            tuned=measure(context, task, tuned, adapter).evaluation.metrics,
+        )
+    return numbers
+
+
+def suite_tasks(context: RunContext) -> dict[str, Task]:
+    """Read the suites' files and settle what is measured on them.
+
+    Raises:
+        ConfigError: A file is missing or does not fit its mapping.
+    """
+    from tunery.data.config import DataConfig
+    from tunery.data.read import read_file
+    from tunery.evaluate.config import EvaluateConfig
+    from tunery.evaluate.task import make_task
+
+    tasks = {}
+    for name, suite in context.recipe.evaluate.suites.items():
+        path = context.base_dir / suite.source.path
+        data = DataConfig(sources=(suite.source,), system_prompt=suite.system_prompt)
+        config = EvaluateConfig(metrics=suite.metrics, max_new_tokens=suite.max_new_tokens, limit=suite.limit)
+        tasks[name] = make_task(
+            read_file(path, suite.source, data),
+            data=f"sha256:{sha256_file(path)}",
+            config=config,
+            main_metric=suite.metrics[0],
+        )
+    return tasks
+
+
+def predictions_of(context: RunContext, evaluation_id: str) -> Sequence[Prediction]:
+    """Return a stored evaluation's answers."""
+    from tunery.evaluate.predictions import read_predictions
+
+    return read_predictions(context.workspace.artifacts.path("evaluations", evaluation_id) / PREDICTIONS)

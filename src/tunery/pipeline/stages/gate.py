@@ -1,0 +1,69 @@
+"""Stage 6: do the rules that were written before training hold?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tunery.core.evaluation import Comparison, GateResult
+from tunery.pipeline.context import RunContext
+
+if TYPE_CHECKING:
+    from tunery.evaluate.config import GateRule
+    from tunery.evaluate.gate import SuiteNumbers
+    from tunery.evaluate.prompting import Subject
+    from tunery.evaluate.run import EvaluationResult
+    from tunery.evaluate.task import Task
+
+
+def rules_of(context: RunContext) -> tuple[GateRule, ...]:
+    """Return the recipe's rules, or those that follow from its goal."""
+    from tunery.evaluate.config import gate_rules
+
+    return gate_rules(context.recipe.goal, context.recipe.gate)
+
+
+def check_gate(context: RunContext, task: Task, baselines: Sequence[Subject]) -> None:
+    """Refuse rules that could only fail for want of a number, before anything is spent.
+
+    Raises:
+        ConfigError: Lists each rule's problem.
+    """
+    from tunery.evaluate.gate import check_rules
+
+    check_rules(
+        rules_of(context),
+        task,
+        baselines=[subject.name for subject in baselines],
+        suites=list(context.recipe.evaluate.suites),
+    )
+
+
+def judge_gate(
+    context: RunContext,
+    results: Mapping[str, EvaluationResult],
+    comparisons: Mapping[str, Mapping[str, Comparison]],
+    suites: Mapping[str, SuiteNumbers],
+) -> GateResult:
+    """Judge the rules and store the word.
+
+    Args:
+        context: Of the run.
+        results: Subject to its result: ``tuned``, the baselines, ``champion`` if there is one.
+        comparisons: Subject to metric to the comparison of it with the tuned model.
+        suites: Numbers on the named suites.
+    """
+    from tunery.evaluate.gate import Evidence, judge
+    from tunery.pipeline.stages.evaluate import CHAMPION, TUNED
+
+    champion = results.get(CHAMPION)
+    evidence = Evidence(
+        tuned=results[TUNED].evaluation,
+        baselines={n: r.evaluation for n, r in results.items() if n not in (TUNED, CHAMPION)},
+        comparisons=[c for by_metric in comparisons.values() for c in by_metric.values()],
+        champion=champion.evaluation if champion else None,
+        suites=suites,
+    )
+    result = judge(rules_of(context), evidence, now=context.workspace.clock.now())
+    context.workspace.gates.add(result)
+    return result

@@ -1,0 +1,31 @@
+"""Stage 2: what exactly will be trained, and is the mask right? Costs nothing, stops the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunery.core.dataset import DatasetVersion
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages.data import split_of
+
+if TYPE_CHECKING:
+    from tunery.train.preflight import Preflight
+
+
+def check_before_training(context: RunContext, dataset: DatasetVersion) -> Preflight:
+    """Render every row that training and validation will see and check it; nothing is raised here."""
+    from tunery.model.tokenizer import load_tokenizer
+    from tunery.train.preflight import preflight
+    from tunery.train.rows import render_split
+
+    examples = [*split_of(context, dataset, "train"), *split_of(context, dataset, "validation")]
+    rows = render_split(context.tokenizer, examples, loss_on=context.recipe.train.loss_on)
+    # Read afresh from what serving will load, not from the object that training holds.
+    serving = load_tokenizer(context.base.path)
+    return preflight(
+        context.tokenizer,
+        examples,
+        rows,
+        max_tokens=min(context.recipe.data.max_tokens or serving.max_tokens, serving.max_tokens),
+        serving_template_sha256=serving.chat_template_sha256,
+    )

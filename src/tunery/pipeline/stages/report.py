@@ -1,0 +1,77 @@
+"""Stage 8: what a run found, as one page."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunery.core.evaluation import Comparison
+from tunery.core.run import Run
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages.evaluate import predictions_of
+
+if TYPE_CHECKING:
+    from tunery.pipeline.report import ReportInputs
+
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "polars")
+_DROPPED_SHOWN = 10
+
+
+def report_path(context: RunContext, run: Run) -> Path:
+    """Return where a run's report lies."""
+    return context.workspace.root / "reports" / f"{run.id}.html"
+
+
+def make_report(context: RunContext, run: Run) -> Path:
+    """Write the report of a run, however far it came."""
+    from tunery.pipeline.report import write_report
+
+    path = report_path(context, run)
+    path.parent.mkdir(exist_ok=True)
+    write_report(report_inputs(context, run), path)
+    return path
+
+
+def report_inputs(context: RunContext, run: Run) -> ReportInputs:
+    """Gather the records that a run left behind."""
+    from tunery.data.read import read_dropped, read_examples
+    from tunery.pipeline.report import ReportInputs
+
+    workspace = context.workspace
+    dataset = workspace.datasets.find(run.dataset_version) if run.dataset_version else None
+    folder = workspace.artifacts.find("datasets", dataset.id) if dataset else None
+    comparisons = {s: Comparison.model_validate(c) for s, c in run.comparisons.items()}
+    named = {i for c in comparisons.values() for i in (*c.fixed_ids, *c.broken_ids)}
+    examples = read_examples(folder, "test") if folder and named else []
+    return ReportInputs(
+        run=run,
+        dataset=dataset,
+        adapter=workspace.adapters.find(run.adapter_id) if run.adapter_id else None,
+        evaluations={s: workspace.evaluations.get(i) for s, i in run.evaluations.items()},
+        predictions={s: predictions_of(context, i) for s, i in run.evaluations.items()},
+        comparisons=comparisons,
+        gate=workspace.gates.find(run.gate_id) if run.gate_id else None,
+        examples={e.id: e for e in examples if e.id in named},
+        dropped_examples=read_dropped(folder, per_reason=_DROPPED_SHOWN) if folder else [],
+        environment=environment(),
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Return library versions and hardware, for whoever wants to run it again."""
+    import os
+    import platform
+
+    import torch
+
+    hardware = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor()
+    return {
+        "tunery": version("tunery"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": hardware or platform.machine(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        **{name: version(name) for name in _LIBRARIES},
+    }

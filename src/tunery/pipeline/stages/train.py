@@ -1,0 +1,78 @@
+"""Stage 4: dataset version to adapter."""
+
+from __future__ import annotations
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.ids import artifact_id, sha256_file
+from tunery.core.training import Adapter
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages.data import split_of
+
+STAGE_VERSION = 1
+"""Raise when equal inputs would give another adapter."""
+
+
+def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
+    """Return the id that training this recipe on this dataset version gives."""
+    from tunery.train.config import NOT_IN_IDENTITY
+
+    return artifact_id(
+        "adapter",
+        stage="train",
+        version=STAGE_VERSION,
+        config=context.recipe.train.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
+        inputs={"base": context.base.sha256, "dataset": dataset.content_sha256},
+    )
+
+
+def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
+    """Train the adapter, continue an interrupted training, or find the adapter trained before.
+
+    Raises:
+        ConfigError: Settings do not fit the base.
+        ResourceError: Out of memory or disk, or the loss diverged.
+    """
+    workspace, identity = context.workspace, adapter_id(context, dataset)
+    known = workspace.adapters.find(identity)
+    if known is not None and workspace.artifacts.find("adapters", identity):
+        context.progress.event(f"adapter {identity} was trained before")
+        return known
+    from tunery.train.lora import Folders, TrainingRows, train_adapter
+    from tunery.train.rows import render_split
+    from tunery.train.trainer import Reporting
+
+    config = context.recipe.train
+    rows = TrainingRows(
+        *(
+            render_split(context.tokenizer, split_of(context, dataset, split), loss_on=config.loss_on)
+            for split in ("train", "validation")
+        )
+    )
+    about = {"dataset_version": dataset.id, "base": context.base.label}
+    with workspace.artifacts.create("adapters", identity, about) as folder:
+        trained = train_adapter(
+            context.base,
+            rows,
+            config=config,
+            folders=Folders(folder, workspace.root / "checkpoints" / identity),
+            reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
+        )
+        weights = sha256_file(folder / "adapter_model.safetensors")
+    adapter = Adapter(
+        id=identity,
+        base=context.base,
+        dataset_version=dataset.id,
+        config=config.model_dump(mode="json"),
+        sha256=weights,
+        chat_template_sha256=context.tokenizer.chat_template_sha256,
+        system_prompt=dataset.system_prompt,
+        trainable_parameters=trained.trainable_parameters,
+        steps=trained.steps,
+        best_step=trained.best_step,
+        trained_tokens=trained.trained_tokens,
+        seconds=trained.seconds,
+        history=trained.history,
+        created_at=workspace.clock.now(),
+    )
+    workspace.adapters.add(adapter)
+    return adapter
