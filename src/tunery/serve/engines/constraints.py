@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,10 @@ class ConstraintState:
     def accept(self, token_id: int) -> None:
         """Take the token that was chosen among the allowed ones."""
         self._matcher.consume_token(token_id)
+
+    def accepts(self, ids: Sequence[int]) -> bool:
+        """Return whether all these tokens may come next; takes none of them."""
+        return int(self._matcher.validate_tokens(list(ids))) == len(ids)
 
     @property
     def complete(self) -> bool:

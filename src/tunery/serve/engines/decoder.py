@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
 import torch
 
-from tunery.core.engine import TokenEvent, TopLogprob
+from tunery.core.engine import FinishReason, TokenEvent, TopLogprob
 from tunery.core.errors import ConfigError
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.serve.engines.causal_lm import CausalLm
+from tunery.serve.engines.constraints import ConstraintState
 from tunery.serve.engines.kv_arena import KvArena
 from tunery.serve.engines.packed import Span
-from tunery.serve.engines.row import CompletionRow, ScoreRow
+from tunery.serve.engines.row import CompletionRow, Row, ScoreRow
 from tunery.serve.engines.sampling import log_probabilities, sample
 from tunery.serve.engines.scheduler import Scheduler, Step
+
+_NOT_FINITE = "the model gives logits that are not finite numbers for this request"
 
 
 class Decoder:
@@ -52,9 +56,8 @@ class Decoder:
             if isinstance(row, ScoreRow):
                 if positions:
                     row.add(logits[line : line + len(positions)], positions.start)
-                if row.pending <= 0:
-                    row.finish()
-                    self._scheduler.remove(row)
+                if row.pending == 0:
+                    self._answer_score(row)
             elif isinstance(row, CompletionRow) and positions:
                 completing.append(row)
                 lines.append(line)
@@ -96,8 +99,8 @@ class Decoder:
         best, ids = allowed.max(dim=-1)
         finite, tokens = torch.isfinite(best).tolist(), ids.tolist()
         for index, row in enumerate(rows):
-            if not finite[index] or bool(torch.isnan(logits[index]).any()):
-                self._fail(row)
+            if not finite[index]:
+                self._refuse(row)
                 continue
             sampling = row.request.sampling
             token = tokens[index]
@@ -127,51 +130,74 @@ class Decoder:
                 masked[index, size:] = float("-inf")
         return masked
 
-    def _fail(self, row: CompletionRow) -> None:
-        """Answer with an error where logits are not numbers, and leave no NaN in the slot."""
-        name = row.request.adapter
-        reason = row.constraint.error if row.constraint else None
-        row.fail(
-            ConfigError(
-                f"the completion cannot follow its constraint: {reason}"
-                if reason
-                else f"{f'adapter {name}' if name else 'the base'} gives logits that are not finite numbers"
-            )
-        )
+    def _refuse(self, row: CompletionRow) -> None:
+        """End a row that has no token to choose: its grammar gave up, or its logits are no numbers."""
+        lost = row.constraint.error if row.constraint else None
+        if lost:
+            row.fail(ConfigError(f"the completion cannot follow its constraint: {lost}"))
+            self._scheduler.remove(row)
+        else:
+            self._fail(row, _NOT_FINITE)
+
+    def _answer_score(self, row: ScoreRow) -> None:
+        if math.isnan(row.logprob):
+            self._fail(row, _NOT_FINITE)
+        else:
+            row.finish()
+            self._scheduler.remove(row)
+
+    def _fail(self, row: Row, reason: str) -> None:
+        """Answer with an error, and leave no NaN in the slot."""
+        row.fail(ConfigError(reason, hint="load other weights: these are damaged, or training diverged"))
         self._arena.clear(self._scheduler.rows.index(row))
         self._scheduler.remove(row)
 
     def _accept(self, row: CompletionRow, token: int, logits: torch.Tensor) -> None:
+        """Add a token to its row, tell the client, and end the row if it was the last."""
         if row.first_token_at is None:
             row.first_token_at = time.perf_counter()
         logprob, top = self._likelihoods(row, token, logits)
         if token in self._stop_ids:
             self._emit(row, TokenEvent(token, row.stream.finish(), logprob, top))
-            self._finish_stopped(row, row.generated)
+            self._end(row, "stop", row.generated)
             return
         if row.constraint is not None:
             row.constraint.accept(token)
-        before = row.generated
         row.tokens.append(token)
         text = row.stream.push(token)
         complete = row.constraint is not None and row.constraint.complete
-        out_of_tokens = len(before) + 1 >= row.max_tokens
-        if complete or out_of_tokens:
+        full = row.room == 0
+        if complete or full:
             text += row.stream.finish()
         self._emit(row, TokenEvent(token, text, logprob, top))
         if row.stream.stopped:
-            self._finish_stopped(row, before)
+            self._end(row, "stop", row.generated[:-1])  # the token that completed the stop string
         elif complete:
-            self._finish_stopped(row, row.generated)
-        elif self._only_one_label_left(row) or out_of_tokens:
-            row.finish("length", row.generated)
-            self._scheduler.remove(row)
+            self._end(row, "stop", row.generated)
+        elif full:
+            self._end(row, "length", row.generated)
+        elif row.constraint is not None and row.request.sampling.logprobs is None:
+            self._write_out(row, row.constraint)
 
-    def _only_one_label_left(self, row: CompletionRow) -> bool:
-        return False
+    def _write_out(self, row: CompletionRow, constraint: ConstraintState) -> None:
+        """Complete a label that is the only one left: nothing the model says could change it."""
+        rest = constraint.rest(self._tokenizer.decode(row.generated))
+        if not rest:
+            return
+        ids = self._tokenizer.hf.encode(rest, add_special_tokens=False)
+        if len(ids) > row.room or not constraint.accepts(ids):
+            return
+        for position, token in enumerate(ids, 1):
+            row.tokens.append(token)
+            text = row.stream.push(token) + (row.stream.finish() if position == len(ids) else "")
+            self._emit(row, TokenEvent(token, text, None, ()))
+            if row.stream.stopped:
+                self._end(row, "stop", row.generated[:-1])
+                return
+        self._end(row, "stop", row.generated)
 
-    def _finish_stopped(self, row: CompletionRow, ids: list[int]) -> None:
-        row.finish("stop", ids)
+    def _end(self, row: CompletionRow, reason: FinishReason, ids: list[int]) -> None:
+        row.finish(reason, ids)
         self._scheduler.remove(row)
 
     def _likelihoods(

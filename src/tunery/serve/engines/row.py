@@ -76,6 +76,11 @@ class CompletionRow(Row):
         return range(end - 1, end) if end == len(self.tokens) else range(0)
 
     @property
+    def room(self) -> int:
+        """Tokens that may still be generated [count]."""
+        return self.max_tokens - (len(self.tokens) - len(self.request.prompt))
+
+    @property
     def generated(self) -> list[int]:
         """Ids generated so far."""
         return self.tokens[len(self.request.prompt) :]
