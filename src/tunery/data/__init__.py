@@ -1,1 +1,1 @@
-"""Raw files to a dataset version."""
+"""Raw files in, dataset version out: read, clean, mask, deduplicate, check, split, write."""

@@ -1,0 +1,196 @@
+"""Build: from a recipe's data settings to a stored dataset version."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunery.core.dataset import DatasetVersion, SourceFile
+from tunery.core.engine import Tokenizer
+from tunery.core.errors import ConfigError
+from tunery.core.example import Example, Message, SplitName
+from tunery.core.ids import artifact_id, canonical_json, sha256_text
+from tunery.core.progress import Progress, Silent
+from tunery.data.collect import Collected, collect
+from tunery.data.config import DataConfig
+from tunery.data.curate import Curated, curate
+from tunery.data.sources import Source, locate
+from tunery.data.tables import write_dropped, write_examples
+from tunery.store.workspace import Workspace
+
+STAGE_VERSION = 1
+"""Raise it when equal files and settings would give other rows than before."""
+
+VERSION_FILE = "version.json"
+
+
+def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to measure it
+    config: DataConfig,
+    workspace: Workspace,
+    *,
+    name: str,
+    base_dir: Path,
+    tokenizer: Tokenizer | None = None,
+    max_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> DatasetVersion:
+    """Read, clean, deduplicate and split the sources, and store the result once.
+
+    The id is a hash of the files' content and the settings: where a version of that id is already stored, it
+    is returned and nothing is read but the files' bytes.
+
+    Args:
+        config: What to read and how to treat it.
+        workspace: Where the version is kept.
+        name: The recipe's name, shown in lists.
+        base_dir: Folder that relative source paths start from.
+        tokenizer: Counts tokens; without one no row is dropped for its length.
+        max_tokens: Longest example that training takes; ``config.max_tokens`` may only lower it [tokens].
+        progress: Where steps are reported to.
+
+    Returns:
+        The stored version; its rows are at ``workspace.artifacts.path("datasets", version.id)``.
+
+    Raises:
+        ConfigError: A file or its rows are unusable; says which and why. Nothing is written then.
+    """
+    progress = progress or Silent()
+    sources = _locate_all(config, base_dir)
+    limit = min((n for n in (config.max_tokens, max_tokens) if n is not None), default=None)
+    identity = _identity(config, sources, tokenizer if limit is not None else None, limit)
+    stored = _find(workspace, identity)
+    if stored is not None:
+        progress.event(f"Dataset {identity} is already there", data={"dataset_version": identity})
+        return stored
+    collected = [collect(source, progress) for source in sources]
+    _check_shapes(sources, collected)
+    curated = curate(collected, config, tokenizer=tokenizer, max_tokens=limit, progress=progress)
+    if limit is not None and tokenizer is None:
+        curated.warnings.append(f"rows over {limit} tokens were not looked for: no tokenizer was given")
+    version = DatasetVersion(
+        id=identity,
+        name=name,
+        content_sha256=content_hash(curated.examples, curated.splits),
+        created_at=workspace.clock.now(),
+        sources=tuple(
+            SourceFile(path=s.name, sha256=s.sha256, rows=c.rows, shape=c.shape)
+            for s, c in zip(sources, collected, strict=True)
+        ),
+        config=config.model_dump(mode="json"),
+        rows_read=sum(c.rows for c in collected),
+        rows_kept=len(curated.examples),
+        dropped=dict(sorted(Counter(d.reason for d in curated.dropped).items())),
+        masked=dict(sorted(curated.masked.items())),
+        splits=_count_splits(curated),
+        labels=curated.labels,
+        system_prompt=config.system_prompt,
+        preference=collected[0].shape == "preference",
+        warnings=tuple(curated.warnings),
+    )
+    _store(workspace, version, curated)
+    progress.event(_summary(version), data={"dataset_version": version.id})
+    return version
+
+
+def _locate_all(config: DataConfig, base_dir: Path) -> list[Source]:
+    found, problems, hint = [], [], None
+    for settings in config.sources:
+        try:
+            found.append(locate(settings, base_dir))
+        except ConfigError as error:
+            problems.append(error.message)
+            hint = error.hint
+    if problems:
+        raise ConfigError.of_problems("data.sources", problems, hint=hint)
+    return found
+
+
+def _identity(
+    config: DataConfig, sources: Sequence[Source], tokenizer: Tokenizer | None, limit: int | None
+) -> str:
+    """Name the version after what makes it. Where a file lies does not matter, what is in it does."""
+    settings = config.model_dump(mode="json")
+    settings["max_tokens"] = limit if tokenizer is not None else None
+    for entry, source in zip(settings["sources"], sources, strict=True):
+        del entry["path"]
+        entry["format"] = source.format
+    inputs = {f"source{i}": s.sha256 for i, s in enumerate(sources)}
+    if tokenizer is not None:
+        inputs["tokenizer"] = tokenizer_print(tokenizer)
+    return artifact_id("ds", stage="data", version=STAGE_VERSION, config=settings, inputs=inputs)
+
+
+def tokenizer_print(tokenizer: Tokenizer) -> str:
+    """Return a hash that tells tokenizers apart by what they do to a text full of hard cases."""
+    probe = "Hello, wörld! 1234567890 ¿Qué? 你好 नमस्ते 🙂 def f(x):\n\treturn x**2  # naïve"
+    rendered = tokenizer.render_prompt([Message(role="user", content=probe)])
+    return sha256_text(canonical_json([list(rendered), list(tokenizer.encode(probe))]))
+
+
+def _find(workspace: Workspace, identity: str) -> DatasetVersion | None:
+    """Return the stored version; one whose record was lost between the two writes gets it back."""
+    folder = workspace.artifacts.find("datasets", identity)
+    if folder is None:
+        return None
+    record = workspace.datasets.find(identity)
+    if record is None:
+        record = DatasetVersion.model_validate_json((folder / VERSION_FILE).read_text(encoding="utf-8"))
+        workspace.datasets.add(record)
+    return record
+
+
+def _check_shapes(sources: Sequence[Source], collected: Sequence[Collected]) -> None:
+    """Refuse preference pairs beside single answers: no one training method takes both."""
+    kinds = {c.shape == "preference" for c in collected}
+    if len(kinds) > 1:
+        listed = ", ".join(f"{s.name}: {c.shape}" for s, c in zip(sources, collected, strict=True))
+        raise ConfigError(
+            f"the sources mix preference pairs with other rows ({listed})",
+            hint="train on one kind at a time, in two recipes",
+        )
+
+
+def content_hash(examples: Sequence[Example], splits: Sequence[SplitName]) -> str:
+    """Return the SHA-256 over ordered examples and their splits, the same on every machine."""
+    lines = (
+        canonical_json(
+            [split, e.group, e.label, e.rejected, [[m.role, m.content, m.weight] for m in e.messages]]
+        )
+        for e, split in zip(examples, splits, strict=True)
+    )
+    return sha256_text("\n".join(lines))
+
+
+def _count_splits(curated: Curated) -> dict[SplitName, int]:
+    counts = Counter(curated.splits)
+    names: tuple[SplitName, ...] = ("train", "validation", "test")
+    return {split: counts[split] for split in names}
+
+
+def _store(workspace: Workspace, version: DatasetVersion, curated: Curated) -> None:
+    about: dict[str, Any] = {
+        "name": version.name,
+        "content_sha256": version.content_sha256,
+        "rows_read": version.rows_read,
+        "rows_kept": version.rows_kept,
+        "dropped": dict(version.dropped),
+        "masked": dict(version.masked),
+        "splits": dict(version.splits),
+        "sources": [s.model_dump() for s in version.sources],
+    }
+    with workspace.artifacts.create("datasets", version.id, about) as folder:
+        write_examples(curated.examples, curated.splits, folder)
+        write_dropped(curated.dropped, folder)
+        (folder / VERSION_FILE).write_text(version.model_dump_json(indent=1), encoding="utf-8")
+    workspace.datasets.add(version)
+
+
+def _summary(version: DatasetVersion) -> str:
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in version.dropped.items()) or "none"
+    splits = ", ".join(f"{count:,} {split}" for split, count in version.splits.items())
+    return (
+        f"Dataset {version.id}: {version.rows_read:,} rows read, {version.rows_kept:,} kept ({splits}); "
+        f"dropped: {dropped}"
+    )

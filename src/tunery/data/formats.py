@@ -1,0 +1,174 @@
+"""Row shapes: how one raw row becomes a conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tunery.core.example import Message
+from tunery.data.config import SourceConfig
+from tunery.data.messages import check_conversation, is_unicode, parse_messages, parse_transcript
+from tunery.data.rows import BadRow, EmptyRow, Flaw, shown
+from tunery.data.shapes import Mapped
+
+
+class Conversation(NamedTuple):
+    """What a row says."""
+
+    messages: tuple[Message, ...]
+    rejected: str | None = None
+
+
+def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> Conversation:
+    """Read one row as its file's shape says.
+
+    Args:
+        values: Column to value; absent and None both mean 'no value'.
+        mapped: From :func:`tunery.data.shapes.map_columns`.
+        source: For label style and JSON output.
+
+    Raises:
+        BadRow: The row cannot be understood; with every flaw.
+        EmptyRow: It lacks its prompt or its answer.
+    """
+    if mapped.shape == "preference":
+        return _preference(values, mapped.column)
+    if mapped.shape == "chat":
+        column = mapped.column["messages"]
+        _refuse_tools(values)
+        messages = parse_messages(values.get(column), column)
+        check_conversation(messages, column)
+        answer = _style(messages[-1].content, source)
+        if answer != messages[-1].content:
+            messages = (*messages[:-1], messages[-1].with_(content=answer))
+        return Conversation(messages)
+    question = _question(values, mapped)
+    answer_column = mapped.column["completion" if mapped.shape == "completion" else "output"]
+    answer = _style(_answer(values.get(answer_column), answer_column, source), source)
+    return Conversation((Message(role="user", content=question), Message(role="assistant", content=answer)))
+
+
+def _question(values: Mapping[str, Any], mapped: Mapped) -> str:
+    column = mapped.column
+    if mapped.shape == "completion":
+        return _text(values.get(column["prompt"]), column["prompt"], "empty_input")
+    if mapped.shape == "columns":
+        return _text(values.get(column["input"]), column["input"], "empty_input")
+    return _instruction(values, column)
+
+
+def _instruction(values: Mapping[str, Any], column: Mapping[str, str]) -> str:
+    task = _text(values.get(column["instruction"]), column["instruction"], "empty_input")
+    given = values.get(column["input"])
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return task
+    return f"{task}\n\n{_text(given, column['input'], 'empty_input')}"
+
+
+def _text(value: Any, column: str, reason: str) -> str:
+    """Return a value as text; numbers, dates and booleans are written out."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise EmptyRow(reason, column)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Mapping, list)):
+        raise BadRow(Flaw(column, shown(value), "an object or list, where text is expected"))
+    if isinstance(value, bytes):
+        raise BadRow(Flaw(column, shown(value), "bytes, where text is expected"))
+    text = str(value)
+    if not is_unicode(text):
+        raise BadRow(Flaw(column, shown(text), "half a surrogate pair; write the whole character"))
+    return text
+
+
+def _answer(value: Any, column: str, source: SourceConfig) -> str:
+    if not source.output_json:
+        if isinstance(value, (Mapping, list)):
+            fix = "an object or list; set output_json: true for this source to answer in JSON"
+            raise BadRow(Flaw(column, shown(value), fix))
+        return _text(value, column, "empty_output")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise EmptyRow("empty_output", column)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            raise BadRow(Flaw(column, shown(value), "not JSON, though output_json is set")) from None
+    return _text(compact_json(value), column, "empty_output")
+
+
+def compact_json(value: Any) -> str:
+    """Return JSON without spaces, keys in their given order: fewer tokens to learn and to serve."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def json_ready(value: Any) -> Any:
+    """Return a value as JSON can hold it: dates and the like become text."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _style(answer: str, source: SourceConfig) -> str:
+    return " ".join(answer.replace("_", " ").split()) if source.label_style == "words" else answer
+
+
+def _refuse_tools(values: Mapping[str, Any]) -> None:
+    for key in ("tools", "functions"):
+        if values.get(key):
+            raise BadRow(Flaw(key, shown(values[key]), "tools cannot be trained on; remove them"))
+
+
+def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Conversation:
+    chosen_at, rejected_at = column["chosen"], column["rejected"]
+    better = _side(values.get(chosen_at), chosen_at)
+    worse = _side(values.get(rejected_at), rejected_at)
+    prompt = _preference_prompt(values, column)
+    if prompt is None:
+        if better[:-1] != worse[:-1]:
+            fix = "must share every turn but the last with the other answer; or add a prompt column"
+            raise BadRow(Flaw(rejected_at, shown(worse[-1].content), fix))
+        prompt = better[:-1]
+    elif len(better) > 1 or len(worse) > 1:
+        long_at = chosen_at if len(better) > 1 else rejected_at
+        if better[:-1] != prompt or worse[:-1] != prompt:
+            raise BadRow(Flaw(long_at, f"{max(len(better), len(worse))} turns", "must be one assistant turn"))
+    if not prompt:
+        raise EmptyRow("empty_input", "prompt")
+    messages = (*prompt, better[-1])
+    check_conversation(messages, chosen_at)
+    check_conversation((*prompt, worse[-1]), rejected_at)
+    return Conversation(messages, worse[-1].content)
+
+
+def _side(value: Any, field: str) -> tuple[Message, ...]:
+    """Return one answer as the turns it comes with; at least the answer itself."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise EmptyRow("empty_output", field)
+    if isinstance(value, Mapping):
+        value = [value]
+    if isinstance(value, list):
+        return parse_messages(value, field)
+    text = _text(value, field, "empty_output")
+    return parse_transcript(text) or (Message(role="assistant", content=text),)
+
+
+def _preference_prompt(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[Message, ...] | None:
+    """Return the prompt of a preference row from whichever column holds it, None where none does."""
+    wrapped = values.get(column["input"])
+    if isinstance(wrapped, Mapping):  # OpenAI: {"input": {"messages": […]}, …}
+        _refuse_tools(wrapped)
+        field = f"{column['input']}.messages"
+        return parse_messages(wrapped.get("messages"), field)
+    if values.get(column["prompt"]) is not None:
+        prompt = values[column["prompt"]]
+        if isinstance(prompt, list):
+            return parse_messages(prompt, column["prompt"])
+        text = _text(prompt, column["prompt"], "empty_input")
+        return parse_transcript(text) or (Message(role="user", content=text),)
+    if values.get(column["messages"]) is not None:
+        return parse_messages(values[column["messages"]], column["messages"])
+    if values.get(column["instruction"]) is not None:
+        return (Message(role="user", content=_instruction(values, column)),)
+    if wrapped is not None:
+        return (Message(role="user", content=_text(wrapped, column["input"], "empty_input")),)
+    return None

@@ -1,0 +1,160 @@
+"""Conversations as files have them: OpenAI ``messages`` lists and Human/Assistant transcripts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tunery.core.errors import nearest
+from tunery.core.example import Message, Role
+from tunery.data.rows import BadRow, EmptyRow, Flaw, shown
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_KNOWN_KEYS = frozenset({"role", "content", "weight", "name", "tool_call_id", "refusal", "audio"})
+_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
+
+
+def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
+    """Read a list of ``{"role", "content"}`` turns; a string is read as JSON first.
+
+    A turn's ``name`` is passed over, because chat templates do not render it. ``developer`` means ``system``.
+
+    Raises:
+        BadRow: With every flaw found: wrong types, unknown roles, tool calls, images, misplaced weights.
+        EmptyRow: There is no list at all.
+    """
+    if value is None:
+        raise EmptyRow("empty_input", field)
+    if isinstance(value, str):
+        value = _from_json(value, field)
+    if not isinstance(value, list):
+        raise BadRow(Flaw(field, shown(value), "must be a list of {role, content} objects"))
+    if not value:
+        raise EmptyRow("empty_input", field)
+    flaws: list[Flaw] = []
+    turns = [_turn(turn, f"{field}[{i}]", flaws) for i, turn in enumerate(value)]
+    if flaws:
+        raise BadRow(*flaws)
+    return tuple(t for t in turns if t is not None)
+
+
+def check_conversation(messages: tuple[Message, ...], field: str) -> None:
+    """Check that a conversation is one that can be trained on.
+
+    Raises:
+        BadRow: It does not end with an assistant turn, has no user turn, or a system turn that is not first.
+        EmptyRow: Its last answer is empty, or no assistant turn has weight 1.
+    """
+    flaws = []
+    last = len(messages) - 1
+    if messages[last].role != "assistant":
+        flaws.append(
+            Flaw(f"{field}[{last}].role", shown(messages[last].role), "the last turn must be the assistant's")
+        )
+    flaws += [
+        Flaw(f"{field}[{i}].role", "'system'", "a system turn can only be the first")
+        for i, m in enumerate(messages)
+        if m.role == "system" and i
+    ]
+    if not any(m.role == "user" for m in messages):
+        flaws.append(Flaw(field, f"{len(messages)} turns", "add a user turn before the assistant's"))
+    if flaws:
+        raise BadRow(*flaws)
+    if not messages[last].content.strip():
+        raise EmptyRow("empty_output", f"{field}[{last}].content")
+    if not any(m.role == "user" and m.content.strip() for m in messages):
+        raise EmptyRow("empty_input", field)
+    if not any(m.role == "assistant" and m.weight for m in messages):
+        raise EmptyRow("no_trained_turn", f"{field}: every assistant turn has weight 0")
+
+
+def parse_transcript(text: str) -> tuple[Message, ...] | None:
+    """Read ``\\n\\nHuman: … \\n\\nAssistant: …``, or return None where text is not such a transcript.
+
+    >>> [m.role for m in parse_transcript("\\n\\nHuman: Hi\\n\\nAssistant: Hello") or ()]
+    ['user', 'assistant']
+    """
+    pieces = _TURN.split(text)
+    if len(pieces) < 3 or pieces[0].strip():
+        return None
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return tuple(
+        Message(role="user" if who == "Human" else "assistant", content=what.strip()) for who, what in turns
+    )
+
+
+def _from_json(text: str, field: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise BadRow(Flaw(field, shown(text), "must be a list of {role, content} objects")) from None
+
+
+def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
+    """Return one turn, or None after adding what is wrong with it to ``flaws``."""
+    if not isinstance(turn, Mapping):
+        flaws.append(Flaw(field, shown(turn), "must be an object with role and content"))
+        return None
+    before = len(flaws)
+    turn = {k: v for k, v in turn.items() if v is not None}
+    role = _ROLES.get(turn["role"]) if isinstance(turn.get("role"), str) else None
+    if role is None:
+        flaws.append(Flaw(f"{field}.role", shown(turn.get("role")), _role_fix(turn.get("role"))))
+    if "tool_calls" in turn or "function_call" in turn:
+        key = "tool_calls" if "tool_calls" in turn else "function_call"
+        flaws.append(Flaw(f"{field}.{key}", shown(turn[key]), "tool calls cannot be trained on; remove them"))
+    flaws += [
+        Flaw(f"{field}.{key}", shown(turn[key]), "unknown key; remove it")
+        for key in turn
+        if key not in _KNOWN_KEYS | {"tool_calls", "function_call"}
+    ]
+    content = _content(turn.get("content"), f"{field}.content", flaws)
+    weight = turn.get("weight", 1)
+    if weight not in (0, 1) or isinstance(weight, bool):
+        flaws.append(Flaw(f"{field}.weight", shown(weight), "must be 0 (not trained on) or 1"))
+    elif weight == 0 and role != "assistant":
+        flaws.append(Flaw(f"{field}.weight", "0", "only assistant turns have a weight; remove it"))
+    if len(flaws) > before:
+        return None
+    return Message(role=cast(Role, role), content=content, weight=1 if weight else 0)
+
+
+def _role_fix(given: Any) -> str:
+    near = nearest(given, _ROLES) if isinstance(given, str) else None
+    return f"did you mean {near!r}?" if near else f"must be one of {', '.join(sorted(_ROLES))}"
+
+
+def _content(value: Any, field: str, flaws: list[Flaw]) -> str:
+    """Return the text of a turn: a string, or a list of text parts joined."""
+    if isinstance(value, str):
+        if not is_unicode(value):
+            flaws.append(Flaw(field, shown(value), "half a surrogate pair; write the whole character"))
+        return value
+    if isinstance(value, list) and value and all(_is_text_part(part) for part in value):
+        return "".join(part["text"] for part in value)
+    kind = "missing" if value is None else shown(value)
+    flaws.append(Flaw(field, kind, "must be text, or a list of {type: text, text: …} parts"))
+    return ""
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether text can be written as UTF-8: it holds no half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

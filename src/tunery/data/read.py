@@ -1,0 +1,70 @@
+"""Read: examples from a dataset version, or from another file by the same recipe."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import Example
+from tunery.core.progress import Silent
+from tunery.data.collect import collect
+from tunery.data.config import DataConfig, PiiType, SourceConfig
+from tunery.data.curate import clean_drafts, to_example
+from tunery.data.labels import find_labels
+from tunery.data.sources import locate
+from tunery.data.tables import read_dropped, read_examples
+
+__all__ = ["read_dropped", "read_examples", "read_file"]
+
+
+def read_file(path: Path, source: SourceConfig, config: DataConfig) -> list[Example]:
+    """Read another file by a recipe's mapping: every row becomes an example, in file order.
+
+    Columns, label style, JSON output, system prompt, normalisation and masking are the recipe's, so that the
+    model is asked as it was trained. Nothing is dropped, deduplicated, limited or split.
+
+    Args:
+        path: The file.
+        source: Whose mapping to use.
+        config: The recipe's data settings.
+
+    Returns:
+        Examples with unique ids: a row that repeats an earlier one has its row number added.
+
+    Raises:
+        ConfigError: The file is unusable, or rows lack their prompt or answer; with row numbers.
+    """
+    settings = source.model_copy(
+        update={"path": str(path), "limit": None, "limit_per_class": None, "format": _format(path, source)}
+    )
+    collected = collect(locate(settings, Path()), Silent())
+    if collected.dropped:
+        problems = [f"row {d.row}: {d.detail}" for d in collected.dropped[:10]]
+        more = len(collected.dropped) - len(problems)
+        raise ConfigError.of_problems(str(path), problems + ([f"and {more:,} more"] if more else []))
+    masked: Counter[PiiType] = Counter()
+    drafts = clean_drafts(collected.drafts, config.clean, masked)
+    examples = _number_repeats([to_example(d, config.system_prompt) for d in drafts])
+    if len({e.reference for e in examples}) < 2 or any(e.rejected is not None for e in examples):
+        return examples
+    if find_labels([e.reference for e in examples], config.labels) is None:
+        return examples
+    return [e.model_copy(update={"label": e.reference}) for e in examples]
+
+
+def _format(path: Path, source: SourceConfig) -> str:
+    """Return the source's format only where both files have the same ending; else the new file's tells."""
+    return source.format if Path(source.path).suffix == path.suffix else "auto"
+
+
+def _number_repeats(examples: list[Example]) -> list[Example]:
+    seen: set[str] = set()
+    unique = []
+    for example in examples:
+        identity = example.id
+        if identity in seen:
+            identity = f"{identity}-{example.metadata['row']}"
+        seen.add(identity)
+        unique.append(example if identity == example.id else example.model_copy(update={"id": identity}))
+    return unique

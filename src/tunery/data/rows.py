@@ -1,0 +1,131 @@
+"""What flows through curation before it becomes examples: raw rows, and what can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import Dropped, Message
+
+
+class RawRow(NamedTuple):
+    """One row as the file has it."""
+
+    number: int
+    """1-based, header and blank lines not counted."""
+    values: Mapping[str, Any]
+    """Column to value; a missing value is None or absent."""
+
+
+class Flaw(NamedTuple):
+    """Why a row cannot be understood."""
+
+    field: str
+    value: str
+    """As found, shortened."""
+    fix: str
+    """What to do about it."""
+
+
+class Drop(NamedTuple):
+    """Why a row is removed."""
+
+    reason: str
+    """Short stable word, counted in the manifest."""
+    detail: str
+    """One sentence with the values."""
+
+
+class BadRow(Exception):  # noqa: N818 - never leaves this room; carries flaws to whoever collects them
+    """Raised by a parser for a row it cannot read."""
+
+    def __init__(self, *flaws: Flaw) -> None:
+        super().__init__(flaws)
+        self.flaws = flaws
+
+
+class EmptyRow(Exception):  # noqa: N818 - as above
+    """Raised by a parser for a row that lacks its prompt or its answer: dropped, with this reason."""
+
+    def __init__(self, reason: str, column: str) -> None:
+        super().__init__(reason, column)
+        self.drop = Drop(reason, f"{column}: no value" if reason.startswith("empty") else column)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A row understood as a conversation, before cleaning gives it its identity."""
+
+    source: str
+    """The file, as the recipe wrote it."""
+    row: int
+    """As :attr:`RawRow.number`."""
+    messages: tuple[Message, ...]
+    rejected: str | None = None
+    group_key: str | None = None
+    """Value of the mapped group column."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Mapped extra columns."""
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text of the row: the turns in order, then the rejected answer."""
+        contents = [m.content for m in self.messages]
+        return contents if self.rejected is None else [*contents, self.rejected]
+
+
+DROPPED_CHARS = 2000
+
+
+def dropped_row(source: str, row: int, drop: Drop, content: Any) -> Dropped:
+    """Return the record of a removed row: its content as JSON, cut to 2,000 characters."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)[:DROPPED_CHARS]
+    # Half of a surrogate pair cannot be stored; its escape can.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return Dropped(source=source, row=row, reason=drop.reason, detail=drop.detail, text=text)
+
+
+def dropped_messages(
+    source: str, row: int, drop: Drop, messages: tuple[Message, ...], rejected: str | None
+) -> Dropped:
+    """Return the record of a removed row that was already understood as a conversation."""
+    content: dict[str, Any] = {"messages": [{"role": m.role, "content": m.content} for m in messages]}
+    if rejected is not None:
+        content["rejected"] = rejected
+    return dropped_row(source, row, drop, content)
+
+
+class FlawList:
+    """Collects flaws by row and turns them into one error; keeps the first ten, counts the rest."""
+
+    SHOWN = 10
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lines: list[str] = []
+        self._count = 0
+
+    def add(self, row: int, flaws: tuple[Flaw, ...]) -> None:
+        """Remember what is wrong with ``row``."""
+        for flaw in flaws:
+            self._count += 1
+            if len(self._lines) < self.SHOWN:
+                self._lines.append(f"row {row}, {flaw.field}: {flaw.value}; {flaw.fix}")
+
+    def raise_if_any(self) -> None:
+        """Raise :class:`ConfigError` with every remembered flaw."""
+        if not self._count:
+            return
+        more = self._count - len(self._lines)
+        raise ConfigError.of_problems(
+            self._path, [*self._lines, *([f"and {more:,} more like these"] if more else [])]
+        )
+
+
+def shown(value: Any) -> str:
+    """Return a value as it appears in a message: its repr, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,92 @@
+"""Shapes of rows: which one a row has, and which columns play which part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tunery.core.dataset import Shape
+from tunery.core.errors import ConfigError
+from tunery.data.config import ColumnsConfig, SourceConfig
+
+# Keys that tell a shape, most telling first: a preference row may also have an instruction and an output.
+_TELLING: tuple[tuple[Shape, tuple[str, ...]], ...] = (
+    ("preference", ("preferred_output", "non_preferred_output")),
+    ("preference", ("chosen", "rejected")),
+    ("chat", ("messages",)),
+    ("completion", ("prompt", "completion")),
+    ("instruction", ("instruction", "output")),
+    ("columns", ("input", "output")),
+)
+# Parts without which a row of that shape means nothing; preference rows vary too much for such a list.
+_NEEDED: dict[Shape, tuple[str, ...]] = {
+    "columns": ("input", "output"),
+    "instruction": ("instruction", "output"),
+    "chat": ("messages",),
+    "completion": ("prompt", "completion"),
+    "preference": (),
+}
+
+
+class Mapped(NamedTuple):
+    """A shape together with the column that plays each part."""
+
+    shape: Shape
+    column: Mapping[str, str]
+    """Part, such as ``input``, to the file's column."""
+    needed: tuple[str, ...]
+    """Columns that every file of this shape must have."""
+
+
+def wanted_columns(columns: ColumnsConfig) -> tuple[str, ...]:
+    """Return the columns that the mapping names, each of which must exist."""
+    named = columns.model_dump(exclude={"metadata"})
+    return (*(v for v in named.values() if v is not None), *columns.metadata)
+
+
+def shape_of_keys(keys: Mapping[str, Any]) -> Shape | None:
+    """Return the shape that a row's keys tell, or None."""
+    return next((shape for shape, telling in _TELLING if all(k in keys for k in telling)), None)
+
+
+def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
+    """Decide how a file's rows are read, from the settings and its first row.
+
+    Args:
+        source: Its settings.
+        first: The first row's values.
+
+    Raises:
+        ConfigError: Neither the settings nor the keys tell a shape; lists the columns there are.
+    """
+    shape = source.shape if source.shape != "auto" else _shape_of_mapping(source.columns, first)
+    shape = shape or shape_of_keys(first)
+    if shape is None:
+        raise ConfigError(
+            f"{source.path}: cannot tell how to read rows with the columns {', '.join(map(repr, first))}",
+            hint="set columns: {input: …, output: …} for this source",
+        )
+    column = {part: part for part in ColumnsConfig.model_fields if part not in ("metadata", "group")}
+    column.update(
+        (part, name) for part, name in source.columns.model_dump(exclude={"metadata"}).items() if name
+    )
+    if shape == "preference" and "chosen" not in first and source.columns.chosen is None:
+        column["chosen"], column["rejected"] = "preferred_output", "non_preferred_output"
+    parts = ("chosen", "rejected") if shape == "preference" else _NEEDED[shape]
+    needed = (*(column[p] for p in parts), *wanted_columns(source.columns))
+    return Mapped(shape, column, tuple(dict.fromkeys(needed)))
+
+
+def _shape_of_mapping(columns: ColumnsConfig, first: Mapping[str, Any]) -> Shape | None:
+    """Return the shape that the named parts imply, or None when none is named."""
+    if columns.chosen or columns.rejected:
+        return "preference"
+    if columns.messages:
+        return "chat"
+    if columns.completion or (columns.prompt and "completion" in first):
+        return "completion"
+    if columns.instruction:
+        return "preference" if "chosen" in first and "rejected" in first else "instruction"
+    if columns.input or columns.output:
+        return "columns"
+    return None

@@ -1,0 +1,141 @@
+"""Split: which rows are held out, exactly proportioned, with groups kept whole."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import SplitName
+from tunery.data.config import SplitConfig
+from tunery.data.draw import draw_key
+
+MINIMUM_ROWS = 10
+"""Below this no split says anything: one held-out row would be worth ten points of accuracy."""
+
+
+class SplitResult(NamedTuple):
+    """Where every row goes."""
+
+    splits: list[SplitName]
+    """One per row."""
+    warnings: list[str]
+
+
+def assign(groups: Sequence[str], strata: Sequence[str | None], settings: SplitConfig) -> SplitResult:
+    """Divide rows into train, validation and test.
+
+    The test split is drawn first, then validation from what is left. Each stratum's share is exact to the row
+    (largest remainder). Within a stratum groups come in the order of a seeded hash of their name, so the draw
+    depends on nothing but the rows and the seed, and a group that does not fit a quota is passed over whole.
+
+    Args:
+        groups: Each row's group name; rows of one group share a split.
+        strata: Each row's class, or None throughout for no strata.
+        settings: Sizes and seed.
+
+    Raises:
+        ConfigError: Too few rows for the splits asked for.
+    """
+    rows = len(groups)
+    test, validation = _size(settings.test, rows), _size(settings.validation, rows)
+    _check_sizes(rows, test, validation)
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(groups):
+        members[group].append(i)
+    stratum_of = {g: Counter(strata[i] or "" for i in rs).most_common(1)[0][0] for g, rs in members.items()}
+    order = sorted(members, key=lambda g: draw_key(settings.seed, "split", g))
+    splits: list[SplitName] = ["train"] * rows
+    warnings = []
+    wanted: tuple[tuple[SplitName, int], ...] = (("test", test), ("validation", validation))
+    for name, size in wanted:
+        taken = _draw([g for g in order if splits[members[g][0]] == "train"], members, stratum_of, size)
+        for group in taken:
+            for i in members[group]:
+                splits[i] = name
+        got = sum(len(members[g]) for g in taken)
+        if got != size:
+            warnings.append(
+                f"the {name} split has {got} rows of {size} asked for: groups and classes are kept whole"
+            )
+    return SplitResult(splits, warnings)
+
+
+def _size(asked: int | float, rows: int) -> int:
+    if isinstance(asked, float):
+        return max(1, round(asked * rows)) if asked > 0 else 0
+    return asked
+
+
+def _check_sizes(rows: int, test: int, validation: int) -> None:
+    if not test and not validation:
+        if not rows:
+            raise ConfigError("no row is left after cleaning")
+        return
+    if rows < MINIMUM_ROWS:
+        raise ConfigError(
+            f"{rows} rows are too few to split: at least {MINIMUM_ROWS} are needed after cleaning",
+            hint="add rows, or set split: {test: 0, validation: 0} to train without evidence",
+        )
+    if test + validation >= rows:
+        raise ConfigError(
+            f"test {test} + validation {validation} rows leave nothing of {rows} to train on",
+            hint=f"ask for fewer held-out rows; together at most {rows - 1}",
+        )
+
+
+def _draw(
+    order: Sequence[str], members: Mapping[str, Sequence[int]], stratum_of: Mapping[str, str], size: int
+) -> list[str]:
+    """Take groups in order until every stratum's quota is met; then, if short, whatever still fits."""
+    available: Counter[str] = Counter()
+    for group in order:
+        available[stratum_of[group]] += len(members[group])
+    room = quotas(available, size)
+    # A class keeps at least one row to learn from, wherever it has one.
+    left = (
+        Counter({s: count - 1 for s, count in available.items()}) if len(available) > 1 else available.copy()
+    )
+    short = size
+    taken: dict[str, None] = {}
+    for strict in (True, False):
+        for group in order:
+            stratum, rows = stratum_of[group], len(members[group])
+            limit = min(room[stratum], left[stratum], short) if strict else min(left[stratum], short)
+            if rows > limit or (not strict and group in taken):
+                continue
+            taken[group] = None
+            room[stratum] -= rows
+            left[stratum] -= rows
+            short -= rows
+        if not short:
+            break
+    return list(taken)
+
+
+def quotas(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Divide ``total`` among strata in proportion to their sizes, exactly (largest remainder).
+
+    Ties go to the larger stratum, then by name.
+
+    Args:
+        sizes: Rows of each stratum [count].
+        total: Rows to give out; at most the sum of sizes is given.
+
+    Source:
+        Hamilton's method of apportionment.
+
+    >>> quotas({"a": 5, "b": 3, "c": 2}, 5)
+    {'a': 3, 'b': 1, 'c': 1}
+    """
+    whole = sum(sizes.values())
+    total = min(total, whole)
+    exact = {s: Fraction(total * count, whole) if whole else Fraction(0) for s, count in sizes.items()}
+    given = {s: int(share) for s, share in exact.items()}
+    spare = total - sum(given.values())
+    by_remainder = sorted(sizes, key=lambda s: (given[s] - exact[s], -sizes[s], s))
+    for stratum in by_remainder[:spare]:
+        given[stratum] += 1
+    return given
