@@ -32,8 +32,14 @@ _SUBJECT_ORDER = ("zero_shot", "few_shot", "zero_shot_constrained", "few_shot_co
 
 
 def metric_name(name: str) -> str:
-    """Return a metric's name as a reader says it; an unknown name loses its underscores."""
-    return _METRIC_NAMES.get(name, name.replace("_", " "))
+    """Return a metric's name as a reader says it; an unknown name loses its underscores.
+
+    >>> metric_name("exact_match"), metric_name("field_match.total_sum")
+    ('exact match', 'fields right: total sum')
+    """
+    whole, dot, part = name.partition(".")
+    said = _METRIC_NAMES.get(whole, whole.replace("_", " "))
+    return f"{said}: {part.replace('_', ' ')}" if dot else said
 
 
 def subject_name(name: str) -> str:

@@ -53,7 +53,7 @@ def _refused(inputs: ReportInputs) -> Verdict:
     refused = tuple(rule.sentence for rule in rules if not rule.passed)
     tuned, prompting = inputs.main_of(inputs.tuned), _prompting(inputs)
     step = "Nothing was promoted. The worst classes and the broken examples below show where it loses."
-    if tuned and prompting and at_least_as_good(prompting, tuned):
+    if tuned and prompting and not at_least_as_good(tuned, prompting):
         best = subject_name(inputs.best_prompting or "")
         sentence = (
             f"prompting wins. {best} of the same base reaches {metric_phrase(prompting)}, "

@@ -1,0 +1,351 @@
+"""The model card: what a version is for, what it reaches, where it fails and how to call it, in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.evaluation import Evaluation, GateResult
+from tunery.core.registry import ModelVersion
+from tunery.core.training import Adapter
+from tunery.registry.figures import (
+    count,
+    counted,
+    duration,
+    is_rate,
+    metric_interval,
+    metric_name,
+    metric_value,
+    number,
+    percent,
+    subject_name,
+    subject_order,
+)
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_SHOWN_LABELS = 40
+_WEAK_CLASSES = 5
+_WEAK_F1 = 0.7
+"""F1 under which a class is named among the limits."""
+
+_PEFT = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+BASE = {base}  # {label}
+ADAPTER = "."  # the folder of this card
+
+tokenizer = AutoTokenizer.from_pretrained(BASE)
+model = AutoModelForCausalLM.from_pretrained(BASE, use_safetensors=True)
+model = PeftModel.from_pretrained(model, ADAPTER).eval()
+
+messages = [
+{messages}
+]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
+output = model.generate(**inputs, max_new_tokens={max_tokens}, do_sample=False)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
+
+_OPENAI = """\
+import os
+
+from openai import OpenAI
+
+client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key=os.environ["OPENAI_API_KEY"])
+answer = client.chat.completions.create(
+    model={model},
+    messages=[{{"role": "user", "content": {question}}}],
+    max_tokens={max_tokens},
+    temperature=0,
+)
+print(answer.choices[0].message.content)
+"""
+
+_QUESTION = "Put your own input here."
+
+
+def render_card(
+    version: ModelVersion,
+    dataset: DatasetVersion,
+    adapter: Adapter,
+    evaluation: Evaluation,
+    baselines: Mapping[str, Evaluation],
+    gate: GateResult,
+) -> str:
+    """Return the card of one model version as Markdown.
+
+    It lies beside the adapter as ``README.md``, so its loading code names its own folder. Text from users
+    (labels, prompts, warnings) is escaped and cannot end a table, a code block or the front matter.
+
+    Args:
+        version: The version as registered.
+        dataset: What it was trained on.
+        adapter: Its weights' record.
+        evaluation: Of the tuned model on the test split.
+        baselines: Subject to evaluation, for whatever it was compared with.
+        gate: The gate's word on it.
+
+    Returns:
+        Markdown with YAML front matter, ending in a newline.
+    """
+    parts = [
+        _front_matter(version, adapter),
+        f"# {_inline(version.ref)}",
+        _opening(version, evaluation, baselines, gate),
+        "## Intended use",
+        _intended_use(version, evaluation),
+        "## Results",
+        _results(evaluation, baselines),
+        "### Gate",
+        _bullets(f"**{'passed' if r.passed else 'refused'}**: {_inline(r.sentence)}" for r in gate.rules),
+        "## Limits",
+        _bullets(_limits(dataset, evaluation)),
+        "## Data",
+        _data(version, dataset),
+        "## Training",
+        _training(adapter),
+        "## Lineage",
+        _lineage(version, dataset, adapter, gate),
+        "## Load it in plain PEFT",
+        _fenced(_peft_code(version, adapter), "python"),
+        "## Call it through the openai client",
+        f"With `tunery serve` running and a key from `tunery keys create` in `OPENAI_API_KEY`:\n\n"
+        f"{_fenced(_openai_code(version), 'python')}",
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _front_matter(version: ModelVersion, adapter: Adapter) -> str:
+    about = {
+        "base_model": adapter.base.name,
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "tunery"],
+        "model_name": version.ref,
+    }
+    return f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---"
+
+
+def _opening(
+    version: ModelVersion, evaluation: Evaluation, baselines: Mapping[str, Evaluation], gate: GateResult
+) -> str:
+    main = evaluation.main
+    interval = f"(95 % interval {metric_interval(main)}, n {count(main.n)})"
+    reached = f"{metric_value(main)} {_inline(metric_name(main.name))} {interval}"
+    others = [
+        f"{_spoken(subject)} {metric_value(one.metrics[main.name])}"
+        for subject, one in _ordered(baselines)
+        if main.name in one.metrics
+    ]
+    beside = f" On the same rows: {'; '.join(others)}." if others else ""
+    word = "Its gate passed." if gate.passed else "**Its gate refused it: do not ship it.**"
+    return f"A LoRA adapter on {_inline(version.base)}. It reaches {reached}.{beside} {word}"
+
+
+def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
+    goal = version.config.get("goal")
+    goal = goal if isinstance(goal, Mapping) else {}
+    said = [_inline(str(version.config["description"]))] if version.config.get("description") else []
+    if version.labels:
+        shown = ", ".join(f"`{_code(label)}`" for label in version.labels[:_SHOWN_LABELS])
+        rest = len(version.labels) - _SHOWN_LABELS
+        more = f" and {count(rest)} more" if rest > 0 else ""
+        said.append(
+            f"Its answers are meant to be one of {counted(len(version.labels), 'label')}: {shown}{more}."
+        )
+    else:
+        said.append("It answers in the form of its training examples.")
+    if goal.get("metric"):
+        metric, target = evaluation.metrics.get(str(goal["metric"])), goal.get("target")
+        worth = ""
+        if metric and isinstance(target, (int, float)):
+            worth = f", with {percent(target) if is_rate(metric) else number(target)} as its target"
+        said.append(f"The recipe's goal is {_inline(metric_name(str(goal['metric'])))}{worth}.")
+    if version.system_prompt:
+        turn = _fenced(version.system_prompt)
+        said.append(f"Every example began with this system turn, and so should every call:\n\n{turn}")
+    said.append(
+        "It is meant for inputs like those of its dataset version. Nothing was measured on other subjects, "
+        "other languages or hostile input."
+    )
+    return "\n\n".join(said)
+
+
+def _results(evaluation: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
+    subjects = [*_ordered(baselines), ("tuned", evaluation)]
+    names = dict.fromkeys([evaluation.main_metric, *(n for _, e in subjects for n in e.metrics)])
+    rows = []
+    for name in names:
+        cells = []
+        for _, one in subjects:
+            metric = one.metrics.get(name)
+            cells.append(
+                f"{metric_value(metric)} ({metric_interval(metric)}, n {count(metric.n)})" if metric else "–"
+            )
+        rows.append([_inline(metric_name(name)), *cells])
+    header = ["metric (95 % interval, n)", *(_inline(subject_name(subject)) for subject, _ in subjects)]
+    on = f"Measured on `{_code(evaluation.data)}`, all models on the same rows; n says how many."
+    return f"{_table(header, rows)}\n\n{on}"
+
+
+def _limits(dataset: DatasetVersion, evaluation: Evaluation) -> Iterable[str]:
+    main = evaluation.main
+    yield (
+        f"{metric_name(main.name)} was measured on {counted(main.n, 'row')}; the true value plausibly lies "
+        f"anywhere in {metric_interval(main)}."
+    )
+    weak = sorted((s for s in evaluation.per_class if s.f1 < _WEAK_F1), key=lambda s: (s.f1, s.label))
+    if weak:
+        named = ", ".join(f"`{_code(s.label)}` ({percent(s.f1)})" for s in weak[:_WEAK_CLASSES])
+        verb = "has" if len(weak) == 1 else "have"
+        classes = counted(len(weak), "class", "classes")
+        yield f"{classes} {verb} an F1 under {percent(_WEAK_F1)}; worst: {named}."
+    for confusion in evaluation.confusions[:3]:
+        yield (
+            f"`{_code(confusion.reference)}` was answered as `{_code(confusion.prediction)}` "
+            f"{counted(confusion.count, 'time')}."
+        )
+    for warning in dataset.warnings:
+        yield _inline(warning)
+    yield "It inherits what its base model gets wrong; a confident answer is not a right one."
+
+
+def _data(version: ModelVersion, dataset: DatasetVersion) -> str:
+    licences = _stated_licences(version.config)
+    sources = [
+        [
+            f"`{_code(source.path)}`",
+            count(source.rows),
+            _inline(licences.get(source.path, "not stated")),
+            f"`{source.sha256}`",
+        ]
+        for source in dataset.sources
+    ]
+    splits = ", ".join(f"{name} {count(rows)}" for name, rows in dataset.splits.items())
+    dropped = sorted(dataset.dropped.items(), key=lambda item: -item[1])
+    reasons = ", ".join(f"{_inline(reason.replace('_', ' '))} {count(n)}" for reason, n in dropped)
+    masked = ", ".join(f"{_inline(kind)} {count(n)}" for kind, n in dataset.masked.items())
+    return "\n\n".join(
+        [
+            f"Dataset version `{_code(dataset.id)}`: {counted(dataset.rows_read, 'row')} read, "
+            f"{count(dataset.rows_kept)} kept ({splits}).",
+            _table(["source", "rows", "licence", "sha256"], sources),
+            f"Dropped: {reasons or 'nothing'}. Personal data masked: {masked or 'nothing found'}.",
+        ]
+    )
+
+
+def _stated_licences(config: Mapping[str, Any]) -> dict[str, str]:
+    data = config.get("data")
+    sources = data.get("sources", ()) if isinstance(data, Mapping) else ()
+    stated = {}
+    for source in sources:
+        if isinstance(source, Mapping) and "path" in source:
+            licence = source.get("license") or source.get("licence")
+            if licence:
+                stated[str(source["path"])] = str(licence)
+    return stated
+
+
+def _training(adapter: Adapter) -> str:
+    facts = [
+        ["base parameters", count(adapter.base.parameters)],
+        ["trained parameters", count(adapter.trainable_parameters)],
+        ["steps", f"{count(adapter.steps)}, the adapter of step {count(adapter.best_step)} kept"],
+        ["trained-on tokens", count(adapter.trained_tokens)],
+        ["time", duration(adapter.seconds)],
+        *([_inline(key), f"`{_code(str(value))}`"] for key, value in sorted(adapter.config.items())),
+    ]
+    return _table(["setting", "value"], facts)
+
+
+def _lineage(version: ModelVersion, dataset: DatasetVersion, adapter: Adapter, gate: GateResult) -> str:
+    base = adapter.base
+    rows = [
+        ["model version", version.ref, f"run `{_code(version.run_id)}`, gate `{_code(gate.id)}`"],
+        ["adapter", adapter.id, f"sha256 `{adapter.sha256}`"],
+        ["chat template", "", f"sha256 `{adapter.chat_template_sha256}`"],
+        ["base model", base.name, f"sha256 `{base.sha256}`, licence {_inline(base.license or 'not stated')}"],
+        ["dataset version", dataset.id, f"sha256 `{dataset.content_sha256}`"],
+        *(["grown from", parent, ""] for parent in dataset.parents),
+        ["evaluation", version.evaluation_id, ""],
+    ]
+    cells = [[kind, f"`{_code(name)}`" if name else "", proof] for kind, name, proof in rows]
+    origin = f"\n\nThe base comes from {_inline(base.origin)}." if base.origin else ""
+    return _table(["what", "id", "proof"], cells) + origin
+
+
+def _peft_code(version: ModelVersion, adapter: Adapter) -> str:
+    turns = [("system", version.system_prompt)] if version.system_prompt else []
+    turns.append(("user", _QUESTION))
+    messages = "\n".join(f'    {{"role": "{role}", "content": {_literal(text)}}},' for role, text in turns)
+    return _PEFT.format(
+        base=_literal(adapter.base.path),
+        label=_CONTROLS.sub(" ", adapter.base.label),
+        messages=messages,
+        max_tokens=_max_tokens(version),
+    )
+
+
+def _openai_code(version: ModelVersion) -> str:
+    return _OPENAI.format(
+        model=_literal(version.ref), question=_literal(_QUESTION), max_tokens=_max_tokens(version)
+    )
+
+
+def _max_tokens(version: ModelVersion) -> int:
+    evaluate = version.config.get("evaluate")
+    given = evaluate.get("max_new_tokens") if isinstance(evaluate, Mapping) else None
+    return given if isinstance(given, int) and given > 0 else 64
+
+
+def _spoken(subject: str) -> str:
+    """Return a subject's name as it stands within a sentence."""
+    name = subject_name(subject)
+    return _inline(name if "@" in name else name[0].lower() + name[1:])
+
+
+def _ordered(baselines: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
+    return sorted(baselines.items(), key=lambda item: subject_order(item[0]))
+
+
+def _literal(text: str) -> str:
+    """Return a Python string literal in double quotes, as the rest of the code has them."""
+    escaped = repr(text)[1:-1]
+    if repr(text)[0] == "'":
+        escaped = escaped.replace("\\'", "'").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "None."
+
+
+def _fenced(text: str, language: str = "text") -> str:
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"
+
+
+def _inline(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", _CONTROLS.sub(" ", text))
+
+
+def _code(text: str) -> str:
+    """Return text fit for the inside of a code span within a table."""
+    if not text.strip():
+        return "(empty)"
+    return _CONTROLS.sub(" ", text).replace("`", "'").replace("|", "\\|")
