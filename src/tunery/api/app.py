@@ -1,0 +1,141 @@
+"""The app: routes, error translation and background work around one workspace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import Response
+
+import tunery
+from tunery.api import errors
+from tunery.api.boundary import Boundary
+from tunery.api.config import ServerSettings
+from tunery.api.metrics import Metrics
+from tunery.api.routes import feedback, files, generate, jobs, models, rollouts, stored
+from tunery.api.services import Services, Shared
+from tunery.core.errors import TuneryError
+from tunery.data.pii import mask
+from tunery.deploy import canary
+from tunery.pipeline.gateway import Gateway
+from tunery.pipeline.request_log import RequestLog
+from tunery.pipeline.served_bases import BasePool
+from tunery.pipeline.supervisor import Supervisor
+from tunery.store.workspace import Workspace
+
+_LOG = logging.getLogger(__name__)
+
+
+def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings | None = None) -> FastAPI:
+    """Build the server's app.
+
+    The caller opens and closes workspace and bases; the app's own threads (request log, canaries, jobs)
+    live between its startup and its shutdown.
+
+    Args:
+        workspace: Where everything is kept.
+        bases: The engines that answer.
+        settings: How it listens, whom it lets in, what it bounds.
+    """
+    settings = settings or ServerSettings()
+    metrics = Metrics()
+    log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
+    gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
+    metrics.watch(lambda: gateway.in_flight, lambda: _jobs_by_status(workspace))
+    app = FastAPI(
+        title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
+    )
+    app.state.services = Services(workspace, settings, bases, gateway, log, metrics)
+    errors.install(app)
+    _add_routes(app)
+    app.add_middleware(Boundary, workspace=workspace, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "x-should-retry"],
+        )
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    for router in (
+        generate.router,
+        stored.router,
+        files.router,
+        jobs.router,
+        models.router,
+        feedback.router,
+        rollouts.router,
+    ):
+        app.include_router(router, prefix="/v1")
+    app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/metrics", metrics_text, methods=["GET"])
+
+
+def health(shared: Shared) -> dict[str, object]:
+    """Tell whether the server can answer: its database is asked, its engine is not."""
+    base = shared.bases.default
+    shared.workspace.jobs.list(limit=1)
+    return {
+        "status": "ok",
+        "version": tunery.__version__,
+        "base": base.name,
+        "engine_open": shared.bases.is_open(base),
+    }
+
+
+def metrics_text(shared: Shared) -> Response:
+    """Return the metrics for Prometheus."""
+    return Response(shared.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    shared: Services = app.state.services
+    supervisor = Supervisor(shared.workspace, shared.settings.jobs) if shared.settings.run_jobs else None
+    over = threading.Event()
+    watch = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
+    watch.start()
+    if supervisor is not None:
+        supervisor.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if supervisor is not None:
+            await asyncio.to_thread(supervisor.stop)
+        await asyncio.to_thread(watch.join, 10)
+        await asyncio.to_thread(shared.log.close)
+
+
+def _watch_canaries(shared: Services, over: threading.Event) -> None:
+    while not over.wait(shared.settings.canary_interval_s):
+        try:
+            shared.log.flush()
+            for ended in canary.sweep(shared.workspace):
+                _LOG.warning("rollout %s of %s %s: %s", ended.id, ended.name, ended.status, ended.reason)
+        except TuneryError as error:
+            _LOG.warning("canaries cannot be judged now: %s", error.message)
+        except Exception:
+            # A canary that nobody watches is worse than a noisy log.
+            _LOG.exception("judging canaries failed; it is tried again")
+
+
+def _jobs_by_status(workspace: Workspace) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    after: str | None = None
+    while True:
+        page = workspace.jobs.list(after=after, limit=1_000)
+        for job in page.items:
+            counts[job.status] = counts.get(job.status, 0) + 1
+        if not page.has_more or not page.items:
+            return counts
+        after = page.items[-1].id

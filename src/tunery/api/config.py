@@ -1,0 +1,64 @@
+"""Settings of the server."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from tunery.core.config import Settings
+from tunery.pipeline.supervisor import SupervisorSettings
+from tunery.serve.openai.wire import SamplingDefaults
+
+
+class ServerSettings(Settings):
+    """How ``tunery serve`` listens, whom it lets in, and what it bounds."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. The default answers this machine alone."""
+    port: int = Field(default=8000, ge=0, le=65_535)
+    """Port to listen on; 0 takes a free one."""
+    base: str = "smollm2-135m-instruct"
+    """Base model served by its own name, as a recipe's ``base`` names it; jobs train on it."""
+    auth: bool = True
+    """Ask for an API key. May be off on the loopback address only."""
+    cors_origins: tuple[str, ...] = ()
+    """Web origins whose pages may call the server, such as ``https://app.example.com``; none by default."""
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
+    """Size of an uploaded file at most [bytes]."""
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1)
+    """Size of any other request body at most [bytes]."""
+    max_in_flight: int = Field(default=256, ge=1)
+    """Completions answered at once [count]; more get a 503 that clients retry by themselves."""
+    max_adapters: int = Field(default=32, ge=1)
+    """Adapters held in memory at once [count]; the least recently used one makes room."""
+    defaults: SamplingDefaults = SamplingDefaults()
+    """What a request that leaves it open gets."""
+    canary_interval_s: float = Field(default=5.0, gt=0)
+    """Pause between two looks at each running rollout [s]."""
+    run_jobs: bool = True
+    """Run queued fine-tuning jobs; off where another machine does."""
+    jobs: SupervisorSettings = SupervisorSettings()
+    """How jobs are run."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> Self:
+        if not self.auth and not self.is_loopback:
+            raise ValueError(
+                f"auth is off and host is {self.host}: anyone who reaches this machine could use it; "
+                "keep auth on, or listen on 127.0.0.1"
+            )
+        if "*" in self.cors_origins:
+            raise ValueError("cors_origins: name the origins; '*' would let any web page in")
+        return self

@@ -1,0 +1,127 @@
+"""The one place where errors become HTTP: always ``{"error": {message, type, param, code}}``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from tunery.core.errors import TuneryError
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {
+    401: "invalid_api_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+class Problem(NamedTuple):
+    """An error as it goes over the wire."""
+
+    status: int
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    headers: Mapping[str, str] = {}
+
+    def body(self) -> dict[str, Any]:
+        """Return OpenAI's error object."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        """Return the answer."""
+        return JSONResponse(self.body(), status_code=self.status, headers=dict(self.headers))
+
+
+class BodyTooLarge(HTTPException):
+    """More bytes arrived than a body may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"the request body is over the limit of {limit:,} bytes")
+
+
+def problem_of(error: Exception, request_id: str) -> Problem:
+    """Translate any exception.
+
+    A client shows its user the message alone, so hints and row numbers are put there.
+    """
+    if isinstance(error, TuneryError):
+        return _of_tunery(error)
+    if isinstance(error, RequestValidationError):
+        return _of_validation(error)
+    if isinstance(error, StarletteHTTPException):
+        return _of_http(error)
+    return Problem(
+        500,
+        f"something broke inside the server; its log has the details under {request_id}",
+        "server_error",
+        None,
+        "internal_error",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer every error through :func:`problem_of`.
+
+    Unexpected exceptions are not handled here but in the outermost middleware, which logs them once.
+    """
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return problem_of(error, request.scope.get("request_id", "")).response()
+
+    for kind in (TuneryError, RequestValidationError, StarletteHTTPException):
+        app.add_exception_handler(kind, handle)
+
+
+def _of_tunery(error: TuneryError) -> Problem:
+    message = f"{error.message}\ntry: {error.hint}" if error.hint else error.message
+    kind = "server_error" if error.http_status >= 500 else "invalid_request_error"
+    # OpenAI's clients retry every 409 unless told not to; ours are final.
+    headers = {"x-should-retry": "false"} if error.http_status == 409 else {}
+    return Problem(error.http_status, message, kind, error.param, error.code, headers)
+
+
+def _of_validation(error: RequestValidationError) -> Problem:
+    problems = [_one(e) for e in error.errors()]
+    message = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in dict.fromkeys(problems))
+    if len(problems) > 1:
+        message = f"{len(dict.fromkeys(problems))} problems in the request:{message}"
+    location = [str(p) for p in _location(error.errors()[0])]
+    return Problem(400, message, "invalid_request_error", ".".join(location) or None, "invalid_request")
+
+
+def _one(error: Mapping[str, Any]) -> str:
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in _location(error)).lstrip(".")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "json_invalid":
+        return (
+            f"the body is not JSON: {error.get('ctx', {}).get('error', message)} at byte {error['loc'][-1]}"
+        )
+    return f"{where}: {message}" if where else message
+
+
+def _location(error: Mapping[str, Any]) -> Sequence[str | int]:
+    """Drop where FastAPI looked (``body``, ``query``) and the arms of unions that pydantic adds."""
+    parts = list(error["loc"])
+    if parts and parts[0] in {"body", "query", "path", "header"}:
+        parts = parts[1:]
+    return [p for p in parts if isinstance(p, int) or p.isidentifier()]
+
+
+def _of_http(error: StarletteHTTPException) -> Problem:
+    status = 400 if error.status_code == 422 else error.status_code
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    message = str(error.detail)
+    if status == 404 and message == "Not Found":
+        message = "no such path here; the API begins at /v1"
+    if status == 405:
+        message = "this path does not know that method"
+    return Problem(status, message, kind, None, _CODES.get(status), error.headers or {})

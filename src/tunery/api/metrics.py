@@ -1,0 +1,77 @@
+"""``/metrics``: counters of this app, in a registry of its own so that two apps in a process do not mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from tunery.core.rollout import RequestRecord
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+"""Bucket borders of latencies [s]; the top ones are those of a small model on a laptop."""
+
+
+class _AtScrape(Collector):
+    """A gauge whose values are read when somebody looks."""
+
+    def __init__(self, name: str, help_text: str, label: str, read: Callable[[], dict[str, int]]) -> None:
+        self._name, self._help, self._label, self._read = name, help_text, label, read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._help, labels=[self._label])
+        for value, count in self._read().items():
+            family.add_metric([value], count)
+        return [family]
+
+
+class Metrics:
+    """Everything that is counted about served calls."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        labels = ["model", "arm"]
+        self._requests = Counter(
+            "tunery_requests", "Served calls", [*labels, "status"], registry=self.registry
+        )
+        self._latency = Histogram(
+            "tunery_request_seconds", "Whole call", labels, buckets=SECONDS, registry=self.registry
+        )
+        self._ttft = Histogram(
+            "tunery_time_to_first_token_seconds",
+            "Until the first token",
+            labels,
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._tokens = Counter("tunery_tokens", "Tokens", [*labels, "kind"], registry=self.registry)
+        self._format = Counter(
+            "tunery_format_checked",
+            "Answers checked for their labels or JSON",
+            [*labels, "valid"],
+            registry=self.registry,
+        )
+
+    def watch(self, in_flight: Callable[[], int], jobs: Callable[[], dict[str, int]]) -> None:
+        """Also show calls being answered, and jobs by status, read at each scrape."""
+        gauge = Gauge("tunery_requests_in_flight", "Calls being answered", registry=self.registry)
+        gauge.set_function(in_flight)
+        self.registry.register(_AtScrape("tunery_jobs", "Fine-tuning jobs", "status", jobs))
+
+    def observe(self, record: RequestRecord) -> None:
+        """Count one served call."""
+        labels = (record.model, record.arm or "")
+        self._requests.labels(*labels, record.status).inc()
+        self._latency.labels(*labels).observe(record.latency_ms / 1000)
+        if record.ttft_ms is not None:
+            self._ttft.labels(*labels).observe(record.ttft_ms / 1000)
+        self._tokens.labels(*labels, "prompt").inc(record.prompt_tokens)
+        self._tokens.labels(*labels, "completion").inc(record.completion_tokens)
+        if record.format_valid is not None:
+            self._format.labels(*labels, str(record.format_valid).lower()).inc()
+
+    def text(self) -> bytes:
+        """Return the exposition format."""
+        return generate_latest(self.registry)

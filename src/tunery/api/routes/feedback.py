@@ -1,0 +1,59 @@
+"""Feedback on served calls."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field, StringConstraints
+
+from tunery.api.routes.stored import feedback_object
+from tunery.api.services import Caller, Shared, name_of
+from tunery.core.config import parse_settings
+from tunery.feedback.collect import Opinion, record
+from tunery.serve.openai.wire import Text, Wire
+
+router = APIRouter(prefix="/feedback")
+
+
+class FeedbackBody(Wire):
+    """One opinion; its kind follows from what is given where it is left out."""
+
+    request_id: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+    kind: Literal["rating", "correction", "preference"] | None = None
+    rating: Literal[-1, 1] | None = None
+    correction: Text | None = None
+    rejected: Text | None = None
+    comment: Text | None = None
+    author: Annotated[Text, StringConstraints(max_length=128)] | None = Field(default=None)
+    """Who says it; the API key's name where it is left out."""
+
+
+@router.post("")
+def create_feedback(body: FeedbackBody, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Record a rating, correction or preference on a served call; a person reviews it later."""
+    shared.log.flush()
+    guessed = "preference" if body.rejected else "correction" if body.correction else "rating"
+    values = {
+        "kind": body.kind or guessed,
+        "rating": body.rating,
+        "correction": body.correction,
+        "rejected": body.rejected,
+        "comment": body.comment,
+    }
+    given = {k: v for k, v in values.items() if v is not None}
+    opinion = parse_settings(Opinion, given, where="feedback")
+    return feedback_object(
+        record(shared.workspace, body.request_id, opinion, author=body.author or name_of(caller))
+    )
+
+
+@router.get("")
+def list_feedback(
+    shared: Shared,
+    status: Literal["pending", "accepted", "declined"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> dict[str, Any]:
+    """List feedback, newest first."""
+    found = shared.workspace.feedback.list(status=status, limit=limit)
+    return {"object": "list", "data": [feedback_object(f) for f in found], "has_more": False}

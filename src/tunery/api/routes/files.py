@@ -1,0 +1,107 @@
+"""Files: uploaded rows and produced results."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from tunery.api.services import Services, Shared, page_of, unix
+from tunery.core.errors import ConfigError
+from tunery.core.job import StoredFile
+from tunery.pipeline.stored_files import open_content, remove_file, store_training_file
+
+router = APIRouter(prefix="/files")
+
+
+@router.post("")
+async def create_file(request: Request, shared: Shared) -> dict[str, Any]:
+    """Take a training file; a file with bad rows is refused with their numbers and leaves nothing behind."""
+    # Parsed here and not by FastAPI, so that nothing is spooled for a request that lacks its purpose.
+    async with request.form(max_files=1, max_fields=16, max_part_size=64 * 2**10) as form:
+        upload = _checked(form)
+        return await run_in_threadpool(_store, shared, upload.filename or "upload.jsonl", upload.file)
+
+
+@router.get("")
+def list_files(
+    shared: Shared,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> dict[str, Any]:
+    """List files, newest first unless asked otherwise."""
+    page = shared.workspace.files.list(after=after, limit=limit, order=order, purpose=purpose)
+    return page_of([file_object(f) for f in page.items], has_more=page.has_more)
+
+
+@router.get("/{file_id}")
+def retrieve_file(file_id: str, shared: Shared) -> dict[str, Any]:
+    """Describe one file."""
+    return file_object(shared.workspace.files.get(file_id))
+
+
+@router.get("/{file_id}/content")
+def retrieve_content(file_id: str, shared: Shared) -> Response:
+    """Return a file's bytes."""
+    path = open_content(shared.workspace, file_id)
+    return FileResponse(path, media_type="application/octet-stream")
+
+
+@router.delete("/{file_id}")
+def delete_file(file_id: str, shared: Shared) -> dict[str, Any]:
+    """Delete a file; datasets made from it stay."""
+    remove_file(shared.workspace, file_id)
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+def file_object(file: StoredFile) -> dict[str, Any]:
+    """Return OpenAI's file object."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": unix(file.created_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": file.status,
+        "status_details": file.status_details,
+        "expires_at": unix(file.expires_at),
+    }
+
+
+def _checked(form: FormData) -> UploadFile:
+    """Return the upload of a form that is complete.
+
+    Raises:
+        ConfigError: The purpose or the file is missing, or the purpose has no use here.
+    """
+    purpose, upload = form.get("purpose"), form.get("file")
+    if purpose != "fine-tune":
+        given = f"{purpose!r:.40}" if isinstance(purpose, str) else "missing"
+        raise ConfigError(
+            f"purpose is {given}; uploaded files have one use here, purpose 'fine-tune'", param="purpose"
+        )
+    if not isinstance(upload, UploadFile):
+        raise ConfigError("file is missing: send it as the multipart field 'file'", param="file")
+    if any(name.startswith("expires_after") for name in form):
+        raise ConfigError(
+            "expires_after is not served here; delete the file when it is no longer needed",
+            param="expires_after",
+        )
+    return upload
+
+
+def _store(shared: Services, filename: str, content: BinaryIO) -> dict[str, Any]:
+    def copy(target: Path) -> None:
+        content.seek(0)
+        with target.open("wb") as out:
+            shutil.copyfileobj(content, out, 2**20)
+
+    return file_object(store_training_file(shared.workspace, filename, copy))

@@ -1,0 +1,184 @@
+"""Chat completions and completions, whole and streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from tunery.api.errors import problem_of
+from tunery.api.services import Caller, Services, Shared, subject
+from tunery.core.errors import TuneryError
+from tunery.core.ids import new_id
+from tunery.core.job import ApiKey
+from tunery.pipeline.gateway import Call, Piece, Running
+from tunery.serve.openai import chat, completions
+from tunery.serve.openai.chat import ChatBody, Head
+from tunery.serve.openai.completions import CompletionBody
+
+router = APIRouter()
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+CLIENT_GONE = 499
+"""Nobody reads this status; it is nginx's word in the access log for a client that hung up."""
+
+
+@router.post("/chat/completions")
+async def create_chat_completion(
+    body: ChatBody, request: Request, shared: Shared, caller: Caller
+) -> Response:
+    """Answer a conversation."""
+    return await _answer(body, request, shared, caller)
+
+
+@router.post("/completions")
+async def create_completion(
+    body: CompletionBody, request: Request, shared: Shared, caller: Caller
+) -> Response:
+    """Continue a text."""
+    return await _answer(body, request, shared, caller)
+
+
+def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | None) -> Call:
+    is_chat = isinstance(body, ChatBody)
+    return Call(
+        id=new_id("chatcmpl" if is_chat else "cmpl", shared.workspace.clock.now()),
+        model=body.model,
+        subject=subject(caller, body.sticks_by),
+        messages=body.turns() if isinstance(body, ChatBody) else None,
+        prompts=body.prompts() if isinstance(body, CompletionBody) else (),
+        choices=body.choices,
+        sampling=body.how(shared.settings.defaults),
+        constraint=body.constraint(),
+        metadata=body.metadata or {},
+        keep_text=body.store is not False,
+    )
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events that end their call even when the client left before the first one."""
+
+    def __init__(self, running: Running, events: AsyncIterator[str]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._running = running
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._running.end(None)
+
+
+async def _answer(
+    body: ChatBody | CompletionBody, request: Request, shared: Services, caller: ApiKey | None
+) -> Response:
+    call = _call(body, shared, caller)
+    if body.stream:
+        # Started before the response begins, so that a refusal still has its own status.
+        running = await shared.gateway.start(call, stream=True)
+        return _Stream(running, _events(running, body, str(request.scope["request_id"])))
+    content = await _unless_gone(request, _whole(call, body, shared))
+    return Response(status_code=CLIENT_GONE) if content is None else JSONResponse(content)
+
+
+async def _whole(call: Call, body: ChatBody | CompletionBody, shared: Services) -> dict[str, Any]:
+    async with await shared.gateway.start(call, stream=False) as running:
+        generations = await running.finish()
+        head = _head(running)
+        if isinstance(body, ChatBody):
+            content = chat.completion_of(
+                head, generations, decode=running.decode, logprobs=bool(body.logprobs)
+            )
+            return {**content, "metadata": dict(call.metadata)} if call.metadata else content
+        return completions.text_completion(
+            head,
+            generations,
+            prompts=len(call.prompts),
+            decode=running.decode,
+            logprobs=body.logprobs is not None,
+        )
+
+
+async def _events(running: Running, body: ChatBody | CompletionBody, request_id: str) -> AsyncIterator[str]:
+    """Yield server-sent events; closing this generator cancels the generation."""
+    try:
+        async with running:
+            head = _head(running)
+            if isinstance(body, ChatBody):
+                for index in range(running.call.choices):
+                    yield _event(chat.first_chunk(head, index))
+            written: dict[int, int] = {}
+            async for piece in running.stream():
+                yield _event(_chunk(head, piece, body, running, written))
+            if body.include_usage:
+                yield _event(_usage(head, body, running))
+        yield "data: [DONE]\n\n"
+    except Exception as error:
+        # The status is long sent; the client raises an error event as an exception.
+        if not isinstance(error, TuneryError):
+            _LOG.exception("%s: a stream broke", request_id)
+        yield _event(problem_of(error, request_id).body())
+
+
+def _chunk(
+    head: Head,
+    piece: Piece,
+    body: ChatBody | CompletionBody,
+    running: Running,
+    written: dict[int, int],
+) -> dict[str, Any]:
+    """Return one piece on the wire; ``written`` counts each choice's characters so far."""
+    if isinstance(body, ChatBody):
+        if piece.finished is not None:
+            return chat.last_chunk(head, piece.choice, piece.finished)
+        told = chat.logprobs_of(piece.tokens, running.decode) if body.logprobs else None
+        return chat.text_chunk(head, piece.choice, piece.text, told)
+    if piece.finished is not None:
+        return completions.last_chunk(head, piece.choice, piece.finished)
+    offset = written.get(piece.choice, 0)
+    written[piece.choice] = offset + len(piece.text)
+    asked = body.logprobs is not None
+    columns = completions.logprobs_of(piece.tokens, running.decode, offset=offset) if asked else None
+    return completions.text_chunk(head, piece.choice, piece.text, columns)
+
+
+def _usage(head: Head, body: ChatBody | CompletionBody, running: Running) -> dict[str, Any]:
+    if isinstance(body, ChatBody):
+        return chat.usage_chunk(head, running.generations)
+    return completions.usage_chunk(head, running.generations, prompts=len(running.call.prompts))
+
+
+def _head(running: Running) -> Head:
+    return Head(running.call.id, int(running.created.timestamp()), running.model)
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """Run ``work``, but cancel it and return None when the client hangs up first."""
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        return None
+    finally:
+        for task in (answer, gone):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(answer, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,145 @@
+"""Fine-tuning jobs: create, look, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from tunery.api.services import Caller, Services, Shared, page_of
+from tunery.core.errors import ConflictError
+from tunery.core.job import Job
+from tunery.pipeline.openai_job import (
+    JobBody,
+    base_spec_of,
+    checkpoint_object,
+    event_object,
+    job_object,
+    new_job,
+    request_of,
+)
+from tunery.pipeline.supervisor import CANCELLED_EVENT, add_event_once, enqueue
+
+router = APIRouter(prefix="/fine_tuning/jobs")
+_RETRY_WINDOW_S = 3600
+"""How long after a job's creation a repeated request is taken for a retry of it [s]."""
+
+
+@router.post("")
+def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Queue a job; a client's retry of a request that had arrived gets the job it made."""
+    submitted_by = caller.id if caller else "api"
+    with shared.job_creation:
+        if _is_retry(request):
+            made = _made_before(shared, body, submitted_by)
+            if made is not None:
+                return job_object(made)
+        base = shared.bases.default
+        spec = base_spec_of(base, shared.settings.base)
+        job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by)
+        shared.workspace.jobs.add(job)
+    jobs = shared.workspace.jobs
+    also = f" and validation file: {body.validation_file}" if body.validation_file else ""
+    jobs.add_event(job.id, f"Created fine-tuning job: {job.id}")
+    jobs.add_event(job.id, f"Validating training file: {body.training_file}{also}")
+    return job_object(enqueue(shared.workspace, job.id))
+
+
+@router.get("")
+def list_jobs(
+    request: Request,
+    shared: Shared,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> dict[str, Any]:
+    """List jobs, newest first; ``metadata[key]=value`` narrows, ``metadata=null`` takes those without any."""
+    wanted = {
+        key.removeprefix("metadata[").removesuffix("]"): value
+        for key, value in request.query_params.items()
+        if key.startswith("metadata[") and key.endswith("]")
+    }
+    if request.query_params.get("metadata") == "null":
+        return _without_metadata(shared, after, limit)
+    page = shared.workspace.jobs.list(after=after, limit=limit, metadata=wanted or None)
+    return page_of([job_object(j) for j in page.items], has_more=page.has_more)
+
+
+@router.get("/{job_id}")
+def retrieve_job(job_id: str, shared: Shared) -> dict[str, Any]:
+    """Describe one job."""
+    return job_object(shared.workspace.jobs.get(job_id))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: str, shared: Shared) -> dict[str, Any]:
+    """Ask a job to stop: one that waits ends now, one that runs at its next step."""
+    job = shared.workspace.jobs.request_cancel(job_id)
+    if job.status == "cancelled":
+        add_event_once(shared.workspace, job_id, CANCELLED_EVENT)
+    return job_object(job)
+
+
+@router.post("/{job_id}/pause")
+@router.post("/{job_id}/resume")
+def pause_job(job_id: str, shared: Shared) -> dict[str, Any]:
+    """Refuse: a job is not paused here."""
+    job = shared.workspace.jobs.get(job_id)
+    raise ConflictError(
+        f"job {job.id} cannot be paused or resumed here",
+        hint="cancel it; the same job created again continues from its last checkpoint",
+    )
+
+
+@router.get("/{job_id}/events")
+def list_events(
+    job_id: str,
+    shared: Shared,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
+) -> dict[str, Any]:
+    """List a job's events, newest first."""
+    page = shared.workspace.jobs.events(job_id, after=after, limit=limit)
+    return page_of([event_object(e) for e in page.items], has_more=page.has_more)
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(
+    job_id: str,
+    shared: Shared,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+) -> dict[str, Any]:
+    """List the points that a job can resume from, newest first."""
+    job = shared.workspace.jobs.get(job_id)
+    page = shared.workspace.jobs.checkpoints(job_id, after=after, limit=limit)
+    return page_of([checkpoint_object(c, job) for c in page.items], has_more=page.has_more)
+
+
+def _is_retry(request: Request) -> bool:
+    count = request.headers.get("x-stainless-retry-count", "0")
+    return count.isdecimal() and int(count) > 0
+
+
+def _made_before(shared: Services, body: JobBody, submitted_by: str) -> Job | None:
+    """Find the job that the first try of this request made, if it arrived."""
+    wanted, now = request_of(body), shared.workspace.clock.now()
+    for job in shared.workspace.jobs.list(limit=100).items:
+        recent = (now - job.created_at).total_seconds() <= _RETRY_WINDOW_S
+        if recent and job.submitted_by == submitted_by and dict(job.request) == wanted:
+            return job
+    return None
+
+
+def _without_metadata(shared: Services, after: str | None, limit: int) -> dict[str, Any]:
+    kept: list[Job] = []
+    while True:
+        page = shared.workspace.jobs.list(after=after, limit=100)
+        for job in page.items:
+            if job.request.get("metadata"):
+                continue
+            if len(kept) == limit:
+                return page_of([job_object(j) for j in kept], has_more=True)
+            kept.append(job)
+        if not page.has_more or not page.items:
+            return page_of([job_object(j) for j in kept], has_more=False)
+        after = page.items[-1].id

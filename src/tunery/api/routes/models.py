@@ -1,0 +1,51 @@
+"""Models: the base, names, versions, aliases and what jobs made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from tunery.api.services import Services, Shared
+from tunery.core.errors import ConflictError
+from tunery.pipeline.model_names import ServedModel, resolve, served_models, version_of
+
+router = APIRouter(prefix="/models")
+
+
+@router.get("")
+def list_models(shared: Shared) -> dict[str, Any]:
+    """List every name that requests may ask for."""
+    models = served_models(shared.workspace, shared.bases.default)
+    return {"object": "list", "data": [model_object(m) for m in models]}
+
+
+@router.get("/{model:path}")
+def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
+    """Describe one model; the path may hold slashes, as names from a hub do."""
+    return model_object(_find(shared, model))
+
+
+@router.delete("/{model:path}")
+def delete_model(model: str, shared: Shared) -> dict[str, Any]:
+    """Delete one version; refused while an alias or a canary needs it."""
+    if model == shared.bases.default.name:
+        raise ConflictError(f"{model} is the base model that this server serves and cannot be deleted")
+    version = version_of(shared.workspace, model)
+    shared.workspace.models.delete(version.name, version.version)
+    others = shared.workspace.models.list(version.name)
+    if all(v.adapter_id != version.adapter_id for v in others):
+        shared.bases.forget_adapter(version.adapter_id)
+    return {"id": model, "object": "model", "deleted": True}
+
+
+def model_object(model: ServedModel) -> dict[str, Any]:
+    """Return OpenAI's model object."""
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+
+
+def _find(shared: Services, name: str) -> ServedModel:
+    target = resolve(shared.workspace, shared.bases.default, name, "")
+    if target.version is None:
+        return ServedModel(name, 0, "base")
+    return ServedModel(name, int(target.version.created_at.timestamp()), "tunery")

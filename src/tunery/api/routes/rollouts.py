@@ -1,0 +1,65 @@
+"""Rollouts: start a canary, see what its numbers say, end it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field, StringConstraints
+
+from tunery.api.services import Caller, Shared, name_of, unix
+from tunery.core.rollout import Rollout
+from tunery.deploy import canary
+from tunery.serve.openai.wire import Text, Wire
+
+router = APIRouter(prefix="/rollouts")
+
+
+class CanaryBody(Wire):
+    """Which version to try on how many users."""
+
+    model: Annotated[Text, StringConstraints(min_length=1, max_length=256)]
+    """``name@N`` or ``name@alias``."""
+    percent: float | None = Field(default=None, gt=0, lt=100)
+
+
+@router.post("")
+def start_canary(body: CanaryBody, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Let a version answer a share of its name's users."""
+    started = canary.start(shared.workspace, body.model, actor=name_of(caller), percent=body.percent)
+    return rollout_object(started)
+
+
+@router.get("")
+def list_rollouts(shared: Shared, model: str | None = None) -> dict[str, Any]:
+    """List rollouts, newest first."""
+    found = shared.workspace.rollouts.list(name=model)
+    return {"object": "list", "data": [rollout_object(r) for r in found], "has_more": False}
+
+
+@router.get("/{rollout_id}")
+def retrieve_rollout(rollout_id: str, shared: Shared) -> dict[str, Any]:
+    """Describe one rollout; of one that runs, also what its numbers say now."""
+    found = shared.workspace.rollouts.get(rollout_id)
+    if found.status != "running":
+        return rollout_object(found)
+    shared.log.flush()
+    judged = canary.judge(shared.workspace, found)
+    return {**rollout_object(found), "judgement": judged.model_dump(mode="json")}
+
+
+@router.post("/{rollout_id}/cancel")
+def cancel_rollout(rollout_id: str, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """End a running canary; the champion answers everybody again."""
+    found = shared.workspace.rollouts.get(rollout_id)
+    return rollout_object(canary.cancel(shared.workspace, found.name, actor=name_of(caller)))
+
+
+def rollout_object(rollout: Rollout) -> dict[str, Any]:
+    """Return a rollout as JSON."""
+    return {
+        **rollout.model_dump(mode="json"),
+        "object": "rollout",
+        "created_at": unix(rollout.created_at),
+        "ended_at": unix(rollout.ended_at),
+    }

@@ -1,0 +1,142 @@
+"""Listening: the port first, then the parts, then the requests."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
+
+from tunery.api.app import create_app
+from tunery.api.config import ServerSettings
+from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.progress import Progress, Silent
+from tunery.core.training import BaseModelInfo
+from tunery.pipeline.served_bases import BasePool, OpenBase, Opened
+from tunery.store.workspace import Workspace
+
+FIRST_KEY = "first"
+"""Name of the key that the first start makes."""
+
+
+class Started(NamedTuple):
+    """What a person needs to know to call the server."""
+
+    url: str
+    """What clients take as ``base_url``."""
+    base: str
+    """Name of the base model."""
+    secret: str | None
+    """The first API key, shown this once; None on every later start."""
+
+
+def serve(
+    workspace: Workspace,
+    settings: ServerSettings | None = None,
+    *,
+    announce: Callable[[Started], None] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Serve until interrupted.
+
+    Args:
+        workspace: Where everything is kept.
+        settings: How to listen.
+        announce: Told once requests can come; writes to stderr by default.
+        progress: Told of the base model's one-time conversion.
+
+    Raises:
+        ConflictError: The port is in use; nothing was started.
+        ConfigError: The address does not exist, or the base cannot be served.
+        NotFoundError: There is no such base.
+    """
+    settings = settings or ServerSettings()
+    with bind(settings) as listening:
+        base = resolve(settings, workspace, progress or Silent())
+        bases = BasePool(base, embedded_engine(), max_adapters=settings.max_adapters)
+        started = Started(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
+        app = create_app(workspace, bases, settings)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=30, lifespan="on"
+        )
+        try:
+            (announce or _tell)(started)
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            bases.close()
+
+
+def bind(settings: ServerSettings) -> socket.socket:
+    """Take the port, before anything else is started.
+
+    Raises:
+        ConflictError: Another process has it.
+        ConfigError: This machine has no such address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ConfigError(f"host {settings.host!r}: {error.strerror}", param="host") from None
+    listening = socket.socket(family, kind, protocol)
+    try:
+        # A port that a killed server left in TIME_WAIT is free; one that somebody listens on is not.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except PermissionError as error:
+        listening.close()
+        raise ConfigError(
+            f"port {settings.port} may not be taken: {error.strerror}", hint="--port 8000", param="port"
+        ) from None
+    except OSError as error:
+        listening.close()
+        raise ConflictError(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}",
+            hint=f"tunery serve --port {min(settings.port + 1, 65_535)}, or --port 0 for any free one",
+            param="port",
+        ) from None
+    return listening
+
+
+def first_key(workspace: Workspace, settings: ServerSettings) -> str | None:
+    """Make the first API key where keys are asked for and none was ever made; return its secret."""
+    if not settings.auth or workspace.keys.list(limit=1):
+        return None
+    return workspace.keys.create(FIRST_KEY).secret
+
+
+def resolve(settings: ServerSettings, workspace: Workspace, progress: Progress) -> BaseModelInfo:
+    """Return the base to serve, ready on disk."""
+    from tunery.model.bases import resolve_base
+
+    return resolve_base(settings.base, workspace.root / "models", progress=progress)
+
+
+def embedded_engine() -> OpenBase:
+    """Return what opens a base in this process; torch is loaded with the first request that needs it."""
+
+    def open_base(info: BaseModelInfo) -> Opened:
+        from tunery.model.tokenizer import load_tokenizer
+        from tunery.serve.engines.embedded import EmbeddedEngine
+
+        return Opened(EmbeddedEngine(Path(info.path)), load_tokenizer(Path(info.path)))
+
+    return open_base
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _tell(started: Started) -> None:
+    lines = [f"Tunery serves {started.base} at {started.url}"]
+    if started.secret:
+        lines.append(f"API key, shown this once: {started.secret}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()

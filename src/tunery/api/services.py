@@ -1,0 +1,73 @@
+"""What the routes share: built once with the app, handed to each request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from tunery.api.config import ServerSettings
+from tunery.api.metrics import Metrics
+from tunery.core.job import ApiKey
+from tunery.pipeline.gateway import Gateway, subject_of
+from tunery.pipeline.request_log import RequestLog
+from tunery.pipeline.served_bases import BasePool
+from tunery.store.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts behind the routes."""
+
+    workspace: Workspace
+    settings: ServerSettings
+    bases: BasePool
+    gateway: Gateway
+    log: RequestLog
+    metrics: Metrics
+    job_creation: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a job is created, so that a client's retry finds the job its first try made."""
+
+
+def _services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+def _key(request: Request) -> ApiKey | None:
+    return request.scope["key"]  # type: ignore[no-any-return]  # set by the boundary
+
+
+Shared = Annotated[Services, Depends(_services)]
+Caller = Annotated[ApiKey | None, Depends(_key)]
+"""Whose key the request carries; None with auth off."""
+
+
+def name_of(caller: ApiKey | None) -> str:
+    """Return what is written down as author or actor."""
+    return caller.name if caller else "api"
+
+
+def subject(caller: ApiKey | None, user: str | None) -> str:
+    """Return what this request sticks to a rollout arm by."""
+    return subject_of(user, caller.id if caller else None)
+
+
+def unix(moment: datetime | None) -> int | None:
+    """Return Unix seconds."""
+    return None if moment is None else int(moment.timestamp())
+
+
+def page_of(items: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """Return a cursor page; the client asks on with ``after=<last_id>``."""
+    return {
+        "object": "list",
+        "data": list(items),
+        "first_id": items[0]["id"] if items else None,
+        "last_id": items[-1]["id"] if items else None,
+        "has_more": has_more,
+    }

@@ -1,0 +1,116 @@
+"""A running job's progress, told as events of the job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tunery.core.progress import Level, Task
+from tunery.store.workspace import Workspace
+
+_RENAMED = {
+    "validation_loss": "valid_loss",
+    "train_accuracy": "train_mean_token_accuracy",
+    "validation_accuracy": "valid_mean_token_accuracy",
+}
+_METRICS = frozenset(
+    {
+        "step",
+        "total_steps",
+        "train_loss",
+        "valid_loss",
+        "train_mean_token_accuracy",
+        "valid_mean_token_accuracy",
+        "full_valid_loss",
+        "full_valid_mean_token_accuracy",
+    }
+)
+
+
+class _Silent:
+    def advance(self, steps: float = 1) -> None:
+        pass
+
+
+class JobProgress:
+    """Writes a job's events; implements :class:`tunery.core.progress.Progress`.
+
+    Training steps become ``metrics`` events, at most one each ``interval_s``, the first and last and those
+    with a validation loss always. A step that an earlier worker told already is not told again.
+
+    Args:
+        workspace: Where events go.
+        job_id: Whose they are.
+        interval_s: Least time between two metrics events [s].
+        monotonic: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        job_id: str,
+        *,
+        interval_s: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._workspace = workspace
+        self._job_id = job_id
+        self._interval_s = interval_s
+        self._monotonic = monotonic
+        self._told_at: float | None = None
+        self._looked_at: float | None = None
+        self._cancelled = False
+        self._told: set[tuple[int, bool]] = set()
+        self._said: set[str] = set()
+        self._read_back()
+
+    @contextmanager
+    def task(self, description: str, total: float | None) -> Iterator[Task]:
+        """Tell the beginning of a stretch of work, once for all workers of this job."""
+        self.event(f"Now {description}")
+        yield _Silent()
+
+    def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
+        """Write one event."""
+        numbers = {_RENAMED.get(k, k): v for k, v in (data or {}).items()}
+        if "step" in numbers and {"train_loss", "valid_loss"} & numbers.keys():
+            self._metrics(message, {k: v for k, v in numbers.items() if k in _METRICS})
+            return
+        if message in self._said:
+            return
+        self._said.add(message)
+        self._workspace.jobs.add_event(self._job_id, message, level=level, data=numbers)
+
+    def cancel_requested(self) -> bool:
+        """Tell whether someone cancelled the job; looked up at most once each ``interval_s``."""
+        now = self._monotonic()
+        if self._looked_at is None or now - self._looked_at >= self._interval_s:
+            self._looked_at = now
+            self._cancelled = self._workspace.jobs.get(self._job_id).cancel_requested
+        return self._cancelled
+
+    def _metrics(self, message: str, numbers: Mapping[str, Any]) -> None:
+        step, validated = int(numbers["step"]), "valid_loss" in numbers
+        now = self._monotonic()
+        ends = validated or self._told_at is None or step >= int(numbers.get("total_steps", step))
+        if (step, validated) in self._told or not (ends or now - (self._told_at or 0.0) >= self._interval_s):
+            return
+        self._told.add((step, validated))
+        self._told_at = now
+        self._workspace.jobs.add_event(self._job_id, message, type="metrics", data=numbers)
+
+    def _read_back(self) -> None:
+        """Remember what earlier workers of this job told."""
+        after: str | None = None
+        while True:
+            page = self._workspace.jobs.events(self._job_id, after=after, limit=1_000)
+            for event in page.items:
+                if event.type == "metrics" and "step" in event.data:
+                    self._told.add((int(event.data["step"]), "valid_loss" in event.data))
+                else:
+                    self._said.add(event.message)
+            if not page.has_more or not page.items:
+                return
+            after = page.items[-1].id

@@ -1,0 +1,207 @@
+"""From the model name that a client writes to the base and adapter that answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.job import Job
+from tunery.core.registry import ModelRef, ModelVersion, parse_ref
+from tunery.core.rollout import Arm
+from tunery.core.training import BaseModelInfo
+from tunery.deploy.routing import assign
+from tunery.store.workspace import Workspace
+
+ORGANIZATION = "tunery"
+"""The organisation segment of ``ft:`` names; there is one per workspace."""
+
+_FT = re.compile(r"^ft:(?P<base>[^:]+):(?P<org>[^:]*):(?P<suffix>[^:]*):(?P<id>[0-9a-z]+)$")
+
+
+class UnknownModel(NotFoundError):  # noqa: N818 - named after what the client is told
+    """No model of that name; OpenAI's clients look for this code."""
+
+    code = "model_not_found"
+
+
+class Target(NamedTuple):
+    """What answers one request; resolved once, so that an alias may move meanwhile."""
+
+    base: BaseModelInfo
+    version: ModelVersion | None
+    """None for the base alone."""
+    adapter_folder: Path | None
+    arm: Arm | None
+    rollout_id: str | None
+
+    @property
+    def shown(self) -> str:
+        """Name of what answers: ``name@N`` or the base's."""
+        return self.version.ref if self.version else self.base.name
+
+
+class ServedModel(NamedTuple):
+    """One name that requests may ask for."""
+
+    id: str
+    created: int
+    """Unix seconds."""
+    owned_by: str
+
+
+def ft_name(base: str, suffix: str | None, job_id: str) -> str:
+    """Return ``ft:{base}:{org}:{suffix}:{id}``, the name that a job's model is served under.
+
+    >>> ft_name("smollm2-135m-instruct", None, "ftjob-abc")
+    'ft:smollm2-135m-instruct:tunery::abc'
+    """
+    return f"ft:{base}:{ORGANIZATION}:{suffix or ''}:{job_id.removeprefix('ftjob-')}"
+
+
+def ft_name_of(job: Job) -> str:
+    """Return the name of a job's model, whether or not it exists yet."""
+    return ft_name(str(job.request["model"]), job.request.get("suffix"), job.id)
+
+
+def job_of_ft_name(name: str) -> str | None:
+    """Return the job id that an ``ft:`` name carries, None for any other name."""
+    match = _FT.match(name)
+    return f"ftjob-{match['id']}" if match else None
+
+
+def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
+    """Decide what answers a request.
+
+    A bare name follows its running rollout, else its champion, else its highest version. Everything else is
+    pinned: ``name@3``, ``name@alias``, ``ft:…`` and the base.
+
+    Args:
+        workspace: Where versions, aliases and rollouts are.
+        default: The base served by its own name.
+        name: As the client wrote it.
+        subject: Hash that requests of one user stick by.
+
+    Raises:
+        NotFoundError: No such model; names the nearest.
+    """
+    if name == default.name:
+        return Target(default, None, None, None, None)
+    job_id = job_of_ft_name(name)
+    if job_id is not None:
+        return _of_version(workspace, _version_of_job(workspace, name, job_id))
+    try:
+        ref = parse_ref(name)
+    except ConfigError:
+        raise _unknown(workspace, default, name) from None
+    if ref.version is None and ref.alias is None:
+        return _endpoint(workspace, default, ref.name, subject)
+    number = (
+        ref.version if ref.version is not None else workspace.models.aliases(ref.name).get(ref.alias or "")
+    )
+    version = workspace.models.find(ref.name, number) if number is not None else None
+    if version is None:
+        raise _unknown(workspace, default, name)
+    return _of_version(workspace, version)
+
+
+def version_of(workspace: Workspace, name: str) -> ModelVersion:
+    """Return the version that a pinned name means: ``name@3``, ``name@alias`` or ``ft:…``.
+
+    Raises:
+        NotFoundError: No such version.
+        ConfigError: The name is not pinned.
+    """
+    job_id = job_of_ft_name(name)
+    if job_id is not None:
+        return _version_of_job(workspace, name, job_id)
+    ref: ModelRef = parse_ref(name)
+    if ref.version is None and ref.alias is None:
+        raise ConfigError(
+            f"{name!r} is a name with versions; say which one",
+            hint=f"write {name}@1, or tunery registry ls",
+            param="model",
+        )
+    number = (
+        ref.version if ref.version is not None else workspace.models.aliases(ref.name).get(ref.alias or "")
+    )
+    if number is None:
+        raise UnknownModel.of("model", name, _names(workspace, None))
+    return workspace.models.get(ref.name, number)
+
+
+def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[ServedModel]:
+    """List every name that :func:`resolve` knows: the base, names, versions, aliases, jobs' models."""
+    yield ServedModel(default.name, 0, "base")
+    for name in workspace.models.names():
+        versions = workspace.models.list(name)
+        if not versions:
+            continue
+        created = {v.version: int(v.created_at.timestamp()) for v in versions}
+        yield ServedModel(name, min(created.values()), ORGANIZATION)
+        for version in versions:
+            yield ServedModel(version.ref, created[version.version], ORGANIZATION)
+        for alias, number in workspace.models.aliases(name).items():
+            yield ServedModel(f"{name}@{alias}", created.get(number, 0), ORGANIZATION)
+    for job in _succeeded_jobs(workspace):
+        yield ServedModel(ft_name_of(job), int((job.finished_at or job.created_at).timestamp()), ORGANIZATION)
+
+
+def _endpoint(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
+    rollout = workspace.rollouts.running(name)
+    if rollout is not None:
+        arm = assign(rollout, subject)
+        number = rollout.challenger if arm == "challenger" else rollout.champion
+        version = workspace.models.find(name, number)
+        if version is not None:
+            return _of_version(workspace, version)._replace(arm=arm, rollout_id=rollout.id)
+    champion = workspace.models.aliases(name).get("champion")
+    version = workspace.models.find(name, champion) if champion is not None else None
+    if version is None:
+        versions = workspace.models.list(name)
+        if not versions:
+            raise _unknown(workspace, default, name)
+        version = max(versions, key=lambda v: v.version)
+    return _of_version(workspace, version)
+
+
+def _of_version(workspace: Workspace, version: ModelVersion) -> Target:
+    adapter = workspace.adapters.get(version.adapter_id)
+    folder = workspace.artifacts.path("adapters", version.adapter_id)
+    return Target(adapter.base, version, folder, None, None)
+
+
+def _version_of_job(workspace: Workspace, name: str, job_id: str) -> ModelVersion:
+    job = workspace.jobs.find(job_id)
+    if job is None or job.model_version is None or ft_name_of(job) != name:
+        raise UnknownModel.of("model", name, [ft_name_of(j) for j in _succeeded_jobs(workspace)])
+    ref = parse_ref(job.model_version)
+    version = workspace.models.find(ref.name, ref.version) if ref.version is not None else None
+    if version is None:
+        raise UnknownModel(f"model {name!r} was deleted ({job.model_version})", param="model")
+    return version
+
+
+def _succeeded_jobs(workspace: Workspace) -> Iterator[Job]:
+    """Walk jobs that made a model which still exists, newest first."""
+    after: str | None = None
+    while True:
+        page = workspace.jobs.list(after=after, limit=100)
+        for job in page.items:
+            ref = parse_ref(job.model_version) if job.model_version else None
+            if ref and ref.version is not None and workspace.models.find(ref.name, ref.version):
+                yield job
+        if not page.has_more or not page.items:
+            return
+        after = page.items[-1].id
+
+
+def _names(workspace: Workspace, default: BaseModelInfo | None) -> list[str]:
+    return ([default.name] if default else []) + list(workspace.models.names())
+
+
+def _unknown(workspace: Workspace, default: BaseModelInfo, name: str) -> UnknownModel:
+    error = UnknownModel.of("model", name, _names(workspace, default), hint="GET /v1/models lists every name")
+    return UnknownModel(error.message, hint=error.hint, param="model")

@@ -1,0 +1,80 @@
+"""Request records, written and masked away from the calls they are about."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from tunery.core.rollout import RequestRecord
+from tunery.store.workspace import Workspace
+
+_LOG = logging.getLogger(__name__)
+
+Mask = Callable[[Sequence[str]], list[str]]
+"""Texts to the same texts with personal data masked."""
+
+
+class RequestLog:
+    """A queue and one thread that empties it into the workspace.
+
+    A full queue makes writers wait for a slot rather than lose a record that a canary counts on.
+
+    Args:
+        workspace: Where records go.
+        mask: Takes personal data out of a text.
+        observe: Also told of every record, as it is written to the queue; must be quick.
+        capacity: Records that may wait [count].
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        mask: Mask,
+        *,
+        observe: Callable[[RequestRecord], None] | None = None,
+        capacity: int = 10_000,
+    ) -> None:
+        self._workspace = workspace
+        self._mask = mask
+        self._observe = observe
+        self._waiting: queue.Queue[RequestRecord | None] = queue.Queue(capacity)
+        self._thread = threading.Thread(target=self._drain, name="request-log", daemon=True)
+        self._thread.start()
+
+    def write(self, record: RequestRecord) -> None:
+        """Take one record."""
+        if self._observe is not None:
+            self._observe(record)
+        self._waiting.put(record)
+
+    def flush(self) -> None:
+        """Return once everything taken so far is in the workspace, so that a client can read its own call."""
+        self._waiting.join()
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join(timeout=30)
+
+    def _drain(self) -> None:
+        while True:
+            record = self._waiting.get()
+            try:
+                if record is None:
+                    return
+                self._workspace.requests.add(self._masked(record))
+            except Exception:
+                # One record that cannot be written must not end the log for all that follow.
+                _LOG.exception("request record %s was not written", record.id if record else "")
+            finally:
+                self._waiting.task_done()
+
+    def _masked(self, record: RequestRecord) -> RequestRecord:
+        # PostgreSQL refuses NUL in text; nobody misses it.
+        texts = [record.completion, *(m.content for m in record.messages)]
+        completion, *contents = self._mask([t.replace("\x00", "\ufffd") for t in texts])
+        messages = [m.with_(content=c) for m, c in zip(record.messages, contents, strict=True)]
+        return record.with_(messages=tuple(messages), completion=completion)
