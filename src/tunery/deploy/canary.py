@@ -136,7 +136,7 @@ def sweep(workspace: Workspace) -> list[Rollout]:
         The rollouts that were running before and are not now.
     """
     newest: dict[str, Rollout] = {}
-    for rollout in workspace.rollouts.list():
+    for rollout in workspace.rollouts.list(limit=1000):
         newest.setdefault(rollout.name, rollout)
     ended = []
     for before in newest.values():

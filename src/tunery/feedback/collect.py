@@ -1,0 +1,112 @@
+"""What people say of a served answer, written down beside its request."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tunery.core.config import Settings
+from tunery.core.errors import ConfigError
+from tunery.core.ids import new_id
+from tunery.core.rollout import Feedback, RequestRecord
+from tunery.store.workspace import Workspace
+
+
+class Opinion(Settings):
+    """What was said; one kind at a time."""
+
+    kind: Literal["rating", "correction", "preference"]
+    """A thumb up or down; what the answer should have been; or which of two answers is better."""
+    rating: Literal[-1, 1] | None = None
+    """In a rating: 1 for up, -1 for down."""
+    correction: str | None = Field(None, max_length=200_000)
+    """In a correction: what the answer should have been. In a preference: the better answer; left out when
+    the served one is the better."""
+    rejected: str | None = Field(None, max_length=200_000)
+    """In a preference: the worse answer; left out when the served one is the worse."""
+    comment: str | None = Field(None, max_length=10_000)
+    """Why, in the person's words."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        allowed = {
+            "rating": {"rating"},
+            "correction": {"correction"},
+            "preference": {"correction", "rejected"},
+        }[self.kind]
+        given = {n for n in ("rating", "correction", "rejected") if getattr(self, n) is not None}
+        if extra := sorted(given - allowed):
+            raise ValueError(f"a {self.kind} has no {' and no '.join(extra)}")
+        if not given:
+            raise ValueError(f"a {self.kind} needs {' or '.join(sorted(allowed))}")
+        for name in ("correction", "rejected"):
+            text = getattr(self, name)
+            if text is not None and not text.strip():
+                raise ValueError(f"{name} is empty")
+        return self
+
+
+def record(workspace: Workspace, request_id: str, opinion: Opinion, *, author: str) -> Feedback:
+    """Write feedback on one served request; it waits for a review before it becomes a row.
+
+    A second opinion on the same request is a second record: nothing is overwritten. Text is kept as given,
+    and personal data in it is masked where the next dataset version is built, as in any other source.
+
+    Args:
+        workspace: Where requests and feedback lie.
+        request_id: The ``chatcmpl-…`` id that the client was given with the answer.
+        opinion: What was said.
+        author: Who says it: a key's name, a user, or ``cli``.
+
+    Returns:
+        The pending record. A preference has both answers filled in, the served one where it was left out.
+
+    Raises:
+        NotFoundError: No such request was served, or its record has expired.
+        ConfigError: Both answers of a preference, or the answer and its correction, are the same; or the
+            request
+            failed and so has no answer to rate or prefer.
+    """
+    request = workspace.requests.get(request_id)
+    preferred, rejected = _answers(opinion, request)
+    feedback = Feedback(
+        id=new_id("fb", workspace.clock.now()),
+        request_id=request.id,
+        kind=opinion.kind,
+        rating=opinion.rating,
+        correction=preferred,
+        rejected=rejected,
+        comment=opinion.comment,
+        author=author,
+        created_at=workspace.clock.now(),
+    )
+    workspace.feedback.add(feedback)
+    return feedback
+
+
+def _answers(opinion: Opinion, request: RequestRecord) -> tuple[str | None, str | None]:
+    """Return the better and the worse answer, as far as the kind of opinion has them."""
+    served = request.completion if request.status == "ok" else None
+    if opinion.kind == "correction":
+        if served is not None and opinion.correction == served:
+            raise ConfigError(
+                f"the correction of {request.id} equals what was served",
+                hint="rate it with a thumb up instead",
+                param="correction",
+            )
+        return opinion.correction, None
+    if served is None and (opinion.rating is not None or None in (opinion.correction, opinion.rejected)):
+        raise ConfigError(
+            f"request {request.id} ended with status {request.status!r}, so there is no answer to judge",
+            hint="give a correction: what the answer should have been",
+        )
+    if opinion.kind == "rating":
+        return None, None
+    preferred = served if opinion.correction is None else opinion.correction
+    rejected = served if opinion.rejected is None else opinion.rejected
+    if preferred == rejected:
+        raise ConfigError(
+            f"both answers of the preference on {request.id} are the same text", param="rejected"
+        )
+    return preferred, rejected

@@ -1,0 +1,152 @@
+"""Which dataset versions a served answer descends from, and whether its prompt is held out in one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tunery.core.errors import ConfigError, TuneryError
+from tunery.core.example import Message
+from tunery.core.rollout import RequestRecord
+from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt, prompt_text
+from tunery.store.workspace import Workspace
+
+_TABLE = "examples.parquet"
+"""File of a dataset version with a row for each example; of its columns ``id`` (text), ``split`` (text) and
+``messages`` (list of ``role`` and ``content``, the answer last) are read here."""
+
+_HELD_OUT = ("validation", "test")
+_DATASET_PREFIX = "ds-"
+EVERYTHING = 2**31 - 1
+"""More records than any list has."""
+
+
+class Objection(NamedTuple):
+    """Why feedback gives no training row."""
+
+    reason: str
+    """Short stable word; here ``held_out_exact``, ``held_out_near`` or ``held_out_not_checkable``."""
+    detail: str
+
+
+class _Lineage(NamedTuple):
+    datasets: frozenset[str]
+    """Dataset versions, parents included."""
+    lost: tuple[str, ...]
+    """What is named somewhere in the lineage and is no longer there."""
+
+
+class HeldOutGuard:
+    """Looks served prompts up among the held-out splits of their lineage; reads each dataset version once.
+
+    The lineage of a model's answer is every dataset version that any version of its name was trained on,
+    every one that bears its name, and all their parents: versions of one name are compared with each other,
+    so a prompt held out for one must not teach another. The base, which has no lineage, may have answered
+    for any of them, so all dataset versions count.
+
+    Args:
+        workspace: Where models and dataset versions lie.
+        similarity: Least Jaccard similarity of a near match, in (0, 1].
+    """
+
+    def __init__(self, workspace: Workspace, *, similarity: float) -> None:
+        self._workspace = workspace
+        self._similarity = similarity
+        self._lineages: dict[str, _Lineage] = {}
+        self._prompts: dict[str, list[HeldOutPrompt]] = {}
+        self._indexes: dict[frozenset[str], HeldOutIndex | Objection] = {}
+
+    def objection(self, request: RequestRecord) -> Objection | None:
+        """Return why a request's prompt must stay out of training, None where nothing speaks against it."""
+        lineage = self._lineage(request.model)
+        if lineage.lost:
+            missing = ", ".join(lineage.lost)
+            return Objection(
+                "held_out_not_checkable", f"{request.model} descends from {missing}, no longer stored"
+            )
+        index = self._index(lineage.datasets)
+        if isinstance(index, Objection):
+            return index
+        match = index.match(request.messages)
+        if match is None:
+            return None
+        held = match.prompt
+        where = f"{held.example_id} in the {held.split} split of {held.dataset_version}"
+        if match.kind == "exact":
+            return Objection("held_out_exact", f"the prompt is that of {where}")
+        return Objection("held_out_near", f"the prompt is {match.similarity:.0%} like that of {where}")
+
+    def _lineage(self, model: str) -> _Lineage:
+        if model not in self._lineages:
+            self._lineages[model] = self._trace(model)
+        return self._lineages[model]
+
+    def _trace(self, model: str) -> _Lineage:
+        name, _, number = model.partition("@")
+        stored = self._workspace.datasets.list(limit=EVERYTHING)
+        versions = self._workspace.models.list(name, limit=EVERYTHING)
+        if not versions and not number:
+            return self._with_parents({d.id for d in stored}, ())
+        # What a version that has since been deleted was trained on is not known any more.
+        gone = () if any(v.ref == model for v in versions) else (model,)
+        named = {d.id for d in stored if d.name == name}
+        return self._with_parents(named | {v.dataset_version for v in versions}, gone)
+
+    def _with_parents(self, ids: Iterable[str], lost: tuple[str, ...]) -> _Lineage:
+        waiting, found, missing = list(ids), set[str](), set(lost)
+        while waiting:
+            id = waiting.pop()
+            if id in found or id in missing:
+                continue
+            version = self._workspace.datasets.find(id)
+            if version is None:
+                missing.add(id)
+                continue
+            found.add(id)
+            # Other parents are feedback exports: training rows only, by their making.
+            waiting.extend(p for p in version.parents if p.startswith(_DATASET_PREFIX))
+        return _Lineage(frozenset(found), tuple(sorted(missing)))
+
+    def _index(self, datasets: frozenset[str]) -> HeldOutIndex | Objection:
+        if datasets not in self._indexes:
+            self._indexes[datasets] = self._build(datasets)
+        return self._indexes[datasets]
+
+    def _build(self, datasets: frozenset[str]) -> HeldOutIndex | Objection:
+        prompts: list[HeldOutPrompt] = []
+        for id in sorted(datasets):
+            try:
+                if id not in self._prompts:
+                    self._prompts[id] = read_held_out(self._workspace.artifacts.path("datasets", id), id)
+            except TuneryError as error:
+                return Objection(
+                    "held_out_not_checkable", f"dataset version {id} cannot be read: {error.message}"
+                )
+            prompts += self._prompts[id]
+        return HeldOutIndex(prompts, similarity=self._similarity)
+
+
+def read_held_out(folder: Path, dataset_version: str) -> list[HeldOutPrompt]:
+    """Return the prompts of the validation and test split of a dataset version.
+
+    Args:
+        folder: Its artifact folder.
+        dataset_version: Its id, for messages.
+
+    Raises:
+        ConfigError: The folder's table is missing, unreadable or of another layout.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / _TABLE
+    try:
+        table = pq.read_table(path, columns=["id", "split", "messages"], filters=[("split", "in", _HELD_OUT)])
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+    prompts = []
+    for row in table.to_pylist():
+        turns = [Message(role=m["role"], content=m["content"]) for m in row["messages"][:-1]]
+        prompts.append(HeldOutPrompt(dataset_version, row["split"], row["id"], prompt_text(turns)))
+    return prompts

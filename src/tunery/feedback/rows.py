@@ -1,0 +1,80 @@
+"""Rows: what one piece of feedback becomes in OpenAI's chat and preference formats."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tunery.core.rollout import Feedback, RequestRecord
+from tunery.feedback.config import ExportConfig
+from tunery.feedback.lineage import Objection
+
+
+class Rows(NamedTuple):
+    """Rows by the file they go to."""
+
+    examples: list[dict[str, Any]]
+    """Chat rows."""
+    preferences: list[dict[str, Any]]
+    """Preference rows."""
+
+
+def not_wanted(feedback: Feedback, request: RequestRecord, settings: ExportConfig) -> Objection | None:
+    """Return the reason and the detail why feedback gives no row by what it is, None where it does."""
+    if feedback.status != "accepted":
+        review = "declined it" if feedback.status == "declined" else "is open"
+        return Objection(feedback.status, f"the review {review}")
+    if feedback.kind == "rating":
+        if feedback.rating == -1:
+            return Objection("no_better_answer", "a thumb down says what is wrong, not what is right")
+        if not settings.include_liked:
+            return Objection("liked_not_asked_for", "liked answers are exported with include_liked only")
+        if request.status != "ok" or not request.completion.strip():
+            return Objection("no_answer", f"the request ended with status {request.status!r}")
+    return None
+
+
+def rows_of(feedback: Feedback, request: RequestRecord, settings: ExportConfig) -> Rows:
+    """Return the rows that accepted feedback gives."""
+    served = request.completion
+    if feedback.kind == "preference":
+        pair = _preference(feedback, request, feedback.correction or "", feedback.rejected or "")
+        return Rows(examples=[], preferences=[pair])
+    answer = served if feedback.kind == "rating" else feedback.correction or ""
+    pairs = []
+    if feedback.kind == "correction" and settings.corrections_as_preferences and request.status == "ok":
+        pairs = [_preference(feedback, request, answer, served)]
+    return Rows(examples=[_example(feedback, request, answer)], preferences=pairs)
+
+
+def _example(feedback: Feedback, request: RequestRecord, answer: str) -> dict[str, Any]:
+    turns: list[dict[str, Any]] = _turns(request)
+    for turn in turns:
+        if turn["role"] == "assistant":
+            turn["weight"] = 0
+    return {"messages": [*turns, _assistant(answer)], "metadata": _metadata(feedback)}
+
+
+def _preference(feedback: Feedback, request: RequestRecord, better: str, worse: str) -> dict[str, Any]:
+    return {
+        "input": {"messages": _turns(request)},
+        "preferred_output": [_assistant(better)],
+        "non_preferred_output": [_assistant(worse)],
+        "metadata": _metadata(feedback),
+    }
+
+
+def _turns(request: RequestRecord) -> list[dict[str, Any]]:
+    return [{"role": m.role, "content": m.content} for m in request.messages]
+
+
+def _assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def _metadata(feedback: Feedback) -> dict[str, Any]:
+    return {
+        "split_hint": "train",
+        "held_out": False,
+        "request_id": feedback.request_id,
+        "feedback_id": feedback.id,
+    }

@@ -1,0 +1,154 @@
+"""A model with a dataset version laid out as the data stage lays it out, and requests it served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.example import Message
+from tunery.core.registry import ModelVersion
+from tunery.core.rollout import RequestRecord
+from tunery.feedback import collect, review
+from tunery.store.workspace import Workspace
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("weight", pa.int8())])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("messages", pa.list_(MESSAGE)),
+        ("rejected", pa.string()),
+        ("group", pa.string()),
+        ("label", pa.string()),
+        ("metadata", pa.string()),
+    ]
+)
+
+Rows = Sequence[tuple[str, str]]
+"""Split and prompt."""
+
+
+def add_dataset(
+    workspace: Workspace, id: str, rows: Rows, *, name: str = "bot", parents: tuple[str, ...] = ()
+) -> None:
+    """Store a dataset version: its record, and its table in the layout that the data stage writes."""
+    table = [
+        {
+            "id": f"ex-{id}-{i}",
+            "split": split,
+            "source": "rows.csv",
+            "row": i + 1,
+            "messages": [
+                {"role": "system", "content": "Name the intent.", "weight": 1},
+                {"role": "user", "content": prompt, "weight": 1},
+                {"role": "assistant", "content": "card_arrival", "weight": 1},
+            ],
+            "rejected": None,
+            "group": f"ex-{id}-{i}",
+            "label": "card_arrival",
+            "metadata": "{}",
+        }
+        for i, (split, prompt) in enumerate(rows)
+    ]
+    with workspace.artifacts.create("datasets", id, {}) as folder:
+        pq.write_table(pa.Table.from_pylist(table, schema=SCHEMA), folder / "examples.parquet")
+    add_dataset_record(workspace, id, name=name, parents=parents)
+
+
+def add_dataset_record(
+    workspace: Workspace, id: str, *, name: str = "bot", parents: tuple[str, ...] = ()
+) -> None:
+    workspace.datasets.add(
+        DatasetVersion(
+            id=id,
+            name=name,
+            content_sha256="0",
+            created_at=NOW,
+            sources=(),
+            parents=parents,
+            config={},
+            rows_read=0,
+            rows_kept=0,
+            dropped={},
+            masked={},
+            splits={},
+        )
+    )
+
+
+def add_model(workspace: Workspace, dataset: str, name: str = "bot") -> ModelVersion:
+    return workspace.models.register(
+        ModelVersion(
+            name=name,
+            version=1,
+            adapter_id="adapter-0",
+            base="tiny@sha256:0",
+            dataset_version=dataset,
+            evaluation_id="eval-0",
+            gate_id="gate-0",
+            gate_passed=True,
+            run_id="run-0",
+            system_prompt="Name the intent.",
+            config={},
+            metrics={},
+            created_at=NOW,
+        )
+    )
+
+
+Serve = Callable[..., RequestRecord]
+
+
+@pytest.fixture
+def serve(workspace: Workspace) -> Serve:
+    """Return a function that logs one served request."""
+    counter = iter(range(10**9))
+
+    def serve(prompt: str | Sequence[tuple[str, str]], completion: str = "lost_card", **more: Any) -> Any:
+        turns = [("user", prompt)] if isinstance(prompt, str) else prompt
+        return workspace.requests.add(
+            RequestRecord(
+                **{
+                    "id": f"chatcmpl-{next(counter)}",
+                    "created_at": NOW,
+                    "endpoint": "bot",
+                    "model": "bot@1",
+                    "subject": "user-1",
+                    "messages": tuple(Message(role=r, content=c) for r, c in turns),
+                    "completion": completion,
+                    "status": "ok",
+                    **more,
+                }
+            )
+        )
+
+    return serve
+
+
+@pytest.fixture
+def bot(workspace: Workspace) -> Workspace:
+    """``bot@1``, trained on ``ds-1`` with one validation and one test row."""
+    rows = [
+        ("train", "How do I order a card?"),
+        ("validation", "Can I choose the PIN of my new card myself?"),
+        ("test", "I was charged twice for the same purchase at the supermarket yesterday"),
+    ]
+    add_dataset(workspace, "ds-1", rows)
+    add_model(workspace, "ds-1")
+    return workspace
+
+
+def accepted(workspace: Workspace, request: RequestRecord, **opinion: Any) -> str:
+    """Record and accept one opinion; returns its id."""
+    given = collect.record(workspace, request.id, collect.Opinion(**opinion), author="user")
+    return review.accept(workspace, given.id, reviewer="rita").id
