@@ -29,7 +29,11 @@ def fold(text: str) -> str:
     >>> fold("TAN  WOON Yann")
     'tan woon yann'
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    # Twice, as the Unicode standard defines a compatibility caseless match (section 3.13, D146): folding
+    # case can uncover a form that composes, and composing one that folds.
+    for _ in range(2):
+        text = unicodedata.normalize("NFKC", text.casefold())
+    return " ".join(text.split())
 
 
 def read_json(text: str) -> Any:

@@ -153,7 +153,7 @@ class GateRule(Settings):
             ("significant", "gain_over"),
             ("tolerance", "no_regression_on"),
         ):
-            if name in self.model_fields_set and given[0] != demand:
+            if getattr(self, name) and given[0] != demand:
                 raise ValueError(f"{name} goes with {demand}, not with {given[0]}")
         return self
 

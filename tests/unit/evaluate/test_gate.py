@@ -1,0 +1,294 @@
+"""A gate that has only been seen passing is untested: here it mostly refuses."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.unit.evaluate.scripted import example
+from tunery.core.errors import ConfigError
+from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric
+from tunery.core.statistics import wilson_interval
+from tunery.evaluate.config import EvaluateConfig, GateRule
+from tunery.evaluate.gate import Evidence, SuiteNumbers, check_rules, judge, verdict
+from tunery.evaluate.task import make_task
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+N = 1000
+
+
+def metric(name: str, value: float) -> Metric:
+    interval = wilson_interval(value * N, N) if 0 <= value <= 1 else (value, value)
+    return Metric(
+        name=name, value=value, n=N, ci95=interval, method="wilson", higher_is_better=name != "perplexity"
+    )
+
+
+def evaluation(subject: str, *, data: str = "ds-1/test", **values: float) -> Evaluation:
+    return Evaluation(
+        id=f"eval-{subject}",
+        subject=subject,
+        base="tiny@sha256:0",
+        adapter=None,
+        data=data,
+        main_metric="exact_match",
+        metrics={name: metric(name, value) for name, value in values.items()},
+        config={},
+        created_at=NOW,
+        seconds=1.0,
+    )
+
+
+def comparison(a: str, p_value: float, difference: float = 0.1, name: str = "exact_match") -> Comparison:
+    return Comparison(
+        a=a,
+        b="tuned",
+        metric=name,
+        n=N,
+        fixed=1,
+        broken=1,
+        p_value=p_value,
+        difference=difference,
+        ci95=(0.0, 1.0),
+        test="mcnemar_exact",
+        verdict="better",
+    )
+
+
+def evidence(tuned: float = 0.731, **changes: Any) -> Evidence:
+    found: dict[str, Any] = {
+        "tuned": evaluation("tuned", exact_match=tuned),
+        "baselines": {
+            "zero_shot": evaluation("zero_shot", exact_match=0.05),
+            "few_shot": evaluation("few_shot", exact_match=0.319),
+            "zero_shot_constrained": evaluation("zero_shot_constrained", exact_match=0.41),
+        },
+        "comparisons": [comparison("few_shot", 1e-50), comparison("zero_shot_constrained", 1e-40)],
+    }
+    return Evidence(**(found | changes))
+
+
+def one(rule: Mapping[str, Any], given: Evidence) -> tuple[bool, str]:
+    result = judge([GateRule(**{"metric": "exact_match", **rule})], given, now=NOW)
+    assert result.passed == result.rules[0].passed
+    return result.passed, result.rules[0].sentence
+
+
+def test_a_gain_is_told_in_one_sentence_with_its_numbers() -> None:
+    passed, sentence = one({"gain_over": "few_shot", "by": 0.05, "significant": True}, evidence())
+    assert passed
+    assert sentence == (
+        "exact match 0.731 is 0.412 above few_shot (0.319), a gain of at least 0.05 asked; p = 1e-50"
+    )
+
+
+def test_a_bound_is_told_with_n_and_interval() -> None:
+    passed, sentence = one({"at_least": 0.7}, evidence())
+    assert passed
+    assert sentence == "exact match is 0.731 (n = 1000, 95 % 0.703 to 0.758), at least 0.7 asked"
+
+
+@pytest.mark.parametrize(
+    ("rule", "tuned", "passes"),
+    [
+        ({"at_least": 0.7}, 0.7, True),
+        ({"at_least": 0.7}, 0.699, False),
+        ({"at_most": 0.7}, 0.7, True),
+        ({"at_most": 0.7}, 0.701, False),
+        ({"gain_over": "zero_shot", "by": 0.25}, 0.30, True),
+        ({"gain_over": "zero_shot", "by": 0.25}, 0.299, False),
+        ({"gain_over": "few_shot"}, 0.319, False),
+        ({"gain_over": "few_shot"}, 0.320, True),
+        ({"gain_over": "best_baseline", "by": 0.1}, 0.5, False),
+        ({"gain_over": "best_baseline", "by": 0.1}, 0.51, True),
+    ],
+)
+def test_rules_hold_or_fail_by_their_numbers(rule: dict[str, Any], tuned: float, passes: bool) -> None:
+    assert one(rule, evidence(tuned))[0] is passes
+
+
+def test_the_gate_says_that_prompting_wins() -> None:
+    rules = [GateRule(metric="exact_match", gain_over="best_baseline", by=0.02)]
+    result = judge(rules, evidence(0.3), now=NOW)
+    assert not result.passed
+    assert result.rules[0].sentence == (
+        "exact match 0.300 is 0.110 below zero_shot_constrained (0.410), a gain of at least 0.02 asked; "
+        "prompting wins"
+    )
+    assert verdict(result) == "do not ship; prompting wins"
+
+
+def test_a_gain_too_small_is_no_win_of_prompting() -> None:
+    rules = [
+        GateRule(metric="exact_match", gain_over="few_shot", by=0.5),
+        GateRule(metric="exact_match", at_least=0),
+    ]
+    assert verdict(judge(rules, evidence(), now=NOW)) == "do not ship: 1 of 2 rules failed"
+
+
+def test_one_failing_rule_closes_the_gate() -> None:
+    rules = [GateRule(metric="exact_match", at_least=bound) for bound in (0.1, 0.2, 0.99)]
+    result = judge(rules, evidence(), now=NOW)
+    assert [r.passed for r in result.rules] == [True, True, False]
+    assert not result.passed
+    assert verdict(judge(rules[:2], evidence(), now=NOW)) == "ship: all 2 rules hold"
+
+
+def test_a_gain_that_chance_explains_does_not_pass_where_significance_is_asked() -> None:
+    rule = {"gain_over": "few_shot", "significant": True}
+    passed, sentence = one(rule, evidence(comparisons=[comparison("few_shot", 0.08)]))
+    assert not passed
+    assert sentence.endswith("p = 0.08, no gain shown")
+    assert not one(rule, evidence(comparisons=[comparison("few_shot", 0.001, difference=-0.1)]))[0]
+
+
+def test_a_p_value_too_small_for_a_float_is_told_as_a_bound() -> None:
+    rule = {"gain_over": "few_shot", "significant": True}
+    assert one(rule, evidence(comparisons=[comparison("few_shot", 0.0)]))[1].endswith("p < 1e-300")
+
+
+@pytest.mark.parametrize(
+    "comparisons",
+    [
+        [],
+        [comparison("zero_shot", 1e-9)],
+        [comparison("few_shot", 1e-9, name="macro_f1")],
+        [comparison("few_shot", math.nan)],
+    ],
+)
+def test_significance_without_the_paired_test_cannot_be_judged(comparisons: list[Comparison]) -> None:
+    passed, sentence = one({"gain_over": "few_shot", "significant": True}, evidence(comparisons=comparisons))
+    assert not passed
+    assert "no paired test" in sentence
+    assert sentence.endswith("a rule that cannot be judged fails")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"at_least": 0.0},
+        {"at_most": 1.0},
+        {"gain_over": "zero_shot"},
+        {"gain_over": "few_shot"},
+        {"gain_over": "best_baseline"},
+        {"gain_over": "champion"},
+        {"no_regression_on": "general", "tolerance": 1.0},
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_what_is_no_number_never_passes(rule: dict[str, Any], value: float | None) -> None:
+    broken = evaluation("tuned", **({} if value is None else {"exact_match": value}))
+    suite = SuiteNumbers({"exact_match": metric("exact_match", 0.5)}, broken.metrics)
+    given = evidence(tuned=0, champion=evaluation("name@1", exact_match=0.1), suites={"general": suite})
+    given = Evidence(broken, given.baselines, given.comparisons, given.champion, given.suites)
+    passed, sentence = one(rule, given)
+    assert not passed
+    assert "cannot be judged" in sentence
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_an_opponent_that_is_no_number_is_not_beaten(value: float) -> None:
+    baselines = {"zero_shot": evaluation("zero_shot", exact_match=value)}
+    few = {"few_shot": evaluation("few_shot", exact_match=0.1)}
+    assert not one({"gain_over": "zero_shot"}, evidence(baselines=baselines))[0]
+    assert not one({"gain_over": "best_baseline"}, evidence(baselines=baselines | few))[0]
+    champion = evaluation("name@1", exact_match=value)
+    assert not one({"gain_over": "champion"}, evidence(champion=champion))[0]
+
+
+def test_an_opponent_that_was_not_measured_is_not_beaten() -> None:
+    passed, sentence = one({"gain_over": "few_shot"}, evidence(baselines={}))
+    assert (passed, sentence.partition(";")[0]) == (
+        False,
+        "there is no evaluation of few_shot to compare with",
+    )
+    assert not one({"gain_over": "best_baseline"}, evidence(baselines={}))[0]
+    assert not one({"no_regression_on": "general"}, evidence())[0]
+
+
+def test_numbers_from_other_rows_are_not_compared() -> None:
+    other = {"few_shot": evaluation("few_shot", data="ds-2/test", exact_match=0.1)}
+    passed, sentence = one({"gain_over": "few_shot"}, evidence(baselines=other))
+    assert not passed
+    assert "ds-2/test" in sentence
+
+
+def test_with_no_champion_a_champion_rule_passes_and_says_so() -> None:
+    passed, sentence = one({"gain_over": "champion", "by": 0.01, "significant": True}, evidence())
+    assert passed
+    assert "no champion yet" in sentence
+
+
+@pytest.mark.parametrize(("before", "passes"), [(0.7, True), (0.731, False), (0.8, False)])
+def test_a_champion_must_be_beaten(before: float, passes: bool) -> None:
+    champion = evaluation("bot@3", exact_match=before)
+    passed, sentence = one({"gain_over": "champion"}, evidence(champion=champion))
+    assert passed is passes
+    assert "bot@3" in sentence
+    assert "prompting" not in sentence
+
+
+@pytest.mark.parametrize(("after", "passes"), [(0.5, True), (0.48, True), (0.479, False), (0.6, True)])
+def test_a_named_suite_may_lose_no_more_than_the_tolerance(after: float, passes: bool) -> None:
+    numbers = SuiteNumbers({"accuracy": metric("accuracy", 0.5)}, {"accuracy": metric("accuracy", after)})
+    rule = {"metric": "accuracy", "no_regression_on": "hellaswag", "tolerance": 0.02}
+    passed, sentence = one(rule, evidence(suites={"hellaswag": numbers}))
+    assert passed is passes
+    assert "accuracy on hellaswag is" in sentence
+    assert "up to 0.02 is accepted" in sentence
+
+
+@pytest.mark.parametrize(("tuned", "passes"), [(2.0, True), (3.0, False), (4.0, False)])
+def test_a_gain_in_perplexity_is_a_fall(tuned: float, passes: bool) -> None:
+    given = Evidence(
+        tuned=evaluation("tuned", perplexity=tuned),
+        baselines={
+            name: evaluation(name, perplexity=v) for name, v in (("zero_shot", 9.0), ("few_shot", 3.0))
+        },
+    )
+    passed, sentence = one({"metric": "perplexity", "gain_over": "best_baseline"}, given)
+    assert passed is passes
+    assert "few_shot (3.000)" in sentence
+    assert ("prompting wins" in sentence) is (tuned == 4.0)
+
+
+def test_the_result_can_be_stored_and_read_and_keeps_its_id() -> None:
+    rules = [GateRule(metric="exact_match", at_least=0.5), GateRule(metric="perplexity", at_most=2)]
+    result = judge(rules, evidence(), now=NOW)
+    assert GateResult.model_validate_json(result.model_dump_json()) == result
+    assert judge(rules, evidence(), now=datetime(2027, 1, 1, tzinfo=UTC)).id == result.id
+    assert judge(rules, evidence(0.6), now=NOW).id != result.id
+    assert result.rules[0].rule == {"metric": "exact_match", "at_least": 0.5}
+
+
+def test_a_gate_without_rules_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no rules"):
+        judge([], evidence(), now=NOW)
+
+
+def test_rules_that_could_only_fail_are_refused_before_training() -> None:
+    task = make_task([example("q", "text")], data="d", config=EvaluateConfig(), main_metric="exact_match")
+    rules = [
+        GateRule(metric="macro_f1", at_least=0.5),
+        GateRule(metric="exact_match", gain_over="few_shot"),
+        GateRule(metric="accuracy", no_regression_on="hellaswag"),
+        GateRule(metric="exact_match", gain_over="champion"),
+    ]
+    with pytest.raises(ConfigError) as caught:
+        check_rules(rules, task, baselines=["zero_shot"], suites=["general"])
+    message = caught.value.message
+    assert "3 problems" in message
+    for part in (
+        "rules[0].metric: 'macro_f1' is not",
+        "rules[1]: gain_over few_shot",
+        "rules[2]: suite 'hellaswag'",
+    ):
+        assert part in message
+    check_rules([rules[1], rules[3]], task, baselines=["zero_shot", "few_shot"], suites=[])
+    with pytest.raises(ConfigError, match="no rules"):
+        check_rules([], task, baselines=[], suites=[])
+    best = [GateRule(metric="exact_match", gain_over="best_baseline")]
+    with pytest.raises(ConfigError, match="all baselines are switched off"):
+        check_rules(best, task, baselines=[], suites=[])
