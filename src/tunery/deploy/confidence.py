@@ -99,8 +99,10 @@ def difference_interval(champion: Counts, challenger: Counts, alpha: float) -> I
     the shadow is an interval around the observed difference.
 
     The promise is about requests whose chance of the event is their arm's rate, whatever came before.
-    Subjects stick to an arm, so a few heavy users with unusual requests make the counts vary more than that
-    assumes.
+    Subjects stick to an arm, so requests of one subject fail together and few, very different subjects break
+    it: simulated at 3,000 requests, alpha 0.05 and a tenth of the subjects in the challenger's arm, 300
+    subjects of whom 5 % fail every fifth time gave false alarms in 0.1 % of rollouts, but 100 subjects of
+    whom 10 % fail every second time in 12 %. A tolerated increase above nought is the margin against that.
 
     Args:
         champion: Counts of the arm that the difference is taken from.

@@ -237,3 +237,20 @@ def test_sweeping_steps_every_name_and_reports_what_ended(bots, serve):
     serve(rollout, "challenger", 60, errors=40)
     assert [r.status for r in canary.sweep(bots)] == ["rolled_back"]
     assert canary.sweep(bots) == []
+
+
+def test_a_promotion_that_comes_second_to_a_rollback_moves_nothing(bots, serve, monkeypatch):
+    rollout = canary.start(bots, "bot@2", actor="ann", config=RULE)
+    serve(rollout, "champion", 100)
+    serve(rollout, "challenger", 60)
+    judge = canary.judge
+
+    def judge_while_another_process_rolls_back(workspace, rollout):
+        judgement = judge(workspace, rollout)
+        bots.rollouts.finish(rollout.id, "rolled_back", reason="errors came in", actor="canary")
+        return judgement
+
+    monkeypatch.setattr(canary, "judge", judge_while_another_process_rolls_back)
+    ended = canary.step(bots, rollout.id)
+    assert (ended.status, ended.reason) == ("rolled_back", "errors came in")
+    assert champion(bots) == 1
