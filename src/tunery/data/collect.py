@@ -17,10 +17,10 @@ from tunery.data.rows import (
     BadRow,
     Draft,
     Drop,
-    EmptyRow,
     Flaw,
     FlawList,
     RawRow,
+    UnusableRow,
     dropped_messages,
     dropped_row,
     shown,
@@ -102,8 +102,8 @@ def collect(source: Source, progress: Progress) -> Collected:
                 drafts.append(_draft(raw, mapped, source.settings))
             except BadRow as bad:
                 flaws.add(raw.number, bad.flaws)
-            except EmptyRow as empty:
-                dropped.append(dropped_row(name, raw.number, empty.drop, dict(raw.values)))
+            except UnusableRow as unusable:
+                dropped.append(dropped_row(name, raw.number, unusable.drop, dict(raw.values)))
             if census.rows % _REPORT_EVERY == 0:
                 task.advance(_REPORT_EVERY)
     if mapped is None:

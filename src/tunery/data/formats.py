@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tunery.core.example import Message
 from tunery.data.config import SourceConfig
 from tunery.data.messages import check_conversation, is_unicode, parse_messages, parse_transcript
-from tunery.data.rows import BadRow, EmptyRow, Flaw, shown
+from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
 from tunery.data.shapes import Mapped
 
 
@@ -30,7 +30,7 @@ def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -
 
     Raises:
         BadRow: The row cannot be understood; with every flaw.
-        EmptyRow: It lacks its prompt or its answer.
+        UnusableRow: It lacks its prompt or its answer, or its two answers belong to different prompts.
     """
     if mapped.shape == "preference":
         return _preference(values, mapped.column)
@@ -52,24 +52,24 @@ def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -
 def _question(values: Mapping[str, Any], mapped: Mapped) -> str:
     column = mapped.column
     if mapped.shape == "completion":
-        return _text(values.get(column["prompt"]), column["prompt"], "empty_input")
+        return _text(values.get(column["prompt"]), column["prompt"], no_prompt)
     if mapped.shape == "columns":
-        return _text(values.get(column["input"]), column["input"], "empty_input")
+        return _text(values.get(column["input"]), column["input"], no_prompt)
     return _instruction(values, column)
 
 
 def _instruction(values: Mapping[str, Any], column: Mapping[str, str]) -> str:
-    task = _text(values.get(column["instruction"]), column["instruction"], "empty_input")
+    task = _text(values.get(column["instruction"]), column["instruction"], no_prompt)
     given = values.get(column["input"])
     if given is None or (isinstance(given, str) and not given.strip()):
         return task
-    return f"{task}\n\n{_text(given, column['input'], 'empty_input')}"
+    return f"{task}\n\n{_text(given, column['input'], no_prompt)}"
 
 
-def _text(value: Any, column: str, reason: str) -> str:
+def _text(value: Any, column: str, missing: Callable[[str], UnusableRow]) -> str:
     """Return a value as text; numbers, dates and booleans are written out."""
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise EmptyRow(reason, column)
+        raise missing(column)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (Mapping, list)):
@@ -87,15 +87,15 @@ def _answer(value: Any, column: str, source: SourceConfig) -> str:
         if isinstance(value, (Mapping, list)):
             fix = "an object or list; set output_json: true for this source to answer in JSON"
             raise BadRow(Flaw(column, shown(value), fix))
-        return _text(value, column, "empty_output")
+        return _text(value, column, no_answer)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise EmptyRow("empty_output", column)
+        raise no_answer(column)
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (json.JSONDecodeError, RecursionError):
             raise BadRow(Flaw(column, shown(value), "not JSON, though output_json is set")) from None
-    return _text(compact_json(value), column, "empty_output")
+    return _text(compact_json(value), column, no_answer)
 
 
 def compact_json(value: Any) -> str:
@@ -125,15 +125,15 @@ def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Convers
     prompt = _preference_prompt(values, column)
     if prompt is None:
         if better[:-1] != worse[:-1]:
-            fix = "must share every turn but the last with the other answer; or add a prompt column"
-            raise BadRow(Flaw(rejected_at, shown(worse[-1].content), fix))
+            detail = f"{chosen_at} and {rejected_at} answer different conversations"
+            raise UnusableRow("prompts_differ", detail)
         prompt = better[:-1]
     elif len(better) > 1 or len(worse) > 1:
         long_at = chosen_at if len(better) > 1 else rejected_at
         if better[:-1] != prompt or worse[:-1] != prompt:
             raise BadRow(Flaw(long_at, f"{max(len(better), len(worse))} turns", "must be one assistant turn"))
     if not prompt:
-        raise EmptyRow("empty_input", "prompt")
+        raise no_prompt("prompt")
     messages = (*prompt, better[-1])
     check_conversation(messages, chosen_at)
     check_conversation((*prompt, worse[-1]), rejected_at)
@@ -143,12 +143,12 @@ def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Convers
 def _side(value: Any, field: str) -> tuple[Message, ...]:
     """Return one answer as the turns it comes with; at least the answer itself."""
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise EmptyRow("empty_output", field)
+        raise no_answer(field)
     if isinstance(value, Mapping):
         value = [value]
     if isinstance(value, list):
         return parse_messages(value, field)
-    text = _text(value, field, "empty_output")
+    text = _text(value, field, no_answer)
     return parse_transcript(text) or (Message(role="assistant", content=text),)
 
 
@@ -163,12 +163,12 @@ def _preference_prompt(values: Mapping[str, Any], column: Mapping[str, str]) -> 
         prompt = values[column["prompt"]]
         if isinstance(prompt, list):
             return parse_messages(prompt, column["prompt"])
-        text = _text(prompt, column["prompt"], "empty_input")
+        text = _text(prompt, column["prompt"], no_prompt)
         return parse_transcript(text) or (Message(role="user", content=text),)
     if values.get(column["messages"]) is not None:
         return parse_messages(values[column["messages"]], column["messages"])
     if values.get(column["instruction"]) is not None:
         return (Message(role="user", content=_instruction(values, column)),)
     if wrapped is not None:
-        return (Message(role="user", content=_text(wrapped, column["input"], "empty_input")),)
+        return (Message(role="user", content=_text(wrapped, column["input"], no_prompt)),)
     return None

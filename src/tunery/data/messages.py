@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from tunery.core.errors import nearest
 from tunery.core.example import Message, Role
-from tunery.data.rows import BadRow, EmptyRow, Flaw, shown
+from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -29,16 +29,16 @@ def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
 
     Raises:
         BadRow: With every flaw found: wrong types, unknown roles, tool calls, images, misplaced weights.
-        EmptyRow: There is no list at all.
+        UnusableRow: There is no list at all.
     """
     if value is None:
-        raise EmptyRow("empty_input", field)
+        raise no_prompt(field)
     if isinstance(value, str):
         value = _from_json(value, field)
     if not isinstance(value, list):
         raise BadRow(Flaw(field, shown(value), "must be a list of {role, content} objects"))
     if not value:
-        raise EmptyRow("empty_input", field)
+        raise no_prompt(field)
     flaws: list[Flaw] = []
     turns = [_turn(turn, f"{field}[{i}]", flaws) for i, turn in enumerate(value)]
     if flaws:
@@ -51,7 +51,7 @@ def check_conversation(messages: tuple[Message, ...], field: str) -> None:
 
     Raises:
         BadRow: It does not end with an assistant turn, has no user turn, or a system turn that is not first.
-        EmptyRow: Its last answer is empty, or no assistant turn has weight 1.
+        UnusableRow: Its last answer or every user turn is empty, or no assistant turn has weight 1.
     """
     flaws = []
     last = len(messages) - 1
@@ -69,11 +69,11 @@ def check_conversation(messages: tuple[Message, ...], field: str) -> None:
     if flaws:
         raise BadRow(*flaws)
     if not messages[last].content.strip():
-        raise EmptyRow("empty_output", f"{field}[{last}].content")
+        raise no_answer(f"{field}[{last}].content")
     if not any(m.role == "user" and m.content.strip() for m in messages):
-        raise EmptyRow("empty_input", field)
+        raise no_prompt(field)
     if not any(m.role == "assistant" and m.weight for m in messages):
-        raise EmptyRow("no_trained_turn", f"{field}: every assistant turn has weight 0")
+        raise UnusableRow("no_trained_turn", f"{field}: every assistant turn has weight 0")
 
 
 def parse_transcript(text: str) -> tuple[Message, ...] | None:

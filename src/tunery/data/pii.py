@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from tunery.data.checksums import IBAN_COUNTRIES, iban_valid, is_card, ssn_issued
 from tunery.data.config import ALL_PII, PiiType
 
 
@@ -25,150 +26,160 @@ class Span(NamedTuple):
     type: PiiType
     """Named as Presidio names it."""
     score: float
-    """How sure: 1.0 checksum holds, less where only the form speaks, in (0, 1]."""
+    """How sure: 1.0 where a checksum holds, less where only the form speaks, in (0, 1]."""
+
+
+class _Hit(NamedTuple):
+    """Which part of a match is the thing itself."""
+
+    start: int
+    end: int
+    score: float
 
 
 class _Pattern(NamedTuple):
     type: PiiType
-    regex: re.Pattern[str]
-    score: Callable[[str], float]
-    """Of the matched text; 0 refuses it."""
     cue: str
-    """A character that every match contains; texts without it are passed over. '0' means any digit."""
+    """What a text must hold to be worth searching: ``@``, ``0`` for a digit, ``6`` for six close together."""
+    regex: re.Pattern[str]
+    """Its group ``value`` is what is looked at; all of the match where there is no such group."""
+    check: Callable[[str], _Hit | None]
 
 
-def _digits(text: str) -> str:
-    return "".join(c for c in text if c.isdigit())
+def _whole(score: float) -> Callable[[str], _Hit | None]:
+    return lambda text: _Hit(0, len(text), score)
 
 
-def luhn(number: str) -> bool:
-    """Tell whether digits satisfy the check that payment cards carry (ISO/IEC 7812-1, annex B).
-
-    >>> luhn("4111111111111111"), luhn("4111111111111112")
-    (True, False)
-    """
-    total = 0
-    for position, digit in enumerate(reversed(number)):
-        value = int(digit) * (1 + position % 2)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
+def _check_iban(text: str) -> _Hit | None:
+    return _Hit(0, len(text), 1.0) if iban_valid(text) else None
 
 
-def iban_valid(text: str) -> bool:
-    """Tell whether an IBAN's two check digits hold: rearranged, it is 1 modulo 97 (ISO 13616-1).
-
-    >>> iban_valid("GB82 WEST 1234 5698 7654 32"), iban_valid("GB83 WEST 1234 5698 7654 32")
-    (True, False)
-    """
-    code = re.sub(r"[ -]", "", text).upper()
-    if len(code) != _IBAN_LENGTH.get(code[:2]):
-        return False
-    return int("".join(str(int(c, 36)) for c in code[4:] + code[:4])) % 97 == 1
-
-
-# Length by country, from the SWIFT IBAN registry [characters].
-_IBAN_LENGTH = {
-    country: int(length)
-    for length, countries in {
-        15: "NO", 16: "BE", 18: "DK FI FO GL NL SD", 19: "MK SI", 20: "AT BA EE KZ LT LU XK",
-        21: "CH HR LI LV", 22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL IQ OM SO TL",
-        24: "AD CZ ES MD PK RO SA SE SK TN VG", 25: "LY PT ST", 26: "IS TR", 27: "BI DJ FR GR IT MC MR SM", 28: "AL AZ BY CY DO GT HU LB NI PL SV",
-        29: "BR EG PS QA UA", 30: "JO KW MU YE", 31: "MT SC", 32: "LC", 33: "RU",
-    }.items()
-    for country in countries.split()
-}  # fmt: skip
+def _check_card(text: str) -> _Hit | None:
+    """Find the card among groups of digits: an expiry date or a count may stand beside it."""
+    groups = list(re.finditer(r"\d+", text))
+    for size in range(len(groups), 0, -1):
+        for first in range(len(groups) - size + 1):
+            run = groups[first : first + size]
+            if is_card("".join(g.group() for g in run)):
+                return _Hit(run[0].start(), run[-1].end(), 1.0)
+    return None
 
 
-def _score_card(text: str) -> float:
-    digits = _digits(text)
-    # Issuer ranges by first digit: 3 Amex, Diners, JCB; 4 Visa; 5 and 2 Mastercard; 6 Discover, UnionPay.
-    plausible = 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1
-    return 1.0 if plausible and luhn(digits) else 0.0
-
-
-def _score_ssn(text: str) -> float:
+def _check_ssn(text: str) -> _Hit | None:
     area, group, serial = re.split(r"[- ]", text)
-    never_issued = area in ("000", "666") or area[0] == "9" or group == "00" or serial == "0000"
-    return 0.0 if never_issued else 0.85
+    return _Hit(0, len(text), 0.85) if ssn_issued(area, group, serial) else None
 
 
-def _score_ip(text: str) -> float:
+def _check_ip(text: str) -> _Hit | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        return 0.0
+        return None
     # '::' and '0.0.0.0' name nobody; they are punctuation in code.
-    return 0.0 if address.is_unspecified else 0.95
+    return None if address.is_unspecified else _Hit(0, len(text), 0.95)
 
 
-def _score_phone(text: str) -> float:
-    count = len(_digits(text))
-    if not 7 <= count <= 15:
-        return 0.0
-    return 0.75 if text.startswith(("+", "00")) else 0.6
+def _check_phone(text: str) -> _Hit | None:
+    # A bare run of digits is a phone number only in the international form, with its plus sign.
+    if not 7 <= sum(c.isdigit() for c in text) <= 20 or text.isdigit():
+        return None
+    return _Hit(0, len(text), 0.75 if text.startswith(("+", "00", "(")) else 0.6)
 
+
+_DATE = re.compile(
+    r"(?:19|20)\d\d[.-]?[01]\d[.-]?[0-3]\d|[0-3]?\d[.-][01]?\d[.-](?:19|20)\d\d"
+)  # 2024-05-31, 20240531, 31.5.2024
+
+
+def _check_cued_phone(text: str) -> _Hit | None:
+    return None if _DATE.fullmatch(text) else _Hit(0, len(text), 0.7)
+
+
+def _iban_forms() -> str:
+    return "|".join(
+        rf"(?:{'|'.join(countries.split())})\d{{2}}(?:[ -]?[A-Z0-9]){{{length - 4}}}"
+        for length, countries in IBAN_COUNTRIES.items()
+    )
+
+
+_ALONE = r"(?<!\w)(?<!\d[.,/-])"
+_ENDS = r"(?![\w/]|[.,-]\d)"
+_LOOSE_NUMBER = r"(?P<value>(?:\+|\()?\d(?:[ ().-]{0,2}\d){5,14})"
 
 _PATTERNS: tuple[_Pattern, ...] = (
     _Pattern(
         "URL",
+        "@",
         re.compile(
             r"\b[a-z][a-z0-9+.-]{1,15}://[^\s/@:<>\"']{1,64}:[^\s/@<>\"']{1,128}@[^\s<>\"']{1,256}", re.I
         ),
-        lambda _: 1.0,
-        "@",
+        _whole(1.0),
     ),
     _Pattern(
         "EMAIL_ADDRESS",
+        "@",
         re.compile(
             r"(?<![\w.+%-])[A-Z0-9](?:[A-Z0-9._%+'-]{0,62}[A-Z0-9_+-])?"
             r"@(?:[A-Z0-9](?:[A-Z0-9-]{0,61}[A-Z0-9])?\.){1,8}[A-Z]{2,24}(?![\w-])",
             re.I,
         ),
-        lambda _: 1.0,
-        "@",
+        _whole(1.0),
     ),
     _Pattern(
-        "IBAN_CODE",
-        re.compile(
-            r"(?<![A-Z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Z0-9])", re.I
-        ),
-        lambda text: 1.0 if iban_valid(text) else 0.0,
-        "0",
+        "IBAN_CODE", "0", re.compile(rf"(?<![A-Z0-9])(?:{_iban_forms()})(?![A-Z0-9])", re.I), _check_iban
     ),
-    _Pattern(
-        "CREDIT_CARD",
-        re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d-])"),
-        _score_card,
-        "0",
-    ),
-    _Pattern("US_SSN", re.compile(r"(?<![\d-])\d{3}([- ])\d{2}\1\d{4}(?![\d-])"), _score_ssn, "0"),
+    _Pattern("CREDIT_CARD", "6", re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){11,24}(?![\w-])"), _check_card),
+    _Pattern("US_SSN", "6", re.compile(r"(?<![\w-])\d{3}([- ])\d{2}\1\d{4}(?![\w-])"), _check_ssn),
     _Pattern(
         "IP_ADDRESS",
+        "0",
         re.compile(
             r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)"
             r"|(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(?![\w:])"
             r"|(?:[0-9a-f]{1,4}:){1,6}(?::[0-9a-f]{1,4}){1,6}(?![\w:]))",
             re.I,
         ),
-        _score_ip,
-        "0",
+        _check_ip,
     ),
     _Pattern(
         "PHONE_NUMBER",
+        "6",
         re.compile(
-            r"(?<![\w.,/-])(?:"
-            r"(?:\+|00)[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,6}"  # +49 (30) 123-4567
-            r"|(?:1[ .-])?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}"  # (555) 123-4567
-            r"|\(0\d{1,4}\)[ .-]?\d{3,4}(?:[ .-]?\d{2,4}){1,2}"  # (030) 123 456
-            r"|0\d{1,4}[ -]\d{3,4}(?:[ .-]?\d{2,4}){1,2}"  # 07700 900 123, 03-8888 9999
-            r")(?:[ ]?(?:x|ext\.?)[ ]?\d{1,5})?(?![\w/]|[.,-]\d)",
+            rf"{_ALONE}(?:"
+            # +49 (30) 123-4567, 0049 30 1234567
+            r"(?:\+[1-9]\d{0,2}[ .-]?|00[1-9]\d{0,2}[ .-])(?:\(?\d{1,5}\)?[ .-]?){1,5}\d{2,5}"
+            # (555) 123-4567, 1-555-123-4567
+            r"|(?:(?:00)?1[ .-])?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}"
+            # (030) 123 456
+            r"|\(\d{2,5}\)[ .-]?\d{3,4}(?:[ .-]?\d{2,4}){1,2}"
+            # 07700 900 123, 03-8888 9999
+            r"|0\d{1,4}[ -]\d{3,4}(?:[ .-]?\d{2,4}){1,2}"
+            rf")(?:[ ]?(?:x|ext\.?)[ ]?\d{{1,5}})?{_ENDS}",
             re.I,
         ),
-        _score_phone,
-        "0",
+        _check_phone,
     ),
-)  # fmt: skip
-_HAS_DIGIT = re.compile(r"\d")
+    # A number of any form beside a word that says what it is.
+    _Pattern(
+        "PHONE_NUMBER",
+        "6",
+        re.compile(
+            r"\b(?:(?:tel(?:ephone)?|(?:tele|cell|mobile )?phone|mobile|fax|whatsapps?)\b[^\d\n+(]{0,16}"
+            r"|(?:dial|call|reach|answering)(?: (?:me|us|him|her|them))?(?: (?:at|on))?:? )"
+            rf"{_LOOSE_NUMBER}{_ENDS}",
+            re.I,
+        ),
+        _check_cued_phone,
+    ),
+    _Pattern(
+        "PHONE_NUMBER",
+        "6",
+        re.compile(rf"{_ALONE}{_LOOSE_NUMBER}[ -]{{1,2}}(?:office|fax|mobile|cell)\b", re.I),
+        _check_cued_phone,
+    ),
+)
+_DIGIT = re.compile(r"\d")
+_SIX_DIGITS = re.compile(r"\d(?:\D{0,3}\d){5}")
 
 
 def detect(texts: Sequence[str], types: Collection[PiiType] = ALL_PII) -> list[list[Span]]:
@@ -187,18 +198,20 @@ def detect(texts: Sequence[str], types: Collection[PiiType] = ALL_PII) -> list[l
 
 
 def _detect_one(text: str, patterns: Iterable[_Pattern]) -> list[Span]:
-    has_digit = _HAS_DIGIT.search(text) is not None
-    has_at = "@" in text
-    if not has_digit and not has_at:
+    cues = ("@" if "@" in text else "") + ("0" if _DIGIT.search(text) else "")
+    if not cues:
         return []
+    cues += "6" if "0" in cues and _SIX_DIGITS.search(text) else ""
     found = []
     for pattern in patterns:
-        if not (has_at if pattern.cue == "@" else has_digit):
+        if pattern.cue not in cues:
             continue
+        part: str | int = "value" if "value" in pattern.regex.groupindex else 0
         for match in pattern.regex.finditer(text):
-            score = pattern.score(match.group())
-            if score:
-                found.append(Span(match.start(), match.end(), pattern.type, score))
+            hit = pattern.check(match.group(part))
+            if hit:
+                at = match.start(part)
+                found.append(Span(at + hit.start, at + hit.end, pattern.type, hit.score))
     return _without_overlaps(found) if len(found) > 1 else found
 
 

@@ -47,12 +47,22 @@ class BadRow(Exception):  # noqa: N818 - never leaves this room; carries flaws t
         self.flaws = flaws
 
 
-class EmptyRow(Exception):  # noqa: N818 - as above
-    """Raised by a parser for a row that lacks its prompt or its answer: dropped, with this reason."""
+class UnusableRow(Exception):  # noqa: N818 - as above
+    """Raised by a parser for a row that is well formed but teaches nothing: dropped, with this reason."""
 
-    def __init__(self, reason: str, column: str) -> None:
-        super().__init__(reason, column)
-        self.drop = Drop(reason, f"{column}: no value" if reason.startswith("empty") else column)
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.drop = Drop(reason, detail)
+
+
+def no_prompt(field: str) -> UnusableRow:
+    """Return what to raise where the prompt has no value."""
+    return UnusableRow("empty_input", f"{field}: no value")
+
+
+def no_answer(field: str) -> UnusableRow:
+    """Return what to raise where the answer has no value."""
+    return UnusableRow("empty_output", f"{field}: no value")
 
 
 @dataclass(frozen=True, slots=True)
