@@ -63,7 +63,7 @@ class PostgresDriver:
             return ResourceError(f"{self.shown}: the disk is full; nothing of this step was stored")
         if isinstance(error, psycopg.OperationalError):
             return ResourceError(
-                f"{self.shown} does not answer: {str(error).strip()}",
+                f"{self.shown} does not answer: {' '.join(str(error).split())}",
                 hint="check TUNERY_DATABASE_URL, and that the server runs and lets you in",
             )
         if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:

@@ -1,0 +1,103 @@
+"""Migrations: forward only, each from every older schema, and together equal to ``schema.py``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, pool
+
+from tests.unit.store import samples
+from tunery.core.errors import ConflictError
+from tunery.store import schema
+from tunery.store.database import open_database
+from tunery.store.migrations import versions
+from tunery.store.records import to_row
+from tunery.store.upgrade import HEAD, ensure_current, revision, upgrade
+from tunery.store.workspace import Workspace
+
+STEPS = [
+    importlib.import_module(f"{versions.__name__}.{module.name}")
+    for module in sorted(pkgutil.iter_modules(versions.__path__), key=lambda module: module.name)
+]
+
+
+def test_steps_are_numbered_without_a_gap_and_say_why() -> None:
+    assert [step.revision for step in STEPS] == [f"{n:04}" for n in range(1, len(STEPS) + 1)]
+    assert [step.down_revision for step in STEPS] == [None, *(step.revision for step in STEPS[:-1])]
+    assert STEPS[-1].revision == HEAD
+    for step in STEPS:
+        assert step.__name__.rpartition(".")[2].startswith(f"r{step.revision}_")
+        assert "\nReason: " in (step.__doc__ or "")
+        assert not hasattr(step, "downgrade")
+
+
+@pytest.mark.parametrize("older", [step.revision for step in STEPS])
+def test_a_database_of_each_older_schema_opens_with_its_records(
+    older: str, tmp_path: Path, empty_database_url: str
+) -> None:
+    database = open_database(empty_database_url)
+    upgrade(database, to=older)
+    assert revision(database) == older
+    # The first step's table, filled as that step's code filled it.
+    row = to_row(samples.run(), {"id": None, "created_at": None, "name": None, "status": None})
+    with database.transaction() as transaction:
+        transaction.run(
+            "INSERT INTO runs (id, created_at, name, status, document) "
+            "VALUES (:id, :created_at, :name, :status, :document)",
+            row,
+        )
+    database.close()
+
+    workspace = Workspace.open(tmp_path / "home", database_url=empty_database_url)
+    assert revision(workspace.database) == HEAD
+    assert workspace.runs.list() == [samples.run()]
+    assert workspace.rollouts.list() == []
+    workspace.close()
+
+
+def test_migrations_build_exactly_the_schema(workspace: Workspace) -> None:
+    driver = workspace.database.driver
+    scheme = "postgresql+psycopg" if driver.dialect == "postgresql" else "sqlite"
+    engine = create_engine(f"{scheme}://", creator=driver.connect, poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.METADATA) == []
+
+
+def test_the_comparison_with_the_schema_sees_a_difference(workspace: Workspace) -> None:
+    with workspace.database.transaction() as transaction:
+        transaction.run("DROP INDEX ix_requests_rollout")
+    with pytest.raises(AssertionError):
+        test_migrations_build_exactly_the_schema(workspace)
+
+
+def test_a_database_of_a_newer_tunery_is_refused_and_left_alone(
+    workspace: Workspace, tmp_path: Path, empty_database_url: str
+) -> None:
+    with workspace.database.transaction() as transaction:
+        transaction.run("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(ConflictError, match=r"newer Tunery .*9999") as caught:
+        Workspace.open(tmp_path / "home", database_url=empty_database_url)
+    assert "upgrade tunery" in (caught.value.hint or "")
+    assert revision(workspace.database) == "9999"
+
+
+def test_an_upgrade_that_fails_midway_leaves_nothing(empty_database_url: str) -> None:
+    database = open_database(empty_database_url)
+    with database.transaction() as transaction:
+        # The last step makes this table, and will find it there.
+        transaction.run("CREATE TABLE feedback (seq INTEGER)")
+    with pytest.raises(Exception, match="already exists"):
+        ensure_current(database)
+    assert revision(database) is None
+    assert not database.rows(database.driver.has_table, {"name": "runs"})
+    with database.transaction() as transaction:
+        transaction.run("DROP TABLE feedback")
+    ensure_current(database)
+    assert revision(database) == HEAD
+    database.close()
