@@ -20,7 +20,7 @@ from tunery.data.normalise import normalise
 from tunery.data.pii import mask
 from tunery.data.rows import Draft, Drop, dropped_messages
 from tunery.data.similarity import Pair
-from tunery.data.split import assign
+from tunery.data.split import assign, check_rows
 
 _BATCH = 1000
 _LARGEST_GROUP = 8
@@ -184,6 +184,7 @@ def _deduplicate(bench: _Bench, config: DataConfig) -> tuple[str, ...] | None:
     if clean.exact_duplicates:
         place = {old: new for new, old in enumerate(bench.drop(exact.drops))}
         firm = [(place[a], place[b]) for a, b in firm]
+    check_rows(len(bench.examples), config.split)
     labels = None
     if not any(e.rejected is not None for e in bench.examples):
         labels = find_labels([e.reference for e in bench.examples], config.labels)

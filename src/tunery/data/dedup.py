@@ -71,17 +71,19 @@ def near_repeats(examples: Sequence[Example], *, drop_from: float | None, link_f
     """
     prints = [fingerprint(prompt_text(e)) for e in examples]
     position: dict[str, int] = {}
-    pairs = []
+    same = []
     for i, text in enumerate(prints):
         first = position.setdefault(text, i)
         if first != i:
-            pairs.append(Pair(first, i, 1.0))
+            same.append(Pair(first, i, 1.0))
     originals = list(position.values())
-    pairs += [
+    near = [
         Pair(originals[p.first], originals[p.second], p.similarity)
         for p in similar_pairs([prints[i] for i in originals], link_from)
     ]
-    return Repeats({} if drop_from is None else _near_drops(examples, prints, pairs, drop_from), pairs)
+    # Equal prompts are the exact search's business: what it left stays, because the answers differ.
+    drops = {} if drop_from is None else _near_drops(examples, prints, near, drop_from)
+    return Repeats(drops, same + near)
 
 
 def _near_drops(

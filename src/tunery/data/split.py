@@ -40,8 +40,8 @@ def assign(groups: Sequence[str], strata: Sequence[str | None], settings: SplitC
         ConfigError: Too few rows for the splits asked for.
     """
     rows = len(groups)
+    check_rows(rows, settings)
     test, validation = _size(settings.test, rows), _size(settings.validation, rows)
-    _check_sizes(rows, test, validation)
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
         members[group].append(i)
@@ -69,7 +69,13 @@ def _size(asked: int | float, rows: int) -> int:
     return asked
 
 
-def _check_sizes(rows: int, test: int, validation: int) -> None:
+def check_rows(rows: int, settings: SplitConfig) -> None:
+    """Refuse to go on with too few rows for the splits asked for.
+
+    Raises:
+        ConfigError: Says how many are needed.
+    """
+    test, validation = _size(settings.test, rows), _size(settings.validation, rows)
     if not test and not validation:
         if not rows:
             raise ConfigError("no row is left after cleaning")
