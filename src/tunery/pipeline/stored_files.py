@@ -9,7 +9,6 @@ from pathlib import Path
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.ids import new_id, sha256_file
 from tunery.core.job import FINAL_STATUSES, StoredFile
-from tunery.data.openai_file import check_training_file
 from tunery.store.workspace import Workspace
 
 CONTENT = "content.jsonl"
@@ -31,6 +30,8 @@ def store_training_file(workspace: Workspace, filename: str, write: Callable[[Pa
         ConfigError: Rows are not what training can use; says which and why.
         ResourceError: The disk is full.
     """
+    from tunery.data.openai_file import check_training_file
+
     now = workspace.clock.now()
     file_id = new_id("file", now)
     shown = _shown(filename)

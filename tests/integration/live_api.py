@@ -1,0 +1,134 @@
+"""The real app on a real socket, and model versions on the tiny model, for tests that drive the real client."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import uvicorn
+from openai import OpenAI
+
+from tunery.api.app import create_app
+from tunery.api.config import ServerSettings
+from tunery.api.server import bind, embedded_engine, first_key
+from tunery.core.ids import sha256_file
+from tunery.core.registry import ModelVersion
+from tunery.core.training import Adapter, BaseModelInfo
+from tunery.model.bases import describe_base
+from tunery.pipeline.served_bases import BasePool, OpenBase
+from tunery.store.workspace import Workspace
+
+BASE = "tiny-llama"
+
+
+class Live(NamedTuple):
+    """A running server."""
+
+    url: str
+    """Without ``/v1``."""
+    secret: str
+    workspace: Workspace
+    bases: BasePool
+
+    def client(self, *, retries: int = 0, key: str | None = None) -> OpenAI:
+        """Return the unmodified client."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.secret, max_retries=retries, timeout=60)
+
+    def http(self) -> httpx2.Client:
+        """Return a plain client that sends the key."""
+        return httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.secret}"}, timeout=60
+        )
+
+
+@contextmanager
+def live(
+    workspace: Workspace,
+    base: Path,
+    *,
+    settings: ServerSettings | None = None,
+    open_base: OpenBase | None = None,
+) -> Iterator[Live]:
+    """Serve a workspace on a free loopback port until the block ends."""
+    settings = settings or ServerSettings(port=0, run_jobs=False, base=str(base))
+    info = describe_base(base, name=BASE)
+    bases = BasePool(info, open_base or embedded_engine(), max_adapters=settings.max_adapters)
+    app = create_app(workspace, bases, settings)
+    secret = first_key(workspace, settings) or workspace.keys.create("test").secret
+    with bind(settings) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server did not start in time"
+            time.sleep(0.01)
+        try:
+            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", secret, workspace, bases)
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)
+            bases.close()
+            assert not thread.is_alive(), "the server did not stop"
+
+
+def register(
+    workspace: Workspace,
+    base: Path,
+    adapter: Path,
+    name: str,
+    *,
+    labels: tuple[str, ...] | None = None,
+    system_prompt: str | None = None,
+) -> ModelVersion:
+    """Put a PEFT folder into a workspace as the next version of ``name``."""
+    info: BaseModelInfo = describe_base(base, name=BASE)
+    weights = sha256_file(adapter / "adapter_model.safetensors")
+    adapter_id = f"adapter-{weights[:16]}"
+    if workspace.artifacts.find("adapters", adapter_id) is None:
+        with workspace.artifacts.create("adapters", adapter_id, {}) as folder:
+            shutil.copytree(adapter, folder, dirs_exist_ok=True)
+    now = workspace.clock.now()
+    workspace.adapters.add(
+        Adapter(
+            id=adapter_id,
+            base=info,
+            dataset_version="ds-0",
+            config={},
+            sha256=weights,
+            chat_template_sha256="0",
+            system_prompt=system_prompt,
+            trainable_parameters=1,
+            steps=1,
+            best_step=1,
+            trained_tokens=1,
+            seconds=1.0,
+            history=(),
+            created_at=now,
+        )
+    )
+    return workspace.models.register(
+        ModelVersion(
+            name=name,
+            version=1,
+            adapter_id=adapter_id,
+            base=info.label,
+            dataset_version="ds-0",
+            evaluation_id="eval-0",
+            gate_id="gate-0",
+            gate_passed=True,
+            run_id="run-0",
+            system_prompt=system_prompt,
+            labels=labels,
+            config={},
+            metrics={"exact_match": 0.9},
+            created_at=now,
+        )
+    )

@@ -1,0 +1,140 @@
+"""Request records, feedback and canaries over the unmodified client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.integration.live_api import BASE, Live, live, register
+from tunery.api.config import ServerSettings
+from tunery.store.workspace import Workspace
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+ASK = [{"role": "user", "content": "Mail me at jane.doe@example.org about my card"}]
+
+
+@pytest.fixture
+def server(workspace: Workspace, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[Live]:
+    for adapter in ("a", "b"):
+        register(
+            workspace, tiny_model, tiny_adapters[adapter], "bot", labels=("card arrival", "top up failed")
+        )
+    workspace.models.set_alias("bot", "champion", 1, actor="test", reason="first")
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model), canary_interval_s=0.1)
+    with live(workspace, tiny_model, settings=settings) as running:
+        yield running
+
+
+def test_a_call_is_recorded_masked_with_what_was_served(server: Live) -> None:
+    client = server.client()
+    answer = client.chat.completions.create(
+        model="bot", messages=ASK, max_tokens=5, user="jane", metadata={"ticket": "7"}
+    )
+    stored = client.chat.completions.retrieve(answer.id)
+    assert stored.metadata == {"ticket": "7"}
+    assert stored.usage.total_tokens == answer.usage.total_tokens  # type: ignore[union-attr]
+    record = server.workspace.requests.get(answer.id)
+    assert record.messages[0].content == "Mail me at <EMAIL_ADDRESS> about my card"
+    assert (record.endpoint, record.model, record.status) == ("bot", "bot@1", "ok")
+    assert record.format_valid is False
+    assert record.latency_ms >= (record.ttft_ms or 0) > 0
+    assert "jane" not in record.subject
+    labelled = client.chat.completions.create(
+        model="bot", messages=ASK, extra_body={"tunery": {"labels": ["card arrival"]}}
+    )
+    client.chat.completions.retrieve(labelled.id)
+    assert server.workspace.requests.get(labelled.id).format_valid is True
+    on_base = client.chat.completions.create(model=BASE, messages=ASK, max_tokens=2)
+    client.chat.completions.retrieve(on_base.id)
+    assert server.workspace.requests.get(on_base.id).format_valid is None
+
+
+def test_store_false_keeps_the_counts_and_not_the_texts(server: Live) -> None:
+    client = server.client()
+    answer = client.chat.completions.create(model="bot", messages=ASK, max_tokens=5, store=False)
+    client.chat.completions.retrieve(answer.id)
+    record = server.workspace.requests.get(answer.id)
+    assert (record.messages, record.completion) == ((), "")
+    assert record.prompt_tokens > 0
+
+
+def test_stored_completions_are_listed_by_metadata(server: Live) -> None:
+    client = server.client()
+    made = [
+        client.chat.completions.create(model="bot", messages=ASK, max_tokens=2, metadata={"n": str(i % 2)}).id
+        for i in range(5)
+    ]
+    listed = client.chat.completions.list(metadata={"n": "0"}, limit=2)
+    assert [c.id for c in listed] == [made[4], made[2], made[0]]
+
+
+def test_an_unmodified_client_rates_and_corrects_through_metadata(server: Live) -> None:
+    client = server.client()
+    answer = client.chat.completions.create(model="bot", messages=ASK, max_tokens=5, store=True)
+    client.chat.completions.update(answer.id, metadata={"rating": "1"})
+    client.chat.completions.update(answer.id, metadata={"correction": "card arrival", "comment": "was off"})
+    kinds = {f.kind: f for f in server.workspace.feedback.for_request(answer.id)}
+    assert kinds["rating"].rating == 1
+    assert kinds["correction"].correction == "card arrival"
+    assert kinds["correction"].comment == "was off"
+    assert all(f.status == "pending" for f in kinds.values())
+    with pytest.raises(openai.BadRequestError, match="takes feedback"):
+        client.chat.completions.update(answer.id, metadata={"colour": "red"})
+    with pytest.raises(openai.BadRequestError, match="write 1 or -1"):
+        client.chat.completions.update(answer.id, metadata={"rating": "5"})
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.update("chatcmpl-none", metadata={"rating": "1"})
+
+
+def test_feedback_is_posted_and_listed(server: Live) -> None:
+    client = server.client()
+    answer = client.chat.completions.create(model="bot", messages=ASK, max_tokens=5)
+    with server.http() as http:
+        made = http.post("/v1/feedback", json={"request_id": answer.id, "rejected": "top up failed"})
+        assert made.status_code == 200, made.text
+        assert made.json()["kind"] == "preference"
+        assert http.post("/v1/feedback", json={"request_id": answer.id, "rating": -1}).json()["rating"] == -1
+        wrong = http.post("/v1/feedback", json={"request_id": answer.id, "rating": 3})
+        assert wrong.status_code == 400
+        nothing = http.post("/v1/feedback", json={"request_id": answer.id})
+        assert nothing.status_code == 400
+        assert "needs rating" in nothing.json()["error"]["message"]
+        listed = http.get("/v1/feedback?status=pending").json()["data"]
+    assert {f["kind"] for f in listed} == {"preference", "rating"}
+
+
+def test_a_canary_splits_users_stickily_and_rolls_back_a_bad_challenger(
+    server: Live, tiny_model: Path
+) -> None:
+    client, workspace = server.client(), server.workspace
+    with server.http() as http:
+        started = http.post("/v1/rollouts", json={"model": "bot@2", "percent": 50})
+        assert started.status_code == 200, started.text
+        rollout_id = started.json()["id"]
+        arms: dict[str, set[str]] = {}
+        for turn in range(400):
+            user = f"user-{turn % 60}"
+            # The champion is asked within its labels, the challenger answers freely: its format is broken.
+            answer = client.chat.completions.create(model="bot", messages=ASK, max_tokens=2, user=user)
+            arms.setdefault(user, set()).add(answer.model)
+            with_rating = "1" if answer.model == "bot@1" else "-1"
+            client.chat.completions.update(answer.id, metadata={"rating": with_rating})
+            if http.get(f"/v1/rollouts/{rollout_id}").json()["status"] != "running":
+                break
+        for _ in range(100):
+            ended = http.get(f"/v1/rollouts/{rollout_id}").json()
+            if ended["status"] != "running":
+                break
+            time.sleep(0.05)
+    assert all(len(seen) == 1 for seen in arms.values())
+    assert {"bot@1"} in arms.values()
+    assert {"bot@2"} in arms.values()
+    assert ended["status"] == "rolled_back", ended
+    assert ended["reason"]
+    assert workspace.models.aliases("bot")["champion"] == 1
+    assert client.chat.completions.create(model="bot", messages=ASK, max_tokens=2).model == "bot@1"
+    assert client.models.retrieve("bot@2").id == "bot@2"
