@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tunery.core.errors import ConfigError, ResourceError
+from tunery.serve.engines.blocked_linear import block_linears
 from tunery.serve.engines.kv_arena import KvArena, KvShape
 from tunery.serve.engines.lora import AdapterBank, AdapterBoard, Run
 from tunery.serve.engines.packed import ATTENTION, PackedBatch, Span, attend
@@ -47,9 +48,11 @@ class CausalLm:
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         )
         self._groups = heads // kv_heads
+        head = _head_name(model)
+        block_linears(model)
         self._model = model
         self._board = AdapterBoard()
-        self.adapters = AdapterBank(model, _head_name(model), self._board)
+        self.adapters = AdapterBank(model, head, self._board)
         self._probe(folder)
 
     def arena(self, max_tokens: int) -> KvArena:

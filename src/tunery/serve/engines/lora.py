@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from tunery.core.errors import ConfigError
+from tunery.serve.engines.blocked_linear import BlockedLinear
 
 BASE = -1
 """Adapter number of rows that the base answers."""
@@ -67,6 +68,7 @@ class MixedRun:
 
 
 Run = UniformRun | MixedRun
+FrozenLinear = torch.nn.Linear | BlockedLinear
 
 
 class AdapterBoard:
@@ -99,7 +101,7 @@ class LoraLinear(torch.nn.Module):
         is_head: Whether this is the output layer.
     """
 
-    def __init__(self, linear: torch.nn.Linear, board: AdapterBoard, *, is_head: bool) -> None:
+    def __init__(self, linear: FrozenLinear, board: AdapterBoard, *, is_head: bool) -> None:
         super().__init__()
         self.linear = linear
         self.pairs: dict[int, LoraPair] = {}
@@ -169,6 +171,7 @@ class AdapterBank:
         self._model = model
         self._head = head
         self._board = board
+        self._like = next(model.parameters())  # dtype and device of what adapters are added to
         self._layers: dict[str, LoraLinear] = {}
         self._loaded: dict[int, tuple[str, ...]] = {}
 
@@ -179,7 +182,7 @@ class AdapterBank:
         except AttributeError:
             return None
         linear = module.linear if isinstance(module, LoraLinear) else module
-        return (linear.out_features, linear.in_features) if isinstance(linear, torch.nn.Linear) else None
+        return (linear.out_features, linear.in_features) if isinstance(linear, FrozenLinear) else None
 
     def add(self, adapter: int, pairs: Mapping[str, LoraPair]) -> None:
         """Install an adapter under a number; layers must have been checked with :meth:`shape_of`."""
@@ -187,12 +190,12 @@ class AdapterBank:
             layer = self._layers.get(name)
             if layer is None:
                 linear = self._model.get_submodule(name)
-                if not isinstance(linear, torch.nn.Linear):
+                if not isinstance(linear, FrozenLinear):
                     raise ConfigError(f"{name} is not a linear layer of this base")
                 layer = LoraLinear(linear, self._board, is_head=name == self._head)
                 self._model.set_submodule(name, layer)
                 self._layers[name] = layer
-            layer.add(adapter, LoraPair(*(m.to(layer.linear.weight) for m in pair)))
+            layer.add(adapter, LoraPair(*(m.to(self._like) for m in pair)))
         self._loaded[adapter] = tuple(pairs)
 
     def remove(self, adapter: int) -> None:
@@ -212,8 +215,7 @@ class AdapterBank:
             decoding = ()
         runs: list[Run] = []
         if decoding:
-            device = next(self._model.parameters()).device
-            runs.append(MixedRun(0, decoding, self._pool(decoding), device))
+            runs.append(MixedRun(0, decoding, self._pool(decoding), self._like.device))
         start = len(decoding)
         for adapter, count in spans:
             last = runs[-1] if runs else None
