@@ -1,0 +1,207 @@
+"""The queue: who gets which job when, and what a job's log says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.store import samples
+from tests.unit.store.conftest import ManualClock
+from tunery.core.errors import ConflictError, NotFoundError
+from tunery.core.job import Job
+from tunery.store.workspace import Workspace
+
+
+def claimed(workspace: Workspace, worker: str = "w1") -> Job:
+    job = workspace.jobs.claim(worker, 60)
+    assert job is not None
+    return job
+
+
+def test_the_oldest_queued_job_is_claimed_first(workspace: Workspace, clock: ManualClock) -> None:
+    for id in ("ftjob-b", "ftjob-a"):
+        workspace.jobs.add(samples.job(id, device=id))
+    first = claimed(workspace)
+    assert (first.id, first.status, first.worker, first.attempts) == ("ftjob-b", "running", "w1", 1)
+    assert first.started_at == clock.now()
+    assert first.lease_until is not None
+    assert (first.lease_until - clock.now()).total_seconds() == 60
+    assert workspace.jobs.get("ftjob-b") == first
+    assert claimed(workspace).id == "ftjob-a"
+    assert workspace.jobs.claim("w1", 60) is None
+
+
+def test_a_device_runs_one_job_at_a_time(workspace: Workspace) -> None:
+    for id, device in (("ftjob-1", "local"), ("ftjob-2", "local"), ("ftjob-3", "gpu-1")):
+        workspace.jobs.add(samples.job(id, device=device))
+    assert claimed(workspace).id == "ftjob-1"
+    assert claimed(workspace, "w2").id == "ftjob-3"
+    assert workspace.jobs.claim("w3", 60) is None
+    workspace.jobs.finish("ftjob-1", "w1", "succeeded")
+    assert claimed(workspace, "w3").id == "ftjob-2"
+
+
+def test_a_job_whose_files_are_still_checked_is_not_claimed(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job(status="validating_files"))
+    assert workspace.jobs.claim("w1", 60) is None
+    workspace.jobs.update("ftjob-1", status="queued")
+    assert claimed(workspace).id == "ftjob-1"
+
+
+def test_a_dead_workers_job_is_taken_over_before_the_queue(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job("ftjob-1"))
+    started = claimed(workspace).started_at
+    workspace.jobs.add(samples.job("ftjob-2"))
+    clock.pass_(60)
+    assert workspace.jobs.claim("w2", 60) is None  # the lease holds to its last moment
+    clock.pass_(0.001)
+    taken = claimed(workspace, "w2")
+    assert (taken.id, taken.worker, taken.attempts) == ("ftjob-1", "w2", 2)
+    assert taken.started_at == started
+
+
+def test_a_heartbeat_keeps_a_job_from_being_taken(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    for _ in range(3):
+        clock.pass_(50)
+        assert workspace.jobs.heartbeat("ftjob-1", "w1", 60)
+    assert workspace.jobs.claim("w2", 60) is None
+
+
+def test_who_lost_a_job_hears_it_from_heartbeat_and_finish(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    clock.pass_(61)
+    claimed(workspace, "w2")
+    assert not workspace.jobs.heartbeat("ftjob-1", "w1", 60)
+    with pytest.raises(ConflictError, match="held by w2"):
+        workspace.jobs.finish("ftjob-1", "w1", "succeeded")
+    done = workspace.jobs.finish("ftjob-1", "w2", "succeeded", model_version="support-bot@1")
+    assert (done.status, done.model_version, done.worker, done.lease_until) == (
+        "succeeded",
+        "support-bot@1",
+        None,
+        None,
+    )
+    assert done.finished_at == clock.now()
+    with pytest.raises(ConflictError, match="succeeded"):
+        workspace.jobs.finish("ftjob-1", "w2", "failed")
+    assert not workspace.jobs.heartbeat("ftjob-1", "w2", 60)
+
+
+def test_who_was_late_but_not_replaced_keeps_the_job(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    clock.pass_(3600)
+    assert workspace.jobs.heartbeat("ftjob-1", "w1", 60)
+    assert workspace.jobs.claim("w2", 60) is None
+    assert workspace.jobs.finish("ftjob-1", "w1", "failed").status == "failed"
+
+
+def test_a_job_does_not_end_by_running(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    with pytest.raises(ValueError, match="does not end running"):
+        workspace.jobs.finish("ftjob-1", "w1", "running")
+
+
+def test_a_waiting_job_is_cancelled_at_once(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    cancelled = workspace.jobs.request_cancel("ftjob-1")
+    assert (cancelled.status, cancelled.cancel_requested) == ("cancelled", True)
+    assert cancelled.finished_at is not None
+    assert workspace.jobs.request_cancel("ftjob-1") == cancelled
+    assert workspace.jobs.claim("w1", 60) is None
+
+
+def test_a_running_job_is_asked_and_its_worker_ends_it(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    asked = workspace.jobs.request_cancel("ftjob-1")
+    assert (asked.status, asked.cancel_requested) == ("running", True)
+    assert workspace.jobs.finish("ftjob-1", "w1", "cancelled").status == "cancelled"
+
+
+def test_an_ended_job_cannot_be_cancelled(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    workspace.jobs.finish("ftjob-1", "w1", "succeeded")
+    with pytest.raises(ConflictError, match="has succeeded"):
+        workspace.jobs.request_cancel("ftjob-1")
+
+
+def test_a_dead_workers_job_that_was_asked_to_stop_is_not_started_again(
+    workspace: Workspace, clock: ManualClock
+) -> None:
+    workspace.jobs.add(samples.job("ftjob-1"))
+    workspace.jobs.add(samples.job("ftjob-2"))
+    claimed(workspace)
+    workspace.jobs.request_cancel("ftjob-1")
+    clock.pass_(61)
+    assert claimed(workspace, "w2").id == "ftjob-2"
+    assert workspace.jobs.get("ftjob-1").status == "cancelled"
+
+
+def test_jobs_are_paged_newest_first(workspace: Workspace) -> None:
+    for number in range(5):
+        workspace.jobs.add(samples.job(f"ftjob-{number}"))
+    first = workspace.jobs.list(limit=2)
+    assert ([job.id for job in first.items], first.has_more) == (["ftjob-4", "ftjob-3"], True)
+    second = workspace.jobs.list(after="ftjob-3", limit=3)
+    assert ([job.id for job in second.items], second.has_more) == (["ftjob-2", "ftjob-1", "ftjob-0"], False)
+    with pytest.raises(NotFoundError, match="ftjob-9"):
+        workspace.jobs.list(after="ftjob-9")
+
+
+def test_jobs_are_found_by_their_metadata_across_pages(workspace: Workspace) -> None:
+    for number in range(230):
+        team = "blue" if number % 50 == 0 else "red"
+        workspace.jobs.add(samples.job(f"ftjob-{number}", request={"metadata": {"team": team}}))
+    workspace.jobs.add(samples.job("ftjob-none", request={"metadata": None}))
+    blue = workspace.jobs.list(limit=3, metadata={"team": "blue"})
+    assert ([job.id for job in blue.items], blue.has_more) == (["ftjob-200", "ftjob-150", "ftjob-100"], True)
+    rest = workspace.jobs.list(after="ftjob-100", limit=2, metadata={"team": "blue"})
+    assert ([job.id for job in rest.items], rest.has_more) == (["ftjob-50", "ftjob-0"], False)
+    assert workspace.jobs.list(metadata={"team": "blue", "stage": "x"}).items == []
+
+
+def test_events_of_one_moment_keep_their_order_newest_first(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    workspace.jobs.add(samples.job("ftjob-2"))
+    added = [workspace.jobs.add_event("ftjob-1", f"line {number}") for number in range(5)]
+    workspace.jobs.add_event("ftjob-2", "of another job")
+    page = workspace.jobs.events("ftjob-1", limit=3)
+    assert (page.items, page.has_more) == (added[:1:-1], True)
+    rest = workspace.jobs.events("ftjob-1", after=page.items[-1].id)
+    assert (rest.items, rest.has_more) == (added[1::-1], False)
+
+
+def test_an_event_carries_its_numbers(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    event = workspace.jobs.add_event(
+        "ftjob-1", "step 3", level="warn", type="metrics", data={"step": 3, "train_loss": 0.5}
+    )
+    assert workspace.jobs.events("ftjob-1").items == [event]
+    assert (event.level, event.type, event.data) == ("warn", "metrics", {"step": 3, "train_loss": 0.5})
+
+
+def test_a_checkpoint_passed_again_after_takeover_is_noted_once(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    first = workspace.jobs.add_checkpoint("ftjob-1", 10, {"valid_loss": 0.9})
+    second = workspace.jobs.add_checkpoint("ftjob-1", 20, {"valid_loss": 0.8})
+    assert workspace.jobs.add_checkpoint("ftjob-1", 10, {"valid_loss": 0.9}) == first
+    page = workspace.jobs.checkpoints("ftjob-1")
+    assert (page.items, page.has_more) == ([second, first], False)
+
+
+def test_the_log_of_an_unknown_job_is_not_found(workspace: Workspace) -> None:
+    for ask in (
+        lambda: workspace.jobs.events("ftjob-9"),
+        lambda: workspace.jobs.checkpoints("ftjob-9"),
+        lambda: workspace.jobs.add_event("ftjob-9", "x"),
+        lambda: workspace.jobs.add_checkpoint("ftjob-9", 1, {}),
+        lambda: workspace.jobs.heartbeat("ftjob-9", "w1", 1),
+        lambda: workspace.jobs.request_cancel("ftjob-9"),
+    ):
+        with pytest.raises(NotFoundError, match="ftjob-9"):
+            ask()

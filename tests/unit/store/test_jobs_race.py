@@ -1,0 +1,140 @@
+"""Many workers at one queue: no job twice, no device twice, nothing left over."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.unit.store import samples
+from tests.unit.store.conftest import ManualClock
+from tunery.core.errors import ConflictError
+from tunery.store.workspace import Workspace
+
+JOBS = 24
+DEVICES = 3
+
+
+def fill(workspace: Workspace) -> None:
+    for number in range(JOBS):
+        workspace.jobs.add(samples.job(f"ftjob-{number}", device=f"gpu-{number % DEVICES}"))
+
+
+def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
+    fill(workspace)
+    guard, busy, done = threading.Lock(), Counter[str](), Counter[str]()
+    clashes: list[str] = []
+
+    def work(worker: str) -> None:
+        while sum(done.values()) < JOBS:
+            job = workspace.jobs.claim(worker, 60)
+            if job is None:
+                continue
+            with guard:
+                busy[job.device] += 1
+                if busy[job.device] > 1:
+                    clashes.append(job.id)
+            with guard:
+                busy[job.device] -= 1
+            workspace.jobs.finish(job.id, worker, "succeeded")
+            with guard:
+                done[job.id] += 1
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, (f"w{n}" for n in range(6))))
+    assert clashes == []
+    assert done == Counter({f"ftjob-{number}": 1 for number in range(JOBS)})
+    assert {job.attempts for job in workspace.jobs.list(limit=JOBS).items} == {1}
+
+
+def test_of_threads_that_claim_at_one_moment_one_per_device_gets_a_job(workspace: Workspace) -> None:
+    for _ in range(5):
+        fill_until = len(workspace.jobs.list(limit=1000).items)
+        for number in range(6):
+            workspace.jobs.add(samples.job(f"ftjob-{fill_until}-{number}", device=f"gpu-{number % DEVICES}"))
+        start = threading.Barrier(8)
+
+        def claim(worker: int, start: threading.Barrier = start) -> str | None:
+            start.wait()
+            job = workspace.jobs.claim(f"w{worker}", 60)
+            return job.device if job else None
+
+        with ThreadPoolExecutor(8) as pool:
+            devices = list(pool.map(claim, range(8)))
+        assert Counter(d for d in devices if d) == {f"gpu-{n}": 1 for n in range(DEVICES)}
+        for job in workspace.jobs.list(limit=1000).items:
+            if job.status == "running":
+                workspace.jobs.finish(job.id, str(job.worker), "succeeded")
+            elif job.status == "queued":
+                workspace.jobs.request_cancel(job.id)
+
+
+def test_an_expired_lease_is_taken_by_one(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job())
+    workspace.jobs.claim("dead", 60)
+    clock.pass_(61)
+    with ThreadPoolExecutor(8) as pool:
+        taken = [job for job in pool.map(lambda n: workspace.jobs.claim(f"w{n}", 60), range(8)) if job]
+    assert [(job.id, job.attempts) for job in taken] == [("ftjob-1", 2)]
+
+
+def test_a_job_is_ended_by_one(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job())
+    workspace.jobs.claim("w1", 60)
+
+    def finish(number: int) -> bool:
+        try:
+            workspace.jobs.finish("ftjob-1", "w1", "succeeded", trained_tokens=number)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(finish, range(8))) == 1
+
+
+_WORKER = """
+import sys
+from pathlib import Path
+from tunery.store.workspace import Workspace
+workspace = Workspace.open(Path(sys.argv[1]), database_url=sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+idle = 0
+while idle < 20:
+    job = workspace.jobs.claim(sys.argv[3], 600)
+    if job is None:
+        idle += 1
+        continue
+    running = [j for j in workspace.jobs.list(limit=100).items if j.status == "running"]
+    assert len({j.device for j in running}) == len(running), running
+    workspace.jobs.finish(job.id, sys.argv[3], "succeeded")
+    print(job.id, flush=True)
+workspace.close()
+"""
+
+
+def test_processes_share_the_queue(workspace: Workspace, empty_database_url: str) -> None:
+    fill(workspace)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(workspace.root), empty_database_url, f"w{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    outputs = [process.communicate("go\n") for process in processes]
+    assert [err for _, err in outputs] == ["", "", ""]
+    finished = Counter(id for out, _ in outputs for id in out.split())
+    # A worker may give up while the others hold every device; what is left waits, and is not lost.
+    left = {job.id for job in workspace.jobs.list(limit=100).items if job.status == "queued"}
+    assert finished == Counter({f"ftjob-{n}": 1 for n in range(JOBS) if f"ftjob-{n}" not in left})
+    assert len(finished) > JOBS // 2
