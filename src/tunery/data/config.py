@@ -62,6 +62,9 @@ class SourceConfig(Settings):
     """``words`` turns ``card_arrival`` into ``card arrival``, which the model's tokens know better."""
     output_json: bool = False
     """Render the output column as compact JSON; for outputs that are objects, or JSON in a string."""
+    split: Literal["auto", "train", "validation", "test"] = "auto"
+    """Put all rows of this file in one split. A split that has a file of its own is not drawn from the
+    others, and rows of other files that repeat its rows are removed as ``held_out_elsewhere``."""
     delimiter: Literal[",", ";", "\t", "|"] | None = None
     """Of a CSV file; left out, it is found from the first lines."""
     limit: int | None = Field(default=None, ge=1)

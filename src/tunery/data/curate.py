@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Dropped, Example, Message, SplitName, example_id
+from tunery.core.example import Dropped, Example, SplitName
 from tunery.core.progress import Progress, Task
 from tunery.data.checks import filters
+from tunery.data.cleaning import clean_drafts, to_example
 from tunery.data.collect import Collected
 from tunery.data.config import CleanConfig, DataConfig, PiiType, SourceConfig
-from tunery.data.dedup import exact_repeats, group_rows, near_repeats
+from tunery.data.dedup import exact_repeats, group_rows, near_repeats, where
 from tunery.data.draw import draw_key
 from tunery.data.labels import find_labels, label_warnings
-from tunery.data.normalise import normalise
 from tunery.data.pii import mask
-from tunery.data.rows import Draft, Drop, dropped_messages
+from tunery.data.rows import Drop, dropped_messages
 from tunery.data.similarity import Pair
 from tunery.data.split import assign, check_rows
 
@@ -83,7 +83,10 @@ def curate(
     Raises:
         ConfigError: Nothing is left, too little to split, or one class only.
     """
-    drafts = [d for c in collected for d in c.drafts]
+    held_out = [s.split in ("validation", "test") for s in config.sources]
+    # Files held out as a whole come first, so that of two equal rows theirs is the one that stays.
+    first = sorted(range(len(collected)), key=lambda i: not held_out[i])
+    drafts = [d for i in first for d in collected[i].drafts]
     clean = config.clean
     masked: Counter[PiiType] = Counter()
     with progress.task("Cleaning rows", 2 * len(drafts)) as task:
@@ -106,59 +109,6 @@ def curate(
     return Curated(bench.examples, splits, dropped, dict(masked), labels, bench.warnings)
 
 
-def clean_drafts(
-    drafts: Sequence[Draft], clean: CleanConfig, masked: Counter[PiiType], task: Task | None = None
-) -> list[Draft]:
-    """Return drafts with their texts normalised and masked as the settings ask; ``masked`` counts masks."""
-    cleaned: list[Draft] = []
-    for start in range(0, len(drafts), _BATCH):
-        batch = drafts[start : start + _BATCH]
-        texts = [t for d in batch for t in d.texts]
-        if clean.normalise:
-            texts = [normalise(t) for t in texts]
-        if clean.mask_pii:
-            result = mask(texts, clean.pii_types)
-            texts = result.texts
-            masked.update(result.counts)
-        at = 0
-        for draft in batch:
-            count = len(draft.texts)
-            cleaned.append(_with_texts(draft, texts[at : at + count]))
-            at += count
-        if task:
-            task.advance(len(batch))
-    return cleaned
-
-
-def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:
-    if texts == draft.texts:
-        return draft
-    turns = zip(draft.messages, texts[: len(draft.messages)], strict=True)
-    return Draft(
-        source=draft.source,
-        row=draft.row,
-        messages=tuple(Message(role=m.role, content=t, weight=m.weight) for m, t in turns),
-        rejected=None if draft.rejected is None else texts[-1],
-        group_key=draft.group_key,
-        metadata=draft.metadata,
-    )
-
-
-def to_example(draft: Draft, system_prompt: str | None) -> Example:
-    """Return the example a draft makes, with the system prompt where it has no system turn of its own."""
-    messages = draft.messages
-    if system_prompt and messages[0].role != "system":
-        messages = (Message(role="system", content=system_prompt), *messages)
-    identity = example_id(messages, draft.rejected)
-    return Example(
-        id=identity,
-        messages=messages,
-        rejected=draft.rejected,
-        group=identity,
-        metadata={"source": draft.source, "row": draft.row, **draft.metadata},
-    )
-
-
 def _filter(
     bench: _Bench, clean: CleanConfig, tokenizer: Tokenizer | None, max_tokens: int | None, task: Task
 ) -> None:
@@ -178,13 +128,14 @@ def _deduplicate(bench: _Bench, config: DataConfig) -> tuple[str, ...] | None:
     """Remove repeats, tell the label set, and give every example its label and its group."""
     clean = config.clean
     exact = exact_repeats(bench.examples)
+    conflicts = [p for p in exact.pairs if p.second not in exact.drops]
+    if conflicts:
+        bench.warnings.append(_conflicts(bench.examples, conflicts))
     firm = [(p.first, p.second) for p in exact.pairs]
-    if exact.pairs:
-        bench.warnings.append(_conflicts(bench.examples, exact.pairs))
     if clean.exact_duplicates:
         place = {old: new for new, old in enumerate(bench.drop(exact.drops))}
-        firm = [(place[a], place[b]) for a, b in firm]
-    check_rows(len(bench.examples), config.split)
+        firm = [(place[p.first], place[p.second]) for p in conflicts]
+    check_rows(len(bench.examples), splitting=bool(config.split.test or config.split.validation))
     labels = None
     if not any(e.rejected is not None for e in bench.examples):
         labels = find_labels([e.reference for e in bench.examples], config.labels)
@@ -234,8 +185,9 @@ def _split(bench: _Bench, config: DataConfig, labels: tuple[str, ...] | None) ->
         raise ConfigError(
             "split.stratify is 'label', but the answers are open text", hint="set labels: closed"
         )
+    pinned = _pinned(bench, config)
     strata = [e.label if by_label else None for e in bench.examples]
-    result = assign([e.group for e in bench.examples], strata, config.split)
+    result = assign([e.group for e in bench.examples], strata, config.split, pinned)
     bench.warnings += result.warnings
     splits = result.splits
     for source in config.sources:
@@ -245,6 +197,26 @@ def _split(bench: _Bench, config: DataConfig, labels: tuple[str, ...] | None) ->
             splits = [splits[i] for i in stay]
     bench.examples = _unique_ids(bench.examples)
     return splits
+
+
+def _pinned(bench: _Bench, config: DataConfig) -> list[SplitName | None]:
+    """Return the split that each row's file decides, after removing rows that would repeat a held-out one."""
+    decided: dict[str, SplitName] = {s.path: s.split for s in config.sources if s.split != "auto"}
+    if not decided:
+        return [None] * len(bench.examples)
+    splits = [decided.get(e.metadata["source"]) for e in bench.examples]
+    held: dict[str, int] = {}
+    for name in ("test", "validation"):
+        for i, (example, split) in enumerate(zip(bench.examples, splits, strict=True)):
+            if split == name:
+                held.setdefault(example.group, i)
+    drops = {}
+    for i, (example, split) in enumerate(zip(bench.examples, splits, strict=True)):
+        keeper = held.get(example.group)
+        if keeper is not None and split != splits[keeper]:
+            detail = f"resembles {where(bench.examples[keeper])}, which is held out"
+            drops[i] = Drop("held_out_elsewhere", detail)
+    return [splits[i] for i in bench.drop(drops)]
 
 
 def _surplus(

@@ -21,7 +21,7 @@ class Repeats(NamedTuple):
     drops: dict[int, Drop]
     """Rows to remove, and why."""
     pairs: list[Pair]
-    """Rows that belong together; in those of an exact search neither is removed."""
+    """Rows that belong together; the first of an exact search's pairs is never one to remove."""
 
 
 def prompt_text(example: Example) -> str:
@@ -44,7 +44,6 @@ def exact_repeats(examples: Sequence[Example]) -> Repeats:
         keeper = keepers.setdefault((prompt, example.reference, example.rejected or ""), i)
         if keeper != i:
             drops[i] = Drop("exact_duplicate", f"repeats {where(examples[keeper])}")
-            continue
         same_prompt = first_of_prompt.setdefault(prompt, i)
         if same_prompt != i:
             pairs.append(Pair(same_prompt, i, 1.0))

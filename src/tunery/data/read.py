@@ -8,9 +8,9 @@ from pathlib import Path
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
 from tunery.core.progress import Silent
+from tunery.data.cleaning import clean_drafts, to_example
 from tunery.data.collect import collect
 from tunery.data.config import DataConfig, PiiType, SourceConfig
-from tunery.data.curate import clean_drafts, to_example
 from tunery.data.labels import find_labels
 from tunery.data.sources import locate
 from tunery.data.tables import read_dropped, read_examples

@@ -24,7 +24,12 @@ class SplitResult(NamedTuple):
     warnings: list[str]
 
 
-def assign(groups: Sequence[str], strata: Sequence[str | None], settings: SplitConfig) -> SplitResult:
+def assign(
+    groups: Sequence[str],
+    strata: Sequence[str | None],
+    settings: SplitConfig,
+    pinned: Sequence[SplitName | None] | None = None,
+) -> SplitResult:
     """Divide rows into train, validation and test.
 
     The test split is drawn first, then validation from what is left. Each stratum's share is exact to the row
@@ -35,23 +40,30 @@ def assign(groups: Sequence[str], strata: Sequence[str | None], settings: SplitC
         groups: Each row's group name; rows of one group share a split.
         strata: Each row's class, or None throughout for no strata.
         settings: Sizes and seed.
+        pinned: Each row's split where its file has decided it; no group may be pinned to two. A split that
+            any row is pinned to is not drawn.
 
     Raises:
         ConfigError: Too few rows for the splits asked for.
     """
-    rows = len(groups)
-    check_rows(rows, settings)
-    test, validation = _size(settings.test, rows), _size(settings.validation, rows)
+    pinned = pinned or [None] * len(groups)
+    decided = {g: name for g, name in zip(groups, pinned, strict=True) if name is not None}
+    splits: list[SplitName] = [decided.get(g, "train") for g in groups]
+    free = sum(g not in decided for g in groups)
+    sizes: dict[SplitName, int] = {
+        "test": 0 if "test" in decided.values() else _size(settings.test, free),
+        "validation": 0 if "validation" in decided.values() else _size(settings.validation, free),
+    }
+    _check_sizes(len(groups), free, sizes["test"], sizes["validation"])
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
         members[group].append(i)
     stratum_of = {g: Counter(strata[i] or "" for i in rs).most_common(1)[0][0] for g, rs in members.items()}
     order = sorted(members, key=lambda g: draw_key(settings.seed, "split", g))
-    splits: list[SplitName] = ["train"] * rows
     warnings = []
-    wanted: tuple[tuple[SplitName, int], ...] = (("test", test), ("validation", validation))
-    for name, size in wanted:
-        taken = _draw([g for g in order if splits[members[g][0]] == "train"], members, stratum_of, size)
+    for name, size in sizes.items():
+        left = [g for g in order if g not in decided and splits[members[g][0]] == "train"]
+        taken = _draw(left, members, stratum_of, size)
         for group in taken:
             for i in members[group]:
                 splits[i] = name
@@ -69,26 +81,27 @@ def _size(asked: int | float, rows: int) -> int:
     return asked
 
 
-def check_rows(rows: int, settings: SplitConfig) -> None:
-    """Refuse to go on with too few rows for the splits asked for.
+def _check_sizes(rows: int, free: int, test: int, validation: int) -> None:
+    check_rows(rows, splitting=bool(test or validation))
+    if (test or validation) and test + validation >= free:
+        raise ConfigError(
+            f"test {test} + validation {validation} rows leave nothing of {free} to train on",
+            hint=f"ask for fewer held-out rows; together at most {free - 1}",
+        )
+
+
+def check_rows(rows: int, *, splitting: bool) -> None:
+    """Refuse to go on with too few rows.
 
     Raises:
         ConfigError: Says how many are needed.
     """
-    test, validation = _size(settings.test, rows), _size(settings.validation, rows)
-    if not test and not validation:
-        if not rows:
-            raise ConfigError("no row is left after cleaning")
-        return
-    if rows < MINIMUM_ROWS:
+    if not rows:
+        raise ConfigError("no row is left after cleaning")
+    if splitting and rows < MINIMUM_ROWS:
         raise ConfigError(
             f"{rows} rows are too few to split: at least {MINIMUM_ROWS} are needed after cleaning",
             hint="add rows, or set split: {test: 0, validation: 0} to train without evidence",
-        )
-    if test + validation >= rows:
-        raise ConfigError(
-            f"test {test} + validation {validation} rows leave nothing of {rows} to train on",
-            hint=f"ask for fewer held-out rows; together at most {rows - 1}",
         )
 
 

@@ -1,0 +1,68 @@
+"""Cleaning: drafts with their texts repaired and masked, and the examples they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tunery.core.example import Example, Message, example_id
+from tunery.core.progress import Task
+from tunery.data.config import CleanConfig, PiiType
+from tunery.data.normalise import normalise
+from tunery.data.pii import mask
+from tunery.data.rows import Draft
+
+_BATCH = 1000
+
+
+def clean_drafts(
+    drafts: Sequence[Draft], clean: CleanConfig, masked: Counter[PiiType], task: Task | None = None
+) -> list[Draft]:
+    """Return drafts with their texts normalised and masked as the settings ask; ``masked`` counts masks."""
+    cleaned: list[Draft] = []
+    for start in range(0, len(drafts), _BATCH):
+        batch = drafts[start : start + _BATCH]
+        texts = [t for d in batch for t in d.texts]
+        if clean.normalise:
+            texts = [normalise(t) for t in texts]
+        if clean.mask_pii:
+            result = mask(texts, clean.pii_types)
+            texts = result.texts
+            masked.update(result.counts)
+        at = 0
+        for draft in batch:
+            count = len(draft.texts)
+            cleaned.append(_with_texts(draft, texts[at : at + count]))
+            at += count
+        if task:
+            task.advance(len(batch))
+    return cleaned
+
+
+def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:
+    if texts == draft.texts:
+        return draft
+    turns = zip(draft.messages, texts[: len(draft.messages)], strict=True)
+    return Draft(
+        source=draft.source,
+        row=draft.row,
+        messages=tuple(Message(role=m.role, content=t, weight=m.weight) for m, t in turns),
+        rejected=None if draft.rejected is None else texts[-1],
+        group_key=draft.group_key,
+        metadata=draft.metadata,
+    )
+
+
+def to_example(draft: Draft, system_prompt: str | None) -> Example:
+    """Return the example a draft makes, with the system prompt where it has no system turn of its own."""
+    messages = draft.messages
+    if system_prompt and messages[0].role != "system":
+        messages = (Message(role="system", content=system_prompt), *messages)
+    identity = example_id(messages, draft.rejected)
+    return Example(
+        id=identity,
+        messages=messages,
+        rejected=draft.rejected,
+        group=identity,
+        metadata={"source": draft.source, "row": draft.row, **draft.metadata},
+    )
