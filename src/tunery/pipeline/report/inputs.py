@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,7 +67,10 @@ class ReportInputs:
         best: tuple[str, Metric] | None = None
         for subject, evaluation in self.evaluations.items():
             metric = self.main_of(evaluation) if is_prompting(evaluation) else None
-            if metric is not None and (best is None or not at_least_as_good(best[1], metric)):
+            # What is no number is neither better nor worse than anything, so it cannot be the best.
+            if metric is None or not math.isfinite(metric.value):
+                continue
+            if best is None or not at_least_as_good(best[1], metric):
                 best = (subject, metric)
         return best[0] if best else None
 

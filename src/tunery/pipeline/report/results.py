@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -127,7 +128,7 @@ def _cell(metric: Metric, row: list[Metric]) -> Cell:
 
 
 def bars_of(inputs: ReportInputs) -> Markup | None:
-    """Draw the goal's metric for every model that has it."""
+    """Draw the goal's metric for every model that has it, as a number."""
     bars = [
         Bar(
             subject_name(subject),
@@ -136,6 +137,7 @@ def bars_of(inputs: ReportInputs) -> Markup | None:
         )
         for subject, evaluation in ordered_evaluations(inputs)
         if (metric := inputs.main_of(evaluation)) is not None
+        and all(math.isfinite(x) for x in (metric.value, *metric.ci95))
     ]
     return bar_chart(bars, target_of(inputs.run.recipe)) if bars else None
 

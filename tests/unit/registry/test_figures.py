@@ -1,0 +1,75 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunery.core.evaluation import Metric
+from tunery.registry import figures
+
+
+def metric(name: str, value: float, low: float, high: float) -> Metric:
+    return Metric(name=name, value=value, n=770, ci95=(low, high), method="wilson")
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    failed, tried = doctest.testmod(figures)
+    assert (failed, tried >= 8) == (0, True)
+
+
+@given(st.floats(0, 1))
+def test_a_percentage_reads_back_to_within_its_last_digit(share: float) -> None:
+    written = figures.percent(share)
+    if written.startswith(("<", ">")):
+        assert 0 < share < 0.0005 or 0.9995 <= share < 1
+    else:
+        assert float(written.removesuffix(" %")) / 100 == pytest.approx(share, abs=0.0005 + 1e-12)
+
+
+@given(st.floats(0, 1))
+def test_a_p_value_under_the_line_is_never_written_as_over_it(p: float) -> None:
+    written = figures.p_value(p)
+    shown = float(written.split()[-1])
+    assert (shown < 0.05 or written == "p < 0.05") == (p < 0.05)
+
+
+@given(st.floats(1e-6, 1e12))
+def test_a_number_keeps_two_digits_at_least(value: float) -> None:
+    assert float(figures.number(value).replace(",", "")) == pytest.approx(value, rel=0.05)
+
+
+@given(st.integers(0, 400_000))
+def test_a_duration_reads_back_to_within_a_minute_in_a_hundred(seconds: int) -> None:
+    units = {"h": 3600, "min": 60, "s": 1}
+    parts = figures.duration(seconds).split()
+    read = sum(float(n) * units[unit] for n, unit in zip(parts[::2], parts[1::2], strict=True))
+    assert read == pytest.approx(seconds, abs=30 if seconds >= 3600 else 0.5)
+
+
+def test_thousands_are_separated() -> None:
+    assert figures.count(1234567) == "1,234,567"
+    assert figures.counted(1, "row") == "1 row"
+
+
+def test_rates_are_percentages_and_perplexity_is_a_number() -> None:
+    rate, perplexity = metric("exact_match", 0.7312, 0.6987, 0.7612), metric("perplexity", 0.97, 0.9, 1.0)
+    assert figures.metric_value(rate) == "73.1 %"
+    assert figures.metric_interval(rate) == "69.9–76.1 %"
+    assert figures.metric_value(perplexity) == "0.970"
+    assert figures.metric_phrase(perplexity) == "a perplexity of 0.970"
+
+
+def test_what_is_no_number_is_called_so() -> None:
+    nan = float("nan")
+    assert figures.metric_value(metric("exact_match", nan, nan, nan)) == "not a number"
+    assert figures.p_value(nan) == "p unknown"
+
+
+def test_subjects_go_from_plain_prompting_to_the_tuned_model() -> None:
+    shuffled = ["tuned", "champion", "few_shot", "zero_shot_constrained", "zero_shot"]
+    ordered = ["zero_shot", "few_shot", "zero_shot_constrained", "champion", "tuned"]
+    assert sorted(shuffled, key=figures.subject_order) == ordered
