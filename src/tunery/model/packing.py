@@ -226,7 +226,7 @@ def target_logits(model: torch.nn.Module, batch: Packed) -> torch.Tensor:
         layout=batch.layout,
     )
     logits: torch.Tensor = output.logits[0]
-    return logits if unique.shape == back.shape else logits.index_select(0, back)
+    return logits.index_select(0, back)
 
 
 def register_attention() -> None:

@@ -1,0 +1,197 @@
+"""Training: resumed equals undisturbed, accumulated equals whole, and what comes out opens in plain PEFT."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.progress import Silent
+from tunery.core.training import BaseModelInfo
+from tunery.model.bases import describe_base
+from tunery.model.render import Rendered
+from tunery.train.config import TrainConfig
+from tunery.train.lora import Folders, Trained, TrainingRows, total_steps, train_adapter
+from tunery.train.trainer import Reporting
+
+
+class Killed(Exception):  # noqa: N818 - an event, not a malfunction
+    """Stands for a process that ends at this point."""
+
+
+class KilledAt(Silent):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def event(self, message: str, *, level: Any = "info", data: Mapping[str, Any] | None = None) -> None:
+        if data and data["step"] == self.step:
+            raise Killed
+
+
+def rows(count: int) -> list[Rendered]:
+    made = []
+    for i in range(count):
+        ids = (1, 50, 51, 60 + i % 7, 70 + i % 5, 80 + i % 3, 2)
+        made.append(Rendered(ids, (0, 0, 0, 0, 0, 1, 1), 5))
+    return made
+
+
+DATA = TrainingRows(rows(44), rows(10))
+CONFIG = TrainConfig(
+    rank=4,
+    epochs=2,
+    batch_size=8,
+    validation_every=3,
+    dropout=0.1,
+    device="cpu",
+    threads=1,
+    learning_rate=0.01,
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: Path) -> BaseModelInfo:
+    return describe_base(tiny_model, name="tiny")
+
+
+def train(base: BaseModelInfo, folder: Path, *, config: TrainConfig = CONFIG, **options: Any) -> Trained:
+    folder.mkdir(exist_ok=True)
+    folders = Folders(folder, folder / "checkpoints")
+    return train_adapter(
+        base, options.pop("data", DATA), config=config, folders=folders, reporting=Reporting(**options)
+    )
+
+
+def losses(trained: Trained) -> list[tuple[int, float | None, float | None]]:
+    return [(h.step, h.train_loss, h.validation_loss) for h in trained.history]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base: BaseModelInfo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    folder = tmp_path_factory.mktemp("whole") / "a"
+    return train(base, folder, progress=Silent()), folder
+
+
+def test_training_lowers_the_loss(undisturbed: tuple[Trained, Path]) -> None:
+    history = undisturbed[0].history
+    assert history[-1].train_loss is not None
+    assert history[0].train_loss is not None
+    assert history[-1].train_loss < 0.8 * history[0].train_loss
+
+
+@pytest.mark.parametrize("step", [2, 3, 8])
+def test_killed_and_started_again_gives_the_losses_and_weights_of_an_undisturbed_run(
+    base: BaseModelInfo, undisturbed: tuple[Trained, Path], tmp_path: Path, step: int
+) -> None:
+    folder = tmp_path / "a"
+    with pytest.raises(Killed):
+        train(base, folder, progress=KilledAt(step))
+    resumed = train(base, folder, progress=Silent())
+    assert losses(resumed) == losses(undisturbed[0])
+    weights = "adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (undisturbed[1] / weights).read_bytes()
+
+
+def test_checkpoints_are_gone_once_the_adapter_is_there(undisturbed: tuple[Trained, Path]) -> None:
+    assert sorted(p.name for p in undisturbed[1].iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_accumulated_micro_batches_equal_one_big_batch(base: BaseModelInfo, tmp_path: Path) -> None:
+    still = CONFIG.model_copy(update={"dropout": 0.0})
+    uneven = [*rows(10), *[Rendered((1, 50, 51, 52), (0, 1, 1, 1), 1) for _ in range(6)]]
+    data = TrainingRows(uneven, [])
+    whole = train(base, tmp_path / "a", config=still, data=data, progress=Silent())
+    parts = train(
+        base,
+        tmp_path / "b",
+        config=still.model_copy(update={"micro_batch_size": 2}),
+        data=data,
+        progress=Silent(),
+    )
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
+
+
+def test_the_adapter_opens_in_plain_peft_and_changes_the_model(
+    undisturbed: tuple[Trained, Path], tiny_model: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    ids = torch.tensor([DATA.train[0].ids[:5]])
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    before = plain(ids).logits[0, -1]
+    tuned = PeftModel.from_pretrained(plain, undisturbed[1])(ids).logits[0, -1]
+    wanted = DATA.train[0].ids[5]
+    assert tuned.log_softmax(-1)[wanted] > before.log_softmax(-1)[wanted] + 1
+
+
+def test_the_best_step_is_the_one_with_the_lowest_validation_loss(undisturbed: tuple[Trained, Path]) -> None:
+    validated = {h.step: h.validation_loss for h in undisturbed[0].history if h.validation_loss is not None}
+    assert validated[undisturbed[0].best_step] == min(validated.values())
+
+
+def test_training_stops_early_when_validation_gets_worse(base: BaseModelInfo, tmp_path: Path) -> None:
+    # Validation wants what training unlearns.
+    opposite = [Rendered((*r.ids[:5], 99, 2), r.mask, 5) for r in rows(10)]
+    config = CONFIG.model_copy(
+        update={"epochs": 20.0, "early_stopping": 2, "validation_every": 4, "learning_rate": 0.05}
+    )
+    trained = train(
+        base, tmp_path / "a", config=config, data=TrainingRows(rows(44), opposite), progress=Silent()
+    )
+    assert trained.steps < total_steps(44, config)
+
+
+def test_asking_to_stop_ends_training_and_keeps_its_checkpoints(base: BaseModelInfo, tmp_path: Path) -> None:
+    sealed: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            base,
+            tmp_path / "a",
+            progress=Silent(),
+            should_stop=lambda: len(sealed) == 2,
+            on_checkpoint=lambda step, _: sealed.append(step),
+        )
+    assert sealed == [3, 6]
+    assert (tmp_path / "a" / "checkpoints" / "checkpoint-6" / "manifest.json").exists()
+
+
+def test_a_loss_that_is_no_number_ends_training_with_advice(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "base"
+    shutil.copytree(tiny_model, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ResourceError, match="became nan at step 1") as caught:
+        train(describe_base(broken, name="broken"), tmp_path / "a", progress=Silent())
+    assert "train.learning_rate=0.001" in str(caught.value)
+
+
+def test_target_modules_that_fit_nothing_name_those_that_exist(base: BaseModelInfo, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"target_modules": ("query",)})
+    with pytest.raises(ConfigError, match="fit no layer") as caught:
+        train(base, tmp_path / "a", config=config, progress=Silent())
+    assert "q_proj" in str(caught.value)
+
+
+def test_a_micro_batch_must_divide_the_batch() -> None:
+    with pytest.raises(ValueError, match="does not divide"):
+        TrainConfig(batch_size=16, micro_batch_size=5)
+
+
+def test_the_default_micro_batch_fits_its_token_bound() -> None:
+    config = TrainConfig(batch_size=16, micro_batch_tokens=4096)
+    assert config.rows_per_forward(100) == 16
+    assert config.rows_per_forward(1000) == 4
+    assert config.rows_per_forward(100_000) == 1

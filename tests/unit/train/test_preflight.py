@@ -1,0 +1,105 @@
+"""Preflight refuses what would be discovered hours later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import Example, Message, example_id
+from tunery.model.render import Rendered, render
+from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
+from tunery.train.preflight import Preflight, preflight
+from tunery.train.rows import render_split
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> ChatTokenizer:
+    return load_tokenizer(tiny_model)
+
+
+def example(question: str, answer: str, *, weight: int = 1) -> Example:
+    messages = (
+        Message(role="user", content=question),
+        Message.model_validate({"role": "assistant", "content": answer, "weight": weight}),
+    )
+    identity = example_id(messages)
+    return Example(id=identity, messages=messages, group=identity)
+
+
+EXAMPLES = [example(f"row {i}", f"answer {i}") for i in range(4)]
+
+
+def look(tokenizer: ChatTokenizer, rows: list[Rendered], **changes: object) -> Preflight:
+    options = {"max_tokens": 512, "serving_template_sha256": tokenizer.chat_template_sha256, **changes}
+    return preflight(tokenizer, EXAMPLES[: len(rows)], rows, **options)  # type: ignore[arg-type]
+
+
+def failed(result: Preflight) -> list[str]:
+    return [check.name for check in result.checks if not check.passed]
+
+
+def test_good_rows_pass_every_check(tokenizer: ChatTokenizer) -> None:
+    result = look(tokenizer, render_split(tokenizer, EXAMPLES))
+    assert result.passed
+    assert [c.name for c in result.checks] == [
+        "stop_token_trained",
+        "has_trained_tokens",
+        "not_truncated",
+        "serving_template",
+    ]
+    result.require()
+
+
+def test_a_mask_that_misses_the_stop_token_is_refused(tokenizer: ChatTokenizer) -> None:
+    rows = [Rendered(r.ids, (*r.mask[:-1], 0), r.prompt_tokens) for r in render_split(tokenizer, EXAMPLES)]
+    result = look(tokenizer, rows)
+    assert failed(result) == ["stop_token_trained"]
+    with pytest.raises(ConfigError, match="would never learn to stop"):
+        result.require()
+
+
+def test_a_row_that_trains_nothing_is_refused_and_named(tokenizer: ChatTokenizer) -> None:
+    silent = example("row", "answer", weight=0)
+    result = preflight(
+        tokenizer,
+        [silent],
+        [render(tokenizer, silent.messages)],
+        max_tokens=512,
+        serving_template_sha256=tokenizer.chat_template_sha256,
+    )
+    assert "has_trained_tokens" in failed(result)
+    assert silent.id in next(c.sentence for c in result.checks if c.name == "has_trained_tokens")
+
+
+def test_rows_that_would_be_cut_are_counted_and_named(tokenizer: ChatTokenizer) -> None:
+    rows = render_split(tokenizer, EXAMPLES)
+    result = look(tokenizer, rows, max_tokens=len(rows[0].ids) - 1)
+    check = next(c for c in result.checks if c.name == "not_truncated")
+    assert not check.passed
+    assert check.rows == 4
+
+
+def test_another_serving_template_is_refused(tokenizer: ChatTokenizer) -> None:
+    result = look(tokenizer, render_split(tokenizer, EXAMPLES), serving_template_sha256="0" * 64)
+    assert failed(result) == ["serving_template"]
+
+
+def test_rows_tokenised_otherwise_than_serving_are_refused(tokenizer: ChatTokenizer) -> None:
+    rows = [
+        Rendered((r.ids[0], *r.ids), (0, *r.mask), r.prompt_tokens + 1)
+        for r in render_split(tokenizer, EXAMPLES)
+    ]
+    assert failed(look(tokenizer, rows)) == ["serving_template"]
+
+
+def test_samples_mark_exactly_the_trained_tokens(tokenizer: ChatTokenizer) -> None:
+    shown = look(tokenizer, render_split(tokenizer, EXAMPLES)).samples[0]
+    assert "".join(t.text for t in shown.tokens if t.trained) == "answer 0<|im_end|>"
+
+
+def test_preference_pairs_are_not_silently_trained_as_answers(tokenizer: ChatTokenizer) -> None:
+    pair = EXAMPLES[0].with_(rejected="worse")
+    with pytest.raises(ConfigError, match="preference pairs"):
+        render_split(tokenizer, [pair])
