@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Prediction, Verdict
+from tunery.core.statistics import Interval
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
 from tunery.evaluate.metrics import (
@@ -108,7 +108,7 @@ def _compare_means(
     import numpy as np
 
     columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
-    result = _bootstrap(columns, lambda sums: (sums[:, 1] - sums[:, 0]) / sums[:, 2], rows)
+    result = _bootstrap(columns, lambda sums: (sums[:, 1] - sums[:, 0]) / sums[:, 2])
     means = columns.mean(axis=0)
     about = _About(names, metric, "paired_bootstrap", (float(means[0]), float(means[1])))
     return _record(rows, rows.correct(), result, about)
@@ -131,7 +131,7 @@ def _compare_macro_f1(rows: Paired, names: tuple[str, str], labels: Sequence[str
 
     values = tuple(float(macro_f1_of_sums(side.sum(axis=0, keepdims=True))[0]) for side in sides)
     about = _About(names, MACRO_F1, "paired_bootstrap", (values[0], values[1]))
-    return _record(rows, rows.correct(), _bootstrap(columns, difference, rows), about)
+    return _record(rows, rows.correct(), _bootstrap(columns, difference), about)
 
 
 def _compare_perplexity(rows: Paired, names: tuple[str, str]) -> Comparison:
@@ -149,12 +149,13 @@ def _compare_perplexity(rows: Paired, names: tuple[str, str]) -> Comparison:
     total = columns.sum(axis=0, keepdims=True)
     values = (float(perplexity_of_sums(total[:, :2])[0]), float(perplexity_of_sums(total[:, 2:])[0]))
     about = _About(names, PERPLEXITY, "paired_bootstrap", values)
-    return _record(rows, rows.correct(), _bootstrap(columns, difference, rows), about)
+    return _record(rows, rows.correct(), _bootstrap(columns, difference), about)
 
 
-def _bootstrap(columns: Floats, difference: Statistic, rows: Paired) -> PairedBootstrap:
-    if len(columns) < 2:
-        raise ConfigError(f"{' and '.join(rows.names)} share one row; a comparison needs at least two")
+def _bootstrap(columns: Floats, difference: Statistic) -> PairedBootstrap:
+    if len(columns) < 2:  # one shared row can show nothing, and is no reason to stop a run
+        observed = float(difference(columns)[0])
+        return PairedBootstrap(observed, Interval(min(-1.0, observed), max(1.0, observed)), 1.0)
     return paired_bootstrap(columns, difference)
 
 

@@ -17,6 +17,7 @@ from tunery.evaluate import metrics as measure
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.asking import Answers, ask
 from tunery.evaluate.comparison import LOGPROB, TOKENS
+from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.predictions import write_predictions
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import DetailedScorer, Scorer, make_scorer
@@ -116,7 +117,9 @@ def evaluate(
 
 def _config(task: Task, subject: Subject) -> dict[str, Any]:
     """Return what influences the outcome, JSON-ready."""
-    settings = task.config.model_dump(mode="json", exclude={"baseline", "rows_per_batch", "metrics"})
+    # Named one by one: a recipe's section may hold more than these settings.
+    names = set(EvaluateConfig.model_fields) - {"baseline", "rows_per_batch", "metrics"}
+    settings = task.config.model_dump(mode="json", include=names)
     return {
         **settings,
         "metrics": list(task.metrics),

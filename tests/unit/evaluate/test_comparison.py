@@ -84,6 +84,16 @@ def test_graded_scores_are_compared_by_bootstrap() -> None:
     assert (result.fixed, result.broken) == (0, 0)
 
 
+@pytest.mark.parametrize("metric", ["field_match", "macro_f1", "perplexity"])
+def test_one_shared_row_shows_no_difference(metric: str) -> None:
+    a = predictions(["z"], ["a"], field_match=[0.5], logprob=[-9.0], completion_tokens=[2.0])
+    b = predictions(["a"], ["a"], field_match=[0.75], logprob=[-1.0], completion_tokens=[2.0])
+    result = compare(a, b, metric=metric)
+    assert (result.n, result.p_value, result.verdict) == (1, 1.0, "no difference shown")
+    assert result.ci95[0] <= result.difference <= result.ci95[1]
+    assert result.difference > 0
+
+
 def test_macro_f1_is_compared_by_the_metric_itself() -> None:
     a = predictions(["a"] * 40, REFERENCES)
     b = predictions([*REFERENCES[:30], *["nonsense"] * 10], REFERENCES)

@@ -103,6 +103,22 @@ def test_the_same_work_has_the_same_id_and_other_work_another() -> None:
     assert len(others | {first}) == 5
 
 
+def test_settings_that_a_recipe_adds_do_not_change_the_id() -> None:
+    class Section(EvaluateConfig):
+        suites: tuple[str, ...] = ()
+        """More."""
+
+    subject = Subject("tuned", BASE)
+    more = make_task(
+        labelled(),
+        data="ds-1/test",
+        config=Section(suites=("a",)),
+        main_metric="exact_match",
+        labels=LABELS,
+    )
+    assert evaluation_id(more, subject) == evaluation_id(label_task(), subject)
+
+
 def test_json_answers_are_judged_field_by_field() -> None:
     good = '{"company": "TAN WOON", "total": "9.00"}'
     rows = [example(f"receipt {i}", good) for i in range(4)]
