@@ -51,7 +51,7 @@ def loss_of(model: torch.nn.Module, tokenizer: object) -> float:
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the engine drops the first completion token's likelihood when the whole prompt is in its prefix cache",
+    reason="a prompt found whole in the prefix cache costs the first completion token its likelihood",
 )
 @pytest.mark.parametrize("adapter", [None, "adapter-a"])
 def test_perplexity_is_exp_of_the_loss_that_training_reports(
