@@ -530,10 +530,9 @@ def test_a_metric_that_is_no_number_does_not_break_the_page(whole: ReportInputs)
         render_report(dataclasses.replace(whole, evaluations={**whole.evaluations, "zero_shot": evaluation}))
     )
     assert "not a number" in page.section("numbers").text
-    for svg in page.root.all("svg"):
-        assert all(
-            "nan" not in str(v) for e in svg.all("rect") + svg.all("line") for v in e.attributes.values()
-        )
+    for drawing in page.root.all("svg"):
+        parts = drawing.all("rect") + drawing.all("line")
+        assert all("nan" not in str(value) for part in parts for value in part.attributes.values())
     few = dataclasses.replace(whole, evaluations={**whole.evaluations, "few_shot": evaluation})
     assert few.best_prompting == "zero_shot_constrained"
 
