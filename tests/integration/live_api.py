@@ -1,4 +1,4 @@
-"""The real app on a real socket, and model versions on the tiny model, for tests that drive the real client."""
+"""The real app on a real socket, and versions on the tiny model, for tests that drive the real client."""
 
 from __future__ import annotations
 

@@ -77,6 +77,11 @@ class JobBody(Wire):
     def _only_what_is_served(self) -> Self:
         if self.integrations:
             raise ValueError("integrations are not served here; leave it out")
+        if self.validation_file:
+            raise ValueError(
+                "validation_file is not served here: validation and test rows are held out of the training "
+                "file; put all rows there, and say how many with tunery.data.split"
+            )
         return self
 
     @property
@@ -156,10 +161,7 @@ def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ConfigError("tunery.data is not an object", param="tunery.data")
     _refuse_unknown(given, _DATA_KEYS, "tunery.data")
-    sources = [_source(workspace, body.training_file, "training_file")]
-    if body.validation_file is not None:
-        sources.append({**_source(workspace, body.validation_file, "validation_file"), "split": "validation"})
-    return {**given, "sources": sources}
+    return {**given, "sources": [_source(workspace, body.training_file, "training_file")]}
 
 
 def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:
@@ -171,6 +173,12 @@ def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:
         raise ConfigError(f"{param} {file_id!r:.80} does not exist{meant}", param=param)
     if file.purpose != "fine-tune":
         raise ConfigError(f"{param} {file.id} has purpose {file.purpose!r}, not 'fine-tune'", param=param)
+    if workspace.artifacts.about("files", file.id).get("shape") == "preference":
+        raise ConfigError(
+            f"{param} {file.id} holds preference pairs; only supervised training exists here, on chat or "
+            "completion rows",
+            param=param,
+        )
     return {"path": str(open_content(workspace, file.id)), "format": "jsonl"}
 
 

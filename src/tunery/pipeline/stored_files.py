@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.ids import new_id, sha256_file
@@ -30,15 +31,16 @@ def store_training_file(workspace: Workspace, filename: str, write: Callable[[Pa
         ConfigError: Rows are not what training can use; says which and why.
         ResourceError: The disk is full.
     """
-    from tunery.data.openai_file import check_training_file
+    from tunery.data.openai_file import require_training_file
 
     now = workspace.clock.now()
     file_id = new_id("file", now)
     shown = _shown(filename)
-    with workspace.artifacts.create("files", file_id, {"filename": shown, "purpose": "fine-tune"}) as folder:
+    about: dict[str, Any] = {"filename": shown, "purpose": "fine-tune"}
+    with workspace.artifacts.create("files", file_id, about) as folder:
         path = folder / CONTENT
         write(path)
-        check_training_file(path)
+        about["shape"] = require_training_file(path, shown).shape
         size, digest = path.stat().st_size, sha256_file(path)
     file = StoredFile(
         id=file_id,

@@ -39,9 +39,8 @@ def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) 
         job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by)
         shared.workspace.jobs.add(job)
     jobs = shared.workspace.jobs
-    also = f" and validation file: {body.validation_file}" if body.validation_file else ""
     jobs.add_event(job.id, f"Created fine-tuning job: {job.id}")
-    jobs.add_event(job.id, f"Validating training file: {body.training_file}{also}")
+    jobs.add_event(job.id, f"Validating training file: {body.training_file}")
     return job_object(enqueue(shared.workspace, job.id))
 
 

@@ -1,0 +1,290 @@
+"""Fine-tuning jobs through the unmodified client, trained for real on the tiny model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+
+from tests.integration.live_api import BASE, Live, live
+from tests.integration.test_api_surface import is_error, unused
+from tunery.api.config import ServerSettings
+from tunery.core.errors import ConflictError
+from tunery.pipeline.job_run import run_job
+from tunery.pipeline.supervisor import SupervisorSettings, put_back
+from tunery.store.workspace import Workspace
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+OPEN_GATE = {
+    "goal": {"metric": "perplexity"},
+    "gate": {"rules": [{"metric": "perplexity", "at_most": 1e30}]},
+    "evaluate": {"max_new_tokens": 4, "baseline": {"few_shot": False, "constrained": False}},
+    "train": {"rank": 2, "validation_every": 2, "threads": 1},
+}
+
+
+def training_file(client: OpenAI, count: int = 40) -> str:
+    words = ["card arrival", "top up failed"]
+    lines = [
+        {
+            "messages": [
+                {"role": "user", "content": f"question number {i} about {words[i % 2]} and {i * i}"},
+                {"role": "assistant", "content": words[i % 2]},
+            ]
+        }
+        for i in range(count)
+    ]
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    return client.files.create(file=("train.jsonl", content), purpose="fine-tune").id
+
+
+def create(client: OpenAI, file_id: str, **more: Any) -> FineTuningJob:
+    given: dict[str, Any] = {
+        "model": BASE,
+        "training_file": file_id,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 8}}},
+        "extra_body": {"tunery": OPEN_GATE},
+    }
+    return client.fine_tuning.jobs.create(**{**given, **more})
+
+
+def wait(client: OpenAI, job_id: str, *statuses: str, seconds: float = 60) -> FineTuningJob:
+    deadline = time.monotonic() + seconds
+    while True:
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        if job.status in statuses:
+            return job
+        assert job.status not in {"failed", "succeeded", "cancelled"}, (job.status, job.error)
+        assert time.monotonic() < deadline, f"{job.status} after {seconds} s: {messages(client, job_id)}"
+        time.sleep(0.1)
+
+
+def never_stop() -> bool:
+    return False
+
+
+def messages(client: OpenAI, job_id: str) -> list[str]:
+    """Oldest first."""
+    return [e.message for e in client.fine_tuning.jobs.list_events(job_id, limit=100)][::-1]
+
+
+@pytest.fixture
+def idle(workspace: Workspace, tiny_model: Path) -> Iterator[Live]:
+    """A server that queues jobs and runs none."""
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model))
+    with live(workspace, tiny_model, settings=settings, open_base=unused) as running:
+        yield running
+
+
+@pytest.fixture
+def working(workspace: Workspace, tiny_model: Path) -> Iterator[Live]:
+    """A server that runs jobs."""
+    jobs = SupervisorSettings(poll_s=0.05, grace_s=5)
+    with live(
+        workspace, tiny_model, settings=ServerSettings(port=0, base=str(tiny_model), jobs=jobs)
+    ) as running:
+        yield running
+
+
+def test_a_job_trains_a_model_that_answers(working: Live) -> None:
+    client = working.client()
+    file_id = training_file(client)
+    made = create(client, file_id, suffix="card-bot", seed=3, metadata={"team": "cards"})
+    assert made.status in {"queued", "running"}
+    job = wait(client, made.id, "succeeded", seconds=120)
+    assert job.fine_tuned_model == f"ft:{BASE}:tunery:card-bot:{job.id.removeprefix('ftjob-')}"
+    assert (job.hyperparameters.n_epochs, job.hyperparameters.batch_size, job.seed) == (2, 8, 3)
+    assert job.trained_tokens
+    assert job.finished_at
+    assert job.metadata == {"team": "cards"}
+
+    told = messages(client, job.id)
+    canonical = [
+        f"Created fine-tuning job: {job.id}",
+        f"Validating training file: {file_id}",
+        "Files validated, moving job to queued state",
+        "Fine-tuning job started",
+        f"New fine-tuned model created: {job.fine_tuned_model}",
+        "The job has successfully completed",
+    ]
+    assert [m for m in told if m in canonical] == canonical
+    assert told[-1] == canonical[-1]
+    metrics = [e for e in client.fine_tuning.jobs.list_events(job.id, limit=100) if e.type == "metrics"]
+    assert metrics
+    steps = [e.data["step"] for e in metrics if "train_loss" in e.data]  # type: ignore[index, operator]
+    assert steps == sorted(steps, reverse=True)
+    assert any("valid_loss" in e.data for e in metrics)  # type: ignore[operator]
+    assert all(e.data["total_steps"] == metrics[0].data["total_steps"] for e in metrics)  # type: ignore[index]
+
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id))
+    numbers = [c.step_number for c in checkpoints]
+    assert numbers == sorted(set(numbers), reverse=True)
+    assert checkpoints[0].metrics.valid_loss is not None
+
+    result = client.files.content(job.result_files[0]).read().decode()
+    assert result.splitlines()[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+    assert len(result.splitlines()) > 2
+    assert client.files.retrieve(job.result_files[0]).purpose == "fine-tune-results"
+
+    answer = client.chat.completions.create(
+        model=job.fine_tuned_model,
+        messages=[{"role": "user", "content": "about card arrival"}],
+        max_tokens=4,
+    )
+    assert answer.model == job.fine_tuned_model
+    assert answer.usage.completion_tokens > 0  # type: ignore[union-attr]
+    assert client.models.retrieve(job.fine_tuned_model).id == job.fine_tuned_model
+    assert {"card-bot", "card-bot@1", "card-bot@champion", job.fine_tuned_model} <= {
+        m.id for m in client.models.list()
+    }
+
+
+def test_a_refused_model_fails_its_job_with_the_gates_sentence(idle: Live) -> None:
+    client, workspace = idle.client(), idle.workspace
+    never = {**OPEN_GATE, "gate": {"rules": [{"metric": "perplexity", "at_most": 1e-9}]}}
+    made = create(client, training_file(client), extra_body={"tunery": never})
+    assert workspace.jobs.claim("here", 60) is not None
+    assert run_job(workspace, made.id, "here", never_stop)
+    job = client.fine_tuning.jobs.retrieve(made.id)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error.code == "gate_failed"
+    assert "perplexity" in job.error.message
+    assert job.fine_tuned_model is None
+    assert job.result_files
+    assert not any("New fine-tuned model" in m for m in messages(client, job.id))
+
+
+def test_a_running_job_is_cancelled_and_a_waiting_one_at_once(idle: Live) -> None:
+    client, workspace = idle.client(), idle.workspace
+    file_id = training_file(client)
+    long = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1000, "batch_size": 2}}}
+    first = create(client, file_id, method=long)
+    second = create(client, file_id)
+    claimed = workspace.jobs.claim("here", 60)
+    assert claimed is not None
+    assert claimed.id == first.id
+    assert client.fine_tuning.jobs.cancel(second.id).status == "cancelled"
+
+    def cancel_once_it_trains() -> bool:
+        # Asked between two steps, as the worker's signal handler is.
+        if client.fine_tuning.jobs.retrieve(first.id).status == "running" and any(
+            m.startswith("Step ") for m in messages(client, first.id)
+        ):
+            assert client.fine_tuning.jobs.cancel(first.id).status in {"running", "cancelled"}
+        return False
+
+    assert run_job(workspace, first.id, "here", cancel_once_it_trains)
+    assert client.fine_tuning.jobs.retrieve(first.id).finished_at
+    for job in (first, second):
+        assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
+        assert messages(client, job.id).count("The job was cancelled") == 1
+    assert workspace.models.names() == []
+    with pytest.raises(openai.ConflictError):
+        client.with_options(max_retries=2).fine_tuning.jobs.pause(first.id)
+
+
+def test_an_interrupted_job_goes_on_where_it_was_and_tells_nothing_twice(idle: Live) -> None:
+    client, workspace = idle.client(), idle.workspace
+    made = create(client, training_file(client), suffix="card-bot")
+    assert workspace.jobs.claim("first", 60) is not None
+
+    def after_some_steps() -> bool:
+        return bool(workspace.jobs.checkpoints(made.id).items)
+
+    assert not run_job(workspace, made.id, "first", after_some_steps)
+    assert client.fine_tuning.jobs.retrieve(made.id).status == "running"
+    before = messages(client, made.id)
+    put_back(workspace, workspace.jobs.get(made.id), attempts=0)
+    assert workspace.jobs.claim("second", 60) is not None
+    assert run_job(workspace, made.id, "second", never_stop)
+    told = messages(client, made.id)
+    assert told[: len(before)] == before
+    assert len(set(told)) == len(told)
+    assert client.fine_tuning.jobs.retrieve(made.id).status == "succeeded"
+    assert [v.ref for v in workspace.models.list("card-bot")] == ["card-bot@1"]
+    with pytest.raises(ConflictError):
+        workspace.jobs.finish(made.id, "first", "failed")
+
+
+def test_what_cannot_be_trained_is_refused_with_the_field(idle: Live) -> None:
+    client = idle.client()
+    file_id = training_file(client)
+    refusals: list[tuple[dict[str, Any], str, str]] = [
+        ({"model": "gpt-9"}, "model", "there is: tiny-llama"),
+        ({"model": "/etc"}, "model", "is not a base model"),
+        ({"training_file": "file-none"}, "training_file", "does not exist"),
+        ({"training_file": "../../etc/passwd"}, "training_file", "does not exist"),
+        ({"method": {"type": "dpo"}}, "method", "only supervised training exists here"),
+        ({"method": {"type": "reinforcement"}}, "method", "only supervised training exists here"),
+        ({"suffix": "No/Good"}, "suffix", "not usable"),
+        ({"validation_file": file_id}, "", "held out of the training"),
+        ({"extra_body": {"tunery": {"traim": {}}}}, "tunery", "did you mean 'train'"),
+        ({"extra_body": {"tunery": {"data": {"sources": []}}}}, "tunery.data", "sources"),
+        ({"extra_body": {"tunery": {"train": {"learning_rate": -1}}}}, "", "train.learning_rate"),
+        (
+            {"extra_body": {"tunery": {"evaluate": {"suites": {"x": {"source": {"path": "/etc/passwd"}}}}}}},
+            "tunery.evaluate",
+            "names files",
+        ),
+    ]
+    for change, param, says in refusals:
+        with pytest.raises(openai.BadRequestError) as error:
+            create(client, file_id, **change)
+        assert says in error.value.message, change
+        assert (error.value.param or "").startswith(param), change
+    assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_jobs_are_listed_newest_first_in_pages_and_by_metadata(idle: Live) -> None:
+    client = idle.client()
+    file_id = training_file(client)
+    made = [create(client, file_id, metadata={"n": str(i % 2)}).id for i in range(4)]
+    bare = create(client, file_id).id
+    listed = client.fine_tuning.jobs.list(limit=2)
+    assert listed.has_more
+    assert [j.id for j in listed] == [bare, *made[::-1]]
+    assert [j.id for j in client.fine_tuning.jobs.list(metadata={"n": "0"})] == [made[2], made[0]]
+    with idle.http() as http:
+        none = http.get("/v1/fine_tuning/jobs?metadata=null").json()
+    assert [j["id"] for j in none["data"]] == [bare]
+    events = client.fine_tuning.jobs.list_events(bare, limit=1)
+    assert [e.message for e in events][::-1] == messages(client, bare)
+    with pytest.raises(openai.ConflictError, match="is needed by job"):
+        client.files.delete(file_id)
+
+
+def test_a_retried_creation_returns_the_job_of_the_first_try(idle: Live) -> None:
+    client = idle.client()
+    file_id = training_file(client)
+    first = create(client, file_id)
+    again = create(client, file_id)
+    retried = create(client, file_id, extra_headers={"x-stainless-retry-count": "1"})
+    assert again.id != first.id
+    assert retried.id == again.id
+    other = create(client, file_id, seed=9, extra_headers={"x-stainless-retry-count": "1"})
+    assert other.id not in {first.id, again.id}
+    stranger = idle.client(key=idle.workspace.keys.create("stranger").secret)
+    theirs = create(stranger, file_id, extra_headers={"x-stainless-retry-count": "1"})
+    assert theirs.id not in {first.id, again.id, other.id}
+
+
+def test_unknown_jobs_are_404(idle: Live) -> None:
+    client = idle.client()
+    for call in (
+        client.fine_tuning.jobs.retrieve,
+        client.fine_tuning.jobs.cancel,
+        lambda i: list(client.fine_tuning.jobs.list_events(i)),
+        lambda i: list(client.fine_tuning.jobs.checkpoints.list(i)),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            call("ftjob-none")
+    with idle.http() as http:
+        is_error(http.get("/v1/fine_tuning/jobs?after=ftjob-none"), 404)
