@@ -100,7 +100,7 @@ def read_json_array(path: Path, name: str, *, max_row_bytes: int) -> Iterator[Ra
             yield RawRow(number, _next_object(source, decoder, f"{name}: row {number}", max_row_bytes))
             if source.peek() == ",":
                 source.position += 1
-            elif source.peek() != "]":
+            elif source.peek() not in ("]", ""):
                 raise ConfigError(f"{name}: row {number} is not followed by ',' or ']'")
         if source.peek() != "]":
             raise ConfigError(f"{name}: the list is never closed; the file ends after row {number}")

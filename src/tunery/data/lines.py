@@ -24,14 +24,17 @@ class Line(NamedTuple):
     """With its line end."""
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading; gzip is unpacked on the way, recognised by its content."""
-    stream = path.open("rb")
-    magic = stream.read(2)
-    stream.seek(0)
-    if magic == _GZIP_MAGIC:
-        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]  # it reads like one
-    return stream
+    with path.open("rb") as stream:
+        packed = stream.read(2) == _GZIP_MAGIC
+        stream.seek(0)
+        if not packed:
+            yield stream
+            return
+        with gzip.GzipFile(fileobj=stream) as unpacked:
+            yield unpacked  # type: ignore[misc]  # it reads like any other binary stream
 
 
 def read_lines(path: Path, name: str, *, max_bytes: int) -> Iterator[Line]:
