@@ -376,12 +376,12 @@ ENVIRONMENT = {
 }
 SECONDS = {
     "data": 3.1,
-    "baseline": 208.4,
     "preflight": 0.6,
+    "baseline": 208.4,
     "train": 374.9,
     "evaluate": 64.0,
     "gate": 0.1,
-    "registry": 0.4,
+    "register": 0.4,
 }
 
 
@@ -426,8 +426,6 @@ def whole_run(rates: dict[str, float] | None = None, *, target: float = 0.7) -> 
 
 def stopped_at_preflight() -> ReportInputs:
     """Return the inputs of a run whose loss mask was wrong."""
-    whole = whole_run()
-    prompting = {s: e for s, e in whole.evaluations.items() if s != "tuned"}
     run = Run(
         id="run-9c1e55aa03f7d210",
         name="banking77-quick",
@@ -436,11 +434,10 @@ def stopped_at_preflight() -> ReportInputs:
         created_at=STARTED,
         finished_at=STARTED + timedelta(minutes=4),
         dataset_version="ds-5f0c3a9be1d24477",
-        evaluations={s: e.id for s, e in prompting.items()},
-        seconds={"data": 3.1, "baseline": 208.4},
+        seconds={"data": 3.1, "preflight": 0.6},
         error="preflight: the stop token <|im_end|> is never trained on, so the model would not stop",
     )
-    return ReportInputs(run=run, dataset=dataset(), evaluations=prompting, environment=ENVIRONMENT)
+    return ReportInputs(run=run, dataset=dataset(), environment=ENVIRONMENT)
 
 
 def model_version(inputs: ReportInputs) -> ModelVersion:

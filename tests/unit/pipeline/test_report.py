@@ -110,7 +110,7 @@ def test_a_run_that_stopped_at_preflight_says_where_and_why() -> None:
     assert inputs.run.error is not None
     assert inputs.run.error in page.section("verdict").text
     states = [words(row.all("td")[0].text) for row in page.section("progress").all("tr")[1:]]
-    assert states == ["✓ done", "✓ done", "✗ stopped", *["· not reached"] * 4]
+    assert states == ["✓ done", "✗ stopped", *["· not reached"] * 5]
     assert not page.root.all("section", id="training")
 
 
@@ -140,9 +140,30 @@ def test_a_bare_run_still_has_a_report(whole: ReportInputs, status: str, opening
 def test_a_run_that_failed_after_its_gate_passed_is_not_called_shipped(whole: ReportInputs) -> None:
     inputs = with_run(whole, status="failed", model_version=None, error="disk full")
     assert sentence_of(inputs) == (
-        "Not shipped: the gate passed, but the run failed afterwards at the stage “registry”; "
+        "Not shipped: the gate passed, but the run failed afterwards at the stage “register”; "
         "nothing was registered."
     )
+
+
+def test_a_run_that_stopped_while_training_has_its_prompting_measured(whole: ReportInputs) -> None:
+    seconds = {"data": 1.0, "preflight": 0.5, "baseline": 60.0, "train": 7.0}
+    cut = {"adapter_id": None, "gate_id": None, "model_version": None, "comparisons": {}}
+    evaluations = {s: e for s, e in whole.evaluations.items() if s != "tuned"}
+    run = whole.run.with_(
+        status="failed", seconds=seconds, evaluations={s: e.id for s, e in evaluations.items()}, **cut
+    )
+    inputs = ReportInputs(run=run, dataset=whole.dataset, evaluations=evaluations)
+    assert "at the stage “train”" in sentence_of(inputs)
+    assert read_page(render_report(inputs)).section("numbers").all("svg")
+
+
+def test_what_comes_next_depends_on_whether_there_is_a_champion_already(whole: ReportInputs) -> None:
+    def command(inputs: ReportInputs) -> str:
+        return read_page(render_report(inputs)).section("verdict").one("code").text
+
+    assert command(whole) == "tunery serve"
+    second = with_run(whole, model_version="banking77-quick@2")
+    assert command(second) == "tunery deploy canary banking77-quick@2 --percent 10"
 
 
 def test_any_part_may_be_missing(whole: ReportInputs) -> None:
@@ -412,7 +433,7 @@ def poisoned(inputs: ReportInputs, poison: Callable[[str], str]) -> ReportInputs
     return dataclasses.replace(
         inputs,
         run=inputs.run.with_(
-            name=poison("name"), model_version=poison("m@1"), error=poison("error"), recipe={"a": poison("b")}
+            name=poison("name"), model_version="m@2", error=poison("error"), recipe={"a": poison("b")}
         ),
         dataset=inputs.dataset.with_(
             dropped={poison(k): v for k, v in inputs.dataset.dropped.items()},

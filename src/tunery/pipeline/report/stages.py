@@ -10,13 +10,14 @@ Status = Literal["done", "stopped", "running", "not reached"]
 
 _TITLES = {
     "data": "Data cleaned and split",
-    "baseline": "Prompting measured",
     "preflight": "Tokens and loss mask checked",
+    "baseline": "Prompting measured",
     "train": "Adapter trained",
     "evaluate": "Tuned model measured",
     "gate": "Gate judged",
-    "registry": "Model version registered",
+    "register": "Model version registered",
 }
+"""The loop's stages in its order, by the names they are timed under."""
 
 
 class Stage(NamedTuple):
@@ -32,13 +33,14 @@ class Stage(NamedTuple):
 def stages_of(inputs: ReportInputs) -> list[Stage]:
     """Return every stage of the loop in order, then any other that was timed.
 
-    A stage is done when what it makes is there. The first one that is not is where the run stopped,
-    except after a refusal, where registering was never meant to happen.
+    A stage is done when what it makes is there, or when a later one was begun. The first that is not done
+    is where the run stopped, except after a refusal, where registering was never meant to happen.
     """
-    seconds = inputs.run.seconds
+    seconds, made = inputs.run.seconds, _made(inputs)
     stages, ended = [], False
-    for name, title in _TITLES.items():
-        done = _made(inputs, name)
+    for i, (name, title) in enumerate(_TITLES.items()):
+        later = list(_TITLES)[i + 1 :]
+        done = made[name] or any(made[other] or other in seconds for other in later)
         status: Status = "done" if done else "not reached"
         if not done and not ended:
             ended = True
@@ -57,19 +59,15 @@ def stopped_at(inputs: ReportInputs) -> Stage | None:
     return next((s for s in stages_of(inputs) if s.status in ("stopped", "running")), None)
 
 
-def _made(inputs: ReportInputs, stage: str) -> bool:
+def _made(inputs: ReportInputs) -> dict[str, bool]:
+    """Return which stages left something; preflight leaves nothing but its time."""
     run = inputs.run
-    trained = run.adapter_id is not None or inputs.adapter is not None
-    evaluated = "tuned" in run.evaluations or inputs.tuned is not None
-    prompting = bool({*run.evaluations, *inputs.evaluations} - {"tuned"})
-    made = {
+    return {
         "data": run.dataset_version is not None or inputs.dataset is not None,
-        "baseline": prompting or "baseline" in run.seconds,
-        # Preflight leaves nothing but its time: a run that trained has passed it.
-        "preflight": trained or "preflight" in run.seconds,
-        "train": trained,
-        "evaluate": evaluated,
+        "preflight": False,
+        "baseline": bool({*run.evaluations, *inputs.evaluations} - {"tuned"}),
+        "train": run.adapter_id is not None or inputs.adapter is not None,
+        "evaluate": "tuned" in run.evaluations or inputs.tuned is not None,
         "gate": run.gate_id is not None or inputs.gate is not None,
-        "registry": run.model_version is not None,
+        "register": run.model_version is not None,
     }
-    return made[stage]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from tunery.core.evaluation import Metric
+from tunery.core.registry import parse_ref
 from tunery.pipeline.report.inputs import ReportInputs
 from tunery.pipeline.report.stages import stopped_at
 from tunery.registry.figures import (
@@ -43,9 +44,20 @@ def verdict_of(inputs: ReportInputs) -> Verdict:
     name = inputs.run.model_version or "the tuned model"
     reached = f"{name} reaches {metric_phrase(tuned)}" if tuned else f"{name} meets every rule of its gate"
     beside = f"; the best prompting reached {metric_value(prompting)}" if tuned and prompting else ""
-    command = f"tunery deploy canary {name} --percent 10" if inputs.run.model_version else None
+    step, command = _onwards(inputs.run.model_version)
+    return Verdict("ship", "Ship it", f"{reached}{beside}.", (), step, command)
+
+
+def _onwards(reference: str | None) -> tuple[str | None, str | None]:
+    if reference is None:
+        return None, None
+    if parse_ref(reference).version == 1:
+        return (
+            "As the first version of its name it is the champion; the server answers with it.",
+            "tunery serve",
+        )
     step = "Give it a tenth of the traffic; the canary rolls back by itself if users fare worse."
-    return Verdict("ship", "Ship it", f"{reached}{beside}.", (), step if command else None, command)
+    return step, f"tunery deploy canary {reference} --percent 10"
 
 
 def _refused(inputs: ReportInputs) -> Verdict:
