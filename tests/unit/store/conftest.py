@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tunery.store.database import open_database
+from tunery.store.schema import METADATA
+from tunery.store.upgrade import ensure_current
 from tunery.store.workspace import Workspace
 
 psycopg = pytest.importorskip("psycopg")
@@ -59,29 +63,63 @@ def postgres_database(postgres_server: str | None) -> Iterator[str | None]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database_url(
-    request: pytest.FixtureRequest, tmp_path: Path, postgres_database: str | None
-) -> Iterator[str]:
-    """URL of a database without tables, once for each kind."""
-    if request.param == "sqlite":
-        (tmp_path / "home").mkdir()
-        yield f"sqlite:///{tmp_path / 'home' / 'tunery.db'}"
-        return
-    if postgres_database is None:
+def dialect(request: pytest.FixtureRequest, postgres_server: str | None) -> str:
+    """Kind of database; a test that asks for one runs once for each."""
+    if request.param == "postgresql" and postgres_server is None:
         pytest.skip("no PostgreSQL answers on 127.0.0.1:5432")
-    # A schema of its own for each test: nothing to clean, nothing left of the test before.
-    schema = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres_database, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}")
-    yield f"{postgres_database}?options=-csearch_path%3D{schema}"
-    with psycopg.connect(postgres_database, autocommit=True) as connection:
+    return str(request.param)
+
+
+@contextmanager
+def schema_of_its_own(database: str) -> Iterator[str]:
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    yield f"{database}?options=-csearch_path%3D{name}"
+    with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("SET client_min_messages = warning")
-        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+        connection.execute(f"DROP SCHEMA {name} CASCADE")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, empty_database_url: str, clock: ManualClock) -> Iterator[Workspace]:
+def empty_database_url(dialect: str, tmp_path: Path, postgres_database: str | None) -> Iterator[str]:
+    """URL of a database without tables."""
+    if postgres_database is None or dialect == "sqlite":
+        (tmp_path / "home").mkdir(exist_ok=True)
+        yield f"sqlite:///{tmp_path / 'home' / 'tunery.db'}"
+    else:
+        with schema_of_its_own(postgres_database) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_tables(postgres_database: str | None) -> Iterator[str | None]:
+    """URL of a schema with all tables, made once because that takes longer than most tests."""
+    if postgres_database is None:
+        yield None
+        return
+    with schema_of_its_own(postgres_database) as url:
+        database = open_database(url)
+        ensure_current(database)
+        database.close()
+        yield url
+
+
+@pytest.fixture
+def database_url(dialect: str, tmp_path: Path, postgres_tables: str | None) -> Iterator[str]:
+    """URL of a database whose tables hold no rows."""
+    if postgres_tables is None or dialect == "sqlite":
+        yield f"sqlite:///{tmp_path / 'home' / 'tunery.db'}"
+        return
+    yield postgres_tables
+    with psycopg.connect(postgres_tables) as connection:
+        for table in reversed(METADATA.sorted_tables):
+            connection.execute(f"DELETE FROM {table.name}")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, database_url: str, clock: ManualClock) -> Iterator[Workspace]:
     """Yield an open workspace, once for each kind of database, whose clock stands still."""
-    opened = Workspace.open(tmp_path / "home", database_url=empty_database_url, clock=clock)
+    opened = Workspace.open(tmp_path / "home", database_url=database_url, clock=clock)
     yield opened
     opened.close()

@@ -116,11 +116,11 @@ workspace.close()
 """
 
 
-def test_processes_share_the_queue(workspace: Workspace, empty_database_url: str) -> None:
+def test_processes_share_the_queue(workspace: Workspace, database_url: str) -> None:
     fill(workspace)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(workspace.root), empty_database_url, f"w{number}"],
+            [sys.executable, "-c", _WORKER, str(workspace.root), database_url, f"w{number}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -88,11 +88,9 @@ print(sorted(heavy & sys.modules.keys()))
 """
 
 
-def test_listing_models_loads_nothing_that_is_slow_to_import(
-    workspace: Workspace, empty_database_url: str
-) -> None:
+def test_listing_models_loads_nothing_that_is_slow_to_import(workspace: Workspace, database_url: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _LISTS_MODELS, str(workspace.root), empty_database_url],
+        [sys.executable, "-c", _LISTS_MODELS, str(workspace.root), database_url],
         capture_output=True,
         text=True,
         check=False,
