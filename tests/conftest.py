@@ -28,3 +28,17 @@ def tiny_adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Three LoRA folders on the tiny model with different random weights."""
     root = tmp_path_factory.mktemp("adapters")
     return {name: build_adapter(tiny_model, root / name, seed=seed) for seed, name in enumerate("abc", 1)}
+
+
+@pytest.fixture(scope="session")
+def embedded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh home whose ``models`` is shared with the checkout's own, so that conversion happens once."""
+    from tunery.core.progress import Silent
+    from tunery.model.embedded import install_embedded
+
+    models = Path(__file__).parents[1] / ".tunery" / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    install_embedded(models, progress=Silent())
+    home = tmp_path_factory.mktemp("home")
+    (home / "models").symlink_to(models)
+    return home

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,10 @@ class RunContext:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+    def on_base(self, base: BaseModelInfo) -> RunContext:
+        """Return a context of the same run with another base; its engine is its own and must be released."""
+        return replace(self, _base=base, _tokenizer=None, _engine=None)
 
     def check_stop(self) -> None:
         """Raise :class:`KeyboardInterrupt` when someone asked the run to stop."""

@@ -159,6 +159,7 @@ class _Loop:
             raise
 
     def _stages(self, dataset: DatasetVersion) -> Run:
+        from tunery.evaluate.evidence import compare_results
         from tunery.pipeline.stages import evaluate as ev
         from tunery.pipeline.stages import gate as gt
         from tunery.pipeline.stages.preflight import check_before_training
@@ -179,20 +180,16 @@ class _Loop:
             self._note(adapter_id=adapter.id)
         with timer("evaluate"):
             results[ev.TUNED] = ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
-            champion = ev.champion_of(context)
-            if champion is not None and champion.adapter.id != adapter.id:
-                subject = ev.tuned_subject(context, champion.adapter, name=ev.CHAMPION)
-                results[ev.CHAMPION] = ev.measure(context, task, subject, champion.adapter)
-            comparisons = ev.compare_all(
-                task, results[ev.TUNED], {n: r for n, r in results.items() if n != ev.TUNED}
-            )
+            champion = ev.measure_champion(context, task)
+            if champion is not None:
+                results[ev.CHAMPION] = champion
+            others = [r for n, r in results.items() if n != ev.TUNED]
+            comparisons = compare_results(results[ev.TUNED], others, rules=gt.rules_of(context))
             suites = ev.measure_suites(context, adapter)
             self._note(
                 evaluations={n: r.evaluation.id for n, r in results.items()},
                 comparisons={
-                    n: by[task.main_metric].model_dump(mode="json")
-                    for n, by in comparisons.items()
-                    if task.main_metric in by
+                    c.a: c.model_dump(mode="json") for c in comparisons if c.metric == task.main_metric
                 },
             )
         with timer("gate"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.evaluation import Comparison, Prediction
+from tunery.core.evaluation import Prediction
 from tunery.core.ids import sha256_file
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 TUNED = "tuned"
 CHAMPION = "champion"
 PREDICTIONS = "predictions.jsonl"
-
-
-class Champion(NamedTuple):
-    """The version that serves now."""
-
-    ref: str
-    adapter: Adapter
 
 
 def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
@@ -105,46 +98,26 @@ def measure(
     return result
 
 
-def compare_all(
-    task: Task, tuned: EvaluationResult, others: Mapping[str, EvaluationResult]
-) -> dict[str, dict[str, Comparison]]:
-    """Compare the tuned model (B) with each other subject (A): subject to metric to comparison.
+def measure_champion(context: RunContext, task: Task) -> EvaluationResult | None:
+    """Evaluate the version that is champion under the recipe's name now, on its own base.
 
-    The goal's metric comes first; every other metric that a gate rule could ask for follows.
+    None where there is no champion. A champion that is the very adapter just trained is measured too: no
+    gain over it will be found, which is the truth.
     """
-    from tunery.evaluate.comparison import compare
-
-    found: dict[str, dict[str, Comparison]] = {}
-    for name, other in others.items():
-        shared = [m for m in tuned.evaluation.metrics if m in other.evaluation.metrics]
-        shared.sort(key=lambda m: m != task.main_metric)
-        found[name] = {
-            metric: compare(
-                other.predictions,
-                tuned.predictions,
-                metric=metric,
-                names=(name, TUNED),
-                labels=task.labels,
-            )
-            for metric in shared
-        }
-    return found
-
-
-def champion_of(context: RunContext) -> Champion | None:
-    """Return the champion under the recipe's name, where it stands on the same base."""
     models = context.workspace.models
-    version = models.aliases(context.recipe.name).get(CHAMPION)
-    if version is None:
+    number = models.aliases(context.recipe.name).get(CHAMPION)
+    if number is None:
         return None
-    champion = models.get(context.recipe.name, version)
-    if champion.base != context.base.label:
-        context.progress.event(
-            f"champion {champion.ref} stands on {champion.base}, not on {context.base.label}: not compared",
-            level="warn",
-        )
-        return None
-    return Champion(champion.ref, context.workspace.adapters.get(champion.adapter_id))
+    version = models.get(context.recipe.name, number)
+    adapter = context.workspace.adapters.get(version.adapter_id)
+    if adapter.base.sha256 == context.base.sha256:
+        return measure(context, task, tuned_subject(context, adapter, name=CHAMPION), adapter)
+    elsewhere = context.on_base(adapter.base)
+    try:
+        subject = tuned_subject(elsewhere, adapter, name=CHAMPION)
+        return measure(elsewhere, task, subject, adapter)
+    finally:
+        elsewhere.release_engine()
 
 
 def measure_suites(context: RunContext, adapter: Adapter) -> dict[str, SuiteNumbers]:

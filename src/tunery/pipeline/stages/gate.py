@@ -42,7 +42,7 @@ def check_gate(context: RunContext, task: Task, baselines: Sequence[Subject]) ->
 def judge_gate(
     context: RunContext,
     results: Mapping[str, EvaluationResult],
-    comparisons: Mapping[str, Mapping[str, Comparison]],
+    comparisons: Sequence[Comparison],
     suites: Mapping[str, SuiteNumbers],
 ) -> GateResult:
     """Judge the rules and store the word.
@@ -50,7 +50,7 @@ def judge_gate(
     Args:
         context: Of the run.
         results: Subject to its result: ``tuned``, the baselines, ``champion`` if there is one.
-        comparisons: Subject to metric to the comparison of it with the tuned model.
+        comparisons: Paired tests of every other subject with the tuned model as B.
         suites: Numbers on the named suites.
     """
     from tunery.evaluate.gate import Evidence, judge
@@ -60,7 +60,7 @@ def judge_gate(
     evidence = Evidence(
         tuned=results[TUNED].evaluation,
         baselines={n: r.evaluation for n, r in results.items() if n not in (TUNED, CHAMPION)},
-        comparisons=[c for by_metric in comparisons.values() for c in by_metric.values()],
+        comparisons=comparisons,
         champion=champion.evaluation if champion else None,
         suites=suites,
     )
