@@ -8,18 +8,21 @@ import shutil
 from pathlib import Path
 
 from tunery.core.errors import ConflictError, ResourceError
+from tunery.registry.card import render_card
+from tunery.registry.lineage import lineage
 from tunery.registry.versions import resolve
 from tunery.store.artifacts import MANIFEST
 from tunery.store.workspace import Workspace
 
 CARD = "README.md"
-"""Name under which a card lies beside an adapter; hubs show a file of this name."""
+"""Name under which the card lies beside the adapter; hubs show a file of this name."""
 
 
 def export(workspace: Workspace, ref: str, destination: Path) -> Path:
-    """Copy a version's PEFT adapter folder, with its model card if there is one, to a new folder.
+    """Copy a version's PEFT adapter folder to a new folder and put its model card beside it.
 
-    What is copied has the checksums it was registered with; the folder appears complete or not at all.
+    What is copied has the checksums it was stored with; the folder appears complete or not at all. The card
+    is written from the records; where one of them is no longer stored there is no card.
 
     Args:
         workspace: Where versions and artifacts lie.
@@ -45,19 +48,34 @@ def export(workspace: Workspace, ref: str, destination: Path) -> Path:
         partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
         try:
             shutil.copytree(source, partial, ignore=_only_the_store_reads)
+            card = _card(workspace, version.ref)
+            if card is not None:
+                (partial / CARD).write_text(card, encoding="utf-8")
             if target.exists():
                 target.rmdir()
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno == errno.ENOTEMPTY:  # filled since it was looked at
             raise _occupied(target) from None
         raise ResourceError(
             f"{target} cannot be written: {error.strerror or error}",
             hint=f"tunery registry export {version.ref} ANOTHER_FOLDER",
         ) from error
     return target
+
+
+def _card(workspace: Workspace, ref: str) -> str | None:
+    chain = lineage(workspace, ref)
+    if not (chain.dataset and chain.adapter and chain.evaluation and chain.gate):
+        return None
+    subjects = chain.run.evaluations if chain.run else {}
+    found = {
+        subject: workspace.evaluations.find(id) for subject, id in subjects.items() if subject != "tuned"
+    }
+    baselines = {subject: evaluation for subject, evaluation in found.items() if evaluation}
+    return render_card(chain.model, chain.dataset, chain.adapter, chain.evaluation, baselines, chain.gate)
 
 
 def _only_the_store_reads(folder: str, names: list[str]) -> list[str]:

@@ -17,8 +17,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from tests.unit.pipeline import report_samples as samples
 
+from tests.unit.pipeline import report_samples as samples
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.report import ReportInputs
 from tunery.registry.card import _literal, render_card
