@@ -92,6 +92,8 @@ class Grammars:
             raise ConfigError("a constraint is either labels or a JSON schema", param="constraint")
         if labels is not None and (not labels or not all(labels)):
             raise ConfigError("a constraint needs at least one label, and none may be empty", param="labels")
+        if labels is not None and any("\ud800" <= c <= "\udfff" for label in labels for c in label):
+            raise ConfigError("a label holds half a surrogate pair, which is no text", param="labels")
         unique = tuple(dict.fromkeys(labels)) if labels is not None else None
         key = canonical_json({"labels": unique, "json": schema})
         with self._lock:
@@ -111,9 +113,7 @@ class Grammars:
         if self._tokenizer is None:
             self._tokenizer = llguidance.hf.from_tokenizer(self._hf, eos_token=self._stop_ids)
         if labels is not None:
-            # A Lark string literal is a JSON string.
-            grammar = "start: " + " | ".join(json.dumps(label, ensure_ascii=False) for label in labels)
-            grammar = llguidance.LLMatcher.grammar_from_lark(grammar)
+            grammar = llguidance.LLMatcher.grammar_from_lark(f"start: {' | '.join(map(_literal, labels))}")
         else:
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
                 json.dumps(schema), overrides=_JSON_OPTIONS
@@ -123,3 +123,9 @@ class Grammars:
             reason = str(matcher.get_error()).strip().splitlines()[0]
             raise ConfigError(f"this constraint cannot be followed: {reason:.300}", param="response_format")
         return matcher
+
+
+def _literal(text: str) -> str:
+    """Return text as a Lark string: a JSON string in which every unprintable character is escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in quoted)

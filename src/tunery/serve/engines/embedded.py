@@ -63,6 +63,8 @@ class EmbeddedEngine:
         self._model = CausalLm(base, device=device, dtype=getattr(torch, self.settings.dtype))
         self.context_window = min(self._model.context_window, self.settings.max_cache_tokens)
         """Tokens a prompt and its completion may have together [count]."""
+        self.vocab_size = self._model.vocab_size
+        """Ids the model knows [count]; how many alternatives ``logprobs`` can list."""
         self._grammars = Grammars(self.tokenizer.hf, self.tokenizer.stop_ids)
         cache = PrefixCache(
             max_bytes=self.settings.prefix_cache_bytes,
