@@ -63,7 +63,8 @@ def ft_name(base: str, suffix: str | None, job_id: str) -> str:
 
 def ft_name_of(job: Job) -> str:
     """Return the name of a job's model, whether or not it exists yet."""
-    return ft_name(str(job.request["model"]), job.request.get("suffix"), job.id)
+    base = job.request.get("model") or str(job.recipe.get("base", "")).rpartition("/")[2]
+    return ft_name(str(base), job.request.get("suffix"), job.id)
 
 
 def job_of_ft_name(name: str) -> str | None:

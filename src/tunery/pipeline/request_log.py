@@ -39,7 +39,7 @@ class RequestLog:
         self._workspace = workspace
         self._mask = mask
         self._observe = observe
-        self._waiting: queue.Queue[RequestRecord | None] = queue.Queue(capacity)
+        self._waiting: queue.Queue[RequestRecord | threading.Event | None] = queue.Queue(capacity)
         self._thread = threading.Thread(target=self._drain, name="request-log", daemon=True)
         self._thread.start()
 
@@ -51,7 +51,11 @@ class RequestLog:
 
     def flush(self) -> None:
         """Return once everything taken so far is in the workspace, so that a client can read its own call."""
-        self._waiting.join()
+        # A mark in the queue, and not queue.join(): under steady traffic the queue is never empty.
+        mark = threading.Event()
+        self._waiting.put(mark)
+        while self._thread.is_alive() and not mark.wait(timeout=1.0):
+            pass
 
     def close(self) -> None:
         """Write what is left and end the thread."""
@@ -62,15 +66,16 @@ class RequestLog:
     def _drain(self) -> None:
         while True:
             record = self._waiting.get()
+            if record is None:
+                return
+            if isinstance(record, threading.Event):
+                record.set()
+                continue
             try:
-                if record is None:
-                    return
                 self._workspace.requests.add(self._masked(record))
             except Exception:
                 # One record that cannot be written must not end the log for all that follow.
-                _LOG.exception("request record %s was not written", record.id if record else "")
-            finally:
-                self._waiting.task_done()
+                _LOG.exception("request record %s was not written", record.id)
 
     def _masked(self, record: RequestRecord) -> RequestRecord:
         # PostgreSQL refuses NUL in text; nobody misses it.

@@ -1,0 +1,53 @@
+"""Errors on the wire."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from tunery.api.errors import problem_of
+from tunery.core import errors as core_errors
+from tunery.core.errors import ConfigError, ConflictError, GateFailed, ResourceError, TuneryError
+
+
+def every_error() -> list[type[TuneryError]]:
+    found = [c for _, c in inspect.getmembers(core_errors, inspect.isclass) if issubclass(c, TuneryError)]
+    assert len(found) >= 6
+    return found
+
+
+@pytest.mark.parametrize("kind", every_error())
+def test_each_error_keeps_its_status_code_and_message(kind: type[TuneryError]) -> None:
+    problem = problem_of(kind("row 3 is bad", hint="fix row 3", param="file"), "req_1")
+    assert problem.status == kind.http_status
+    assert problem.body() == {
+        "error": {
+            "message": "row 3 is bad\ntry: fix row 3",
+            "type": "server_error" if kind.http_status >= 500 else "invalid_request_error",
+            "param": "file",
+            "code": kind.code,
+        }
+    }
+
+
+@pytest.mark.parametrize("kind", [ConflictError, GateFailed])
+def test_final_conflicts_tell_the_client_not_to_retry(kind: type[TuneryError]) -> None:
+    assert problem_of(kind("no"), "req_1").headers["x-should-retry"] == "false"
+
+
+def test_a_shortage_may_be_retried() -> None:
+    assert "x-should-retry" not in problem_of(ResourceError("busy"), "req_1").headers
+
+
+def test_all_problems_stand_in_the_message() -> None:
+    message = problem_of(ConfigError.of_problems("rows.jsonl", ["row 1: x", "row 9: y"]), "req_1").message
+    assert "row 1: x" in message
+    assert "row 9: y" in message
+
+
+def test_an_unknown_exception_tells_only_where_to_look() -> None:
+    problem = problem_of(RuntimeError("password=hunter2"), "req_42")
+    assert problem.status == 500
+    assert "hunter2" not in problem.message
+    assert "req_42" in problem.message

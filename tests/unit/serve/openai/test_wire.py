@@ -1,0 +1,173 @@
+"""Bodies to engine requests and generations to OpenAI's objects, judged by the client's own types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import ValidationError
+
+from tunery.core.engine import Constraint, Generation, TokenEvent, TopLogprob
+from tunery.core.example import Message
+from tunery.serve.openai import chat, completions
+from tunery.serve.openai.chat import ChatBody, Head
+from tunery.serve.openai.completions import CompletionBody
+from tunery.serve.openai.wire import SamplingDefaults
+
+ASK = [{"role": "user", "content": "hi"}]
+HEAD = Head("chatcmpl-1", 1_700_000_000, "bot@1")
+TOKENS = (
+    TokenEvent(1, "he", -0.5, (TopLogprob(1, "he", -0.5), TopLogprob(2, "x", float("-inf")))),
+    TokenEvent(2, "y", None, ()),
+)
+
+
+def decode(ids: Any) -> str:
+    return "".join({1: "he", 2: "y"}[i] for i in ids)
+
+
+def a_generation(text: str = "hey", **changes: Any) -> Generation:
+    fields: dict[str, Any] = {
+        "text": text,
+        "token_ids": (1, 2),
+        "finish_reason": "stop",
+        "prompt_tokens": 10,
+        "cached_tokens": 4,
+        "ttft_ms": 1.0,
+        "latency_ms": 2.0,
+        "tokens": TOKENS,
+    }
+    return Generation(**{**fields, **changes})
+
+
+def body(**fields: Any) -> ChatBody:
+    return ChatBody.model_validate({"model": "bot", "messages": ASK, **fields})
+
+
+def test_what_is_left_open_gets_the_defaults() -> None:
+    how = body(temperature=None, max_tokens=None).how(SamplingDefaults(max_tokens=9))
+    assert (how.max_tokens, how.temperature, how.top_p, how.seed, how.stop) == (9, 0.0, 1.0, None, ())
+    assert how.logprobs is None
+
+
+def test_what_is_asked_for_is_passed_on() -> None:
+    asked = body(
+        max_tokens=5, max_completion_tokens=7, temperature=0.3, top_p=0.9, seed=-4, stop="end", logprobs=True
+    )
+    how = asked.how(SamplingDefaults())
+    assert (how.max_tokens, how.temperature, how.top_p, how.seed, how.stop) == (7, 0.3, 0.9, -4, ("end",))
+    assert how.logprobs == 0
+    assert body(logprobs=True, top_logprobs=5).how(SamplingDefaults()).logprobs == 5
+
+
+def test_developer_turns_and_text_parts_are_read() -> None:
+    turns = body(
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        ]
+    ).turns()
+    assert turns == (Message(role="system", content="Be brief."), Message(role="user", content="a\nb"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({}, None),
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, Constraint(json_schema={"type": "object"})),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "array"}}}},
+            Constraint(json_schema={"type": "array"}),
+        ),
+        ({"tunery": {"labels": ["a", "b"]}}, Constraint(labels=("a", "b"))),
+        ({"guided_choice": ["a"]}, Constraint(labels=("a",))),
+    ],
+)
+def test_each_way_to_ask_for_a_form_becomes_a_constraint(
+    fields: dict[str, Any], wanted: Constraint | None
+) -> None:
+    assert body(**fields).constraint() == wanted
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"guided_choice": ["a"], "tunery": {"labels": ["b"]}},
+        {"frequency_penalty": 0.5},
+        {"logit_bias": {"1": 5}},
+        {"top_logprobs": 3},
+        {"metadata": {f"k{i}": "v" for i in range(17)}},
+        {"metadata": {"k" * 65: "v"}},
+        {"metadata": {"k": "v" * 513}},
+        {"temperature": float("nan")},
+        {"messages": [{"role": "user", "content": "\ud800"}]},
+        {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        body(**fields)
+
+
+def test_fields_that_mean_nothing_here_are_ignored() -> None:
+    assert body(service_tier="flex", frequency_penalty=0, parallel_tool_calls=True, tools=[]).model == "bot"
+
+
+def test_a_completion_and_its_chunks_are_what_the_clients_types_say() -> None:
+    done = a_generation()
+    whole = chat.completion_of(HEAD, [done, done], decode=decode, logprobs=True)
+    ChatCompletion.model_validate(whole, strict=True)
+    assert whole["usage"]["prompt_tokens"] == 10
+    assert whole["usage"]["completion_tokens"] == 6  # two tokens and the stop token, twice
+    told = whole["choices"][0]["logprobs"]["content"]
+    assert told[0]["bytes"] == [104, 101]
+    assert told[0]["top_logprobs"][1]["logprob"] == -9999.0
+    for chunk in (
+        chat.first_chunk(HEAD, 0),
+        chat.text_chunk(HEAD, 0, "he", chat.logprobs_of(TOKENS, decode)),
+        chat.last_chunk(HEAD, 0, done),
+        chat.usage_chunk(HEAD, [done]),
+    ):
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+
+
+def test_text_completions_are_what_the_clients_types_say() -> None:
+    done = a_generation(finish_reason="length")
+    whole = completions.text_completion(HEAD, [done] * 4, prompts=2, decode=decode, logprobs=True)
+    Completion.model_validate(whole, strict=True)
+    assert whole["usage"] == {
+        "prompt_tokens": 20,
+        "completion_tokens": 8,
+        "total_tokens": 28,
+        "prompt_tokens_details": {"cached_tokens": 8},
+    }
+    assert whole["choices"][3]["index"] == 3
+    columns = completions.logprobs_of(TOKENS, decode, offset=5)
+    assert columns["text_offset"] == [5, 7]
+    Completion.model_validate(completions.text_chunk(HEAD, 0, "he", columns), strict=True)
+    Completion.model_validate(completions.last_chunk(HEAD, 0, done), strict=True)
+    Completion.model_validate(completions.usage_chunk(HEAD, [done], prompts=1), strict=True)
+
+
+def test_a_cancelled_completion_is_told_as_one_cut_at_its_limit() -> None:
+    assert chat.finish_reason(a_generation(finish_reason="cancelled")) == "length"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [("a", ("a",)), ([1, 2], ((1, 2),)), (["a", "b"], ("a", "b")), ([[1], [2, 3]], ((1,), (2, 3)))],
+)
+def test_each_form_of_prompt_is_read(prompt: Any, wanted: Any) -> None:
+    assert CompletionBody.model_validate({"model": "m", "prompt": prompt}).prompts() == wanted
+
+
+@pytest.mark.parametrize(
+    "fields", [{"echo": True}, {"suffix": "x"}, {"best_of": 3}, {"prompt": []}, {"prompt": [-1]}]
+)
+def test_completion_extras_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CompletionBody.model_validate({"model": "m", "prompt": "a", **fields})
