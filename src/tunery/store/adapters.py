@@ -6,7 +6,9 @@ from tunery.core.training import Adapter
 from tunery.store.database import Database
 from tunery.store.records import Layout, Records
 
-_LAYOUT = Layout("adapters", Adapter, "adapter", ("id", "created_at", "dataset_version"))
+_LAYOUT = Layout(
+    "adapters", Adapter, "adapter", ("id", "created_at", "dataset_version"), hint="tunery train ls"
+)
 
 
 def adapters(database: Database) -> Records[Adapter]:

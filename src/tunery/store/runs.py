@@ -9,7 +9,7 @@ from tunery.core.run import Run
 from tunery.store.database import Database
 from tunery.store.records import Layout, Records
 
-_LAYOUT = Layout("runs", Run, "run", ("id", "created_at", "name", "status"), hint="tunery run ls")
+_LAYOUT = Layout("runs", Run, "run", ("id", "created_at", "name", "status"), hint="tunery runs ls")
 
 
 class Runs:
