@@ -95,7 +95,7 @@ def _adapter(context: RunContext, version: ModelVersion) -> Adapter:
 
 
 def _task(context: RunContext, test: Path | None, *, labels: Sequence[str] | None) -> Task:
-    """Settle what is measured; the closed label set is the version's, for the base that of the recipe's data."""
+    """Settle what is measured; labels are the version's, for the base those of the recipe's data."""
     from tunery.evaluate.task import make_task
 
     recipe = context.recipe
@@ -127,7 +127,9 @@ def _version_subject(context: RunContext, version: ModelVersion) -> Subject:
 def _base_subject(context: RunContext, task: Task) -> Subject:
     from tunery.evaluate.prompting import baseline_subjects
 
-    plain = task.config.baseline.model_copy(update={"zero_shot": True, "few_shot": False, "constrained": False})
+    plain = task.config.baseline.model_copy(
+        update={"zero_shot": True, "few_shot": False, "constrained": False}
+    )
     asked = replace(task, config=task.config.model_copy(update={"baseline": plain}))
     return baseline_subjects(asked, (), base=context.base.label, tokenizer=context.tokenizer)[0]
 
@@ -141,7 +143,5 @@ def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) 
     trained_on = {example.id for example in split_of(context, dataset, "train")}
     known = sum(example.id in trained_on for example in task.examples)
     if known:
-        context.progress.event(
-            f"{known} of these {len(task.examples)} rows are in the train split of {version.ref} ({dataset.id})",
-            level="warn",
-        )
+        told = f"{known} of these {len(task.examples)} rows are in the train split of {version.ref}"
+        context.progress.event(f"{told} ({dataset.id})", level="warn")

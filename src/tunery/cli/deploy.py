@@ -1,0 +1,169 @@
+"""``tunery deploy``: a version on live traffic, watched; and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunery.cli.output import answer, facts, table
+from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reference
+from tunery.cli.registry import promote_version, rollback_champion
+from tunery.cli.session import ACTOR, open_workspace
+
+if TYPE_CHECKING:
+    from tunery.cli.output import Part
+    from tunery.core.registry import ModelVersion
+    from tunery.core.rollout import Rollout
+    from tunery.deploy.canary import CanaryStatus
+    from tunery.deploy.config import CanaryConfig
+
+app = typer.Typer(no_args_is_help=True, help="Traffic: canary, status, promote, roll back.")
+app.command("promote")(promote_version)
+app.command("rollback")(rollback_champion)
+
+
+@app.command("canary")
+def deploy_canary(
+    ctx: typer.Context,
+    ref: Reference,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Settings of the canary, such as horizon_requests=1000."
+        ),
+    ] = None,
+    *,
+    percent: Annotated[
+        float | None, typer.Option("--percent", help="Share of users that the version answers [%].")
+    ] = None,
+    override_gate: OverrideGate = False,
+    as_json: Json = False,
+) -> None:
+    """Let a version answer some users, watched: it is rolled back or promoted by what its numbers show.
+
+    The rule is deploy.canary of the version's recipe, as changed here; a running 'tunery serve' applies it.
+    """
+    from tunery.deploy.canary import start
+    from tunery.registry.versions import resolve
+
+    with open_workspace(ctx) as workspace:
+        version = resolve(workspace, ref)
+        rollout = start(
+            workspace,
+            ref,
+            actor=ACTOR,
+            config=_rule_of(version, overrides or ()),
+            percent=percent,
+            override_gate=override_gate,
+        )
+    answer(rollout, lambda: rollout_text(rollout), as_json=as_json)
+
+
+@app.command("status")
+def deploy_status(ctx: typer.Context, name: Name, *, as_json: Json = False) -> None:
+    """Show the running canary of a model, else its last one, and what its numbers say now."""
+    from tunery.deploy.canary import status
+
+    with open_workspace(ctx) as workspace:
+        found = status(workspace, name)
+        tallies = workspace.requests.tallies(found.rollout.id)
+    value = {"rollout": found.rollout, "judgement": found.judgement, "tallies": tallies}
+    answer(value, lambda: _status_text(found, tallies), as_json=as_json)
+
+
+@app.command("cancel")
+def deploy_cancel(
+    ctx: typer.Context,
+    name: Name,
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why; recorded.")] = "cancelled by hand",
+    as_json: Json = False,
+) -> None:
+    """End the running canary of a model; the champion answers everybody again."""
+    from tunery.deploy.canary import cancel
+
+    with open_workspace(ctx) as workspace:
+        ended = cancel(workspace, name, actor=ACTOR, reason=reason)
+    answer(ended, lambda: rollout_text(ended), as_json=as_json)
+
+
+@app.command("ls")
+def list_rollouts(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only rollouts of this model.")] = None,
+    *,
+    limit: Limit = 50,
+    as_json: Json = False,
+) -> None:
+    """List rollouts, newest first."""
+    with open_workspace(ctx) as workspace:
+        found = workspace.rollouts.list(name, limit=limit)
+    rows = [
+        (
+            r.id,
+            f"{r.name}@{r.challenger}",
+            f"{r.name}@{r.champion}",
+            f"{r.traffic_percent:g} %",
+            r.status,
+            r.reason,
+        )
+        for r in found
+    ]
+    columns = ["rollout", "challenger", "champion", ">users", "status", "reason"]
+    answer(found, lambda: [table(columns, rows)], as_json=as_json)
+
+
+def rollout_text(rollout: Rollout) -> Iterable[Part]:
+    """Return a rollout as a person reads it."""
+    yield facts(
+        [
+            ("rollout", rollout.id),
+            ("challenger", f"{rollout.name}@{rollout.challenger}, {rollout.traffic_percent:g} % of users"),
+            ("champion", f"{rollout.name}@{rollout.champion}"),
+            ("status", rollout.status.replace("_", " ")),
+            ("reason", rollout.reason),
+            ("started", rollout.created_at),
+            ("ended", rollout.ended_at),
+            ("by", rollout.actor),
+        ]
+    )
+
+
+def _rule_of(version: ModelVersion, overrides: Iterable[str]) -> CanaryConfig:
+    """Return the canary settings that were written into the version's recipe, as changed."""
+    from tunery.core.config import apply_overrides, parse_settings
+    from tunery.deploy.config import CanaryConfig
+
+    written = (version.config.get("deploy") or {}).get("canary") or {}
+    return parse_settings(CanaryConfig, apply_overrides(written, list(overrides)), where="canary")
+
+
+def _status_text(found: CanaryStatus, tallies: Any) -> Iterable[Part]:
+    yield from rollout_text(found.rollout)
+    rows = []
+    for arm, tally in tallies.items():
+        rows.append(
+            (
+                arm,
+                f"{tally.requests:,}",
+                _share(tally.errors, tally.requests),
+                _share(tally.format_checked - tally.format_valid, tally.format_checked),
+                _share(tally.rated - tally.liked, tally.rated),
+                _ms(tally.latency_ms_p50),
+                _ms(tally.latency_ms_p95),
+            )
+        )
+    columns = ["arm", ">requests", ">errors", ">bad format", ">disliked", ">p50", ">p95"]
+    yield table(columns, rows)
+    if found.rollout.status == "running":
+        yield f"\nnow: {found.judgement.action}. {found.judgement.reason}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,}" if whole else ""
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f} ms"

@@ -1,0 +1,180 @@
+"""``tunery evaluate``: one model on one set of rows, and two sets of answers against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunery.cli.output import answer, facts, table
+from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
+from tunery.cli.session import open_recipe, open_workspace
+
+if TYPE_CHECKING:
+    from tunery.cli.output import Part
+    from tunery.core.evaluation import Comparison, Evaluation
+
+app = typer.Typer(no_args_is_help=True, help="Evaluations: measure a model, compare two sets of answers.")
+_SHOWN = 10
+
+
+@app.command("run")
+def evaluate_run(  # noqa: PLR0913 - each is an option of its own
+    ctx: typer.Context,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    *,
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="NAME@N", help="A model version, or 'base' for the base prompted."),
+    ],
+    test: Annotated[
+        Path | None, typer.Option("--test", metavar="FILE", help="Rows to use; else the recipe's test split.")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", metavar="OUT.jsonl", help="Write one row per example to this file."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a model version, or the base, on any file with the recipe's mapping."""
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.evaluate_file import evaluate_model
+
+    progress = terminal_progress()
+    with open_recipe(ctx, recipe, overrides, progress) as context, progress.task(f"evaluating {model}", None):
+        result = evaluate_model(context, model, test=test)
+        if predictions is not None:
+            result.write_predictions(predictions)
+    answer(
+        {**evaluation_object(result.evaluation), "predictions": predictions},
+        lambda: [*evaluation_text(result.evaluation), *([f"answers: {predictions}"] if predictions else [])],
+        as_json=as_json,
+    )
+
+
+@app.command("compare")
+def compare_answers(
+    a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="Answers of the model to beat.")],
+    b: Annotated[Path, typer.Argument(metavar="B.jsonl", help="Answers of the model to judge.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Compare two files of answers, from any source, on the examples both have; positive means B is better.
+
+    Each line is a JSON object with 'id' and either 'correct' or both 'prediction' and 'reference'.
+    """
+    from tunery.evaluate.comparison import compare_files
+
+    compared = compare_files(a, b)
+    answer(compared, lambda: comparison_text(compared), as_json=as_json)
+
+
+@app.command("ls")
+def list_evaluations(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = False) -> None:
+    """List evaluations, newest first."""
+    from tunery.registry.figures import count, metric_interval, metric_name, metric_value
+
+    with open_workspace(ctx) as workspace:
+        found = workspace.evaluations.list(limit=limit)
+    rows = [
+        (
+            e.id,
+            e.subject,
+            metric_name(e.main.name),
+            metric_value(e.main),
+            metric_interval(e.main),
+            count(e.main.n),
+        )
+        for e in found
+    ]
+    answer(
+        [evaluation_object(e) for e in found],
+        lambda: [table(["evaluation", "subject", "metric", ">value", ">95 % interval", ">n"], rows)],
+        as_json=as_json,
+    )
+
+
+@app.command("show")
+def show_evaluation(
+    ctx: typer.Context, evaluation_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: Json = False
+) -> None:
+    """Show one evaluation: every metric, the weakest classes, the worst confusions."""
+    with open_workspace(ctx) as workspace:
+        found = workspace.evaluations.get(evaluation_id)
+    answer(evaluation_object(found), lambda: evaluation_text(found), as_json=as_json)
+
+
+def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation with its main metric's numbers in front."""
+    main = evaluation.main
+    return {
+        "metric": main.name,
+        "value": main.value,
+        "n": main.n,
+        "ci95": list(main.ci95),
+        **evaluation.model_dump(mode="json"),
+    }
+
+
+def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
+    """Return an evaluation as a person reads it."""
+    from tunery.registry.figures import count, duration, metric_interval, metric_name, metric_value, percent
+
+    yield facts(
+        [
+            ("evaluation", evaluation.id),
+            ("subject", evaluation.subject),
+            ("base", evaluation.base),
+            ("adapter", evaluation.adapter),
+            ("rows", evaluation.data),
+            ("took", duration(evaluation.seconds)),
+        ]
+    )
+    rows = [
+        (metric_name(m.name), metric_value(m), metric_interval(m), count(m.n))
+        for m in evaluation.metrics.values()
+    ]
+    yield table(["metric", ">value", ">95 % interval", ">n"], rows)
+    weakest = sorted(evaluation.per_class, key=lambda c: (c.f1, c.label))[:_SHOWN]
+    if weakest and weakest[0].f1 < 1:
+        yield "\nweakest classes"
+        classes = [
+            (c.label, count(c.support), percent(c.precision), percent(c.recall), percent(c.f1))
+            for c in weakest
+        ]
+        yield table(["class", ">rows", ">precision", ">recall", ">F1"], classes)
+    if evaluation.confusions:
+        yield "\nworst confusions"
+        confused = [(c.reference, c.prediction, count(c.count)) for c in evaluation.confusions[:_SHOWN]]
+        yield table(["should be", "answered", ">times"], confused)
+    for warning in evaluation.warnings:
+        yield f"warning: {warning}"
+
+
+def comparison_text(compared: Comparison) -> Iterable[Part]:
+    """Return a comparison as a person reads it."""
+    from tunery.registry.figures import count, metric_name, number, p_value
+
+    low, high = compared.ci95
+    yield {
+        "better": "B is better.",
+        "worse": "B is worse.",
+        "no difference shown": "No difference shown.",
+    }[compared.verdict]
+    yield facts(
+        [
+            ("A", f"{compared.a}" + ("" if compared.value_a is None else f"  {number(compared.value_a)}")),
+            ("B", f"{compared.b}" + ("" if compared.value_b is None else f"  {number(compared.value_b)}")),
+            ("metric", metric_name(compared.metric)),
+            ("difference", f"{compared.difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"),
+            ("test", f"{compared.test.replace('_', ' ')}, {p_value(compared.p_value)}"),
+            ("rows", count(compared.n)),
+            ("fixed", f"{count(compared.fixed)} wrong in A, right in B"),
+            ("broken", f"{count(compared.broken)} right in A, wrong in B"),
+            ("only in A", count(compared.only_a) if compared.only_a else None),
+            ("only in B", count(compared.only_b) if compared.only_b else None),
+        ]
+    )

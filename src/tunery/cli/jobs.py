@@ -1,0 +1,156 @@
+"""``tunery jobs``: recipes that wait for, or run under, a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunery.cli.output import answer, facts, moment, table, write
+from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
+from tunery.cli.session import ACTOR, folder_of, open_workspace
+
+if TYPE_CHECKING:
+    from tunery.core.job import Job, JobEvent
+    from tunery.store.workspace import Workspace
+
+app = typer.Typer(no_args_is_help=True, help="The queue that a running 'tunery serve' works off.")
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The ftjob-… id.")]
+_EVENTS = 20
+_POLL_S = 0.5
+
+
+@app.command("start")
+def start_job(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Put a recipe into the queue; a running 'tunery serve' takes it."""
+    from tunery.pipeline.recipe import load_recipe
+    from tunery.pipeline.recipe_job import start_job as start
+
+    loaded = load_recipe(recipe, overrides or ())
+    with open_workspace(ctx) as workspace:
+        job = start(workspace, loaded, base_dir=folder_of(recipe), recipe_path=recipe, actor=ACTOR)
+    answer(job, lambda: [f"{job.id} is queued\nnext: tunery jobs status {job.id} --follow"], as_json=as_json)
+
+
+@app.command("ls")
+def list_jobs(ctx: typer.Context, *, limit: Limit = 20, as_json: Json = False) -> None:
+    """List jobs, newest first."""
+    with open_workspace(ctx) as workspace:
+        found = workspace.jobs.list(limit=limit).items
+    rows = [
+        (j.id, j.status, str(j.recipe.get("name", "")), j.model_version, j.submitted_by, j.created_at)
+        for j in found
+    ]
+    answer(
+        found,
+        lambda: [table(["job", "status", "name", "version", "by", "created"], rows)],
+        as_json=as_json,
+    )
+
+
+@app.command("show")
+def show_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> None:
+    """Show one job with its checkpoints and its newest events."""
+    with open_workspace(ctx) as workspace:
+        job = workspace.jobs.get(job_id)
+        events = workspace.jobs.events(job_id, limit=_EVENTS).items
+        checkpoints = workspace.jobs.checkpoints(job_id).items
+    value = {**job.model_dump(mode="json"), "events": events, "checkpoints": checkpoints}
+    answer(value, lambda: [*_job_text(job), *(_event_text(e) for e in reversed(events))], as_json=as_json)
+
+
+@app.command("status")
+def follow_job(
+    ctx: typer.Context,
+    job_id: JobId,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print events as they come, until the job ends.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how far a job is; with --follow wait for its end and show its events as they come."""
+    with open_workspace(ctx) as workspace:
+        told: list[JobEvent] = []
+        if follow:
+            for event in _events_until_the_end(workspace, job_id):
+                told.append(event)
+                if not as_json:
+                    write(f"{_event_text(event)}\n")
+        job = workspace.jobs.get(job_id)
+        newest = [] if follow else workspace.jobs.events(job_id, limit=1).items
+    value = {
+        "id": job.id,
+        "status": job.status,
+        "model_version": job.model_version,
+        "error": job.error,
+        "events": told or newest,
+    }
+    answer(value, lambda: [*(_event_text(e) for e in newest), f"{job.id}: {job.status}"], as_json=as_json)
+
+
+@app.command("cancel")
+def cancel_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> None:
+    """Ask a job to stop: a waiting one ends now, a running one at its next step."""
+    with open_workspace(ctx) as workspace:
+        job = workspace.jobs.request_cancel(job_id)
+    stopping = "is asked to stop" if job.status == "running" else f"is {job.status}"
+    answer(job, lambda: [f"{job.id} {stopping}"], as_json=as_json)
+
+
+def _events_until_the_end(workspace: Workspace, job_id: str) -> Iterator[JobEvent]:
+    from tunery.core.job import FINAL_STATUSES
+
+    seen: set[str] = set()
+    while True:
+        # Asked before the events are read, so that what was said last is not missed.
+        over = workspace.jobs.get(job_id).status in FINAL_STATUSES
+        for event in reversed(_unseen(workspace, job_id, seen)):
+            seen.add(event.id)
+            yield event
+        if over:
+            return
+        time.sleep(_POLL_S)
+
+
+def _unseen(workspace: Workspace, job_id: str, seen: set[str]) -> list[JobEvent]:
+    """Return events not yet shown, newest first."""
+    found: list[JobEvent] = []
+    after: str | None = None
+    while True:
+        page = workspace.jobs.events(job_id, after=after, limit=100)
+        for event in page.items:
+            if event.id in seen:
+                return found
+            found.append(event)
+        if not page.has_more or not page.items:
+            return found
+        after = page.items[-1].id
+
+
+def _job_text(job: Job) -> Iterable[str]:
+    yield facts(
+        [
+            ("job", job.id),
+            ("status", job.status),
+            ("name", job.recipe.get("name")),
+            ("version", job.model_version),
+            ("run", job.run_id),
+            ("created", job.created_at),
+            ("started", job.started_at),
+            ("finished", job.finished_at),
+            ("attempts", job.attempts or None),
+            ("trained tokens", f"{job.trained_tokens:,}" if job.trained_tokens else None),
+            ("error", job.error.get("message") if job.error else None),
+            ("by", job.submitted_by),
+        ]
+    )
+
+
+def _event_text(event: JobEvent) -> str:
+    level = "" if event.level == "info" else f"{event.level}: "
+    return f"{moment(event.created_at)}  {level}{event.message}"

@@ -1,0 +1,197 @@
+"""The command line: its commands, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+# Looking for pydantic plugins reads the metadata of every installed package, a tenth of the time budget.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+# Libraries draw no bars of their own into ours.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import typer
+
+from tunery.cli import data, deploy, evaluate, feedback, jobs, keys, registry, train
+from tunery.cli.plan import plan
+from tunery.cli.run import run, runs
+from tunery.cli.serve import serve
+from tunery.cli.session import Session
+from tunery.core.errors import ResourceError, TuneryError
+
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; whoever cleans up after a Ctrl-C cleans up after it too."""
+
+
+# Plain help instead of typer's boxes: drawing those would take a third of the 0.3 s that --help may take.
+app = typer.Typer(
+    name="tunery",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command("run")(run)
+app.command("plan")(plan)
+app.add_typer(data.app, name="data")
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(registry.app, name="registry")
+app.add_typer(deploy.app, name="deploy")
+app.add_typer(feedback.app, name="feedback")
+app.command("serve")(serve)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
+app.add_typer(runs, name="runs")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"tunery {version('tunery')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def tunery(
+    ctx: typer.Context,
+    *,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            "--home", metavar="FOLDER", help="Where everything is kept; else TUNERY_HOME, else ~/.tunery."
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn your own examples into a small model you can ship, with the evidence that it beats prompting.
+
+    Answers go to stdout, progress to stderr; --json on any command prints one JSON value.
+    """
+    ctx.obj = Session(home)
+
+
+def main() -> None:
+    """Run the command line of this process and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that cannot write a character shows its code; it is no reason to lose the answer.
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; whatever goes wrong is told on stderr.
+
+    Args:
+        arguments: As typed behind ``tunery``.
+    """
+    as_json = "--json" in arguments
+    try:
+        _invoke(arguments)
+    except typer.Exit as exit:
+        return exit.exit_code
+    except TuneryError as error:
+        return _tell(error, as_json=as_json)
+    except typer.TyperException as error:
+        return _tell_usage(error, as_json=as_json)
+    except Terminated:
+        return _tell_stop("terminated", EXIT_TERMINATED, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _tell_stop("interrupted", EXIT_INTERRUPTED, as_json=as_json)
+    except BrokenPipeError:
+        return _leave_quietly()
+    except MemoryError:
+        return _tell(ResourceError("out of memory"), as_json=as_json)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _tell_bug(error, as_json=as_json)
+        return _tell(ResourceError(f"the disk is full: {error}", hint="df -h"), as_json=as_json)
+    except Exception as error:
+        # Whatever is none of the above is a fault of ours, and its traceback is what we need to see.
+        return _tell_bug(error, as_json=as_json)
+    return 0
+
+
+def _invoke(arguments: Sequence[str]) -> None:
+    command = typer.main.get_command(app)
+    if "_TUNERY_COMPLETE" in os.environ:  # the shell asks for completions
+        command.main(list(arguments), prog_name="tunery")
+    # Not command.main(), which would tell Ctrl-C and SIGTERM no more apart.
+    with command.make_context("tunery", list(arguments)) as ctx:
+        command.invoke(ctx)
+
+
+def _leave_quietly() -> int:
+    """End as a program does whose output nobody reads any more (``tunery … | head``)."""
+    # The interpreter flushes stdout once more at exit; it must find a file that takes it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
+def _tell_stop(how: str, exit_code: int, *, as_json: bool) -> int:
+    if as_json:
+        _tell_json(how, how, exit_code)
+    else:
+        _say(f"{how}; what was finished is kept, and the same command continues from there")
+    return exit_code
+
+
+def _tell(error: TuneryError, *, as_json: bool) -> int:
+    if as_json:
+        _tell_json(error.code, error.message, error.exit_code, hint=error.hint, param=error.param)
+    else:
+        _say(f"error: {error}")
+    return error.exit_code
+
+
+def _tell_usage(error: typer.TyperException, *, as_json: bool) -> int:
+    ctx: typer.Context | None = getattr(error, "ctx", None)
+    hint = f"{ctx.command_path} --help" if ctx else "tunery --help"
+    if as_json:
+        _tell_json("usage", error.format_message(), EXIT_USAGE, hint=hint)
+    elif type(error).__name__ == "NoArgsIsHelpError":
+        _say(error.format_message())
+    else:
+        _say(f"error: {error.format_message()}\n  try: {hint}")
+    return EXIT_USAGE
+
+
+def _tell_bug(error: Exception, *, as_json: bool) -> int:
+    _say("".join(traceback.format_exception(error)).rstrip("\n"))
+    if as_json:
+        _tell_json("internal_error", f"{type(error).__name__}: {error}", EXIT_BUG)
+    return EXIT_BUG
+
+
+def _tell_json(code: str, message: str, exit_code: int, **more: Any) -> None:
+    body = {"code": code, "message": message, "hint": None, "param": None, "exit_code": exit_code, **more}
+    _say(json.dumps({"error": body}))
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads stderr any more; the exit code still tells
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated

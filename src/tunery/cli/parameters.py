@@ -1,0 +1,33 @@
+"""Arguments and options that several commands share, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: one YAML file.")]
+"""Where the recipe lies; what relative paths in it are relative to is its folder."""
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Settings to change for this call, such as train.epochs=4 or data.sources[0].limit=500.",
+    ),
+]
+"""Changes to the recipe."""
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value in place of text.")]
+"""Whether the answer is for a program."""
+Reference = Annotated[str, typer.Argument(metavar="NAME@N", help="A model version: name@3 or name@champion.")]
+"""Which model version."""
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")]
+"""Which model, whatever its version."""
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
+"""How long a list may get."""
+Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with the move.")]
+"""Said beside who and when."""
+OverrideGate = Annotated[
+    bool, typer.Option("--override-gate", help="Do it although the gate refused the version; recorded.")
+]
+"""Whether a refused version is taken all the same."""

@@ -1,0 +1,74 @@
+"""``tunery plan``: what a recipe will take, before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import typer
+
+from tunery.cli.output import answer, facts, styled, table
+from tunery.cli.parameters import Json, Overrides, RecipePath
+from tunery.cli.session import open_recipe
+
+if TYPE_CHECKING:
+    from tunery.cli.output import Part
+    from tunery.plan.forecast import Estimate, Forecast
+
+
+def plan(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Say what a recipe will take: rows, tokens, memory, time and disk. Trains nothing.
+
+    The dataset version is built for it; a later run finds it and does not build it again.
+    """
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.plan_recipe import plan_recipe
+
+    progress = terminal_progress()
+    with open_recipe(ctx, recipe, overrides, progress) as context, progress.task("planning", None):
+        found = plan_recipe(context)
+    answer(
+        {"fits": found.fits, **found.model_dump(mode="json")}, lambda: forecast_text(found), as_json=as_json
+    )
+
+
+def forecast_text(found: Forecast) -> Iterable[Part]:
+    """Return a forecast as a person reads it: amounts with their reasons, then what stands in the way."""
+    from tunery.registry.figures import duration
+
+    rows = found.rows
+    share = rows.supervised_tokens / max(rows.train_tokens, 1)
+    yield facts(
+        [
+            (
+                "rows",
+                f"train {rows.train_rows:,}, validation {rows.validation_rows:,}, test {rows.test_rows:,}",
+            ),
+            ("tokens", f"{rows.train_tokens:,} in train, {share:.0%} of them trained on"),
+            ("longest row", f"{rows.longest:,} tokens"),
+            ("too long", f"{rows.too_long_rows:,} rows (over {rows.max_tokens:,} tokens)"),
+            ("steps", f"{found.steps:,}"),
+        ]
+    )
+    estimates = [(e.what, amount(e), e.because) for e in found.estimates]
+    yield table(["", ">about", "because"], estimates)
+    yield ""
+    for warning in found.warnings:
+        yield styled(f"warning: {warning}", "yellow")
+    if found.fits:
+        yield styled(f"Fits this machine; about {duration(found.total_s)} in all.", "bold green")
+    else:
+        yield styled("Does not fit this machine.", "bold red")
+
+
+def amount(estimate: Estimate) -> str:
+    """Return an estimate in the unit a person would use."""
+    from tunery.registry.figures import count, duration
+
+    if estimate.unit == "s":
+        return duration(estimate.value)
+    if estimate.unit == "bytes":
+        return f"{estimate.value / 1e9:.1f} GB" if estimate.value >= 1e9 else f"{estimate.value / 1e6:.0f} MB"
+    return count(round(estimate.value))

@@ -1,0 +1,196 @@
+"""``tunery registry``: model versions, their evidence, and the alias that says which one answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunery.cli.output import answer, facts, mark, table
+from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reason, Reference
+from tunery.cli.session import ACTOR, open_workspace
+
+if TYPE_CHECKING:
+    from tunery.cli.output import Part
+    from tunery.core.registry import AliasMove, ModelVersion
+    from tunery.registry.lineage import Check, Lineage
+
+app = typer.Typer(no_args_is_help=True, help="Model versions: list, trace, export, promote, roll back.")
+
+
+@app.command("ls")
+def list_versions(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only versions of this model.")] = None,
+    *,
+    base: Annotated[str | None, typer.Option("--base", help="Only versions on this base model.")] = None,
+    limit: Limit = 50,
+    as_json: Json = False,
+) -> None:
+    """List model versions with their aliases, newest first."""
+    with open_workspace(ctx) as workspace:
+        found = [
+            v
+            for v in workspace.models.list(name, limit=limit)
+            if base is None or v.base.partition("@")[0] == base
+        ]
+        aliases = {n: workspace.models.aliases(n) for n in {v.name for v in found}}
+    versions = [(v, sorted(a for a, number in aliases[v.name].items() if number == v.version)) for v in found]
+    rows = [
+        (
+            v.ref,
+            ", ".join(names),
+            "passed" if v.gate_passed else "refused",
+            _main_metric(v),
+            v.base,
+            v.created_at,
+        )
+        for v, names in versions
+    ]
+    objects = [{**v.model_dump(mode="json"), "ref": v.ref, "aliases": names} for v, names in versions]
+    answer(
+        objects,
+        lambda: [table(["version", "alias", "gate", "reaches", "base", "registered"], rows)],
+        as_json=as_json,
+    )
+
+
+@app.command("show")
+def show_version(
+    ctx: typer.Context,
+    ref: Reference,
+    *,
+    verify: Annotated[bool, typer.Option("--verify", help="Compute every checksum again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one version: results, gate, and the chain back to its raw files."""
+    from tunery.registry.lineage import lineage
+    from tunery.registry.lineage import verify as check_again
+
+    with open_workspace(ctx) as workspace:
+        chain = lineage(workspace, ref)
+        checks = check_again(workspace, chain) if verify else None
+        moves = [m for m in workspace.models.moves(chain.model.name) if m.version == chain.model.version]
+    value: dict[str, Any] = {**chain.model_dump(mode="json"), "alias_moves": moves}
+    if checks is not None:
+        value["checks"] = checks
+    answer(value, lambda: _version_text(chain, moves, checks or ()), as_json=as_json)
+
+
+@app.command("export")
+def export_version(
+    ctx: typer.Context,
+    ref: Reference,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Copy a version's adapter and card to a folder that plain PEFT and vLLM open."""
+    from tunery.registry.export import export
+    from tunery.registry.versions import resolve
+
+    with open_workspace(ctx) as workspace:
+        version = resolve(workspace, ref)
+        made = export(workspace, version.ref, folder)
+    value = {"model_version": version.ref, "base": version.base, "path": made}
+    answer(value, lambda: [f"{version.ref} (an adapter on {version.base}) is in {made}"], as_json=as_json)
+
+
+@app.command("compare")
+def compare_versions(ctx: typer.Context, a: Reference, b: Reference, *, as_json: Json = False) -> None:
+    """Compare two versions on the test rows that both were evaluated on; positive means B is better."""
+    from tunery.cli.evaluate import comparison_text
+    from tunery.pipeline.evaluate_file import compare_versions as compare
+
+    with open_workspace(ctx) as workspace:
+        compared = compare(workspace, a, b)
+    answer(compared, lambda: comparison_text(compared), as_json=as_json)
+
+
+@app.command("promote")
+def promote_version(
+    ctx: typer.Context,
+    ref: Reference,
+    *,
+    reason: Reason = "promoted by hand",
+    override_gate: OverrideGate = False,
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion: the one that answers under the bare name."""
+    from tunery.registry.aliases import promote
+
+    with open_workspace(ctx) as workspace:
+        move = promote(workspace, ref, actor=ACTOR, reason=reason, override_gate=override_gate)
+    answer(move, lambda: [_move_text(move)], as_json=as_json)
+
+
+@app.command("rollback")
+def rollback_champion(
+    ctx: typer.Context, name: Name, *, reason: Reason = "rolled back by hand", as_json: Json = False
+) -> None:
+    """Make the champion before this one the champion again."""
+    from tunery.registry.aliases import rollback
+
+    with open_workspace(ctx) as workspace:
+        move = rollback(workspace, name, actor=ACTOR, reason=reason)
+    answer(move, lambda: [_move_text(move)], as_json=as_json)
+
+
+def _main_metric(version: ModelVersion) -> str:
+    from tunery.registry.figures import metric_name, number, percent
+
+    name = str(version.config.get("goal", {}).get("metric") or next(iter(version.metrics), ""))
+    value = version.metrics.get(name)
+    if value is None:
+        return ""
+    return f"{percent(value) if 0 <= value <= 1 else number(value)} {metric_name(name)}"
+
+
+def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check]) -> Iterable[Part]:
+    from tunery.registry.figures import count, metric_interval, metric_name, metric_value
+
+    model, dataset, adapter = chain.model, chain.dataset, chain.adapter
+    yield f"{model.ref}\n"
+    yield facts(
+        [
+            ("base", model.base),
+            ("registered", model.created_at),
+            ("gate", "passed" if model.gate_passed else "refused"),
+            ("labels", count(len(model.labels)) if model.labels else None),
+            ("system prompt", model.system_prompt),
+            ("run", model.run_id),
+            (
+                "adapter",
+                f"{model.adapter_id} (sha256 {adapter.sha256[:12]})" if adapter else model.adapter_id,
+            ),
+            ("evaluation", model.evaluation_id),
+            ("dataset", model.dataset_version),
+            ("rows", f"{count(dataset.rows_kept)} of {count(dataset.rows_read)} read" if dataset else None),
+            *(("raw file", f"{s.path} (sha256 {s.sha256[:12]})") for s in chain.sources),
+            *(("grown from", parent) for parent in chain.unresolved),
+        ]
+    )
+    if chain.evaluation:
+        rows = [
+            (metric_name(m.name), metric_value(m), metric_interval(m), count(m.n))
+            for m in chain.evaluation.metrics.values()
+        ]
+        yield table(["metric", ">value", ">95 % interval", ">n"], rows)
+    for rule in chain.gate.rules if chain.gate else ():
+        yield f"{mark(rule.passed)} {rule.sentence}"
+    for move in moves:
+        yield _move_text(move)
+    for check in checks:
+        yield f"{mark(check.ok)} {check.what}: {check.detail}"
+
+
+def _move_text(move: AliasMove) -> str:
+    from tunery.cli.output import moment
+
+    before = f", before it {move.name}@{move.previous}" if move.previous is not None else ""
+    return (
+        f"{move.name}@{move.version} is {move.alias} of {move.name}{before}; "
+        f"{moment(move.at)}, {move.actor}: {move.reason}"
+    )

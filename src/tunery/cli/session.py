@@ -1,0 +1,64 @@
+"""What one call of the command line works in: its workspace, its recipe, its progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from tunery.core.progress import Progress
+    from tunery.pipeline.context import RunContext
+    from tunery.store.workspace import Workspace
+
+ACTOR = "cli"
+"""Who is recorded as having moved an alias or started a rollout from here."""
+
+
+class Session(NamedTuple):
+    """What the options before the command say."""
+
+    home: Path | None
+    """Root of the workspace; None for ``TUNERY_HOME``, else ``~/.tunery``."""
+
+
+@contextmanager
+def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
+    """Open the workspace that the call names, and close it afterwards."""
+    from tunery.store.workspace import Workspace
+
+    session = ctx.obj if isinstance(ctx.obj, Session) else Session(None)
+    workspace = Workspace.open(session.home)
+    try:
+        yield workspace
+    finally:
+        workspace.close()
+
+
+@contextmanager
+def open_recipe(
+    ctx: typer.Context, recipe: Path, overrides: Sequence[str] | None, progress: Progress
+) -> Iterator[RunContext]:
+    """Read a recipe and open the workspace, as every stage needs them.
+
+    The recipe is read first: a wrong one leaves no trace, not even a workspace.
+    """
+    from tunery.pipeline.context import RunContext
+    from tunery.pipeline.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    with open_workspace(ctx) as workspace:
+        context = RunContext(loaded, workspace, folder_of(recipe), progress)
+        try:
+            yield context
+        finally:
+            context.release_engine()
+
+
+def folder_of(recipe: Path) -> Path:
+    """Return what relative paths of a recipe are relative to."""
+    return Path(os.path.abspath(recipe)).parent

@@ -1,0 +1,179 @@
+"""``tunery train``: preflight and training alone, and the adapters that training left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunery.cli.output import answer, can_write, facts, mark, styled, table
+from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
+from tunery.cli.session import open_recipe, open_workspace
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from tunery.cli.output import Part
+    from tunery.core.training import Adapter, StepLog
+    from tunery.train.preflight import Preflight, PreflightRow
+
+app = typer.Typer(no_args_is_help=True, help="Training: look at the tokens first, train, look at adapters.")
+_STEPS_SHOWN = 12
+
+
+@app.command("preflight")
+def train_preflight(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Show the exact tokens and loss mask of sample rows, and check every row; nothing is trained.
+
+    Exits with 2 when a check fails.
+    """
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.stages.data import make_dataset
+    from tunery.pipeline.stages.preflight import check_before_training
+
+    progress = terminal_progress()
+    with open_recipe(ctx, recipe, overrides, progress) as context, progress.task("preflight", None):
+        found = check_before_training(context, make_dataset(context))
+    value = {"passed": found.passed, **found.model_dump(mode="json")}
+    answer(value, lambda: preflight_text(found), as_json=as_json)
+    found.require()
+
+
+@app.command("run")
+def train_run(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Build the data, check it, train the adapter; no baselines and no verdict.
+
+    A later 'tunery run' of the same recipe finds the adapter and goes on from there.
+    """
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.train_recipe import train_recipe
+
+    progress = terminal_progress()
+    with open_recipe(ctx, recipe, overrides, progress) as context:
+        trained = train_recipe(context)
+        folder = context.workspace.artifacts.path("adapters", trained.adapter.id)
+    value = {**trained.adapter.model_dump(mode="json"), "path": folder}
+    answer(value, lambda: [*adapter_text(trained.adapter), f"folder: {folder}"], as_json=as_json)
+
+
+@app.command("ls")
+def list_adapters(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = False) -> None:
+    """List trained adapters, newest first."""
+    from tunery.registry.figures import duration
+
+    with open_workspace(ctx) as workspace:
+        found = workspace.adapters.list(limit=limit)
+    rows = [
+        (
+            a.id,
+            a.base.name,
+            a.dataset_version,
+            f"{a.steps:,}",
+            _best_loss(a),
+            duration(a.seconds),
+            a.created_at,
+        )
+        for a in found
+    ]
+    columns = ["adapter", "base", "dataset", ">steps", ">validation loss", ">time", "trained"]
+    answer(found, lambda: [table(columns, rows)], as_json=as_json)
+
+
+@app.command("show")
+def show_adapter(
+    ctx: typer.Context, adapter_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: Json = False
+) -> None:
+    """Show one adapter: what it was trained on, with what, and its losses."""
+    with open_workspace(ctx) as workspace:
+        adapter = workspace.adapters.get(adapter_id)
+        folder = workspace.artifacts.find("adapters", adapter.id)
+    value = {**adapter.model_dump(mode="json"), "path": folder}
+    answer(
+        value,
+        lambda: [*adapter_text(adapter), f"folder: {folder or 'no longer stored'}"],
+        as_json=as_json,
+    )
+
+
+def preflight_text(found: Preflight) -> Iterable[Part]:
+    """Return sample rows with their trained tokens marked, then every check."""
+    opening, closing = trained_marks()
+    yield f"trained tokens stand between {opening} and {closing}\n"
+    for row in found.samples:
+        yield styled(row.example_id, "bold")
+        yield row_text(row)
+        yield ""
+    yield (
+        f"{found.rows:,} rows, {found.tokens:,} tokens, of which {found.trained_tokens:,} are trained; "
+        f"the longest row has {found.longest:,}"
+    )
+    for check in found.checks:
+        yield styled(f"{mark(check.passed)} {check.sentence}", "green" if check.passed else "red")
+
+
+def row_text(row: PreflightRow) -> Text:
+    """Return one row as the model reads it; what is trained is marked by colour and by brackets."""
+    from rich.text import Text
+
+    opening, closing = trained_marks()
+    text = Text()
+    for trained, tokens in groupby(row.tokens, key=lambda token: token.trained):
+        run = "".join(token.text for token in tokens)
+        text.append(f"{opening}{run}{closing}" if trained else run, style="bold green" if trained else "dim")
+    return text
+
+
+def trained_marks() -> tuple[str, str]:
+    """Return the brackets around trained tokens that this terminal can write."""
+    return ("⟦", "⟧") if can_write("⟦⟧") else ("[[", "]]")
+
+
+def adapter_text(adapter: Adapter) -> Iterable[Part]:
+    """Return an adapter as a person reads it."""
+    from tunery.registry.figures import count, duration
+
+    yield facts(
+        [
+            ("adapter", adapter.id),
+            ("base", adapter.base.label),
+            ("dataset", adapter.dataset_version),
+            ("trained", adapter.created_at),
+            (
+                "parameters",
+                f"{count(adapter.trainable_parameters)} trained of {count(adapter.base.parameters)}",
+            ),
+            ("steps", f"{count(adapter.steps)}, that of step {count(adapter.best_step)} kept"),
+            ("tokens", count(adapter.trained_tokens)),
+            ("time", duration(adapter.seconds)),
+            ("sha256", adapter.sha256),
+            *((f"  {name}", value) for name, value in adapter.config.items()),
+        ]
+    )
+    steps = [log for log in adapter.history if log.validation_loss is not None] or list(adapter.history)
+    every = max(1, -(-len(steps) // _STEPS_SHOWN))
+    rows = [
+        (f"{log.step:,}", f"{log.epoch:.2f}", _loss(log.train_loss), _loss(log.validation_loss))
+        for log in _thinned(steps, every)
+    ]
+    yield table([">step", ">epoch", ">training loss", ">validation loss"], rows)
+
+
+def _thinned(items: list[StepLog], every: int) -> Iterator[StepLog]:
+    """Yield every n-th item and always the last."""
+    yield from (item for i, item in enumerate(items) if i % every == 0 or i == len(items) - 1)
+
+
+def _best_loss(adapter: Adapter) -> str:
+    return _loss(
+        min((s.validation_loss for s in adapter.history if s.validation_loss is not None), default=None)
+    )
+
+
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

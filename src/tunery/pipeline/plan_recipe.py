@@ -1,0 +1,168 @@
+"""A recipe's forecast: its rows counted and rendered, its base measured, the machine timed for a moment."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.core.dataset import DatasetVersion
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages import evaluate as ev
+from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.plan.forecast import Asked, Forecast, RowCounts, Schedule, forecast
+from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
+from tunery.plan.shape import read_shape
+
+if TYPE_CHECKING:
+    from tunery.evaluate.task import Task
+    from tunery.model.render import Rendered
+
+_VALIDATIONS = 8
+"""As training does by default."""
+
+
+def plan_recipe(context: RunContext) -> Forecast:
+    """Forecast a recipe's run on this machine.
+
+    Builds the dataset version, which the run then finds and does not build again; computes nothing else.
+
+    Raises:
+        ConfigError: The recipe, a file or a row is wrong.
+    """
+    dataset = make_dataset(context)
+    with context.progress.task("counting tokens", None):
+        rows = _count(context, dataset)
+        task = ev.test_task(context, dataset)
+        subjects = _subjects(context, dataset, task)
+    shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
+    with context.progress.task("timing this machine", None):
+        machine = measure(context)
+    config = context.recipe.train
+    adapter = shape.adapter(config.rank, config.target_modules)
+    steps = math.ceil(math.ceil(rows.train_rows / config.batch_size) * config.epochs)
+    validations = math.ceil(steps / config.validation_every) if config.validation_every else _VALIDATIONS
+    half = config.dtype == "bfloat16" or (config.dtype == "auto" and machine.device == "cuda")
+    schedule = Schedule(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        micro_batch_size=config.rows_per_forward(rows.longest),
+        rank=config.rank,
+        adapter_parameters=adapter,
+        validations=validations if rows.validation_rows else 0,
+        subjects=subjects,
+        max_new_tokens=context.recipe.evaluate.max_new_tokens,
+        cache_bytes=_cache_bytes(),
+        weight_bytes=2 if half else 4,
+    )
+    return forecast(rows, schedule, shape, machine)
+
+
+def measure(context: RunContext) -> Machine:
+    """Time the device that training would use, and look at what is free on it."""
+    from tunery.model.load import pick_device
+
+    device = pick_device(context.recipe.train.device)
+    disk = free_disk_bytes(context.workspace.root)
+    if device.type == "cuda":
+        import torch
+
+        return Machine(
+            device="cuda",
+            flops=_gpu_flops(device.index or 0),
+            free_memory_bytes=torch.cuda.mem_get_info(device)[0],
+            free_disk_bytes=disk,
+        )
+    return Machine(
+        device="cpu",
+        flops=measure_cpu_flops(),
+        free_memory_bytes=free_memory_bytes(),
+        free_disk_bytes=disk,
+    )
+
+
+def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
+    """Multiply bf16 matrices for a moment and return the best speed seen [FLOP/s]."""
+    import torch
+
+    a = torch.ones((size, size), dtype=torch.bfloat16, device=f"cuda:{index}")
+    best, until = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        torch.cuda.synchronize(index)
+        started = time.perf_counter()
+        torch.matmul(a, a)
+        torch.cuda.synchronize(index)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
+    from tunery.train.rows import render_split
+
+    tokenizer, loss_on = context.tokenizer, context.recipe.train.loss_on
+    train = render_split(tokenizer, split_of(context, dataset, "train"), loss_on=loss_on)
+    validation = render_split(tokenizer, split_of(context, dataset, "validation"), loss_on=loss_on)
+    test = split_of(context, dataset, "test")
+    limit = context.recipe.evaluate.limit
+    prompts = [len(tokenizer.render_prompt(example.prompt)) for example in test[:limit]]
+    longest = max((len(r.ids) for r in (*train, *validation)), default=0)
+    max_tokens = min(context.recipe.data.max_tokens or tokenizer.max_tokens, tokenizer.max_tokens)
+    over = sum(len(r.ids) > max_tokens for r in (*train, *validation))
+    folder = context.workspace.artifacts.path("datasets", dataset.id)
+    return RowCounts(
+        train_rows=len(train),
+        validation_rows=len(validation),
+        test_rows=len(prompts),
+        train_tokens=sum(len(r.ids) for r in train),
+        supervised_tokens=sum(sum(r.mask) for r in train),
+        validation_tokens=sum(len(r.ids) for r in validation),
+        validation_supervised_tokens=sum(sum(r.mask) for r in validation),
+        test_prompt_tokens=sum(prompts),
+        answer_tokens=sum(sum(r.mask) for r in train) / max(len(train), 1),
+        shared_prefix=_shared_prefix(train),
+        longest=longest,
+        too_long_rows=over + dataset.dropped.get("too_long", 0),
+        max_tokens=max_tokens,
+        dataset_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+    )
+
+
+def _shared_prefix(rows: Sequence[Rendered]) -> int:
+    """Return how many leading tokens all rows share [count]."""
+    ids = [row.ids for row in rows]
+    # Whatever the smallest and the largest row share, all between them share.
+    pairs = zip(min(ids), max(ids), strict=False) if len(ids) > 1 else ()
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[Asked, ...]:
+    """Return who will be evaluated, with the length of the prompt each really gets."""
+    tokenizer = context.tokenizer
+    probe = task.examples[0]
+    plain = len(tokenizer.render_prompt(probe.prompt))
+    limit = context.recipe.evaluate.perplexity_limit
+    scored = min(limit or len(task.examples), len(task.examples)) if "perplexity" in task.metrics else 0
+    asked = [
+        Asked(
+            name=subject.name,
+            added_tokens=max(0, len(tokenizer.render_prompt(subject.prompting.conversation(probe))) - plain),
+            free=subject.prompting.constraint is None,
+            perplexity_rows=scored if subject.perplexity else 0,
+        )
+        for subject in ev.baseline_subjects(context, dataset, task)
+    ]
+    has_champion = ev.CHAMPION in context.workspace.models.aliases(context.recipe.name)
+    tuned = [ev.TUNED, *([ev.CHAMPION] if has_champion else [])]
+    return (
+        *asked,
+        *(Asked(name=name, added_tokens=0, free=False, perplexity_rows=scored) for name in tuned),
+    )
+
+
+def _cache_bytes() -> int:
+    from tunery.serve.config import EngineSettings
+
+    return EngineSettings().prefix_cache_bytes

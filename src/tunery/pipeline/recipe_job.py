@@ -1,0 +1,65 @@
+"""A recipe as a job of the queue: what ``tunery jobs start`` puts there for a running server to take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunery.core.ids import new_id
+from tunery.core.job import Job
+from tunery.pipeline.recipe import Recipe
+from tunery.pipeline.supervisor import enqueue
+from tunery.store.workspace import Workspace
+
+
+def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_path: Path, actor: str) -> Job:
+    """Put a recipe into the queue.
+
+    Args:
+        workspace: Where the queue is.
+        recipe: What to do.
+        base_dir: What its relative paths are relative to; whoever takes the job stands elsewhere.
+        recipe_path: File it was read from, told where OpenAI's clients expect a training file.
+        actor: Who asks.
+
+    Returns:
+        The queued job.
+    """
+    now = workspace.clock.now()
+    settled = with_absolute_paths(recipe, base_dir)
+    job = Job(
+        id=new_id("ftjob", now),
+        kind="run",
+        status="validating_files",
+        recipe=settled.model_dump(mode="json"),
+        # The model is known to clients by its base's name, not by the folder it lies in.
+        request={"model": Path(recipe.base).name, "training_file": recipe_path.name},
+        created_at=now,
+        submitted_by=actor,
+    )
+    workspace.jobs.add(job)
+    return enqueue(workspace, job.id)
+
+
+def with_absolute_paths(recipe: Recipe, base_dir: Path) -> Recipe:
+    """Return the recipe with every file named by its whole path."""
+    data = recipe.data.model_copy(
+        update={
+            "sources": tuple(
+                s.model_copy(update={"path": str(base_dir / s.path)}) for s in recipe.data.sources
+            )
+        }
+    )
+    suites = {
+        name: suite.model_copy(
+            update={"source": suite.source.model_copy(update={"path": str(base_dir / suite.source.path)})}
+        )
+        for name, suite in recipe.evaluate.suites.items()
+    }
+    local = base_dir / Path(recipe.base).expanduser()
+    return recipe.model_copy(
+        update={
+            "base": str(local) if local.is_dir() else recipe.base,
+            "data": data,
+            "evaluate": recipe.evaluate.model_copy(update={"suites": suites}),
+        }
+    )

@@ -1,0 +1,329 @@
+"""Forecast: from counts and a base's shape to the memory, time and disk that a run will take.
+
+Time is arithmetic divided by the machine's speed. A token costs two operations per weight forward. Backward
+costs as much again for the gradient of the activations, and another two only where a weight is trained; so
+LoRA on a frozen trunk of ``W`` weights takes ``4 W`` a token, and ``6`` for each of the few weights it adds.
+The output layer runs for supervised tokens alone: ``4 V h`` for each. Attention adds ``12 L a`` for each pair
+of tokens in a row (``4 L a`` forward). Rows of a batch share their common beginning, which is computed once.
+
+Source:
+    Kaplan et al. (2020), arXiv 2001.08361, section 2.1 and table 1, for the operations of each part; the
+    frozen-weight saving and the shared prefix are counted as this code computes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from tunery.core.config import Record
+from tunery.plan.machine import Machine
+from tunery.plan.shape import BaseShape
+
+TRAINING_SHARE = {"cpu": 0.55, "cuda": 0.35}
+"""Share of the matrix product's speed that training reaches; the rest goes to norms, rotations, softmax and
+small batches. On two cores, 135M parameters, batches of about 500 tokens."""
+GENERATION_SHARE = {"cpu": 0.30, "cuda": 0.05}
+"""The same for answering: one token a row and step, so that weights are read for few rows at a time."""
+START_S = 12.0
+"""Loading libraries and weights, once for training and once for each engine [s]."""
+LIBRARIES_BYTES = 500 * 2**20
+"""PyTorch and transformers in memory [bytes]."""
+_FLOAT = 4
+_ANSWER_BYTES = 1_500
+"""One stored answer with its scores [bytes]."""
+
+
+class RowCounts(Record):
+    """Rows and tokens of a recipe's data, rendered as training sees them."""
+
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    train_tokens: int
+    """Tokens of all train rows [count]."""
+    supervised_tokens: int
+    """Of those, tokens in the loss [count]."""
+    validation_tokens: int
+    validation_supervised_tokens: int
+    test_prompt_tokens: int
+    """Prompts of the test rows as the tuned model is asked [count]."""
+    answer_tokens: float
+    """Mean tokens of a reference answer, stop token included [count]."""
+    shared_prefix: int
+    """Tokens that every row begins with [count]."""
+    longest: int
+    """Tokens of the longest row [count]."""
+    too_long_rows: int
+    """Rows over the longest length allowed: dropped, or reason for preflight to stop [count]."""
+    max_tokens: int
+    """That length [tokens]."""
+    dataset_bytes: int
+    """What the dataset version takes on disk [bytes]."""
+
+
+class Asked(Record):
+    """One subject of the evaluation: baseline, champion or tuned model."""
+
+    name: str
+    added_tokens: int
+    """Tokens that its prompt has beyond that of the tuned model: instructions, solved examples [count]."""
+    free: bool
+    """Whether its answers are neither learned nor held to the labels; then they often run to the limit."""
+    perplexity_rows: int
+    """Rows that it gives a likelihood for, too [count]."""
+
+
+class Schedule(Record):
+    """What will be done with the rows."""
+
+    epochs: float
+    batch_size: int
+    micro_batch_size: int
+    """Rows per forward [count]."""
+    rank: int
+    adapter_parameters: int
+    validations: int
+    """Times that the validation loss is measured [count]."""
+    subjects: tuple[Asked, ...]
+    """Everyone who is evaluated."""
+    max_new_tokens: int
+    """Tokens that an answer may have [count]."""
+    cache_bytes: int
+    """Most that the serving engine keeps for prompts [bytes]."""
+    weight_bytes: int
+    """Of one frozen weight or activation: 4 in fp32, 2 in bf16 [bytes]."""
+
+
+class Estimate(Record):
+    """One number with its reasoning."""
+
+    what: str
+    """Such as ``training time``."""
+    value: float
+    unit: str
+    """``s``, ``bytes`` or ``count``."""
+    because: str
+    """How it comes about, in one line."""
+
+
+class Forecast(Record):
+    """What a run will take on this machine."""
+
+    rows: RowCounts
+    machine: Machine
+    steps: int
+    """Optimizer steps, early stopping left aside [count]."""
+    computed_tokens: int
+    """Tokens computed in one pass over the train split, shared beginnings once a batch [count]."""
+    training_s: float
+    evaluation_s: float
+    total_s: float
+    memory_bytes: int
+    """At the highest point."""
+    disk_bytes: int
+    estimates: tuple[Estimate, ...]
+    """The numbers above and their parts, each with its reasoning."""
+    warnings: tuple[str, ...]
+    """What will not fit, or be cut, or wait."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether memory and disk suffice, as far as they are known."""
+        machine = self.machine
+        memory = not machine.free_memory_bytes or self.memory_bytes <= machine.free_memory_bytes
+        return memory and self.disk_bytes <= machine.free_disk_bytes
+
+
+def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> Forecast:
+    """Forecast a run; computes nothing but this arithmetic.
+
+    Args:
+        rows: Of the recipe's dataset version.
+        schedule: From the recipe.
+        shape: Of the base.
+        machine: Where it will run.
+
+    Returns:
+        Numbers good to about a factor of two in time and a third in memory, with their reasoning.
+    """
+    steps = math.ceil(math.ceil(rows.train_rows / schedule.batch_size) * schedule.epochs)
+    computed = _computed_tokens(rows, schedule)
+    training = _training_flops(rows, schedule, shape) / _speed(machine, TRAINING_SHARE)
+    by_subject = {
+        subject.name: _answering_flops(rows, schedule, shape, subject) / _speed(machine, GENERATION_SHARE)
+        for subject in schedule.subjects
+    }
+    evaluation = sum(by_subject.values())
+    total = training + evaluation + 2 * START_S
+    activations = _activation_bytes(rows, schedule, shape)
+    memory = _training_memory(schedule, shape, activations)
+    serving = _serving_memory(schedule, shape)
+    disk = _disk(rows, schedule)
+    trained = rows.train_tokens * schedule.epochs
+    estimates = (
+        Estimate(
+            what="training time",
+            value=training,
+            unit="s",
+            because=f"{steps:,} steps over {trained:,.0f} tokens ({computed:,} computed a pass, shared "
+            f"beginnings once a batch), {_tflop(_training_flops(rows, schedule, shape))} at "
+            f"{_tflop(_speed(machine, TRAINING_SHARE))}/s",
+        ),
+        Estimate(
+            what="evaluation time",
+            value=evaluation,
+            unit="s",
+            because=f"{rows.test_rows:,} test rows for each of "
+            + ", ".join(f"{subject} ({seconds:.0f} s)" for subject, seconds in by_subject.items()),
+        ),
+        Estimate(
+            what="memory",
+            value=max(memory, serving),
+            unit="bytes",
+            because=f"training: weights {_mb(shape.parameters * schedule.weight_bytes)}, adapter and "
+            f"optimizer {_mb(4 * schedule.adapter_parameters * _FLOAT)}, activations {_mb(activations)}, libraries "
+            f"{_mb(LIBRARIES_BYTES)}; answering: {_mb(serving)}",
+        ),
+        Estimate(
+            what="disk",
+            value=disk,
+            unit="bytes",
+            because=f"dataset {_mb(rows.dataset_bytes)}, adapter and two checkpoints "
+            f"{_mb(7 * schedule.adapter_parameters * _FLOAT)}, answers {_mb(_answers(rows, schedule))}",
+        ),
+    )
+    found = Forecast(
+        rows=rows,
+        machine=machine,
+        steps=steps,
+        computed_tokens=computed,
+        training_s=training,
+        evaluation_s=evaluation,
+        total_s=total,
+        memory_bytes=max(memory, serving),
+        disk_bytes=disk,
+        estimates=estimates,
+        warnings=(),
+    )
+    return found.with_(warnings=_warnings(found))
+
+
+def _computed_tokens(rows: RowCounts, schedule: Schedule) -> int:
+    """Return the tokens of one pass, the common beginning counted once a forward [count]."""
+    forwards = math.ceil(rows.train_rows / schedule.micro_batch_size)
+    return rows.train_tokens - rows.shared_prefix * max(0, rows.train_rows - forwards)
+
+
+def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> float:
+    tokens = _computed_tokens(rows, schedule)
+    mean_row = rows.train_tokens / max(rows.train_rows, 1)
+    a_pass = (
+        4 * shape.trunk * tokens
+        + 6 * schedule.adapter_parameters * tokens
+        + 12 * shape.layers * shape.attention * tokens * mean_row
+        + 4 * shape.output * rows.supervised_tokens
+    )
+    forwards = math.ceil(rows.validation_rows / max(schedule.micro_batch_size, 16))
+    validated = rows.validation_tokens - rows.shared_prefix * max(0, rows.validation_rows - forwards)
+    validation = 2 * shape.trunk * validated + 2 * shape.output * rows.validation_supervised_tokens
+    return schedule.epochs * a_pass + schedule.validations * validation
+
+
+def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subject: Asked) -> float:
+    """Return the operations of one subject's answers on the test split.
+
+    The engine computes what prompts begin with once; added tokens are part of that, but every token behind
+    them attends to them.
+    """
+    shared = rows.shared_prefix + subject.added_tokens
+    own = rows.test_prompt_tokens - rows.shared_prefix * rows.test_rows
+    mean_own = own / max(rows.test_rows, 1)
+    context = shared + mean_own
+    answer = schedule.max_new_tokens if subject.free else rows.answer_tokens
+    answered = rows.test_rows * min(answer, schedule.max_new_tokens)
+    likelihood = subject.perplexity_rows * (mean_own + rows.answer_tokens)
+    passed = shared + own + answered + likelihood
+    attended = 4 * shape.layers * shape.attention * context * (own + answered + likelihood)
+    output = 2 * shape.output * (answered + subject.perplexity_rows * rows.answer_tokens)
+    return 2 * shape.trunk * passed + attended + output
+
+
+def _activation_bytes(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> int:
+    """Return what one forward keeps for its backward [bytes].
+
+    For each token and layer: inputs of both norms and their results (4 h), queries, keys and values before
+    and after rotation and once more gathered into rows (3 a + 6 k), the attention's result (a), the gate, its
+    activation, the other half and their product (4 i), and the low-rank middle of seven adapted layers. Then
+    the logits of supervised tokens, three times: as computed, in fp32, and their gradient.
+    """
+    per_layer = (
+        4 * shape.hidden
+        + 4 * shape.attention
+        + 6 * shape.key_value
+        + 4 * shape.intermediate
+        + 7 * schedule.rank
+    )
+    micro = min(schedule.micro_batch_size, rows.train_rows)
+    tokens = micro * (rows.longest - rows.shared_prefix) + rows.shared_prefix
+    supervised = micro * rows.supervised_tokens / max(rows.train_rows, 1)
+    kept = schedule.weight_bytes * shape.layers * per_layer * tokens
+    return round(kept + 3 * _FLOAT * shape.vocabulary * supervised)
+
+
+def _training_memory(schedule: Schedule, shape: BaseShape, activations: int) -> int:
+    # Of each adapter weight: itself, its gradient, and Adam's two moments.
+    return (
+        LIBRARIES_BYTES
+        + schedule.weight_bytes * shape.parameters
+        + 4 * _FLOAT * schedule.adapter_parameters
+        + activations
+    )
+
+
+def _serving_memory(schedule: Schedule, shape: BaseShape) -> int:
+    weights = _FLOAT * (shape.parameters + schedule.adapter_parameters)
+    return LIBRARIES_BYTES + weights + schedule.cache_bytes
+
+
+def _disk(rows: RowCounts, schedule: Schedule) -> int:
+    # The adapter; two checkpoints, each with the adapter and Adam's two moments.
+    adapter = _FLOAT * schedule.adapter_parameters * 7
+    return rows.dataset_bytes + adapter + _answers(rows, schedule)
+
+
+def _answers(rows: RowCounts, schedule: Schedule) -> int:
+    return _ANSWER_BYTES * rows.test_rows * len(schedule.subjects)
+
+
+def _warnings(found: Forecast) -> tuple[str, ...]:
+    rows, machine = found.rows, found.machine
+    told = []
+    if machine.free_memory_bytes and found.memory_bytes > machine.free_memory_bytes:
+        told.append(
+            f"needs about {_mb(found.memory_bytes)} of memory, and {_mb(machine.free_memory_bytes)} are "
+            "free: set train.micro_batch_size lower, or data.max_tokens"
+        )
+    if found.disk_bytes > machine.free_disk_bytes:
+        told.append(
+            f"needs about {_mb(found.disk_bytes)} of disk, and {_mb(machine.free_disk_bytes)} are free: set "
+            "TUNERY_HOME to a larger disk"
+        )
+    if rows.too_long_rows:
+        told.append(
+            f"{rows.too_long_rows:,} rows are longer than {rows.max_tokens:,} tokens; none is ever cut: with "
+            "data.max_tokens they are dropped, without it preflight stops"
+        )
+    return tuple(told)
+
+
+def _speed(machine: Machine, share: Mapping[str, float]) -> float:
+    return machine.flops * share.get(machine.device, share["cpu"])
+
+
+def _mb(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _tflop(count: float) -> str:
+    return f"{count / 1e12:,.2f} TFLOP" if count >= 1e10 else f"{count / 1e9:,.2f} GFLOP"

@@ -1,0 +1,90 @@
+"""The machine at hand: how fast it multiplies, and how much memory and disk are free."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from tunery.core.config import Record
+
+_SIZE = 1024
+"""Rows and columns of the multiplied matrices; larger ones are no faster on a CPU [count]."""
+
+
+class Machine(Record):
+    """What a recipe can be run on."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+    flops: float
+    """Multiply-adds of a large matrix product, each counted as two operations [FLOP/s]."""
+    free_memory_bytes: int
+    """Main memory, or the GPU's where it computes on one."""
+    free_disk_bytes: int
+    """Where the workspace lies."""
+
+
+def measure_cpu_flops(*, seconds: float = 0.3) -> float:
+    """Multiply fp32 matrices for a moment and return the best speed seen [FLOP/s].
+
+    The best, not the mean: what else runs now says nothing about the hour that training will take. NumPy's
+    linear algebra and PyTorch's use the same vector units and threads and come within some percent.
+    """
+    import numpy as np
+
+    a = np.ones((_SIZE, _SIZE), dtype=np.float32)
+    b = np.ones((_SIZE, _SIZE), dtype=np.float32)
+    out = np.empty_like(a)
+    np.matmul(a, b, out=out)  # threads are started by the first product
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        np.matmul(a, b, out=out)
+        best = min(best, time.perf_counter() - started)
+    return 2 * _SIZE**3 / best
+
+
+def free_memory_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that a new process can have, within a container's own limit [bytes]; 0 if unknown."""
+    available = _available(proc / "meminfo")
+    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
+    if limit is not None and used is not None:
+        # Cached files count as used there and are given back on demand.
+        left = max(0, limit - used + _inactive_files(cgroup / "memory.stat"))
+        return min(available, left) if available else left
+    return available
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Return the space left where ``folder`` is, or would be [bytes]."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
+
+
+def _available(meminfo: Path) -> int:
+    try:
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a control file; None where there is no such file or no limit (``max``)."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _inactive_files(stat: Path) -> int:
+    try:
+        for line in stat.read_text(encoding="ascii").splitlines():
+            if line.startswith("inactive_file "):
+                return int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
