@@ -12,8 +12,9 @@ _ODD_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _LINE_END = re.compile("\r\n?|\u2028|\u2029|\x85")
 _TRAILING = re.compile(r"[ \t]+(?=\n)")
 _GAP = re.compile(r"\n{3,}")
-# Marks that change no meaning: not those beside a digit (-5, 3.5, 12:30), nor signs (£, %, +, =, <, #).
-_MARK = re.compile(r"(?<!\d)[^\w\s$¢£¥€₹%+=<>*/^~|@#&°]+(?!\d)|_")
+# Marks that change no meaning: neither signs (£, %, +, =, <, #) nor a point, comma, colon or minus that
+# stands before a digit.
+_MARK = re.compile(r"[^\w\s$¢£¥€₹%+=<>*/^~|@#&°.,:−-]+|[.,:−-]+(?!\d)|_")
 
 
 def normalise(text: str) -> str:
@@ -34,8 +35,8 @@ def normalise(text: str) -> str:
 def fingerprint(text: str) -> str:
     """Return what two texts have in common when they differ only in case, spacing or punctuation.
 
-    Compatibility forms are folded (NFKC), case is folded, punctuation becomes a space. Digits keep the marks
-    beside them, and currency, percent and mathematical signs stay: ``£5`` and ``€5`` are different questions.
+    Compatibility forms are folded (NFKC), case is folded, punctuation becomes a space. Currency, percent and
+    mathematical signs stay, and so do point, comma and minus before a digit: ``£5``, ``€5`` and ``-5`` differ.
 
     >>> fingerprint("Where's my Card?") == fingerprint("where s my card")
     True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
@@ -54,9 +55,15 @@ def _check_iban(text: str) -> _Hit | None:
     return _Hit(0, len(text), 1.0) if iban_valid(text) else None
 
 
+_CARD_GROUPS = 8
+"""Cards are written in at most five groups; three more may stand beside them. Longer runs are tables."""
+
+
 def _check_card(text: str) -> _Hit | None:
     """Find the card among groups of digits: an expiry date or a count may stand beside it."""
     groups = list(re.finditer(r"\d+", text))
+    if len(groups) > _CARD_GROUPS:
+        return None
     for size in range(len(groups), 0, -1):
         for first in range(len(groups) - size + 1):
             run = groups[first : first + size]
@@ -218,9 +225,12 @@ def _detect_one(text: str, patterns: Iterable[_Pattern]) -> list[Span]:
 def _without_overlaps(spans: Iterable[Span]) -> list[Span]:
     kept: list[Span] = []
     for span in sorted(spans, key=lambda s: (-s.score, s.start - s.end, s.start)):
-        if all(span.end <= other.start or other.end <= span.start for other in kept):
-            kept.append(span)
-    return sorted(kept)
+        place = bisect_left(kept, span)
+        after_previous = place == 0 or kept[place - 1].end <= span.start
+        before_next = place == len(kept) or span.end <= kept[place].start
+        if after_previous and before_next:
+            kept.insert(place, span)
+    return kept
 
 
 class Masked(NamedTuple):

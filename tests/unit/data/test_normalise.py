@@ -50,6 +50,7 @@ def test_invisible_differences_go_and_meaning_stays(given: str, expected: str) -
         ("ﬁne", "FINE"),
         ("card_arrival", "card arrival"),
         ("Straße", "STRASSE"),
+        ("in room 5, please (5)", "In room 5 please 5!"),
     ],
 )
 def test_case_punctuation_and_spacing_do_not_tell_texts_apart(a: str, b: str) -> None:

@@ -115,10 +115,10 @@ def test_masked_json_is_still_json(value: dict[str, object]) -> None:
     assert "4111111111111111" not in text
 
 
-def test_a_hundred_thousand_digits_take_no_time() -> None:
+def test_hostile_texts_take_time_in_proportion_to_their_length() -> None:
     import time
 
-    start = time.perf_counter()
+    start = time.process_time()
     for text in (
         "1" * 100_000,
         "1 " * 50_000,
@@ -126,9 +126,11 @@ def test_a_hundred_thousand_digits_take_no_time() -> None:
         "+1(" * 33_000,
         "a." * 50_000 + "@",
         "1:" * 50_000,
+        "a@b.org " * 12_500,
+        "tel 1234567 " * 8_000,
     ):
         detect([text])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_mask_spans_without_spans_is_the_identity() -> None:

@@ -41,24 +41,21 @@ def components(count: int, pairs: list[tuple[int, int]]) -> set[frozenset[int]]:
 
 
 def test_every_reported_pair_is_right_and_groups_equal_those_of_all_comparisons() -> None:
-    texts = sentences(400, seed=1)
+    texts = sentences(300, seed=1)
     common = boilerplate_by_hand(texts)
     sets = [shingles(t) - common for t in texts]
-    truth = {
-        (i, j): jaccard(sets[i], sets[j])
-        for i, j in itertools.combinations(range(len(texts)), 2)
-        if jaccard(sets[i], sets[j]) >= 0.8
-    }
+    every = {(i, j): jaccard(sets[i], sets[j]) for i, j in itertools.combinations(range(len(texts)), 2)}
+    truth = {pair: similarity for pair, similarity in every.items() if similarity >= 0.8}
     found = similar_pairs(texts, 0.8)
-    assert len(truth) > 20
+    assert len(truth) > 15
     assert all(truth[p.first, p.second] == p.similarity for p in found)
     assert components(len(texts), [(p.first, p.second) for p in found]) == components(len(texts), list(truth))
 
 
 def boilerplate_by_hand(texts: list[str]) -> frozenset[str]:
-    every = set().union(*map(shingles, texts))
+    sets = [shingles(t) for t in texts]
     limit = max(20, 0.2 * len(texts))
-    return frozenset(s for s in every if sum(s in shingles(t) for t in texts) > limit)
+    return frozenset(s for s in set().union(*sets) if sum(s in pieces for pieces in sets) > limit)
 
 
 def test_an_instruction_repeated_in_every_row_does_not_make_rows_alike() -> None:
