@@ -35,10 +35,16 @@ class Live(NamedTuple):
     secret: str
     workspace: Workspace
     bases: BasePool
+    opened: list[OpenAI]
+    """Clients to close in the end."""
 
     def client(self, *, retries: int = 0, key: str | None = None) -> OpenAI:
         """Return the unmodified client."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.secret, max_retries=retries, timeout=60)
+        client = OpenAI(
+            base_url=f"{self.url}/v1", api_key=key or self.secret, max_retries=retries, timeout=60
+        )
+        self.opened.append(client)
+        return client
 
     def http(self) -> httpx2.Client:
         """Return a plain client that sends the key."""
@@ -70,9 +76,12 @@ def live(
             assert thread.is_alive(), "the server did not start"
             assert time.monotonic() < deadline, "the server did not start in time"
             time.sleep(0.01)
+        opened: list[OpenAI] = []
         try:
-            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", secret, workspace, bases)
+            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", secret, workspace, bases, opened)
         finally:
+            for client in opened:
+                client.close()
             server.should_exit = True
             thread.join(timeout=30)
             bases.close()

@@ -138,3 +138,18 @@ def test_a_canary_splits_users_stickily_and_rolls_back_a_bad_challenger(
     assert workspace.models.aliases("bot")["champion"] == 1
     assert client.chat.completions.create(model="bot", messages=ASK, max_tokens=2).model == "bot@1"
     assert client.models.retrieve("bot@2").id == "bot@2"
+
+
+def test_a_champion_is_promoted_and_rolled_back_by_hand(server: Live) -> None:
+    client = server.client()
+    with server.http() as http:
+        moved = http.post("/v1/rollouts/promote", json={"model": "bot@2", "reason": "looks good"})
+        assert moved.status_code == 200, moved.text
+        assert (moved.json()["previous"], moved.json()["version"]) == (1, 2)
+        assert client.chat.completions.create(model="bot", messages=ASK, max_tokens=1).model == "bot@2"
+        back = http.post("/v1/rollouts/rollback", json={"model": "bot", "reason": "it was not"})
+        assert back.json()["version"] == 1
+        assert client.chat.completions.create(model="bot", messages=ASK, max_tokens=1).model == "bot@1"
+        nowhere = http.post("/v1/rollouts/promote", json={"model": "bot@9"})
+        assert nowhere.status_code == 404
+    assert [m.actor for m in server.workspace.models.moves("bot")][-2:] == ["first", "first"]

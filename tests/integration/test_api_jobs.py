@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai import OpenAI
@@ -261,19 +262,49 @@ def test_jobs_are_listed_newest_first_in_pages_and_by_metadata(idle: Live) -> No
         client.files.delete(file_id)
 
 
-def test_a_retried_creation_returns_the_job_of_the_first_try(idle: Live) -> None:
+class Deaf(httpx2.HTTPTransport):
+    """A network that delivers the first request and loses its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = False
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        if not self.lost and request.url.path.endswith("/fine_tuning/jobs"):
+            self.lost = True
+            response.close()
+            raise httpx2.ReadTimeout("the answer was lost", request=request)
+        return response
+
+
+def test_a_clients_own_retry_gets_the_job_that_its_first_try_made(idle: Live) -> None:
+    network = Deaf()
+    client = OpenAI(
+        base_url=f"{idle.url}/v1",
+        api_key=idle.secret,
+        max_retries=2,
+        http_client=httpx2.Client(transport=network, base_url=f"{idle.url}/v1"),
+    )
+    idle.opened.append(client)
+    file_id = training_file(client)
+    made = create(client, file_id)
+    assert network.lost
+    assert [j.id for j in client.fine_tuning.jobs.list()] == [made.id]
+    assert messages(client, made.id).count(f"Created fine-tuning job: {made.id}") == 1
+
+
+def test_only_a_retry_of_the_same_body_by_the_same_key_is_taken_for_one(idle: Live) -> None:
     client = idle.client()
     file_id = training_file(client)
-    first = create(client, file_id)
-    again = create(client, file_id)
-    retried = create(client, file_id, extra_headers={"x-stainless-retry-count": "1"})
-    assert again.id != first.id
-    assert retried.id == again.id
-    other = create(client, file_id, seed=9, extra_headers={"x-stainless-retry-count": "1"})
-    assert other.id not in {first.id, again.id}
+    retry = {"x-stainless-retry-count": "1"}
+    first, second = create(client, file_id), create(client, file_id)
+    assert first.id != second.id
+    assert create(client, file_id, extra_headers=retry).id == second.id
+    other = create(client, file_id, seed=9, extra_headers=retry)
     stranger = idle.client(key=idle.workspace.keys.create("stranger").secret)
-    theirs = create(stranger, file_id, extra_headers={"x-stainless-retry-count": "1"})
-    assert theirs.id not in {first.id, again.id, other.id}
+    theirs = create(stranger, file_id, extra_headers=retry)
+    assert len({first.id, second.id, other.id, theirs.id}) == 4
 
 
 def test_unknown_jobs_are_404(idle: Live) -> None:

@@ -63,7 +63,8 @@ def serving(home: Path, base: Path, secret: str | None) -> Iterator[Server]:
         assert url is not None
         assert (shown is None) == (secret is not None), "the key is shown once, at the first start"
         key = secret or (shown[0] if shown else "")
-        yield Server(process, OpenAI(base_url=url[0], api_key=key, max_retries=5, timeout=30))
+        with OpenAI(base_url=url[0], api_key=key, max_retries=5, timeout=30) as client:
+            yield Server(process, client)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.job import Job
-from tunery.core.registry import ModelRef, ModelVersion, parse_ref
+from tunery.core.registry import ModelVersion, parse_ref
 from tunery.core.rollout import Arm
 from tunery.core.training import BaseModelInfo
 from tunery.deploy.routing import assign
+from tunery.registry import versions
 from tunery.store.workspace import Workspace
 
 ORGANIZATION = "tunery"
@@ -93,19 +94,9 @@ def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: st
     job_id = job_of_ft_name(name)
     if job_id is not None:
         return _of_version(workspace, _version_of_job(workspace, name, job_id))
-    try:
-        ref = parse_ref(name)
-    except ConfigError:
-        raise _unknown(workspace, default, name) from None
-    if ref.version is None and ref.alias is None:
-        return _endpoint(workspace, default, ref.name, subject)
-    number = (
-        ref.version if ref.version is not None else workspace.models.aliases(ref.name).get(ref.alias or "")
+    return _endpoint(workspace, default, name, subject) or _of_version(
+        workspace, _registered(workspace, default, name)
     )
-    version = workspace.models.find(ref.name, number) if number is not None else None
-    if version is None:
-        raise _unknown(workspace, default, name)
-    return _of_version(workspace, version)
 
 
 def version_of(workspace: Workspace, name: str) -> ModelVersion:
@@ -118,31 +109,26 @@ def version_of(workspace: Workspace, name: str) -> ModelVersion:
     job_id = job_of_ft_name(name)
     if job_id is not None:
         return _version_of_job(workspace, name, job_id)
-    ref: ModelRef = parse_ref(name)
+    ref = parse_ref(name)
     if ref.version is None and ref.alias is None:
         raise ConfigError(
             f"{name!r} is a name with versions; say which one",
             hint=f"write {name}@1, or tunery registry ls",
             param="model",
         )
-    number = (
-        ref.version if ref.version is not None else workspace.models.aliases(ref.name).get(ref.alias or "")
-    )
-    if number is None:
-        raise UnknownModel.of("model", name, _names(workspace, None))
-    return workspace.models.get(ref.name, number)
+    return _registered(workspace, None, name)
 
 
 def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[ServedModel]:
     """List every name that :func:`resolve` knows: the base, names, versions, aliases, jobs' models."""
     yield ServedModel(default.name, 0, "base")
     for name in workspace.models.names():
-        versions = workspace.models.list(name)
-        if not versions:
+        listed = workspace.models.list(name)
+        if not listed:
             continue
-        created = {v.version: int(v.created_at.timestamp()) for v in versions}
+        created = {v.version: int(v.created_at.timestamp()) for v in listed}
         yield ServedModel(name, min(created.values()), ORGANIZATION)
-        for version in versions:
+        for version in listed:
             yield ServedModel(version.ref, created[version.version], ORGANIZATION)
         for alias, number in workspace.models.aliases(name).items():
             yield ServedModel(f"{name}@{alias}", created.get(number, 0), ORGANIZATION)
@@ -150,22 +136,28 @@ def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[Serv
         yield ServedModel(ft_name_of(job), int((job.finished_at or job.created_at).timestamp()), ORGANIZATION)
 
 
-def _endpoint(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
+def _endpoint(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target | None:
+    """Return the arm of a bare name's running rollout, None for every other name."""
+    if "@" in name:
+        return None
     rollout = workspace.rollouts.running(name)
-    if rollout is not None:
-        arm = assign(rollout, subject)
-        number = rollout.challenger if arm == "challenger" else rollout.champion
-        version = workspace.models.find(name, number)
-        if version is not None:
-            return _of_version(workspace, version)._replace(arm=arm, rollout_id=rollout.id)
-    champion = workspace.models.aliases(name).get("champion")
-    version = workspace.models.find(name, champion) if champion is not None else None
-    if version is None:
-        versions = workspace.models.list(name)
-        if not versions:
-            raise _unknown(workspace, default, name)
-        version = max(versions, key=lambda v: v.version)
-    return _of_version(workspace, version)
+    if rollout is None:
+        return None
+    arm = assign(rollout, subject)
+    number = rollout.challenger if arm == "challenger" else rollout.champion
+    target = _of_version(workspace, workspace.models.get(name, number))
+    return target._replace(arm=arm, rollout_id=rollout.id)
+
+
+def _registered(workspace: Workspace, default: BaseModelInfo | None, name: str) -> ModelVersion:
+    try:
+        return versions.resolve(workspace, name)
+    except (NotFoundError, ConfigError) as error:
+        known = workspace.models.names()
+        if name.partition("@")[0] in known:  # then the message tells which versions and aliases there are
+            raise UnknownModel(error.message, hint=error.hint, param="model") from None
+        told = UnknownModel.of("model", name, [*([default.name] if default else []), *known])
+        raise UnknownModel(told.message, hint="GET /v1/models lists every name", param="model") from None
 
 
 def _of_version(workspace: Workspace, version: ModelVersion) -> Target:
@@ -197,12 +189,3 @@ def _succeeded_jobs(workspace: Workspace) -> Iterator[Job]:
         if not page.has_more or not page.items:
             return
         after = page.items[-1].id
-
-
-def _names(workspace: Workspace, default: BaseModelInfo | None) -> list[str]:
-    return ([default.name] if default else []) + list(workspace.models.names())
-
-
-def _unknown(workspace: Workspace, default: BaseModelInfo, name: str) -> UnknownModel:
-    error = UnknownModel.of("model", name, _names(workspace, default), hint="GET /v1/models lists every name")
-    return UnknownModel(error.message, hint=error.hint, param="model")

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from tunery.api.services import Caller, Shared, name_of, unix
 from tunery.core.rollout import Rollout
 from tunery.deploy import canary
+from tunery.registry.aliases import promote, rollback
 from tunery.serve.openai.wire import Text, Wire
 
 router = APIRouter(prefix="/rollouts")
@@ -28,6 +29,28 @@ def start_canary(body: CanaryBody, shared: Shared, caller: Caller) -> dict[str, 
     """Let a version answer a share of its name's users."""
     started = canary.start(shared.workspace, body.model, actor=name_of(caller), percent=body.percent)
     return rollout_object(started)
+
+
+class MoveBody(Wire):
+    """Which alias to move, and why."""
+
+    model: Annotated[Text, StringConstraints(min_length=1, max_length=256)]
+    """``name@N`` to promote, ``name`` to roll back."""
+    reason: Annotated[Text, StringConstraints(min_length=1, max_length=1_000)] = "by hand"
+
+
+@router.post("/promote")
+def promote_version(body: MoveBody, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Make a version the champion of its name."""
+    move = promote(shared.workspace, body.model, actor=name_of(caller), reason=body.reason)
+    return {**move.model_dump(mode="json"), "object": "alias.move"}
+
+
+@router.post("/rollback")
+def rollback_champion(body: MoveBody, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Make the champion before this one the champion again."""
+    move = rollback(shared.workspace, body.model, actor=name_of(caller), reason=body.reason)
+    return {**move.model_dump(mode="json"), "object": "alias.move"}
 
 
 @router.get("")
