@@ -44,7 +44,7 @@ class ColumnsConfig(Settings):
     group: NonEmpty | None = None
     """Rows with equal values here (one user, one conversation) never straddle splits."""
     metadata: tuple[NonEmpty, ...] = ()
-    """Further columns to keep beside each example; never shown to the model."""
+    """Further columns to keep beside each example; never shown to the model, nor masked."""
 
 
 class SourceConfig(Settings):

@@ -36,7 +36,7 @@ def fingerprint(text: str) -> str:
     """Return what two texts have in common when they differ only in case, spacing or punctuation.
 
     Compatibility forms are folded (NFKC), case is folded, punctuation becomes a space. Currency, percent and
-    mathematical signs stay, and so do point, comma and minus before a digit: ``£5``, ``€5`` and ``-5`` differ.
+    mathematical signs stay, as do point, comma and minus before a digit: ``£5``, ``€5`` and ``-5`` differ.
 
     >>> fingerprint("Where's my Card?") == fingerprint("where s my card")
     True
