@@ -50,6 +50,10 @@ class Row:
         """Return which of the next ``count`` tokens' logits are needed, as positions in the row."""
         raise NotImplementedError
 
+    def restart(self) -> None:
+        """Forget what is computed, because the slot went to another row."""
+        self.computed = 0
+
     def fail(self, error: BaseException) -> None:
         """Answer with an error, unless the client has gone."""
         with contextlib.suppress(InvalidStateError):
@@ -115,6 +119,10 @@ class ScoreRow(Row):
     def wanted(self, count: int) -> range:
         """Return positions whose next token is part of the completion."""
         return range(max(self.computed, self.first - 1), min(self.computed + count, len(self.tokens) - 1))
+
+    def restart(self) -> None:
+        """Forget what is computed and summed."""
+        self.computed, self.logprob, self.scored = 0, 0.0, 0
 
     def add(self, logits: torch.Tensor, start: int) -> None:
         """Add the likelihood of the tokens that follow positions ``start`` onwards.

@@ -120,9 +120,8 @@ class Scheduler:
 
     def _start(self, row: Row) -> None:
         self.rows.append(row)
-        # The last token is always computed: its logits are what is wanted.
-        usable = row.prompt[: len(row.tokens) - 1]
-        hit = self._cache.find(row.adapter, usable)
+        # The prompt's last token is always computed: its logits are wanted.
+        hit = self._cache.find(row.adapter, row.prompt[:-1])
         row.computed = hit.length if hit else 0
         if row.cached_tokens is None:  # not again after it had to give way
             row.cached_tokens = row.computed
@@ -142,7 +141,7 @@ class Scheduler:
         """Send the youngest row back to wait; it is computed again later."""
         youngest = max(self.rows, key=lambda row: row.arrival)
         self.remove(youngest)
-        youngest.computed = 0
+        youngest.restart()
         self.waiting.appendleft(youngest)
 
     def remove(self, row: Row) -> None:

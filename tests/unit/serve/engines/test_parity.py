@@ -105,6 +105,30 @@ def test_score_is_pefts_likelihood_of_the_completion(
             assert score.logprob == pytest.approx(expected, abs=1e-3)
 
 
+def test_completions_of_one_stored_prompt_are_scored_in_full(make_engine: EngineFactory) -> None:
+    engine, plain = make_engine(), make_engine(prefix_cache_bytes=0)
+    rows = [(prompt(100), prompt(n, seed=n)) for n in range(1, 9)]
+    expected = [s.logprob for s in plain.score(rows, "c")]
+    for _ in range(2):
+        scores = engine.score(rows, "c")
+        assert [s.tokens for s in scores] == [len(completion) for _, completion in rows]
+        assert [s.logprob for s in scores] == pytest.approx(expected, abs=1e-3)
+
+
+def test_scores_and_completions_share_a_cramped_cache(make_engine: EngineFactory) -> None:
+    """Completions grow and push rows out; a score that had to start again counts nothing twice."""
+    asked = requests((40, 40, 40))
+    rows = [(prompt(30, seed=n), prompt(20, seed=n)) for n in range(6)]
+    roomy = make_engine(prefix_cache_bytes=0)
+    expected = [s.logprob for s in roomy.score(rows)], [g.token_ids for g in roomy.generate(asked)]
+    cramped = make_engine(prefix_cache_bytes=0, max_cache_tokens=110, prefill_chunk_tokens=3)
+    futures = [cramped.submit(request) for request in asked]
+    scores = cramped.score(rows)
+    assert [s.logprob for s in scores] == pytest.approx(expected[0], abs=1e-3)
+    assert [s.tokens for s in scores] == [20] * 6
+    assert [f.result(60).token_ids for f in futures] == expected[1]
+
+
 def test_score_agrees_with_the_log_probabilities_of_generation(make_engine: EngineFactory) -> None:
     engine = make_engine()
     request = GenerationRequest(prompt(25), adapter="b", sampling=Sampling(max_tokens=9, logprobs=0))
