@@ -14,6 +14,7 @@ from tunery.data.config import SourceConfig
 from tunery.data.draw import draw_key
 from tunery.data.formats import json_ready, parse_row
 from tunery.data.rows import (
+    SPLIT_HINT,
     BadRow,
     Draft,
     Drop,
@@ -131,8 +132,16 @@ def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
         messages=conversation.messages,
         rejected=conversation.rejected,
         group_key=None if group is None else str(group),
-        metadata={c: json_ready(raw.values.get(c)) for c in settings.columns.metadata},
+        metadata={c: json_ready(raw.values.get(c)) for c in settings.columns.metadata} | _hint(raw),
     )
+
+
+def _hint(raw: RawRow) -> dict[str, str]:
+    """Return what a row says of its own split: rows made from feedback are for training only."""
+    about = raw.values.get("metadata")
+    if isinstance(about, Mapping) and about.get(SPLIT_HINT) == "train":
+        return {SPLIT_HINT: "train"}
+    return {}
 
 
 def _check_shape(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> None:

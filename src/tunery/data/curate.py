@@ -18,7 +18,7 @@ from tunery.data.dedup import exact_repeats, group_rows, near_repeats, where
 from tunery.data.draw import draw_key
 from tunery.data.labels import find_labels, label_warnings
 from tunery.data.pii import mask
-from tunery.data.rows import Drop, dropped_messages
+from tunery.data.rows import SPLIT_HINT, Drop, dropped_messages
 from tunery.data.similarity import Pair
 from tunery.data.split import assign, check_rows
 
@@ -200,11 +200,13 @@ def _split(bench: _Bench, config: DataConfig, labels: tuple[str, ...] | None) ->
 
 
 def _pinned(bench: _Bench, config: DataConfig) -> list[SplitName | None]:
-    """Return the split that each row's file decides, after removing rows that would repeat a held-out one."""
+    """Return the split that each row or its file decides; rows that would repeat a held-out one are removed."""
     decided: dict[str, SplitName] = {s.path: s.split for s in config.sources if s.split != "auto"}
-    if not decided:
-        return [None] * len(bench.examples)
-    splits = [decided.get(e.metadata["source"]) for e in bench.examples]
+    splits: list[SplitName | None] = [
+        "train" if SPLIT_HINT in e.metadata else decided.get(e.metadata["source"]) for e in bench.examples
+    ]
+    if not any(splits):
+        return splits
     held: dict[str, int] = {}
     for name in ("test", "validation"):
         for i, (example, split) in enumerate(zip(bench.examples, splits, strict=True)):

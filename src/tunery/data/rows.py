@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from tunery.core.errors import ConfigError
 from tunery.core.example import Dropped, Message
 
+SPLIT_HINT = "split_hint"
+"""Key in a row's own ``metadata``: ``train`` keeps it out of held-out splits, whatever the recipe says."""
+
 
 class RawRow(NamedTuple):
     """One row as the file has it."""

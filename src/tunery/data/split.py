@@ -100,7 +100,7 @@ def check_rows(rows: int, *, splitting: bool) -> None:
         raise ConfigError("no row is left after cleaning")
     if splitting and rows < MINIMUM_ROWS:
         raise ConfigError(
-            f"{rows} rows are too few to split: at least {MINIMUM_ROWS} are needed after cleaning",
+            f"too few rows to split: {rows} after cleaning, at least {MINIMUM_ROWS} are needed",
             hint="add rows, or set split: {test: 0, validation: 0} to train without evidence",
         )
 

@@ -344,7 +344,7 @@ BAD_FILES = [
     ("a.csv", b"text,label\nx,a\n", {}, r"no column 'category' \(there is: 'text', 'label'\)"),
     ("a.csv", b"test,category\nx,a\n", {}, "no column 'text'; did you mean 'test'"),
     ("a.csv", b"text,category\n" + b"NaN,a\n" * 20, {}, "column 'text' is empty in all 20 rows"),
-    ("a.csv", b"text,category\nx,a\ny,b\nz,a\n", {}, "3 rows are too few to split: at least 10"),
+    ("a.csv", b"text,category\nx,a\ny,b\nz,a\n", {}, "too few rows to split: 3 after cleaning, at least 10"),
     ("a.csv", b"text,category\n" + b"".join(b"q%d,a\n" % i for i in range(20)), {}, "one class only"),
     ("a.csv", "text,category\ncafé,a\n".encode("latin-1"), {}, "not UTF-8 at byte 17"),
     ("a.csv", b'text,category\n"' + b"x" * 3_000_000 + b'",a\n', {}, "longer than 1,048,576 bytes"),
@@ -404,3 +404,24 @@ def test_preference_pairs_do_not_mix_with_other_rows(workspace: Workspace, rows:
     assert version.preference
     assert version.labels is None
     assert everything(workspace, version)["test"][0].rejected == "b"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_made_from_feedback_never_reach_a_held_out_split(
+    workspace: Workspace, tmp_path: Path, seed: int
+) -> None:
+    lines = []
+    for i, (question, answer) in enumerate(questions(40)):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        hint = {"metadata": {"split_hint": "train", "held_out": False, "request_id": f"r{i}"}}
+        lines.append(json.dumps({"messages": turns, **(hint if i % 3 == 0 else {})}))
+    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    wanted = parse_settings(
+        DataConfig,
+        {"sources": [{"path": "chat.jsonl"}], "split": {"test": 12, "validation": 8, "seed": seed}},
+        where="data",
+    )
+    split = everything(workspace, build(workspace, tmp_path, wanted))
+    fed_back = [e for e in split["train"] if e.metadata.get("split_hint") == "train"]
+    assert len(fed_back) == 14
+    assert (len(split["test"]), len(split["validation"])) == (12, 8)

@@ -103,7 +103,7 @@ def test_files_decide_their_rows_and_a_decided_split_is_not_drawn() -> None:
 @pytest.mark.parametrize(
     ("rows", "test", "validation", "says"),
     [
-        (3, 0.1, 0.1, "3 rows are too few to split: at least 10"),
+        (3, 0.1, 0.1, "too few rows to split: 3 after cleaning, at least 10"),
         (20, 15, 5, "leave nothing of 20 to train on"),
         (0, 0, 0, "no row is left"),
     ],
