@@ -43,7 +43,7 @@ def test_damaged_files_are_read_or_refused(
     try:
         found = collect(locate(source, tmp_path), Silent())
     except ConfigError as error:
-        assert name in error.message
+        assert name in error.message  # noqa: PT017 - either outcome is right, each has its own check
         return
     assert found.rows == len(found.drafts) + len(found.dropped)
 
