@@ -182,8 +182,8 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
             value=max(memory, serving),
             unit="bytes",
             because=f"training: weights {_mb(shape.parameters * schedule.weight_bytes)}, adapter and "
-            f"optimizer {_mb(4 * schedule.adapter_parameters * _FLOAT)}, activations {_mb(activations)}, libraries "
-            f"{_mb(LIBRARIES_BYTES)}; answering: {_mb(serving)}",
+            f"optimizer {_mb(4 * schedule.adapter_parameters * _FLOAT)}, activations "
+            f"{_mb(activations)}, libraries {_mb(LIBRARIES_BYTES)}; answering: {_mb(serving)}",
         ),
         Estimate(
             what="disk",
