@@ -200,7 +200,7 @@ def _split(bench: _Bench, config: DataConfig, labels: tuple[str, ...] | None) ->
 
 
 def _pinned(bench: _Bench, config: DataConfig) -> list[SplitName | None]:
-    """Return the split that each row or its file decides; rows that would repeat a held-out one are removed."""
+    """Return the split that each row or its file decides; rows that repeat a held-out one are removed."""
     decided: dict[str, SplitName] = {s.path: s.split for s in config.sources if s.split != "auto"}
     splits: list[SplitName | None] = [
         "train" if SPLIT_HINT in e.metadata else decided.get(e.metadata["source"]) for e in bench.examples
