@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def plan(
     ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
 ) -> None:
-    """Say what a recipe will take: rows, tokens, memory, time and disk. Trains nothing.
+    """Say what a recipe will take, before it is spent.
 
-    The dataset version is built for it; a later run finds it and does not build it again.
+    Rows, tokens, memory, time and disk, each with its reasoning. Nothing is trained. The dataset version is built for it; a later run finds it and does not build it again.
     """
     from tunery.cli.progress import terminal_progress
     from tunery.pipeline.plan_recipe import plan_recipe

@@ -139,13 +139,11 @@ def rollback_champion(
 
 
 def _main_metric(version: ModelVersion) -> str:
-    from tunery.registry.figures import metric_name, number, percent
-
     name = str(version.config.get("goal", {}).get("metric") or next(iter(version.metrics), ""))
     value = version.metrics.get(name)
     if value is None:
         return ""
-    return f"{percent(value) if 0 <= value <= 1 else number(value)} {metric_name(name)}"
+    return f"{name.replace('_', ' ')} {f'{value:.1%}' if 0 <= value <= 1 else f'{value:.3g}'}"
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check]) -> Iterable[Part]:

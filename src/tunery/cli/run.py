@@ -14,9 +14,9 @@ runs = typer.Typer(no_args_is_help=True, help="Runs of recipes so far.")
 def run(
     ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
 ) -> None:
-    """Run the whole loop: data, baselines, training, evaluation, gate, registry, report.
+    """Run a recipe from raw files to a verdict.
 
-    Started again, it continues where it was interrupted; what is made already is not made again. Exits with 5
+    Data, baselines, training, evaluation, gate, registry, report; what a refused model lacks is said. Started again, it continues where it was interrupted; what is made already is not made again. Exits with 5
     when the gate refuses the model.
     """
     from tunery.cli.outcome import outcome_object, outcome_of, outcome_text, refusal

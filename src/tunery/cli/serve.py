@@ -29,9 +29,9 @@ def serve(
     base: Annotated[str | None, typer.Option("--base", help="Base model, as a recipe names it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Serve every registered version and the base to OpenAI's clients, and run queued jobs.
+    """Serve all versions to OpenAI's clients.
 
-    The first start makes an API key and shows it once, on stderr. Ctrl-C ends the server.
+    Every registered version and the base answer; queued jobs are run. The first start makes an API key and shows it once, on stderr. Ctrl-C ends the server.
     """
     from tunery.api.config import ServerSettings
     from tunery.api.server import serve as serve_workspace
