@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.unit.store import samples
+from tests.unit.store.at_once import at_once
 from tests.unit.store.conftest import ManualClock
 from tunery.core.errors import ConflictError
+from tunery.core.job import Job
 from tunery.store.workspace import Workspace
 
 JOBS = 24
@@ -26,9 +29,10 @@ def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
     fill(workspace)
     guard, busy, done = threading.Lock(), Counter[str](), Counter[str]()
     clashes: list[str] = []
+    until = time.monotonic() + 60
 
     def work(worker: str) -> None:
-        while sum(done.values()) < JOBS:
+        while sum(done.values()) < JOBS and time.monotonic() < until:
             job = workspace.jobs.claim(worker, 60)
             if job is None:
                 continue
@@ -50,24 +54,15 @@ def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
 
 
 def test_of_threads_that_claim_at_one_moment_one_per_device_gets_a_job(workspace: Workspace) -> None:
-    for _ in range(5):
-        fill_until = len(workspace.jobs.list(limit=1000).items)
+    for turn in range(5):
         for number in range(6):
-            workspace.jobs.add(samples.job(f"ftjob-{fill_until}-{number}", device=f"gpu-{number % DEVICES}"))
-        start = threading.Barrier(8)
-
-        def claim(worker: int, start: threading.Barrier = start) -> str | None:
-            start.wait()
-            job = workspace.jobs.claim(f"w{worker}", 60)
-            return job.device if job else None
-
-        with ThreadPoolExecutor(8) as pool:
-            devices = list(pool.map(claim, range(8)))
-        assert Counter(d for d in devices if d) == {f"gpu-{n}": 1 for n in range(DEVICES)}
-        for job in workspace.jobs.list(limit=1000).items:
+            workspace.jobs.add(samples.job(f"ftjob-{turn}-{number}", device=f"gpu-{number % DEVICES}"))
+        claimed = at_once(workspace, 8, lambda worker: workspace.jobs.claim(f"w{worker}", 60))
+        assert Counter(job.device for job in claimed if job) == {f"gpu-{n}": 1 for n in range(DEVICES)}
+        for job in workspace.jobs.list(limit=6).items:
             if job.status == "running":
                 workspace.jobs.finish(job.id, str(job.worker), "succeeded")
-            elif job.status == "queued":
+            else:
                 workspace.jobs.request_cancel(job.id)
 
 
@@ -75,8 +70,7 @@ def test_an_expired_lease_is_taken_by_one(workspace: Workspace, clock: ManualClo
     workspace.jobs.add(samples.job())
     workspace.jobs.claim("dead", 60)
     clock.pass_(61)
-    with ThreadPoolExecutor(8) as pool:
-        taken = [job for job in pool.map(lambda n: workspace.jobs.claim(f"w{n}", 60), range(8)) if job]
+    taken = [job for job in at_once(workspace, 8, lambda n: workspace.jobs.claim(f"w{n}", 60)) if job]
     assert [(job.id, job.attempts) for job in taken] == [("ftjob-1", 2)]
 
 
@@ -91,8 +85,26 @@ def test_a_job_is_ended_by_one(workspace: Workspace) -> None:
             return False
         return True
 
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(finish, range(8))) == 1
+    assert sum(at_once(workspace, 8, finish)) == 1
+
+
+def test_a_job_is_either_claimed_or_cancelled(workspace: Workspace) -> None:
+    for turn in range(5):
+        id = f"ftjob-{turn}"
+        workspace.jobs.add(samples.job(id))
+
+        def race(number: int, id: str = id) -> Job | None:
+            return workspace.jobs.claim("w1", 60) if number else workspace.jobs.request_cancel(id)
+
+        asked, claimed = at_once(workspace, 2, race)
+        job = workspace.jobs.get(id)
+        assert job.cancel_requested
+        assert asked is not None
+        # Asked first, it never ran; asked second, its worker knows.
+        assert (asked.status, claimed is None) in {("cancelled", True), ("running", False)}
+        assert job.status == asked.status
+        if claimed:
+            workspace.jobs.finish(id, "w1", "cancelled")
 
 
 _WORKER = """

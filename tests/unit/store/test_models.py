@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from tests.unit.store import samples
+from tests.unit.store.at_once import at_once
 from tests.unit.store.conftest import ManualClock
 from tunery.core.errors import ConfigError, ConflictError, NotFoundError
 from tunery.core.registry import AliasMove
@@ -42,9 +41,10 @@ def test_versions_are_numbered_within_their_name(workspace: Workspace) -> None:
 
 
 def test_many_threads_never_get_the_same_number(workspace: Workspace) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        registered = list(pool.map(lambda _: workspace.models.register(samples.version()), range(40)))
-    assert sorted(version.version for version in registered) == list(range(1, 41))
+    for turn in range(1, 5):
+        registered = at_once(workspace, 8, lambda _: workspace.models.register(samples.version()))
+        numbers = sorted(version.version for version in registered)
+        assert numbers == list(range(8 * turn - 7, 8 * turn + 1))
 
 
 def test_the_number_of_a_deleted_version_is_not_given_again(workspace: Workspace) -> None:
@@ -55,10 +55,7 @@ def test_the_number_of_a_deleted_version_is_not_given_again(workspace: Workspace
 
 
 def test_once_registers_an_adapter_of_a_run_once_even_from_many_threads(workspace: Workspace) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        registered = list(
-            pool.map(lambda _: workspace.models.register(samples.version(), once=True), range(16))
-        )
+    registered = at_once(workspace, 8, lambda _: workspace.models.register(samples.version(), once=True))
     assert {version.version for version in registered} == {1}
     assert workspace.models.register(samples.version(adapter_id="adapter-2"), once=True).version == 2
 
@@ -179,8 +176,7 @@ def test_of_two_who_take_back_the_same_move_one_does(workspace: Workspace) -> No
         except ConflictError:
             return None
 
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(take_back, "abcdefgh"))
+    results = at_once(workspace, 8, lambda number: take_back(f"actor {number}"))
     assert sorted(results, key=str) == [2, *[None] * 7]
     assert champion(workspace) == 2
 
@@ -188,8 +184,8 @@ def test_of_two_who_take_back_the_same_move_one_does(workspace: Workspace) -> No
 def test_threads_that_move_an_alias_leave_an_unbroken_chain(workspace: Workspace) -> None:
     for _ in range(4):
         workspace.models.register(samples.version())
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: move(workspace, n % 4 + 1), range(24)))
+    for _ in range(3):
+        at_once(workspace, 8, lambda number: move(workspace, number % 4 + 1))
     moves = workspace.models.moves("support-bot")
     assert [m.previous for m in moves] == [None, *(m.version for m in moves[:-1])]
     assert champion(workspace) == moves[-1].version

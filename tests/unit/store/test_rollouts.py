@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from tests.unit.store import samples
+from tests.unit.store.at_once import at_once
 from tests.unit.store.conftest import ManualClock
 from tunery.core.errors import ConflictError, NotFoundError
+from tunery.core.rollout import RolloutStatus
 from tunery.store.workspace import Workspace
 
 
@@ -44,28 +44,28 @@ def test_a_rollout_does_not_end_by_running(workspace: Workspace) -> None:
 
 
 def test_of_many_who_end_a_rollout_one_does_and_all_see_its_reason(workspace: Workspace) -> None:
-    workspace.rollouts.add(samples.rollout())
+    for turn in range(5):
+        id = f"rollout-{turn}"
+        workspace.rollouts.add(samples.rollout(id))
 
-    def end(number: int) -> tuple[str, str | None]:
-        status = "promoted" if number % 2 else "rolled_back"
-        ended = workspace.rollouts.finish("rollout-1", status, f"reason {number}", f"judge {number}")
-        return ended.status, ended.reason
+        def end(number: int, id: str = id) -> tuple[str, str | None]:
+            status: RolloutStatus = "promoted" if number % 2 else "rolled_back"
+            ended = workspace.rollouts.finish(id, status, f"reason {number}", f"judge {number}")
+            return ended.status, ended.reason
 
-    with ThreadPoolExecutor(8) as pool:
-        seen = set(pool.map(end, range(16)))
-    assert len(seen) == 1
-    stored = workspace.rollouts.get("rollout-1")
-    assert seen == {(stored.status, stored.reason)}
+        stored = set(at_once(workspace, 8, end)) | {end(99)}
+        assert len(stored) == 1
 
 
 def test_of_many_who_start_a_rollout_one_does(workspace: Workspace) -> None:
-    def start(number: int) -> bool:
-        try:
-            workspace.rollouts.add(samples.rollout(f"rollout-{number}"))
-        except ConflictError:
-            return False
-        return True
+    for turn in range(5):
 
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(start, range(16))) == 1
-    assert len(workspace.rollouts.list()) == 1
+        def start(number: int, turn: int = turn) -> str | None:
+            try:
+                return workspace.rollouts.add(samples.rollout(f"rollout-{turn}-{number}")).id
+            except ConflictError:
+                return None
+
+        (started,) = [id for id in at_once(workspace, 8, start) if id]
+        workspace.rollouts.finish(started, "cancelled", "next turn", "cli")
+    assert len(workspace.rollouts.list()) == 5
