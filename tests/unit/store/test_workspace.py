@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,6 +81,7 @@ def test_a_garbled_postgres_url_is_refused_without_repeating_its_password(tmp_pa
 
 _LISTS_MODELS = """
 import sys
+import threading
 from pathlib import Path
 from tunery.store.workspace import Workspace
 workspace = Workspace.open(Path(sys.argv[1]), database_url=sys.argv[2])
@@ -114,6 +117,7 @@ def test_many_threads_open_a_new_workspace_at_once(tmp_path: Path, empty_databas
 
 _OPENS = """
 import sys
+import threading
 from pathlib import Path
 from tunery.store.workspace import Workspace
 sys.stdin.readline()
@@ -132,3 +136,18 @@ def test_three_processes_open_a_new_workspace_at_once(tmp_path: Path, empty_data
         process.stdin.flush()
     ends = [(process.communicate()[1], process.returncode) for process in processes]
     assert ends == [("", 0)] * 3
+
+
+def test_opening_waits_for_another_program_that_writes_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tunery.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE notes (line TEXT)")
+    release = threading.Timer(0.3, other.execute, ["COMMIT"])
+    release.start()
+    opened = Workspace.open(tmp_path, database_url=f"sqlite:///{file}")
+    release.join()
+    assert opened.database.rows("PRAGMA journal_mode") == [{"journal_mode": "wal"}]
+    assert opened.runs.list() == []
+    opened.close()
+    other.close()
