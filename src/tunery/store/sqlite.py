@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -61,7 +62,8 @@ class SqliteDriver:
     def explain(self, error: Exception) -> TuneryError | None:
         """Word a full disk, a file that cannot be written, one that is no database, and a lasting lock."""
         name = getattr(error, "sqlite_errorname", None) or ""
-        if name == "SQLITE_FULL":
+        # Where WAL's index cannot grow on a full disk, SQLite calls it an I/O error.
+        if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and self._disk_is_full()):
             return ResourceError(
                 f"{self.shown}: the disk is full; nothing of this step was stored",
                 hint=f"df -h {self._path.parent}",
@@ -82,6 +84,12 @@ class SqliteDriver:
                 hint=f"fuser {self.shown} shows which process holds it",
             )
         return None
+
+    def _disk_is_full(self) -> bool:
+        try:
+            return shutil.disk_usage(self._path.parent).free < 1 << 20
+        except OSError:
+            return False
 
     def _become_wal(self, connection: sqlite3.Connection) -> None:
         """Switch the file to WAL once; the switch does not wait for others by itself as statements do."""
