@@ -55,9 +55,11 @@ class CausalLm:
         self.adapters = AdapterBank(model, head, self._board)
         self._probe(folder)
 
-    def arena(self, max_tokens: int) -> KvArena:
-        """Return empty storage for this model's keys and values."""
-        return KvArena(self.shape, dtype=self.dtype, device=self.device, max_tokens=max_tokens)
+    def arena(self, *, max_tokens: int, max_rows: int) -> KvArena:
+        """Return empty storage for this model's keys and values; see :class:`KvArena`."""
+        return KvArena(
+            self.shape, dtype=self.dtype, device=self.device, max_tokens=max_tokens, max_rows=max_rows
+        )
 
     def batch(self, arena: KvArena, *, decoding: int, spans: Sequence[Span]) -> PackedBatch:
         """Lay out one step; see :class:`PackedBatch`."""
@@ -97,7 +99,7 @@ class CausalLm:
 
     def _probe(self, folder: Path) -> None:
         """Run two tokens, because a model that ignored our attention would answer wrongly, not fail."""
-        arena = self.arena(max_tokens=2)
+        arena = self.arena(max_tokens=2, max_rows=1)
         arena.reserve(1, 2)
         batch = self.batch(arena, decoding=0, spans=[Span(slot=0, past=0, size=2)])
         try:

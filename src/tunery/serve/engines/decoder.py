@@ -64,8 +64,6 @@ class Decoder:
             line += len(positions)
         if completing:
             self._extend(completing, logits if len(lines) == len(logits) else logits[lines])
-        if not self._scheduler.rows:
-            self._arena.release()
 
     def _forward(self, step: Step) -> tuple[torch.Tensor, list[range]]:
         """Return logits of wanted positions, and which positions of each row those are."""

@@ -70,7 +70,7 @@ class EmbeddedEngine:
             max_bytes=self.settings.prefix_cache_bytes,
             bytes_per_token=self._model.shape.bytes_per_token(self._model.dtype),
         )
-        arena = self._model.arena(self.settings.max_cache_tokens)
+        arena = self._model.arena(max_tokens=self.settings.max_cache_tokens, max_rows=self.settings.max_batch)
         self._cache = cache
         self._scheduler = Scheduler(self.settings, arena, cache)
         self._decoder = Decoder(self._model, arena, self._scheduler, self.tokenizer)

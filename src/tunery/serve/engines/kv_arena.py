@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -32,15 +34,19 @@ class KvArena:
         dtype: Of keys and values.
         device: Where they live.
         max_tokens: Bound on ``slots × capacity`` [tokens].
+        max_rows: Slots that are of use at most [count].
     """
 
     _STEP = 64  # capacity is a multiple of this many tokens, so that growing is rare
 
-    def __init__(self, shape: KvShape, *, dtype: torch.dtype, device: torch.device, max_tokens: int) -> None:
+    def __init__(
+        self, shape: KvShape, *, dtype: torch.dtype, device: torch.device, max_tokens: int, max_rows: int
+    ) -> None:
         self.shape = shape
         self.dtype = dtype
         self.device = device
         self.max_tokens = max_tokens
+        self.max_rows = max_rows
         self._data = self._allocate(0, 0)
 
     @property
@@ -54,42 +60,36 @@ class KvArena:
         return self._data.shape[4]
 
     def reserve(self, rows: int, length: int) -> bool:
-        """Make room for ``rows`` rows of ``length`` tokens; False when that passes ``max_tokens``.
+        """Make room for ``rows`` rows of up to ``length`` tokens; False when that passes ``max_tokens``.
 
-        Growing doubles where the bound allows, because growing copies what is there.
+        Slots and capacity come as large as the bound allows for ``max_rows`` rows, because on a CPU memory
+        that was never written costs nothing. Longer rows double the capacity, because growing copies.
         """
         if rows <= self.slots and length <= self.capacity:
             return True
-        slots = max(rows, self.slots)
-        capacity = max(length, self.capacity)
-        if slots * capacity > self.max_tokens:
-            slots, capacity = rows, max(length, 1)  # what is stored but not asked for may go
-            if slots * capacity > self.max_tokens:
-                return False
-        self._resize(*self._grown(slots, capacity))
-        return True
-
-    def _grown(self, slots: int, capacity: int) -> tuple[int, int]:
-        """Return a generous size that holds ``slots × capacity`` within the bound."""
-        roomy_capacity = -(-capacity // self._STEP) * self._STEP
-        if capacity > self.capacity > 0:
-            roomy_capacity = max(roomy_capacity, 2 * self.capacity)
-        roomy_slots = max(slots, 2 * self.slots) if slots > self.slots else slots
-        for s, c in ((roomy_slots, roomy_capacity), (slots, roomy_capacity), (slots, capacity)):
-            if s * c <= self.max_tokens:
-                return s, c
-        return slots, capacity
+        rounded = -(-length // self._STEP) * self._STEP
+        roomy = max(rounded, self.max_tokens // self.max_rows)
+        if self.capacity:
+            roomy = max(rounded, 2 * self.capacity) if length > self.capacity else self.capacity
+        for capacity in (roomy, rounded, length):
+            if rows * capacity <= self.max_tokens:
+                self._resize(min(self.max_rows, self.max_tokens // capacity), capacity, keep=rows)
+                return True
+        return False
 
     def _allocate(self, slots: int, capacity: int) -> torch.Tensor:
         layers, kv_heads, head_dim = self.shape
-        return torch.zeros(
-            (2, layers, slots, kv_heads, capacity, head_dim), dtype=self.dtype, device=self.device
-        )
+        size = (2, layers, slots, kv_heads, capacity, head_dim)
+        if self.device.type == "cpu" and slots:
+            # The system hands out zeroed pages as they are touched; torch.zeros would write them all.
+            zeros = np.zeros(math.prod(size) * self.dtype.itemsize, dtype=np.uint8)
+            return torch.from_numpy(zeros).view(self.dtype).view(size)
+        return torch.zeros(size, dtype=self.dtype, device=self.device)
 
-    def _resize(self, slots: int, capacity: int) -> None:
+    def _resize(self, slots: int, capacity: int, *, keep: int) -> None:
         old = self._data
         new = self._allocate(slots, capacity)
-        s, c = min(slots, old.shape[2]), min(capacity, old.shape[4])
+        s, c = min(keep, old.shape[2]), min(capacity, old.shape[4])
         if s and c:
             new[:, :, :s, :, :c] = old[:, :, :s, :, :c]
         self._data = new
@@ -134,7 +134,3 @@ class KvArena:
     def clear(self, slot: int) -> None:
         """Zero a slot, because NaN left behind would reach the next row through masked positions."""
         self._data[:, :, slot] = 0
-
-    def release(self) -> None:
-        """Give the memory back; call when no row is left."""
-        self._data = self._allocate(0, 0)

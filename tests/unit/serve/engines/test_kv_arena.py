@@ -10,7 +10,7 @@ SHAPE = KvShape(layers=2, kv_heads=1, head_dim=3)
 
 
 def arena(max_tokens: int = 1000) -> KvArena:
-    return KvArena(SHAPE, dtype=torch.float32, device=torch.device("cpu"), max_tokens=max_tokens)
+    return KvArena(SHAPE, dtype=torch.float32, device=torch.device("cpu"), max_tokens=max_tokens, max_rows=5)
 
 
 def fill(store: KvArena, slot: int, length: int) -> torch.Tensor:
@@ -33,7 +33,8 @@ def test_growing_keeps_what_is_stored() -> None:
     block = fill(store, 0, 5)
     assert store.reserve(4, 200)
     assert torch.equal(store.copy(0, 5), block)
-    assert (store.slots, store.capacity) >= (4, 200)
+    assert store.slots >= 4
+    assert store.capacity >= 200
 
 
 def test_the_bound_is_kept_and_said() -> None:
@@ -61,5 +62,3 @@ def test_a_cleared_slot_holds_no_nan() -> None:
     store.load(1, torch.full((2, 2, 1, 4, 3), float("nan")))
     store.clear(1)
     assert torch.equal(store.copy(1, 4), torch.zeros(2, 2, 1, 4, 3))
-    store.release()
-    assert store.slots == 0
