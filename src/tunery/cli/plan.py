@@ -21,7 +21,8 @@ def plan(
 ) -> None:
     """Say what a recipe will take, before it is spent.
 
-    Rows, tokens, memory, time and disk, each with its reasoning. Nothing is trained. The dataset version is built for it; a later run finds it and does not build it again.
+    Rows, tokens, memory, time and disk, each with its reasoning. Nothing is trained. The dataset version is
+    built for it; a later run finds it and does not build it again.
     """
     from tunery.cli.progress import terminal_progress
     from tunery.pipeline.plan_recipe import plan_recipe

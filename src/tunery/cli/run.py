@@ -16,8 +16,9 @@ def run(
 ) -> None:
     """Run a recipe from raw files to a verdict.
 
-    Data, baselines, training, evaluation, gate, registry, report; what a refused model lacks is said. Started again, it continues where it was interrupted; what is made already is not made again. Exits with 5
-    when the gate refuses the model.
+    Data, baselines, preflight, training, evaluation, gate, registry, report. Started again, it continues
+    where it was interrupted, and what is made already is not made again. Exits with 5 when the gate refuses
+    the model.
     """
     from tunery.cli.outcome import outcome_object, outcome_of, outcome_text, refusal
     from tunery.cli.progress import terminal_progress

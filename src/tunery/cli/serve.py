@@ -31,7 +31,8 @@ def serve(
 ) -> None:
     """Serve all versions to OpenAI's clients.
 
-    Every registered version and the base answer; queued jobs are run. The first start makes an API key and shows it once, on stderr. Ctrl-C ends the server.
+    Every registered version and the base answer; queued jobs are run. The first start makes an API key and
+    shows it once, on stderr. Ctrl-C ends the server.
     """
     from tunery.api.config import ServerSettings
     from tunery.api.server import serve as serve_workspace
