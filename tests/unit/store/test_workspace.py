@@ -49,7 +49,7 @@ def test_a_home_without_permission_is_refused(tmp_path: Path) -> None:
     if me == 0:
         os.seteuid(65534)  # root may write everywhere; nobody may not
     try:
-        with pytest.raises(ResourceError, match="(?i)permission"):
+        with pytest.raises(ResourceError, match=r"(?i)permission"):
             Workspace.open(home)
     finally:
         os.seteuid(me)
