@@ -25,11 +25,10 @@ evaluate:
 
 def queued(workspace: Workspace) -> Job:
     """Put a job into the queue that has said something already."""
+    request = {"model": "m"}
     job = workspace.jobs.add(
-        Job(
-            id="ftjob-1", kind="run", status="queued", recipe={"name": "x"}, request={"model": "m"}, created_at=AT
-        )
-    )  # fmt: skip
+        Job(id="ftjob-1", kind="run", status="queued", recipe={"name": "x"}, request=request, created_at=AT)
+    )
     workspace.jobs.add_event(job.id, "said before")
     return job
 
