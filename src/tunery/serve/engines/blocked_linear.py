@@ -1,8 +1,8 @@
 """Linear layers whose weights lie in memory as oneDNN reads them.
 
 Decoding multiplies a few rows by every weight of the model once. The plain product rearranges each weight
-on every call before it uses it; a weight rearranged once, at load, is read straight through. On two cores
-that halves the time of a decoding step and more (``benchmarks/serve_embedded.py``).
+on every call before it uses it; a weight rearranged once, at load, is read straight through. That is most of
+what eight concurrent requests gain over ``generate`` (``benchmarks/serve_embedded.py``).
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ A seeded choice must not depend on what else was in the batch. Logits do, in the
 because matrix products are summed in another order. So every token of the vocabulary draws its own waiting
 time from the request's own generator, and the token that comes first, likely ones running faster, is chosen.
 Noise can change the winner only where first and second are that close, about once in a million tokens
-whatever the size of the vocabulary. Locating one uniform number in the cumulative distribution is cheaper
-but moves with every boundary before it (30 times as often on 2,000 equal tokens, and in order of
-probability near-equal tokens would swap places besides). Rounding logits first would not help: it moves them
-rarely, but then by as much more.
+whatever the size of the vocabulary. Locating one uniform number in the cumulative distribution is cheaper,
+but every boundary moves with the noise of all tokens before it, the more often the larger the vocabulary,
+and in order of probability near-equal tokens would swap places besides. Rounding logits first would not
+help: it moves them rarely, but then by as much more.
 """
 
 from __future__ import annotations
