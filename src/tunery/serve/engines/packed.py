@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from tunery.serve.engines.kv_arena import KvArena
 
-ATTENTION = "tunery_packed"
-"""Name under which :func:`attend` is registered with transformers."""
+ATTENTION = "tunery_serving"
+"""Name under which :func:`attend` is registered with transformers; training registers its own."""
 
 
 class Span(NamedTuple):

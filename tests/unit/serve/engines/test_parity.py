@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.unit.serve.engines.conftest import EngineFactory, PeftReference
 from tests.unit.serve.engines.prompts import prompt
 from tunery.core.engine import Generation, GenerationRequest, Sampling
+from tunery.model.load import load_for_packing
 
 ADAPTERS = (None, "a", "b", "c")
 
@@ -166,6 +169,16 @@ def test_a_seeded_completion_is_the_same_in_any_company(make_engine: EngineFacto
         seeded.prompt, adapter="a", sampling=Sampling(max_tokens=20, temperature=1.0, seed=8)
     )
     assert engine.generate([other])[0].token_ids != alone.token_ids
+
+
+def test_training_in_the_same_process_does_not_take_the_attention_away(
+    make_engine: EngineFactory, tiny_model: Path
+) -> None:
+    engine = make_engine()
+    row = (prompt(30), prompt(10, seed=1))
+    before = engine.score([row])
+    load_for_packing(tiny_model)
+    assert engine.score([row])[0].logprob == pytest.approx(before[0].logprob, abs=1e-4)
 
 
 def test_every_position_counts_its_own_context_only(make_engine: EngineFactory) -> None:
