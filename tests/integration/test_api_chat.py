@@ -20,9 +20,6 @@ from tunery.core.example import Message
 from tunery.model.tokenizer import load_tokenizer
 from tunery.store.workspace import Workspace
 
-# PEFT asks transformers by a deprecated name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 ASK = [{"role": "user", "content": "I am still waiting on my card"}]
 SYSTEM = "Name the intent of the customer's message."
 

@@ -13,7 +13,6 @@ from tests.integration.live_api import BASE, Live, live, register
 from tunery.api.config import ServerSettings
 from tunery.store.workspace import Workspace
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 ASK = [{"role": "user", "content": "Mail me at jane.doe@example.org about my card"}]
 
 

@@ -22,7 +22,6 @@ from tunery.pipeline.job_run import run_job
 from tunery.pipeline.supervisor import SupervisorSettings, put_back
 from tunery.store.workspace import Workspace
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 OPEN_GATE = {
     "goal": {"metric": "perplexity"},
     "gate": {"rules": [{"metric": "perplexity", "at_most": 1e30}]},

@@ -20,7 +20,6 @@ from tunery.core.training import BaseModelInfo
 from tunery.pipeline.served_bases import Opened
 from tunery.store.workspace import Workspace
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 HELLO = [{"role": "user", "content": "hello"}]
 
 

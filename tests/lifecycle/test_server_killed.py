@@ -138,9 +138,3 @@ def test_a_job_goes_on_after_the_server_was_killed(tiny_model: Path, tmp_path: P
         rows = client.files.content(job.result_files[0]).read().decode().splitlines()
         numbers = [int(row.split(",")[0]) for row in rows[1:]]
         assert numbers == sorted(set(numbers))
-        assert job.fine_tuned_model is not None
-        answer = client.chat.completions.create(
-            model=job.fine_tuned_model, messages=[{"role": "user", "content": "card?"}], max_tokens=2
-        )
-        assert answer.usage is not None
-        assert answer.usage.completion_tokens >= 1
