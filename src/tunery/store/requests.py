@@ -24,17 +24,17 @@ SELECT COUNT(*) AS requests,
        COUNT(format_valid) AS format_checked,
        COUNT(*) FILTER (WHERE format_valid IS TRUE) AS format_valid
 FROM requests
-WHERE rollout_id = :rollout_id AND arm = :arm AND status <> 'cancelled'
+WHERE rollout_id = :rollout_id AND arm = :arm AND status IN ('ok', 'error')
 """
 
 _RATINGS = """
 SELECT COUNT(*) AS rated, COUNT(*) FILTER (WHERE feedback.rating > 0) AS liked
-FROM feedback JOIN requests ON requests.id = feedback.request_id
-WHERE requests.rollout_id = :rollout_id AND requests.arm = :arm AND feedback.rating IS NOT NULL
-  AND feedback.seq = (
-    SELECT MAX(seq) FROM feedback AS newer
-    WHERE newer.request_id = feedback.request_id AND newer.rating IS NOT NULL)
+FROM (SELECT MAX(seq) AS seq FROM feedback WHERE rating IS NOT NULL GROUP BY request_id) AS newest
+CROSS JOIN feedback CROSS JOIN requests
+WHERE feedback.seq = newest.seq AND requests.id = feedback.request_id
+  AND requests.rollout_id = :rollout_id AND requests.arm = :arm
 """
+"""CROSS, because SQLite then begins with the feedback, of which there is far less than of requests."""
 
 _LATENCY = """
 SELECT latency_ms FROM requests

@@ -149,8 +149,8 @@ _records(
     Column("status", Text(), nullable=False),
     Column("format_valid", Boolean()),
     Column("latency_ms", Double(), nullable=False),
-    # Tallies of one arm, and its latencies in order, are read from the index.
-    Index("ix_requests_rollout", "rollout_id", "arm", "latency_ms"),
+    # Tallies of one arm, and its latencies in order, are read from the index alone.
+    Index("ix_requests_rollout", "rollout_id", "arm", "status", "latency_ms", "format_valid"),
 )
 _records(
     "feedback",

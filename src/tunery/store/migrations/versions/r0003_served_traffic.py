@@ -39,7 +39,9 @@ def upgrade() -> None:
         sa.Column("latency_ms", sa.Double(), nullable=False),
     )
     op.create_index("ix_requests_model", "requests", ["model"])
-    op.create_index("ix_requests_rollout", "requests", ["rollout_id", "arm", "latency_ms"])
+    op.create_index(
+        "ix_requests_rollout", "requests", ["rollout_id", "arm", "status", "latency_ms", "format_valid"]
+    )
     _records(
         "feedback",
         sa.Column("request_id", sa.Text(), nullable=False),
