@@ -113,7 +113,7 @@ def styled(text: str, style: str) -> Text:
 def can_write(text: str) -> bool:
     """Tell whether stdout's encoding has these characters."""
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")  # text in memory has none
     except (UnicodeEncodeError, LookupError):
         return False
     return True

@@ -1,0 +1,229 @@
+"""The loop as typed: run, evaluate on another file, compare, plan, refuse; on the tiny model."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tunery.cli.main import execute
+
+QUESTIONS = {
+    "card arrival": ("when will my card arrive", "is my card in the post"),
+    "exchange rate": ("what is the exchange rate", "which rate do you use"),
+    "top up failed": ("why did my top up fail", "topping up does not work"),
+}
+RECIPE = """\
+name: tiny
+goal: {{metric: exact_match, target: 0.0, min_gain_over_prompting: 0.0}}
+base: {base}
+data:
+  sources:
+    - path: rows.csv
+      columns: {{input: text, output: category}}
+  system_prompt: Name the intent.
+  clean: {{near_duplicates: group, group_threshold: 1.0, near_threshold: 1.0}}
+  split: {{test: 9, validation: 6}}
+train: {{epochs: 2, batch_size: 8, learning_rate: 0.01, rank: 4, threads: 1, validation_every: 4}}
+evaluate: {{max_new_tokens: 6, perplexity_limit: 4, baseline: {{shots: 2}}}}
+gate:
+  rules: [{{metric: exact_match, at_least: 0.0}}]
+"""
+
+
+class Done(NamedTuple):
+    """A finished call."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON value on stdout."""
+        return json.loads(self.out)
+
+
+class Loop(NamedTuple):
+    """A recipe that was run, and how to call the command line on its workspace."""
+
+    recipe: Path
+    home: Path
+    run: dict[str, Any]
+
+    def call(self, *arguments: object) -> Done:
+        """Call the command line."""
+        return call(self.home, *arguments)
+
+
+def call(home: Path, *arguments: object) -> Done:
+    """Call the command line in process, wherever in a test's life that is."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = execute(["--home", str(home), *map(str, arguments)])
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def write_rows(path: Path, each: int, *, start: int = 0) -> None:
+    """Write rows of every class, numbered so that none repeats another."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("text", "category"))
+        for i in range(start, start + each):
+            for label, texts in QUESTIONS.items():
+                writer.writerow((f"{texts[i % 2]} {i}", label))
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Loop:
+    """Run the recipe once for all tests here."""
+    folder = tmp_path_factory.mktemp("loop")
+    write_rows(folder / "rows.csv", 20)
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(RECIPE.format(base=tiny_model), encoding="utf-8")
+    done = call(folder / "home", "run", recipe, "--json")
+    assert done.code == 0, done.err
+    return Loop(recipe, folder / "home", done.json)
+
+
+def test_a_run_prints_one_object_with_every_number_the_verdict_rests_on(loop: Loop) -> None:
+    run = loop.run
+    assert run["dataset_version"].startswith("ds-")
+    assert run["model_version"] == "tiny@1"
+    assert Path(run["report"]).is_file()
+    assert {"data", "baseline", "train", "evaluate"} <= run["seconds"].keys()
+    assert {"zero_shot", "few_shot"} <= run["baselines"].keys()
+    for subject in (*run["baselines"].values(), run["tuned"]):
+        assert subject["metric"] == "exact_match"
+        assert subject["n"] == 9
+        low, high = subject["ci95"]
+        assert 0 <= low <= subject["value"] <= high <= 1
+    assert run["gate"]["passed"] is True
+    assert [rule["passed"] for rule in run["gate"]["rules"]] == [True]
+    against = run["baselines"]["zero_shot"]["tuned_against_it"]
+    assert against["difference"] == pytest.approx(
+        run["tuned"]["value"] - run["baselines"]["zero_shot"]["value"]
+    )
+
+
+def test_run_again_finds_everything_made(loop: Loop) -> None:
+    again = loop.call("run", loop.recipe, "--json")
+    assert again.code == 0
+    assert again.json == loop.run
+    assert "finished already" in again.err
+
+
+def test_a_person_reads_results_gate_verdict_and_what_to_type_next(loop: Loop) -> None:
+    text = loop.call("runs", "show", loop.run["run"]).out
+    for words in (
+        "Zero-shot prompting",
+        "Tuned",
+        "95 % interval",
+        "✓",
+        "tiny@1 is registered",
+        "tunery serve",
+    ):
+        assert words in text
+    assert loop.run["run"] in loop.call("runs", "ls").out
+
+
+def test_a_refused_model_is_told_in_full_and_ends_with_5(loop: Loop) -> None:
+    refused = loop.call("run", loop.recipe, "gate.rules=[{metric: exact_match, at_least: 1.0}]", "--json")
+    assert refused.code == 5
+    assert refused.json["status"] == "refused"
+    assert refused.json["gate"]["passed"] is False
+    assert refused.json["model_version"] is None
+    assert refused.json["tuned"]["n"] == 9
+    error = json.loads(refused.err.splitlines()[-1])["error"]
+    assert error["code"] == "gate_failed"
+    assert refused.json["gate"]["rules"][0]["sentence"] in error["message"]
+    assert loop.call("registry", "ls", "--json").json[0]["version"] == 1
+
+
+def test_another_file_is_evaluated_row_by_row_and_two_answers_are_compared(
+    loop: Loop, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "other.csv", 4, start=100)
+    files = {}
+    for model in ("tiny@1", "base"):
+        files[model] = tmp_path / f"{model}.jsonl"
+        arguments = ["--model", model, "--test", tmp_path / "other.csv", "--predictions", files[model]]
+        told = loop.call("evaluate", "run", loop.recipe, *arguments, "--json")
+        assert told.code == 0, told.err
+        rows = [json.loads(line) for line in files[model].read_text(encoding="utf-8").splitlines()]
+        assert len(rows) == told.json["n"] == 12
+        assert all({"id", "prediction", "reference", "correct"} <= row.keys() for row in rows)
+        assert sum(row["correct"] for row in rows) / 12 == pytest.approx(told.json["value"])
+        assert told.json["subject"] == {"tiny@1": "tiny@1", "base": "zero_shot"}[model]
+    compared = loop.call("evaluate", "compare", files["base"], files["tiny@1"], "--json").json
+    assert {"fixed", "broken", "p_value", "difference", "ci95", "verdict"} <= compared.keys()
+    assert compared["n"] == 12
+    assert compared["fixed"] - compared["broken"] == pytest.approx(12 * compared["difference"])
+    assert "No difference shown." in loop.call("evaluate", "compare", files["base"], files["base"]).out
+
+
+def test_without_a_file_the_recipes_test_split_is_used_and_gives_the_runs_numbers(loop: Loop) -> None:
+    told = loop.call("evaluate", "run", loop.recipe, "--model", "tiny", "--json").json
+    assert (told["value"], told["n"]) == (loop.run["tuned"]["value"], 9)
+
+
+def test_rows_the_version_was_trained_on_are_told(loop: Loop) -> None:
+    arguments = ["--model", "tiny@1", "--test", loop.recipe.parent / "rows.csv"]
+    assert "45 of these 60 rows are in the train split of tiny@1" in loop.call(
+        "evaluate", "run", loop.recipe, *arguments
+    ).err  # fmt: skip
+
+
+def test_a_version_on_another_base_is_refused(loop: Loop, tmp_path: Path) -> None:
+    from tests.tiny.build import build_tiny
+
+    other = build_tiny(tmp_path / "other-llama", seed=1)
+    told = loop.call("evaluate", "run", loop.recipe, f"base={other}", "--model", "tiny@1")
+    assert told.code == 2
+    assert "tiny@1 was trained on base tiny-llama@sha256:" in told.err
+
+
+def test_the_records_of_a_run_are_listed_and_shown(loop: Loop, tmp_path: Path) -> None:
+    adapter = loop.call("train", "ls", "--json").json[0]
+    assert "validation loss" in loop.call("train", "show", adapter["id"]).out
+    evaluation = loop.run["tuned"]["evaluation"]
+    assert evaluation in loop.call("evaluate", "ls").out
+    assert "weakest classes" in loop.call("evaluate", "show", evaluation).out
+    assert "labels" in loop.call("data", "show", loop.run["dataset_version"]).out
+    assert len(loop.call("data", "show", loop.run["dataset_version"], "--json").json["examples"]) == 3
+    exported = loop.call("registry", "export", "tiny@1", tmp_path / "out", "--json").json
+    assert (Path(exported["path"]) / "adapter_model.safetensors").is_file()
+    assert (
+        loop.call("registry", "compare", "tiny@1", "tiny@1", "--json").json["verdict"]
+        == "no difference shown"
+    )
+
+
+def test_training_alone_finds_the_adapter_of_the_run(loop: Loop) -> None:
+    trained = loop.call("train", "run", loop.recipe, "--json")
+    assert trained.code == 0
+    assert trained.json["id"] == loop.run["adapter"]
+
+
+def test_a_forecast_counts_what_the_run_then_did(loop: Loop) -> None:
+    told = loop.call("plan", loop.recipe, "--json").json
+    adapter = loop.call("train", "ls", "--json").json[0]
+    assert told["fits"] is True
+    assert told["rows"]["train_rows"] == 45
+    assert told["rows"]["train_tokens"] * 2 == adapter["trained_tokens"]
+    assert told["steps"] == adapter["steps"]
+    assert told["rows"]["too_long_rows"] == 0
+    assert "Fits this machine" in loop.call("plan", loop.recipe).out
+
+
+def test_preflight_marks_what_is_trained_without_needing_colour(loop: Loop) -> None:
+    text = loop.call("train", "preflight", loop.recipe).out
+    assert "<|im_start|>assistant\n⟦" in text
+    marked = [part.partition("⟧")[0] for part in text.split("⟦")[2:]]
+    assert all(part.removesuffix("<|im_end|>") in QUESTIONS for part in marked)
+    assert text.count("✓") == 4
