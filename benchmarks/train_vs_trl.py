@@ -198,9 +198,7 @@ def report(rows: list[Rendered], config: TrainConfig, ours: list[Stepwise], thei
     apart = max(
         abs(x - y) for a, b in zip(ours, theirs, strict=True) for x, y in zip(a.losses, b.losses, strict=True)
     )
-    print(
-        f"{len(rows)} rows, {len(ours[0].losses)} steps of {config.batch_size}, {tokens:.0f} tokens a step"
-    )
+    print(f"{len(rows)} rows, {len(ours[0].losses)} steps of {config.batch_size}, {tokens:.0f} tokens a step")
     print(f"tunery   {statistics.median(map(speed, ours)):8.1f} trained-on tokens/s")
     print(f"TRL      {statistics.median(map(speed, theirs)):8.1f} trained-on tokens/s")
     print(f"ratio    {statistics.median(ratios):8.2f}   (rounds: {', '.join(f'{r:.2f}' for r in ratios)})")
