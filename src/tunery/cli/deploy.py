@@ -30,9 +30,7 @@ def deploy_canary(
     ref: Reference,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Settings of the canary, such as horizon_requests=1000."
-        ),
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the canary, such as horizon_requests=1000."),
     ] = None,
     *,
     percent: Annotated[
@@ -92,7 +90,7 @@ def deploy_cancel(
 @app.command("ls")
 def list_rollouts(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only rollouts of this model.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only rollouts of this model.")] = None,
     *,
     limit: Limit = 50,
     as_json: Json = False,

@@ -108,7 +108,7 @@ def show_feedback(
 @app.command("review")
 def review_feedback(
     ctx: typer.Context,
-    feedback_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    feedback_ids: Annotated[list[str], typer.Argument(metavar="ID")],
     *,
     accept: Annotated[
         bool,
@@ -132,7 +132,7 @@ def export_feedback(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the export, such as include_liked=true."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the export, such as include_liked=true."),
     ] = None,
     *,
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Only on this model.")] = None,

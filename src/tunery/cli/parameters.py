@@ -12,7 +12,7 @@ RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: on
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Settings to change for this call, such as train.epochs=4 or data.sources[0].limit=500.",
     ),
 ]

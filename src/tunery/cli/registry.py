@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Model versions: list, trace, expor
 @app.command("ls")
 def list_versions(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only versions of this model.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only versions of this model.")] = None,
     *,
     base: Annotated[str | None, typer.Option("--base", help="Only versions on this base model.")] = None,
     limit: Limit = 50,

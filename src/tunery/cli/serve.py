@@ -19,7 +19,7 @@ def serve(
     ctx: typer.Context,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the server, such as max_in_flight=64."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the server, such as max_in_flight=64."),
     ] = None,
     *,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on [127.0.0.1].")] = None,
