@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import ConflictError, TuneryError
-from tunery.core.evaluation import GateResult
+from tunery.core.errors import TuneryError
+from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
 from tunery.core.run import Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext, never
+from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.recipe import Recipe
 from tunery.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    from tunery.evaluate.run import EvaluationResult
 
 FINISHED = frozenset({"succeeded", "refused"})
 
@@ -64,7 +60,7 @@ def run_recipe(
         if run.status in FINISHED and run.report and Path(run.report).is_file():
             progress.event(f"{run.id} is finished already: nothing to do")
             return run
-        with _exclusive(workspace.root, run.id):
+        with exclusive(workspace.root, run.id):
             return _Loop(context, run, timer).execute(dataset)
     finally:
         context.release_engine()
@@ -116,21 +112,6 @@ def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
     )
     context.workspace.runs.add(run)
     return run
-
-
-@contextmanager
-def _exclusive(root: Path, run_id: str) -> Iterator[None]:
-    """Hold a lock that ends with the process, so that one run is never executed twice at once."""
-    folder = root / "locks"
-    folder.mkdir(exist_ok=True)
-    with (folder / run_id).open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConflictError(
-                f"{run_id} is being executed by another process right now", hint="tunery jobs ls"
-            ) from None
-        yield
 
 
 class _Loop:
@@ -195,20 +176,20 @@ class _Loop:
         with timer("gate"):
             gate = gt.judge_gate(context, results, comparisons, suites)
             self._note(gate_id=gate.id)
-        return self._conclude(dataset, adapter, results, gate)
+        return self._conclude(dataset, adapter, results[ev.TUNED].evaluation, gate)
 
     def _conclude(
         self,
         dataset: DatasetVersion,
         adapter: Adapter,
-        results: Mapping[str, EvaluationResult],
+        tuned: Evaluation,
         gate: GateResult,
     ) -> Run:
         from tunery.pipeline.stages.register import register
 
         with self.timer("register"):
             if gate.passed and self.run.model_version is None:
-                version = register(self.context, self.run, dataset, adapter, results, gate)
+                version = register(self.context, self.run, dataset, adapter, tuned, gate)
                 self._note(model_version=version.ref)
         self._note(status="succeeded" if gate.passed else "refused", finished_at=self._now())
         self._report()

@@ -6,6 +6,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.ids import artifact_id, sha256_file
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
+from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.stages.data import split_of
 
 STAGE_VERSION = 1
@@ -21,7 +22,7 @@ def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
         stage="train",
         version=STAGE_VERSION,
         config=context.recipe.train.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
-        inputs={"base": context.base.sha256, "dataset": dataset.content_sha256},
+        inputs={"base": context.base.sha256, "dataset": dataset.id},
     )
 
 
@@ -49,7 +50,10 @@ def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
         )
     )
     about = {"dataset_version": dataset.id, "base": context.base.label}
-    with workspace.artifacts.create("adapters", identity, about) as folder:
+    with (
+        exclusive(workspace.root, identity),  # two recipes may differ in their gates alone
+        workspace.artifacts.create("adapters", identity, about) as folder,
+    ):
         trained = train_adapter(
             context.base,
             rows,
