@@ -58,8 +58,8 @@ def test_help_loads_neither_what_computes_nor_what_draws_nor_what_validates(tmp_
 
 @pytest.mark.parametrize(
     "command",
-    ["registry ls", "registry ls --json", "data ls", "train ls", "evaluate ls", "runs ls", "jobs ls", "keys ls",
-     "deploy ls", "feedback ls"],
+    ["registry ls", "registry ls --json", "data ls", "train ls", "evaluate ls", "runs ls", "jobs ls",
+     "keys ls", "deploy ls", "feedback ls"],
 )  # fmt: skip
 def test_a_list_loads_the_database_and_nothing_that_computes(command: str, tmp_path: Path) -> None:
     # The second call is the usual one: the first makes the database.

@@ -1,0 +1,157 @@
+"""The arithmetic of a forecast, against counted operations and against itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunery.model.bases import describe_base
+from tunery.plan.forecast import (
+    START_S,
+    TRAINING_SHARE,
+    Asked,
+    Forecast,
+    RowCounts,
+    Schedule,
+    forecast,
+)
+from tunery.plan.machine import Machine
+from tunery.plan.shape import BaseShape, read_shape
+
+SHAPE = BaseShape(
+    parameters=134_515_008, layers=30, hidden=576, intermediate=1536, attention=576, key_value=192,
+    vocabulary=49152, tied=True,
+)  # fmt: skip
+MACHINE = Machine(device="cpu", flops=1e11, free_memory_bytes=16 * 2**30, free_disk_bytes=100 * 2**30)
+ROWS = RowCounts(
+    train_rows=320, validation_rows=0, test_rows=100, train_tokens=12_800, supervised_tokens=1_600,
+    validation_tokens=0, validation_supervised_tokens=0, test_prompt_tokens=3_500, answer_tokens=5.0,
+    shared_prefix=20, longest=60, too_long_rows=0, max_tokens=8192, dataset_bytes=1_000_000,
+)  # fmt: skip
+TUNED = Asked(name="tuned", added_tokens=0, free=False, perplexity_rows=0)
+SCHEDULE = Schedule(
+    epochs=2, batch_size=16, micro_batch_size=16, rank=16, adapter_parameters=4_884_480, validations=0,
+    subjects=(TUNED,), max_new_tokens=16, cache_bytes=0, weight_bytes=4,
+)  # fmt: skip
+
+
+def made(**changes: Any) -> Forecast:
+    """Forecast with some settings changed, each where it belongs."""
+    parts: list[Any] = [ROWS, SCHEDULE, SHAPE, MACHINE]
+    for name, value in changes.items():
+        parts = [part.with_(**{name: value}) if name in type(part).model_fields else part for part in parts]
+    return forecast(*parts)
+
+
+def test_training_time_is_counted_operations_over_speed() -> None:
+    # 320 rows in forwards of 16: the 20 shared tokens are computed 20 times instead of 320.
+    computed = 12_800 - 20 * (320 - 20)
+    told = made()
+    assert told.computed_tokens == computed
+    operations = 2 * (
+        4 * SHAPE.trunk * computed
+        + 6 * 4_884_480 * computed
+        + 12 * 30 * 576 * computed * 40
+        + 4 * 49152 * 576 * 1_600
+    )
+    assert told.training_s == pytest.approx(operations / (1e11 * TRAINING_SHARE["cpu"]))
+    assert told.total_s == pytest.approx(told.training_s + told.evaluation_s + 2 * START_S)
+
+
+def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) -> None:
+    """Reference: PyTorch's own count of matrix products in one forward and backward."""
+    import torch
+    import torch.nn.functional as F
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from tunery.model.packing import pack, target_logits
+    from tunery.model.render import Rendered
+    from tunery.train.config import TrainConfig
+    from tunery.train.lora import _lora_model
+
+    config = TrainConfig(rank=4)
+    base = describe_base(tiny_model, name="tiny")
+    model = _lora_model(base, config, torch.device("cpu"))
+    prefix = tuple(range(3, 33))
+    rows = [Rendered((*prefix, *range(100 + i, 140 + i)), (0,) * 60 + (1,) * 10, 60) for i in range(8)]
+    batch = pack(rows)
+    # Plain attention, because the counter does not see into fused ones.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        F.cross_entropy(target_logits(model, batch), batch.targets).backward()
+    shape = read_shape(tiny_model, parameters=base.parameters)
+    counts = ROWS.with_(
+        train_rows=8, train_tokens=8 * 70, supervised_tokens=80, shared_prefix=30, longest=70, test_rows=0
+    )
+    schedule = SCHEDULE.with_(
+        epochs=1, micro_batch_size=8, batch_size=8, rank=4, adapter_parameters=shape.adapter(4, "all-linear")
+    )
+    machine = MACHINE.with_(flops=1.0 / TRAINING_SHARE["cpu"])
+    predicted = forecast(counts, schedule, shape, machine).training_s
+    # The first layer's inputs need no gradient, which matters where there are two layers.
+    assert predicted == pytest.approx(counter.get_total_flops(), rel=0.08)
+
+
+def test_twice_the_epochs_take_twice_the_time_and_the_same_memory() -> None:
+    assert made(epochs=4).training_s == pytest.approx(2 * made().training_s)
+    assert made(epochs=4).memory_bytes == made().memory_bytes
+    assert made(epochs=4).steps == 2 * made().steps == 80
+
+
+def test_a_faster_machine_is_faster_in_proportion() -> None:
+    assert made(flops=2e11).training_s == pytest.approx(made().training_s / 2)
+
+
+def test_fewer_rows_a_forward_need_less_memory_and_share_less() -> None:
+    assert made(micro_batch_size=4).memory_bytes < made().memory_bytes
+    assert made(micro_batch_size=4).computed_tokens > made().computed_tokens
+    assert made(micro_batch_size=1).computed_tokens == ROWS.train_tokens
+
+
+def test_half_precision_halves_the_weights() -> None:
+    saved = made().memory_bytes - made(weight_bytes=2).memory_bytes
+    assert saved >= 2 * SHAPE.parameters
+
+
+def test_solved_examples_in_the_prompt_cost_time_and_free_answers_more() -> None:
+    def seconds(**changes: Any) -> float:
+        return made(subjects=(TUNED.with_(**changes),)).evaluation_s
+
+    assert seconds() < seconds(added_tokens=400) < seconds(added_tokens=400, free=True)
+    assert seconds() < seconds(perplexity_rows=100)
+    assert made(subjects=(TUNED, TUNED.with_(name="champion"))).evaluation_s == pytest.approx(
+        2 * made().evaluation_s
+    )
+
+
+def test_memory_is_near_what_was_measured() -> None:
+    """770 rows of BANKING77, longest 103 tokens, at rank 16 in batches of 16: 2.68 GB at most."""
+    told = made(train_rows=770, train_tokens=31_000, supervised_tokens=4_000, shared_prefix=18, longest=103)
+    assert told.memory_bytes == pytest.approx(2.68e9, rel=0.35)
+
+
+def test_what_does_not_fit_is_told_with_what_to_change() -> None:
+    assert made().fits
+    assert made().warnings == ()
+    small = made(free_memory_bytes=2**20)
+    assert not small.fits
+    assert "train.micro_batch_size" in small.warnings[0]
+    full = made(free_disk_bytes=2**20)
+    assert not full.fits
+    assert "TUNERY_HOME" in full.warnings[0]
+    assert made(free_memory_bytes=0).fits  # unknown is no reason to frighten anybody
+
+
+def test_rows_that_are_too_long_are_told() -> None:
+    assert "7 rows are longer than 8,192 tokens" in made(too_long_rows=7).warnings[0]
+
+
+def test_every_estimate_says_why() -> None:
+    told = made()
+    assert {e.what for e in told.estimates} == {"training time", "evaluation time", "memory", "disk"}
+    assert all(len(e.because) > 20 for e in told.estimates)
+    values = {e.what: e.value for e in told.estimates}
+    assert values["training time"] == told.training_s
+    assert values["memory"] == told.memory_bytes
