@@ -225,7 +225,8 @@ def test_what_cannot_be_trained_is_refused_with_the_field(idle: Live) -> None:
         ({"method": {"type": "dpo"}}, "method", "only supervised training exists here"),
         ({"method": {"type": "reinforcement"}}, "method", "only supervised training exists here"),
         ({"suffix": "No/Good"}, "suffix", "not usable"),
-        ({"validation_file": file_id}, "", "held out of the training"),
+        ({"validation_file": file_id}, "validation_file", "is the training file"),
+        ({"validation_file": "file-none"}, "validation_file", "does not exist"),
         ({"extra_body": {"tunery": {"traim": {}}}}, "tunery", "did you mean 'train'"),
         ({"extra_body": {"tunery": {"data": {"sources": []}}}}, "tunery.data", "sources"),
         ({"extra_body": {"tunery": {"train": {"learning_rate": -1}}}}, "", "train.learning_rate"),
@@ -241,6 +242,16 @@ def test_what_cannot_be_trained_is_refused_with_the_field(idle: Live) -> None:
         assert says in error.value.message, change
         assert (error.value.param or "").startswith(param), change
     assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_a_validation_file_becomes_the_validation_split(idle: Live) -> None:
+    client = idle.client()
+    made = create(client, training_file(client), validation_file=training_file(client, count=12))
+    assert made.validation_file is not None
+    first, second = idle.workspace.jobs.get(made.id).recipe["data"]["sources"]
+    assert first["split"] == "auto"
+    assert second["split"] == "validation"
+    assert f" and validation file: {made.validation_file}" in messages(client, made.id)[1]
 
 
 def test_jobs_are_listed_newest_first_in_pages_and_by_metadata(idle: Live) -> None:

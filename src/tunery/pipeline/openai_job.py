@@ -77,11 +77,6 @@ class JobBody(Wire):
     def _only_what_is_served(self) -> Self:
         if self.integrations:
             raise ValueError("integrations are not served here; leave it out")
-        if self.validation_file:
-            raise ValueError(
-                "validation_file is not served here: validation and test rows are held out of the training "
-                "file; put all rows there, and say how many with tunery.data.split"
-            )
         return self
 
     @property
@@ -161,7 +156,16 @@ def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ConfigError("tunery.data is not an object", param="tunery.data")
     _refuse_unknown(given, _DATA_KEYS, "tunery.data")
-    return {**given, "sources": [_source(workspace, body.training_file, "training_file")]}
+    sources = [_source(workspace, body.training_file, "training_file")]
+    if body.validation_file:
+        if body.validation_file == body.training_file:
+            raise ConfigError(
+                "validation_file is the training file: what is trained on validates nothing",
+                param="validation_file",
+            )
+        held_out = _source(workspace, body.validation_file, "validation_file")
+        sources.append({**held_out, "split": "validation"})
+    return {**given, "sources": sources}
 
 
 def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:

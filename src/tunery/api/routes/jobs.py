@@ -40,7 +40,8 @@ def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) 
         shared.workspace.jobs.add(job)
     jobs = shared.workspace.jobs
     jobs.add_event(job.id, f"Created fine-tuning job: {job.id}")
-    jobs.add_event(job.id, f"Validating training file: {body.training_file}")
+    validation = f" and validation file: {body.validation_file}" if body.validation_file else ""
+    jobs.add_event(job.id, f"Validating training file: {body.training_file}{validation}")
     return job_object(enqueue(shared.workspace, job.id))
 
 
