@@ -206,8 +206,8 @@ class Bars:
 
             def render(self, task: RichTask) -> Text:
                 if task.total is None or task.time_remaining is None:
-                    return Text(f"{duration(float(int(task.elapsed or 0)))} so far", style="dim")
-                return Text(f"{duration(float(int(task.time_remaining)))} left", style="cyan")
+                    return Text(f"{_seconds(task.elapsed or 0)} so far", style="dim")
+                return Text(f"{_seconds(task.time_remaining)} left", style="cyan")
 
         console = self._given or Console(file=Stderr(sys.stderr), force_terminal=True)  # type: ignore[arg-type]  # all of a stream that rich uses
         self._bars = Progress(
@@ -239,6 +239,11 @@ class _Bar:
 def _is_plain_step(data: Mapping[str, Any] | None) -> bool:
     """Tell whether an event is one of hundreds: a step with its training loss and nothing else to report."""
     return bool(data) and "train_loss" in (data or {}) and "validation_loss" not in (data or {})
+
+
+def _seconds(seconds: float) -> str:
+    """Return a time in whole seconds, so that a bar does not flicker."""
+    return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)
 
 
 def _escape(text: str) -> str:

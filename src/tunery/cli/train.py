@@ -56,7 +56,8 @@ def train_run(
 
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context:
-        trained = train_recipe(context)
+        with progress.task(context.recipe.name, None):
+            trained = train_recipe(context)
         folder = context.workspace.artifacts.path("adapters", trained.adapter.id)
     value = {**trained.adapter.model_dump(mode="json"), "path": folder}
     answer(value, lambda: [*adapter_text(trained.adapter), f"folder: {folder}"], as_json=as_json)

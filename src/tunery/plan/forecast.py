@@ -327,4 +327,4 @@ def _mb(count: float) -> str:
 
 
 def _tflop(count: float) -> str:
-    return f"{count / 1e12:,.2f} TFLOP" if count >= 1e10 else f"{count / 1e9:,.2f} GFLOP"
+    return f"{count / 1e12:,.2f} TFLOP" if count >= 1e12 else f"{count / 1e9:,.0f} GFLOP"

@@ -25,7 +25,7 @@ class Machine(Record):
     """Where the workspace lies."""
 
 
-def measure_cpu_flops(*, seconds: float = 0.3) -> float:
+def measure_cpu_flops(*, seconds: float = 1.0) -> float:
     """Multiply fp32 matrices for a moment and return the best speed seen [FLOP/s].
 
     The best, not the mean: what else runs now says nothing about the hour that training will take. NumPy's
