@@ -58,3 +58,12 @@ def test_an_override_reaches_into_lists() -> None:
 def test_an_override_that_leads_nowhere_is_an_error(override: str) -> None:
     with pytest.raises(ConfigError):
         load_recipe(RECIPES[0], [override])
+
+
+def test_a_bare_off_means_off_although_yaml_reads_it_as_false() -> None:
+    assert load_recipe(RECIPES[0], ["data.clean.near_duplicates=off"]).data.clean.near_duplicates == "off"
+
+
+def test_an_override_that_is_no_yaml_says_so() -> None:
+    with pytest.raises(ConfigError, match="is not YAML; put it in quotes"):
+        load_recipe(RECIPES[0], ["data.sources[0].delimiter=,"])

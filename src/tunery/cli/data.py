@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +61,7 @@ def show_dataset(
         version = workspace.datasets.get(dataset_id)
         folder = workspace.artifacts.path("datasets", version.id)
         examples = read_examples(folder, "train")[:_EXAMPLES]
-        dropped = _some_of_each_reason(read_dropped(folder))
+        dropped = read_dropped(folder, per_reason=_DROPPED)
     answer(
         {**version.model_dump(mode="json"), "path": folder, "examples": examples, "dropped_rows": dropped},
         lambda: [*version_text(version), *_rows_text(examples, dropped), f"files: {folder}"],
@@ -91,16 +90,6 @@ def version_text(version: DatasetVersion) -> Iterable[Part]:
     )
     for warning in version.warnings:
         yield f"warning: {warning}"
-
-
-def _some_of_each_reason(rows: Sequence[Dropped]) -> list[Dropped]:
-    shown: Counter[str] = Counter()
-    kept = []
-    for row in rows:
-        shown[row.reason] += 1
-        if shown[row.reason] <= _DROPPED:
-            kept.append(row)
-    return kept
 
 
 def _counts(counts: Mapping[str, int]) -> str:

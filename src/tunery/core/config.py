@@ -105,9 +105,10 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             problems.append(f"{override!r} is not of the form key=value")
             continue
         try:
-            value = yaml.safe_load(raw) if raw else None
-            _place(result, parts, value)
-        except (KeyError, IndexError, TypeError, yaml.YAMLError):
+            _place(result, parts, yaml.safe_load(raw) if raw else None)
+        except yaml.YAMLError:
+            problems.append(f"{key}: {raw!r} is not YAML; put it in quotes, as in {key}='\"{raw}\"'")
+        except (KeyError, IndexError, TypeError):
             problems.append(f"{key!r} names no setting of this recipe")
     if problems:
         raise ConfigError.of_problems("overrides", problems)

@@ -107,6 +107,11 @@ class CleanConfig(Settings):
     max_output_chars: int | None = Field(default=None, ge=1)
     """Longest answer kept [characters]."""
 
+    @field_validator("near_duplicates", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: object) -> object:
+        return "off" if value is False else value  # a bare off is false in YAML
+
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.group_threshold > self.near_threshold:

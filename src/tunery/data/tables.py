@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,8 +104,12 @@ def read_examples(dataset_version: Path, split: SplitName) -> list[Example]:
     ]
 
 
-def read_dropped(dataset_version: Path) -> list[Dropped]:
-    """Read the rows that a dataset version left out.
+def read_dropped(dataset_version: Path, *, per_reason: int | None = None) -> list[Dropped]:
+    """Read the rows that a dataset version left out, in reading order.
+
+    Args:
+        dataset_version: Its folder.
+        per_reason: Keep the first so many of each reason; all when None [rows].
 
     Raises:
         NotFoundError: The folder holds no dataset version.
@@ -112,4 +117,13 @@ def read_dropped(dataset_version: Path) -> list[Dropped]:
     path = dataset_version / DROPPED
     if not path.is_file():
         raise NotFoundError(f"{dataset_version} holds no dataset version", hint="tunery data ls")
-    return [Dropped(**row) for row in pq.read_table(path).to_pylist()]
+    rows = [Dropped(**row) for row in pq.read_table(path).to_pylist()]
+    if per_reason is None:
+        return rows
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        seen[row.reason] += 1
+        if seen[row.reason] <= per_reason:
+            kept.append(row)
+    return kept

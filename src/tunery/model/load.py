@@ -1,14 +1,16 @@
-"""Load base weights for training: from safetensors, from disk alone, with the packed attention."""
+"""Load base weights: from safetensors, from disk alone, with an attention function of our own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from tunery.core.errors import ConfigError, ResourceError
-from tunery.model.packing import ATTENTION, register_attention
+from tunery.model.packing import ATTENTION, packed_attention
 
 
 def pick_device(device: str) -> torch.device:
@@ -31,27 +33,33 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-def load_for_packing(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Load a causal language model whose attention understands packed batches.
+def load_causal_lm(
+    folder: Path | str, *, attention: str, function: Callable[..., Any], dtype: torch.dtype = torch.float32
+) -> Any:
+    """Load a causal language model whose layers call our own attention function.
 
     Args:
-        folder: Hugging Face folder with safetensors.
+        folder: Hugging Face folder with safetensors; nothing else is read, nothing is downloaded.
+        attention: Name to register the function under; one name, one function in a process.
+        function: Called as transformers calls its attention functions.
         dtype: Of the weights; fp32 on a CPU, where half precision is slow.
 
     Raises:
-        ConfigError: transformers cannot load it.
+        ConfigError: There are no safetensors, or transformers cannot load it.
         ResourceError: Not enough memory.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AttentionInterface, AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    register_attention()
-    disable_progress_bar()
+    if not any(Path(folder).glob("*.safetensors")):
+        raise ConfigError(f"{folder}: no *.safetensors weights; pickles are never loaded")
+    AttentionInterface.register(attention, function)
+    disable_progress_bar()  # bars are ours
     try:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype,
-            attn_implementation=ATTENTION,
+            attn_implementation=attention,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
@@ -59,7 +67,11 @@ def load_for_packing(folder: Path | str, *, dtype: torch.dtype = torch.float32) 
     except MemoryError:
         raise ResourceError(f"{folder}: not enough memory to load the weights") from None
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{folder}: cannot be loaded as a causal language model ({str(error)[:200]})"
-        ) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{folder}: cannot be loaded as a causal language model ({reason:.300})") from None
+
+
+def load_for_packing(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Load a model for training on packed batches; raises as :func:`load_causal_lm`."""
+    model: nn.Module = load_causal_lm(folder, attention=ATTENTION, function=packed_attention, dtype=dtype)
     return model

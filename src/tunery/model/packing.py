@@ -227,10 +227,3 @@ def target_logits(model: torch.nn.Module, batch: Packed) -> torch.Tensor:
     )
     logits: torch.Tensor = output.logits[0]
     return logits.index_select(0, back)
-
-
-def register_attention() -> None:
-    """Make the attention function known to transformers; calling it again changes nothing."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, packed_attention)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.core.evaluation import Comparison
-from tunery.core.example import Dropped
 from tunery.core.run import Run
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import predictions_of
@@ -56,19 +53,9 @@ def report_inputs(context: RunContext, run: Run) -> ReportInputs:
         comparisons=comparisons,
         gate=workspace.gates.find(run.gate_id) if run.gate_id else None,
         examples={e.id: e for e in examples if e.id in named},
-        dropped_examples=_some_of_each_reason(read_dropped(folder)) if folder else [],
+        dropped_examples=read_dropped(folder, per_reason=_DROPPED_SHOWN) if folder else [],
         environment=environment(),
     )
-
-
-def _some_of_each_reason(dropped: Sequence[Dropped]) -> list[Dropped]:
-    seen: Counter[str] = Counter()
-    shown = []
-    for row in dropped:
-        seen[row.reason] += 1
-        if seen[row.reason] <= _DROPPED_SHOWN:
-            shown.append(row)
-    return shown
 
 
 def environment() -> dict[str, Any]:

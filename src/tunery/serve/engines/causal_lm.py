@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import ConfigError
+from tunery.model.load import load_causal_lm
 from tunery.serve.engines.blocked_linear import block_linears
 from tunery.serve.engines.kv_arena import KvArena, KvShape
 from tunery.serve.engines.lora import AdapterBank, AdapterBoard, Run
@@ -31,7 +32,12 @@ class CausalLm:
     """
 
     def __init__(self, folder: Path, *, device: torch.device, dtype: torch.dtype) -> None:
-        model = _load(folder, dtype).to(device).eval().requires_grad_(False)
+        model = (
+            load_causal_lm(folder, attention=ATTENTION, function=attend, dtype=dtype)
+            .to(device)
+            .eval()
+            .requires_grad_(False)
+        )
         config = model.config.get_text_config()
         problems = _architecture_problems(model, config)
         if problems:
@@ -111,30 +117,6 @@ class CausalLm:
                 f"base {folder.name}: {batch.layers_seen} of its {self.shape.layers} layers use an attention "
                 "that this engine can replace"
             )
-
-
-def _load(folder: Path, dtype: torch.dtype) -> Any:
-    from transformers import AttentionInterface, AutoModelForCausalLM
-    from transformers.utils import logging
-
-    if not any(folder.glob("*.safetensors")):
-        raise ConfigError(f"{folder}: no *.safetensors weights; pickles are never loaded")
-    AttentionInterface.register(ATTENTION, attend)
-    logging.disable_progress_bar()
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            attn_implementation=ATTENTION,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except MemoryError:
-        raise ResourceError(f"{folder}: not enough memory to load the weights") from None
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{folder}: cannot be loaded as a causal language model ({reason:.300})") from None
 
 
 def _head_name(model: Any) -> str:
