@@ -49,10 +49,6 @@ def loss_of(model: torch.nn.Module, tokenizer: object) -> float:
     return total / count
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a prompt found whole in the prefix cache costs the first completion token its likelihood",
-)
 @pytest.mark.parametrize("adapter", [None, "adapter-a"])
 def test_perplexity_is_exp_of_the_loss_that_training_reports(
     engine: EmbeddedEngine, tiny_model: Path, tiny_adapters: dict[str, Path], adapter: str | None
