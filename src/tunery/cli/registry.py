@@ -79,6 +79,24 @@ def show_version(
     answer(value, lambda: _version_text(chain, moves, checks or ()), as_json=as_json)
 
 
+@app.command("card")
+def show_card(ctx: typer.Context, ref: Reference, *, as_json: Json = False) -> None:
+    """Print a version's model card, in Markdown."""
+    from tunery.core.errors import NotFoundError
+    from tunery.registry.export import card_of
+    from tunery.registry.versions import resolve
+
+    with open_workspace(ctx) as workspace:
+        version = resolve(workspace, ref)
+        card = card_of(workspace, version.ref)
+    if card is None:
+        raise NotFoundError(
+            f"records behind {version.ref} are gone, so it has no card",
+            hint=f"tunery registry show {version.ref}",
+        )
+    answer({"model_version": version.ref, "card": card}, lambda: [card], as_json=as_json)
+
+
 @app.command("export")
 def export_version(
     ctx: typer.Context,

@@ -52,6 +52,8 @@ class SourceConfig(Settings):
 
     path: NonEmpty
     """The file; relative paths start at the recipe's folder. ``.gz`` text files are read as they are."""
+    license: str | None = None
+    """Licence of the rows, such as ``CC-BY-4.0``; told in the model card."""
     format: Literal["auto"] | FileFormat = "auto"
     """``auto`` goes by the file name's ending."""
     shape: Literal["auto", "columns", "instruction", "chat", "completion", "preference"] = "auto"

@@ -44,6 +44,8 @@ class Recipe(Settings):
 
     name: str
     """Name of the model in the registry."""
+    description: str | None = None
+    """What the model is for, in a sentence; told in the model card."""
     goal: GoalConfig
     """The metric that decides, its target, and the smallest gain over prompting worth shipping."""
     base: str

@@ -48,7 +48,7 @@ def export(workspace: Workspace, ref: str, destination: Path) -> Path:
         partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
         try:
             shutil.copytree(source, partial, ignore=_only_the_store_reads)
-            card = _card(workspace, version.ref)
+            card = card_of(workspace, version.ref)
             if card is not None:
                 (partial / CARD).write_text(card, encoding="utf-8")
             if target.exists():
@@ -66,7 +66,12 @@ def export(workspace: Workspace, ref: str, destination: Path) -> Path:
     return target
 
 
-def _card(workspace: Workspace, ref: str) -> str | None:
+def card_of(workspace: Workspace, ref: str) -> str | None:
+    """Return a version's model card as Markdown, None where one of the records behind it is gone.
+
+    Raises:
+        NotFoundError: There is no such version.
+    """
     chain = lineage(workspace, ref)
     if not (chain.dataset and chain.adapter and chain.evaluation and chain.gate):
         return None
