@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "banking77-quick.yaml"
 QUESTION = "I still have not received my new card, I ordered it over a week ago."
-START_SECONDS = 120
 
 
 def main() -> int:
@@ -43,40 +41,41 @@ def tunery() -> list[str]:
 
 
 def ask_served(model: str, question: str) -> str:
-    """Start a server on a free port, ask one question, stop it."""
+    """Start a server on a free port, ask one question through the unmodified client, stop it."""
     from openai import OpenAI
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     created = subprocess.check_output([*tunery(), "keys", "create", "demo", "--json"], text=True)
     secret = json.loads(created)["secret"]
-    server = subprocess.Popen([*tunery(), "serve", "--port", str(port)])
-    try:
-        client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=secret)
-        wait_until_up(client, server)
-        reply = client.chat.completions.create(model=model, messages=[{"role": "user", "content": question}])
-        return reply.choices[0].message.content or ""
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def wait_until_up(client: Any, server: subprocess.Popen[bytes]) -> None:
-    """Return once the server answers; raise when it ended or takes longer than two minutes."""
-    from openai import APIConnectionError
-
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise SystemExit(f"the server ended with code {server.returncode}")
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [*tunery(), "serve", "--port", "0", "--json"], stdout=subprocess.PIPE, stderr=log, text=True
+        ) as server,
+    ):
         try:
-            client.models.list()
-        except APIConnectionError:
-            time.sleep(0.2)
-        else:
-            return
-    raise SystemExit(f"the server did not answer within {START_SECONDS} s")
+            client = OpenAI(base_url=url_of(server), api_key=secret)
+            reply = client.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": question}]
+            )
+            return reply.choices[0].message.content or ""
+        except BaseException:
+            log.seek(0)
+            print(log.read(), file=sys.stderr)
+            raise
+        finally:
+            server.terminate()
+
+
+def url_of(server: subprocess.Popen[str]) -> str:
+    """Return the address that the server prints once it listens."""
+    said = ""
+    for line in server.stdout or ():
+        said += line
+        try:
+            return str(json.loads(said)["url"])
+        except json.JSONDecodeError:
+            continue  # a JSON value over several lines
+    raise SystemExit(f"the server ended with code {server.wait()}")
 
 
 if __name__ == "__main__":
