@@ -32,8 +32,11 @@ ASSIGNED = [None, *ADAPTERS] * (ROWS // 4)
 
 
 def default_base() -> Path:
+    """Return the embedded base, converted on first use."""
+    from tunery.model.bases import resolve_base
+
     home = Path(os.environ.get("TUNERY_HOME", "~/.tunery")).expanduser()
-    return home / "models" / "smollm2-135m-instruct"
+    return Path(resolve_base("smollm2-135m-instruct", home / "models").path)
 
 
 def build_peer(base: Path, folder: Path) -> Any:

@@ -1,6 +1,6 @@
 """Run the whole loop on BANKING77, serve the result, and ask it a question through the openai client.
 
-Everything here is what a person would type: two commands of the CLI and eight lines of the openai client.
+Everything here is what a person would type: commands of the CLI and a few lines of the openai client.
 State goes to ``.tunery/`` beside the checkout unless TUNERY_HOME says otherwise.
 """
 
@@ -31,7 +31,10 @@ def main() -> int:
     answer = ask_served("banking77-quick", QUESTION)
     print(f"  asked through the openai client: {QUESTION!r}")
     print(f"  banking77-quick answered:        {answer!r}")
-    print(f"\nThe whole loop took {(time.monotonic() - started) / 60:.1f} minutes.")
+    print(f"\nThe whole loop took {(time.monotonic() - started) / 60:.1f} minutes. To go on with this model:")
+    print("  source .venv/bin/activate")
+    print(f"  export TUNERY_HOME={os.environ['TUNERY_HOME']}")
+    print("  tunery keys create me && tunery serve")
     return 0
 
 
@@ -45,7 +48,7 @@ def ask_served(model: str, question: str) -> str:
     from openai import OpenAI
 
     created = subprocess.check_output([*tunery(), "keys", "create", "demo", "--json"], text=True)
-    secret = json.loads(created)["secret"]
+    key = json.loads(created)
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
@@ -53,7 +56,7 @@ def ask_served(model: str, question: str) -> str:
         ) as server,
     ):
         try:
-            client = OpenAI(base_url=url_of(server), api_key=secret)
+            client = OpenAI(base_url=url_of(server), api_key=key["secret"])
             reply = client.chat.completions.create(
                 model=model, messages=[{"role": "user", "content": question}]
             )
@@ -64,6 +67,7 @@ def ask_served(model: str, question: str) -> str:
             raise
         finally:
             server.terminate()
+            subprocess.run([*tunery(), "keys", "revoke", key["id"]], stdout=subprocess.DEVNULL, check=True)
 
 
 def url_of(server: subprocess.Popen[str]) -> str:

@@ -123,10 +123,9 @@ def embedded_engine(settings: EngineSettings | None = None) -> OpenBase:
 
     def open_base(info: BaseModelInfo) -> Opened:
         from tunery.model.tokenizer import load_tokenizer
-        from tunery.serve.engines.embedded import EmbeddedEngine
+        from tunery.serve.engines import open_engine
 
-        engine = EmbeddedEngine(Path(info.path), settings=settings)
-        return Opened(engine, load_tokenizer(Path(info.path)))
+        return Opened(open_engine(Path(info.path), settings), load_tokenizer(Path(info.path)))
 
     return open_base
 

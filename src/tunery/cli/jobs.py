@@ -36,6 +36,16 @@ def start_job(
     answer(job, lambda: [f"{job.id} is queued\nnext: tunery jobs status {job.id} --follow"], as_json=as_json)
 
 
+@app.command("resume")
+def resume_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> None:
+    """Queue a failed or cancelled job again; it continues from its last checkpoint."""
+    from tunery.pipeline.recipe_job import resume_job as resume
+
+    with open_workspace(ctx) as workspace:
+        job = resume(workspace, job_id)
+    answer(job, lambda: [f"{job.id} is queued\nnext: tunery jobs status {job.id} --follow"], as_json=as_json)
+
+
 @app.command("ls")
 def list_jobs(ctx: typer.Context, *, limit: Limit = 20, as_json: Json = False) -> None:
     """List jobs, newest first."""

@@ -16,7 +16,7 @@ def run(
 ) -> None:
     """Run a recipe from raw files to a verdict.
 
-    Data, baselines, preflight, training, evaluation, gate, registry, report. Started again, it continues
+    Data, preflight, baselines, training, evaluation, gate, registry, report. Started again, it continues
     where it was interrupted, and what is made already is not made again. Exits with 5 when the gate refuses
     the model.
     """

@@ -64,11 +64,11 @@ class RunContext:
         """Return the engine that serves, on this base, with ``adapters`` loaded under their ids."""
         if self._engine is None:
             from tunery.serve.config import EngineSettings
-            from tunery.serve.engines.embedded import EmbeddedEngine
+            from tunery.serve.engines import open_engine
 
             train = self.recipe.train
             settings = EngineSettings(device=train.device, threads=train.threads)
-            self._engine = EmbeddedEngine(Path(self.base.path), settings=settings)
+            self._engine = open_engine(Path(self.base.path), settings)
         for adapter in adapters:
             self._engine.load_adapter(adapter.id, str(self.workspace.artifacts.path("adapters", adapter.id)))
         return self._engine

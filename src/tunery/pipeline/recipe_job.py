@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunery.core.errors import ConflictError
 from tunery.core.ids import new_id
 from tunery.core.job import Job
 from tunery.pipeline.recipe import Recipe
@@ -63,3 +64,30 @@ def with_absolute_paths(recipe: Recipe, base_dir: Path) -> Recipe:
             "evaluate": recipe.evaluate.model_copy(update={"suites": suites}),
         }
     )
+
+
+def resume_job(workspace: Workspace, job_id: str) -> Job:
+    """Put a failed or cancelled job back into the queue; it continues from its last checkpoint.
+
+    Raises:
+        NotFoundError: No such job.
+        ConflictError: The job succeeded, or has not ended.
+    """
+    job = workspace.jobs.get(job_id)
+    if job.status not in ("failed", "cancelled"):
+        raise ConflictError(
+            f"job {job.id} is {job.status}; only a failed or cancelled one can be resumed",
+            hint=f"tunery jobs status {job.id}",
+        )
+    resumed = workspace.jobs.update(
+        job.id,
+        status="queued",
+        worker=None,
+        lease_until=None,
+        attempts=0,
+        cancel_requested=False,
+        error=None,
+        finished_at=None,
+    )
+    workspace.jobs.add_event(job.id, f"Resumed after it was {job.status}")
+    return resumed

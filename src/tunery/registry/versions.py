@@ -25,8 +25,8 @@ def register(
 ) -> ModelVersion:
     """Give an evaluated adapter the next number of its run's name.
 
-    A version that the gate refused is registered too: what was tried is part of the record, and
-    :func:`~tunery.registry.aliases.promote` refuses it. Registering the same adapter of the same run again
+    The loop registers what its gate passed. A version registered in spite of a refusal keeps that on
+    record, and :func:`~tunery.registry.aliases.promote` refuses it. Registering the same adapter of the same run again
     returns the version it has, so that a resumed run makes no second one.
 
     Args:

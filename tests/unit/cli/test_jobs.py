@@ -46,6 +46,10 @@ def test_a_started_recipe_waits_with_every_path_made_whole(tunery: Tunery, tmp_p
     assert [j["id"] for j in tunery("jobs", "ls", "--json").json] == [job["id"]]
     assert tunery("jobs", "cancel", job["id"]).out == f"{job['id']} is cancelled\n"
     assert tunery("jobs", "cancel", job["id"], "--json").json["status"] == "cancelled"
+    resumed = tunery("jobs", "resume", job["id"], "--json").json
+    assert (resumed["status"], resumed["cancel_requested"], resumed["finished_at"]) == ("queued", False, None)
+    refused = tunery("jobs", "resume", job["id"])
+    assert refused.code == 4
 
 
 def test_a_base_of_the_hub_keeps_its_name(tunery: Tunery, tmp_path: Path) -> None:

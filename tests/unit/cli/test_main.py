@@ -39,8 +39,8 @@ def test_every_noun_has_its_verbs() -> None:
         |evaluate run|evaluate compare|evaluate ls|evaluate show|registry ls|registry show|registry export
         |registry compare|registry promote|registry rollback|deploy canary|deploy status|deploy promote
         |deploy rollback|deploy cancel|deploy ls|feedback add|feedback ls|feedback show|feedback review
-        |feedback export|jobs start|jobs ls|jobs show|jobs status|jobs cancel|keys create|keys ls|keys revoke
-        |runs ls|runs show
+        |feedback export|jobs start|jobs resume|jobs ls|jobs show|jobs status|jobs cancel|keys create
+        |keys ls|keys revoke|registry card|runs ls|runs show
     """
     assert {" ".join(part.split()) for part in expected.split("|")} <= set(ALL)
 

@@ -14,7 +14,7 @@ from tunery.pipeline.stages.evaluate import predictions_of
 if TYPE_CHECKING:
     from tunery.pipeline.report import ReportInputs
 
-_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "polars")
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 _DROPPED_SHOWN = 10
 
 
