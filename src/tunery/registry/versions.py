@@ -26,8 +26,8 @@ def register(
     """Give an evaluated adapter the next number of its run's name.
 
     The loop registers what its gate passed. A version registered in spite of a refusal keeps that on
-    record, and :func:`~tunery.registry.aliases.promote` refuses it. Registering the same adapter of the same run again
-    returns the version it has, so that a resumed run makes no second one.
+    record, and :func:`~tunery.registry.aliases.promote` refuses it. Registering the same adapter of the same
+    run again returns the version it has, so that a resumed run makes no second one.
 
     Args:
         workspace: Where it is kept.
