@@ -10,6 +10,7 @@ from tunery.core.config import Settings
 from tunery.core.errors import ConfigError
 from tunery.core.ids import new_id
 from tunery.core.rollout import Feedback, RequestRecord
+from tunery.feedback.rows import text_was_kept
 from tunery.store.workspace import Workspace
 
 
@@ -64,9 +65,9 @@ def record(workspace: Workspace, request_id: str, opinion: Opinion, *, author: s
 
     Raises:
         NotFoundError: No such request was served, or its record has expired.
-        ConfigError: Both answers of a preference, or the answer and its correction, are the same; or the
-            request
-            failed and so has no answer to rate or prefer.
+        ConfigError: Both answers of a preference, or the answer and its correction, are the same; the request
+            failed and so has no answer to rate or prefer; or its text was not kept, and a preference leaves
+            out the served answer.
     """
     request = workspace.requests.get(request_id)
     preferred, rejected = _answers(opinion, request)
@@ -103,6 +104,12 @@ def _answers(opinion: Opinion, request: RequestRecord) -> tuple[str | None, str 
         )
     if opinion.kind == "rating":
         return None, None
+    if not text_was_kept(request) and None in (opinion.correction, opinion.rejected):
+        raise ConfigError(
+            f"the text of request {request.id} was not kept, so there is no served answer to compare with",
+            hint="rate it with a thumb, or send requests without store: false to learn from their feedback",
+            param="rejected" if opinion.rejected is None else "correction",
+        )
     preferred = served if opinion.correction is None else opinion.correction
     rejected = served if opinion.rejected is None else opinion.rejected
     if preferred == rejected:

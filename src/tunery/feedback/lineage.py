@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.example import Message
+from tunery.core.registry import ModelRef, parse_ref
 from tunery.core.rollout import RequestRecord
 from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt, prompt_text
 from tunery.store.workspace import Workspace
@@ -83,14 +84,14 @@ class HeldOutGuard:
         return self._lineages[model]
 
     def _trace(self, model: str) -> _Lineage:
-        name, _, number = model.partition("@")
         stored = self._workspace.datasets.list(limit=EVERYTHING)
-        versions = self._workspace.models.list(name, limit=EVERYTHING)
-        if not versions and not number:
+        ref = _version_ref(model)
+        if ref is None:
             return self._with_parents({d.id for d in stored}, ())
+        versions = self._workspace.models.list(ref.name, limit=EVERYTHING)
         # What a version that has since been deleted was trained on is not known any more.
-        gone = () if any(v.ref == model for v in versions) else (model,)
-        named = {d.id for d in stored if d.name == name}
+        gone = () if any(v.version == ref.version for v in versions) else (model,)
+        named = {d.id for d in stored if d.name == ref.name}
         return self._with_parents(named | {v.dataset_version for v in versions}, gone)
 
     def _with_parents(self, ids: Iterable[str], lost: tuple[str, ...]) -> _Lineage:
@@ -125,6 +126,18 @@ class HeldOutGuard:
                 )
             prompts += self._prompts[id]
         return HeldOutIndex(prompts, similarity=self._similarity)
+
+
+def _version_ref(model: str) -> ModelRef | None:
+    """Return what a served model's name refers to where it is ``name@N``, None where it is a base's name.
+
+    A base from the hub is called ``org/model@revision``, which is no reference to a model version.
+    """
+    try:
+        ref = parse_ref(model)
+    except ConfigError:
+        return None
+    return ref if ref.version is not None else None
 
 
 def read_held_out(folder: Path, dataset_version: str) -> list[HeldOutPrompt]:

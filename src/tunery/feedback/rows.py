@@ -18,11 +18,23 @@ class Rows(NamedTuple):
     """Preference rows."""
 
 
+def text_was_kept(request: RequestRecord) -> bool:
+    """Return whether the request's record holds its text; a client that sends ``store: false`` keeps it out.
+
+    Every request has a turn, so one without any had its text left out; an empty answer alone says nothing.
+    """
+    return bool(request.messages)
+
+
 def not_wanted(feedback: Feedback, request: RequestRecord, settings: ExportConfig) -> Objection | None:
     """Return the reason and the detail why feedback gives no row by what it is, None where it does."""
     if feedback.status != "accepted":
         review = "declined it" if feedback.status == "declined" else "is open"
         return Objection(feedback.status, f"the review {review}")
+    if not text_was_kept(request):
+        return Objection(
+            "text_not_kept", f"the text of {request.id} was not kept, so there is no prompt to learn from"
+        )
     if feedback.kind == "rating":
         if feedback.rating == -1:
             return Objection("no_better_answer", "a thumb down says what is wrong, not what is right")

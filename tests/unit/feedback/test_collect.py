@@ -75,6 +75,16 @@ def test_a_failed_request_can_be_corrected_but_not_rated(workspace, serve):
     record(workspace, request.id, Opinion(kind="correction", correction="card_arrival"), author="a")
 
 
+def test_a_request_without_kept_text_can_be_rated_and_corrected_but_not_compared(workspace, serve):
+    request = serve([], completion="")
+    for said in ({"correction": "card_arrival"}, {"rejected": "refund"}):
+        with pytest.raises(ConfigError, match="was not kept"):
+            record(workspace, request.id, Opinion(kind="preference", **said), author="a")
+    assert workspace.feedback.list() == []
+    record(workspace, request.id, Opinion(kind="rating", rating=1), author="a")
+    record(workspace, request.id, Opinion(kind="correction", correction="card_arrival"), author="a")
+
+
 def test_a_review_shows_the_request_and_decides_once(workspace, serve):
     first, second = serve("Where is my card?"), serve("Why was I charged?")
     for request in (first, second):

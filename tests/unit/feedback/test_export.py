@@ -115,6 +115,14 @@ def test_answers_of_the_base_are_checked_against_every_dataset_version(bot, serv
     assert export(bot, tmp_path / "out").skipped == {"held_out_exact": 2}
 
 
+@pytest.mark.parametrize("base", ["org/model@main", "org/Model-1B@5", "model@main"])
+def test_a_base_from_the_hub_is_not_taken_for_a_deleted_version(bot, serve, tmp_path, base):
+    accepted(bot, serve("My card is gone", model=base), kind="correction", correction="x")
+    accepted(bot, serve(HELD_OUT, model=base), kind="correction", correction="x")
+    made = export(bot, tmp_path / "out")
+    assert (made.examples, made.skipped) == (1, {"held_out_exact": 1})
+
+
 def test_feedback_is_skipped_when_its_lineage_can_no_longer_be_read(bot, serve, tmp_path):
     accepted(bot, serve("Anything new"), kind="correction", correction="x")
     accepted(bot, serve("Anything", model="bot@8"), kind="correction", correction="x")
@@ -155,6 +163,17 @@ def test_liked_answers_become_rows_only_when_asked_for(bot, serve, tmp_path):
     assert (made.examples, made.skipped) == (1, {"held_out_exact": 1})
     (row,) = lines(tmp_path / "out/examples.jsonl")
     assert row["messages"][-1] == {"role": "assistant", "content": "lost_card"}
+
+
+def test_feedback_on_requests_without_kept_text_becomes_no_row(bot, serve, tmp_path):
+    for answer in ("x", "y"):
+        accepted(bot, serve([], completion=""), kind="correction", correction=answer)
+    accepted(bot, serve([], completion=""), kind="preference", correction="x", rejected="y")
+    accepted(bot, serve([], completion=""), kind="rating", rating=1)
+    settings = ExportConfig(include_liked=True, corrections_as_preferences=True)
+    made = export(bot, tmp_path / "out", config=settings)
+    assert (made.examples, made.preferences, made.skipped) == (0, 0, {"text_not_kept": 4})
+    assert all("was not kept" in s["detail"] for s in lines(tmp_path / "out/skipped.jsonl"))
 
 
 def test_of_two_answers_to_one_prompt_the_newest_correction_counts(bot, serve, tmp_path):
