@@ -31,7 +31,7 @@ from tunery.model.render import Rendered, render
 from tunery.model.tokenizer import load_tokenizer
 from tunery.store.workspace import Workspace
 from tunery.train.config import TrainConfig
-from tunery.train.trainer import PackedTrainer, Rows, collate, silence, training_arguments
+from tunery.train.trainer import Batches, PackedTrainer, Rows, collate, silence, training_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "recipes" / "data" / "banking77-train.csv"
@@ -126,7 +126,11 @@ def run_ours(base: str, rows: list[Rendered], config: TrainConfig) -> Stepwise:
     timer = StepTimer()
     with tempfile.TemporaryDirectory() as folder:
         arguments = training_arguments(
-            config, Path(folder), micro_batch=config.batch_size, steps_per_validation=10_000, validate=False
+            config,
+            Path(folder),
+            device=torch.device("cpu"),
+            batches=Batches(config.batch_size, 0),
+            steps_per_validation=10_000,
         )
         arguments.save_strategy = "no"
         trainer = PackedTrainer(

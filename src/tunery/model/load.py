@@ -30,6 +30,11 @@ def pick_device(device: str) -> torch.device:
             f"device {device}: no CUDA device is visible to this PyTorch ({torch.__version__})",
             hint="train.device=auto",
         )
+    if found.type == "cuda" and found.index:
+        raise ConfigError(
+            f"device {device}: choose a GPU by CUDA_VISIBLE_DEVICES={found.index} and name it cuda",
+            hint=f"CUDA_VISIBLE_DEVICES={found.index} tunery run …",
+        )
     return found
 
 

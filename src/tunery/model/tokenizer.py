@@ -67,7 +67,14 @@ class ChatTokenizer:
 
         turns = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
         try:
-            return str(self.hf.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn))
+            return str(
+                self.hf.apply_chat_template(
+                    turns,
+                    tokenize=False,
+                    add_generation_prompt=open_turn,
+                    enable_thinking=False,  # templates of reasoning models; others do not look at it
+                )
+            )
         except jinja2.TemplateError as error:
             raise ConfigError(f"the base's chat template refuses this conversation: {error}") from None
 

@@ -27,7 +27,7 @@ def exclusive(root: Path, name: str) -> Iterator[None]:
     with (folder / check_id(name, "lock")).open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ConflictError(
                 f"{name} is being worked on by another process right now", hint="tunery jobs ls"
             ) from None

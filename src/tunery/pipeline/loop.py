@@ -10,7 +10,7 @@ from pathlib import Path
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
-from tunery.core.ids import artifact_id
+from tunery.core.ids import artifact_id, sha256_file
 from tunery.core.progress import Progress
 from tunery.core.run import Run
 from tunery.core.training import Adapter
@@ -18,8 +18,6 @@ from tunery.pipeline.context import RunContext, never
 from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.recipe import Recipe
 from tunery.store.workspace import Workspace
-
-FINISHED = frozenset({"succeeded", "refused"})
 
 
 def run_recipe(
@@ -57,13 +55,49 @@ def run_recipe(
         with timer("data"):
             dataset = _dataset(context)
         run = _begin(context, dataset)
-        if run.status in FINISHED and run.report and Path(run.report).is_file():
-            progress.event(f"{run.id} is finished already: nothing to do")
-            return run
         with exclusive(workspace.root, run.id):
-            return _Loop(context, run, timer).execute(dataset)
+            run = workspace.runs.get(run.id)  # another process may have finished it meanwhile
+            loop = _Loop(context, run, timer)
+            return loop.again() if _is_decided(context, run) else loop.execute(dataset)
     finally:
         context.release_engine()
+
+
+def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
+    """Name a run after all that its verdict depends on, and nothing that it does not."""
+    from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
+    from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
+    from tunery.train.config import NOT_IN_IDENTITY
+
+    suites = {
+        f"suite {name}": sha256_file(context.base_dir / suite.source.path)
+        for name, suite in context.recipe.evaluate.suites.items()
+    }
+    return artifact_id(
+        "run",
+        stage="run",
+        version=1,
+        config={
+            "recipe": context.recipe.model_dump(
+                mode="json", exclude={"description": True, "train": set(NOT_IN_IDENTITY)}
+            ),
+            "stages": {"train": TRAIN_VERSION, "evaluate": EVALUATE_VERSION},
+        },
+        inputs={"dataset": dataset.id, "base": context.base.sha256, **suites},
+    )
+
+
+def _is_decided(context: RunContext, run: Run) -> bool:
+    """Tell whether a run has its verdict and its version, so that nothing may be judged again.
+
+    Judging a version again once it is champion would compare it with itself and refuse it.
+    """
+    if run.gate_id is None:
+        return False
+    if run.model_version is None:
+        return run.status == "refused"
+    name, _, number = run.model_version.partition("@")
+    return context.workspace.models.find(name, int(number)) is not None
 
 
 class _Timer:
@@ -92,13 +126,7 @@ def _dataset(context: RunContext) -> DatasetVersion:
 
 def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
     """Return the run with these inputs, recorded now if it is new."""
-    identity = artifact_id(
-        "run",
-        stage="run",
-        version=1,
-        config=context.recipe.model_dump(mode="json"),
-        inputs={"dataset": dataset.id, "base": context.base.sha256},
-    )
+    identity = _run_id(context, dataset)
     known = context.workspace.runs.find(identity)
     if known is not None:
         return known
@@ -133,11 +161,21 @@ class _Loop:
             raise
         except TuneryError as error:
             self._note(status="failed", error=error.message, finished_at=self._now())
-            self._report()
+            self._report_failure()
             raise
         except BaseException as error:
             self._note(status="failed", error=f"{type(error).__name__}: {error}", finished_at=self._now())
             raise
+
+    def again(self) -> Run:
+        """Return a run that has its verdict; write what a kill after the verdict left unwritten."""
+        done = "succeeded" if self.run.model_version else "refused"
+        if self.run.status != done:
+            self._note(status=done, error=None, finished_at=self._now())
+        if not (self.run.report and Path(self.run.report).is_file()):
+            self._report()
+        self.context.progress.event(f"{self.run.id} is finished already: nothing to do")
+        return self.run
 
     def _stages(self, dataset: DatasetVersion) -> Run:
         from tunery.evaluate.evidence import compare_results
@@ -161,7 +199,7 @@ class _Loop:
             self._note(adapter_id=adapter.id)
         with timer("evaluate"):
             results[ev.TUNED] = ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
-            champion = ev.measure_champion(context, task)
+            champion = ev.measure_champion(context, task, dataset, adapter)
             if champion is not None:
                 results[ev.CHAMPION] = champion
             others = [r for n, r in results.items() if n != ev.TUNED]
@@ -201,6 +239,12 @@ class _Loop:
         with self.timer("report"):
             path = make_report(self.context, self.run)
         self._note(report=str(path))
+
+    def _report_failure(self) -> None:
+        try:
+            self._report()
+        except Exception as error:  # the reason the run failed must be what the user reads
+            self.context.progress.event(f"no report could be written: {error}", level="warn")
 
     def _note(self, **changes: object) -> None:
         total = {

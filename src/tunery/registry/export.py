@@ -11,7 +11,7 @@ from tunery.core.errors import ConflictError, ResourceError
 from tunery.registry.card import render_card
 from tunery.registry.lineage import lineage
 from tunery.registry.versions import resolve
-from tunery.store.artifacts import MANIFEST
+from tunery.store.artifacts import MANIFEST, RECORD
 from tunery.store.workspace import Workspace
 
 CARD = "README.md"
@@ -84,7 +84,7 @@ def card_of(workspace: Workspace, ref: str) -> str | None:
 
 
 def _only_the_store_reads(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name == MANIFEST]
+    return [name for name in names if name in (MANIFEST, RECORD)]
 
 
 def _refuse_occupied(target: Path) -> None:

@@ -24,6 +24,8 @@ from tunery.core.ids import check_id, sha256_file
 Kind: TypeAlias = Literal["datasets", "adapters", "evaluations", "models", "files", "reports"]
 
 MANIFEST = "manifest.json"
+RECORD = "record.json"
+"""An artifact's database record, kept beside it so that a lost row can be written again."""
 _HELD = ".held"
 """File in a partial folder that its maker keeps locked."""
 

@@ -48,7 +48,7 @@ class TrainConfig(Settings):
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of initial weights, data order and dropout."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu or cuda; among several GPUs CUDA_VISIBLE_DEVICES chooses."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base: fp32 on a CPU, bf16 on a GPU; the adapter is always trained in fp32."""
     threads: int | None = Field(default=None, ge=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from tunery.model.render import Rendered
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.trainer import (
+    Batches,
     PackedTrainer,
     Reporting,
     Rows,
@@ -28,7 +28,11 @@ from tunery.train.trainer import (
     early_stopping,
     silence,
     training_arguments,
+    validations_since_best,
 )
+
+_VALIDATION_ROWS = 16
+"""Validation rows per forward at most; there is no gradient to hold, but there are logits [rows]."""
 
 
 class TrainingRows(NamedTuple):
@@ -46,7 +50,7 @@ class Folders(NamedTuple):
     output: Path
     """Existing folder for ``adapter_model.safetensors`` and ``adapter_config.json``."""
     checkpoints: Path
-    """This very training's checkpoints; removed once the adapter is written."""
+    """This very training's checkpoints; the caller removes them once the adapter is safe."""
 
 
 class Trained(NamedTuple):
@@ -91,9 +95,7 @@ def train_adapter(
     device = pick_device(config.device)
     set_seed(config.seed)
     model = _lora_model(base, config, device)
-    micro = config.rows_per_forward(max(len(r.ids) for r in rows.train))
     steps = total_steps(len(rows.train), config)
-    every = config.validation_every or max(1, math.ceil(steps / 8))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     resume = checkpoints.newest(folders.checkpoints)
     history, seconds_before = _history_of(resume)
@@ -102,33 +104,61 @@ def train_adapter(
     with reporting.progress.task("training", steps) as bar:
         bar.advance(checkpoints.step_of(resume) if resume else 0)
         watcher = Watcher(reporting, bar, seconds_before=seconds_before, history=history)
-        trainer = PackedTrainer(
-            model=model,
-            args=training_arguments(
-                config,
-                folders.checkpoints,
-                micro_batch=micro,
-                steps_per_validation=every,
-                validate=bool(rows.validation),
-            ),
-            train_dataset=Rows(rows.train),
-            eval_dataset=Rows(rows.validation) if rows.validation else None,
-            data_collator=collate,
-            callbacks=[watcher, *(early_stopping(config) if rows.validation else [])],
-        )
-        silence(trainer)
-        _run(trainer, resume)
-    state = trainer.state
+        if resume and _patience_is_spent(config, history):
+            _load(model, folders.checkpoints / f"checkpoint-{_best_step(history)}")
+        else:
+            trainer = PackedTrainer(
+                model=model,
+                args=training_arguments(
+                    config,
+                    folders.checkpoints,
+                    device=device,
+                    batches=_batches(config, rows),
+                    steps_per_validation=config.validation_every or max(1, math.ceil(steps / 8)),
+                ),
+                train_dataset=Rows(rows.train),
+                eval_dataset=Rows(rows.validation) if rows.validation else None,
+                data_collator=collate,
+                callbacks=[watcher, *(early_stopping(config, history) if rows.validation else [])],
+            )
+            silence(trainer)
+            _run(trainer, resume)
     _save(model, folders.output)
-    shutil.rmtree(folders.checkpoints, ignore_errors=True)
     return Trained(
         history=_merge(history),
-        steps=state.global_step,
-        best_step=state.best_global_step or state.global_step,
+        steps=int(history[-1]["step"]),
+        best_step=_best_step(history),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        trained_tokens=round(sum(len(r.ids) for r in rows.train) * float(state.epoch or 0)),
+        trained_tokens=round(sum(len(r.ids) for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
     )
+
+
+def _batches(config: TrainConfig, rows: TrainingRows) -> Batches:
+    """Choose rows per forward so that both splits keep to the token bound."""
+    longest = max((len(r.ids) for r in rows.validation), default=0)
+    return Batches(
+        train=config.rows_per_forward(max(len(r.ids) for r in rows.train)),
+        validation=max(1, min(_VALIDATION_ROWS, config.micro_batch_tokens // longest)) if longest else 0,
+    )
+
+
+def _patience_is_spent(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> bool:
+    """Tell whether the last validation before a kill was the one that ends training."""
+    return config.early_stopping is not None and validations_since_best(history) >= config.early_stopping
+
+
+def _best_step(history: Sequence[Mapping[str, float]]) -> int:
+    """Return the step with the lowest validation loss, the last one where nothing was validated."""
+    validated = [point for point in history if "validation_loss" in point]
+    best = min(validated, key=lambda point: point["validation_loss"]) if validated else history[-1]
+    return int(best["step"])
+
+
+def _load(model: nn.Module, checkpoint: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.load_adapter(str(checkpoint), "default")  # type: ignore[operator]
 
 
 def total_steps(rows: int, config: TrainConfig) -> int:

@@ -31,7 +31,8 @@ class Check(Record):
     """One thing that was looked at in every row."""
 
     name: str
-    """``stop_token_trained``, ``has_trained_tokens``, ``not_truncated``, ``serving_template``."""
+    """``stop_token_trained``, ``has_trained_tokens``, ``not_truncated``, ``serving_template``,
+    ``answer_as_given``."""
     passed: bool
     rows: int
     """Rows at fault [count]."""
@@ -97,6 +98,7 @@ def preflight(
         _trained(examples, rows),
         _truncated(examples, rows, max_tokens),
         _template(tokenizer, examples, rows, serving_template_sha256),
+        _answer(tokenizer, examples, rows),
     )
     every = max(1, len(rows) // max(samples, 1))
     return Preflight(
@@ -169,6 +171,21 @@ def _template(
         bad,
         good="every row begins with exactly the tokens that serving will feed the model",
         fault="training and serving tokenise the prompt differently",
+    )
+
+
+def _answer(tokenizer: ChatTokenizer, examples: Sequence[Example], rows: Sequence[Rendered]) -> Check:
+    """What is trained after the prompt must read as the answer that will be asked for, and nothing else."""
+    bad = []
+    for example, row in zip(examples, rows, strict=True):
+        written = tokenizer.decode(row.ids[row.prompt_tokens :])
+        if written.strip() != tokenizer.decode(tokenizer.encode(example.reference)).strip():
+            bad.append(example.id)
+    return _check(
+        "answer_as_given",
+        bad,
+        good="what is trained reads exactly as the answers given",
+        fault="the template adds to or changes the answer, so the model would learn to say something else,",
     )
 
 

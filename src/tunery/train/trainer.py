@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tunery.core.errors import ResourceError
+from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.progress import Progress
 from tunery.core.progress import Task as ProgressTask
 from tunery.model.packing import Packed, pack, target_logits
@@ -132,6 +132,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.seconds_before = seconds_before
         self.history = history
         self.started = time.monotonic()
+        self.stopping = False
 
     @property
     def seconds(self) -> float:
@@ -139,13 +140,14 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         return self.seconds_before + time.monotonic() - self.started
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Advance the bar; evaluate and save at the last step; obey a stop request."""
+        """Advance the bar; evaluate and save at the last step; save and stop on request."""
         self.bar.advance()
         if state.global_step >= state.max_steps:
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = True
         if self.reporting.should_stop():
-            raise KeyboardInterrupt
+            self.stopping = True
+            control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Record one point and tell it."""
@@ -179,6 +181,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         checkpoints.keep_only(root, {state.global_step, best})
         metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
         self.reporting.on_checkpoint(state.global_step, metrics)
+        if self.stopping:
+            raise KeyboardInterrupt
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]], seconds: float) -> None:
@@ -187,24 +191,34 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]], seconds:
     (folder / "history.json").write_text(text, encoding="utf-8")
 
 
+class Batches(NamedTuple):
+    """Rows per forward."""
+
+    train: int
+    """Divides the batch size [rows]."""
+    validation: int
+    """0 where there is no validation split [rows]."""
+
+
 def training_arguments(
-    config: TrainConfig, output: Path, *, micro_batch: int, steps_per_validation: int, validate: bool
+    config: TrainConfig, output: Path, *, device: torch.device, batches: Batches, steps_per_validation: int
 ) -> TrainingArguments:
     """Translate our settings into the Trainer's.
 
     Args:
         config: Ours.
         output: Where checkpoints go.
-        micro_batch: Rows per forward [count].
+        device: Where to train.
+        batches: Rows per forward.
         steps_per_validation: Steps between validations and checkpoints [count].
-        validate: Whether there is a validation split.
     """
+    validate = batches.validation > 0
     schedule = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
-        per_device_train_batch_size=micro_batch,
-        per_device_eval_batch_size=max(micro_batch, 16),
-        gradient_accumulation_steps=config.batch_size // micro_batch,
+        per_device_train_batch_size=batches.train,
+        per_device_eval_batch_size=max(batches.validation, 1),
+        gradient_accumulation_steps=config.batch_size // batches.train,
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         lr_scheduler_type=schedule[config.schedule],
@@ -213,7 +227,7 @@ def training_arguments(
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,
         data_seed=config.seed,
-        use_cpu=config.device == "cpu",
+        use_cpu=device.type == "cpu",
         optim="adamw_torch",
         logging_strategy="steps",
         logging_steps=1,
@@ -234,10 +248,26 @@ def training_arguments(
         report_to=[],
         push_to_hub=False,
     )
+    if arguments.device.type != device.type:
+        raise ConfigError(f"train.device {device} is not what this PyTorch trains on ({arguments.device})")
+    # With several GPUs in sight the Trainer would split a batch among them, which a packed one does not bear.
+    arguments._n_gpu = min(arguments._n_gpu, 1)
+    return arguments
 
 
-def early_stopping(config: TrainConfig) -> list[TrainerCallback]:
-    """Return the callback that ends training when the validation loss stops falling."""
+def early_stopping(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> list[TrainerCallback]:
+    """Return the callback that ends training when the validation loss stops falling.
+
+    The Trainer does not restore its count on resume; it is counted again from the history.
+    """
     if config.early_stopping is None:
         return []
-    return [EarlyStoppingCallback(early_stopping_patience=config.early_stopping)]
+    callback = EarlyStoppingCallback(early_stopping_patience=config.early_stopping)
+    callback.early_stopping_patience_counter = validations_since_best(history)
+    return [callback]
+
+
+def validations_since_best(history: Sequence[Mapping[str, float]]) -> int:
+    """Return how many validations have passed without a loss below the lowest before them [count]."""
+    losses = [point["validation_loss"] for point in history if "validation_loss" in point]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0

@@ -33,6 +33,16 @@ class KilledAt(Silent):
             raise Killed
 
 
+def killed_when_sealed(step: int) -> Any:
+    """Die right after the checkpoint of a step is complete on disk."""
+
+    def die(sealed: int, losses: Mapping[str, float]) -> None:
+        if sealed == step:
+            raise Killed
+
+    return die
+
+
 def rows(count: int) -> list[Rendered]:
     made = []
     for i in range(count):
@@ -97,8 +107,8 @@ def test_killed_and_started_again_gives_the_losses_and_weights_of_an_undisturbed
     assert (folder / weights).read_bytes() == (undisturbed[1] / weights).read_bytes()
 
 
-def test_checkpoints_are_gone_once_the_adapter_is_there(undisturbed: tuple[Trained, Path]) -> None:
-    assert sorted(p.name for p in undisturbed[1].iterdir()) == [
+def test_an_adapter_is_two_files_that_peft_knows(undisturbed: tuple[Trained, Path]) -> None:
+    assert sorted(p.name for p in undisturbed[1].iterdir() if p.is_file()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
@@ -145,10 +155,25 @@ def test_training_stops_early_when_validation_gets_worse(base: BaseModelInfo, tm
     config = CONFIG.model_copy(
         update={"epochs": 20.0, "early_stopping": 2, "validation_every": 4, "learning_rate": 0.05}
     )
-    trained = train(
-        base, tmp_path / "a", config=config, data=TrainingRows(rows(44), opposite), progress=Silent()
-    )
+    data = TrainingRows(rows(44), opposite)
+    trained = train(base, tmp_path / "a", config=config, data=data, progress=Silent())
     assert trained.steps < total_steps(44, config)
+    worst = [h.step for h in trained.history if h.validation_loss is not None]
+    for step in worst[-2:]:  # killed with patience partly spent, and with all of it spent
+        folder = tmp_path / f"killed-{step}"
+        with pytest.raises(Killed):
+            train(
+                base,
+                folder,
+                config=config,
+                data=data,
+                progress=Silent(),
+                on_checkpoint=killed_when_sealed(step),
+            )
+        resumed = train(base, folder, config=config, data=data, progress=Silent())
+        assert losses(resumed) == losses(trained)
+        weights = "adapter_model.safetensors"
+        assert (folder / weights).read_bytes() == (tmp_path / "a" / weights).read_bytes()
 
 
 def test_asking_to_stop_ends_training_and_keeps_its_checkpoints(base: BaseModelInfo, tmp_path: Path) -> None:
@@ -161,8 +186,10 @@ def test_asking_to_stop_ends_training_and_keeps_its_checkpoints(base: BaseModelI
             should_stop=lambda: len(sealed) == 2,
             on_checkpoint=lambda step, _: sealed.append(step),
         )
-    assert sealed == [3, 6]
-    assert (tmp_path / "a" / "checkpoints" / "checkpoint-6" / "manifest.json").exists()
+    assert sealed == [3, 6, 7]
+    assert (tmp_path / "a" / "checkpoints" / "checkpoint-7" / "manifest.json").exists()
+    resumed = train(base, tmp_path / "a", progress=Silent())
+    assert [h.step for h in resumed.history] == list(range(1, 13))
 
 
 def test_a_loss_that_is_no_number_ends_training_with_advice(tiny_model: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_good_rows_pass_every_check(tokenizer: ChatTokenizer) -> None:
         "has_trained_tokens",
         "not_truncated",
         "serving_template",
+        "answer_as_given",
     ]
     result.require()
 
@@ -92,6 +93,15 @@ def test_rows_tokenised_otherwise_than_serving_are_refused(tokenizer: ChatTokeni
         for r in render_split(tokenizer, EXAMPLES)
     ]
     assert failed(look(tokenizer, rows)) == ["serving_template"]
+
+
+def test_a_template_that_writes_into_the_answer_is_refused(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    # As templates of reasoning models do: an empty thought before the last answer.
+    tokenizer.hf.chat_template = tokenizer.hf.chat_template.replace(
+        "m['content'] +", "('(thinks)' if m['role'] == 'assistant' else '') + m['content'] +"
+    )
+    assert failed(look(tokenizer, render_split(tokenizer, EXAMPLES))) == ["answer_as_given"]
 
 
 def test_samples_mark_exactly_the_trained_tokens(tokenizer: ChatTokenizer) -> None:

@@ -98,23 +98,32 @@ def measure(
     return result
 
 
-def measure_champion(context: RunContext, task: Task) -> EvaluationResult | None:
-    """Evaluate the version that is champion under the recipe's name now, on its own base.
+def measure_champion(
+    context: RunContext, task: Task, dataset: DatasetVersion, challenger: Adapter
+) -> EvaluationResult | None:
+    """Evaluate the version that is champion under the recipe's name now, on its own base, asked its own way.
 
-    None where there is no champion. A champion that is the very adapter just trained is measured too: no
-    gain over it will be found, which is the truth.
+    None where there is no champion, and where it is the very adapter just trained: nothing gains over itself.
     """
+    from tunery.evaluate.prompting import Prompting, Subject
+
     models = context.workspace.models
     number = models.aliases(context.recipe.name).get(CHAMPION)
     if number is None:
         return None
     version = models.get(context.recipe.name, number)
     adapter = context.workspace.adapters.get(version.adapter_id)
+    if adapter.id == challenger.id:
+        context.progress.event(f"champion {version.ref} is this very adapter: not compared with itself")
+        return None
+    # Served with the system prompt it was trained with, so measured with it too.
+    same = adapter.system_prompt == dataset.system_prompt
+    asked = Prompting() if same else Prompting(system_prompt=adapter.system_prompt or "")
+    subject = Subject(CHAMPION, adapter.base.label, adapter.id, asked)
     if adapter.base.sha256 == context.base.sha256:
-        return measure(context, task, tuned_subject(context, adapter, name=CHAMPION), adapter)
+        return measure(context, task, subject, adapter)
     elsewhere = context.on_base(adapter.base)
     try:
-        subject = tuned_subject(elsewhere, adapter, name=CHAMPION)
         return measure(elsewhere, task, subject, adapter)
     finally:
         elsewhere.release_engine()

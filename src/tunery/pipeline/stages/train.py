@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from tunery.core.dataset import DatasetVersion
 from tunery.core.ids import artifact_id, sha256_file
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.stages.data import split_of
+from tunery.store.artifacts import RECORD
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another adapter."""
@@ -34,10 +38,35 @@ def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
         ResourceError: Out of memory or disk, or the loss diverged.
     """
     workspace, identity = context.workspace, adapter_id(context, dataset)
+    with exclusive(workspace.root, identity):  # two recipes may differ in their gates alone
+        known = _find(context, identity)
+        if known is not None:
+            context.progress.event(f"adapter {identity} was trained before")
+            return known
+        checkpoints = workspace.root / "checkpoints" / identity
+        about = {"dataset_version": dataset.id, "base": context.base.label}
+        with workspace.artifacts.create("adapters", identity, about) as folder:
+            adapter = _train_into(context, dataset, folder, checkpoints)
+            (folder / RECORD).write_text(adapter.model_dump_json(), encoding="utf-8")
+        workspace.adapters.add(adapter)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # only now is nothing lost without them
+    return adapter
+
+
+def _find(context: RunContext, identity: str) -> Adapter | None:
+    """Return an adapter that is whole on disk, its row written again if a kill came between the two."""
+    workspace = context.workspace
+    folder = workspace.artifacts.find("adapters", identity)
+    if folder is None:
+        return None
     known = workspace.adapters.find(identity)
-    if known is not None and workspace.artifacts.find("adapters", identity):
-        context.progress.event(f"adapter {identity} was trained before")
-        return known
+    if known is None:
+        known = Adapter.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+        workspace.adapters.add(known)
+    return known
+
+
+def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:
     from tunery.train.lora import Folders, TrainingRows, train_adapter
     from tunery.train.rows import render_split
     from tunery.train.trainer import Reporting
@@ -49,25 +78,19 @@ def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
             for split in ("train", "validation")
         )
     )
-    about = {"dataset_version": dataset.id, "base": context.base.label}
-    with (
-        exclusive(workspace.root, identity),  # two recipes may differ in their gates alone
-        workspace.artifacts.create("adapters", identity, about) as folder,
-    ):
-        trained = train_adapter(
-            context.base,
-            rows,
-            config=config,
-            folders=Folders(folder, workspace.root / "checkpoints" / identity),
-            reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
-        )
-        weights = sha256_file(folder / "adapter_model.safetensors")
-    adapter = Adapter(
-        id=identity,
+    trained = train_adapter(
+        context.base,
+        rows,
+        config=config,
+        folders=Folders(folder, checkpoints),
+        reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
+    )
+    return Adapter(
+        id=adapter_id(context, dataset),
         base=context.base,
         dataset_version=dataset.id,
         config=config.model_dump(mode="json"),
-        sha256=weights,
+        sha256=sha256_file(folder / "adapter_model.safetensors"),
         chat_template_sha256=context.tokenizer.chat_template_sha256,
         system_prompt=dataset.system_prompt,
         trainable_parameters=trained.trainable_parameters,
@@ -76,7 +99,5 @@ def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
         trained_tokens=trained.trained_tokens,
         seconds=trained.seconds,
         history=trained.history,
-        created_at=workspace.clock.now(),
+        created_at=context.workspace.clock.now(),
     )
-    workspace.adapters.add(adapter)
-    return adapter
