@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose by threading
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from tests.tiny.build import build_adapter, build_tiny
+
+# How long drawing an example takes says something about who else uses the cores, nothing about the code.
+settings.register_profile("tunery", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tunery")
 
 if (Path(__file__).parent / "fixtures_workspace.py").exists():
     pytest_plugins = ["tests.fixtures_workspace"]

@@ -226,4 +226,4 @@ def test_preflight_marks_what_is_trained_without_needing_colour(loop: Loop) -> N
     assert "<|im_start|>assistant\n⟦" in text
     marked = [part.partition("⟧")[0] for part in text.split("⟦")[2:]]
     assert all(part.removesuffix("<|im_end|>") in QUESTIONS for part in marked)
-    assert text.count("✓") == 4
+    assert text.count("✓") == 5

@@ -63,6 +63,8 @@ class Artifacts:
                         shutil.rmtree(partial)
                     else:
                         shutil.rmtree(final, ignore_errors=True)
+                        # Not earlier: without it, one that begins just now takes the folder for a dead one's.
+                        (partial / _HELD).unlink()
                         partial.rename(final)
                         _sync_folder(final.parent)
         finally:
@@ -212,7 +214,6 @@ def _seal(partial: Path, says: Mapping[str, Any]) -> None:
     _sync(manifest)
     for folder in [p for p in partial.rglob("*") if p.is_dir()] + [partial]:
         _sync_folder(folder)
-    (partial / _HELD).unlink()
 
 
 def _sync(path: Path) -> None:
