@@ -58,7 +58,7 @@ def test_windows_and_latin_encodings_are_told_apart() -> None:
         (b"PK\x03\x04rest", "zip"),
         (b"PAR1rest", "Parquet"),
         (b"ab\x00cd", "byte 2 is zero"),
-        (gzip.compress(b"abc" * 100)[:-6], "gzip data is damaged or cut short"),
+        (gzip.compress(b"abc" * 100, mtime=0)[:-6], "gzip data is damaged or cut short"),
     ],
 )
 def test_other_kinds_of_file_are_named(tmp_path: Path, content: bytes, says: str) -> None:
