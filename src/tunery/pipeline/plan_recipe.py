@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from tunery.evaluate.task import Task
     from tunery.model.render import Rendered
 
-_VALIDATIONS = 8
-"""As training does by default."""
-
 
 def plan_recipe(context: RunContext) -> Forecast:
     """Forecast a recipe's run on this machine.
@@ -43,9 +40,9 @@ def plan_recipe(context: RunContext) -> Forecast:
         machine = measure(context)
     config = context.recipe.train
     adapter = shape.adapter(config.rank, config.target_modules)
-    steps = math.ceil(math.ceil(rows.train_rows / config.batch_size) * config.epochs)
-    validations = math.ceil(steps / config.validation_every) if config.validation_every else _VALIDATIONS
-    half = config.dtype == "bfloat16" or (config.dtype == "auto" and machine.device == "cuda")
+    steps = config.total_steps(rows.train_rows)
+    validations = math.ceil(steps / config.steps_between_validations(steps))
+    half = config.base_in_half(machine.device)
     schedule = Schedule(
         epochs=config.epochs,
         batch_size=config.batch_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -68,6 +69,18 @@ class TrainConfig(Settings):
             return self.micro_batch_size
         fitting = max(1, self.micro_batch_tokens // max(longest, 1))
         return max(d for d in range(1, self.batch_size + 1) if self.batch_size % d == 0 and d <= fitting)
+
+    def total_steps(self, rows: int) -> int:
+        """Return the optimizer steps of a full training, a last incomplete batch counted [count]."""
+        return max(1, math.ceil(math.ceil(rows / self.batch_size) * self.epochs))
+
+    def steps_between_validations(self, steps: int) -> int:
+        """Return how many of ``steps`` lie between two validations [count]."""
+        return self.validation_every or max(1, math.ceil(steps / 8))
+
+    def base_in_half(self, device_type: str) -> bool:
+        """Tell whether the frozen base is held in bf16 on a device of this type (``cpu``, ``cuda``)."""
+        return self.dtype == "bfloat16" or (self.dtype == "auto" and device_type == "cuda")
 
 
 NOT_IN_IDENTITY = frozenset({"device", "threads", "micro_batch_size", "micro_batch_tokens"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -95,7 +94,7 @@ def train_adapter(
     device = pick_device(config.device)
     set_seed(config.seed)
     model = _lora_model(base, config, device)
-    steps = total_steps(len(rows.train), config)
+    steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     resume = checkpoints.newest(folders.checkpoints)
     history, seconds_before = _history_of(resume)
@@ -114,7 +113,7 @@ def train_adapter(
                     folders.checkpoints,
                     device=device,
                     batches=_batches(config, rows),
-                    steps_per_validation=config.validation_every or max(1, math.ceil(steps / 8)),
+                    steps_per_validation=config.steps_between_validations(steps),
                 ),
                 train_dataset=Rows(rows.train),
                 eval_dataset=Rows(rows.validation) if rows.validation else None,
@@ -161,15 +160,10 @@ def _load(model: nn.Module, checkpoint: Path) -> None:
         model.load_adapter(str(checkpoint), "default")  # type: ignore[operator]
 
 
-def total_steps(rows: int, config: TrainConfig) -> int:
-    """Return the optimizer steps that a full training takes, a last incomplete batch counted [count]."""
-    return max(1, math.ceil(math.ceil(rows / config.batch_size) * config.epochs))
-
-
 def _lora_model(base: BaseModelInfo, config: TrainConfig, device: torch.device) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
-    half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
+    half = config.base_in_half(device.type)
     model = load_for_packing(base.path, dtype=torch.bfloat16 if half else torch.float32)
     targets = config.target_modules
     lora = LoraConfig(

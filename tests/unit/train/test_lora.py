@@ -16,7 +16,7 @@ from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
 from tunery.train.config import TrainConfig
-from tunery.train.lora import Folders, Trained, TrainingRows, total_steps, train_adapter
+from tunery.train.lora import Folders, Trained, TrainingRows, train_adapter
 from tunery.train.trainer import Reporting
 
 
@@ -157,7 +157,7 @@ def test_training_stops_early_when_validation_gets_worse(base: BaseModelInfo, tm
     )
     data = TrainingRows(rows(44), opposite)
     trained = train(base, tmp_path / "a", config=config, data=data, progress=Silent())
-    assert trained.steps < total_steps(44, config)
+    assert trained.steps < config.total_steps(44)
     worst = [h.step for h in trained.history if h.validation_loss is not None]
     for step in worst[-2:]:  # killed with patience partly spent, and with all of it spent
         folder = tmp_path / f"killed-{step}"
