@@ -1,0 +1,67 @@
+"""A finding: something in the data that hurts, which rows it sits in, and what would mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tunery.core.config import Record
+
+Severity = Literal["high", "medium", "low"]
+"""``high``: trains the model wrong or leaks the test; ``medium``: costs quality; ``low``: worth a look."""
+
+Action = Literal["drop", "set_input", "set_output", "set_rejected"]
+
+
+class Edit(Record):
+    """One change to one row, asked for by a finding's fix or by a reviewer."""
+
+    row: str
+    """Id of the example, as it is before the change."""
+    action: Action
+    """``drop`` takes the row out; the others replace the last user turn, the answer, the answer not preferred."""
+    value: str | None = None
+    """The new text; None for ``drop``."""
+    reason: str
+    """Kind of the finding, or ``review``; kept with the row it took out."""
+    by: str = "fix"
+    """Who asked: ``fix``, or a reviewer's name."""
+
+    @model_validator(mode="after")
+    def _has_value(self) -> Self:
+        if (self.action == "drop") == (self.value is not None):
+            raise ValueError(f"action {self.action} {'takes no' if self.action == 'drop' else 'needs a'} value")
+        return self
+
+
+class Evidence(Record):
+    """One row, or one group of rows, that shows the finding."""
+
+    rows: tuple[str, ...] = Field(min_length=1)
+    """Example ids."""
+    text: str
+    """What is wrong there, as a person should see it: the words themselves, shortened."""
+    detail: str = ""
+    """Why it counts, with its numbers."""
+
+
+class Finding(Record):
+    """One kind of trouble and all rows that have it."""
+
+    kind: str
+    """Stable word such as ``contradiction``; what ``tunery data fix --apply`` takes."""
+    severity: Severity
+    message: str
+    """One sentence with the numbers."""
+    rows: tuple[str, ...] = ()
+    """Ids of all examples concerned, most serious first; empty where the whole set is meant."""
+    evidence: tuple[Evidence, ...] = ()
+    """The plainest cases, ten at most."""
+    fix: str
+    """What to do, in one sentence."""
+    edits: tuple[Edit, ...] = ()
+    """What ``--apply`` would change; empty where only a person can tell."""
+    numbers: Mapping[str, Any] = Field(default_factory=dict)
+    """Figures behind the message, JSON-ready, for the page's charts."""
