@@ -21,7 +21,8 @@ class Edit(Record):
     row: str
     """Id of the example, as it is before the change."""
     action: Action
-    """``drop`` takes the row out; the others replace the last user turn, the answer, the answer not preferred."""
+    """``drop`` takes the row out; the others replace the last user turn, the answer, or the answer not
+    preferred."""
     value: str | None = None
     """The new text; None for ``drop``."""
     reason: str
@@ -32,7 +33,8 @@ class Edit(Record):
     @model_validator(mode="after")
     def _has_value(self) -> Self:
         if (self.action == "drop") == (self.value is not None):
-            raise ValueError(f"action {self.action} {'takes no' if self.action == 'drop' else 'needs a'} value")
+            needs = "takes no" if self.action == "drop" else "needs a"
+            raise ValueError(f"action {self.action} {needs} value")
         return self
 
 
