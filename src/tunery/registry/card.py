@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Evaluation, GateResult
+from tunery.core.markdown import bullets, code, fenced, inline, table, without_controls
 from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter
 from tunery.registry.figures import (
@@ -26,8 +26,6 @@ from tunery.registry.figures import (
     subject_order,
 )
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _SHOWN_LABELS = 40
 _WEAK_CLASSES = 5
 _WEAK_F1 = 0.7
@@ -98,16 +96,16 @@ def render_card(
     """
     parts = [
         _front_matter(version, adapter),
-        f"# {_inline(version.ref)}",
+        f"# {inline(version.ref)}",
         _opening(version, evaluation, baselines, gate),
         "## Intended use",
         _intended_use(version, evaluation),
         "## Results",
         _results(evaluation, baselines),
         "### Gate",
-        _bullets(f"**{'passed' if r.passed else 'refused'}**: {_inline(r.sentence)}" for r in gate.rules),
+        bullets(f"**{'passed' if r.passed else 'refused'}**: {inline(r.sentence)}" for r in gate.rules),
         "## Limits",
-        _bullets(_limits(dataset, evaluation)),
+        bullets(_limits(dataset, evaluation)),
         "## Data",
         _data(version, dataset),
         "## Training",
@@ -115,10 +113,10 @@ def render_card(
         "## Lineage",
         _lineage(version, dataset, adapter, gate),
         "## Load it in plain PEFT",
-        _fenced(_peft_code(version, adapter), "python"),
+        fenced(_peft_code(version, adapter), "python"),
         "## Call it through the openai client",
         f"With `tunery serve` running and a key from `tunery keys create` in `OPENAI_API_KEY`:\n\n"
-        f"{_fenced(_openai_code(version), 'python')}",
+        f"{fenced(_openai_code(version), 'python')}",
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
@@ -139,7 +137,7 @@ def _opening(
 ) -> str:
     main = evaluation.main
     interval = f"(95 % interval {metric_interval(main)}, n {count(main.n)})"
-    reached = f"{metric_value(main)} {_inline(metric_name(main.name))} {interval}"
+    reached = f"{metric_value(main)} {inline(metric_name(main.name))} {interval}"
     others = [
         f"{_spoken(subject)} {metric_value(one.metrics[main.name])}"
         for subject, one in _ordered(baselines)
@@ -147,15 +145,15 @@ def _opening(
     ]
     beside = f" On the same rows: {'; '.join(others)}." if others else ""
     word = "Its gate passed." if gate.passed else "**Its gate refused it: do not ship it.**"
-    return f"A LoRA adapter on {_inline(version.base)}. It reaches {reached}.{beside} {word}"
+    return f"A LoRA adapter on {inline(version.base)}. It reaches {reached}.{beside} {word}"
 
 
 def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
     goal = version.config.get("goal")
     goal = goal if isinstance(goal, Mapping) else {}
-    said = [_inline(str(version.config["description"]))] if version.config.get("description") else []
+    said = [inline(str(version.config["description"]))] if version.config.get("description") else []
     if version.labels:
-        shown = ", ".join(f"`{_code(label)}`" for label in version.labels[:_SHOWN_LABELS])
+        shown = ", ".join(f"`{code(label)}`" for label in version.labels[:_SHOWN_LABELS])
         rest = len(version.labels) - _SHOWN_LABELS
         more = f" and {count(rest)} more" if rest > 0 else ""
         said.append(
@@ -168,9 +166,9 @@ def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
         worth = ""
         if metric and isinstance(target, (int, float)):
             worth = f", with {percent(target) if is_rate(metric) else number(target)} as its target"
-        said.append(f"The recipe's goal is {_inline(metric_name(str(goal['metric'])))}{worth}.")
+        said.append(f"The recipe's goal is {inline(metric_name(str(goal['metric'])))}{worth}.")
     if version.system_prompt:
-        turn = _fenced(version.system_prompt)
+        turn = fenced(version.system_prompt)
         said.append(f"Every example began with this system turn, and so should every call:\n\n{turn}")
     said.append(
         "It is meant for inputs like those of its dataset version. Nothing was measured on other subjects, "
@@ -190,10 +188,10 @@ def _results(evaluation: Evaluation, baselines: Mapping[str, Evaluation]) -> str
             cells.append(
                 f"{metric_value(metric)} ({metric_interval(metric)}, n {count(metric.n)})" if metric else "–"
             )
-        rows.append([_inline(metric_name(name)), *cells])
-    header = ["metric (95 % interval, n)", *(_inline(subject_name(subject)) for subject, _ in subjects)]
-    on = f"Measured on `{_code(evaluation.data)}`, all models on the same rows; n says how many."
-    return f"{_table(header, rows)}\n\n{on}"
+        rows.append([inline(metric_name(name)), *cells])
+    header = ["metric (95 % interval, n)", *(inline(subject_name(subject)) for subject, _ in subjects)]
+    on = f"Measured on `{code(evaluation.data)}`, all models on the same rows; n says how many."
+    return f"{table(header, rows)}\n\n{on}"
 
 
 def _limits(dataset: DatasetVersion, evaluation: Evaluation) -> Iterable[str]:
@@ -204,17 +202,17 @@ def _limits(dataset: DatasetVersion, evaluation: Evaluation) -> Iterable[str]:
     )
     weak = sorted((s for s in evaluation.per_class if s.f1 < _WEAK_F1), key=lambda s: (s.f1, s.label))
     if weak:
-        named = ", ".join(f"`{_code(s.label)}` ({percent(s.f1)})" for s in weak[:_WEAK_CLASSES])
+        named = ", ".join(f"`{code(s.label)}` ({percent(s.f1)})" for s in weak[:_WEAK_CLASSES])
         verb = "has" if len(weak) == 1 else "have"
         classes = counted(len(weak), "class", "classes")
         yield f"{classes} {verb} an F1 under {percent(_WEAK_F1)}; worst: {named}."
     for confusion in evaluation.confusions[:3]:
         yield (
-            f"`{_code(confusion.reference)}` was answered as `{_code(confusion.prediction)}` "
+            f"`{code(confusion.reference)}` was answered as `{code(confusion.prediction)}` "
             f"{counted(confusion.count, 'time')}."
         )
     for warning in dataset.warnings:
-        yield _inline(warning)
+        yield inline(warning)
     yield "It inherits what its base model gets wrong; a confident answer is not a right one."
 
 
@@ -222,22 +220,22 @@ def _data(version: ModelVersion, dataset: DatasetVersion) -> str:
     licences = _stated_licences(version.config)
     sources = [
         [
-            f"`{_code(source.path)}`",
+            f"`{code(source.path)}`",
             count(source.rows),
-            _inline(licences.get(source.path, "not stated")),
+            inline(licences.get(source.path, "not stated")),
             f"`{source.sha256}`",
         ]
         for source in dataset.sources
     ]
     splits = ", ".join(f"{name} {count(rows)}" for name, rows in dataset.splits.items())
     dropped = sorted(dataset.dropped.items(), key=lambda item: -item[1])
-    reasons = ", ".join(f"{_inline(reason.replace('_', ' '))} {count(n)}" for reason, n in dropped)
-    masked = ", ".join(f"{_inline(kind)} {count(n)}" for kind, n in dataset.masked.items())
+    reasons = ", ".join(f"{inline(reason.replace('_', ' '))} {count(n)}" for reason, n in dropped)
+    masked = ", ".join(f"{inline(kind)} {count(n)}" for kind, n in dataset.masked.items())
     return "\n\n".join(
         [
-            f"Dataset version `{_code(dataset.id)}`: {counted(dataset.rows_read, 'row')} read, "
+            f"Dataset version `{code(dataset.id)}`: {counted(dataset.rows_read, 'row')} read, "
             f"{count(dataset.rows_kept)} kept ({splits}).",
-            _table(["source", "rows", "licence", "sha256"], sources),
+            table(["source", "rows", "licence", "sha256"], sources),
             f"Dropped: {reasons or 'nothing'}. Personal data masked: {masked or 'nothing found'}.",
         ]
     )
@@ -262,25 +260,25 @@ def _training(adapter: Adapter) -> str:
         ["steps", f"{count(adapter.steps)}, the adapter of step {count(adapter.best_step)} kept"],
         ["trained-on tokens", count(adapter.trained_tokens)],
         ["time", duration(adapter.seconds)],
-        *([_inline(key), f"`{_code(str(value))}`"] for key, value in sorted(adapter.config.items())),
+        *([inline(key), f"`{code(str(value))}`"] for key, value in sorted(adapter.config.items())),
     ]
-    return _table(["setting", "value"], facts)
+    return table(["setting", "value"], facts)
 
 
 def _lineage(version: ModelVersion, dataset: DatasetVersion, adapter: Adapter, gate: GateResult) -> str:
     base = adapter.base
     rows = [
-        ["model version", version.ref, f"run `{_code(version.run_id)}`, gate `{_code(gate.id)}`"],
+        ["model version", version.ref, f"run `{code(version.run_id)}`, gate `{code(gate.id)}`"],
         ["adapter", adapter.id, f"sha256 `{adapter.sha256}`"],
         ["chat template", "", f"sha256 `{adapter.chat_template_sha256}`"],
-        ["base model", base.name, f"sha256 `{base.sha256}`, licence {_inline(base.license or 'not stated')}"],
+        ["base model", base.name, f"sha256 `{base.sha256}`, licence {inline(base.license or 'not stated')}"],
         ["dataset version", dataset.id, f"sha256 `{dataset.content_sha256}`"],
         *(["grown from", parent, ""] for parent in dataset.parents),
         ["evaluation", version.evaluation_id, ""],
     ]
-    cells = [[kind, f"`{_code(name)}`" if name else "", proof] for kind, name, proof in rows]
-    origin = f"\n\nThe base comes from {_inline(base.origin)}." if base.origin else ""
-    return _table(["what", "id", "proof"], cells) + origin
+    cells = [[kind, f"`{code(name)}`" if name else "", proof] for kind, name, proof in rows]
+    origin = f"\n\nThe base comes from {inline(base.origin)}." if base.origin else ""
+    return table(["what", "id", "proof"], cells) + origin
 
 
 def _peft_code(version: ModelVersion, adapter: Adapter) -> str:
@@ -289,7 +287,7 @@ def _peft_code(version: ModelVersion, adapter: Adapter) -> str:
     messages = "\n".join(f'    {{"role": "{role}", "content": {_literal(text)}}},' for role, text in turns)
     return _PEFT.format(
         base=_literal(adapter.base.path),
-        label=_CONTROLS.sub(" ", adapter.base.label),
+        label=without_controls(adapter.base.label),
         messages=messages,
         max_tokens=_max_tokens(version),
     )
@@ -310,7 +308,7 @@ def _max_tokens(version: ModelVersion) -> int:
 def _spoken(subject: str) -> str:
     """Return a subject's name as it stands within a sentence."""
     name = subject_name(subject)
-    return _inline(name if "@" in name else name[0].lower() + name[1:])
+    return inline(name if "@" in name else name[0].lower() + name[1:])
 
 
 def _ordered(baselines: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:
@@ -323,29 +321,3 @@ def _literal(text: str) -> str:
     if repr(text)[0] == "'":
         escaped = escaped.replace("\\'", "'").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines) or "None."
-
-
-def _fenced(text: str, language: str = "text") -> str:
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"
-
-
-def _inline(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", _CONTROLS.sub(" ", text))
-
-
-def _code(text: str) -> str:
-    """Return text fit for the inside of a code span within a table."""
-    if not text.strip():
-        return "(empty)"
-    return _CONTROLS.sub(" ", text).replace("`", "'").replace("|", "\\|")
