@@ -44,6 +44,8 @@ class DatasetVersion(Record):
     rows_kept: int
     dropped: Mapping[str, int]
     """Drop reason to rows [count]."""
+    changed: Mapping[str, int] = {}
+    """Reason of an edit to texts it replaced [count]; each is listed beside the rows."""
     masked: Mapping[str, int]
     """Type of personal data to spans masked [count]."""
     splits: Mapping[SplitName, int]

@@ -167,6 +167,9 @@ class DataConfig(Settings):
     """``closed``: answers are one of a fixed set of classes; ``open``: free text; ``auto`` looks at them."""
     clean: CleanConfig = CleanConfig()
     """Cleaning switches."""
+    edits: tuple[NonEmpty, ...] = ()
+    """Changes to rows, made one after the other before anything is filtered: ids that ``tunery data fix``
+    printed (``edits-…``), or JSON Lines files of edits. An edit whose row is not in the data is an error."""
     split: SplitConfig = SplitConfig()
     """Sizes of the held-out splits."""
     max_tokens: int | None = Field(default=None, ge=8)

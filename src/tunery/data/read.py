@@ -5,17 +5,70 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tunery.core.errors import ConfigError
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Example
 from tunery.core.progress import Silent
 from tunery.data.cleaning import clean_drafts, to_example
 from tunery.data.collect import collect
+from tunery.data.columns import Columns
 from tunery.data.config import DataConfig, PiiType, SourceConfig
 from tunery.data.labels import find_labels
 from tunery.data.sources import locate
-from tunery.data.tables import read_dropped, read_examples
+from tunery.data.tables import EXAMPLES, read_dropped, read_examples
 
-__all__ = ["read_dropped", "read_examples", "read_file"]
+__all__ = ["read_columns", "read_dropped", "read_examples", "read_file"]
+
+_COLUMNS = ["id", "messages", "rejected", "label", "split", "group", "source", "row"]
+
+
+def read_columns(dataset_version: Path) -> Columns:
+    """Read a dataset version as columns, all splits in the version's order; no record is made per row.
+
+    Args:
+        dataset_version: The version's artifact folder.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+        ConfigError: Its table cannot be read.
+    """
+    path = dataset_version / EXAMPLES
+    if not path.is_file():
+        raise NotFoundError(f"{dataset_version} holds no dataset version", hint="tunery data ls")
+    try:
+        table = pq.read_table(path, columns=_COLUMNS)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    prompts, answers = _conversations(table["messages"])
+    return Columns(
+        ids=table["id"].to_pylist(),
+        prompts=prompts,
+        answers=answers,
+        rejected=table["rejected"].to_pylist(),
+        labels=table["label"].to_pylist(),
+        splits=table["split"].to_pylist(),
+        groups=table["group"].to_pylist(),
+        sources=table["source"].to_pylist(),
+        rows=table["row"].to_pylist(),
+    )
+
+
+def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:
+    """Return prompts and answers: flat lists of turns are cut up, so that no turn becomes an object."""
+    prompts, answers = [], []
+    for chunk in messages.chunks:
+        turns = chunk.flatten()
+        spoken = [role != "system" for role in turns.field("role").to_pylist()]
+        contents = turns.field("content").to_pylist()
+        at = 0
+        for length in chunk.value_lengths().to_pylist():
+            last = at + length - 1
+            prompts.append("\n".join(contents[i] for i in range(at, last) if spoken[i]))
+            answers.append(contents[last])
+            at = last + 1
+    return prompts, answers
 
 
 def read_file(path: Path, source: SourceConfig, config: DataConfig) -> list[Example]:

@@ -1,0 +1,143 @@
+"""The data card: what is in a dataset version, where it came from and how to make it again, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import yaml
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.markdown import bullets, code, fenced, inline, table
+
+CARD_FILE = "card.md"
+_SHOWN_LABELS = 60
+_REASONS = {
+    "exact_duplicate": "repeats another row but for case, punctuation and spacing",
+    "near_duplicate": "says nearly what another row says, with the same answer",
+    "held_out_elsewhere": "resembles a row that is held out",
+    "over_limit": "beyond the number of rows that the recipe asks for",
+    "too_long": "more tokens than training takes",
+    "empty_input": "nothing is asked",
+    "empty_output": "nothing is answered",
+    "input_too_short": "the prompt is under the length asked for",
+    "input_too_long": "the prompt is over the length allowed",
+    "output_too_short": "the answer is under the length asked for",
+    "output_too_long": "the answer is over the length allowed",
+    "review": "a reviewer took it out",
+}
+
+
+def data_card(version: DatasetVersion) -> str:
+    """Return the card of a dataset version as Markdown.
+
+    It lies in the version's folder as ``card.md``. Text from users (labels, prompts, file names, warnings) is
+    escaped and cannot end a table or a code block.
+
+    Args:
+        version: The version's record; nothing else is looked at.
+
+    Returns:
+        Markdown, ending in a newline.
+    """
+    parts = [
+        f"# Dataset {code(version.name)}, version `{code(version.id)}`",
+        _opening(version),
+        "## Sources",
+        _sources(version),
+        "## Rows that were left out",
+        _counted(["reason", "rows", "meaning"], version.dropped, _REASONS, "No row was left out."),
+        "## Texts that were changed",
+        _changed(version),
+        "## Personal data masked",
+        _counted(["type", "spans"], version.masked, None, _unmasked(version)),
+        "## Splits",
+        _splits(version),
+        "## Labels",
+        _labels(version),
+        "## Warnings",
+        bullets(inline(w) for w in version.warnings),
+        "## How to make it again",
+        _again(version),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _opening(version: DatasetVersion) -> str:
+    kind = "preference pairs" if version.preference else "conversations"
+    said = [
+        f"{version.rows_kept:,} {kind} of {version.rows_read:,} rows read, "
+        f"made on {version.created_at:%d %B %Y} (SHA-256 of the content `{version.content_sha256}`)."
+    ]
+    if version.parents:
+        said.append(f"It grew from {', '.join(f'`{code(p)}`' for p in version.parents)}.")
+    if version.system_prompt:
+        said.append(f"Every conversation begins with this system turn:\n\n{fenced(version.system_prompt)}")
+    return " ".join(said)
+
+
+def _sources(version: DatasetVersion) -> str:
+    settings: Sequence[Mapping[str, object]] = version.config.get("sources", ())
+    licences = {str(s["path"]): s.get("license") for s in settings}
+    rows = [
+        [
+            f"`{code(s.path)}`",
+            f"{s.rows:,}",
+            s.shape,
+            inline(str(licences.get(s.path) or "not stated")),
+            f"`{s.sha256}`",
+        ]
+        for s in version.sources
+    ]
+    return table(["file", "rows", "read as", "licence", "sha256"], rows)
+
+
+def _counted(
+    header: Sequence[str], counts: Mapping[str, int], meaning: Mapping[str, str] | None, none: str
+) -> str:
+    if not counts:
+        return none
+    rows: Iterable[list[str]] = (
+        [f"`{code(name)}`", f"{n:,}", *([meaning.get(name, "")] if meaning is not None else [])]
+        for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+    return table(header, rows)
+
+
+def _changed(version: DatasetVersion) -> str:
+    if not version.changed:
+        return "No text was replaced by an edit."
+    listed = _counted(["reason", "texts"], version.changed, None, "")
+    return f"{listed}\n\nEach is listed with its text before and after in `changed.parquet`."
+
+
+def _unmasked(version: DatasetVersion) -> str:
+    clean = version.config.get("clean", {})
+    if isinstance(clean, Mapping) and not clean.get("mask_pii", True):
+        return "Personal data was not looked for: the recipe switches masking off."
+    return "None was found."
+
+
+def _splits(version: DatasetVersion) -> str:
+    whole = sum(version.splits.values())
+    rows = [
+        [name, f"{n:,}", f"{100 * n / whole:.1f} %" if whole else ""] for name, n in version.splits.items()
+    ]
+    note = "Rows that resemble each other share a split, and no held-out row is ever trained on."
+    return f"{table(['split', 'rows', 'share'], rows)}\n\n{note}"
+
+
+def _labels(version: DatasetVersion) -> str:
+    if not version.labels:
+        return "The answers are open text."
+    shown = ", ".join(f"`{code(label)}`" for label in version.labels[:_SHOWN_LABELS])
+    more = len(version.labels) - _SHOWN_LABELS
+    return f"{len(version.labels):,} classes: {shown}{f' and {more:,} more' if more > 0 else ''}."
+
+
+def _again(version: DatasetVersion) -> str:
+    settings = yaml.safe_dump({"data": dict(version.config)}, sort_keys=False, allow_unicode=True, width=100)
+    return (
+        "The same files and settings give the same rows and the same id on every machine. With these "
+        f"settings in a recipe, and its files beside it:\n\n{fenced(settings, 'yaml')}\n\n"
+        f"{fenced('tunery data run RECIPE', 'sh')}"
+    )

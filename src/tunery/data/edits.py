@@ -1,0 +1,429 @@
+"""Edits: changes to rows that a finding's fix or a reviewer asked for, kept as files and made in curation.
+
+Rows are named by their id before the change. Nothing is changed silently: whoever applies edits gets every
+row that went, and every row that changed with its text before and after.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from tunery.core.config import Record
+from tunery.core.errors import ConfigError
+from tunery.core.example import Dropped, Example, Message, example_id
+from tunery.core.finding import Action, Edit
+from tunery.core.ids import artifact_id, canonical_json, sha256_text
+from tunery.data.config import CleanConfig
+from tunery.data.jsonrows import parse_object
+from tunery.data.lines import read_lines
+from tunery.data.normalise import fingerprint, normalise
+from tunery.data.parquet import write_parquet
+from tunery.data.pii import mask
+from tunery.data.rows import BadRow, Drop, dropped_messages
+from tunery.store.workspace import Workspace
+
+EDITS_FILE = "edits.jsonl"
+CHANGED = "changed.parquet"
+STAGE_VERSION = 1
+"""Raise it when equal edits would be written otherwise than before."""
+
+_SHOWN = 50
+_MAX_LINE_BYTES = 16 * 1_048_576
+_ARTIFACT = re.compile(r"edits-[0-9a-f]{16}")
+
+
+class EditSet(NamedTuple):
+    """The edits of one file or artifact; they are applied together."""
+
+    name: str
+    """As the recipe refers to it."""
+    key: str
+    """Changes when the edits, or the version they were made for, change."""
+    edits: tuple[Edit, ...]
+    dataset: str | None = None
+    """The dataset version they were made for; None for a file, which does not tell."""
+
+
+class Changed(Record):
+    """One text of one row that an edit replaced."""
+
+    source: str
+    """File the row came from."""
+    row: int
+    """1-based row number in that file."""
+    id: str
+    """The example's id before."""
+    became: str
+    """Its id afterwards: the content is another, so the id is."""
+    action: Action
+    """Which text was replaced."""
+    before: str
+    """The text as it was."""
+    after: str
+    """The text as it is now."""
+    reason: str
+    """Kind of the finding, or ``review``."""
+    by: str
+    """Who asked."""
+    edits: str
+    """The edits it was part of: an artifact's id or a file."""
+
+
+_CHANGED_SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.int64() if name == "row" else pa.string(), nullable=False)
+        for name in Changed.model_fields
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What applying edits gave."""
+
+    examples: list[Example]
+    """Those that stay, changed ones in their place."""
+    dropped: list[Dropped]
+    changed: list[Changed]
+    stay: list[int]
+    """Position that each of ``examples`` had before."""
+
+
+class Settled(NamedTuple):
+    """Edits of which each row has one fate."""
+
+    edits: tuple[Edit, ...]
+    overruled: tuple[Edit, ...]
+    """Changes to rows that another edit takes out."""
+
+
+def settle(edits: Iterable[Edit]) -> Settled:
+    """Return edits without repeats; where one takes a row out and others change it, it goes.
+
+    Raises:
+        ConfigError: Two edits give one text of a row different values; lists the rows.
+    """
+    first: dict[tuple[str, Action], Edit] = {}
+    clashing: dict[str, None] = {}
+    for edit in edits:
+        known = first.setdefault((edit.row, edit.action), edit)
+        if known.value != edit.value:
+            clashing[
+                f"{edit.row}: {edit.action} is {known.value!r:.60} for {known.reason} and "
+                f"{edit.value!r:.60} for {edit.reason}"
+            ] = None
+    if clashing:
+        raise ConfigError.of_problems(
+            "edits that contradict each other", _cut(list(clashing)), hint="apply one kind at a time"
+        )
+    gone = {row for row, action in first if action == "drop"}
+    kept = [e for e in first.values() if e.action == "drop" or e.row not in gone]
+    overruled = [e for e in first.values() if e.action != "drop" and e.row in gone]
+    return Settled(tuple(kept), tuple(overruled))
+
+
+def store_edits(workspace: Workspace, edits: Sequence[Edit], dataset: str) -> EditSet:
+    """Keep edits as an artifact that is named after them and the version they are for.
+
+    Args:
+        workspace: Where it is kept, as kind ``edits``.
+        edits: As :func:`settle` left them, at least one.
+        dataset: Id of the dataset version whose rows they name.
+
+    Raises:
+        ConfigError: There is no edit.
+    """
+    if not edits:
+        raise ConfigError("there is nothing to change", hint="tunery data inspect RECIPE")
+    ordered = sorted(edits, key=lambda e: (e.row, e.action))
+    rows = [edit.model_dump() for edit in ordered]
+    identity = artifact_id(
+        "edits", stage="edits", version=STAGE_VERSION, config={"edits": rows}, inputs={"dataset": dataset}
+    )
+    about = {
+        "dataset": dataset,
+        "actions": dict(sorted(Counter(e.action for e in ordered).items())),
+        "reasons": dict(sorted(Counter(e.reason for e in ordered).items())),
+        "by": sorted({e.by for e in ordered}),
+    }
+    if workspace.artifacts.find("edits", identity) is None:
+        with workspace.artifacts.create("edits", identity, about) as folder:
+            text = "".join(f"{canonical_json(row)}\n" for row in rows)
+            (folder / EDITS_FILE).write_text(text, encoding="utf-8")
+    return EditSet(identity, identity, tuple(ordered), dataset)
+
+
+def load_edits(references: Sequence[str], workspace: Workspace, base_dir: Path) -> list[EditSet]:
+    """Read the edits that a recipe refers to, in its order.
+
+    Args:
+        references: Ids of edits artifacts, or paths of JSON Lines files with one edit a line.
+        workspace: Where artifacts lie.
+        base_dir: Folder that relative paths start from.
+
+    Raises:
+        NotFoundError: There is no such artifact.
+        ConfigError: A file is missing or a line is no edit; with line numbers.
+    """
+    return [_load(reference, workspace, base_dir) for reference in references]
+
+
+def _load(reference: str, workspace: Workspace, base_dir: Path) -> EditSet:
+    if _ARTIFACT.fullmatch(reference):
+        folder = workspace.artifacts.path("edits", reference)
+        dataset = str(workspace.artifacts.about("edits", reference)["dataset"])
+        return EditSet(reference, reference, _read(folder / EDITS_FILE, reference), dataset)
+    path = base_dir / reference
+    if not path.is_file():
+        raise ConfigError(
+            f"data.edits: {reference} is neither an edits artifact (edits-…) nor a file",
+            hint="tunery data fix RECIPE --apply KIND makes one",
+        )
+    edits = settle(_read(path, reference)).edits
+    rows = canonical_json([e.model_dump() for e in edits])
+    return EditSet(reference, f"sha256:{sha256_text(rows)}", edits)
+
+
+def _read(path: Path, name: str) -> tuple[Edit, ...]:
+    edits, problems = [], []
+    for line in read_lines(path, name, max_bytes=_MAX_LINE_BYTES):
+        if not line.text.strip():
+            continue
+        try:
+            edits.append(Edit.model_validate(parse_object(line.text)))
+        except BadRow as bad:
+            problems.append(f"line {line.number}: {bad.flaws[0].fix}")
+        except ValidationError as error:
+            problems += [
+                f"line {line.number}: {'.'.join(map(str, e['loc'])) or 'edit'}: "
+                f"{str(e['msg']).removeprefix('Value error, ')}"
+                for e in error.errors(include_url=False)
+            ]
+    if problems:
+        raise ConfigError.of_problems(name, _cut(problems))
+    if not edits:
+        raise ConfigError(f"{name}: there is no edit in the file")
+    return tuple(edits)
+
+
+def apply_all(examples: Sequence[Example], sets: Sequence[EditSet], clean: CleanConfig) -> Edited:
+    """Apply sets of edits one after the other: each names the rows as the one before left them.
+
+    New texts are normalised and masked as the settings ask of every other text.
+
+    Args:
+        examples: Cleaned examples in reading order.
+        sets: From :func:`load_edits`.
+        clean: The recipe's cleaning.
+
+    Raises:
+        ConfigError: An edit names a row that is not in the data, or changes a text that it does not have.
+    """
+    result = Edited(list(examples), [], [], list(range(len(examples))))
+    for one in sets:
+        edits = _cleaned(one.edits, clean)
+        step = apply_edits(result.examples, edits, name=one.name, with_repeats=clean.exact_duplicates)
+        result = Edited(
+            step.examples,
+            result.dropped + step.dropped,
+            result.changed + step.changed,
+            [result.stay[i] for i in step.stay],
+        )
+    return result
+
+
+def _cleaned(edits: Sequence[Edit], clean: CleanConfig) -> list[Edit]:
+    values = [e.value or "" for e in edits]
+    if clean.normalise:
+        values = [normalise(v) for v in values]
+    if clean.mask_pii:
+        values = mask(values, clean.pii_types).texts
+    return [
+        e if e.action == "drop" or e.value == v else e.with_(value=v)
+        for e, v in zip(edits, values, strict=True)
+    ]
+
+
+def apply_edits(
+    examples: Sequence[Example], edits: Sequence[Edit], *, name: str = "edits", with_repeats: bool = True
+) -> Edited:
+    """Take out and change the rows that edits name.
+
+    Curation removes rows that repeat an earlier one, so an edit of the row it kept must hold for those
+    repeats too: otherwise one of them would take the place of the row that was taken out.
+
+    Args:
+        examples: Cleaned examples in reading order; equal ones share an id.
+        edits: As :func:`settle` left them.
+        name: What messages call the edits.
+        with_repeats: False where curation keeps repeats; then the second of equal rows is called ``ex-…-2``,
+            as in the dataset version, and an edit holds for the row it names only.
+
+    Returns:
+        Rows that stay, rows that went with the edit's reason, and every text that was replaced.
+
+    Raises:
+        ConfigError: Lists all edits that name no row of the data, and those of a text that a row lacks.
+    """
+    asked: dict[str, list[Edit]] = defaultdict(list)
+    for edit in edits:
+        asked[edit.row].append(edit)
+    targets = _targets(examples, asked, with_repeats=with_repeats)
+    _check(examples, asked, targets, name)
+    stay: list[int] = []
+    kept: list[Example] = []
+    dropped: list[Dropped] = []
+    changed: list[Changed] = []
+    for i, example in enumerate(examples):
+        named = targets.get(i)
+        if named is None:
+            stay.append(i)
+            kept.append(example)
+            continue
+        drop = next((e for e in asked[named] if e.action == "drop"), None)
+        if drop is not None:
+            dropped.append(_dropped(example, drop, named, name))
+            continue
+        after = _changed(example, asked[named])
+        changed += _changes(example, after, asked[named], name)
+        stay.append(i)
+        kept.append(after)
+    return Edited(kept, dropped, changed, stay)
+
+
+def _targets(
+    examples: Sequence[Example], asked: Mapping[str, Sequence[Edit]], *, with_repeats: bool
+) -> dict[int, str]:
+    """Return the position of every example concerned, and the row id under which edits name it."""
+    if not with_repeats:
+        seen: Counter[str] = Counter()
+        numbered = {}
+        for i, example in enumerate(examples):
+            seen[example.id] += 1
+            number = seen[example.id]
+            row = example.id if number == 1 else f"{example.id}-{number}"
+            if row in asked:
+                numbered[i] = row
+        return numbered
+    found = {i: e.id for i, e in enumerate(examples) if e.id in asked}
+    sayings = {_saying(examples[i]): row for i, row in reversed(list(found.items()))}
+    # Fingerprints cost time; the answers, letter by letter, tell which rows need one.
+    answers = {examples[i].reference for i in found}
+    for i, example in enumerate(examples):
+        if i not in found and example.reference in answers:
+            repeated = sayings.get(_saying(example))
+            if repeated is not None:
+                found[i] = repeated
+    return found
+
+
+def _saying(example: Example) -> tuple[str, str, str | None]:
+    """Return what two rows have in common of which one repeats the other."""
+    turns = "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
+    return turns, example.reference, example.rejected
+
+
+def _check(
+    examples: Sequence[Example],
+    asked: Mapping[str, Sequence[Edit]],
+    targets: Mapping[int, str],
+    name: str,
+) -> None:
+    missing = sorted(asked.keys() - set(targets.values()))
+    if missing:
+        listed = ", ".join(_cut(missing))
+        noun = "row that is" if len(missing) == 1 else f"{len(missing):,} rows that are"
+        raise ConfigError(
+            f"{name} names {'a ' if len(missing) == 1 else ''}{noun} not in the data: {listed}",
+            hint="the files or the settings changed since; inspect the data and make the edits again",
+        )
+    problems = []
+    for i, row in targets.items():
+        if examples[i].id != row:
+            continue
+        for edit in asked[row]:
+            if edit.action == "set_rejected" and examples[i].rejected is None:
+                problems.append(f"{row} is no preference pair: there is no rejected answer to change")
+            if edit.action == "set_input" and not any(m.role == "user" for m in examples[i].prompt):
+                problems.append(f"{row} has no user turn to change")
+    if problems:
+        raise ConfigError.of_problems(name, _cut(problems))
+
+
+def _dropped(example: Example, drop: Edit, named: str, name: str) -> Dropped:
+    copied = "" if example.id == named or named.startswith(f"{example.id}-") else f", as it repeats {named}"
+    why = Drop(drop.reason, f"taken out by {drop.by} in {name}{copied}")
+    source, row = example.metadata["source"], example.metadata["row"]
+    return dropped_messages(source, row, why, example.messages, example.rejected)
+
+
+def _changed(example: Example, edits: Sequence[Edit]) -> Example:
+    values = {e.action: e.value or "" for e in edits}
+    messages = list(example.messages)
+    if "set_input" in values:
+        last = max(i for i, m in enumerate(messages[:-1]) if m.role == "user")
+        messages[last] = _said(messages[last], values["set_input"])
+    if "set_output" in values:
+        messages[-1] = _said(messages[-1], values["set_output"])
+    rejected = values.get("set_rejected", example.rejected)
+    if tuple(messages) == example.messages and rejected == example.rejected:
+        return example
+    identity = example_id(tuple(messages), rejected)
+    return example.with_(id=identity, group=identity, messages=tuple(messages), rejected=rejected)
+
+
+def _said(message: Message, content: str) -> Message:
+    return Message(role=message.role, content=content, weight=message.weight)
+
+
+def _changes(before: Example, after: Example, edits: Sequence[Edit], name: str) -> Iterable[Changed]:
+    if before is after:
+        return
+    for edit in edits:
+        old, new = _text(before, edit.action), _text(after, edit.action)
+        if old != new:
+            yield Changed(
+                source=before.metadata["source"],
+                row=before.metadata["row"],
+                id=before.id,
+                became=after.id,
+                action=edit.action,
+                before=old,
+                after=new,
+                reason=edit.reason,
+                by=edit.by,
+                edits=name,
+            )
+
+
+def _text(example: Example, action: Action) -> str:
+    if action == "set_output":
+        return example.reference
+    if action == "set_rejected":
+        return example.rejected or ""
+    return next(m.content for m in reversed(example.prompt) if m.role == "user")
+
+
+def write_changed(changed: Sequence[Changed], folder: Path) -> None:
+    """Write ``changed.parquet``: every text of a version that an edit replaced."""
+    write_parquet([c.model_dump() for c in changed], folder / CHANGED, _CHANGED_SCHEMA)
+
+
+def read_changed(dataset_version: Path) -> list[Changed]:
+    """Read the texts that edits replaced in a dataset version; none where it was made without edits."""
+    path = dataset_version / CHANGED
+    return [Changed(**row) for row in pq.read_table(path).to_pylist()] if path.is_file() else []
+
+
+def _cut(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
