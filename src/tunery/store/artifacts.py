@@ -21,7 +21,9 @@ from typing import Any, Literal, TypeAlias, get_args
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.ids import check_id, sha256_file
 
-Kind: TypeAlias = Literal["datasets", "adapters", "evaluations", "models", "files", "reports", "inspections", "edits"]
+Kind: TypeAlias = Literal[
+    "datasets", "adapters", "evaluations", "models", "files", "reports", "inspections", "edits", "quality"
+]
 
 MANIFEST = "manifest.json"
 RECORD = "record.json"
