@@ -1,31 +1,20 @@
-"""One self-contained HTML file: everything a reader needs, nothing that runs, nothing fetched."""
+"""The report of a run as a page."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
-import os
-from datetime import datetime
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from tunery.core.errors import ResourceError
 from tunery.pipeline.report.classes import class_table, confusion_rows
 from tunery.pipeline.report.inputs import ReportInputs
 from tunery.pipeline.report.lineage import environment_of, lineage_of, settings_text
+from tunery.pipeline.report.page import moment, render_page, write_page
 from tunery.pipeline.report.paired import cards_of, pairs_of
 from tunery.pipeline.report.results import bars_of, metric_table, rules_of, tiles_of
 from tunery.pipeline.report.rows import data_of
 from tunery.pipeline.report.stages import stages_of
 from tunery.pipeline.report.svg import meter
-from tunery.pipeline.report.text import unbroken, units_small, visible
 from tunery.pipeline.report.training import training_of
 from tunery.pipeline.report.verdict import verdict_of
-from tunery.registry.figures import count, counted, duration
 
 
 def render_report(inputs: ReportInputs) -> str:
@@ -41,25 +30,11 @@ def render_report(inputs: ReportInputs) -> str:
     Returns:
         HTML that needs no network and can be encoded as UTF-8 whatever the inputs hold.
     """
-    style = resources.files("tunery.pipeline.report").joinpath("report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("tunery.pipeline.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        unbroken=unbroken, units_small=units_small, duration=duration, count=count, counted=counted
-    )
-    page = environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         run=inputs.run,
-        started=_moment(inputs.run.created_at),
+        started=moment(inputs.run.created_at),
         dataset=inputs.dataset,
-        # Our own file, which holds no `</style`; escaping it would break its selectors.
-        style=Markup(style),  # noqa: S704
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         verdict=verdict_of(inputs),
         tiles=tiles_of(inputs),
         table=metric_table(inputs),
@@ -78,12 +53,6 @@ def render_report(inputs: ReportInputs) -> str:
         meter=meter,
         environment=environment_of(inputs.environment),
     )
-    return visible(page)
-
-
-def _moment(at: datetime) -> str:
-    zone = f" {at.tzname()}" if at.tzinfo else ""
-    return f"{at.day} {at:%B %Y, %H:%M}{zone}"
 
 
 def write_report(inputs: ReportInputs, path: Path) -> None:
@@ -92,16 +61,4 @@ def write_report(inputs: ReportInputs, path: Path) -> None:
     Raises:
         ResourceError: The file cannot be written (disk full, no permission); says why.
     """
-    page = render_report(inputs).encode("utf-8")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(page)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise ResourceError(f"the report {path} cannot be written: {error.strerror}", hint="df -h") from None
+    write_page(render_report(inputs), path)

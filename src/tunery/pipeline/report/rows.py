@@ -58,12 +58,14 @@ class Data(NamedTuple):
 
 def data_of(inputs: ReportInputs) -> Data | None:
     """Return the data's story; None where no dataset version was made."""
-    dataset = inputs.dataset
-    if dataset is None:
-        return None
+    return None if inputs.dataset is None else data_story(inputs.dataset, inputs.dropped_examples)
+
+
+def data_story(dataset: DatasetVersion, dropped: Sequence[Dropped]) -> Data:
+    """Return the story of a dataset version, with a few of its dropped rows."""
     return Data(
         _sentence(dataset),
-        _drops(dataset, inputs.dropped_examples),
+        _drops(dataset, dropped),
         _tallies(dataset.masked),
         _splits(dataset),
         dataset.warnings,
