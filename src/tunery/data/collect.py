@@ -14,6 +14,7 @@ from tunery.data.config import SourceConfig
 from tunery.data.draw import draw_key
 from tunery.data.formats import json_ready, parse_row
 from tunery.data.rows import (
+    SEED_PROMPTS,
     SPLIT_HINT,
     BadRow,
     Draft,
@@ -136,12 +137,15 @@ def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
     )
 
 
-def _hint(raw: RawRow) -> dict[str, str]:
-    """Return what a row says of its own split: rows made from feedback are for training only."""
+def _hint(raw: RawRow) -> dict[str, Any]:
+    """Return what a row says of its own split: rows from feedback or a teacher are for training only."""
     about = raw.values.get("metadata")
-    if isinstance(about, Mapping) and about.get(SPLIT_HINT) == "train":
+    if not isinstance(about, Mapping) or about.get(SPLIT_HINT) != "train":
+        return {}
+    prints = about.get(SEED_PROMPTS)
+    if not isinstance(prints, list):
         return {SPLIT_HINT: "train"}
-    return {}
+    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(p) for p in prints]}
 
 
 def _check_shape(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> None:

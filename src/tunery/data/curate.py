@@ -14,11 +14,11 @@ from tunery.data.checks import filters
 from tunery.data.cleaning import clean_drafts, to_example
 from tunery.data.collect import Collected
 from tunery.data.config import CleanConfig, DataConfig, PiiType, SourceConfig
-from tunery.data.dedup import exact_repeats, group_rows, near_repeats, where
+from tunery.data.dedup import exact_repeats, group_rows, near_repeats, prompt_print, where
 from tunery.data.draw import draw_key
 from tunery.data.labels import find_labels, label_warnings
 from tunery.data.pii import mask
-from tunery.data.rows import SPLIT_HINT, Drop, dropped_messages
+from tunery.data.rows import SEED_PROMPTS, SPLIT_HINT, Drop, dropped_messages
 from tunery.data.similarity import Pair
 from tunery.data.split import assign, check_rows
 
@@ -189,7 +189,8 @@ def _split(bench: _Bench, config: DataConfig, labels: tuple[str, ...] | None) ->
     strata = [e.label if by_label else None for e in bench.examples]
     result = assign([e.group for e in bench.examples], strata, config.split, pinned)
     bench.warnings += result.warnings
-    splits = result.splits
+    stay = bench.drop(_told_of_held_out(bench.examples, result.splits))
+    splits = [result.splits[i] for i in stay]
     for source in config.sources:
         if source.limit_per_class is not None:
             surplus = _surplus(bench.examples, splits, source, config.split.seed, labels)
@@ -219,6 +220,20 @@ def _pinned(bench: _Bench, config: DataConfig) -> list[SplitName | None]:
             detail = f"resembles {where(bench.examples[keeper])}, which is held out"
             drops[i] = Drop("held_out_elsewhere", detail)
     return [splits[i] for i in bench.drop(drops)]
+
+
+def _told_of_held_out(examples: Sequence[Example], splits: Sequence[SplitName]) -> dict[int, Drop]:
+    """Return synthetic rows made after a row that is held out now, in a draw other than the teacher saw."""
+    made = [i for i, e in enumerate(examples) if SEED_PROMPTS in e.metadata]
+    if not made:
+        return {}
+    held = {prompt_print(e): e for e, split in zip(examples, splits, strict=True) if split != "train"}
+    drops = {}
+    for i in made:
+        seed = next((held[p] for p in examples[i].metadata[SEED_PROMPTS] if p in held), None)
+        if seed is not None:
+            drops[i] = Drop("seed_held_out", f"was made after {where(seed)}, which is held out")
+    return drops
 
 
 def _surplus(

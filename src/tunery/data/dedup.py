@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tunery.core.example import Example
+from tunery.core.ids import sha256_text
 from tunery.data.normalise import fingerprint
 from tunery.data.rows import Drop
 from tunery.data.similarity import Pair, jaccard, shingles, similar_pairs
@@ -27,6 +28,11 @@ class Repeats(NamedTuple):
 def prompt_text(example: Example) -> str:
     """Return what was said before the answer, system turns left out: they are the same for all rows."""
     return "\n".join(m.content for m in example.prompt if m.role != "system")
+
+
+def prompt_print(example: Example) -> str:
+    """Return 16 hex digits that prompts have in common which differ in case, spacing or punctuation only."""
+    return sha256_text(fingerprint(prompt_text(example)))[:16]
 
 
 def exact_repeats(examples: Sequence[Example]) -> Repeats:

@@ -1,0 +1,162 @@
+"""``tunery data synthesise``: training rows written by a teacher behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tunery.cli.output import answer, facts
+from tunery.cli.parameters import Json, Overrides, RecipePath
+from tunery.cli.session import open_recipe
+
+if TYPE_CHECKING:
+    from tunery.cli.output import Part
+    from tunery.core.progress import Progress
+    from tunery.data.synthetic.output import Synthesised
+
+
+def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
+    ctx: typer.Context,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    *,
+    method: Annotated[
+        Literal["paraphrase", "label", "self_instruct"],
+        typer.Option("--method", help="Reword inputs, write inputs for a class, or write whole new rows."),
+    ],
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows wanted in the end.")],
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", metavar="URL", help="The teacher's address, such as https://host/v1.")
+    ],
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="The teacher's model name.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="File to write.")],
+    api_key_env: Annotated[
+        str | None,
+        typer.Option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the key."),
+    ] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option("--budget-tokens", min=1, help="Tokens to spend on the file at most.")
+    ] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option("--budget-usd", help="US dollars to spend on the file; needs the prices.")
+    ] = None,
+    price_prompt: Annotated[
+        float | None, typer.Option("--price-prompt", help="US dollars for a million prompt tokens.")
+    ] = None,
+    price_completion: Annotated[
+        float | None, typer.Option("--price-completion", help="US dollars for a million answer tokens.")
+    ] = None,
+    judge: Annotated[
+        int | None,
+        typer.Option("--judge", min=1, max=5, help="Have every row scored 1 to 5; keep this score and more."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="CLASS", help="Write for this class only; may be repeated."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Further settings, such as teacher.temperature=0.7."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Have a teacher model write further training rows after those of the recipe's train split.
+
+    Started again with the same options it goes on where it ended, and pays for what is missing only.
+    """
+    from tunery.cli.progress import terminal_progress
+    from tunery.core.config import apply_overrides, parse_settings
+    from tunery.data.synthetic.config import SynthesiseConfig
+    from tunery.pipeline.synthesise import synthesise
+
+    teacher = {
+        "base_url": endpoint,
+        "model": model,
+        "api_key_env": api_key_env,
+        "price_prompt": price_prompt,
+        "price_completion": price_completion,
+    }
+    values: dict[str, Any] = {
+        "method": method,
+        "rows": rows,
+        "teacher": {k: v for k, v in teacher.items() if v is not None},
+        "labels": label or [],
+        "budget_tokens": budget_tokens,
+        "budget_usd": budget_usd,
+    }
+    if judge is not None:
+        values["judge"] = {"threshold": judge}
+    config = parse_settings(SynthesiseConfig, apply_overrides(values, settings or ()), where="synthesise")
+    progress = terminal_progress()
+    with open_recipe(ctx, recipe, overrides, progress) as context, _until_interrupted(progress) as stop:
+        context.should_stop = stop
+        made = synthesise(context, config, out)
+    if made.stopped is not None:
+        progress.event(_why_short(made), level="warn")
+    answer(made, lambda: made_text(made), as_json=as_json)
+
+
+def made_text(made: Synthesised) -> Iterable[Part]:
+    """Return what a person reads of a file of synthetic rows."""
+    rejected = ", ".join(f"{reason} {count:,}" for reason, count in made.rejected.items())
+    unsure = (
+        f", {made.tokens_unsure:,} of them for requests without a known end" if made.tokens_unsure else ""
+    )
+    unmetered = f", {made.unmetered:,} answers at their ceiling" if made.unmetered else ""
+    yield facts(
+        [
+            ("file", made.path),
+            ("rows", f"{made.rows:,} of {made.rows_asked:,} asked for"),
+            ("rejected", rejected or "nothing"),
+            (
+                "scores",
+                None if made.scores is None else ", ".join(f"{s}: {n}" for s, n in made.scores.items()),
+            ),
+            ("teacher", f"{made.teacher} at {made.endpoint}"),
+            ("seeds", f"{made.seed_rows:,} training rows of {made.dataset_version}"),
+            (
+                "answers",
+                f"{made.bought:,} paid for now, {made.retries:,} tried again, {made.failed:,} failed",
+            ),
+            ("tokens", f"{made.tokens:,}{unsure}{unmetered}"),
+            ("cost", None if made.usd is None else f"${made.usd:,.4f}"),
+        ]
+    )
+    yield "to train on them, list the file as a source behind your own: they never enter a held-out split"
+
+
+def _why_short(made: Synthesised) -> str:
+    what = {
+        "budget": "the budget does not pay for another request",
+        "requests": "the teacher was asked as often as max_requests allows",
+    }[made.stopped or "budget"]
+    more = {"budget": "a larger budget", "requests": "--set max_requests=N"}[made.stopped or "budget"]
+    return (
+        f"{made.rows:,} of {made.rows_asked:,} rows: {what}; the same command with {more} goes on from here"
+    )
+
+
+@contextmanager
+def _until_interrupted(progress: Progress) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish to stop, so that answers on their way are not paid for in vain."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        progress.event("Waiting for the answers on their way; Ctrl-C once more leaves them behind")
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

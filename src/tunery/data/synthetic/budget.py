@@ -1,0 +1,59 @@
+"""A budget in tokens and money: what is in flight counts at its ceiling until its price is known."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+
+class Amount(NamedTuple):
+    """Tokens and what they cost."""
+
+    tokens: int
+    usd: float
+
+
+class BudgetSpent(Exception):  # noqa: N818 - an outcome, told by whoever asked
+    """Not even with nothing in flight is there enough left for the request."""
+
+
+class Budget:
+    """Hands out reservations and never lets spent and reserved together exceed a limit.
+
+    Args:
+        tokens: Limit, None for none.
+        usd: Limit, None for none.
+        spent: What earlier calls spent.
+    """
+
+    def __init__(self, tokens: int | None, usd: float | None, spent: Amount) -> None:
+        self._tokens = tokens
+        self._usd = usd
+        self.spent = spent
+        self._reserved: list[Amount] = []
+        self._changed = asyncio.Condition()
+
+    async def reserve(self, amount: Amount) -> None:
+        """Set an amount aside, waiting for requests in flight to turn out cheaper than their ceiling.
+
+        Raises:
+            BudgetSpent: There is not enough left, whatever those cost.
+        """
+        async with self._changed:
+            while not self._fits(amount):
+                if not self._reserved:
+                    raise BudgetSpent
+                await self._changed.wait()
+            self._reserved.append(amount)
+
+    async def settle(self, reserved: Amount, spent: Amount) -> None:
+        """Give a reservation back and book what was really spent."""
+        async with self._changed:
+            self._reserved.remove(reserved)
+            self.spent = Amount(self.spent.tokens + spent.tokens, self.spent.usd + spent.usd)
+            self._changed.notify_all()
+
+    def _fits(self, amount: Amount) -> bool:
+        tokens = self.spent.tokens + sum(a.tokens for a in self._reserved) + amount.tokens
+        usd = self.spent.usd + sum(a.usd for a in self._reserved) + amount.usd
+        return (self._tokens is None or tokens <= self._tokens) and (self._usd is None or usd <= self._usd)
