@@ -19,7 +19,7 @@ from tunery.core.errors import ConfigError, ConflictError, ResourceError
 from tunery.core.example import Example, SplitName
 from tunery.data.card import data_card
 from tunery.data.read import read_examples
-from tunery.data.spreadsheet import write_sheet
+from tunery.data.sheet import write_sheet
 
 ExportFormat: TypeAlias = Literal["openai", "alpaca", "sharegpt", "hf", "csv"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

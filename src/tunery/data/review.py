@@ -12,7 +12,7 @@ from tunery.core.finding import Edit, Finding, Severity
 from tunery.data.columns import Columns
 from tunery.data.delimited import sniff
 from tunery.data.lines import read_lines
-from tunery.data.spreadsheet import unescaped, write_sheet
+from tunery.data.sheet import unescaped, write_sheet
 
 HEADER = ("id", "split", "input", "output", "problem", "suggestion", "decision", "new_output", "note")
 DECISIONS = ("keep", "drop", "change")
