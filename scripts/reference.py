@@ -18,6 +18,7 @@ import typer
 
 from tunery.api.config import ServerSettings
 from tunery.cli.main import command_line
+from tunery.data.synthetic.config import SynthesiseConfig
 from tunery.feedback.config import ExportConfig
 from tunery.pipeline.recipe import Recipe
 
@@ -32,6 +33,7 @@ PAGES = (
         "One YAML file. Change any setting for one call with `key=value`, as in `train.epochs=4`.",
     ),
     ("Server", ServerSettings, "`tunery serve key=value …`"),
+    ("Synthetic rows", SynthesiseConfig, "`tunery data synthesise RECIPE … --set KEY=VALUE`"),
     ("Feedback export", ExportConfig, "`tunery feedback export FOLDER key=value …`"),
 )
 

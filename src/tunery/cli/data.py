@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunery.cli.data_synthesise import synthesise_rows
 from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
@@ -111,3 +112,6 @@ def _rows_text(examples: Sequence[Example], dropped: Sequence[Dropped]) -> Itera
 def _cut(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _CHARACTERS else f"{line[:_CHARACTERS]} … ({len(text):,} characters)"
+
+
+app.command("synthesise")(synthesise_rows)

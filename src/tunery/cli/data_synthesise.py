@@ -66,7 +66,9 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Have a teacher model write further training rows after those of the recipe's train split.
+    """Have a teacher model write further training rows.
+
+    It is shown rows of the recipe's train split only, and what it writes is never held out.
 
     Started again with the same options it goes on where it ended, and pays for what is missing only.
     """

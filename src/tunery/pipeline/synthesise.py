@@ -46,6 +46,11 @@ def synthesise(context: RunContext, config: SynthesiseConfig, out: Path) -> Synt
             f"data.clean.mask_pii is off: training rows go to {config.teacher.host} unmasked",
             level="warn",
         )
+    if config.teacher.is_open_to_listeners:
+        context.progress.event(
+            f"{config.teacher.base_url} is not https: key and rows cross the network in the clear",
+            level="warn",
+        )
     material = Material(
         version=version,
         train=split_of(context, version, "train"),

@@ -16,7 +16,7 @@ from tunery.data.synthetic.endpoint import Endpoint, Reply, Transient, Turns
 from tunery.data.synthetic.journal import Answered, Journal
 
 _FRAME_TOKENS = 64
-"""What a chat template may add around the turns of a request [tokens]."""
+"""What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
 
 
 class Unanswered(Exception):  # noqa: N818 - an outcome, counted by whoever asked
@@ -173,7 +173,7 @@ class Asker:
 
 
 def prompt_ceiling(turns: Turns) -> int:
-    """Return a number of tokens that no usual tokenizer exceeds: one a byte, and a frame around each turn.
+    """Return a number of tokens that no usual tokenizer exceeds: one a byte, and some for the template.
 
     >>> prompt_ceiling([{"role": "user", "content": "née"}])
     68

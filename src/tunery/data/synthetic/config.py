@@ -61,6 +61,12 @@ class TeacherConfig(Settings):
         """The endpoint's host, with its port where the address has one."""
         return urlsplit(self.base_url).netloc
 
+    @property
+    def is_open_to_listeners(self) -> bool:
+        """Whether requests leave this machine unencrypted."""
+        parts = urlsplit(self.base_url)
+        return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return what so many tokens cost; nothing where no price is known [US dollars]."""
         prompt, completion = self.price_prompt or 0.0, self.price_completion or 0.0

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
+
+import numpy as np
 
 from tunery.core.example import Example
 from tunery.data.dedup import prompt_text
@@ -35,8 +39,9 @@ class Neighbours:
     """Texts by their character 4-grams; finds the most similar one exactly, without comparing with all."""
 
     def __init__(self) -> None:
-        self._sizes: list[int] = []
-        self._holders: dict[str, list[int]] = defaultdict(list)
+        self._sizes = array("q")
+        self._holders: dict[str, array[int]] = defaultdict(partial(array, "q"))
+        """Piece to the positions of the texts that have it."""
 
     def add(self, text: str) -> None:
         """Add a text; positions count from 0."""
@@ -48,9 +53,13 @@ class Neighbours:
     def nearest(self, text: str) -> Near | None:
         """Return the most similar text, the first of several; None where none shares a piece."""
         pieces = _pieces(text)
-        common = Counter(i for piece in pieces for i in self._holders.get(piece, ()))
-        best = max(((n / (len(pieces) + self._sizes[i] - n), -i) for i, n in common.items()), default=None)
-        return None if best is None else Near(-best[1], best[0])
+        found = [np.array(self._holders[piece]) for piece in pieces if piece in self._holders]
+        if not found:
+            return None
+        common = np.bincount(np.concatenate(found), minlength=len(self._sizes))
+        similarities = common / (len(pieces) + np.array(self._sizes) - common)
+        best = int(similarities.argmax())
+        return Near(best, float(similarities[best]))
 
 
 def _pieces(text: str) -> frozenset[str]:

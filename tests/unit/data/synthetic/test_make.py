@@ -31,6 +31,7 @@ def make(material: Material, teacher: Teacher, tmp_path: Path) -> Make:
     def call(
         out: str = "made.jsonl", *, stop: Callable[[], bool] = lambda: False, **changes: Any
     ) -> Synthesised:
+        other = changes.pop("material_now", None)
         values: dict[str, Any] = {
             "method": "label", "rows": 12, "rows_per_request": 3,
             "teacher": {
@@ -40,7 +41,7 @@ def make(material: Material, teacher: Teacher, tmp_path: Path) -> Make:
             **changes,
         }  # fmt: skip
         return make_synthetic(
-            material,
+            other or material,
             parse_settings(SynthesiseConfig, values, where="test"),
             tmp_path / out,
             now=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),

@@ -1,0 +1,215 @@
+"""``tunery data synthesise`` as typed: rows from a teacher, a kill in the middle, Ctrl-C, our own server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures_cli import Tunery, home, tunery
+from tests.integration.live_api import BASE, live
+from tests.tiny.build import build_tiny
+from tests.unit.data.synthetic.conftest import real_rows, teacher
+from tests.unit.data.synthetic.teacher import KEY, Teacher
+from tunery.api.config import ServerSettings
+from tunery.data.read import read_examples
+from tunery.data.synthetic.seeds import is_synthetic
+from tunery.store.workspace import Workspace
+
+__all__ = ["home", "teacher", "tunery"]
+
+RECIPE = """\
+name: tiny
+description: Names what a customer of a bank wants.
+goal: {{metric: exact_match}}
+base: {base}
+data:
+  sources:
+    - path: real.csv
+      columns: {{input: text, output: category}}
+  clean: {{near_duplicates: group, near_threshold: 0.97, group_threshold: 0.95}}
+  split: {{test: 9, validation: 6}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_model: Path) -> Path:
+    """A recipe with its rows."""
+    (tmp_path / "real.csv").write_text(real_rows(), encoding="utf-8")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(base=tiny_model), encoding="utf-8")
+    return path
+
+
+def typed(recipe: Path, url: str, out: Path, *more: object) -> list[str]:
+    """Return the command line behind ``tunery``."""
+    return [
+        "data", "synthesise", str(recipe), "--method", "label", "--rows", "30", "--endpoint", url,
+        "--model", "wise", "--api-key-env", "TEACHER_KEY", "--set", "rows_per_request=1",
+        "--set", "teacher.concurrency=2",
+        "--set", "teacher.max_tokens=200", "--out", str(out), *map(str, more),
+    ]  # fmt: skip
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def said(path: Path) -> list[Any]:
+    """Return what rows teach, without their provenance."""
+    return [row["messages"] for row in lines(path)]
+
+
+def test_rows_are_made_told_and_trained_on(
+    tunery: Tunery, recipe: Path, teacher: Teacher, tmp_path: Path, home: Path
+) -> None:
+    out = tmp_path / "made.jsonl"
+    called = tunery(
+        *typed(recipe, teacher.url, out, "--price-prompt", 1, "--price-completion", 2, "--judge", 4, "--json")
+    )
+    assert called.code == 0, called.err
+    made = called.json
+    assert made["rows"] == 30
+    assert made["tokens"] == teacher.tokens
+    assert made["usd"] > 0
+    assert KEY not in called.out + called.err
+    shown = tunery(*typed(recipe, teacher.url, out, "--judge", 4))
+    assert "30 of 30 asked for" in shown.out
+    assert "0 paid for now" in shown.out
+    before = tunery("data", "run", recipe, "--json").json
+    recipe.write_text(
+        recipe.read_text().replace(
+            "  clean:", "    - {path: made.jsonl, columns: {metadata: [metadata]}}\n  clean:"
+        )
+    )
+    grown = tunery("data", "run", recipe, "--json").json
+    assert grown["splits"] == {**before["splits"], "train": before["splits"]["train"] + 30}
+    artifacts = Workspace.open(home).artifacts
+    train = read_examples(artifacts.path("datasets", grown["id"]), "train")
+    synthetic = [e for e in train if is_synthetic(e)]
+    assert len(synthetic) == 30
+    assert {e.metadata["metadata"]["teacher"] for e in synthetic} == {"wise"}, (
+        "provenance can be carried along"
+    )
+
+
+def test_a_call_killed_in_the_middle_goes_on_and_pays_for_what_is_missing(
+    recipe: Path, teacher: Teacher, tmp_path: Path, home: Path, tunery: Tunery
+) -> None:
+    whole = tunery(*typed(recipe, teacher.url, tmp_path / "whole.jsonl", "--json")).json
+    teacher.bodies.clear()
+    out = tmp_path / "made.jsonl"
+    teacher.delay_s = lambda number: 0.1
+    with started(typed(recipe, teacher.url, out)) as process:
+        wait_for(lambda: len(teacher.bodies) >= 8, process)
+        os.kill(process.pid, signal.SIGKILL)
+    assert not out.exists(), "a file is there whole or not at all"
+    paid = sum("done" in line for line in lines_as_far_as_whole(tmp_path / "made.journal.jsonl"))
+    assert paid >= 6
+    teacher.delay_s = lambda number: 0.0
+    called = tunery(*typed(recipe, teacher.url, out, "--json"))
+    assert called.code == 0, called.err
+    made = called.json
+    assert said(out) == said(tmp_path / "whole.jsonl")
+    assert made["bought"] == whole["bought"] - paid
+    assert len(teacher.bodies) <= whole["bought"] + 2, "only the two in flight are paid for twice"
+    assert made["tokens_unsure"] > 0, "and they count"
+    texts = [row[0]["content"] for row in said(out)]
+    assert len(texts) == len(set(texts)) == 30
+
+
+def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(
+    recipe: Path, teacher: Teacher, tmp_path: Path, home: Path, tunery: Tunery
+) -> None:
+    out = tmp_path / "made.jsonl"
+    teacher.delay_s = lambda number: 0.2
+    with started(typed(recipe, teacher.url, out)) as process:
+        wait_for(lambda: len(teacher.bodies) >= 4, process)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "made.journal.jsonl; type the same command again to go on" in told
+    teacher.delay_s = lambda number: 0.0
+    made = tunery(*typed(recipe, teacher.url, out, "--json")).json
+    assert (made["rows"], made["tokens_unsure"]) == (30, 0)
+    assert made["tokens"] == teacher.tokens, "every answer was waited for and kept"
+
+
+def test_a_spent_budget_ends_cleanly_and_a_bad_key_is_told(
+    recipe: Path, teacher: Teacher, tmp_path: Path, tunery: Tunery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "made.jsonl"
+    called = tunery(*typed(recipe, teacher.url, out, "--budget-tokens", 5000, "--json"))
+    assert called.code == 0, called.err
+    assert called.json["stopped"] == "budget"
+    assert called.json["tokens"] == teacher.tokens <= 5000
+    assert "the same command with a larger budget goes on from here" in called.err
+    monkeypatch.setenv("TEACHER_KEY", "sk-wrong-98765")
+    refused = tunery(*typed(recipe, teacher.url, tmp_path / "other.jsonl", "--json"))
+    assert refused.code == 2
+    assert "TEACHER_KEY" in refused.error["hint"]
+    assert "sk-wrong" not in refused.err
+    without = tunery(*typed(recipe, teacher.url, tmp_path / "other.jsonl", "--budget-usd", 1, "--json"))
+    assert without.code == 2
+    assert "price_prompt" in without.error["message"]
+
+
+def test_our_own_server_is_a_teacher(
+    recipe: Path, tmp_path: Path, tunery: Tunery, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = build_tiny(tmp_path / "roomy")
+    for name, key in (
+        ("config.json", "max_position_embeddings"),
+        ("tokenizer_config.json", "model_max_length"),
+    ):
+        settings = json.loads((base / name).read_text())
+        (base / name).write_text(json.dumps({**settings, key: 4096}))
+    with live(workspace, base, settings=ServerSettings(port=0, run_jobs=False, base=str(base))) as server:
+        monkeypatch.setenv("TEACHER_KEY", server.secret)
+        command = typed(
+            recipe, f"{server.url}/v1", tmp_path / "made.jsonl", "--set", "max_requests=2", "--json"
+        )
+        command[command.index("wise")] = BASE
+        called = tunery(*command)
+    # Random weights write nonsense, but it is asked for, answered and counted as anybody's would be.
+    assert called.code == 2, called.err
+    assert "not one row of tiny-llama could be used" in called.error["message"]
+    paid = [line for line in lines(tmp_path / "made.journal.jsonl") if "done" in line]
+    assert len(paid) == 2
+    assert all(line["metered"] and line["completion_tokens"] > 0 for line in paid)
+    assert server.secret not in (tmp_path / "made.journal.jsonl").read_text()
+
+
+def started(arguments: list[str]) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tunery", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+    """Wait until something is so, as long as the process lives."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def lines_as_far_as_whole(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield a journal's entries; a kill may have torn the last."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            yield json.loads(line)
