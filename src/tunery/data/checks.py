@@ -12,7 +12,8 @@ from typing import Protocol
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
-from tunery.data.config import CleanConfig
+from tunery.data.config import CleanConfig, PiiType
+from tunery.data.pii import detect
 from tunery.data.rows import Drop
 
 
@@ -66,6 +67,27 @@ class SamePairFilter:
             else None
             for e in examples
         ]
+
+
+class PersonalDataFilter:
+    """Drops examples that hold personal data of kinds whose rows are not wanted at all."""
+
+    def __init__(self, types: Sequence[PiiType]) -> None:
+        """Look for ``types``."""
+        self._types = types
+
+    def judge(self, examples: Sequence[Example]) -> list[Drop | None]:
+        """Look at every turn but the system's, and at the answer that was not preferred."""
+        texts = [
+            [*(m.content for m in e.messages if m.role != "system"), *([e.rejected] if e.rejected else [])]
+            for e in examples
+        ]
+        found = iter(detect([t for row in texts for t in row], self._types))
+        verdicts: list[Drop | None] = []
+        for row in texts:
+            kinds = sorted({span.type for _ in row for span in next(found)})
+            verdicts.append(Drop("personal_data", f"holds {', '.join(kinds)}") if kinds else None)
+        return verdicts
 
 
 class TokenFilter:
@@ -131,6 +153,8 @@ def filters(clean: CleanConfig, tokenizer: Tokenizer | None, max_tokens: int | N
         ),
         SamePairFilter(),
     ]
+    if clean.pii_dropped:
+        chosen.append(PersonalDataFilter(clean.pii_dropped))
     if tokenizer is not None and max_tokens is not None:
         chosen.append(TokenFilter(tokenizer, max_tokens))
     return chosen

@@ -9,7 +9,7 @@ from tunery.core.example import Example, Message, example_id
 from tunery.core.progress import Task
 from tunery.data.config import CleanConfig, PiiType
 from tunery.data.normalise import normalise
-from tunery.data.pii import mask
+from tunery.data.pii import apply_policy
 from tunery.data.rows import Draft
 
 _BATCH = 1000
@@ -26,7 +26,7 @@ def clean_drafts(
         if clean.normalise:
             texts = [normalise(t) for t in texts]
         if clean.mask_pii:
-            result = mask(texts, clean.pii_types)
+            result = apply_policy(texts, clean)
             texts = result.texts
             masked.update(result.counts)
         at = 0

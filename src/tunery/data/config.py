@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from tunery.core.config import Settings
 
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet"]
-PiiType = Literal["EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "IP_ADDRESS", "URL"]
-ALL_PII: tuple[PiiType, ...] = (
+NamePii = Literal["PERSON", "LOCATION", "ORGANIZATION"]
+PiiType = Literal[
     "EMAIL_ADDRESS",
     "PHONE_NUMBER",
     "CREDIT_CARD",
     "IBAN_CODE",
-    "US_SSN",
     "IP_ADDRESS",
+    "MAC_ADDRESS",
+    "CRYPTO",
+    "SECRET",
+    "US_SSN",
+    "US_ITIN",
+    "US_DRIVER_LICENSE",
+    "US_PASSPORT",
+    "US_BANK_NUMBER",
+    "US_NPI",
+    "MEDICAL_RECORD",
+    "UK_NHS",
+    "UK_NINO",
+    "ES_NIF",
+    "ES_NIE",
+    "IT_FISCAL_CODE",
+    "PL_PESEL",
+    "BR_CPF",
+    "NL_BSN",
+    "FR_NIR",
+    "CH_AHV",
+    "DE_TAX_ID",
+    "FI_PERSONAL_IDENTITY_CODE",
+    "SE_PERSONNUMMER",
+    "IN_AADHAAR",
+    "IN_PAN",
     "URL",
+    "DATE_TIME",
+    "NRP",
+    "PERSON",
+    "LOCATION",
+    "ORGANIZATION",
+]
+PiiPolicy = Literal["mask", "surrogate", "drop", "keep"]
+ALL_PII: tuple[PiiType, ...] = get_args(PiiType)
+NAME_PII: tuple[NamePii, ...] = get_args(NamePii)
+DEFAULT_PII: tuple[PiiType, ...] = tuple(
+    t for t in ALL_PII if t not in ("URL", "DATE_TIME", "NRP", *NAME_PII)
 )
+"""What has a form of its own and belongs to somebody. Addresses of web pages, dates and names are masked on
+request: they are often what an answer hangs on, and names cannot be told by their form."""
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -87,8 +124,19 @@ class CleanConfig(Settings):
     stripped. Spaces inside a line stay: they carry meaning in code and tables."""
     mask_pii: bool = True
     """Replace personal data by placeholders such as ``<EMAIL_ADDRESS>``, in prompts and answers alike."""
-    pii_types: tuple[PiiType, ...] = ALL_PII
-    """Which kinds are masked."""
+    pii_types: tuple[PiiType, ...] = DEFAULT_PII
+    """Which kinds are looked for: by default all that have a form of their own. ``PERSON``, ``LOCATION``,
+    ``ORGANIZATION``, ``NRP``, ``DATE_TIME`` and ``URL`` are looked for where they are named here. A country
+    that stands alone is no ``LOCATION``: it tells nobody apart."""
+    pii_policy: dict[PiiType, PiiPolicy] = Field(default_factory=dict)
+    """What happens to a kind that is looked for; one not named here is masked. ``mask`` puts its type in its
+    place, ``surrogate`` a made-up value of the same shape (the same one for the same value), ``drop`` removes
+    the row, ``keep`` leaves it alone. Surrogates are pseudonyms: who knows the seed can try values out."""
+    pii_seed: int = 0
+    """Another seed draws other surrogates."""
+    pii_mapping: NonEmpty | None = None
+    """File to which is added what was replaced and by what, encrypted with the Fernet key in
+    ``TUNERY_PII_KEY``; by default nothing of it is stored."""
     exact_duplicates: bool = True
     """Remove rows that repeat an earlier one but for case, punctuation and spacing of the prompt."""
     near_duplicates: Literal["drop", "group", "off"] = "drop"
@@ -109,10 +157,35 @@ class CleanConfig(Settings):
     max_output_chars: int | None = Field(default=None, ge=1)
     """Longest answer kept [characters]."""
 
+    def policy_of(self, kind: PiiType) -> PiiPolicy:
+        """Return what happens to a kind of personal data."""
+        if not self.mask_pii or kind not in self.pii_types:
+            return "keep"
+        return self.pii_policy.get(kind, "mask")
+
+    @property
+    def pii_replaced(self) -> tuple[PiiType, ...]:
+        """Kinds that are masked or get a surrogate."""
+        return tuple(t for t in self.pii_types if self.policy_of(t) in ("mask", "surrogate"))
+
+    @property
+    def pii_dropped(self) -> tuple[PiiType, ...]:
+        """Kinds that cost a row its place."""
+        return tuple(t for t in self.pii_types if self.policy_of(t) == "drop")
+
     @field_validator("near_duplicates", mode="before")
     @classmethod
     def _yaml_off(cls, value: object) -> object:
         return "off" if value is False else value  # a bare off is false in YAML
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        idle = sorted(set(self.pii_policy) - set(self.pii_types))
+        if idle:
+            raise ValueError(
+                f"pii_policy names {', '.join(idle)}, which pii_types does not look for; add it there"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

@@ -27,7 +27,7 @@ from tunery.data.jsonrows import parse_object
 from tunery.data.lines import read_lines
 from tunery.data.normalise import fingerprint, normalise
 from tunery.data.parquet import write_parquet
-from tunery.data.pii import mask
+from tunery.data.pii import apply_policy
 from tunery.data.rows import BadRow, Drop, dropped_messages
 from tunery.store.workspace import Workspace
 
@@ -246,7 +246,7 @@ def _cleaned(edits: Sequence[Edit], clean: CleanConfig) -> list[Edit]:
     if clean.normalise:
         values = [normalise(v) for v in values]
     if clean.mask_pii:
-        values = mask(values, clean.pii_types).texts
+        values = apply_policy(values, clean).texts
     return [
         e if e.action == "drop" or e.value == v else e.with_(value=v)
         for e, v in zip(edits, values, strict=True)

@@ -1,0 +1,94 @@
+"""One detector: forms and checksums for numbers and addresses, a small network for names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from tunery.data.config import ALL_PII, NAME_PII, PiiType
+from tunery.data.pii.forms import FORMS
+from tunery.data.pii.ids import NUMBERS
+from tunery.data.pii.pattern import Pattern
+from tunery.data.pii.spans import Span, without_overlaps
+
+NAME_THRESHOLD = 0.5
+"""Probability from which a token is taken for a name. A lower one finds hardly more and errs more."""
+
+_DIGIT = re.compile(r"\d")
+_SIX_DIGITS = re.compile(r"\d(?:\D{0,3}\d){5}")
+
+
+def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> list[list[Span]]:
+    """Find personal data in texts.
+
+    Numbers and addresses are known by their form, and by their checksum where they have one. Names of people,
+    places and organisations are read by a small network from the words around them, at a few thousand short
+    texts a second; where no name is asked for, texts without a digit, an ``@`` or a ``://`` cost next to
+    nothing.
+
+    Args:
+        texts: Any number of texts; many at once are read faster than one by one.
+        types: What to look for; None for everything.
+
+    Returns:
+        For each text its spans, sorted, none overlapping; where two claim the same characters the surer one
+        stays, then the longer one. A name never takes characters from a number or an address.
+
+    >>> detect(["write to a@b.org"])
+    [[Span(start=9, end=16, type='EMAIL_ADDRESS', score=1.0)]]
+    """
+    wanted = frozenset(ALL_PII if types is None else types)
+    plan = _plan(wanted)
+    found = [_detect_one(text, plan) for text in texts]
+    if wanted.isdisjoint(NAME_PII):
+        return found
+    # Imported here: numpy takes longer to import than the patterns take for a thousand texts.
+    from tunery.data.pii.names import name_model
+
+    for spans, names in zip(found, name_model().find(texts, NAME_THRESHOLD), strict=True):
+        fixed = spans[:]
+        for name in names:
+            if name.label in wanted and not any(name.start < s.end and s.start < name.end for s in fixed):
+                spans.append(Span(name.start, name.end, name.label, name.score))
+        if len(spans) > len(fixed):
+            spans.sort()
+    return found
+
+
+class _Plan(NamedTuple):
+    """Patterns for the types asked for, by what a text must hold."""
+
+    anywhere: tuple[Pattern, ...]
+    cued: tuple[Pattern, ...]
+
+
+@lru_cache(maxsize=64)
+def _plan(types: frozenset[PiiType]) -> _Plan:
+    chosen = [p for p in (*FORMS, *NUMBERS) if p.type in types]
+    return _Plan(tuple(p for p in chosen if not p.cue), tuple(p for p in chosen if p.cue))
+
+
+def _detect_one(text: str, plan: _Plan) -> list[Span]:
+    cues = ("@" if "@" in text else "") + ("/" if "://" in text or "www." in text else "")
+    if _DIGIT.search(text):
+        cues += "06" if _SIX_DIGITS.search(text) else "0"
+    found: list[Span] = []
+    if cues and plan.cued:
+        low = text.lower()
+        for pattern in plan.cued:
+            if pattern.cue in cues and (not pattern.words or any(w in low for w in pattern.words)):
+                found += _matches(text, pattern)
+    for pattern in plan.anywhere:
+        found += _matches(text, pattern)
+    return without_overlaps(found) if len(found) > 1 else found
+
+
+def _matches(text: str, pattern: Pattern) -> Iterator[Span]:
+    part: str | int = "value" if "value" in pattern.regex.groupindex else 0
+    for match in pattern.regex.finditer(text):
+        hit = pattern.check(match.group(part))
+        if hit:
+            at = match.start(part)
+            yield Span(at + hit.start, at + hit.end, pattern.type, hit.score)
