@@ -26,14 +26,24 @@ class Row(NamedTuple):
     ``label`` is not its ``truth``."""
 
 
+class Shares(NamedTuple):
+    """How much is spoiled, each as a share of the clean rows."""
+
+    wrong: float = 0.20
+    """Rows that get a wrong label."""
+    copies: float = 0.30
+    """Near-duplicates to add."""
+    junk: float = 0.05
+    """Junk rows to add."""
+
+
 def spoil(
     texts: Sequence[str],
     labels: Sequence[str],
     rng: random.Random,
     *,
-    wrong: float,
-    copies: float,
-    junk: float,
+    other: Mapping[str, str],
+    shares: Shares,
 ) -> list[Row]:
     """Return the rows with wrong labels, near-duplicates and junk among them, shuffled.
 
@@ -43,21 +53,19 @@ def spoil(
         texts: Clean texts.
         labels: Their classes.
         rng: Decides what is spoiled and how.
-        wrong: Share of rows that move to the class most confusable with theirs.
-        copies: Near-duplicates to add, as a share of the clean rows.
-        junk: Junk rows to add, as a share of the clean rows.
+        other: Class to the class that its wrong labels are of, such as ``most_confusable`` gives.
+        shares: How much of each.
     """
-    other = most_confusable(texts, labels)
-    moved = set(rng.sample(range(len(texts)), round(wrong * len(texts))))
+    moved = set(rng.sample(range(len(texts)), round(shares.wrong * len(texts))))
     rows = [
         Row(text, other[label] if i in moved else label, label, "label" if i in moved else "")
         for i, (text, label) in enumerate(zip(texts, labels, strict=True))
     ]
-    originals = rng.sample(rows, round(copies * len(texts)))
+    originals = rng.sample(rows, round(shares.copies * len(texts)))
     copied = [Row(reworded(r.text, rng), r.label, r.truth, "near_duplicate") for r in originals]
     names = sorted(set(labels))
     trash = []
-    for _ in range(round(junk * len(texts))):
+    for _ in range(round(shares.junk * len(texts))):
         label = rng.choice(names)
         trash.append(Row(junk_text(texts, rng), label, label, "junk"))
     result = [*rows, *copied, *trash]
@@ -108,7 +116,7 @@ def reworded(text: str, rng: random.Random) -> str:
     result = text
     for edit in rng.sample(edits, rng.choice((1, 2))):
         result = edit(result, rng)
-    return result if result != text else _add_after(text, rng)
+    return result if result != text else f"{text} please"
 
 
 def _swap_word(text: str, rng: random.Random) -> str:

@@ -66,12 +66,13 @@ def choose(
     train = [i for i, split in enumerate(columns.splits) if split == "train"]
     if rows >= len(train):
         return train
-    pool = _take(columns, train)
+    pool = take(columns, train)
     given = None if scores is None else np.array([scores[i] for i in train], dtype=np.float64)
     return [train[i] for i in _choose(pool, rows, by, given, seed=seed, encode=encode)]
 
 
-def _take(columns: Columns, positions: Sequence[int]) -> Columns:
+def take(columns: Columns, positions: Sequence[int]) -> Columns:
+    """Return the rows at some positions, in that order."""
     return Columns(**{f.name: [getattr(columns, f.name)[i] for i in positions] for f in fields(Columns)})
 
 
