@@ -138,8 +138,10 @@ def recipe_of(version: DatasetVersion, files: Mapping[str, Sequence[Path]], form
             source: dict[str, Any] = {"path": str(path), "split": split}
             if len(licences) == 1:
                 source["license"] = next(iter(licences))
+            if form == "sharegpt" and version.preference:
+                source["columns"] = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
             if form == "csv":
-                source["spreadsheet"] = True
+                source["export"] = "spreadsheet"
                 part = "prompt" if version.preference else "input"
                 source["columns"] = (
                     {part: part, "chosen": "chosen", "rejected": "rejected"}

@@ -19,7 +19,7 @@ from tunery.data.labels import find_labels
 from tunery.data.sources import locate
 from tunery.data.tables import EXAMPLES, read_dropped, read_examples
 
-__all__ = ["read_columns", "read_dropped", "read_examples", "read_file"]
+__all__ = ["read_columns", "read_dropped", "read_examples", "read_file", "read_inputs"]
 
 _COLUMNS = ["id", "messages", "rejected", "label", "split", "group", "source", "row"]
 
@@ -53,6 +53,28 @@ def read_columns(dataset_version: Path) -> Columns:
         sources=table["source"].to_pylist(),
         rows=table["row"].to_pylist(),
     )
+
+
+def read_inputs(dataset_version: Path) -> list[str]:
+    """Read the last user turn of every row, which ``set_input`` replaces; ordered as :func:`read_columns`.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+    """
+    path = dataset_version / EXAMPLES
+    if not path.is_file():
+        raise NotFoundError(f"{dataset_version} holds no dataset version", hint="tunery data ls")
+    inputs = []
+    for chunk in pq.read_table(path, columns=["messages"])["messages"].chunks:
+        turns = chunk.flatten()
+        asked = [role == "user" for role in turns.field("role").to_pylist()]
+        contents = turns.field("content").to_pylist()
+        at = 0
+        for length in chunk.value_lengths().to_pylist():
+            last = at + length
+            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if asked[i]), ""))
+            at = last
+    return inputs
 
 
 def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:

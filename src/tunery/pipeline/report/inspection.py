@@ -136,7 +136,8 @@ def render_inspection(inputs: InspectionInputs) -> str:
     columns = inputs.columns
     views = [_finding(f, inputs) for f in inputs.findings]
     prompts, answers = [len(t) for t in columns.prompts], [len(t) for t in columns.answers]
-    groups = _groups(columns)
+    secret = {row for f in inputs.findings if f.kind == "secret" for row in f.rows}
+    groups = [rows for rows in _groups(columns) if not any(columns.ids[i] in secret for i in rows)]
     classes = _classes(columns)
     return render_page(
         "inspection.html.j2",
@@ -302,10 +303,10 @@ def _classes(columns: Columns) -> list[Bar]:
 
 
 def _languages(findings: Sequence[Finding]) -> list[Bar]:
-    """Return rows by language where a detector told them, in ``numbers["languages"]``."""
+    """Return rows by language where a detector told them, in its ``counts``."""
     for finding in findings:
-        told = finding.numbers.get("languages")
-        if isinstance(told, Mapping) and told and all(isinstance(n, int) for n in told.values()):
+        told = finding.numbers.get("counts") if finding.kind.startswith("language_") else None
+        if told:
             whole = sum(told.values()) or 1
             ordered = sorted(told.items(), key=lambda item: (-item[1], item[0]))
             return [Bar(str(name), count(n), (percent(n / whole),), meter(n / whole)) for name, n in ordered]

@@ -1,0 +1,115 @@
+"""Inspect: what is wrong with a recipe's rows, kept as an artifact and shown as a page."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.finding import Finding, Severity
+from tunery.core.ids import artifact_id
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages.data import make_dataset
+from tunery.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tunery.data.columns import Columns
+
+STAGE_VERSION = 1
+"""Raise it when equal findings would be written otherwise than before."""
+
+FINDINGS_FILE = "findings.json"
+
+
+class Inspection(NamedTuple):
+    """What a look at a dataset version found."""
+
+    id: str
+    """``inspection-`` and 16 hex digits: hash of the version and the findings."""
+    dataset: DatasetVersion
+    columns: Columns
+    findings: tuple[Finding, ...]
+    """The most serious kind first, then the one with most rows."""
+    page: Path
+    """The findings as one HTML file."""
+
+
+def inspect_data(context: RunContext) -> Inspection:
+    """Build or find the recipe's dataset version, look for what hurts, keep and show what is found.
+
+    Args:
+        context: Of the recipe.
+
+    Returns:
+        The findings; they lie at ``workspace.artifacts.path("inspections", id)``.
+
+    Raises:
+        ConfigError: A file or a row is wrong.
+        ResourceError: The disk is full.
+    """
+    from tunery.data.findings.inspect import Given, inspect_columns
+    from tunery.data.read import read_columns, read_inputs
+
+    dataset = make_dataset(context)
+    folder = context.workspace.artifacts.path("datasets", dataset.id)
+    columns = read_columns(folder)
+    with context.progress.task("Inspecting rows", None):
+        findings = inspect_columns(columns, context.recipe.data.inspect, Given(inputs=read_inputs(folder)))
+    return keep_inspection(context.workspace, dataset, columns, findings)
+
+
+def keep_inspection(
+    workspace: Workspace, dataset: DatasetVersion, columns: Columns, found: tuple[Finding, ...]
+) -> Inspection:
+    """Store findings under their own hash and write their page."""
+    from tunery.data.read import read_dropped
+    from tunery.pipeline.report.inspection import InspectionInputs, write_inspection
+
+    findings = tuple(
+        sorted(found, key=lambda f: (get_args(Severity).index(f.severity), -len(f.rows), f.kind))
+    )
+    rows = [f.model_dump(mode="json") for f in findings]
+    identity = artifact_id(
+        "inspection",
+        stage="inspect",
+        version=STAGE_VERSION,
+        config={"findings": rows},
+        inputs={"dataset": dataset.id},
+    )
+    if workspace.artifacts.find("inspections", identity) is None:
+        about = {
+            "dataset": dataset.id,
+            "kinds": {f.kind: len(f.rows) for f in findings},
+            "severities": dict(Counter(f.severity for f in findings)),
+        }
+        with workspace.artifacts.create("inspections", identity, about) as folder:
+            (folder / FINDINGS_FILE).write_text(
+                json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8"
+            )
+    folder = workspace.artifacts.path("datasets", dataset.id)
+    page = workspace.root / "reports" / f"{identity}.html"
+    dropped = read_dropped(folder, per_reason=3)
+    write_inspection(InspectionInputs(identity, dataset, columns, findings, dropped), page)
+    return Inspection(identity, dataset, columns, findings, page)
+
+
+def stored_findings(workspace: Workspace, inspection: str, dataset: DatasetVersion) -> tuple[Finding, ...]:
+    """Return the findings of an earlier inspection.
+
+    Raises:
+        NotFoundError: There is none of that id; names the nearest.
+        ConfigError: It looked at another dataset version than this one.
+    """
+    if workspace.artifacts.find("inspections", inspection) is None:
+        raise NotFoundError.of("inspection", inspection, workspace.artifacts.ids("inspections"))
+    looked_at = workspace.artifacts.about("inspections", inspection)["dataset"]
+    if looked_at != dataset.id:
+        raise ConfigError(
+            f"{inspection} looked at {looked_at}; the recipe's dataset version is {dataset.id}",
+            hint="tunery data inspect RECIPE",
+        )
+    text = (workspace.artifacts.path("inspections", inspection) / FINDINGS_FILE).read_text(encoding="utf-8")
+    return tuple(Finding.model_validate(row) for row in json.loads(text))
