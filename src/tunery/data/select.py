@@ -101,6 +101,8 @@ def _choose(
     quality = np.ones(len(pool)) if by == "diversity" else _quality(pool, vectors, scores, seed)
     picked: list[int] = []
     for name, members in classes.items():
+        if not shares[name]:
+            continue
         best = sorted(members, key=lambda i: (-quality[i], rank[i]))
         if by == "quality":
             picked += best[: shares[name]]

@@ -218,6 +218,12 @@ def test_features_compare_like_scikit_learn_tf_idf() -> None:
     assert np.abs(hashed @ hashed.T - wanted).mean() < 0.002
 
 
+def test_a_class_of_doubtful_rows_only_may_go_empty_handed() -> None:
+    texts, labels = questions(30)
+    data = columns([*texts, "????", "????!"], [*labels, "junk", "junk"])
+    assert len(choose(data, 3, "quality+diversity")) == 3
+
+
 def test_a_hundred_rows_without_words_are_no_obstacle() -> None:
     data = columns([""] * 100, ["a", "b"] * 50)
     assert len(choose(data, 10, "quality+diversity")) == 10
