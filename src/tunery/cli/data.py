@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tunery.cli.data_text import (
+    SPLITS,
+    diff_text,
+    exported_text,
+    fixed_text,
+    inspection_text,
+    rows_text,
+    version_text,
+)
 from tunery.cli.data_synthesise import synthesise_rows
-from tunery.cli.output import answer, facts, table
+from tunery.cli.output import answer, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
 
 if TYPE_CHECKING:
-    from tunery.cli.output import Part
-    from tunery.core.dataset import DatasetVersion
-    from tunery.core.example import Dropped, Example, SplitName
+    from tunery.core.finding import Finding
+    from tunery.data.review import Review
+    from tunery.pipeline.context import RunContext
+    from tunery.pipeline.fix_data import Fixed
 
-app = typer.Typer(no_args_is_help=True, help="Dataset versions: build, list, look into.")
-_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+app = typer.Typer(
+    no_args_is_help=True, help="Dataset versions: build, inspect, fix, compare, export, list, look into."
+)
 _EXAMPLES = 3
 _DROPPED = 2
-_CHARACTERS = 300
+
+DatasetId = Annotated[str, typer.Argument(metavar="ID", help="A dataset version, as `tunery data ls` lists.")]
+# Said again here, because loading the rooms that define them costs more than all of `tunery --help`.
+Format = Literal["openai", "alpaca", "sharegpt", "hf", "csv"]
+Split = Literal["train", "validation", "test"]
 
 
 @app.command("run")
@@ -38,13 +54,145 @@ def data_run(
     answer(made, lambda: version_text(made), as_json=as_json)
 
 
+@app.command("inspect")
+def inspect(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Look for what hurts in the recipe's rows; print the findings and write them as a page."""
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.inspect_data import inspect_data
+
+    with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
+        found = inspect_data(context)
+    answer(
+        {
+            "inspection": found.id,
+            "dataset_version": found.dataset.id,
+            "page": found.page,
+            "findings": found.findings,
+        },
+        lambda: inspection_text(found),
+        as_json=as_json,
+    )
+
+
+@app.command("fix")
+def fix(  # noqa: PLR0913 - one option a way to decide
+    ctx: typer.Context,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    *,
+    apply: Annotated[
+        list[str] | None, typer.Option("--apply", metavar="KIND", help="Make the changes of this finding.")
+    ] = None,
+    export_review: Annotated[
+        Path | None,
+        typer.Option("--export-review", metavar="FILE.csv", help="Write the rows for people to decide on."),
+    ] = None,
+    import_review: Annotated[
+        Path | None,
+        typer.Option("--import-review", metavar="FILE.csv", help="Make the changes people decided on."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only these findings in the review.")
+    ] = None,
+    reviewer: Annotated[str, typer.Option("--reviewer", metavar="NAME", help="Who decided; recorded.")] = "",
+    inspection: Annotated[
+        str | None,
+        typer.Option("--inspection", metavar="ID", help="Findings of this inspection; else look again."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the next dataset version from findings or from reviewers' decisions; the old one stays."""
+    from tunery.cli.progress import terminal_progress
+    from tunery.core.errors import ConfigError
+
+    ways = [way for way in (apply, export_review, import_review) if way]
+    if len(ways) != 1:
+        raise ConfigError(
+            "say what to do: one of --apply KIND, --export-review FILE.csv, --import-review FILE.csv",
+            hint=f"tunery data inspect {recipe}",
+        )
+    with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
+        if export_review is not None:
+            _export_review(
+                context, export_review, _findings(context, inspection), kind or (), as_json=as_json
+            )
+        elif import_review is not None:
+            _import_review(context, recipe, import_review, reviewer, as_json=as_json)
+        else:
+            from tunery.pipeline.fix_data import apply_findings
+
+            fixed = apply_findings(context, _findings(context, inspection), apply or ())
+            _answer_fixed(fixed, recipe, None, as_json=as_json)
+
+
+def _findings(context: RunContext, inspection: str | None) -> Sequence[Finding]:
+    from tunery.pipeline.inspect_data import inspect_data, stored_findings
+    from tunery.pipeline.stages.data import make_dataset
+
+    if inspection is None:
+        return inspect_data(context).findings
+    return stored_findings(context.workspace, inspection, make_dataset(context))
+
+
+def _export_review(
+    context: RunContext, path: Path, findings: Sequence[Finding], kinds: Sequence[str], *, as_json: bool
+) -> None:
+    from tunery.pipeline.fix_data import write_review
+
+    rows = write_review(context, path, findings, kinds)
+    answer(
+        {"path": path, "rows": rows},
+        lambda: [
+            f"{rows:,} rows in {path}",
+            "Fill in the column decision: keep, drop or change; with change, the right answer in new_output.",
+            f"try: tunery data fix RECIPE --import-review {path} --reviewer NAME",
+        ],
+        as_json=as_json,
+    )
+
+
+def _import_review(context: RunContext, recipe: Path, path: Path, reviewer: str, *, as_json: bool) -> None:
+    from tunery.core.errors import ConfigError
+    from tunery.pipeline.fix_data import make_next, read_review
+
+    review = read_review(context, path, reviewer)
+    if not review.edits:
+        raise ConfigError(
+            f"{path}: nothing to change: {review.kept:,} rows kept, {review.undecided:,} undecided",
+            hint="fill in the column decision",
+        )
+    _answer_fixed(make_next(context, review.edits), recipe, review, as_json=as_json)
+
+
+def _answer_fixed(fixed: Fixed, recipe: Path, review: Review | None, *, as_json: bool) -> None:
+    value: dict[str, Any] = {
+        "edits": fixed.edits,
+        "before": fixed.before.id,
+        "after": fixed.after,
+        "asked": fixed.asked,
+        "overruled": fixed.overruled,
+        "changed": fixed.changed,
+        "run": ["tunery", "run", str(recipe), fixed.override],
+    }
+    if review is not None:
+        value["review"] = {
+            "kept": review.kept,
+            "undecided": review.undecided,
+            "notes": review.notes,
+            "warnings": review.warnings,
+        }
+    answer(value, lambda: fixed_text(fixed, recipe, review), as_json=as_json)
+
+
 @app.command("ls")
 def list_datasets(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = False) -> None:
     """List dataset versions, newest first."""
     with open_workspace(ctx) as workspace:
         found = workspace.datasets.list(limit=limit)
     rows = [
-        (v.id, v.name, f"{v.rows_kept:,}", *(f"{v.splits.get(s, 0):,}" for s in _SPLITS), v.created_at)
+        (v.id, v.name, f"{v.rows_kept:,}", *(f"{v.splits.get(s, 0):,}" for s in SPLITS), v.created_at)
         for v in found
     ]
     columns = ["dataset", "name", ">rows", ">train", ">validation", ">test", "built"]
@@ -52,9 +200,7 @@ def list_datasets(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = Fals
 
 
 @app.command("show")
-def show_dataset(
-    ctx: typer.Context, dataset_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: Json = False
-) -> None:
+def show_dataset(ctx: typer.Context, dataset_id: DatasetId, *, as_json: Json = False) -> None:
     """Show one dataset version: counts, splits, why rows were dropped, a few examples."""
     from tunery.data.read import read_dropped, read_examples
 
@@ -65,53 +211,65 @@ def show_dataset(
         dropped = read_dropped(folder, per_reason=_DROPPED)
     answer(
         {**version.model_dump(mode="json"), "path": folder, "examples": examples, "dropped_rows": dropped},
-        lambda: [*version_text(version), *_rows_text(examples, dropped), f"files: {folder}"],
+        lambda: [*version_text(version), *rows_text(examples, dropped), f"files: {folder}"],
         as_json=as_json,
     )
 
 
-def version_text(version: DatasetVersion) -> Iterable[Part]:
-    """Return a dataset version as a person reads it."""
-    yield facts(
-        [
-            ("dataset", version.id),
-            ("name", version.name),
-            *(
-                ("from", f"{s.path} ({s.rows:,} rows, {s.shape}, sha256 {s.sha256[:12]})")
-                for s in version.sources
-            ),
-            *(("grown from", parent) for parent in version.parents),
-            ("rows", f"{version.rows_kept:,} kept of {version.rows_read:,} read"),
-            ("splits", ", ".join(f"{name} {version.splits.get(name, 0):,}" for name in _SPLITS)),
-            ("dropped", _counts(version.dropped) or "nothing"),
-            ("masked", _counts(version.masked) or "nothing found"),
-            ("labels", f"{len(version.labels):,} classes" if version.labels else "open text"),
-            ("system prompt", version.system_prompt),
-        ]
-    )
-    for warning in version.warnings:
-        yield f"warning: {warning}"
+@app.command("diff")
+def diff(
+    ctx: typer.Context,
+    first: Annotated[str, typer.Argument(metavar="A", help="The older dataset version.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The newer dataset version.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Compare two dataset versions: rows that came, went, changed or moved between splits, and why."""
+    from tunery.data.diff import diff_versions
+
+    with open_workspace(ctx) as workspace:
+        versions = [workspace.datasets.get(i) for i in (first, second)]
+        one, other = (workspace.artifacts.path("datasets", v.id) for v in versions)
+        found = diff_versions(versions[0], versions[1], (one, other))
+    answer(found, lambda: diff_text(found), as_json=as_json)
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+@app.command("card")
+def card(ctx: typer.Context, dataset_id: DatasetId, *, as_json: Json = False) -> None:
+    """Print a dataset version's card: sources, licences, counts, drops, splits, how to make it again."""
+    from tunery.data.card import data_card
+
+    with open_workspace(ctx) as workspace:
+        version = workspace.datasets.get(dataset_id)
+    text = data_card(version)
+    answer({"id": version.id, "card": text}, lambda: [text], as_json=as_json)
 
 
-def _rows_text(examples: Sequence[Example], dropped: Sequence[Dropped]) -> Iterable[str]:
-    for example in examples:
-        yield f"\nexample {example.id}"
-        for message in example.messages:
-            yield f"  {message.role}: {_cut(message.content)}"
-        if example.rejected is not None:
-            yield f"  rejected: {_cut(example.rejected)}"
-    for row in dropped:
-        yield f"\ndropped ({row.reason}) {row.source} row {row.row}: {row.detail}\n  {_cut(row.text)}"
-    yield ""
+@app.command("export")
+def export(  # noqa: PLR0913 - which version, in which form, to where
+    ctx: typer.Context,
+    dataset_id: DatasetId,
+    *,
+    form: Annotated[Format, typer.Option("--format", help="What to write.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; a folder for all splits and for hf.")],
+    split: Annotated[Split | None, typer.Option("--split", help="One split; else all.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a dataset version for other programs: OpenAI, Alpaca, ShareGPT, Hugging Face or CSV."""
+    from tunery.data.export import export_dataset
 
-
-def _cut(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _CHARACTERS else f"{line[:_CHARACTERS]} … ({len(text):,} characters)"
+    with open_workspace(ctx) as workspace:
+        version = workspace.datasets.get(dataset_id)
+        written = export_dataset(
+            version,
+            workspace.artifacts.path("datasets", version.id),
+            out,
+            form=form,
+            split=split,
+            replace=replace,
+        )
+    answer(written, lambda: exported_text(written), as_json=as_json)
 
 
 app.command("synthesise")(synthesise_rows)

@@ -1,0 +1,172 @@
+"""What ``tunery data`` prints for a person: versions, findings, fixes, differences, exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tunery.cli.output import facts, styled, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunery.cli.output import Part
+    from tunery.core.dataset import DatasetVersion
+    from tunery.core.example import Dropped, Example, SplitName
+    from tunery.core.finding import Severity
+    from tunery.data.diff import DatasetDiff, Reason
+    from tunery.data.export import Exported
+    from tunery.data.review import Review
+    from tunery.pipeline.fix_data import Fixed
+    from tunery.pipeline.inspect_data import Inspection
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+_CHARACTERS = 300
+_CHANGES = 5
+_STYLES: Mapping[Severity, str] = {"high": "bold red", "medium": "yellow", "low": "dim"}
+
+
+def version_text(version: DatasetVersion) -> Iterable[Part]:
+    """Return a dataset version as a person reads it."""
+    yield facts(
+        [
+            ("dataset", version.id),
+            ("name", version.name),
+            *(
+                ("from", f"{s.path} ({s.rows:,} rows, {s.shape}, sha256 {s.sha256[:12]})")
+                for s in version.sources
+            ),
+            *(("grown from", parent) for parent in version.parents),
+            ("rows", f"{version.rows_kept:,} kept of {version.rows_read:,} read"),
+            ("splits", ", ".join(f"{name} {version.splits.get(name, 0):,}" for name in SPLITS)),
+            ("dropped", _counts(version.dropped) or "nothing"),
+            ("changed", _counts(version.changed) or None),
+            ("masked", _counts(version.masked) or "nothing found"),
+            ("labels", f"{len(version.labels):,} classes" if version.labels else "open text"),
+            ("system prompt", version.system_prompt),
+        ]
+    )
+    for warning in version.warnings:
+        yield f"warning: {warning}"
+
+
+def rows_text(examples: Sequence[Example], dropped: Sequence[Dropped]) -> Iterable[str]:
+    """Return a few rows of a version, and a few that it left out."""
+    for example in examples:
+        yield f"\nexample {example.id}"
+        for message in example.messages:
+            yield f"  {message.role}: {_cut(message.content)}"
+        if example.rejected is not None:
+            yield f"  rejected: {_cut(example.rejected)}"
+    for row in dropped:
+        yield f"\ndropped ({row.reason}) {row.source} row {row.row}: {row.detail}\n  {_cut(row.text)}"
+    yield ""
+
+
+def inspection_text(found: Inspection) -> Iterable[Part]:
+    """Return what an inspection found, with what to type next."""
+    version = found.dataset
+    yield f"{version.id}: {version.rows_kept:,} rows"
+    if not found.findings:
+        yield "No detector found anything."
+    else:
+        yield table(
+            ["severity", "kind", ">rows", "message", "fix"],
+            [
+                (
+                    styled(f.severity, _STYLES[f.severity]),
+                    f.kind,
+                    f"{len(f.rows):,}" if f.rows else "all",
+                    f.message,
+                    f.fix,
+                )
+                for f in found.findings
+            ],
+        )
+    yield facts([("inspection", found.id), ("page", found.page)])
+    able = [f.kind for f in found.findings if f.edits]
+    if able:
+        yield f"try: tunery data fix RECIPE {' '.join(f'--apply {kind}' for kind in able)}"
+    if any(f.rows for f in found.findings):
+        yield "try: tunery data fix RECIPE --export-review review.csv"
+
+
+def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iterable[Part]:
+    """Return what a fix changed; its last line trains on the new version."""
+    before, after = fixed.before, fixed.after
+    yield facts(
+        [
+            ("edits", fixed.edits),
+            ("asked for", _counts(fixed.asked)),
+            ("before", f"{before.id} ({before.rows_kept:,} rows)"),
+            ("after", f"{after.id} ({after.rows_kept:,} rows)"),
+            ("texts changed", f"{len(fixed.changed):,}"),
+            ("left out now", _counts(_more(before.dropped, after.dropped)) or "nothing more"),
+            ("kept by review", None if review is None else f"{review.kept:,}"),
+            ("undecided", None if review is None else f"{review.undecided:,}, they stay as they are"),
+        ]
+    )
+    for edit in fixed.overruled[:_CHANGES]:
+        yield f"not changed but taken out: {edit.row} ({edit.reason})"
+    for change in fixed.changed[:_CHANGES]:
+        yield f"{change.source} row {change.row} ({change.reason}): {_cut(change.before)}"
+        yield f"  -> {_cut(change.after)}"
+    if len(fixed.changed) > _CHANGES:
+        yield f"and {len(fixed.changed) - _CHANGES:,} more: tunery data diff {before.id} {after.id}"
+    for warning in review.warnings if review is not None else ():
+        yield f"warning: {warning}"
+    for warning in after.warnings:
+        yield f"warning: {warning}"
+    yield f"\ntunery run {recipe} '{fixed.override}'"
+
+
+def diff_text(found: DatasetDiff) -> Iterable[Part]:
+    """Return what happened to the rows between two versions."""
+    whole = {name: sum(r.rows for r in getattr(found, name)) for name in ("came", "went", "changed", "moved")}
+    yield facts(
+        [
+            ("from", found.a),
+            ("to", found.b),
+            ("same", f"{found.same:,}"),
+            *((name, f"{rows:,}") for name, rows in whole.items()),
+        ]
+    )
+    for setting in found.settings:
+        yield f"setting {setting}"
+    for name in whole:
+        yield from _reasons_text(name, getattr(found, name))
+
+
+def _reasons_text(name: str, reasons: Sequence[Reason]) -> Iterable[str]:
+    for reason in reasons:
+        yield f"\n{name}: {reason.rows:,} {reason.reason}"
+        for row in reason.examples:
+            yield f"  {row.where}: {row.detail}"
+            if row.before is not None:
+                yield f"    - {row.before}"
+            if row.after is not None and row.after != row.before:
+                yield f"    + {row.after}"
+
+
+def exported_text(written: Exported) -> Iterable[Part]:
+    """Return what an export wrote, and the recipe that reads it again."""
+    yield facts(
+        [
+            (split, f"{rows:,} rows in {', '.join(map(str, written.files[split]))}")
+            for split, rows in written.rows.items()
+        ]
+    )
+    yield f"A recipe reads it again with:\n\n{written.recipe}"
+
+
+def _more(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    return {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _CHARACTERS else f"{line[:_CHARACTERS]} … ({len(text):,} characters)"
