@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from tunery.core.config import Settings
 
-FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet"]
+FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow"]
 NamePii = Literal["PERSON", "LOCATION", "ORGANIZATION"]
 PiiType = Literal[
     "EMAIL_ADDRESS",
@@ -84,17 +84,40 @@ class ColumnsConfig(Settings):
     """Further columns to keep beside each example; never shown to the model, nor masked."""
 
 
+class TrafficConfig(Settings):
+    """Which served requests become rows: of a request log, or of traces."""
+
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the requests that is taken, drawn by hash of the request's id: the same ones every time."""
+    per_user: int | None = Field(default=50, ge=1)
+    """At most this many requests of one user, so that no one user's habits become the model's [rows]."""
+    require_consent: bool = True
+    """Take a request only where its metadata says that its user agreed to training."""
+    consent_key: NonEmpty = "training_consent"
+    """Where the metadata says so: the value ``true``, ``yes`` or ``1``."""
+
+
 class SourceConfig(Settings):
-    """One file of rows."""
+    """One file or folder of rows."""
 
     path: NonEmpty
-    """The file; relative paths start at the recipe's folder. ``.gz`` text files are read as they are."""
+    """A file, a folder of files of one format, a pattern such as ``train-*.parquet``, or a URL (``s3://``,
+    ``gs://`` and others). Relative paths start at the recipe's folder; ``.gz`` and ``.zst`` are unpacked on the
+    way. ``rows#test`` takes one split of a folder that has several."""
     license: str | None = None
     """Licence of the rows, such as ``CC-BY-4.0``; told in the model card."""
     format: Literal["auto"] | FileFormat = "auto"
     """``auto`` goes by the file name's ending."""
     shape: Literal["auto", "columns", "instruction", "chat", "completion", "preference"] = "auto"
     """How a row is understood; ``auto`` goes by the mapped columns, then by the first row's keys."""
+    export: Literal[
+        "auto", "none", "argilla", "label_studio", "opentelemetry", "request_log", "spreadsheet"
+    ] = "auto"
+    """Which program wrote the file, where its rows must be taken apart first; ``auto`` goes by the first row's
+    keys, ``none`` takes rows as they are. ``spreadsheet`` is a CSV file that ``tunery data export`` wrote with
+    its cells escaped against formulas; ``auto`` cannot tell it."""
+    traffic: TrafficConfig = TrafficConfig()
+    """Which requests of a request log or of traces become rows."""
     columns: ColumnsConfig = ColumnsConfig()
     """Column mapping, such as ``{input: text, output: category}``."""
     label_style: Literal["as_is", "words"] = "as_is"

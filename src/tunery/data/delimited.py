@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+from itertools import chain, islice
 
 from tunery.core.errors import ConfigError
-from tunery.data.lines import Line, read_lines, too_large
+from tunery.data.lines import read_blocks, read_lines, too_large
+from tunery.data.places import RawFile
+from tunery.data.refused import broken
 from tunery.data.rows import RawRow
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -19,7 +20,13 @@ _MISSING = frozenset({"", "nan", "NaN"})
 
 
 def read_delimited(
-    path: Path, name: str, *, delimiter: str | None, wanted: Sequence[str], max_row_bytes: int
+    path: RawFile,
+    name: str,
+    *,
+    delimiter: str | None,
+    wanted: Sequence[str],
+    max_row_bytes: int,
+    go_on: bool = False,
 ) -> Iterator[RawRow]:
     """Yield the rows of a CSV file whose first line names the columns.
 
@@ -29,21 +36,23 @@ def read_delimited(
         delimiter: The separator; None finds it.
         wanted: Columns that must exist; they also tell separators apart.
         max_row_bytes: Longest row accepted [bytes].
+        go_on: Yield a row of another width than the header's as a
+            :class:`~tunery.data.refused.Refused` row, and read all others.
 
     Raises:
-        ConfigError: Wrong delimiter, a column named twice, rows of unequal width, a row over the limit, or
-            text that is not UTF-8; with row numbers.
+        ConfigError: Wrong delimiter, a column named twice, rows of unequal width unless ``go_on``, broken
+            quoting, a row over the limit, or text that is not UTF-8; with row numbers.
     """
     head = list(islice(read_lines(path, name, max_bytes=max_row_bytes), _SNIFFED_LINES))
     chosen = delimiter or sniff([line.text for line in head], wanted)
     # The csv module refuses fields over 128 KiB by default; the row limit below is the one that counts.
     csv.field_size_limit(max(csv.field_size_limit(), max_row_bytes))
-    meter = _RowMeter(read_lines(path, name, max_bytes=max_row_bytes), name, max_row_bytes)
+    meter = _RowMeter(read_blocks(path, name, max_bytes=max_row_bytes), name, max_row_bytes)
     reader = csv.reader(meter, delimiter=chosen, strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
         _check_header(header, [line.text for line in head], chosen, wanted, name)
-        yield from _rows(reader, meter, header, name)
+        yield from _rows(reader, meter, header, name, go_on=go_on)
     except csv.Error as error:
         raise ConfigError(f"{name}: line {reader.line_num}: {_explain(error)}") from None
 
@@ -76,19 +85,22 @@ def _parse(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 class _RowMeter:
     """Hands lines to the csv reader and refuses a row that swallows more of them than a row may hold."""
 
-    def __init__(self, lines: Iterable[Line], name: str, max_bytes: int) -> None:
-        self._lines, self._name, self._max_bytes = iter(lines), name, max_bytes
+    def __init__(self, blocks: Iterable[list[str]], name: str, max_bytes: int) -> None:
+        self._lines, self._name, self._max_bytes = (chain.from_iterable(blocks), name, max_bytes)
         self._held = 0
+        self.number = 0
+        """Lines handed out."""
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         line = next(self._lines)
-        self._held += len(line.text)
+        self.number += 1
+        self._held += len(line)
         if self._held > self._max_bytes:
-            raise too_large(self._name, f"the row that runs to line {line.number}", self._max_bytes)
-        return line.text
+            raise too_large(self._name, f"the row that runs to line {self.number}", self._max_bytes)
+        return line
 
     def row_done(self) -> None:
         """Begin to count anew."""
@@ -119,21 +131,33 @@ def _check_header(
 
 
 def _rows(
-    reader: Iterator[list[str]], meter: _RowMeter, header: Sequence[str], name: str
+    reader: Iterator[list[str]], meter: _RowMeter, header: Sequence[str], name: str, *, go_on: bool
 ) -> Iterator[RawRow]:
     problems: list[str] = []
     number = 0
+    width = len(header)
     for cells in reader:
         meter.row_done()
         if not cells:
             continue  # A blank line.
         number += 1
-        if len(cells) != len(header):
-            problems.append(f"row {number} has {len(cells)} cells, the header {len(header)}")
+        if len(cells) == width:
+            if not _MISSING.isdisjoint(cells):
+                yield RawRow(
+                    number, dict(zip(header, (None if c in _MISSING else c for c in cells), strict=True))
+                )
+            else:
+                yield RawRow(number, dict(zip(header, cells, strict=True)))
+        elif go_on:
+            fix = (
+                f"has {len(cells)} cells, the header {width}; quote cells that contain the delimiter "
+                f"(line {meter.number} of {name})"
+            )
+            yield broken(number, fix, ", ".join(cells[:20]))
+        else:
+            problems.append(f"row {number} has {len(cells)} cells, the header {width}")
             if len(problems) == 10:
                 break
-            continue
-        yield RawRow(number, dict(zip(header, (None if c in _MISSING else c for c in cells), strict=True)))
     if problems:
         raise ConfigError.of_problems(
             name, problems, hint="quote cells that contain the delimiter, or set delimiter for this source"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tunery.core.example import Message
 from tunery.data.config import SourceConfig
 from tunery.data.messages import check_conversation, is_unicode, parse_messages, parse_transcript
+from tunery.data.refused import Refused
 from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
 from tunery.data.shapes import Mapped
 
@@ -32,6 +33,8 @@ def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -
         BadRow: The row cannot be understood; with every flaw.
         UnusableRow: It lacks its prompt or its answer, or its two answers belong to different prompts.
     """
+    if isinstance(values, Refused):
+        raise values.error
     if mapped.shape == "preference":
         return _preference(values, mapped.column)
     if mapped.shape == "chat":
@@ -93,7 +96,7 @@ def _answer(value: Any, column: str, source: SourceConfig) -> str:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise BadRow(Flaw(column, shown(value), "not JSON, though output_json is set")) from None
     return _text(compact_json(value), column, no_answer)
 

@@ -7,12 +7,26 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
+from tunery.data.places import RawFile
+from tunery.data.unpack import PackedTooTight, Truncated, open_bytes
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_FOREIGN = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip archive", b"PAR1": "Parquet"}
+_FOREIGN = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"PK\x03\x04": "a zip archive",
+    b"PAR1": "Parquet",
+    b"ARROW1": "Arrow",
+    b"\xff\xff\xff\xff": "Arrow",
+    b"\x80\x04\x95": "a Python pickle",
+    b"%PDF": "PDF",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+}
+_BLOCK_BYTES = 256 << 10
 
 
 class Line(NamedTuple):
@@ -24,20 +38,7 @@ class Line(NamedTuple):
     """With its line end."""
 
 
-@contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading; gzip is unpacked on the way, recognised by its content."""
-    with path.open("rb") as stream:
-        packed = stream.read(2) == _GZIP_MAGIC
-        stream.seek(0)
-        if not packed:
-            yield stream
-            return
-        with gzip.GzipFile(fileobj=stream) as unpacked:
-            yield unpacked  # type: ignore[misc]  # it reads like any other binary stream
-
-
-def read_lines(path: Path, name: str, *, max_bytes: int) -> Iterator[Line]:
+def read_lines(path: RawFile, name: str, *, max_bytes: int) -> Iterator[Line]:
     """Yield the lines of a UTF-8 file, never holding more than one of at most ``max_bytes``.
 
     Args:
@@ -47,17 +48,96 @@ def read_lines(path: Path, name: str, *, max_bytes: int) -> Iterator[Line]:
 
     Raises:
         ConfigError: Not UTF-8 (says at which byte, and what it may be instead), a line over ``max_bytes``,
-            an archive cut short, or a file that cannot be read.
+            a zero byte, an archive cut short, or a file that cannot be read.
     """
-    offset = 0
+    number = 0
+    for block in read_blocks(path, name, max_bytes=max_bytes):
+        for text in block:
+            number += 1
+            yield Line(number, text)
+
+
+def read_blocks(path: RawFile, name: str, *, max_bytes: int) -> Iterator[list[str]]:
+    """Yield the lines of a UTF-8 file, some hundred at a time: one by one costs three times more.
+
+    Args:
+        path: The file.
+        name: How messages call it.
+        max_bytes: Longest line accepted [bytes].
+
+    Returns:
+        Lists of consecutive lines, each with its line end.
+
+    Raises:
+        ConfigError: As :func:`read_lines`, after the lines before the one at fault.
+    """
+    seen = _Seen()
     with readable(name), open_bytes(path) as stream:
-        for number, raw in enumerate(iter(lambda: stream.readline(max_bytes + 1), b""), start=1):
-            if number == 1:
-                refuse_foreign(raw, name)
-            if len(raw) > max_bytes:
-                raise too_large(name, f"line {number}", max_bytes)
-            yield Line(number, _decode(raw, offset, number, name))
-            offset += len(raw)
+        carry = b""
+        while True:
+            chunk = stream.read(_BLOCK_BYTES)
+            whole, newline, rest = chunk.rpartition(b"\n")
+            if chunk and not newline:
+                carry += chunk
+                if len(carry) <= max_bytes:
+                    continue
+            block = carry + (whole + newline if newline else b"")
+            carry = rest if newline else b""
+            if block:
+                yield from _decoded(block, seen, name, max_bytes)
+            if len(carry) > max_bytes:
+                raise too_large(name, f"line {seen.lines + 1}", max_bytes)
+            if not chunk:
+                return
+
+
+class _Seen:
+    """How much of a file has been handed out."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.bytes = 0
+
+
+def _decoded(block: bytes, seen: _Seen, name: str, max_bytes: int) -> Iterator[list[str]]:
+    """Yield a block's lines at once where nothing is wrong with it, else those before the fault."""
+    if not seen.bytes:
+        refuse_foreign(block[:_BLOCK_BYTES].partition(b"\n")[0], name)
+    start = len(_BOM) if not seen.bytes and block.startswith(_BOM) else 0
+    raw = block[start:].split(b"\n")
+    longest = max(map(len, raw))
+    if longest < max_bytes and b"\x00" not in block:
+        try:
+            lines = block[start:].decode("utf-8").split("\n")
+        except UnicodeDecodeError:
+            pass
+        else:
+            last = lines.pop()
+            lines = [line + "\n" for line in lines]
+            if last:
+                lines.append(last)
+            seen.lines += len(lines)
+            seen.bytes += len(block)
+            if lines:
+                yield lines
+            return
+    for line in _split(block):
+        if len(line) > max_bytes:
+            raise too_large(name, f"line {seen.lines + 1}", max_bytes)
+        text = _decode(line, seen.bytes, seen.lines + 1, name)
+        seen.lines += 1
+        seen.bytes += len(line)
+        yield [text]
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def _split(block: bytes) -> list[bytes]:
+    """Split at line feeds only: a bare carriage return is no line end here."""
+    lines = [line + b"\n" for line in block.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return [line for line in lines if line]
 
 
 @contextmanager
@@ -67,6 +147,10 @@ def readable(name: str) -> Iterator[None]:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise ConfigError(f"{name}: the gzip data is damaged or cut short", hint=f"gzip -t {name}") from None
+    except Truncated as error:
+        raise ConfigError(f"{name}: {error}", hint=f"zstd -t {name}") from None
+    except PackedTooTight as error:
+        raise ConfigError(f"{name}: {error}", hint="unpack it yourself and look at what is in it") from None
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from None
 
@@ -90,6 +174,10 @@ def refuse_foreign(raw: bytes, name: str) -> None:
 
 
 def _decode(raw: bytes, offset: int, number: int, name: str) -> str:
+    if b"\x00" in raw:
+        raise ConfigError(
+            f"{name}: byte {offset + raw.index(0)} is zero (line {number}); this is not a text file"
+        )
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

@@ -18,14 +18,28 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "tool": "tool",
 }
+_SHAREGPT_ROLES: dict[str, Role] = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "assistant": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
+_TOOL_TURNS = frozenset({"function_call", "tool_call"})
 _KNOWN_KEYS = frozenset({"role", "content", "weight", "name", "tool_call_id", "refusal", "audio"})
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
 
 def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
-    """Read a list of ``{"role", "content"}`` turns; a string is read as JSON first.
+    """Read a list of ``{"role", "content"}`` turns, or ShareGPT's ``{"from", "value"}`` ones.
 
-    A turn's ``name`` is passed over, because chat templates do not render it. ``developer`` means ``system``.
+    A string is read as JSON first. A turn's ``name`` is passed over, because chat templates do not render it.
+    ``developer`` means ``system``, ``human`` means ``user``, ``gpt`` means ``assistant``.
 
     Raises:
         BadRow: With every flaw found: wrong types, unknown roles, tool calls, images, misplaced weights.
@@ -39,11 +53,27 @@ def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
         raise BadRow(Flaw(field, shown(value), "must be a list of {role, content} objects"))
     if not value:
         raise no_prompt(field)
+    plain = [_plain_turn(turn) for turn in value]
+    if None not in plain:
+        return tuple(cast(list[Message], plain))
     flaws: list[Flaw] = []
     turns = [_turn(turn, f"{field}[{i}]", flaws) for i, turn in enumerate(value)]
     if flaws:
         raise BadRow(*flaws)
     return tuple(t for t in turns if t is not None)
+
+
+def _plain_turn(turn: Any) -> Message | None:
+    """Return a turn that is nothing but a known role and a text, as nearly all are; None for any other.
+
+    It saves the list of flaws, the copy and the loops over keys, which take longer than the turn itself.
+    """
+    if type(turn) is not dict or len(turn) != 2:
+        return None
+    role, content = turn.get("role"), turn.get("content")
+    if type(role) is not str or type(content) is not str or role not in _ROLES or not is_unicode(content):
+        return None
+    return Message(role=_ROLES[role], content=content)
 
 
 def check_conversation(messages: tuple[Message, ...], field: str) -> None:
@@ -53,8 +83,12 @@ def check_conversation(messages: tuple[Message, ...], field: str) -> None:
         BadRow: It does not end with an assistant turn, has no user turn, or a system turn that is not first.
         UnusableRow: Its last answer or every user turn is empty, or no assistant turn has weight 1.
     """
-    flaws = []
     last = len(messages) - 1
+    roles = [m.role for m in messages]
+    if roles[last] == "assistant" and "user" in roles and "system" not in roles[1:]:
+        _check_texts(messages, field)
+        return
+    flaws = []
     if messages[last].role != "assistant":
         flaws.append(
             Flaw(f"{field}[{last}].role", shown(messages[last].role), "the last turn must be the assistant's")
@@ -66,8 +100,11 @@ def check_conversation(messages: tuple[Message, ...], field: str) -> None:
     ]
     if not any(m.role == "user" for m in messages):
         flaws.append(Flaw(field, f"{len(messages)} turns", "add a user turn before the assistant's"))
-    if flaws:
-        raise BadRow(*flaws)
+    raise BadRow(*flaws)
+
+
+def _check_texts(messages: tuple[Message, ...], field: str) -> None:
+    last = len(messages) - 1
     if not messages[last].content.strip():
         raise no_answer(f"{field}[{last}].content")
     if not any(m.role == "user" and m.content.strip() for m in messages):
@@ -94,7 +131,7 @@ def parse_transcript(text: str) -> tuple[Message, ...] | None:
 def _from_json(text: str, field: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise BadRow(Flaw(field, shown(text), "must be a list of {role, content} objects")) from None
 
 
@@ -105,6 +142,8 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
         return None
     before = len(flaws)
     turn = {k: v for k, v in turn.items() if v is not None}
+    if "from" in turn and "role" not in turn:
+        return _sharegpt_turn(turn, field, flaws)
     role = _ROLES.get(turn["role"]) if isinstance(turn.get("role"), str) else None
     if role is None:
         flaws.append(Flaw(f"{field}.role", shown(turn.get("role")), _role_fix(turn.get("role"))))
@@ -127,9 +166,24 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
     return Message(role=cast(Role, role), content=content, weight=1 if weight else 0)
 
 
-def _role_fix(given: Any) -> str:
-    near = nearest(given, _ROLES) if isinstance(given, str) else None
-    return f"did you mean {near!r}?" if near else f"must be one of {', '.join(sorted(_ROLES))}"
+def _sharegpt_turn(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> Message | None:
+    """Return a turn of a ShareGPT conversation; keys such as ``weight`` and ``markdown`` are passed over."""
+    before = len(flaws)
+    who = turn["from"]
+    if isinstance(who, str) and who in _TOOL_TURNS:
+        flaws.append(Flaw(f"{field}.from", shown(who), "tool calls cannot be trained on; remove them"))
+    role = _SHAREGPT_ROLES.get(who) if isinstance(who, str) else None
+    if role is None and len(flaws) == before:
+        flaws.append(Flaw(f"{field}.from", shown(who), _role_fix(who, _SHAREGPT_ROLES)))
+    content = _content(turn.get("value"), f"{field}.value", flaws)
+    if len(flaws) > before:
+        return None
+    return Message(role=cast(Role, role), content=content)
+
+
+def _role_fix(given: Any, known: Mapping[str, Role] = _ROLES) -> str:
+    near = nearest(given, known) if isinstance(given, str) else None
+    return f"did you mean {near!r}?" if near else f"must be one of {', '.join(sorted(known))}"
 
 
 def _content(value: Any, field: str, flaws: list[Flaw]) -> str:

@@ -1,51 +1,159 @@
-"""Parquet: rows read batch by batch, and typed tables written."""
+"""Parquet and Arrow: rows read batch by batch, and typed tables written."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunery.core.errors import ConfigError
-from tunery.data.lines import too_large
+from tunery.data.lines import readable, too_large
+from tunery.data.places import RawFile
+from tunery.data.refused import broken
 from tunery.data.rows import RawRow
+from tunery.data.unpack import MAX_RATIO, open_seekable
 
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 16 << 20
+"""Rows are unpacked so many bytes at a time, as far as the file tells its own sizes [bytes]."""
+_FOOTER_BYTES = 64 << 20
+"""Longest text, and most entries, accepted in a Parquet footer; the widest real tables stay under 10 MB."""
+_FREE_BYTES = 256 << 20
+"""A file may unpack to this much whatever its ratio [bytes]."""
+_BUFFER_BYTES = 1 << 20
+"""A column is read through a buffer of this size, not whole: row groups of a gigabyte exist [bytes]."""
 
 
-def read_parquet(path: Path, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
+def read_parquet(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
     """Yield the rows of a Parquet file.
 
+    Args:
+        path: The file; a packed one (``.parquet.gz``) is unpacked into a temporary file first.
+        name: How messages call it.
+        max_row_bytes: Longest row accepted [bytes].
+        go_on: Yield a row over ``max_row_bytes`` as a :class:`~tunery.data.refused.Refused` row.
+
     Raises:
-        ConfigError: Not Parquet, a column named twice, or a row over ``max_row_bytes``.
+        ConfigError: Not Parquet, damaged, a column named twice, one that unpacks to far more than a table of
+            rows would, or a row over ``max_row_bytes`` unless ``go_on``.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            twice = [n for n, c in Counter(file.schema_arrow.names).items() if c > 1]
-            if twice:
-                raise ConfigError(f"{name}: column named twice: {', '.join(map(repr, twice))}")
-            number = 0
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for values in batch.to_pylist():
-                    number += 1
-                    if _size(values) > max_row_bytes:
+    with readable(name), open_seekable(path) as stream, _explained(name, "Parquet"):
+        yield from _rows(_parquet_batches(stream, name), name, max_row_bytes, go_on=go_on)
+
+
+def read_arrow(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
+    """Yield the rows of an Arrow file, in the file or the stream form, told apart by the first bytes.
+
+    Args and errors are those of :func:`read_parquet`.
+
+    Raises:
+        ConfigError: Not Arrow, damaged, a column named twice, or a row over ``max_row_bytes`` unless
+            ``go_on``.
+    """
+    with readable(name), open_seekable(path) as stream, _explained(name, "Arrow"):
+        yield from _rows(_arrow_batches(stream, name), name, max_row_bytes, go_on=go_on)
+
+
+def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
+    packed = stream.seek(0, 2)
+    with pq.ParquetFile(
+        stream,
+        page_checksum_verification=True,
+        thrift_string_size_limit=_FOOTER_BYTES,
+        thrift_container_size_limit=_FOOTER_BYTES,
+        pre_buffer=False,
+        buffer_size=_BUFFER_BYTES,
+    ) as file:
+        _check_names(file.schema_arrow.names, name)
+        yield from file.iter_batches(batch_size=_batch_rows(file.metadata, name, packed))
+
+
+def _batch_rows(metadata: Any, name: str, packed: int) -> int:
+    """Return how many rows to unpack at a time, after a look at what the file claims to hold.
+
+    Only sizes of whole row groups are asked for: with those of single columns, a damaged footer makes pyarrow
+    26 end the process instead of raising.
+    """
+    unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    if unpacked > _FREE_BYTES and unpacked > MAX_RATIO * max(packed, 1):
+        raise ConfigError(f"{name}: unpacks to {unpacked:,} bytes from {packed:,}; no table of rows does")
+    each = max(unpacked // max(metadata.num_rows, 1), 1)
+    return int(max(16, min(_BATCH_ROWS, _BATCH_BYTES // each)))
+
+
+def _arrow_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
+    magic = stream.read(6)
+    stream.seek(0)
+    if magic == b"ARROW1":
+        with pa.ipc.open_file(stream) as reader:
+            _check_names(reader.schema.names, name)
+            for i in range(reader.num_record_batches):
+                yield reader.get_batch(i)
+        return
+    with pa.ipc.open_stream(stream) as reader:
+        _check_names(reader.schema.names, name)
+        yield from reader
+
+
+def _check_names(names: Sequence[str], name: str) -> None:
+    twice = [n for n, c in Counter(names).items() if c > 1]
+    if twice:
+        raise ConfigError(f"{name}: column named twice: {', '.join(map(repr, twice))}")
+
+
+def _rows(batches: Iterator[Any], name: str, max_row_bytes: int, *, go_on: bool) -> Iterator[RawRow]:
+    number = 0
+    for batch in batches:
+        # What a damaged file claims of its own offsets is checked before anything is read through them.
+        batch.validate(full=True)
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            part = batch.slice(start, _BATCH_ROWS)
+            for values in part.to_pylist():
+                number += 1
+                if _size(values) > max_row_bytes:
+                    if not go_on:
                         raise too_large(name, f"row {number}", max_row_bytes)
-                    yield RawRow(number, {k: _missing_as_none(v) for k, v in values.items()})
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{name}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+                    fix = f"longer than {max_row_bytes:,} bytes; raise max_row_bytes of this source"
+                    yield broken(number, f"{fix} (row {number} of {name})", f"{len(values)} columns")
+                    continue
+                yield RawRow(number, _missing_as_none(values))
+
+
+@contextmanager
+def _explained(name: str, kind: str) -> Iterator[None]:
+    """Turn whatever Arrow raises over damaged bytes into one :class:`ConfigError`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # a damaged file makes Arrow raise of every kind, KeyError and TypeError too
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{name}: not a readable {kind} file: {first:.200}") from None
 
 
 def _size(values: Mapping[str, Any]) -> int:
-    return sum(len(v) if isinstance(v, str) else 8 for v in values.values())
+    return sum([len(v) if type(v) is str or type(v) is bytes else _inner_size(v) for v in values.values()])
 
 
-def _missing_as_none(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _inner_size(value: Any) -> int:
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, list):
+        return sum(map(_inner_size, value))
+    return sum(map(_inner_size, value.values())) if isinstance(value, dict) else 8
+
+
+def _missing_as_none(values: dict[str, Any]) -> dict[str, Any]:
+    for column, value in values.items():
+        if type(value) is float and math.isnan(value):
+            values[column] = None
+    return values
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema) -> None:

@@ -17,7 +17,12 @@ _TELLING: tuple[tuple[Shape, tuple[str, ...]], ...] = (
     ("completion", ("prompt", "completion")),
     ("instruction", ("instruction", "output")),
     ("columns", ("input", "output")),
+    # Last, because other files keep the id of a conversation under such a name.
+    ("chat", ("conversations",)),
+    ("chat", ("conversation",)),
 )
+_TURN_COLUMNS = ("conversations", "conversation")
+"""What ShareGPT files and their kin call the list of turns."""
 # Parts without which a row of that shape means nothing; preference rows vary too much for such a list.
 _NEEDED: dict[Shape, tuple[str, ...]] = {
     "columns": ("input", "output"),
@@ -71,7 +76,9 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
         (part, name) for part, name in source.columns.model_dump(exclude={"metadata"}).items() if name
     )
     if shape == "preference" and "chosen" not in first and source.columns.chosen is None:
-        column["chosen"], column["rejected"] = "preferred_output", "non_preferred_output"
+        column["chosen"], column["rejected"] = ("preferred_output", "non_preferred_output")
+    if shape == "chat" and source.columns.messages is None and "messages" not in first:
+        column["messages"] = next((n for n in _TURN_COLUMNS if n in first), "messages")
     parts = ("chosen", "rejected") if shape == "preference" else _NEEDED[shape]
     needed = (*(column[p] for p in parts), *wanted_columns(source.columns))
     return Mapped(shape, column, tuple(dict.fromkeys(needed)))

@@ -76,6 +76,25 @@ OI = [{"role": "assistant", "content": "Oi"}]
             [("user", "Hi"), ("assistant", "Hello")],
         ),
         (
+            {
+                "id": "x1",
+                "conversations": [
+                    {"from": "system", "value": "Be kind."},
+                    {"from": "human", "value": "Hi"},
+                    {"from": "gpt", "value": "Hello", "weight": None},
+                ],
+            },
+            {},
+            "chat",
+            [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello")],
+        ),
+        (
+            {"conversation": "c7", "input": "a", "output": "b"},
+            {},
+            "columns",
+            [("user", "a"), ("assistant", "b")],
+        ),
+        (
             {"turns": HI + HELLO},
             {"columns": ColumnsConfig(messages="turns")},
             "chat",

@@ -73,6 +73,59 @@ def test_a_json_file_of_lines_is_read_as_lines(tmp_path: Path) -> None:
     assert [r.values["a"] for r in found] == [1, 2]
 
 
+@given(rows=OBJECTS, chunk=st.integers(1, 40), indent=st.sampled_from([None, 1]))
+def test_an_object_around_a_list_of_rows_is_read_as_the_list(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], chunk: int, indent: int | None
+) -> None:
+    whole = {"version": 1.5, "tags": ["x", [1]], "about": {"rows": len(rows)}, "data": rows, "end": "]}"}
+    path = write(tmp_path_factory.mktemp("t"), json.dumps(whole, indent=indent, ensure_ascii=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsonrows, "_CHUNK_BYTES", chunk)
+        found = list(read_json_array(path, "a.json", max_row_bytes=10_000))
+    assert [r.values for r in found] == rows
+
+
+def test_an_object_longer_than_a_row_may_be_is_read_by_its_list(tmp_path: Path) -> None:
+    rows = [{"a": "x" * 100} for _ in range(1000)]
+    path = write(tmp_path, json.dumps({"version": "1", "data": rows}))
+    assert [r.values for r in read_json_array(path, "a.json", max_row_bytes=2000)] == rows
+
+
+def test_one_row_over_several_lines_is_a_row(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "Hi"}]}
+    (found,) = read_json_array(write(tmp_path, json.dumps(row, indent=2)), "a.json", max_row_bytes=1000)
+    assert found.values == row
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": [{"x": 1}], "b": [{"x": 1}]}', "two lists of objects, 'a' and 'b'"),
+        ('{"data": [{"x": 1}, {"x": ', "not JSON"),
+        ('{"data": [{"x": 1}]', "not JSON|never closed"),
+        ('{"data": [{"x": 1}]} trailing', "not JSON"),
+        ('[{"x": 1}] trailing', "something follows the end of the list"),
+    ],
+)
+def test_broken_objects_around_lists_are_told(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        list(read_json_array(write(tmp_path, text), "a.json", max_row_bytes=1000))
+
+
+def test_keys_given_twice_are_found_however_they_are_written(tmp_path: Path) -> None:
+    twice = [
+        '{"a": 1, "a": 2}',
+        '{"a":1,"a" :2}',
+        '{"a": {"b": 1, "b": 2}}',
+        '{"a": [{"b": 1, "b": 2}]}',
+        '{"a": [[{"b": 1, "b": 2}]]}',
+        '{"a": "x\\": y", "b": {"c": {"d": 1, "d": 2}}}',
+    ]
+    for text in twice:
+        with pytest.raises(ConfigError, match="given twice"):
+            list(read_jsonl(write(tmp_path, text), "a.jsonl", max_row_bytes=1000))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -48,6 +48,9 @@ def test_a_json_string_and_text_parts_are_understood() -> None:
         ({**ANSWER, "tool_calls": [{}]}, "messages[0].tool_calls", "cannot be trained on"),
         ({**USER, "text": "x"}, "messages[0].text", "unknown key"),
         ("Hi", "messages[0]", "must be an object"),
+        ({"from": "humen", "value": "x"}, "messages[0].from", "did you mean 'human'?"),
+        ({"from": "gpt"}, "messages[0].value", "must be text"),
+        ({"from": "function_call", "value": "{}"}, "messages[0].from", "cannot be trained on"),
     ],
 )
 def test_each_flaw_is_told_with_field_and_fix(turn: Any, field: str, fix: str) -> None:

@@ -1,0 +1,192 @@
+"""Places: where raw files lie, on this machine or behind a URL such as ``s3://bucket/rows.jsonl``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from tunery.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_SCHEMES: dict[str, str] = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "az": "adlfs",
+    "oci": "ocifs",
+    "oss": "ossfs",
+    "hf": "huggingface_hub",
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "hdfs": "pyarrow",
+    "webhdfs": "requests",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "ftp": "fsspec",
+    "smb": "smbprotocol",
+    "file": "fsspec",
+    "local": "fsspec",
+    "memory": "fsspec",
+}
+"""Scheme to the package that reads it. fsspec knows more, but some of those (chains with ``::``, archives,
+``reference``) reach other places than the one they name, or unpack without a bound."""
+_BUFFER_BYTES = 1 << 20
+_SECRET = re.compile(r"//[^/@]*@")
+_PASSWORD = re.compile(r"//[^/@]*:[^/@]*@")
+
+
+class RawFile(Protocol):
+    """A file that can be opened and read; a :class:`pathlib.Path` is one."""
+
+    @property
+    def name(self) -> str:
+        """Last part of where it lies."""
+        ...
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """Open it for reading."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file behind a URL."""
+
+    filesystem: AbstractFileSystem
+    path: str
+    """As the file system calls it, without its scheme."""
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return PurePosixPath(self.path).name
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """Open for reading; whatever the store raises comes out as :class:`OSError`."""
+        with _told_as_os_error():
+            stream = self.filesystem.open(self.path, mode)
+        return cast(IO[bytes], io.BufferedReader(_Guarded(stream), _BUFFER_BYTES))
+
+
+class _Guarded(io.RawIOBase):
+    """A remote stream whose every failure is an OSError, so that readers need to know one kind only."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._stream.seekable())
+
+    def readinto(self, buffer: Any) -> int:
+        with _told_as_os_error():
+            got = self._stream.read(len(buffer))
+        buffer[: len(got)] = got
+        return len(got)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with _told_as_os_error():
+            return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+@contextmanager
+def _told_as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # each store has errors of its own, and none of them is ours
+        raise OSError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+
+
+def is_url(path: str) -> bool:
+    """Tell whether a source's path is a URL; a Windows drive letter is none.
+
+    >>> is_url("s3://bucket/rows.csv"), is_url("rows.csv"), is_url("C:/rows.csv")
+    (True, False, False)
+    """
+    return _URL.match(path) is not None
+
+
+def shown_url(url: str) -> str:
+    """Return a URL without the user name and password it may carry.
+
+    >>> shown_url("sftp://me:secret@host/rows.csv")
+    'sftp://host/rows.csv'
+    """
+    return _SECRET.sub("//", url, count=1)
+
+
+def open_filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of a URL and the path in it.
+
+    Credentials are found as each store's own tools find them (environment, profile, instance role).
+
+    Raises:
+        ConfigError: An unknown scheme, a chained URL, a password in it, a missing package, or a store that
+            cannot be reached.
+    """
+    from fsspec.core import url_to_fs
+
+    if _PASSWORD.search(url):
+        raise ConfigError(
+            f"{shown_url(url)}: a password has no place in a recipe, which every dataset version keeps",
+            hint="give it as the store's own tools take it: an environment variable, a profile or a key file",
+        )
+    found = _URL.match(url)
+    scheme = found.group(1).lower() if found else ""
+    if scheme not in _SCHEMES or "::" in url:
+        raise ConfigError(
+            f"{shown_url(url)}: {'chained URLs are' if '::' in url else f'{scheme}:// is'} not read "
+            f"(read are: {', '.join(sorted(_SCHEMES))})"
+        )
+    try:
+        filesystem, path = url_to_fs(url)
+    except ImportError:
+        package = _SCHEMES[scheme]
+        raise ConfigError(
+            f"{shown_url(url)}: reading {scheme}:// needs the package {package}",
+            hint=f"pip install {package}",
+        ) from None
+    except Exception as error:  # as above: the store's own errors, from no credentials to no network
+        raise ConfigError(f"{shown_url(url)}: {type(error).__name__}: {error}") from None
+    return cast("AbstractFileSystem", filesystem), str(path)
+
+
+def sha256_raw(file: RawFile) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits, wherever it lies."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_BUFFER_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_empty(file: RawFile) -> bool:
+    """Tell whether a file has no byte."""
+    if isinstance(file, Path):
+        return file.stat().st_size == 0
+    with file.open("rb") as stream:
+        return not stream.read(1)
