@@ -111,7 +111,7 @@ def _identity(
     config: DataConfig, sources: Sequence[Source], tokenizer: Tokenizer | None, limit: int | None
 ) -> str:
     """Name the version after what makes it. Where a file lies does not matter, what is in it does."""
-    settings = config.model_dump(mode="json")
+    settings = config.model_dump(mode="json", exclude={"inspect"})  # it changes no row
     settings["max_tokens"] = limit if tokenizer is not None else None
     for entry, source in zip(settings["sources"], sources, strict=True):
         del entry["path"]

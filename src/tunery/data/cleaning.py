@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tunery.core.example import Example, Message, example_id
 from tunery.core.progress import Task
 from tunery.data.config import CleanConfig, PiiType
-from tunery.data.normalise import normalise
+from tunery.data.normalise import fix_mojibake, normalise, strip_html
 from tunery.data.pii import apply_policy
 from tunery.data.rows import Draft
 
@@ -23,8 +23,7 @@ def clean_drafts(
     for start in range(0, len(drafts), _BATCH):
         batch = drafts[start : start + _BATCH]
         texts = [t for d in batch for t in d.texts]
-        if clean.normalise:
-            texts = [normalise(t) for t in texts]
+        texts = repair(texts, clean)
         if clean.mask_pii:
             result = apply_policy(texts, clean)
             texts = result.texts
@@ -37,6 +36,16 @@ def clean_drafts(
         if task:
             task.advance(len(batch))
     return cleaned
+
+
+def repair(texts: Sequence[str], clean: CleanConfig) -> list[str]:
+    """Return texts repaired as the settings ask: wrong decoding first, for markup may be hidden in it."""
+    repaired = list(texts)
+    if clean.fix_mojibake:
+        repaired = [fix_mojibake(t) for t in repaired]
+    if clean.strip_html:
+        repaired = [strip_html(t) for t in repaired]
+    return [normalise(t) for t in repaired] if clean.normalise else repaired
 
 
 def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:

@@ -145,6 +145,10 @@ class CleanConfig(Settings):
     normalise: bool = True
     """Unicode to NFC, line ends to ``\\n``, odd spaces to plain ones, invisible characters away, ends
     stripped. Spaces inside a line stay: they carry meaning in code and tables."""
+    fix_mojibake: bool = False
+    """Undo wrong decoding, such as ``â€™`` for an apostrophe, before anything else is done."""
+    strip_html: bool = False
+    """Remove HTML tags and read entities such as ``&amp;``. Leave it off where the model is to write HTML."""
     mask_pii: bool = True
     """Replace personal data by placeholders such as ``<EMAIL_ADDRESS>``, in prompts and answers alike."""
     pii_types: tuple[PiiType, ...] = DEFAULT_PII
@@ -252,6 +256,32 @@ class SplitConfig(Settings):
         return self
 
 
+class InspectConfig(Settings):
+    """What the detectors look for. None of it changes a dataset version."""
+
+    ignore: tuple[NonEmpty, ...] = ()
+    """Kinds of findings that are not reported, such as ``short_prompt``."""
+    min_input_chars: int = Field(default=10, ge=0)
+    """A shorter prompt is reported [characters]."""
+    max_input_chars: int = Field(default=1000, ge=1)
+    """A longer prompt is reported [characters]."""
+    min_output_chars: int = Field(default=5, ge=0)
+    """A shorter answer is reported, except numbers, yes and no, and classes of a closed set [characters]."""
+    min_unique_words: float = Field(default=0.3, ge=0, le=1)
+    """An answer with a smaller share of different words is reported; beyond 300 words the bar falls."""
+    unique_words_from: int = Field(default=10, ge=1)
+    """Shortest answer whose words are counted [words]."""
+    majority: float = Field(default=0.9, gt=0.5, le=1)
+    """Share of the answers that must agree on a style, or of the texts on a language, before the others are
+    reported."""
+    near_threshold: float = Field(default=0.9, ge=0.5, le=1)
+    """Jaccard similarity of prompts from which they are near-duplicates, or contradict each other."""
+    semantic_threshold: float = Field(default=0.97, gt=0, le=1)
+    """Cosine of the prompts' embeddings from which they say the same."""
+    overlap_words: int = Field(default=13, ge=2)
+    """Words in a row that a training text may not share with a held-out or a benchmark text [words]."""
+
+
 class DataConfig(Settings):
     """From raw files to a dataset version."""
 
@@ -268,6 +298,8 @@ class DataConfig(Settings):
     printed (``edits-…``), or JSON Lines files of edits. An edit whose row is not in the data is an error."""
     split: SplitConfig = SplitConfig()
     """Sizes of the held-out splits."""
+    inspect: InspectConfig = InspectConfig()
+    """What ``tunery data inspect`` looks for; no part of a dataset version's identity."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Rows whose rendered tokens exceed this are removed as ``too_long``, never cut; left out, the training
     length decides [tokens]."""

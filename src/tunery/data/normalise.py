@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
@@ -45,3 +46,82 @@ def fingerprint(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(_MARK.sub(" ", folded).split())
+
+
+_TAG = re.compile(
+    r"</?(?:a|abbr|address|article|aside|b|big|blockquote|body|br|button|caption|center|cite|code|col|dd|del|div|"
+    r"dl|dt|em|fieldset|figure|figcaption|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|"
+    r"label|li|link|main|mark|meta|nav|nobr|ol|option|p|pre|q|s|samp|script|section|select|small|span|strike|"
+    r"strong|style|sub|sup|svg|table|tbody|td|textarea|tfoot|th|thead|title|tr|tt|u|ul|video|wbr)"
+    r"(?:\s+[a-z][\w:-]*\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+))*\s*/?>"
+    r"|<!--(?:(?!-->).){0,4000}-->|<!doctype html[^<>]*>",
+    re.I | re.S,
+)
+# What these tags hold is not for readers. A bound keeps a text full of opening tags from costing its square.
+_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>(?:(?!</\1).){0,4000}</\1\s*>", re.I | re.S)
+_BREAK = re.compile(r"</?(?:br|p|div|li|tr|h[1-6]|table|ul|ol|blockquote|hr|section|article|pre)\b", re.I)
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
+_SPACES = re.compile(r" {2,}")
+
+
+def fix_mojibake(text: str) -> str:
+    """Return text with wrong decoding undone: what was UTF-8 and was read as something else.
+
+    ``ftfy`` changes a text only where the repaired one is much likelier. Plain ASCII never shows this trouble
+    and costs nothing.
+
+    Source:
+        Speer (2019), ftfy, https://ftfy.readthedocs.io.
+
+    >>> fix_mojibake("The Mona Lisa doesnâ€™t have eyebrows.")
+    'The Mona Lisa doesn’t have eyebrows.'
+    """
+    if text.isascii():
+        return text
+    import ftfy
+
+    return ftfy.fix_encoding(text)
+
+
+def find_html(text: str) -> int | None:
+    """Return where the first tag or entity of HTML stands in a text; None where there is none."""
+    tag = _TAG.search(text) if "<" in text else None
+    entities = _ENTITY.finditer(text) if "&" in text else ()
+    found = [m.start() for m in entities if html.unescape(m.group()) != m.group()][:1]
+    return min([*found, *([tag.start()] if tag else [])], default=None)
+
+
+def strip_html(text: str) -> str:
+    """Return text without HTML tags, entities read as the characters they stand for.
+
+    Tags that end a line become line ends. ``&lt;`` and ``&gt;`` stay where they would make a tag, as in a
+    text about HTML; a ``<`` that begins no tag of HTML is left alone. Stripping twice changes nothing.
+
+    >>> strip_html("<p>Fish &amp; chips<br/>5 &lt; 6</p>")
+    'Fish & chips\\n5 < 6'
+    """
+    if "<" not in text and "&" not in text:
+        return text
+    before = None
+    while text != before:
+        before = text
+        text = _strip_once(text)
+    return text
+
+
+def _strip_once(text: str) -> str:
+    bare = _TAG.sub(_tag_space, _UNSEEN.sub(" ", text)) if "<" in text else text
+    if bare != text:
+        text = _GAP.sub("\n\n", re.sub(r" *\n *", "\n", _SPACES.sub(" ", bare))).strip()
+    if "&" not in text:
+        return text
+    plain = _ENTITY.sub(lambda m: html.unescape(m.group()), text)
+    if not _TAG.search(plain):
+        return plain
+    return _ENTITY.sub(
+        lambda m: m.group() if html.unescape(m.group()) in "<>&" else html.unescape(m.group()), text
+    )
+
+
+def _tag_space(match: re.Match[str]) -> str:
+    return "\n" if _BREAK.match(match.group()) else ""

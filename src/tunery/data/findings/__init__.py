@@ -1,0 +1,1 @@
+"""Findings: one detector a file, each from columns to findings; ``inspect`` runs them all."""

@@ -1,0 +1,152 @@
+"""Languages: which ones a dataset is in, rows in another, and answers in another than their prompt."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from tunery.core.finding import Finding
+from tunery.data.columns import Columns
+from tunery.data.findings.show import Case, Verdict, closed, counted, made, percent
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+_LEAST_LETTERS = 25
+"""Fewer letters are not told apart reliably [characters]."""
+_SURE = 0.999
+_READ = 120
+"""Letters after these tell nothing new [characters]."""
+_ROWS = 20
+_SHARE = 0.02
+_NAMED = re.compile(
+    r"\b(?:translat\w*|language|english|french|spanish|german|italian|portuguese|dutch|russian|chinese|mandarin|"
+    r"japanese|korean|arabic|hindi|latin|greek|turkish|polish|swedish|norwegian|danish|finnish|czech|hebrew|"
+    r"vietnamese|thai|indonesian|swahili|traduc\w*|tradui\w*|übersetz\w*|vertaal\w*|lyrics|poem|pronounce\w*)\b",
+    re.I,
+)
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def language_mix(columns: Columns, *, majority: float = 0.9) -> list[Finding]:
+    """Find which languages texts are in.
+
+    Told are texts of 25 letters or more whose language is clear; code, names and short questions are not.
+    Rows that speak of a language or of translating are left alone.
+
+    Args:
+        columns: The rows; of classes in a closed set only prompts are read.
+        majority: Share of the texts in one language from which the others are outliers, in (0.5, 1].
+
+    Returns:
+        ``language_outlier`` (medium): rows in another language than almost all others; ``language_mix``
+        (low): shares, where two languages have a fiftieth of the texts each, with a word on how unequal they
+        are; ``answer_language`` (medium): answers in another language than their prompt, where almost all
+        are in the same.
+    """
+    prompts = [language(text) for text in columns.prompts]
+    answers = [None] * len(columns) if closed(columns) else [language(text) for text in columns.answers]
+    usual = _majority(prompts, majority)
+    # A prompt too short to tell is taken to be in the language of almost all others.
+    asked = [a or (usual if b else None) for a, b in zip(prompts, answers, strict=True)]
+    both = [i for i in range(len(columns)) if asked[i] and answers[i]]
+    crossed = [i for i in both if asked[i] != answers[i] and not _speaks_of_it(columns, i)]
+    told = [a or b for a, b in zip(asked, answers, strict=True)]
+    found = _mix(columns, told, majority)
+    if len(both) >= _ROWS and crossed and len(crossed) <= (1 - majority) * len(both):
+        message = f"{counted(len(crossed), 'answer is', 'answers are')} in another language than the prompt."
+        cases = [
+            Case(
+                (i,),
+                f"{columns.prompts[i][:80]} / {columns.answers[i]}",
+                f"prompt {asked[i]}, answer {answers[i]}",
+            )
+            for i in crossed
+        ]
+        verdict = Verdict(
+            "answer_language", "medium", message, "Answer in the prompt's language or take the rows out."
+        )
+        found.append(made(columns, verdict, cases, numbers={"rows": len(crossed)}))
+    return found
+
+
+def _majority(told: Sequence[str | None], share: float) -> str | None:
+    counts = Counter(name for name in told if name is not None)
+    name, most = counts.most_common(1)[0] if counts else (None, 0)
+    return name if counts.total() >= _ROWS and most >= share * counts.total() else None
+
+
+def _mix(columns: Columns, told: Sequence[str | None], majority: float) -> list[Finding]:
+    counts = Counter(name for name in told if name is not None)
+    total = counts.total()
+    if total < _ROWS or len(counts) < 2:
+        return []
+    usual, most = counts.most_common(1)[0]
+    shares = {name: n / total for name, n in counts.most_common()}
+    main = [name for name, share in shares.items() if share >= _SHARE]
+    found = []
+    if most >= majority * total:
+        odd = [i for i, n in enumerate(told) if n not in (None, usual) and not _speaks_of_it(columns, i)]
+        if odd:
+            named = ", ".join(
+                f"{n:,} {name}" for name, n in Counter(str(told[i]) for i in odd).most_common(5)
+            )
+            message = (
+                f"{counted(len(odd), 'row is', 'rows are')} in another language than {percent(most, total)} "
+                f"of the rows ({usual}): {named}."
+            )
+            fix = "Translate them, take them out, or add more rows of these languages if they are wanted."
+            cases = [Case((i,), _text(columns, i), f"looks like {told[i]}") for i in odd]
+            verdict = Verdict("language_outlier", "medium", message, fix)
+            found.append(made(columns, verdict, cases, numbers={"usual": usual, "counts": dict(counts)}))
+    if len(main) > 1:
+        named = ", ".join(f"{name} {percent(counts[name], total)}" for name in main[:8])
+        fewest = main[-1]
+        unequal = (
+            f"; {usual} has {most / counts[fewest]:.0f} times the rows of {fewest}"
+            if most > 3 * counts[fewest]
+            else ""
+        )
+        message = f"The rows are in {len(main)} languages: {named}{unequal}."
+        fix = "Judge each language on test rows of its own; add rows where one is short."
+        verdict = Verdict("language_mix", "low", message, fix)
+        found.append(made(columns, verdict, [], numbers={"counts": dict(counts), "shares": shares}))
+    return found
+
+
+def _text(columns: Columns, i: int) -> str:
+    return columns.prompts[i] if language(columns.prompts[i]) else columns.answers[i]
+
+
+def _speaks_of_it(columns: Columns, i: int) -> bool:
+    return bool(_NAMED.search(columns.prompts[i]))
+
+
+def language(text: str) -> str | None:
+    """Return the ISO 639-1 code of a text's language; None where it is not clear.
+
+    >>> language("Where is the card that you sent to me last week?")
+    'en'
+    >>> language("x = f(y)") is None
+    True
+    """
+    piece = text[: 2 * _READ]
+    if "```" in piece:
+        return None
+    words = _WORD.findall(piece)
+    letters = sum(map(len, words))
+    # Tables, code and sums have few letters between their signs.
+    if letters < _LEAST_LETTERS or letters < 0.65 * len(piece):
+        return None
+    name, sure = _identifier().classify(" ".join(words)[:_READ])
+    return str(name) if sure >= _SURE else None
+
+
+@cache
+def _identifier() -> LanguageIdentifier:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
