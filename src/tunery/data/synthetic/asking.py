@@ -27,10 +27,10 @@ def request_key(config: TeacherConfig, about: object) -> str:
     """Return the key of a request: what it is about, who is asked, and how the answer is drawn.
 
     Args:
-        config: Whom to ask.
+        config: Whom to ask. Where the model lives does not count: it may move while a file grows.
         about: JSON-ready; task, seed rows, index and prompt version.
     """
-    return sha256_text(canonical_json([config.host, config.model, sampling(config), about]))[:32]
+    return sha256_text(canonical_json([config.model, sampling(config), about]))[:32]
 
 
 def sampling(config: TeacherConfig) -> dict[str, object]:
@@ -133,6 +133,7 @@ class Asker:
             text=reply.text,
             finish=reply.finish,
             request_id=reply.request_id,
+            endpoint=config.host,
             at=self._now().isoformat(timespec="seconds"),
             prompt_tokens=prompt,
             completion_tokens=completion,

@@ -212,12 +212,16 @@ def _error_of(raw: bytes) -> tuple[str, str]:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
-        return " ".join(raw[:_MESSAGE_CHARS].decode("utf-8", "replace").split()), ""
+        return _line(raw.decode("utf-8", "replace")), ""
     error = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(error, dict):
         found = error.get("message") or error.get("detail") or ""
-        return str(found)[:_MESSAGE_CHARS], str(error.get("code") or "")
-    return str(error)[:_MESSAGE_CHARS], ""
+        return _line(str(found)), str(error.get("code") or "")
+    return _line(str(error)), ""
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_MESSAGE_CHARS]
 
 
 def _count(usage: Any, key: str) -> int | None:

@@ -20,6 +20,8 @@ class Answered(NamedTuple):
     text: str
     finish: str
     request_id: str
+    endpoint: str
+    """The host that answered."""
     at: str
     """When it arrived, ISO 8601 in UTC."""
     prompt_tokens: int

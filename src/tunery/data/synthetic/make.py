@@ -354,7 +354,7 @@ class _Work:
             "source_kind": "synthetic",
             "method": self.config.method,
             "teacher": self.config.teacher.model,
-            "endpoint": self.config.teacher.host,
+            "endpoint": answered.endpoint,
             "prompt": wish.prompt,
             "seeds": [e.id for e in wish.seeds],
             SEED_PROMPTS: [prompt_print(e) for e in wish.seeds],

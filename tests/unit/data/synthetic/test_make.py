@@ -9,10 +9,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.unit.data.synthetic.teacher import KEY, Teacher, row_text, usual
+from tests.unit.data.synthetic.teacher import KEY, Teacher, row_text, serving, usual
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, ConflictError, ResourceError
 from tunery.core.progress import Silent
@@ -345,6 +346,17 @@ def test_other_settings_do_not_go_on_from_a_file_of_these(make: Make) -> None:
     make()
     with pytest.raises(ConflictError, match="another method"):
         make(method="paraphrase")
+
+
+def test_a_teacher_that_moved_to_another_address_is_not_paid_again(
+    make: Make, teacher: Teacher, tmp_path: Path
+) -> None:
+    make()
+    with serving(Teacher()) as moved:
+        made = make(rows=18, asking={"base_url": moved.url})
+    assert made.bought == moved.seen > 0
+    hosts = [row["metadata"]["endpoint"] for row in lines(tmp_path / "made.jsonl")]
+    assert hosts == [urlsplit(teacher.url).netloc] * 12 + [urlsplit(moved.url).netloc] * 6
 
 
 def test_a_file_of_somebody_else_is_not_replaced(make: Make, teacher: Teacher, tmp_path: Path) -> None:

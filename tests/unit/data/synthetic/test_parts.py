@@ -22,7 +22,7 @@ from tunery.data.synthetic.language import FUNCTION_WORDS, Expected, expected_in
 from tunery.data.synthetic.prompts import prompt
 from tunery.data.synthetic.sieve import Neighbours
 
-ANSWER = Answered("[]", "stop", "r-1", "2026-01-01T00:00:00+00:00", 30, 12, metered=True, usd=0.5)
+ANSWER = Answered("[]", "stop", "r-1", "host", "2026-01-01T00:00:00+00:00", 30, 12, metered=True, usd=0.5)
 CEILING = Amount(100, 2.0)
 
 
