@@ -57,8 +57,18 @@ class Example(Record):
 
 def example_id(messages: tuple[Message, ...], rejected: str | None = None) -> str:
     """Return ``ex-`` and 16 hex digits of the SHA-256 of the content."""
+    return short_id(content_sha256(messages, rejected))
+
+
+def short_id(sha256: str) -> str:
+    """Return the id of the example whose content has this hash."""
+    return f"ex-{sha256[:16]}"
+
+
+def content_sha256(messages: tuple[Message, ...], rejected: str | None = None) -> str:
+    """Return the SHA-256 of what an example says, as 64 hex digits."""
     content = [[m.role, m.content, m.weight] for m in messages]
-    return "ex-" + sha256_text(canonical_json([content, rejected]))[:16]
+    return sha256_text(canonical_json([content, rejected]))
 
 
 class Dropped(Record):

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example, Message, SplitName
+from tunery.core.example import Message
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
-from tunery.data.collect import Collected, collect
+from tunery.data.card import CARD_FILE, data_card
+from tunery.data.card import data_card
 from tunery.data.config import DataConfig
 from tunery.data.curate import Curated, curate
+from tunery.data.edits import EditSet, load_edits, write_changed
 from tunery.data.sources import Source, locate
-from tunery.data.tables import write_dropped, write_examples
+from tunery.data.split import SPLITS
+from tunery.data.tables import write_version
 from tunery.store.workspace import Workspace
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 """Raise it when equal files and settings would give other rows than before."""
 
 VERSION_FILE = "version.json"
+CARD_FILE = "card.md"
+
+NOT_IN_IDENTITY = {"engine", "inspect"}
+"""Settings that change no row: where the work is done, what a person is told."""
 
 
 def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to measure it
@@ -59,39 +69,50 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
     progress = progress or Silent()
     sources = _locate_all(config, base_dir)
     limit = min((n for n in (config.max_tokens, max_tokens) if n is not None), default=None)
-    identity = _identity(config, sources, tokenizer if limit is not None else None, limit)
+    changes = load_edits(config.edits, workspace, base_dir)
+    identity = _identity(config, sources, changes, tokenizer if limit is not None else None, limit)
     stored = _find(workspace, identity)
     if stored is not None:
         progress.event(f"Dataset {identity} is already there", data={"dataset_version": identity})
         return stored
-    collected = [collect(source, progress) for source in sources]
-    _check_shapes(sources, collected)
-    curated = curate(collected, config, tokenizer=tokenizer, max_tokens=limit, progress=progress)
-    if limit is not None and tokenizer is None:
-        curated.warnings.append(f"rows over {limit} tokens were not looked for: no tokenizer was given")
-    version = DatasetVersion(
-        id=identity,
-        name=name,
-        content_sha256=content_hash(curated.examples, curated.splits),
-        created_at=workspace.clock.now(),
-        sources=tuple(
-            SourceFile(path=s.name, sha256=s.sha256, rows=c.rows, shape=c.shape)
-            for s, c in zip(sources, collected, strict=True)
-        ),
-        config=config.model_dump(mode="json"),
-        rows_read=sum(c.rows for c in collected),
-        rows_kept=len(curated.examples),
-        dropped=dict(sorted(Counter(d.reason for d in curated.dropped).items())),
-        masked=dict(sorted(curated.masked.items())),
-        splits=_count_splits(curated),
-        labels=curated.labels,
-        system_prompt=config.system_prompt,
-        preference=collected[0].shape == "preference",
-        warnings=tuple(curated.warnings),
-    )
-    _store(workspace, version, curated)
+    with (
+        _scratch(workspace) as scratch,
+        curate(
+            sources,
+            config,
+            edits=changes,
+            tokenizer=tokenizer,
+            max_tokens=limit,
+            scratch=scratch,
+            progress=progress,
+        ) as curated,
+    ):
+        if limit is not None and tokenizer is None:
+            curated.warnings.append(f"rows over {limit} tokens were not looked for: no tokenizer was given")
+        version = _store(workspace, identity, name, sources, changes, curated)
     progress.event(_summary(version), data={"dataset_version": version.id})
     return version
+
+
+@contextmanager
+def _scratch(workspace: Workspace) -> Iterator[Path]:
+    """Give a path for rows in the making; what a killed process left there is cleared by the next."""
+    folder = workspace.root / "scratch"
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob("*.rows"):
+        if not _runs(left.stem):
+            left.unlink(missing_ok=True)
+    yield folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.rows"
+
+
+def _runs(stem: str) -> bool:
+    try:
+        os.kill(int(stem.partition("-")[0]), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _locate_all(config: DataConfig, base_dir: Path) -> list[Source]:
@@ -108,11 +129,16 @@ def _locate_all(config: DataConfig, base_dir: Path) -> list[Source]:
 
 
 def _identity(
-    config: DataConfig, sources: Sequence[Source], tokenizer: Tokenizer | None, limit: int | None
+    config: DataConfig,
+    sources: Sequence[Source],
+    changes: Sequence[EditSet],
+    tokenizer: Tokenizer | None,
+    limit: int | None,
 ) -> str:
     """Name the version after what makes it. Where a file lies does not matter, what is in it does."""
-    settings = config.model_dump(mode="json", exclude={"inspect"})  # it changes no row
+    settings = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     settings["max_tokens"] = limit if tokenizer is not None else None
+    settings["edits"] = [e.key for e in changes]
     for entry, source in zip(settings["sources"], sources, strict=True):
         del entry["path"]
         entry["format"] = source.format
@@ -141,38 +167,39 @@ def _find(workspace: Workspace, identity: str) -> DatasetVersion | None:
     return record
 
 
-def _check_shapes(sources: Sequence[Source], collected: Sequence[Collected]) -> None:
-    """Refuse preference pairs beside single answers: no one training method takes both."""
-    kinds = {c.shape == "preference" for c in collected}
-    if len(kinds) > 1:
-        listed = ", ".join(f"{s.name}: {c.shape}" for s, c in zip(sources, collected, strict=True))
-        raise ConfigError(
-            f"the sources mix preference pairs with other rows ({listed})",
-            hint="train on one kind at a time, in two recipes",
-        )
-
-
-def content_hash(examples: Sequence[Example], splits: Sequence[SplitName]) -> str:
-    """Return the SHA-256 over ordered examples and their splits, the same on every machine."""
-    lines = (
-        canonical_json(
-            [split, e.group, e.label, e.rejected, [[m.role, m.content, m.weight] for m in e.messages]]
-        )
-        for e, split in zip(examples, splits, strict=True)
+def _store(
+    workspace: Workspace,
+    identity: str,
+    name: str,
+    sources: Sequence[Source],
+    changes: Sequence[EditSet],
+    curated: Curated,
+) -> DatasetVersion:
+    counts = Counter(SPLITS[i] for i in curated.splits.tolist())
+    version = DatasetVersion(
+        id=identity,
+        name=name,
+        content_sha256="",
+        created_at=workspace.clock.now(),
+        sources=tuple(
+            SourceFile(path=s.name, sha256=s.sha256, rows=c.rows, shape=c.shape)
+            for s, c in zip(sources, curated.counts, strict=True)
+        ),
+        parents=tuple(dict.fromkeys(e.dataset for e in changes if e.dataset is not None)),
+        config=curated.config.model_dump(mode="json"),
+        rows_read=sum(c.rows for c in curated.counts),
+        rows_kept=len(curated.kept),
+        dropped=dict(sorted(curated.dropped_counts().items())),
+        changed=dict(sorted(Counter(c.reason for c in curated.changed).items())),
+        masked=dict(sorted(curated.masked.items())),
+        splits={split: counts[split] for split in SPLITS},
+        labels=curated.labels,
+        system_prompt=curated.config.system_prompt,
+        preference=curated.counts[0].shape == "preference",
+        warnings=tuple(curated.warnings),
     )
-    return sha256_text("\n".join(lines))
-
-
-def _count_splits(curated: Curated) -> dict[SplitName, int]:
-    counts = Counter(curated.splits)
-    names: tuple[SplitName, ...] = ("train", "validation", "test")
-    return {split: counts[split] for split in names}
-
-
-def _store(workspace: Workspace, version: DatasetVersion, curated: Curated) -> None:
     about: dict[str, Any] = {
         "name": version.name,
-        "content_sha256": version.content_sha256,
         "rows_read": version.rows_read,
         "rows_kept": version.rows_kept,
         "dropped": dict(version.dropped),
@@ -181,10 +208,13 @@ def _store(workspace: Workspace, version: DatasetVersion, curated: Curated) -> N
         "sources": [s.model_dump() for s in version.sources],
     }
     with workspace.artifacts.create("datasets", version.id, about) as folder:
-        write_examples(curated.examples, curated.splits, folder)
-        write_dropped(curated.dropped, folder)
+        version = version.with_(content_sha256=write_version(curated, folder))
+        if curated.changed:
+            write_changed(curated.changed, folder)
+        (folder / CARD_FILE).write_text(data_card(version), encoding="utf-8")
         (folder / VERSION_FILE).write_text(version.model_dump_json(indent=1), encoding="utf-8")
     workspace.datasets.add(version)
+    return version
 
 
 def _summary(version: DatasetVersion) -> str:

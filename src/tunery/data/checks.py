@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example
+from tunery.core.example import Example, Message
 from tunery.data.config import CleanConfig, PiiType
 from tunery.data.pii import detect
 from tunery.data.rows import Drop
@@ -99,7 +99,7 @@ class TokenFilter:
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         """Count with ``tokenizer``; allow ``max_tokens`` for prompt, answer and stop token together."""
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
-        self._overheads: dict[tuple[str, ...], int] = {}
+        self._overheads: dict[str, int] = {}
 
     def judge(self, examples: Sequence[Example]) -> list[Drop | None]:
         """Count exactly only where the text is long enough to matter."""
@@ -121,14 +121,21 @@ class TokenFilter:
         return Drop("too_long", f"{tokens:,} tokens, at most {self._max_tokens:,} fit")
 
     def _surely_fits(self, example: Example) -> bool:
-        """Tell cheaply: a tokenizer makes at most one token of a byte, two where it folds letters."""
         texts = [m.content for m in example.messages] + [example.rejected or ""]
-        size = sum(len(t.encode("utf-8")) for t in texts)
+        size = sum(len(t.encode("utf-8", "surrogatepass")) for t in texts)
+        return self.surely_fits(size, ",".join(m.role for m in example.prompt))
+
+    def surely_fits(self, size: int, roles: str) -> bool:
+        """Tell cheaply: a tokenizer makes at most one token of a byte, two where it folds letters.
+
+        Args:
+            size: All texts together [bytes].
+            roles: Of the prompt's turns, joined by commas.
+        """
         if size * self._TOKENS_PER_BYTE + self._MARGIN > self._max_tokens:
             return False
-        roles = tuple(m.role for m in example.prompt)
         if roles not in self._overheads:
-            blank = [m.with_(content="") for m in example.prompt]
+            blank = [Message.model_validate({"role": role, "content": ""}) for role in roles.split(",")]
             try:
                 self._overheads[roles] = len(self._tokenizer.render_prompt(blank))
             except ConfigError:

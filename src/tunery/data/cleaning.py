@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from tunery.core.example import Example, Message, example_id
+from tunery.core.example import Example, Message, content_sha256, short_id
 from tunery.core.progress import Task
 from tunery.data.config import CleanConfig, PiiType
 from tunery.data.normalise import fix_mojibake, normalise, strip_html
@@ -64,14 +65,27 @@ def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:
 
 def to_example(draft: Draft, system_prompt: str | None) -> Example:
     """Return the example a draft makes, with the system prompt where it has no system turn of its own."""
+    return identified(draft, system_prompt).example
+
+
+class Identified(NamedTuple):
+    """An example and the whole hash that its id is the beginning of."""
+
+    example: Example
+    sha256: str
+
+
+def identified(draft: Draft, system_prompt: str | None) -> Identified:
+    """Return what :func:`to_example` does, with the content's hash."""
     messages = draft.messages
     if system_prompt and messages[0].role != "system":
         messages = (Message(role="system", content=system_prompt), *messages)
-    identity = example_id(messages, draft.rejected)
-    return Example(
-        id=identity,
+    sha256 = content_sha256(messages, draft.rejected)
+    example = Example(
+        id=short_id(sha256),
         messages=messages,
         rejected=draft.rejected,
-        group=identity,
+        group=short_id(sha256),
         metadata={"source": draft.source, "row": draft.row, **draft.metadata},
     )
+    return Identified(example, sha256)

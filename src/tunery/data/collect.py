@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.dataset import Shape
@@ -11,26 +11,25 @@ from tunery.core.errors import ConfigError, nearest
 from tunery.core.example import Dropped
 from tunery.core.progress import Progress
 from tunery.data.config import SourceConfig
-from tunery.data.draw import draw_key
 from tunery.data.formats import json_ready, parse_row
 from tunery.data.rows import (
     SEED_PROMPTS,
     SPLIT_HINT,
     BadRow,
     Draft,
-    Drop,
     Flaw,
     FlawList,
     RawRow,
     UnusableRow,
-    dropped_messages,
     dropped_row,
     shown,
 )
 from tunery.data.shapes import Mapped, map_columns, shape_of_keys, wanted_columns
 from tunery.data.sources import Source, iterate
 
-_REPORT_EVERY = 1000
+CHUNK_ROWS = 5000
+"""Rows worked on together: enough that starting costs nothing, few enough to keep memory small."""
+_CHUNK_CHARS = 8_000_000
 
 
 class Collected(NamedTuple):
@@ -41,6 +40,16 @@ class Collected(NamedTuple):
     rows: int
     """Rows read [count]."""
     shape: Shape
+
+
+class Understood(NamedTuple):
+    """What raw rows mean; each is in one of the three lists."""
+
+    drafts: list[Draft]
+    unusable: list[Dropped]
+    """Rows that are well formed but teach nothing."""
+    flawed: list[tuple[RawRow, tuple[Flaw, ...]]]
+    """Rows that cannot be understood."""
 
 
 class _Census:
@@ -77,7 +86,7 @@ def missing_column(column: str, known: Sequence[str]) -> str:
 
 
 def collect(source: Source, progress: Progress) -> Collected:
-    """Read a source to its end.
+    """Read a source to its end, all of it in memory; every row must be understood.
 
     Args:
         source: A located source.
@@ -87,33 +96,88 @@ def collect(source: Source, progress: Progress) -> Collected:
         ConfigError: No rows, a column missing or empty throughout, rows of several shapes, rows that cannot
             be understood; all of them at once, with row numbers.
     """
-    name = source.name
-    flaws = FlawList(name)
-    census = _Census()
+    reading = Reading(source, progress)
+    flaws = FlawList(source.name)
     drafts: list[Draft] = []
     dropped: list[Dropped] = []
-    mapped: Mapped | None = None
-    with progress.task(f"Reading {name}", None) as task:
-        for raw in iterate(source, wanted_columns(source.settings.columns)):
-            if mapped is None:
-                mapped = map_columns(source.settings, raw.values)
-                if source.format in ("csv", "tsv", "parquet"):
-                    _check_header(name, mapped, raw)
-            census.count(raw.values)
-            try:
-                drafts.append(_draft(raw, mapped, source.settings))
-            except BadRow as bad:
-                flaws.add(raw.number, bad.flaws)
-            except UnusableRow as unusable:
-                dropped.append(dropped_row(name, raw.number, unusable.drop, dict(raw.values)))
-            if census.rows % _REPORT_EVERY == 0:
-                task.advance(_REPORT_EVERY)
-    if mapped is None:
-        raise ConfigError(f"{name}: there is no row in the file")
+    for rows in reading.chunks():
+        found = understand(rows, reading.mapped, source.settings)
+        drafts += found.drafts
+        dropped += found.unusable
+        for raw, what in found.flawed:
+            flaws.add(raw.number, what)
     flaws.raise_if_any()
-    census.check(name, mapped.needed)
-    drafts, surplus = _sample(drafts, source)
-    return Collected(drafts, dropped + surplus, census.rows, mapped.shape)
+    reading.check()
+    return Collected(drafts, dropped, reading.rows, reading.mapped.shape)
+
+
+class Reading:
+    """One pass over a source: raw rows a few thousand at a time, and what was seen of its columns."""
+
+    def __init__(self, source: Source, progress: Progress) -> None:
+        self._source = source
+        self._progress = progress
+        self._census = _Census()
+        self._mapped: Mapped | None = None
+
+    @property
+    def mapped(self) -> Mapped:
+        """How rows are read; known from the first chunk on."""
+        if self._mapped is None:
+            raise ConfigError(f"{self._source.name}: there is no row in the file")
+        return self._mapped
+
+    @property
+    def rows(self) -> int:
+        """Rows read so far [count]."""
+        return self._census.rows
+
+    def chunks(self) -> Iterator[list[RawRow]]:
+        """Yield all rows in runs of :data:`CHUNK_ROWS`, less where rows are long.
+
+        Raises:
+            ConfigError: The file cannot be read, or its columns do not fit the mapping.
+        """
+        source, settings = self._source, self._source.settings
+        with self._progress.task(f"Reading {source.name}", None) as task:
+            chunk: list[RawRow] = []
+            size = 0
+            for raw in iterate(source, wanted_columns(settings.columns)):
+                if self._mapped is None:
+                    self._mapped = map_columns(settings, raw.values)
+                    if source.format in ("csv", "tsv", "parquet"):
+                        _check_header(source.name, self._mapped, raw)
+                self._census.count(raw.values)
+                chunk.append(raw)
+                size += sum(len(v) for v in raw.values.values() if isinstance(v, str))
+                if len(chunk) == CHUNK_ROWS or size > _CHUNK_CHARS:
+                    task.advance(len(chunk))
+                    yield chunk
+                    chunk, size = [], 0
+            if chunk:
+                task.advance(len(chunk))
+                yield chunk
+
+    def check(self) -> None:
+        """Refuse a source whose rows lack a column, or that has none; call it after the last chunk.
+
+        Raises:
+            ConfigError: Says which columns, and which there are.
+        """
+        self._census.check(self._source.name, self.mapped.needed)
+
+
+def understand(rows: Sequence[RawRow], mapped: Mapped, settings: SourceConfig) -> Understood:
+    """Read raw rows as conversations."""
+    found = Understood([], [], [])
+    for raw in rows:
+        try:
+            found.drafts.append(_draft(raw, mapped, settings))
+        except BadRow as bad:
+            found.flawed.append((raw, bad.flaws))
+        except UnusableRow as unusable:
+            found.unusable.append(dropped_row(settings.path, raw.number, unusable.drop, dict(raw.values)))
+    return found
 
 
 def _check_header(name: str, mapped: Mapped, first: RawRow) -> None:
@@ -157,17 +221,3 @@ def _check_shape(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> None:
         keys = ", ".join(list(raw.values)[:6])
         fix = f"this is a {other} row among {mapped.shape} rows; put one shape in each file"
         raise BadRow(Flaw("(columns)", shown(keys), fix))
-
-
-def _sample(drafts: list[Draft], source: Source) -> tuple[list[Draft], list[Dropped]]:
-    """Keep ``limit`` rows, drawn by hash so that a file sorted by class still gives all classes."""
-    limit = source.settings.limit
-    if limit is None or len(drafts) <= limit:
-        return drafts, []
-    order = sorted(drafts, key=lambda d: draw_key(0, "limit", d.row, d.messages[-1].content))
-    chosen = {d.row for d in order[:limit]}
-    drop = Drop("over_limit", f"the source is limited to {limit} rows")
-    surplus = [
-        dropped_messages(d.source, d.row, drop, d.messages, d.rejected) for d in drafts if d.row not in chosen
-    ]
-    return [d for d in drafts if d.row in chosen], surplus

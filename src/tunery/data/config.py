@@ -236,6 +236,10 @@ class SplitConfig(Settings):
     """As ``test``; used during training to choose the best checkpoint."""
     seed: int = 0
     """Another seed draws other rows."""
+    assign: Literal["auto", "hash", "exact"] = "auto"
+    """``hash`` sends each group of rows where its own hash says: sizes hold up to chance, and rows added later
+    never move old ones. ``exact`` draws from all rows, so that sizes and each class's share hold to the row.
+    ``auto`` is ``hash`` where both sizes are shares, ``exact`` where one is a number of rows."""
     stratify: Literal["auto", "label", "none"] = "auto"
     """``label`` gives every class its exact share of each split; ``auto`` does so for closed label sets."""
 
@@ -250,6 +254,9 @@ class SplitConfig(Settings):
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
+        counts = [v for v in (self.test, self.validation) if isinstance(v, int) and v]
+        if self.assign == "hash" and counts:
+            raise ValueError(f"assign: hash takes shares under 1, not a count of {counts[0]} rows")
         shares = [v for v in (self.test, self.validation) if isinstance(v, float)]
         if sum(shares) >= 1:
             raise ValueError("test and validation together leave nothing to train on")
@@ -287,6 +294,12 @@ class DataConfig(Settings):
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     """The files, read in this order."""
+    engine: Literal["local", "ray"] = "local"
+    """Where rows are worked on: this machine's cores, or the Ray cluster that ``RAY_ADDRESS`` names. The
+    dataset version is the same, id and content."""
+    strict: bool = False
+    """Refuse a file that has a row which cannot be understood; else such rows are dropped as ``bad_row``,
+    each with its number, field and fix, unless half of the file is bad."""
     system_prompt: str | None = None
     """Put before every conversation that has no system turn of its own; served requests get it too."""
     labels: Literal["auto", "closed", "open"] = "auto"

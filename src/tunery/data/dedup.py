@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from tunery.core.example import Example
-from tunery.core.ids import sha256_text
 from tunery.data.normalise import fingerprint
-from tunery.data.rows import Drop
-from tunery.data.similarity import Pair, jaccard, shingles, similar_pairs
+from tunery.data.shingles import jaccards, shingle_sets
+from tunery.data.similarity import Pairs, Sketch
 
-_NUMBER = re.compile(r"\d+")
+Integers = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+
+_BLOCK = 200_000
 
 
-class Repeats(NamedTuple):
-    """What a search for repeats found, by position among the examples."""
+class Keeper(NamedTuple):
+    """The earlier row that a near-duplicate repeats."""
 
-    drops: dict[int, Drop]
-    """Rows to remove, and why."""
-    pairs: list[Pair]
-    """Rows that belong together; the first of an exact search's pairs is never one to remove."""
+    row: int
+    similarity: float
+
+
+class Answers(NamedTuple):
+    """What tells whether two similar prompts are asked for the same thing."""
+
+    numbers: Keys
+    """Hash of the numbers in a row, 0 for none."""
+    turns: Integers
+    """Turns of the conversation [count]."""
+    exact: Keys
+    """Hash of the answer, and of the one not preferred."""
+    texts: Callable[[int], Sequence[str]] | None
+    """Answer and, in a pair, the one not preferred; None for classes, of which only equal ones count."""
+
+    def same(self, a: int, b: int, threshold: float) -> bool:
+        """Tell whether rows ``a`` and ``b`` have the same numbers and (nearly) the same answers."""
+        if self.numbers[a] != self.numbers[b] or self.turns[a] != self.turns[b]:
+            return False
+        if self.exact[a] == self.exact[b]:
+            return True
+        if self.texts is None:
+            return False
+        return all(
+            x == y or alike(x, y) >= threshold for x, y in zip(self.texts(a), self.texts(b), strict=True)
+        )
 
 
 def prompt_text(example: Example) -> str:
@@ -31,143 +58,146 @@ def prompt_text(example: Example) -> str:
 
 
 def prompt_print(example: Example) -> str:
-    """Return 16 hex digits that prompts have in common which differ in case, spacing or punctuation only."""
-    return sha256_text(fingerprint(prompt_text(example)))[:16]
+    """Return 16 hex digits that name a prompt, whatever its case, spacing and punctuation."""
+    return f"{hash64(fingerprint(prompt_text(example))):016x}"
 
 
-def exact_repeats(examples: Sequence[Example]) -> Repeats:
-    """Find rows whose prompt and answer repeat an earlier row's.
+def hash64(*parts: str) -> int:
+    """Return 64 bits that tell texts apart: two of a million rows clash once in 37 million datasets."""
+    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
-    Prompts are compared by fingerprint, answers letter by letter. Equal prompts with different answers are
-    paired but both stay: which of them is right is for a person to say.
+
+def alike(a: str, b: str) -> float:
+    """Return the Jaccard index of two texts' shingles, case and punctuation aside."""
+    one, two = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
+    return float(jaccards(shingle_sets([fingerprint(a), fingerprint(b)]), one, two)[0])
+
+
+def first_of_key(keys: Keys) -> Integers:
+    """Return for each row the first row that has the same key.
+
+    >>> first_of_key(np.array([7, 5, 7, 5], dtype=np.uint64)).tolist()
+    [0, 1, 0, 1]
     """
-    keepers: dict[tuple[str, ...], int] = {}
-    first_of_prompt: dict[str, int] = {}
-    drops: dict[int, Drop] = {}
-    pairs: list[Pair] = []
-    for i, example in enumerate(examples):
-        prompt = _prompt_key(example)
-        keeper = keepers.setdefault((prompt, example.reference, example.rejected or ""), i)
-        if keeper != i:
-            drops[i] = Drop("exact_duplicate", f"repeats {where(examples[keeper])}")
-        same_prompt = first_of_prompt.setdefault(prompt, i)
-        if same_prompt != i:
-            pairs.append(Pair(same_prompt, i, 1.0))
-    return Repeats(drops, pairs)
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
 
 
-def _prompt_key(example: Example) -> str:
-    return "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
-
-
-def where(example: Example) -> str:
-    """Return where an example came from, for a message."""
-    return f"row {example.metadata['row']} of {example.metadata['source']}"
-
-
-def near_repeats(examples: Sequence[Example], *, drop_from: float | None, link_from: float) -> Repeats:
-    """Find rows whose prompt resembles an earlier row's.
+def near_keepers(pairs: Pairs, answers: Answers, sketch: Sketch, *, drop_from: float) -> dict[int, Keeper]:
+    """Find rows that repeat an earlier kept row; never by way of a third row only.
 
     Args:
-        examples: In row order.
-        drop_from: Similarity from which a row is removed if its answer and its numbers are the same too; None
-            removes nothing.
-        link_from: Similarity from which two rows are paired.
+        pairs: Similar prompts, positions among all rows of ``sketch``.
+        answers: Of the same rows.
+        sketch: For the similarity of rows that are no pair.
+        drop_from: Similarity from which a row repeats another.
+
+    Returns:
+        Row to the row that it repeats, which is itself kept.
     """
-    prints = [fingerprint(prompt_text(e)) for e in examples]
-    position: dict[str, int] = {}
-    same = []
-    for i, text in enumerate(prints):
-        first = position.setdefault(text, i)
-        if first != i:
-            same.append(Pair(first, i, 1.0))
-    originals = list(position.values())
-    near = [
-        Pair(originals[p.first], originals[p.second], p.similarity)
-        for p in similar_pairs([prints[i] for i in originals], link_from)
-    ]
-    # Equal prompts are the exact search's business: what it left stays, because the answers differ.
-    drops = {} if drop_from is None else _near_drops(examples, prints, near, drop_from)
-    return Repeats(drops, same + near)
+    close = pairs.where(pairs.similarity >= drop_from)
+    if not len(close):
+        return {}
+    order = np.lexsort((close.first, close.second))
+    close = Pairs(close.first[order], close.second[order], close.similarity[order])
+    # A row whose neighbour has gone is held against the row that the neighbour repeats. That is most often
+    # the neighbour's first neighbour, so those similarities are computed in one go.
+    earliest = np.arange(len(sketch.sets), dtype=np.int64)
+    np.minimum.at(earliest, close.second, close.first)
+    through = earliest[close.first]
+    indirect = jaccards(sketch.sets, through, close.second)
+    keepers: dict[int, Keeper] = {}
+    for start in range(0, len(close), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        block = zip(*(c[part].tolist() for c in (*close, through, indirect)), strict=True)
+        for first, second, direct, by_way_of, beyond in block:
+            if second in keepers:
+                continue
+            keeper, similarity = first, direct
+            if first in keepers:
+                keeper = keepers[first].row
+                similarity = beyond if keeper == by_way_of else _one(sketch, keeper, second)
+            if similarity >= drop_from and answers.same(keeper, second, drop_from):
+                keepers[second] = Keeper(keeper, similarity)
+    return keepers
 
 
-def _near_drops(
-    examples: Sequence[Example], prints: Sequence[str], pairs: Iterable[Pair], drop_from: float
-) -> dict[int, Drop]:
-    """Remove a row when an earlier kept row says the same; never by way of a third row only."""
-    keeper_of: dict[int, int] = {}
-    drops: dict[int, Drop] = {}
-    for pair in sorted(pairs, key=lambda p: (p.second, p.first)):
-        if pair.second in drops or pair.similarity < drop_from:
-            continue
-        keeper = keeper_of.get(pair.first, pair.first)
-        similarity = pair.similarity
-        if keeper != pair.first:
-            similarity = jaccard(shingles(prints[keeper]), shingles(prints[pair.second]))
-        if similarity >= drop_from and _same_answer(examples[keeper], examples[pair.second], drop_from):
-            keeper_of[pair.second] = keeper
-            drops[pair.second] = Drop(
-                "near_duplicate", f"{similarity:.0%} like {where(examples[keeper])}, with the same answer"
-            )
-    return drops
+def _one(sketch: Sketch, a: int, b: int) -> float:
+    return float(jaccards(sketch.sets, np.array([a]), np.array([b]))[0])
 
 
-def _same_answer(a: Example, b: Example, threshold: float) -> bool:
-    """Tell whether two similar prompts also have the same numbers and (nearly) the same answers."""
-    if _numbers(a) != _numbers(b) or len(a.messages) != len(b.messages):
-        return False
-    if a.label is not None or b.label is not None:
-        return a.label == b.label
-    return all(
-        x == y or jaccard(shingles(fingerprint(x)), shingles(fingerprint(y))) >= threshold
-        for x, y in ((a.reference, b.reference), (a.rejected or "", b.rejected or ""))
-    )
-
-
-def _numbers(example: Example) -> list[str]:
-    texts = [m.content for m in example.messages if m.role != "system"]
-    return sorted(_NUMBER.findall("\n".join(texts)))
-
-
-def group_rows(
-    count: int, firm: Iterable[tuple[int, int]], near: Sequence[Pair], *, largest: int, strict: float
-) -> list[int]:
-    """Return for each row the first row of the group it shares a split with.
+def group_rows(count: int, firm: Integers, near: Pairs, *, largest: int, strict: float) -> Integers:
+    """Return for each row the first row of the group it shares a split with: all that hangs together.
 
     Similarity is not transitive: a chain of rewordings can tie half a dataset of one template together, and
     then nothing could be held out. Inside a group of more than ``largest`` rows only ``strict`` pairs hold.
 
     Args:
         count: Rows.
-        firm: Pairs that must stay together whatever the group's size.
+        firm: Pairs that must stay together whatever the group's size, shape ``(pairs, 2)``.
         near: Similar pairs.
         largest: Group size from which similarity must be strict [rows].
         strict: Similarity that holds in large groups too.
     """
-    firm = list(firm)
-    roots = join(count, [*firm, *((p.first, p.second) for p in near)])
-    sizes = Counter(roots)
-    held = [p for p in near if sizes[roots[p.first]] <= largest or p.similarity >= strict]
-    if len(held) == len(near):
-        return roots
-    return join(count, [*firm, *((p.first, p.second) for p in held)])
+    held = _held(count, firm, near, largest=largest, strict=strict)
+    return join(count, np.concatenate([firm, np.stack([held.first, held.second], axis=1)]))
 
 
-def join(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+def follow_earliest(
+    count: int, firm: Integers, near: Pairs, *, largest: int, strict: float
+) -> tuple[Integers, Pairs]:
+    """Return groups that later rows cannot change, and the near pairs that hold.
+
+    Rows that ``firm`` ties together are one group. A group joins the one of the earliest row that its own
+    first row resembles. Nothing here depends on rows further down, so rows added at the end leave earlier
+    rows where they were; a row that resembles two groups is in one of them, and if they end up in different
+    splits it must go.
+
+    Args:
+        count: Rows.
+        firm: As in :func:`group_rows`.
+        near: Similar pairs; the first of each lies before the second.
+        largest: As in :func:`group_rows`.
+        strict: As in :func:`group_rows`.
+
+    Returns:
+        For each row the first row of its group; the pairs of which no two rows may be in different splits.
+    """
+    held = _held(count, firm, near, largest=largest, strict=strict)
+    tied = join(count, firm)
+    leads = tied[held.second] == held.second
+    parent = tied.copy()
+    np.minimum.at(parent, held.second[leads], tied[held.first[leads]])
+    while True:
+        further = parent[parent]
+        if np.array_equal(further, parent):
+            return parent[tied], held
+        parent = further
+
+
+def _held(count: int, firm: Integers, near: Pairs, *, largest: int, strict: float) -> Pairs:
+    roots = join(count, np.concatenate([firm, np.stack([near.first, near.second], axis=1)]))
+    sizes = np.bincount(roots, minlength=count)
+    return near.where((sizes[roots[near.first]] <= largest) | (near.similarity >= strict))
+
+
+def join(count: int, links: Integers) -> Integers:
     """Return for each of ``count`` rows the first row of its connected group.
 
-    >>> join(4, [(0, 2), (2, 3)])
+    Args:
+        count: Rows.
+        links: Pairs of rows, shape ``(links, 2)``.
+
+    >>> join(4, np.array([[0, 2], [2, 3]])).tolist()
     [0, 1, 0, 0]
     """
-    parent = list(range(count))
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for a, b in links:
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    return [root(i) for i in range(count)]
+    if not len(links):
+        return np.arange(count, dtype=np.int64)
+    ones = np.ones(len(links), dtype=np.int8)
+    graph = sparse.coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    return first_of_key(component.astype(np.uint64))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example
+from tunery.data.suspects import Suspect as Suspect
+from tunery.data.suspects import suspect as suspect
 
 _MAX_CLASSES = 1000
 _MAX_CHARS = 80
@@ -62,15 +63,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def label_warnings(examples: Sequence[Example], splits: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Return what a person should know about the classes: few rows, missing from a split, spelt alike."""
+def label_warnings(given: Sequence[str | None], splits: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Return what a person should know about the classes: few rows, missing from a split, spelt alike.
+
+    Args:
+        given: Each row's class.
+        splits: Each row's split.
+        labels: All classes, sorted.
+    """
     warnings = []
-    train = Counter(e.label for e, s in zip(examples, splits, strict=True) if s == "train")
+    train = Counter(label for label, s in zip(given, splits, strict=True) if s == "train")
     few = [f"{label!r} {train[label]}" for label in labels if train[label] < _FEW_ROWS]
     if few:
         warnings.append(f"{_classes(len(few))} under {_FEW_ROWS} training rows: {_listed(few)}")
     for split in ("validation", "test"):
-        held = {e.label for e, s in zip(examples, splits, strict=True) if s == split}
+        held = {label for label, s in zip(given, splits, strict=True) if s == split}
         missing = [repr(label) for label in labels if label not in held]
         if held and missing:
             warnings.append(

@@ -1,19 +1,24 @@
-"""Near-duplicates: pairs of texts whose character shingles overlap."""
+"""Near-duplicates: pairs of texts whose shingles overlap, found in linear time."""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rensa import RMinHash
 
-SHINGLE_CHARS = 4
-"""Short enough that one changed word leaves a short question similar, long enough that two questions of one
-topic are not (on BANKING77: 2-3 % of pairs from 0.8 up carry different labels; word sets give 8 %)."""
+from tunery.data.shingles import (
+    ShingleSets,
+    batched,
+    boilerplate,
+    distinct,
+    jaccards,
+    joined,
+    shingle_sets,
+    without,
+)
+
 _PERMUTATIONS = 128
 _BANDS = 32
 """Bands of 4 values each: a pair of similarity s is found with probability 1 - (1 - s^4)^32, which is over
@@ -21,8 +26,10 @@ _BANDS = 32
 _SEED = 42
 _BOILERPLATE_SHARE = 0.2
 _BOILERPLATE_ROWS = 20
-_SAMPLE = 5000
-_CHUNK = 20_000
+SAMPLE = 5000
+"""Texts that boilerplate is estimated from."""
+_BATCH = 2000
+"""Texts hashed at once: some 200,000 shingles, which stay in the processor's cache."""
 
 
 class Pair(NamedTuple):
@@ -32,16 +39,61 @@ class Pair(NamedTuple):
     """Position of the earlier one."""
     second: int
     similarity: float
-    """Jaccard index of their shingle sets, exact, in [0, 1]."""
+    """Jaccard index of their shingle sets, in [0, 1]."""
+
+
+class Sketch(NamedTuple):
+    """What a run of texts is compared by."""
+
+    sets: ShingleSets
+    """Boilerplate left out."""
+    bands: npt.NDArray[np.uint32]
+    """Keys of shape ``(bands, texts)``: texts that share a band's key are compared."""
+
+
+class Pairs(NamedTuple):
+    """Similar texts, column by column, sorted by ``first``, then ``second``."""
+
+    first: npt.NDArray[np.int64]
+    second: npt.NDArray[np.int64]
+    similarity: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.first)
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Pairs:
+        """Return the chosen pairs."""
+        return Pairs(self.first[chosen], self.second[chosen], self.similarity[chosen])
+
+
+class SketchTask(NamedTuple):
+    """A run of texts to sketch elsewhere."""
+
+    texts: list[str]
+    common: npt.NDArray[np.int32]
+
+
+def sketch_texts(task: SketchTask) -> Sketch:
+    """Sketch a run of texts."""
+    return make_sketch(task.texts, task.common)
+
+
+def no_pairs() -> Pairs:
+    """Return an empty set of pairs."""
+    none = np.empty(0, dtype=np.int64)
+    return Pairs(none, none, np.empty(0, dtype=np.float64))
 
 
 def similar_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
     """Find pairs of texts that share at least ``threshold`` of their shingles.
 
-    Candidates come from MinHash signatures cut into bands; each is then verified exactly, so no reported pair
-    is wrong. Within a band's bucket a text is compared with the bucket's first and its own predecessor only,
-    which keeps the work linear when thousands of texts resemble each other; chains of such pairs still join
-    them. Shingles that over a fifth of the texts have (an instruction repeated in every row) do not count.
+    Candidates come from MinHash signatures cut into bands; each is then verified on the sets themselves, so
+    no reported pair is wrong. Within a band's bucket a text is compared with the bucket's first and its own
+    predecessor only, which keeps the work linear when thousands of texts resemble each other; chains of such
+    pairs still join them. What a text is compared with lies before it, so later texts change no pair of
+    earlier ones. Shingles that over a fifth of the texts have (an instruction repeated in every row) do not
+    count.
 
     Args:
         texts: Fingerprints, all different, in row order.
@@ -54,86 +106,99 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
         Broder (1997), On the resemblance and containment of documents; banding as in Leskovec, Rajaraman and
         Ullman, Mining of Massive Datasets, section 3.4.
     """
-    common = _boilerplate(texts)
-    found = []
-    cache: dict[int, frozenset[str]] = {}
-    for first, second in _candidates(texts, common):
-        # Candidates are sorted by their first text, so earlier ones are not needed again.
-        if len(cache) > _CHUNK:
-            cache.clear()
-        a = cache.get(first) or cache.setdefault(first, shingles(texts[first]) - common)
-        b = cache.get(second) or cache.setdefault(second, shingles(texts[second]) - common)
-        similarity = jaccard(a, b)
-        if similarity >= threshold:
-            found.append(Pair(first, second, similarity))
+    sketch = combined([make_sketch(texts, common_shingles(texts))])
+    pairs = close_pairs(sketch, threshold)
+    return [Pair(*row) for row in zip(*(column.tolist() for column in pairs), strict=True)]
+
+
+def common_shingles(texts: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Return shingles that over a fifth of the texts have, ascending, estimated from a sample."""
+    sample = texts[:: max(1, len(texts) // SAMPLE)]
+    sets = joined(shingle_sets(batch) for batch in batched(sample, _BATCH))
+    return boilerplate(sets, share=_BOILERPLATE_SHARE, at_least=_BOILERPLATE_ROWS)
+
+
+def make_sketch(texts: Iterable[str], common: npt.NDArray[np.int32]) -> Sketch:
+    """Return sets and band keys of a run of texts; runs may be sketched apart and combined later."""
+    parts = [without(shingle_sets(batch), common) for batch in batched(texts, _BATCH)]
+    keys = [_bands(part) for part in parts]
+    return Sketch(
+        joined(parts), np.concatenate(keys, axis=1) if keys else np.empty((_BANDS, 0), dtype=np.uint32)
+    )
+
+
+def combined(sketches: Sequence[Sketch]) -> Sketch:
+    """Return the sketches of several runs of texts as one."""
+    if len(sketches) == 1:
+        return sketches[0]
+    return Sketch(
+        joined(s.sets for s in sketches),
+        np.concatenate([s.bands for s in sketches], axis=1)
+        if sketches
+        else np.empty((_BANDS, 0), dtype=np.uint32),
+    )
+
+
+def close_pairs(sketch: Sketch, threshold: float) -> Pairs:
+    """Return all candidate pairs of at least ``threshold`` similarity; see :func:`similar_pairs`."""
+    codes = _candidates(sketch)
+    first, second = (codes >> np.uint64(32)).astype(np.int64), (codes & np.uint64(2**32 - 1)).astype(np.int64)
+    # Sets of very different sizes cannot be alike: |smaller| / |larger| bounds the index from above.
+    sizes = sketch.sets.sizes()
+    a, b = sizes[first], sizes[second]
+    possible = np.minimum(a, b) >= threshold * np.maximum(a, b)
+    first, second = first[possible], second[possible]
+    similarity = jaccards(sketch.sets, first, second)
+    return Pairs(first, second, similarity).where(similarity >= threshold)
+
+
+def _candidates(sketch: Sketch) -> npt.NDArray[np.uint64]:
+    """Return ``first << 32 | second`` of every pair that shares a band, distinct, ascending."""
+    present = np.flatnonzero(sketch.sets.sizes() > 0).astype(np.uint64)
+    found = np.empty(0, dtype=np.uint64)
+    for band in sketch.bands:
+        keys = (band[present].astype(np.uint64) << np.uint64(32)) | present
+        keys.sort()
+        rows, bucket = keys & np.uint64(2**32 - 1), keys >> np.uint64(32)
+        follows = np.flatnonzero(bucket[1:] == bucket[:-1]) + 1  # not the first of its bucket
+        if not len(follows):
+            continue
+        starts = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1]]))
+        heads = starts[np.searchsorted(starts, follows, side="right") - 1]
+        pairs = np.concatenate([rows[heads], rows[follows - 1]]) << np.uint64(32)
+        pairs |= np.tile(rows[follows], 2)
+        found = distinct(np.concatenate([found, pairs]))
     return found
 
 
-def shingles(text: str) -> frozenset[str]:
-    """Return the set of overlapping pieces of four characters; a shorter text is its own only piece."""
-    last = len(text) - SHINGLE_CHARS
-    if last <= 0:
-        return frozenset((text,))
-    return frozenset(text[i : i + SHINGLE_CHARS] for i in range(last + 1))
-
-
-def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    """Return the share of common elements among all elements; two empty sets have nothing in common.
-
-    >>> jaccard(frozenset("abc"), frozenset("bcd"))
-    0.5
-    """
-    common = len(a & b)
-    return common / (len(a) + len(b) - common) if common else 0.0
-
-
-def _boilerplate(texts: Sequence[str]) -> frozenset[str]:
-    """Return shingles that over a fifth of the texts have, estimated from a sample spread over them."""
-    step = max(1, len(texts) // _SAMPLE)
-    sample = texts[::step]
-    counts = Counter(s for text in sample for s in shingles(text))
-    limit = max(_BOILERPLATE_ROWS, _BOILERPLATE_SHARE * len(sample))
-    return frozenset(s for s, count in counts.items() if count > limit)
-
-
-def _candidates(texts: Sequence[str], common: frozenset[str]) -> Iterator[tuple[int, int]]:
-    """Yield pairs that share a band, each once, sorted."""
-    bands, rows = _bands(texts, common)
-    pairs: set[tuple[int, int]] = set()
-    for band in bands.T:
-        order = np.argsort(band, kind="stable")
-        starts = np.flatnonzero(np.diff(band[order], prepend=band[order][:1] + 1))
-        lengths = np.diff(np.append(starts, len(order)))
-        for i in np.flatnonzero(lengths > 1):
-            members = rows[order[starts[i] : starts[i] + lengths[i]]].tolist()
-            pairs.update((members[0], other) for other in members[1:])
-            pairs.update(itertools.pairwise(members[1:]))
-    yield from sorted(pairs)
-
-
-def _bands(
-    texts: Sequence[str], common: frozenset[str]
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Return band keys of shape ``(n, bands)``, and which ``n`` texts have shingles left."""
-    keys, rows = [np.empty((0, _BANDS), dtype=np.uint64)], []
-    for start in range(0, len(texts), _CHUNK):
-        sets = [shingles(t) - common for t in texts[start : start + _CHUNK]]
-        present = [i for i, s in enumerate(sets) if s]
-        if not present:
-            continue
-        matrix = RMinHash.digest_matrix_from_token_sets(
-            [list(sets[i]) for i in present], _PERMUTATIONS, _SEED
-        )
-        signatures = np.asarray(matrix.to_rows(), dtype=np.uint64)
-        keys.append(_fold(signatures.reshape(len(present), _BANDS, _PERMUTATIONS // _BANDS)))
-        rows += [start + i for i in present]
-    return np.concatenate(keys), np.asarray(rows, dtype=np.int64)
-
-
-def _fold(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Mix the last axis into one 64-bit key each; a rare collision only costs one comparison."""
-    mixed = np.zeros(values.shape[:-1], dtype=np.uint64)
-    for i in range(values.shape[-1]):
-        mixed = (mixed ^ values[..., i]) * np.uint64(0x9E3779B97F4A7C15)
+def _bands(sets: ShingleSets) -> npt.NDArray[np.uint32]:
+    """Return band keys of shape ``(bands, texts)``; those of a text without shingles mean nothing."""
+    present = sets.sizes() > 0
+    keys = np.zeros((_BANDS, len(sets)), dtype=np.uint32)
+    if not present.any():
+        return keys
+    starts, values = sets.offsets[:-1][present], sets.hashes.view(np.uint32)
+    mixed = np.zeros(len(starts), dtype=np.uint64)
+    for i, (mask, multiplier) in enumerate(_permutations()):
+        # A hash, shifted and spread: each pair of constants orders the shingles in another way.
+        spread = (values ^ mask) * multiplier
+        spread ^= spread >> np.uint32(16)
+        spread *= np.uint32(0x85EBCA6B)
+        lowest = np.minimum.reduceat(spread, starts)
+        mixed = (mixed ^ lowest) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
-    return mixed
+        if (i + 1) % (_PERMUTATIONS // _BANDS) == 0:
+            keys[i // (_PERMUTATIONS // _BANDS), present] = (mixed >> np.uint64(32)).astype(np.uint32)
+            mixed = np.zeros(len(starts), dtype=np.uint64)
+    return keys
+
+
+def _permutations() -> Iterator[tuple[np.uint32, np.uint32]]:
+    """Yield the constants of each hash function, the same on every machine."""
+    state = _SEED
+    for _ in range(_PERMUTATIONS):
+        drawn = []
+        for _ in range(2):
+            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+            drawn.append(state >> 32)
+        yield np.uint32(drawn[0]), np.uint32(drawn[1] | 1)

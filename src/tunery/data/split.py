@@ -1,4 +1,4 @@
-"""Split: which rows are held out, exactly proportioned, with groups kept whole."""
+"""Split: which rows are held out, with groups kept whole, by hash or exactly proportioned."""
 
 from __future__ import annotations
 
@@ -16,12 +16,25 @@ MINIMUM_ROWS = 10
 """Below this no split says anything: one held-out row would be worth ten points of accuracy."""
 
 
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
 class SplitResult(NamedTuple):
     """Where every row goes."""
 
     splits: list[SplitName]
     """One per row."""
     warnings: list[str]
+
+
+def by_hash(settings: SplitConfig) -> bool:
+    """Tell whether rows are assigned one by one, so that added rows never move old ones.
+
+    Counts of rows cannot be met that way: a count is drawn from all rows, exactly.
+    """
+    if settings.assign == "auto":
+        return all(isinstance(v, float) or v == 0 for v in (settings.test, settings.validation))
+    return settings.assign == "hash"
 
 
 def assign(
@@ -32,14 +45,15 @@ def assign(
 ) -> SplitResult:
     """Divide rows into train, validation and test.
 
-    The test split is drawn first, then validation from what is left. Each stratum's share is exact to the row
-    (largest remainder). Within a stratum groups come in the order of a seeded hash of their name, so the draw
-    depends on nothing but the rows and the seed, and a group that does not fit a quota is passed over whole.
+    By hash, a group's seeded hash alone says where it goes: each split gets its share up to chance, and rows
+    added later move none. Exactly, the test split is drawn first, then validation from what is left; each
+    stratum's share is exact to the row (largest remainder). Within a stratum groups come in the order of the
+    same hash, and a group that does not fit a quota is passed over whole.
 
     Args:
         groups: Each row's group name; rows of one group share a split.
         strata: Each row's class, or None throughout for no strata.
-        settings: Sizes and seed.
+        settings: Sizes, seed and way.
         pinned: Each row's split where its file has decided it; no group may be pinned to two. A split that
             any row is pinned to is not drawn.
 
@@ -48,13 +62,51 @@ def assign(
     """
     pinned = pinned or [None] * len(groups)
     decided = {g: name for g, name in zip(groups, pinned, strict=True) if name is not None}
-    splits: list[SplitName] = [decided.get(g, "train") for g in groups]
     free = sum(g not in decided for g in groups)
     sizes: dict[SplitName, int] = {
         "test": 0 if "test" in decided.values() else _size(settings.test, free),
         "validation": 0 if "validation" in decided.values() else _size(settings.validation, free),
     }
     _check_sizes(len(groups), free, sizes["test"], sizes["validation"])
+    if by_hash(settings):
+        return _assign_by_hash(groups, decided, settings, sizes)
+    return _assign_exactly(groups, strata, decided, settings, sizes)
+
+
+def _assign_by_hash(
+    groups: Sequence[str],
+    decided: Mapping[str, SplitName],
+    settings: SplitConfig,
+    sizes: Mapping[SplitName, int],
+) -> SplitResult:
+    free = [g for g in dict.fromkeys(groups) if g not in decided]
+    draws = {g: int(draw_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
+    where: dict[str, SplitName] = dict(decided)
+    start = 0.0
+    for name, share in (("test", settings.test), ("validation", settings.validation)):
+        if not sizes[name]:
+            continue
+        end = start + share
+        left = [g for g in free if g not in where]
+        taken = [g for g in left if start <= draws[g] < end]
+        # Very few groups: the one that comes nearest, so that there is something to judge by.
+        where.update((g, name) for g in taken or sorted(left, key=lambda g: (abs(draws[g] - end), g))[:1])
+        start = end
+    splits = [where.get(g, "train") for g in groups]
+    if "train" not in splits and free:
+        last = max(free, key=lambda g: (draws[g], g))
+        splits = ["train" if g == last else s for g, s in zip(groups, splits, strict=True)]
+    return SplitResult(splits, [])
+
+
+def _assign_exactly(
+    groups: Sequence[str],
+    strata: Sequence[str | None],
+    decided: Mapping[str, SplitName],
+    settings: SplitConfig,
+    sizes: Mapping[SplitName, int],
+) -> SplitResult:
+    splits: list[SplitName] = [decided.get(g, "train") for g in groups]
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
         members[group].append(i)

@@ -15,19 +15,20 @@ from hypothesis import strategies as st
 from tunery.core.config import parse_settings
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example
+from tunery.core.example import Example, content_sha256
+from tunery.core.ids import sha256_text
 from tunery.core.progress import Silent
-from tunery.data.build import build_dataset, content_hash
-from tunery.data.collect import Collected
+from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
 from tunery.data.read import read_dropped, read_examples
-from tunery.data.rows import Draft
+from tunery.data.sources import locate
+from tunery.data.split import SPLITS
+from tunery.data.tables import write_version
 from tunery.store.workspace import Workspace
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 TEXT = {"input": "text", "output": "category"}
-SPLITS = ("train", "validation", "test")
 
 
 def config(path: str = "rows.csv", **settings: Any) -> DataConfig:
@@ -178,11 +179,16 @@ def test_what_is_stored_is_what_was_curated(workspace: Workspace, rows: Path) ->
     frame = pl.read_parquet(folder / "examples.parquet")
     splits = frame["split"].to_list()
     by_id = {e.id: e for split in everything(workspace, version).values() for e in split}
-    examples = [by_id[i] for i in frame["id"]]
-    assert content_hash(examples, splits) == version.content_sha256
+    assert len(by_id) == len(frame)
+    lines = [
+        f"{r['split']}\t{r['group']}\t{json.dumps(r['label'])}\t"
+        f"{content_sha256(by_id[r['id']].messages, by_id[r['id']].rejected)}\n"
+        for r in frame.iter_rows(named=True)
+    ]
+    assert sha256_text("".join(lines)) == version.content_sha256
     assert Counter(splits) == {k: v for k, v in version.splits.items() if v}
     assert frame.schema["row"] == pl.Int64
-    assert all(e.metadata["category"] == e.label for e in examples)
+    assert all(e.metadata["category"] == e.label for e in by_id.values())
     assert workspace.artifacts.about("datasets", version.id)["dropped"] == dict(version.dropped)
 
 
@@ -296,43 +302,60 @@ DRAFTS = st.lists(
     st.booleans(),
     st.sampled_from(["auto", "closed", "open"]),
     st.none() | st.integers(1, 5),
+    st.sampled_from(["hash", "exact"]),
 )
 def test_no_row_is_lost_without_a_reason_and_no_group_straddles(
-    pairs: list[tuple[str, str]], near: str, exact: bool, labels: str, limit: int | None
+    tmp_path_factory: pytest.TempPathFactory,
+    pairs: list[tuple[str, str]],
+    near: str,
+    exact: bool,
+    labels: str,
+    limit: int | None,
+    assign: str,
 ) -> None:
-    from tunery.core.example import Message
-
-    drafts = [
-        Draft(
-            "rows.csv",
-            i,
-            (Message(role="user", content=question), Message(role="assistant", content=answer)),
-        )
-        for i, (question, answer) in enumerate(pairs, start=1)
-    ]
+    folder = tmp_path_factory.mktemp("curate")
+    lines = [json.dumps({"text": question, "category": answer}) for question, answer in pairs]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
     chosen = config(
+        "rows.jsonl",
         clean={"near_duplicates": near, "exact_duplicates": exact},
         labels=labels,
         source={"limit_per_class": limit},
+        split={"test": 0.3, "validation": 0.2, "assign": assign},
     )
-    collected = [Collected(drafts, [], len(drafts), "columns")]
+    source = locate(chosen.sources[0], folder)
     try:
-        curated = curate(collected, chosen, tokenizer=None, max_tokens=None, progress=Silent())
+        with curate(
+            [source],
+            chosen,
+            tokenizer=None,
+            max_tokens=None,
+            scratch=folder / "rows",
+            progress=Silent(),
+        ) as curated:
+            write_version(curated, folder)
+            counts, classes = curated.dropped_counts(), curated.labels
     except ConfigError:
         return
-    rows_out = [e.metadata["row"] for e in curated.examples] + [d.row for d in curated.dropped]
-    assert sorted(rows_out) == [d.row for d in drafts]
-    assert all(d.reason and d.detail for d in curated.dropped)
-    assert len({e.id for e in curated.examples}) == len(curated.examples)
+    kept = {split: read_examples(folder, split) for split in SPLITS}
+    dropped = read_dropped(folder)
+    examples = [e for split in SPLITS for e in kept[split]]
+    assert sorted([e.metadata["row"] for e in examples] + [d.row for d in dropped]) == list(
+        range(1, len(pairs) + 1)
+    )
+    assert all(d.reason and d.detail for d in dropped)
+    assert Counter(d.reason for d in dropped) == counts
+    assert len({e.id for e in examples}) == len(examples)
     homes: dict[str, set[str]] = {}
     prompts: dict[str, set[str]] = {}
-    for example, split in zip(curated.examples, curated.splits, strict=True):
-        homes.setdefault(example.group, set()).add(split)
-        prompts.setdefault(example.prompt[-1].content.casefold(), set()).add(split)
+    for split in SPLITS:
+        for example in kept[split]:
+            homes.setdefault(example.group, set()).add(split)
+            prompts.setdefault(example.prompt[-1].content.casefold(), set()).add(split)
     assert all(len(h) == 1 for h in homes.values())
     assert all(len(h) == 1 for h in prompts.values())
-    if curated.labels is not None:
-        assert {e.label for e in curated.examples} == set(curated.labels)
+    if classes is not None:
+        assert {e.label for e in examples} == set(classes)
 
 
 BAD_FILES = [
@@ -351,7 +374,7 @@ BAD_FILES = [
     ("a.csv", b"text,text,category\nx,y,a\n", {}, "named twice in the header: 'text'"),
     ("a.xyz", b"text,category\nx,a\n", {}, "the ending '.xyz' tells no format"),
     ("a.parquet", b"no parquet", {}, "not a readable Parquet file"),
-    ("a.jsonl", b'{"text": "x", "category": "a"}\n{"text": \n', {}, r"row 2 \(line 2\): not JSON"),
+    ("a.jsonl", b'{"text": "x", "category": "a"}\n{"text": \n', {}, r"row 2, \(row\): .*not JSON"),
     (
         "a.jsonl",
         b'{"instruction": "x", "output": "y"}\n{"messages": []}\n',
