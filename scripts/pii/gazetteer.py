@@ -74,11 +74,11 @@ def words() -> dict[str, int]:
 
 
 _REGIONS = (
-    "us", "usa", "u.s", "u.s.a", "uk", "u.k", "eu", "europe", "european union", "european",
-    "eurozone", "america", "north america", "south america", "asia", "africa", "oceania",
-    "antarctica", "middle east", "england", "scotland", "wales", "britain", "great britain",
-    "northern ireland", "holland", "czechia", "soviet union", "korea", "uae", "states", "united
-    states of america", "scandinavia", "earth", "world",
+    "us", "usa", "u.s", "u.s.a", "uk", "u.k", "eu", "europe", "european union", "european", "eurozone",
+    "america", "north america", "south america", "asia", "africa", "oceania", "antarctica",
+    "middle east", "england", "scotland", "wales", "britain", "great britain", "northern ireland",
+    "holland", "czechia", "soviet union", "korea", "uae", "states", "united states of america",
+    "scandinavia", "earth", "world",
 )  # fmt: skip
 """Unions, continents, and names of countries that GeoNames does not list as such."""
 

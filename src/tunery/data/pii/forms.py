@@ -77,7 +77,7 @@ _DATE_FORMS = (
 )
 
 
-_PEOPLES = (
+PEOPLES = (
     "Afghan|African|Albanian|Algerian|American|Arab|Argentinian|Argentine|Armenian|Asian|Australian|Austrian|Bangladeshi"
     "|Belarusian|Belgian|Bolivian|Bosnian|Brazilian|British|Briton|Bulgarian|Cambodian|Canadian|Chilean|Chinese"
     "|Colombian|Croatian|Cuban|Czech|Danish|Dutch|Ecuadorian|Egyptian|English|Eritrean|Estonian|Ethiopian|European"
@@ -96,6 +96,10 @@ _PEOPLES = (
 _ALONE = r"(?<!\w)(?<!\d[.,/-])"
 _ENDS = r"(?![\w/]|[.,-]\d)"
 _LOOSE_NUMBER = r"(?P<value>(?:\+|\()?\d(?:[ ().-]{0,2}\d){5,14})"
+
+_MAIL = r"0-9A-Za-z_\u00c0-\u024f\u0370-\u052f"
+"""Letters of mail addresses in alphabets that part words by spaces; elsewhere none would have a start."""
+
 
 FORMS: tuple[Pattern, ...] = (
     # An address that carries a password.
@@ -125,7 +129,7 @@ FORMS: tuple[Pattern, ...] = (
         "EMAIL_ADDRESS",
         "@",
         re.compile(
-            r"(?<![\w.+%-])[A-Z0-9](?:[A-Z0-9._%+'-]{0,62}[A-Z0-9_+-])?"
+            rf"(?<![{_MAIL}.+%-])[{_MAIL}](?:[{_MAIL}.%+'-]{{0,62}}[{_MAIL}+-])?"
             r"@(?:[A-Z0-9](?:[A-Z0-9-]{0,61}[A-Z0-9])?\.){1,8}[A-Z]{2,24}(?![\w-])",
             re.I,
         ),
@@ -216,7 +220,7 @@ FORMS: tuple[Pattern, ...] = (
         re.compile(
             r"\b(?:[Ii] am|[Ii]'m|is|are|was|were|born"
             r"|[Nn]ationality:?|[Cc]itizenship:?|[Rr]eligion:?|[Ee]thnicity:?)"
-            rf"(?: an?| of)? (?P<value>{_PEOPLES})s?\b(?! [A-Za-z])"
+            rf"(?: an?| of)? (?P<value>{PEOPLES})s?\b(?! [A-Za-z])"
         ),
         _always(0.6),
     ),
@@ -224,7 +228,7 @@ FORMS: tuple[Pattern, ...] = (
         "NRP",
         "",
         re.compile(
-            rf"\b(?P<value>{_PEOPLES}) (?:citizens?|nationals?|nationality|passport|m[ae]n|wom[ae]n"
+            rf"\b(?P<value>{PEOPLES}) (?:citizens?|nationals?|nationality|passport|m[ae]n|wom[ae]n"
             r"|boys?|girls?|origin|descent|immigrants?|refugees?|community|family|parents)\b"
         ),
         _always(0.6),

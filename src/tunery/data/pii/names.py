@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tunery.data.pii.forms import PEOPLES
 from tunery.data.pii.tokens import TOKEN, bucket, countries, features, gazetteer, letter_case
 
 LABELS = ("", "PERSON", "LOCATION", "ORGANIZATION")
@@ -76,6 +77,10 @@ class NameModel:
         self._place[word, case] = place
         return place
 
+    def forget(self) -> None:
+        """Empty the memory of words."""
+        self._place.clear()
+
     def probabilities(self, places: NDArray[np.intp]) -> Floats:
         """Return every token's label probabilities, shape ``(n, labels)``; row 0 parts texts."""
         w = self._weights
@@ -98,7 +103,7 @@ class NameModel:
         found: list[list[Name]] = [[] for _ in texts]
         for batch in _batches(texts):
             if len(self._place) > _MOST_WORDS:
-                self._place.clear()
+                self.forget()
             known, places = self._place, [0] * _GAP
             for piece in batch:
                 for match in piece.tokens:
@@ -164,16 +169,20 @@ _LEAST_SMALL = 0.85
 """Score that a name in small letters needs: most words in small letters name nobody."""
 
 
+_PEOPLES = frozenset(PEOPLES.split("|"))
+
+
 def _believable(value: str, name: Name) -> bool:
     """Tell whether a span is worth telling.
 
     A country, a union of countries or a continent that stands alone is not: it tells nobody apart, and many
-    questions to a bank or a shop name one. Within an address it stays a part of the address.
+    questions to a bank or a shop name one. Within an address it stays a part of the address. A people is no
+    place.
     """
     low = value.lower().removeprefix("the ")
     if len(value) == 1 and not value.isdigit():
         return False
-    if low in countries():
+    if low in countries() or (name.label == "LOCATION" and value in _PEOPLES):
         return False
     return name.score >= (_LEAST_SMALL if value.islower() else _LEAST[name.label])
 

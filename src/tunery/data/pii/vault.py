@@ -1,7 +1,7 @@
 """The mapping from values to what replaced them: written only where asked for, and only encrypted.
 
-The key is a Fernet key in the environment variable ``TUNERY_PII_KEY``. Without it the file tells nothing; with
-it, it tells all that masking took out, so key and file belong in different places.
+The key is a Fernet key in the environment variable ``TUNERY_PII_KEY``. Without it the file tells nothing,
+with it all that masking took out. Key and file belong in different places.
 """
 
 from __future__ import annotations
