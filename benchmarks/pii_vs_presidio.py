@@ -220,10 +220,10 @@ def main() -> None:
     for name in ("Presidio", "spaCy NER"):
         ratio = speeds["ours, everything"] / speeds[name]
         print(f"records per second, ours with names to {name}: {ratio:.1f}x")
-    print(f"\n{'F2 by type':14}{'true':>5}" + "".join(f"{n:>18}" for n in readers)[9:])
+    print(f"\n{'F2 by type':14}{'true':>5}" + "".join(f"{n[:17]:>18}" for n in readers))
     for kind in by_type["Presidio"]:
         cells = "".join(f"{by_type[n][kind].f2:18.3f}" for n in readers)
-        print(f"{kind:14}{by_type['Presidio'][kind].true:5}{cells[9:]}")
+        print(f"{kind:14}{by_type['Presidio'][kind].true:5}{cells}")
     for file_name, rows in banks.items():
         print(f"\nrows of {file_name} in which something is reported")
         default = ours(DEFAULT_PII)
