@@ -263,6 +263,23 @@ class SplitConfig(Settings):
         return self
 
 
+SelectBy = Literal["random", "quality", "diversity", "quality+diversity"]
+
+
+class SelectConfig(Settings):
+    """A small strong subset of the training rows, chosen when everything else is done; classes keep their
+    shares. The other training rows are dropped as ``not_selected``, held-out splits stay whole."""
+
+    rows: int = Field(ge=1)
+    """How many training rows to keep [rows]."""
+    by: SelectBy = "quality+diversity"
+    """``quality`` takes rows whose label fits and whose text is intact and of usual length; ``diversity`` takes
+    rows that together resemble all others of their class; ``quality+diversity`` does both; ``random`` draws
+    by hash."""
+    seed: int = 0
+    """Another seed draws other rows among equals."""
+
+
 class InspectConfig(Settings):
     """What the detectors look for. None of it changes a dataset version."""
 
@@ -311,6 +328,8 @@ class DataConfig(Settings):
     printed (``edits-…``), or JSON Lines files of edits. An edit whose row is not in the data is an error."""
     split: SplitConfig = SplitConfig()
     """Sizes of the held-out splits."""
+    select: SelectConfig | None = None
+    """Train on a chosen subset, such as ``{rows: 1000, by: quality+diversity}``; left out, on all rows."""
     inspect: InspectConfig = InspectConfig()
     """What ``tunery data inspect`` looks for; no part of a dataset version's identity."""
     max_tokens: int | None = Field(default=None, ge=8)

@@ -31,7 +31,8 @@ from tunery.data.chunk import (
     with_verdicts,
 )
 from tunery.data.collect import Reading
-from tunery.data.config import DataConfig, PiiType, SourceConfig
+from tunery.data.columns import Columns
+from tunery.data.config import DataConfig, PiiType, SelectConfig, SourceConfig
 from tunery.data.dedup import Answers, Integers, first_of_key, follow_earliest, group_rows, near_keepers
 from tunery.data.draw import draw_key
 from tunery.data.edits import Changed, EditSet, apply_all
@@ -485,6 +486,8 @@ def _split(curated: Curated) -> None:
     for i, source in enumerate(config.sources):
         if source.limit_per_class is not None:
             curated.drop(_surplus(curated, i, source))
+    if config.select is not None:
+        curated.drop(_not_selected(curated, config.select))
     if curated.labels is not None:
         curated.warnings += label_warnings(
             curated.row_labels(), [SPLITS[s] for s in curated.splits], curated.labels
@@ -589,4 +592,29 @@ def _surplus(curated: Curated, position: int, source: SourceConfig) -> dict[int,
         int(curated.kept[i]): drop
         for members in classes.values()
         for i in sorted(members, key=lambda i: draw_key(seed, "class", ids[i]))[limit:]
+    }
+
+
+def _not_selected(curated: Curated, settings: SelectConfig) -> dict[int, Drop]:
+    """Return the training rows that are not among those chosen."""
+    from tunery.data.select import choose
+
+    examples = curated.rows.examples(curated.kept)
+    columns = Columns(
+        ids=curated.ids(),
+        prompts=["\n".join(m.content for m in e.prompt if m.role != "system") for e in examples],
+        answers=[e.reference for e in examples],
+        rejected=[e.rejected for e in examples],
+        labels=curated.row_labels(),
+        splits=[SPLITS[s] for s in curated.splits],
+        groups=[str(group) for group in curated.groups.tolist()],
+        sources=[e.metadata["source"] for e in examples],
+        rows=[e.metadata["row"] for e in examples],
+    )
+    chosen = set(choose(columns, settings.rows, settings.by, seed=settings.seed))
+    drop = Drop("not_selected", f"is not among the {settings.rows:,} training rows chosen by {settings.by}")
+    return {
+        int(curated.kept[i]): drop
+        for i, split in enumerate(columns.splits)
+        if split == "train" and i not in chosen
     }

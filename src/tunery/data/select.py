@@ -5,11 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 
 from tunery.core.errors import ConfigError
 from tunery.data.columns import Columns
+from tunery.data.config import SelectBy
 from tunery.data.draw import draw_key
 from tunery.data.quality import Numbers, by_label, signals
 from tunery.data.split import quotas
@@ -18,7 +20,7 @@ from tunery.data.text_features import Positions, Vectors, blocks, hashed_tfidf, 
 Encoder = Callable[[Sequence[str]], Vectors]
 """Texts to vectors, shape ``(n, dimensions)``."""
 
-WAYS = ("random", "quality", "diversity", "quality+diversity")
+WAYS: tuple[str, ...] = get_args(SelectBy)
 
 _DOUBTFUL = 0.45
 """Quality under which a row is taken only when its class has no better one left."""

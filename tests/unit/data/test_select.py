@@ -4,6 +4,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunery.core.errors import ConfigError
+from tunery.data.build import build_dataset
 from tunery.data.columns import Columns
+from tunery.data.config import ColumnsConfig, DataConfig, SelectConfig, SourceConfig, SplitConfig
+from tunery.data.read import read_columns, read_dropped
 from tunery.data.select import WAYS, choose, facility_location
 from tunery.data.text_features import blocks, hashed_tfidf
+from tunery.store.workspace import Workspace
 
 TOPICS = {
     "card": "card arrive post delivery envelope address track waiting week sent plastic mail",
@@ -227,3 +232,27 @@ def test_a_class_of_doubtful_rows_only_may_go_empty_handed() -> None:
 def test_a_hundred_rows_without_words_are_no_obstacle() -> None:
     data = columns([""] * 100, ["a", "b"] * 50)
     assert len(choose(data, 10, "quality+diversity")) == 10
+
+
+def test_a_recipe_trains_on_the_chosen_rows_and_keeps_the_others_with_their_reason(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    texts, labels = questions(80)
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    source = SourceConfig(path="rows.csv", columns=ColumnsConfig(input="text", output="label"))
+    whole = DataConfig(sources=(source,), split=SplitConfig(test=20, validation=20))
+    small = whole.model_copy(update={"select": SelectConfig(rows=30)})
+    every, chosen = (build_dataset(c, workspace, name="n", base_dir=tmp_path) for c in (whole, small))
+
+    assert every.id != chosen.id
+    assert chosen.splits["train"] == 30
+    assert chosen.dropped["not_selected"] == every.splits["train"] - 30
+    rows = {v.id: read_columns(workspace.artifacts.path("datasets", v.id)) for v in (every, chosen)}
+    for split in ("validation", "test"):
+        held = [[i for i, s in zip(c.ids, c.splits, strict=True) if s == split] for c in rows.values()]
+        assert held[0] == held[1]
+    told = [
+        d for d in read_dropped(workspace.artifacts.path("datasets", chosen.id)) if d.reason == "not_selected"
+    ]
+    assert told[0].detail == "is not among the 30 training rows chosen by quality+diversity"
