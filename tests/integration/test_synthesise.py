@@ -144,6 +144,27 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(
     assert made["tokens"] == teacher.tokens, "every answer was waited for and kept"
 
 
+def test_a_second_ctrl_c_leaves_behind_what_is_in_flight(
+    recipe: Path, teacher: Teacher, tmp_path: Path, home: Path, tunery: Tunery
+) -> None:
+    out = tmp_path / "made.jsonl"
+    teacher.faults = ["hang", "hang"]
+    with started(typed(recipe, teacher.url, out)) as process:
+        wait_for(lambda: len(teacher.bodies) >= 2, process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while "once more leaves them behind" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=40)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    made = tunery(*typed(recipe, teacher.url, out, "--json")).json
+    assert made["rows"] == 30
+    assert made["tokens"] == teacher.tokens + made["tokens_unsure"]
+    assert made["tokens_unsure"] > 0
+
+
 def test_a_spent_budget_ends_cleanly_and_a_bad_key_is_told(
     recipe: Path, teacher: Teacher, tmp_path: Path, tunery: Tunery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

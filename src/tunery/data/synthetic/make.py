@@ -235,19 +235,22 @@ class _Work:
         while self._may_send():
             wish = self.seeds.wish(self._issued)
             self._issued += 1
+            if self.stopped and self.journal.find(wish.key) is None:
+                self._answers[wish.number] = (wish, None)  # what is paid for may still stand behind it
+                continue
             self._start(self._ask(wish), self.config.rows_per_request)
 
     def _may_send(self) -> bool:
-        if self.interrupted or self._error or self.stopped:
+        if self.interrupted or self._error:
             return False
         # Never more than could all be needed: whether request i is sent depends on answers, not on timing.
-        waiting = len(self._answers) * self.config.rows_per_request
+        waiting = sum(a is not None for _, a in self._answers.values()) * self.config.rows_per_request
         expected = sum(map(len, self._kept.values())) + waiting + sum(self._running.values())
         if expected >= self.config.rows:
             return False
         if self._issued >= self.config.most_requests:
             if not self._running:
-                self.stopped = "requests"
+                self.stopped = self.stopped or "requests"
             return False
         return True
 

@@ -285,6 +285,21 @@ def test_a_larger_budget_goes_on_and_pays_for_what_is_missing(
     assert teacher.seen == seen, "a finished file costs nothing to make again"
 
 
+def test_rows_that_are_paid_for_stay_when_the_budget_is_spent(
+    make: Make, teacher: Teacher, tmp_path: Path
+) -> None:
+    teacher.faults = [500]
+    alone = {"concurrency": 1, "attempts": 1}
+    first = make(rows=30, asking=alone)
+    assert (first.failed, first.rows) == (1, 30)
+    rows = lines(tmp_path / "made.jsonl")
+    again = make(rows=30, budget_tokens=first.tokens, asking=alone)
+    assert (again.bought, again.rows, again.stopped) == (0, 30, None)
+    assert lines(tmp_path / "made.jsonl") == rows
+    more = make(rows=40, budget_tokens=first.tokens, asking=alone)
+    assert (more.bought, more.rows, more.stopped) == (0, 30, "budget")
+
+
 def test_a_budget_too_small_for_one_request_is_a_wrong_setting(make: Make, teacher: Teacher) -> None:
     with pytest.raises(ConfigError, match="does not pay for one request"):
         make(budget_tokens=100)
