@@ -54,11 +54,14 @@ _TAG = re.compile(
     r"label|li|link|main|mark|meta|nav|nobr|ol|option|p|pre|q|s|samp|script|section|select|small|span|strike|"
     r"strong|style|sub|sup|svg|table|tbody|td|textarea|tfoot|th|thead|title|tr|tt|u|ul|video|wbr)"
     r"(?:\s+[a-z][\w:-]*\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+))*\s*/?>"
-    r"|<!--(?:(?!-->).){0,4000}-->|<!doctype html[^<>]*>",
-    re.I | re.S,
+    r"|<!doctype html[^<>]*>",
+    re.I,
 )
-# What these tags hold is not for readers. A bound keeps a text full of opening tags from costing its square.
-_UNSEEN = re.compile(r"<(script|style)\b[^<>]*>(?:(?!</\1).){0,4000}</\1\s*>", re.I | re.S)
+# What stands between these is not for readers.
+_UNSEEN = tuple(
+    (re.compile(begin, re.I), re.compile(end, re.I))
+    for begin, end in (("<!--", "-->"), (r"<script\b", r"</script\s*>"), (r"<style\b", r"</style\s*>"))
+)
 _BREAK = re.compile(r"</?(?:br|p|div|li|tr|h[1-6]|table|ul|ol|blockquote|hr|section|article|pre)\b", re.I)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
 _SPACES = re.compile(r" {2,}")
@@ -84,11 +87,15 @@ def fix_mojibake(text: str) -> str:
 
 
 def find_html(text: str) -> int | None:
-    """Return where the first tag or entity of HTML stands in a text; None where there is none."""
-    tag = _TAG.search(text) if "<" in text else None
+    """Return where the first tag, comment or entity of HTML stands in a text; None where there is none."""
+    found = []
+    if "<" in text:
+        tag, comment = _TAG.search(text), text.find("<!--")
+        found += [tag.start()] if tag else []
+        found += [comment] if comment >= 0 and text.find("-->", comment + 4) >= 0 else []
     entities = _ENTITY.finditer(text) if "&" in text else ()
-    found = [m.start() for m in entities if html.unescape(m.group()) != m.group()][:1]
-    return min([*found, *([tag.start()] if tag else [])], default=None)
+    found += [m.start() for m in entities if html.unescape(m.group()) != m.group()][:1]
+    return min(found, default=None)
 
 
 def strip_html(text: str) -> str:
@@ -110,7 +117,7 @@ def strip_html(text: str) -> str:
 
 
 def _strip_once(text: str) -> str:
-    bare = _TAG.sub(_tag_space, _UNSEEN.sub(" ", text)) if "<" in text else text
+    bare = _TAG.sub(_tag_space, _without_unseen(text)) if "<" in text else text
     if bare != text:
         text = _GAP.sub("\n\n", re.sub(r" *\n *", "\n", _SPACES.sub(" ", bare))).strip()
     if "&" not in text:
@@ -121,6 +128,19 @@ def _strip_once(text: str) -> str:
     return _ENTITY.sub(
         lambda m: m.group() if html.unescape(m.group()) in "<>&" else html.unescape(m.group()), text
     )
+
+
+def _without_unseen(text: str) -> str:
+    for begin, end in _UNSEEN:
+        kept, at = [], 0
+        while opened := begin.search(text, at):
+            closed = end.search(text, opened.end())
+            if closed is None:
+                break
+            kept += [text[at : opened.start()], " "]
+            at = closed.end()
+        text = "".join([*kept, text[at:]])
+    return text
 
 
 def _tag_space(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tunery.core.finding import Edit, Finding, Severity
@@ -49,6 +50,7 @@ _HANGING = re.compile(
     r"their|its|his|your|our|my|if|when|while|although|than|as|is|are|was|were|to|a))\s*\Z",
     re.I,
 )
+_LAST_LINE = re.compile(r"\n[ \t]*([^\w\s]{1,8})[ \t]*\w[^\n]*\Z")
 _SENTENCE_END = re.compile(r"[.!?…。！？]['\"”’)\]]*\s")
 _STOPS = frozenset(".!?…。！？:;`|'\"”’»)]}>*_~-=+/\\#%$€£°")
 _OPEN_SHARE = 0.1
@@ -171,7 +173,25 @@ def _cut_off(columns: Columns) -> list[Case]:
             for i, said in odd:
                 text = columns.answers[i]
                 cases.setdefault(i, Case((i,), text, said, len(text)))
+    for i in _unlike_the_last_lines(columns.answers):
+        said = "it has no last line as almost all others have"
+        cases.setdefault(i, Case((i,), columns.answers[i], said, len(columns.answers[i])))
     return [cases[i] for i in sorted(cases)]
+
+
+def _unlike_the_last_lines(answers: Sequence[str]) -> list[int]:
+    """Return answers without the mark, such as ``####``, that begins the last line of almost all others."""
+    marks = [_LAST_LINE.search(text.rstrip()) for text in answers]
+    counts = Counter(m.group(1) for m in marks if m)
+    mark, count = counts.most_common(1)[0] if counts else ("", 0)
+    shown = sum(bool(text.strip()) for text in answers)
+    if count < max(2 * _FEW, (1 - _OPEN_SHARE) * shown) or mark in "-*•|`":
+        return []
+    return [
+        i
+        for i, (text, m) in enumerate(zip(answers, marks, strict=True))
+        if text.strip() and (m is None or m.group(1) != mark)
+    ]
 
 
 def _open_fence(text: str) -> str | None:

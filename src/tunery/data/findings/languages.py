@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _LEAST_LETTERS = 25
 """Fewer letters are not told apart reliably [characters]."""
-_SURE = 0.999
+_SURE = 0.9
+"""Of 2,000 short English questions five were taken for another language, the surest of them at 0.82."""
 _READ = 120
 """Letters after these tell nothing new [characters]."""
 _ROWS = 20
@@ -29,6 +30,7 @@ _NAMED = re.compile(
     re.I,
 )
 _WORD = re.compile(r"[^\W\d_]+")
+_SIGN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def language_mix(columns: Columns, *, majority: float = 0.9) -> list[Finding]:
@@ -51,12 +53,15 @@ def language_mix(columns: Columns, *, majority: float = 0.9) -> list[Finding]:
     answers = [None] * len(columns) if closed(columns) else [language(text) for text in columns.answers]
     usual = _majority(prompts, majority)
     # A prompt too short to tell is taken to be in the language of almost all others.
-    asked = [a or (usual if b else None) for a, b in zip(prompts, answers, strict=True)]
+    asked = [a or usual for a in prompts]
     both = [i for i in range(len(columns)) if asked[i] and answers[i]]
     crossed = [i for i in both if asked[i] != answers[i] and not _speaks_of_it(columns, i)]
-    told = [a or b for a, b in zip(asked, answers, strict=True)]
+    # Where only the answer tells, and it is odd, that is said once: below.
+    silent = {i for i in crossed if prompts[i] is None}
+    told = [None if i in silent else a or b for i, (a, b) in enumerate(zip(prompts, answers, strict=True))]
     found = _mix(columns, told, majority)
-    if len(both) >= _ROWS and crossed and len(crossed) <= (1 - majority) * len(both):
+    # Answers of which no language can be told, such as sums, do not make the others odd.
+    if crossed and len(crossed) <= (1 - majority) * sum(a is not None for a in asked):
         message = f"{counted(len(crossed), 'answer is', 'answers are')} in another language than the prompt."
         cases = [
             Case(
@@ -137,7 +142,8 @@ def language(text: str) -> str | None:
     if "```" in piece:
         return None
     words = _WORD.findall(piece)
-    letters = sum(map(len, words))
+    # A Chinese or Japanese sign says as much as three letters, a Korean one as two or three.
+    letters = sum(map(len, words)) + (0 if piece.isascii() else 2 * len(_SIGN.findall(piece)))
     # Tables, code and sums have few letters between their signs.
     if letters < _LEAST_LETTERS or letters < 0.65 * len(piece):
         return None

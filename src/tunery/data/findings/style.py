@@ -14,6 +14,7 @@ from tunery.data.findings.show import Case, Verdict, closed, counted, made, perc
 
 _ROWS = 20
 """Answers that must show a trait before their majority says anything [rows]."""
+_SHORT = 120
 _FENCE = re.compile(r"\A```[\w+-]*[ \t]*\n(.*?)\n?```\Z", re.S)
 _ENDS = ".!?…。！？"
 _CLOSES = "\"'”’»)]*_"
@@ -182,7 +183,8 @@ def _end(text: str) -> str | None:
 def _restop(text: str, value: str, usual: str) -> str | None:
     bare = text.rstrip()
     if usual == "stop":
-        return f"{bare}." if len(bare.split()) >= 4 else None
+        # A title is no sentence, and a long text without an end may have been cut off.
+        return f"{bare}." if len(bare.split()) >= 4 and len(bare) <= _SHORT else None
     return bare[:-1] if bare.endswith(".") and not bare.endswith("..") and bare.count(".") == 1 else None
 
 

@@ -85,3 +85,11 @@ def test_refusals_in_a_dataset_of_refusals_are_meant():
     answers = ["I can't help with that." if i % 2 else a for i, a in enumerate(answers)]
 
     assert one(bad_answers(columns(prompts, answers)), "refusal").severity == "low"
+
+
+def test_an_answer_without_the_last_line_of_all_others_is_cut_off():
+    prompts, answers = clean(60)
+    answers = [f"{a}\n#### {i}" for i, a in enumerate(answers)]
+    answers[5] = answers[5].split("\n")[0]
+
+    assert one(bad_answers(columns(prompts, answers)), "cut_off").rows == ("ex-5",)
