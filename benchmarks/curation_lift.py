@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import math
 import random
 import sys
@@ -38,11 +39,12 @@ from tunery.core.statistics import wilson_interval
 from tunery.data.build import build_dataset
 from tunery.data.columns import Columns
 from tunery.data.config import CleanConfig, ColumnsConfig, DataConfig, SourceConfig, SplitConfig
+from tunery.data.embed import Encoder
 from tunery.data.normalise import fingerprint
-from tunery.data.quality import signals
+from tunery.data.quality import intact
 from tunery.data.read import read_columns, read_file
 from tunery.data.select import choose, take
-from tunery.data.text_features import hashed_tfidf
+from tunery.data.suspects import suspect
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import BaselineConfig, GoalConfig
 from tunery.model.render import render
@@ -57,8 +59,6 @@ SYSTEM = "Name the intent of the bank customer's message."
 BATCH = 8
 INTACT = 0.8
 """A text with a smaller share of words is junk."""
-AGREEING = 0.4
-"""A label that other rows contradict by more than this is taken for wrong."""
 AS_IS = CleanConfig(exact_duplicates=False, near_duplicates="off")
 """What every arm trains with, so that an arm differs from another by its rows alone."""
 
@@ -92,6 +92,7 @@ def main() -> None:
         "--arms", default="raw,curated,selected", help="also: random, the same number of raw rows"
     )
     parser.add_argument("--base", default="smollm2-135m-instruct")
+    parser.add_argument("--encoder", action="store_true", help="compare texts by embeddings, not by words")
     parser.add_argument(
         "--proxy", choices=("tfidf", "minilm"), help="a logistic regression instead of a model"
     )
@@ -140,21 +141,34 @@ def prepared(
     if "random" in names:
         arms["random"] = random.Random(options.seed).sample(list(rows), options.selected)
     if {"curated", "selected"} & set(names):
-        columns, mine = curated(rows, workspace, folder)
+        encoder = sentence_vectors() if options.encoder else None
+        columns, mine = curated(rows, encoder, workspace, folder)
         arms["curated"] = mine
-        picked = choose(columns, options.selected, options.by, seed=options.seed)
+        picked = choose(columns, options.selected, options.by, seed=options.seed, encode=encoder)
         arms["selected"] = [mine[i] for i in picked]
     return arms
 
 
-def curated(rows: Sequence[Row], workspace: Workspace, folder: Path) -> tuple[Columns, list[Row]]:
-    """Return what the product's curation leaves, as columns and as rows."""
+def curated(
+    rows: Sequence[Row], encoder: Encoder | None, workspace: Workspace, folder: Path
+) -> tuple[Columns, list[Row]]:
+    """Return what the product's curation leaves, as columns and as rows.
+
+    Its default cleaning goes first (repeats and near-duplicates), then texts that are hardly words, then
+    every row that the search for wrong labels doubts.
+    """
     write_csv(rows, folder / "spoiled.csv")
     settings = data_settings("spoiled.csv", CleanConfig())
     version = build_dataset(settings, workspace, name="curation-lift", base_dir=folder)
     columns = read_columns(workspace.artifacts.path("datasets", version.id))
-    found = signals(columns, hashed_tfidf(columns.prompts))
-    sound = np.flatnonzero((found.agreement >= AGREEING) & (found.intact >= INTACT)).tolist()
+    legible = [i for i, text in enumerate(columns.prompts) if intact(text) >= INTACT]
+    doubted = suspect(
+        [columns.prompts[i] for i in legible],
+        [columns.answers[i] for i in legible],
+        encoder=encoder,
+    )
+    wrong = {legible[s.row] for s in doubted}
+    sound = [i for i in legible if i not in wrong]
     return take(columns, sound), [rows[columns.rows[i] - 1] for i in sound]
 
 
@@ -198,7 +212,8 @@ def proxy(features: str) -> Learner:
     return learn
 
 
-def sentence_vectors() -> Callable[[Sequence[str]], np.ndarray]:
+@functools.cache
+def sentence_vectors() -> Encoder:
     """Return the encoder that comes as a package, each text computed once in this run."""
     from tunery.model.encoder import load_encoder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import get_args
 
@@ -13,12 +13,10 @@ from tunery.core.errors import ConfigError
 from tunery.data.columns import Columns
 from tunery.data.config import SelectBy
 from tunery.data.draw import draw_key
+from tunery.data.embed import Encoder
 from tunery.data.quality import Numbers, by_label, signals
 from tunery.data.split import quotas
 from tunery.data.text_features import Positions, Vectors, blocks, hashed_tfidf, unit
-
-Encoder = Callable[[Sequence[str]], Vectors]
-"""Texts to vectors, shape ``(n, dimensions)``."""
 
 WAYS: tuple[str, ...] = get_args(SelectBy)
 
