@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tunery.cli.data_synthesise import synthesise_rows
 from tunery.cli.data_text import (
     SPLITS,
     diff_text,
@@ -17,7 +18,6 @@ from tunery.cli.data_text import (
     rows_text,
     version_text,
 )
-from tunery.cli.data_synthesise import synthesise_rows
 from tunery.cli.output import answer, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
@@ -56,14 +56,21 @@ def data_run(
 
 @app.command("inspect")
 def inspect(
-    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+    ctx: typer.Context,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    *,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Compare what rows mean, too: finds more, takes minutes.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Look for what hurts in the recipe's rows; print the findings and write them as a page."""
     from tunery.cli.progress import terminal_progress
     from tunery.pipeline.inspect_data import inspect_data
 
     with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
-        found = inspect_data(context)
+        found = inspect_data(context, thorough=thorough)
     answer(
         {
             "inspection": found.id,

@@ -65,6 +65,8 @@ def rows_text(examples: Sequence[Example], dropped: Sequence[Dropped]) -> Iterab
 
 def inspection_text(found: Inspection) -> Iterable[Part]:
     """Return what an inspection found, with what to type next."""
+    from tunery.pipeline.report.inspection import applicable
+
     version = found.dataset
     yield f"{version.id}: {version.rows_kept:,} rows"
     if not found.findings:
@@ -84,7 +86,7 @@ def inspection_text(found: Inspection) -> Iterable[Part]:
             ],
         )
     yield facts([("inspection", found.id), ("page", found.page)])
-    able = [f.kind for f in found.findings if f.edits]
+    able = [f.kind for f in applicable(found.findings)]
     if able:
         yield f"try: tunery data fix RECIPE {' '.join(f'--apply {kind}' for kind in able)}"
     if any(f.rows for f in found.findings):

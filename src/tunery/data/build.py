@@ -17,7 +17,6 @@ from tunery.core.example import Message
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.data.card import CARD_FILE, data_card
-from tunery.data.card import data_card
 from tunery.data.config import DataConfig
 from tunery.data.curate import Curated, curate
 from tunery.data.edits import EditSet, load_edits, write_changed
@@ -30,7 +29,6 @@ STAGE_VERSION = 2
 """Raise it when equal files and settings would give other rows than before."""
 
 VERSION_FILE = "version.json"
-CARD_FILE = "card.md"
 
 NOT_IN_IDENTITY = {"engine", "inspect"}
 """Settings that change no row: where the work is done, what a person is told."""

@@ -89,8 +89,10 @@ def render(*findings: Finding, closed: bool = True, count: int = 40) -> Page:
 def test_a_serious_finding_is_the_verdict_with_what_to_type() -> None:
     verdict = words(render(high(), MEDIUM).section("verdict").text)
     assert "Mend it first: 1 serious finding in 4 rows (10.0 %): label error." in verdict
-    assert "tunery data fix RECIPE --apply label_error" in verdict
+    assert "--apply" not in verdict, "a guess at a label is for a person to accept"
     assert "--export-review review.csv" in verdict
+    secret = words(render(high(kind="secret")).section("verdict").text)
+    assert "tunery data fix RECIPE --apply secret" in secret
 
 
 def test_without_serious_findings_the_verdict_is_milder() -> None:
@@ -104,9 +106,10 @@ def test_each_finding_shows_its_cases_and_what_its_edits_would_do() -> None:
     page = render(high(), MEDIUM)
     finding = words(page.root.one("div", id="f-label-error").text)
     assert "4 rows carry the wrong class." in finding
-    assert "It would correct the answer of 1 row and take out 1 row." in finding
+    assert "Its edits would correct the answer of 1 row and take out 1 row." in finding
     assert "row 2 of rows.csv, train" in finding
     assert EVIL in finding
+    assert "--export-review review.csv --kind label_error" in finding
     assert "--apply" not in page.root.one("div", id="f-imbalance").text
 
 

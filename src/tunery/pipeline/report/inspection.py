@@ -29,6 +29,8 @@ _ROWS_OF_GROUP = 6
 _CONFUSIONS = 20
 _OPEN_CLASSES = 12
 _WORDS: Mapping[Severity, str] = {"high": "serious", "medium": "costs quality", "low": "worth a look"}
+_FOR_PEOPLE = frozenset({"label_error"})
+"""Kinds whose edits are guesses to be accepted one by one, not to be made all at once."""
 _SPLITS = ("train", "validation", "test")
 
 
@@ -85,7 +87,7 @@ class FindingView(NamedTuple):
     bar: Markup
     fix: str
     edits: str | None
-    """What ``--apply`` would do; None where only a person can tell."""
+    """What its edits would do; None where only a person can tell."""
     command: str | None
     shown: tuple[Shown, ...]
 
@@ -198,8 +200,13 @@ def _listed(findings: Sequence[Finding]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def applicable(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings whose edits can be made without a person looking at each."""
+    return [f for f in findings if f.edits and f.kind not in _FOR_PEOPLE]
+
+
 def _steps(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
-    able = [f for f in findings if f.edits and f.severity != "low"]
+    able = [f for f in applicable(findings) if f.severity != "low"]
     steps = []
     if able:
         flags = " ".join(f"--apply {f.kind}" for f in able)
@@ -249,6 +256,8 @@ def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
         "set_input": "correct the question of {}",
         "set_rejected": "correct the rejected answer of {}",
     }
+    guesses = finding.kind in _FOR_PEOPLE
+    way = f"--export-review review.csv --kind {finding.kind}" if guesses else f"--apply {finding.kind}"
     doing = [said[action].format(counted(n, "row")) for action, n in counts.most_common()]
     return FindingView(
         key=f"f-{finding.kind.replace('_', '-')}",
@@ -260,8 +269,8 @@ def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
         share=percent(share) if finding.rows else "the whole set",
         bar=meter(share if finding.rows else 1.0, "meter bad" if finding.severity == "high" else "meter"),
         fix=finding.fix,
-        edits=f"It would {' and '.join(doing)}." if doing else None,
-        command=f"tunery data fix RECIPE --apply {finding.kind}" if doing else None,
+        edits=f"Its edits would {' and '.join(doing)}." if doing else None,
+        command=f"tunery data fix RECIPE {way}" if doing else None,
         shown=tuple(_shown(e, inputs.columns, place) for e in finding.evidence),
     )
 
