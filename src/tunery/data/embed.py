@@ -65,5 +65,8 @@ def _reduced(vectorizer: Any, texts: Sequence[str]) -> Vectors | None:
     dimensions = min(_DIMENSIONS, len(texts) - 1, weights.shape[1] - 1)
     if dimensions < 1 or weights.nnz == 0:
         return unit(weights.toarray().astype(np.float32))
-    reduced = TruncatedSVD(dimensions, n_iter=3, random_state=0).fit_transform(weights)
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # equal texts vary in nothing; their shares go unused
+        reduced = TruncatedSVD(dimensions, n_iter=3, random_state=0).fit_transform(weights)
     return unit(np.ascontiguousarray(reduced, dtype=np.float32))
