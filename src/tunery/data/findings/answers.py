@@ -50,7 +50,7 @@ _HANGING = re.compile(
     r"their|its|his|your|our|my|if|when|while|although|than|as|is|are|was|were|to|a))\s*\Z",
     re.I,
 )
-_LAST_LINE = re.compile(r"\n[ \t]*([^\w\s]{1,8})[ \t]*\w[^\n]*\Z")
+_LAST_LINE = re.compile(r"\n[ \t]*([^\w\s]{1,8})[ \t\w][^\n]*\Z")
 _SENTENCE_END = re.compile(r"[.!?…。！？]['\"”’)\]]*\s")
 _STOPS = frozenset(".!?…。！？:;`|'\"”’»)]}>*_~-=+/\\#%$€£°")
 _OPEN_SHARE = 0.1
@@ -190,7 +190,7 @@ def _unlike_the_last_lines(answers: Sequence[str]) -> list[int]:
     return [
         i
         for i, (text, m) in enumerate(zip(answers, marks, strict=True))
-        if text.strip() and (m is None or m.group(1) != mark)
+        if text.strip() and (m is None or not m.group(1).startswith(mark))
     ]
 
 

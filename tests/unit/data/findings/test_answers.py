@@ -89,7 +89,7 @@ def test_refusals_in_a_dataset_of_refusals_are_meant():
 
 def test_an_answer_without_the_last_line_of_all_others_is_cut_off():
     prompts, answers = clean(60)
-    answers = [f"{a}\n#### {i}" for i, a in enumerate(answers)]
+    answers = [f"{a}\n#### {10 - i}" for i, a in enumerate(answers)]
     answers[5] = answers[5].split("\n")[0]
 
     assert one(bad_answers(columns(prompts, answers)), "cut_off").rows == ("ex-5",)
