@@ -15,6 +15,8 @@ from tunery.data.rows import RawRow
 
 DELIMITERS = (",", ";", "\t", "|")
 _SNIFFED_LINES = 50
+_SNIFFED_CHARS = 1 << 20
+"""Every delimiter is tried on the first lines, so a file of long ones is not read far [characters]."""
 _MISSING = frozenset({"", "nan", "NaN"})
 """What pandas and numpy write for 'no value'. ``None``, ``NULL`` and ``N/A`` may be honest answers."""
 
@@ -43,18 +45,30 @@ def read_delimited(
         ConfigError: Wrong delimiter, a column named twice, rows of unequal width unless ``go_on``, broken
             quoting, a row over the limit, or text that is not UTF-8; with row numbers.
     """
-    head = list(islice(read_lines(path, name, max_bytes=max_row_bytes), _SNIFFED_LINES))
-    chosen = delimiter or sniff([line.text for line in head], wanted)
+    head = _head(path, name, max_row_bytes)
+    chosen = delimiter or sniff(head, wanted)
     # The csv module refuses fields over 128 KiB by default; the row limit below is the one that counts.
     csv.field_size_limit(max(csv.field_size_limit(), max_row_bytes))
     meter = _RowMeter(read_blocks(path, name, max_bytes=max_row_bytes), name, max_row_bytes)
     reader = csv.reader(meter, delimiter=chosen, strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
-        _check_header(header, [line.text for line in head], chosen, wanted, name)
+        _check_header(header, head, chosen, wanted, name)
         yield from _rows(reader, meter, header, name, go_on=go_on)
     except csv.Error as error:
         raise ConfigError(f"{name}: line {reader.line_num}: {_explain(error)}") from None
+
+
+def _head(path: RawFile, name: str, max_row_bytes: int) -> list[str]:
+    """Return the first lines of a file, the header whatever its length and others while they are short."""
+    head: list[str] = []
+    size = 0
+    for line in islice(read_lines(path, name, max_bytes=max_row_bytes), _SNIFFED_LINES):
+        size += len(line.text)
+        if head and size > _SNIFFED_CHARS:
+            break
+        head.append(line.text)
+    return head
 
 
 def sniff(lines: Sequence[str], wanted: Sequence[str]) -> str:
