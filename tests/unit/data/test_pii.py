@@ -184,9 +184,12 @@ def test_hostile_texts_take_time_in_proportion_to_their_length() -> None:
         "1:" * 50_000,
         "a@b.org " * 12_500,
         "tel 1234567 " * 8_000,
+        "driver license " * 7_000 + "1",
+        "1-2-" * 25_000,
+        "www." * 25_000,
     ):
         detect([text])
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 10
 
 
 def test_mask_spans_without_spans_is_the_identity() -> None:

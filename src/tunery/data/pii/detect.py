@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -48,11 +49,14 @@ def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> li
     from tunery.data.pii.names import name_model
 
     for spans, names in zip(found, name_model().find(texts, NAME_THRESHOLD), strict=True):
-        fixed = spans[:]
+        starts = [s.start for s in spans]
+        free = []
         for name in names:
-            if name.label in wanted and not any(name.start < s.end and s.start < name.end for s in fixed):
-                spans.append(Span(name.start, name.end, name.label, name.score))
-        if len(spans) > len(fixed):
+            after = bisect_left(starts, name.end)  # spans do not overlap, so only the last one before matters
+            if name.label in wanted and (after == 0 or spans[after - 1].end <= name.start):
+                free.append(Span(name.start, name.end, name.label, name.score))
+        if free:
+            spans += free
             spans.sort()
     return found
 
