@@ -123,7 +123,7 @@ def serving(teacher: Teacher) -> Iterator[Teacher]:
         asyncio.run_coroutine_threadsafe(_listen(runner, teacher), loop).result(timeout=10)
         yield teacher
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(_end(runner), loop).result(timeout=10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
         loop.close()
@@ -139,3 +139,11 @@ async def _listen(runner: web.AppRunner, teacher: Teacher) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     teacher.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+
+
+async def _end(runner: web.AppRunner) -> None:
+    await runner.cleanup()
+    left = asyncio.all_tasks() - {asyncio.current_task()}  # requests that hang
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
