@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _CHARACTERS = 300
 _CHANGES = 5
+_CONTEXT = 40
 _STYLES: Mapping[Severity, str] = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
@@ -111,8 +112,9 @@ def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iter
     for edit in fixed.overruled[:_CHANGES]:
         yield f"not changed but taken out: {edit.row} ({edit.reason})"
     for change in fixed.changed[:_CHANGES]:
-        yield f"{change.source} row {change.row} ({change.reason}): {_cut(change.before)}"
-        yield f"  -> {_cut(change.after)}"
+        before_text, after_text = _around(change.before, change.after)
+        yield f"{change.source} row {change.row} ({change.reason}): {before_text}"
+        yield f"  -> {after_text}"
     if len(fixed.changed) > _CHANGES:
         yield f"and {len(fixed.changed) - _CHANGES:,} more: tunery data diff {before.id} {after.id}"
     for warning in review.warnings if review is not None else ():
@@ -159,6 +161,15 @@ def exported_text(written: Exported) -> Iterable[Part]:
         ]
     )
     yield f"A recipe reads it again with:\n\n{written.recipe}"
+
+
+def _around(before: str, after: str) -> tuple[str, str]:
+    """Return both texts from a little before where they part, with spaces and line ends to be seen."""
+    alike = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
+    start = max(0, alike - _CONTEXT)
+    dots = "…" if start else ""
+    shown = [dots + repr(text[start : start + 3 * _CONTEXT])[1:-1] for text in (before, after)]
+    return shown[0], shown[1]
 
 
 def _more(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

@@ -124,6 +124,9 @@ def test_classes_and_look_alikes_are_counted() -> None:
     page = render()
     assert "card 20 16 0 4" in words(page.section("classes").text)
     assert "3 rows, 2 different answers ! they disagree" in words(page.section("groups").text)
+    told = words(render(closed=False).section("groups").text)
+    assert "3 rows, 3 different answers" in told
+    assert "they disagree" not in told, "free text that differs need not disagree"
 
 
 def test_rows_with_secrets_are_not_shown_among_look_alikes() -> None:

@@ -328,7 +328,8 @@ def _groups(columns: Columns) -> list[list[int]]:
     for i, group in enumerate(columns.groups):
         members[group].append(i)
     shared = [rows for rows in members.values() if len(rows) > 1]
-    agree = {rows[0]: len({columns.answers[i] for i in rows}) == 1 for rows in shared}
+    # Free text that differs need not disagree; classes that differ do.
+    agree = {rows[0]: len({columns.labels[i] for i in rows}) == 1 for rows in shared}
     return sorted(shared, key=lambda rows: (agree[rows[0]], -len(rows), rows[0]))
 
 
@@ -345,7 +346,7 @@ def _group(rows: Sequence[int], columns: Columns) -> Group:
     return Group(
         counted(len(rows), "row"),
         "one answer" if len(answers) == 1 else f"{count(len(answers))} different answers",
-        len(answers) == 1,
+        len({columns.labels[i] for i in rows}) == 1,
         shown,
         len(rows) - len(shown),
     )
