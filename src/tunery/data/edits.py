@@ -22,10 +22,11 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Dropped, Example, Message, example_id
 from tunery.core.finding import Action, Edit
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
+from tunery.data.cleaning import repair
 from tunery.data.config import CleanConfig
 from tunery.data.jsonrows import parse_object
 from tunery.data.lines import read_lines
-from tunery.data.normalise import fingerprint, normalise
+from tunery.data.normalise import fingerprint
 from tunery.data.parquet import write_parquet
 from tunery.data.pii import apply_policy
 from tunery.data.rows import BadRow, Drop, dropped_messages
@@ -242,9 +243,7 @@ def apply_all(examples: Sequence[Example], sets: Sequence[EditSet], clean: Clean
 
 
 def _cleaned(edits: Sequence[Edit], clean: CleanConfig) -> list[Edit]:
-    values = [e.value or "" for e in edits]
-    if clean.normalise:
-        values = [normalise(v) for v in values]
+    values = repair([e.value or "" for e in edits], clean)
     if clean.mask_pii:
         values = apply_policy(values, clean).texts
     return [
