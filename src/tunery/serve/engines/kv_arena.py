@@ -77,6 +77,7 @@ class KvArena:
                 return True
         return False
 
+    @torch.inference_mode(mode=False)  # rows are also moved between steps, outside inference mode
     def _allocate(self, slots: int, capacity: int) -> torch.Tensor:
         layers, kv_heads, head_dim = self.shape
         size = (2, layers, slots, kv_heads, capacity, head_dim)

@@ -128,6 +128,27 @@ def test_a_cancelled_request_frees_its_slot_while_running_and_while_waiting(
     assert engine.generate([GenerationRequest(prompt(3), sampling=Sampling(max_tokens=2))])
 
 
+def test_a_cancelled_request_leaves_the_answers_of_its_neighbours_as_they_were(
+    make_engine: EngineFactory,
+) -> None:
+    alone = GenerationRequest(prompt(90, 3), sampling=Sampling(max_tokens=60))
+    (expected,) = make_engine(max_batch=3).generate([alone])
+    engine = make_engine(max_batch=3)
+    for seed in range(3):  # the storage grows in between, and the last row takes the place of the first
+        started = threading.Event()
+        first = engine.submit(endless(seed), lambda _, started=started: started.set())
+        assert started.wait(SOON)
+        joined = threading.Event()
+        neighbour = engine.submit(alone, lambda _, joined=joined: joined.set())
+        assert joined.wait(SOON)
+        longer = GenerationRequest(prompt(150 + 100 * seed, 5), sampling=Sampling(max_tokens=40))
+        other = engine.submit(longer)
+        first.cancel()
+        assert neighbour.result(SOON).token_ids == expected.token_ids
+        assert other.result(SOON).token_ids
+    assert engine.healthy()
+
+
 def test_closing_cancels_who_waits_and_ends_who_runs(make_engine: EngineFactory) -> None:
     engine = make_engine(max_batch=1)
     started = threading.Event()
