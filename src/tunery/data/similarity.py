@@ -26,6 +26,8 @@ _BANDS = 32
 _SEED = 42
 _BOILERPLATE_SHARE = 0.2
 _BOILERPLATE_ROWS = 20
+_PREDECESSORS = 2
+"""Texts of its bucket that a text is compared with, besides the bucket's first."""
 SAMPLE = 5000
 """Texts that boilerplate is estimated from."""
 _BATCH = 2000
@@ -90,7 +92,7 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
 
     Candidates come from MinHash signatures cut into bands; each is then verified on the sets themselves, so
     no reported pair is wrong. Within a band's bucket a text is compared with the bucket's first and its own
-    predecessor only, which keeps the work linear when thousands of texts resemble each other; chains of such
+    two predecessors only, which keeps the work linear when thousands of texts resemble each other; chains of such
     pairs still join them. What a text is compared with lies before it, so later texts change no pair of
     earlier ones. Shingles that over a fifth of the texts have (an instruction repeated in every row) do not
     count.
@@ -165,8 +167,10 @@ def _candidates(sketch: Sketch) -> npt.NDArray[np.uint64]:
             continue
         starts = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1]]))
         heads = starts[np.searchsorted(starts, follows, side="right") - 1]
-        pairs = np.concatenate([rows[heads], rows[follows - 1]]) << np.uint64(32)
-        pairs |= np.tile(rows[follows], 2)
+        # The bucket's first, and those just before; where there are fewer, the first once more.
+        near = [np.maximum(heads, follows - back) for back in range(1, _PREDECESSORS + 1)]
+        pairs = np.concatenate([rows[heads], *(rows[n] for n in near)]) << np.uint64(32)
+        pairs |= np.tile(rows[follows], 1 + _PREDECESSORS)
         found = distinct(np.concatenate([found, pairs]))
     return found
 
