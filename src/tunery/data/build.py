@@ -20,7 +20,7 @@ from tunery.data.card import CARD_FILE, data_card
 from tunery.data.config import DataConfig
 from tunery.data.curate import Curated, curate
 from tunery.data.edits import EditSet, load_edits, write_changed
-from tunery.data.sources import Source, locate
+from tunery.data.sources import Source, expand_sources, locate
 from tunery.data.split import SPLITS
 from tunery.data.tables import write_version
 from tunery.store.workspace import Workspace
@@ -65,6 +65,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         ConfigError: A file or its rows are unusable; says which and why. Nothing is written then.
     """
     progress = progress or Silent()
+    config = expand_sources(config, base_dir)
     sources = _locate_all(config, base_dir)
     limit = min((n for n in (config.max_tokens, max_tokens) if n is not None), default=None)
     changes = load_edits(config.edits, workspace, base_dir)

@@ -102,8 +102,9 @@ class SourceConfig(Settings):
 
     path: NonEmpty
     """A file, a folder of files of one format, a pattern such as ``train-*.parquet``, or a URL (``s3://``,
-    ``gs://`` and others). Relative paths start at the recipe's folder; ``.gz`` and ``.zst`` are unpacked on the
-    way. ``rows#test`` takes one split of a folder that has several."""
+    ``gs://`` and others). Relative paths start at the recipe's folder; ``.gz`` and ``.zst`` are unpacked on
+    the way. ``rows#test`` takes one split of a folder that has several; a folder whose splits have the usual
+    names is taken split by split."""
     license: str | None = None
     """Licence of the rows, such as ``CC-BY-4.0``; told in the model card."""
     format: Literal["auto"] | FileFormat = "auto"
@@ -113,9 +114,9 @@ class SourceConfig(Settings):
     export: Literal[
         "auto", "none", "argilla", "label_studio", "opentelemetry", "request_log", "spreadsheet"
     ] = "auto"
-    """Which program wrote the file, where its rows must be taken apart first; ``auto`` goes by the first row's
-    keys, ``none`` takes rows as they are. ``spreadsheet`` is a CSV file that ``tunery data export`` wrote with
-    its cells escaped against formulas; ``auto`` cannot tell it."""
+    """Which program wrote the file, where its rows must be taken apart first; ``auto`` goes by the first
+    row's keys, ``none`` takes rows as they are. ``spreadsheet`` is a CSV file that ``tunery data export``
+    wrote with its cells escaped against formulas; ``auto`` cannot tell it."""
     traffic: TrafficConfig = TrafficConfig()
     """Which requests of a request log or of traces become rows."""
     columns: ColumnsConfig = ColumnsConfig()
@@ -237,9 +238,9 @@ class SplitConfig(Settings):
     seed: int = 0
     """Another seed draws other rows."""
     assign: Literal["auto", "hash", "exact"] = "auto"
-    """``hash`` sends each group of rows where its own hash says: sizes hold up to chance, and rows added later
-    never move old ones. ``exact`` draws from all rows, so that sizes and each class's share hold to the row.
-    ``auto`` is ``hash`` where both sizes are shares, ``exact`` where one is a number of rows."""
+    """``hash`` sends each group of rows where its own hash says: sizes hold up to chance, and rows added
+    later never move old ones. ``exact`` draws from all rows, so that sizes and each class's share hold to the
+    row. ``auto`` is ``hash`` where both sizes are shares, ``exact`` where one is a number of rows."""
     stratify: Literal["auto", "label", "none"] = "auto"
     """``label`` gives every class its exact share of each split; ``auto`` does so for closed label sets."""
 
@@ -273,9 +274,9 @@ class SelectConfig(Settings):
     rows: int = Field(ge=1)
     """How many training rows to keep [rows]."""
     by: SelectBy = "quality+diversity"
-    """``quality`` takes rows whose label fits and whose text is intact and of usual length; ``diversity`` takes
-    rows that together resemble all others of their class; ``quality+diversity`` does both; ``random`` draws
-    by hash."""
+    """``quality`` takes rows whose label fits and whose text is intact and of usual length; ``diversity``
+    takes rows that together resemble all others of their class; ``quality+diversity`` does both; ``random``
+    draws by hash."""
     seed: int = 0
     """Another seed draws other rows among equals."""
 

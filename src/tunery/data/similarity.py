@@ -92,8 +92,8 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
 
     Candidates come from MinHash signatures cut into bands; each is then verified on the sets themselves, so
     no reported pair is wrong. Within a band's bucket a text is compared with the bucket's first and its own
-    two predecessors only, which keeps the work linear when thousands of texts resemble each other; chains of such
-    pairs still join them. What a text is compared with lies before it, so later texts change no pair of
+    two predecessors only, which keeps the work linear when thousands of texts resemble each other; chains of
+    such pairs still join them. What a text is compared with lies before it, so later texts change no pair of
     earlier ones. Shingles that over a fifth of the texts have (an instruction repeated in every row) do not
     count.
 

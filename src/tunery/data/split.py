@@ -83,7 +83,11 @@ def _assign_by_hash(
     draws = {g: int(draw_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
     where: dict[str, SplitName] = dict(decided)
     start = 0.0
-    for name, share in (("test", settings.test), ("validation", settings.validation)):
+    shares: tuple[tuple[SplitName, float], ...] = (
+        ("test", settings.test),
+        ("validation", settings.validation),
+    )
+    for name, share in shares:
         if not sizes[name]:
             continue
         end = start + share
