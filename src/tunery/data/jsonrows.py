@@ -407,8 +407,8 @@ def _scan(
         else:
             if end - source.position > max_row_bytes:
                 raise too_large(where, "it", max_row_bytes)
-            # A number may go on behind what was read so far.
-            if end == len(source.buffer) and isinstance(value, (int, float)) and source.more():
+            # A number may go on behind what was read so far: "1.", "1e" and "1e-" are read as 1.
+            if len(source.buffer) - end < 3 and isinstance(value, (int, float)) and source.more():
                 continue
             return value, end
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example, Message
 from tunery.data.labels import find_labels, label_warnings
 
 
@@ -44,15 +43,10 @@ def test_one_class_only_is_refused(mode: str) -> None:
         find_labels(["yes"] * 12, mode)  # type: ignore[arg-type]
 
 
-def labelled(label: str) -> Example:
-    messages = (Message(role="user", content="q"), Message(role="assistant", content=label))
-    return Example(id="ex-1", messages=messages, group="g", label=label)
-
-
 def test_small_missing_and_alike_classes_are_told() -> None:
-    examples = [labelled(x) for x in ["a"] * 6 + ["A"] * 2 + ["b"] * 5 + ["a", "b"]]
+    given = ["a"] * 6 + ["A"] * 2 + ["b"] * 5 + ["a", "b"]
     splits = ["train"] * 13 + ["test", "test"]
-    warnings = label_warnings(examples, splits, ("A", "a", "b"))
+    warnings = label_warnings(given, splits, ("A", "a", "b"))
     assert warnings == [
         "1 class has under 5 training rows: 'A' 2",
         "the test split lacks 1 of 3 classes: 'A'",
