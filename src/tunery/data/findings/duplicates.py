@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.data.columns import Columns
 from tunery.data.dedup import join
+from tunery.data.embed import Encoder
 from tunery.data.findings.likeness import Likeness
 from tunery.data.findings.show import Case, Verdict, counted, made, percent
-
-Encoder = Callable[[Sequence[str]], npt.NDArray[np.float32]]
-"""Texts to vectors of shape ``(texts, dimensions)``."""
 
 _HELD_OUT = ("validation", "test")
 _NUMBER = re.compile(r"\d+")
