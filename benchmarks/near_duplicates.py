@@ -115,10 +115,8 @@ def main() -> None:
             sample = draw.sample(pairs, min(1000, len(pairs)))
             left_out = common if who == "ours" else frozenset()
             false = sum(jaccard(every[a], every[b], left_out) < threshold - 1e-3 for a, b in sample)
-            print(
-                f"{threshold:>5} {edits:>5} {who:<12} {found:>6.3f} {len(pairs):>7,} {false:>6} {seconds:>8.2f}",
-                flush=True,
-            )
+            asked = f"{threshold:>5} {edits:>5} {who:<12}"
+            print(f"{asked} {found:>6.3f} {len(pairs):>7,} {false:>6} {seconds:>8.2f}", flush=True)
     print(f"\n{'similarity':>10} {'ours':>6} {'plain':>6} {'published':>9}")
     for threshold, size in PUBLISHED.items():
         left = [kept(texts, find(texts, threshold)) for find in (ours, plain)]

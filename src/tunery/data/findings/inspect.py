@@ -10,12 +10,13 @@ from typing import get_args
 from tunery.core.finding import Evidence, Finding, Severity
 from tunery.data.columns import Columns
 from tunery.data.config import DEFAULT_PII, InspectConfig, PiiType
+from tunery.data.embed import Encoder
 from tunery.data.findings.answers import bad_answers
 from tunery.data.findings.bounds import bounds
 from tunery.data.findings.contamination import contamination
 from tunery.data.findings.contradictions import contradictions
 from tunery.data.findings.damage import text_damage
-from tunery.data.findings.duplicates import Encoder, duplicates
+from tunery.data.findings.duplicates import duplicates
 from tunery.data.findings.languages import language_mix
 from tunery.data.findings.lengths import token_lengths
 from tunery.data.findings.likeness import likeness
