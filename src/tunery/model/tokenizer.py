@@ -11,6 +11,8 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Message
 from tunery.core.ids import sha256_text
 
+_UNBOUNDED_ROPE = ("dynamic", "longrope")  # rotation depends on the longest row of a batch
+
 
 class ChatTokenizer:
     """Wraps a fast Hugging Face tokenizer; implements :class:`tunery.core.engine.Tokenizer`.
@@ -18,19 +20,24 @@ class ChatTokenizer:
     Text that looks like one of the tokenizer's special tokens is broken with a zero-width space when it
     stands in a message, so that what a user types can never end a turn or open a system turn.
 
+    Some templates refuse a system turn. Its text then opens the first user turn, in training and serving.
+
     Args:
         hf: A fast tokenizer with a chat template.
+        window: Tokens that the base's attention was made for; None where only the tokenizer tells.
     """
 
-    def __init__(self, hf: Any) -> None:
+    def __init__(self, hf: Any, *, window: int | None = None) -> None:
         if not getattr(hf, "chat_template", None):
             raise ConfigError("the base model's tokenizer has no chat template")
         self.hf = hf
+        self._window = window
         special = sorted((t for t in hf.all_special_tokens if len(t) > 1), key=len, reverse=True)
         added = [t.content for t in hf.added_tokens_decoder.values() if t.special and len(t.content) > 1]
         self._special = re.compile(
             "|".join(re.escape(t) for t in dict.fromkeys([*special, *added])) or r"(?!)"
         )
+        self._takes_system = self._accepts_system()
         self.end_of_turn = self._find_end_of_turn()
 
     @property
@@ -46,7 +53,7 @@ class ChatTokenizer:
     @property
     def max_tokens(self) -> int:
         """Longest conversation that the base was made for [tokens]; a million where it does not say."""
-        return min(int(self.hf.model_max_length), 1_000_000)
+        return min(int(self.hf.model_max_length), self._window or 1_000_000, 1_000_000)
 
     @property
     def vocab_size(self) -> int:
@@ -65,18 +72,32 @@ class ChatTokenizer:
         """
         import jinja2
 
-        turns = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
         try:
-            return str(
-                self.hf.apply_chat_template(
-                    turns,
-                    tokenize=False,
-                    add_generation_prompt=open_turn,
-                    enable_thinking=False,  # templates of reasoning models; others do not look at it
-                )
-            )
+            return self._render(messages if self._takes_system else _folded(messages), open_turn=open_turn)
         except jinja2.TemplateError as error:
             raise ConfigError(f"the base's chat template refuses this conversation: {error}") from None
+
+    def _render(self, messages: Sequence[Message], *, open_turn: bool) -> str:
+        turns = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
+        return str(
+            self.hf.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=open_turn,
+                enable_thinking=False,  # templates of reasoning models; others do not look at it
+            )
+        )
+
+    def _accepts_system(self) -> bool:
+        import jinja2
+
+        try:
+            self._render(
+                [Message(role="system", content="a"), Message(role="user", content="b")], open_turn=True
+            )
+        except jinja2.TemplateError:
+            return False
+        return True
 
     def render_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the ids of a conversation up to where the assistant begins to speak."""
@@ -113,13 +134,38 @@ class ChatTokenizer:
         return next((i for i in tail[:1] if i in special), None)
 
 
+def _folded(messages: Sequence[Message]) -> Sequence[Message]:
+    """Return the conversation with its leading system text at the beginning of the first user turn."""
+    if len(messages) < 2 or messages[0].role != "system" or messages[1].role != "user":
+        return messages
+    first = messages[1].with_(content=f"{messages[0].content}\n\n{messages[1].content}")
+    return [first, *messages[2:]]
+
+
+def context_window(config: Any) -> int | None:
+    """Return how many tokens a row may have: what the base was made for, and never past a sliding window.
+
+    Args:
+        config: A Transformers model configuration.
+
+    Returns:
+        None where it sets no limit.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    limits = [getattr(config, "max_position_embeddings", None), getattr(config, "sliding_window", None)]
+    if rope.get("rope_type") in _UNBOUNDED_ROPE:
+        limits.append(rope.get("original_max_position_embeddings"))
+    found = [int(limit) for limit in limits if limit]
+    return min(found) if found else None
+
+
 def load_tokenizer(folder: Path | str) -> ChatTokenizer:
     """Load the fast tokenizer and chat template of a Hugging Face folder, from disk alone.
 
     Raises:
         ConfigError: The folder has no usable tokenizer or template.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
         hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -127,4 +173,8 @@ def load_tokenizer(folder: Path | str) -> ChatTokenizer:
         raise ConfigError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]:.200})") from None
     if not hf.is_fast:
         raise ConfigError(f"{folder}: needs a fast tokenizer (tokenizer.json)")
-    return ChatTokenizer(hf)
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError):
+        return ChatTokenizer(hf)  # a tokenizer alone; whoever loads the weights says what is missing
+    return ChatTokenizer(hf, window=context_window(config))

@@ -10,12 +10,13 @@ import torch
 
 from tunery.core.errors import ConfigError
 from tunery.model.load import load_causal_lm
+from tunery.model.tokenizer import context_window
 from tunery.serve.engines.blocked_linear import block_linears
 from tunery.serve.engines.kv_arena import KvArena, KvShape
 from tunery.serve.engines.lora import AdapterBank, AdapterBoard, Run
 from tunery.serve.engines.packed import ATTENTION, PackedBatch, Span, attend
 
-_UNBOUNDED_ROPE = ("dynamic", "longrope")  # rotation depends on the longest row of a batch
+_UNLIMITED = 1_000_000  # tokens, where a configuration names no limit
 
 
 class CausalLm:
@@ -47,7 +48,7 @@ class CausalLm:
         self.device = device
         self.dtype = dtype
         self.vocab_size = int(model.get_input_embeddings().weight.shape[0])
-        self.context_window = _context_window(config)
+        self.context_window = context_window(config) or _UNLIMITED
         self.shape = KvShape(
             layers=config.num_hidden_layers,
             kv_heads=kv_heads,
@@ -134,12 +135,3 @@ def _architecture_problems(model: Any, config: Any) -> list[str]:
     if getattr(config, "attn_logit_softcapping", None):
         problems.append("soft-capped attention scores are not served")
     return problems
-
-
-def _context_window(config: Any) -> int:
-    """Return how many tokens a row may have: what the base was made for, and never past a sliding window."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    limits = [config.max_position_embeddings, getattr(config, "sliding_window", None)]
-    if rope.get("rope_type") in _UNBOUNDED_ROPE:
-        limits.append(rope.get("original_max_position_embeddings"))
-    return int(min(limit for limit in limits if limit))
