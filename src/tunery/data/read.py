@@ -6,9 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import ConfigError
 from tunery.core.example import Example
 from tunery.core.progress import Silent
 from tunery.data.cleaning import clean_drafts, to_example
@@ -17,7 +16,7 @@ from tunery.data.columns import Columns
 from tunery.data.config import DataConfig, PiiType, SourceConfig
 from tunery.data.labels import find_labels
 from tunery.data.sources import locate
-from tunery.data.tables import EXAMPLES, read_dropped, read_examples
+from tunery.data.tables import EXAMPLES, open_table, read_dropped, read_examples
 
 __all__ = ["read_columns", "read_dropped", "read_examples", "read_file", "read_inputs"]
 
@@ -34,13 +33,7 @@ def read_columns(dataset_version: Path) -> Columns:
         NotFoundError: The folder holds no dataset version.
         ConfigError: Its table cannot be read.
     """
-    path = dataset_version / EXAMPLES
-    if not path.is_file():
-        raise NotFoundError(f"{dataset_version} holds no dataset version", hint="tunery data ls")
-    try:
-        table = pq.read_table(path, columns=_COLUMNS)
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    table = open_table(dataset_version / EXAMPLES, columns=_COLUMNS)
     prompts, answers = _conversations(table["messages"])
     return Columns(
         ids=table["id"].to_pylist(),
@@ -61,11 +54,8 @@ def read_inputs(dataset_version: Path) -> list[str]:
     Raises:
         NotFoundError: The folder holds no dataset version.
     """
-    path = dataset_version / EXAMPLES
-    if not path.is_file():
-        raise NotFoundError(f"{dataset_version} holds no dataset version", hint="tunery data ls")
     inputs = []
-    for chunk in pq.read_table(path, columns=["messages"])["messages"].chunks:
+    for chunk in open_table(dataset_version / EXAMPLES, columns=["messages"])["messages"].chunks:
         turns = chunk.flatten()
         asked = [role == "user" for role in turns.field("role").to_pylist()]
         contents = turns.field("content").to_pylist()

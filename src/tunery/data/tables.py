@@ -133,6 +133,23 @@ def _table(dropped: Sequence[Dropped]) -> pa.Table:
     return pa.Table.from_pylist([d.model_dump() for d in dropped], schema=DROPPED_SCHEMA)
 
 
+def open_table(
+    path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, str]] | None = None
+) -> pa.Table:
+    """Read a table of a dataset version.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+        ConfigError: The table cannot be read.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path.parent} holds no dataset version", hint="tunery data ls")
+    try:
+        return pq.read_table(path, columns=columns, filters=filters)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+
+
 def read_examples(dataset_version: Path, split: SplitName) -> list[Example]:
     """Read one split of a dataset version, in its order.
 
@@ -144,13 +161,7 @@ def read_examples(dataset_version: Path, split: SplitName) -> list[Example]:
         NotFoundError: The folder holds no dataset version.
         ConfigError: Its table cannot be read.
     """
-    path = dataset_version / EXAMPLES
-    if not path.is_file():
-        raise NotFoundError(f"{dataset_version} holds no dataset version", hint="tunery data ls")
-    try:
-        table = pq.read_table(path, filters=[("split", "=", split)])
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    table = open_table(dataset_version / EXAMPLES, filters=[("split", "=", split)])
     return [
         Example(
             id=row["id"],
@@ -174,10 +185,7 @@ def read_dropped(dataset_version: Path, *, per_reason: int | None = None) -> lis
     Raises:
         NotFoundError: The folder holds no dataset version.
     """
-    path = dataset_version / DROPPED
-    if not path.is_file():
-        raise NotFoundError(f"{dataset_version} holds no dataset version", hint="tunery data ls")
-    rows = [Dropped(**row) for row in pq.read_table(path).to_pylist()]
+    rows = [Dropped(**row) for row in open_table(dataset_version / DROPPED).to_pylist()]
     if per_reason is None:
         return rows
     seen: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from tunery.core.example import Example
 from tunery.data.dedup import prompt_text
 from tunery.data.normalise import fingerprint
 from tunery.data.rows import Drop
+from tunery.data.shingles import SHINGLE_CHARS
 from tunery.data.synthetic.answers import Candidate
 from tunery.data.synthetic.config import SynthesiseConfig
 from tunery.data.synthetic.language import Expected, expected_for, expected_in, foreign
@@ -22,9 +23,6 @@ from tunery.data.synthetic.seeds import Wish, is_synthetic, question
 
 _VALUE = re.compile(r"<[A-Z][A-Z_]+>|\d+(?:[.,:/-]\d+)*")
 """A placeholder of masked data, or a number, an amount, a date."""
-
-_PIECE_CHARS = 4
-"""As curation compares prompts, so that what is let in here is not dropped there."""
 
 
 class Near(NamedTuple):
@@ -63,8 +61,9 @@ class Neighbours:
 
 
 def _pieces(text: str) -> frozenset[str]:
+    """Cut as curation cuts prompts, so that what is let in here is not dropped there."""
     text = fingerprint(text)
-    return frozenset(text[i : i + _PIECE_CHARS] for i in range(max(1, len(text) - _PIECE_CHARS + 1)))
+    return frozenset(text[i : i + SHINGLE_CHARS] for i in range(max(1, len(text) - SHINGLE_CHARS + 1)))
 
 
 class Sieve:
