@@ -46,6 +46,9 @@ class TrainConfig(Settings):
     """Steps between validation losses and checkpoints; by default eight times a run."""
     early_stopping: int | None = Field(default=3, ge=1)
     """Stop after this many validations without a better loss; null never stops early."""
+    keep: Literal["best", "last"] = "best"
+    """Which step's weights become the adapter: those of the lowest validation loss, or the last ones. With
+    few validation rows the lowest is mostly luck, and the loss may rise while more answers become right."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of initial weights, data order and dropout."""
     device: str = "auto"

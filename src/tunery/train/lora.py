@@ -58,6 +58,7 @@ class Trained(NamedTuple):
     history: tuple[StepLog, ...]
     steps: int
     best_step: int
+    """Whose weights the adapter has: of the lowest validation loss, or the last where that was asked for."""
     trainable_parameters: int
     trained_tokens: int
     """Prompt and completion tokens seen, epochs counted [count]."""
@@ -104,7 +105,7 @@ def train_adapter(
         bar.advance(checkpoints.step_of(resume) if resume else 0)
         watcher = Watcher(reporting, bar, seconds_before=seconds_before, history=history)
         if resume and _patience_is_spent(config, history):
-            _load(model, folders.checkpoints / f"checkpoint-{_best_step(history)}")
+            _load(model, folders.checkpoints / f"checkpoint-{_kept_step(config, history)}")
         else:
             trainer = PackedTrainer(
                 model=model,
@@ -126,7 +127,7 @@ def train_adapter(
     return Trained(
         history=_merge(history),
         steps=int(history[-1]["step"]),
-        best_step=_best_step(history),
+        best_step=_kept_step(config, history),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         trained_tokens=round(sum(len(r.ids) for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
@@ -147,9 +148,9 @@ def _patience_is_spent(config: TrainConfig, history: Sequence[Mapping[str, float
     return config.early_stopping is not None and validations_since_best(history) >= config.early_stopping
 
 
-def _best_step(history: Sequence[Mapping[str, float]]) -> int:
-    """Return the step with the lowest validation loss, the last one where nothing was validated."""
-    validated = [point for point in history if "validation_loss" in point]
+def _kept_step(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> int:
+    """Return the step with the lowest validation loss; the last where asked, or where none was measured."""
+    validated = [point for point in history if "validation_loss" in point and config.keep == "best"]
     best = min(validated, key=lambda point: point["validation_loss"]) if validated else history[-1]
     return int(best["step"])
 

@@ -236,7 +236,7 @@ def training_arguments(
         save_steps=steps_per_validation,
         eval_strategy="steps" if validate else "no",
         eval_steps=steps_per_validation if validate else None,
-        load_best_model_at_end=validate,
+        load_best_model_at_end=validate and config.keep == "best",
         metric_for_best_model="eval_loss" if validate else None,
         greater_is_better=False if validate else None,
         save_total_limit=None,  # rotation is ours: the old one goes only after the new one is sealed

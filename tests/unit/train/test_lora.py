@@ -149,13 +149,30 @@ def test_the_best_step_is_the_one_with_the_lowest_validation_loss(undisturbed: t
     assert validated[undisturbed[0].best_step] == min(validated.values())
 
 
+def opposite(count: int) -> list[Rendered]:
+    """Validation rows that want what training unlearns: their loss is lowest early."""
+    return [Rendered((*r.ids[:5], 99, 2), r.mask, 5) for r in rows(count)]
+
+
+def test_the_last_step_is_kept_where_that_is_asked_for(base: BaseModelInfo, tmp_path: Path) -> None:
+    data = TrainingRows(rows(44), opposite(10))
+    config = CONFIG.model_copy(
+        update={"epochs": 4.0, "early_stopping": None, "validation_every": 4, "learning_rate": 0.05}
+    )
+    best = train(base, tmp_path / "best", config=config, data=data, progress=Silent())
+    asked = config.model_copy(update={"keep": "last"})
+    last = train(base, tmp_path / "last", config=asked, data=data, progress=Silent())
+    assert losses(best) == losses(last)
+    assert best.best_step < last.best_step == last.steps
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("best", "last")]
+    assert weights[0] != weights[1]
+
+
 def test_training_stops_early_when_validation_gets_worse(base: BaseModelInfo, tmp_path: Path) -> None:
-    # Validation wants what training unlearns.
-    opposite = [Rendered((*r.ids[:5], 99, 2), r.mask, 5) for r in rows(10)]
     config = CONFIG.model_copy(
         update={"epochs": 20.0, "early_stopping": 2, "validation_every": 4, "learning_rate": 0.05}
     )
-    data = TrainingRows(rows(44), opposite)
+    data = TrainingRows(rows(44), opposite(10))
     trained = train(base, tmp_path / "a", config=config, data=data, progress=Silent())
     assert trained.steps < config.total_steps(44)
     worst = [h.step for h in trained.history if h.validation_loss is not None]

@@ -80,6 +80,12 @@ def _sentence(losses: Losses, best_step: int, steps: int) -> str:
         ends = f"{number(first.loss)} to {number(last.loss)}"
         return f"Validation loss went from {ends} in {counted(steps, 'step')}."
     lowest = number(best.loss)
+    low = min(losses.validation, key=lambda p: p.loss)
+    if low.loss < best.loss:
+        return (
+            f"Validation loss was lowest, {number(low.loss)}, at step {count(low.step)}, and {lowest} "
+            f"at step {count(best.step)}, whose adapter was kept."
+        )
     if last.step == best.step:
         return f"Validation loss fell to {lowest} and was lowest at the end, so the last step was kept."
     return (
