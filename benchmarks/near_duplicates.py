@@ -31,7 +31,7 @@ from rensa import RMinHash, RMinHashLSH
 
 from tunery.data.dedup import join
 from tunery.data.normalise import fingerprint
-from tunery.data.similarity import close_pairs, combined, common_shingles, make_sketch
+from tunery.data.similarity import close_pairs, common_shingles, make_sketch
 
 THRESHOLDS = (0.7, 0.8)
 PUBLISHED = {0.9: 5959, 0.8: 4709, 0.7: 3487, 0.6: 2396}
@@ -49,7 +49,7 @@ def plain(texts: Sequence[str], threshold: float) -> list[tuple[int, int]]:
 
 
 def _pairs(texts: Sequence[str], threshold: float, common: np.ndarray) -> list[tuple[int, int]]:
-    found = close_pairs(combined([make_sketch(texts, common)]), threshold)
+    found = close_pairs(make_sketch(texts, common), threshold)
     return list(zip(found.first.tolist(), found.second.tolist(), strict=True))
 
 

@@ -439,7 +439,9 @@ class _Deduplication:
         sample = originals[:: max(1, len(originals) // SAMPLE)]
         common = common_shingles(rows.column("text").take(sample).to_pylist())
         tasks = (SketchTask(texts, common) for texts in rows.texts(originals))
-        return combined(list(spread(sketch_texts, tasks, engine=self._curated.config.engine)))
+        sketches = spread(sketch_texts, tasks, engine=self._curated.config.engine)
+        characters = pc.sum(pc.utf8_length(rows.column("text"))).as_py()
+        return combined(sketches, texts=len(originals), characters=characters)
 
     def _answers(self, originals: Integers) -> Answers:
         rows = self._curated.rows

@@ -124,7 +124,10 @@ def near_keepers(pairs: Pairs, answers: Answers, sketch: Sketch, *, drop_from: f
 
 
 def _one(sketch: Sketch, a: int, b: int) -> float:
-    return float(jaccards(sketch.sets, np.array([a]), np.array([b]))[0])
+    """Return what :func:`jaccards` does for one pair, without laying out all sets for it."""
+    one, two = sketch.sets.of(a), sketch.sets.of(b)
+    common = len(np.intersect1d(one, two, assume_unique=True))
+    return common / (len(one) + len(two) - common) if common else 0.0
 
 
 def group_rows(count: int, firm: Integers, near: Pairs, *, largest: int, strict: float) -> Integers:

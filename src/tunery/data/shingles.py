@@ -33,6 +33,10 @@ class ShingleSets(NamedTuple):
         """Return the number of texts."""
         return len(self.offsets) - 1
 
+    def of(self, text: int) -> npt.NDArray[np.int32]:
+        """Return the set of one text."""
+        return self.hashes[self.offsets[text] : self.offsets[text + 1]]
+
     def sizes(self) -> npt.NDArray[np.int64]:
         """Return the number of distinct shingles of each text, shape ``(texts,)``."""
         return np.diff(self.offsets)

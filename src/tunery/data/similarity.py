@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunery.data.shingles import (
+    SHINGLE_CHARS,
     ShingleSets,
     batched,
     boilerplate,
@@ -108,8 +109,7 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
         Broder (1997), On the resemblance and containment of documents; banding as in Leskovec, Rajaraman and
         Ullman, Mining of Massive Datasets, section 3.4.
     """
-    sketch = combined([make_sketch(texts, common_shingles(texts))])
-    pairs = close_pairs(sketch, threshold)
+    pairs = close_pairs(make_sketch(texts, common_shingles(texts)), threshold)
     return [Pair(*row) for row in zip(*(column.tolist() for column in pairs), strict=True)]
 
 
@@ -129,16 +129,25 @@ def make_sketch(texts: Iterable[str], common: npt.NDArray[np.int32]) -> Sketch:
     )
 
 
-def combined(sketches: Sequence[Sketch]) -> Sketch:
-    """Return the sketches of several runs of texts as one."""
-    if len(sketches) == 1:
-        return sketches[0]
-    return Sketch(
-        joined(s.sets for s in sketches),
-        np.concatenate([s.bands for s in sketches], axis=1)
-        if sketches
-        else np.empty((_BANDS, 0), dtype=np.uint32),
-    )
+def combined(sketches: Iterable[Sketch], *, texts: int, characters: int) -> Sketch:
+    """Return the sketches of several runs of texts as one, each let go of as soon as it is copied.
+
+    Args:
+        sketches: In the order of the texts.
+        texts: How many there are at most.
+        characters: How long they are together at most; memory that is not written to costs nothing.
+    """
+    hashes = np.empty(characters + SHINGLE_CHARS * texts, dtype=np.int32)
+    offsets = np.zeros(texts + 1, dtype=np.int64)
+    bands = np.empty((_BANDS, texts), dtype=np.uint32)
+    count, used = 0, 0
+    for sketch in sketches:
+        more, pieces = len(sketch.sets), len(sketch.sets.hashes)
+        hashes[used : used + pieces] = sketch.sets.hashes
+        offsets[count + 1 : count + more + 1] = used + sketch.sets.offsets[1:]
+        bands[:, count : count + more] = sketch.bands
+        count, used = count + more, used + pieces
+    return Sketch(ShingleSets(hashes[:used], offsets[: count + 1]), bands[:, :count])
 
 
 def close_pairs(sketch: Sketch, threshold: float) -> Pairs:
