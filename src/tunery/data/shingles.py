@@ -128,7 +128,9 @@ def jaccards(
 
     # A row is a set; the product of two rows keeps what both have. SciPy merges sorted rows in C.
     ones = np.ones(len(sets.hashes), dtype=np.int8)
-    rows = sparse.csr_array((ones, sets.hashes, sets.offsets), shape=(len(sets), 2**_HASH_BITS - 1))
+    # Offsets of the hashes' own width where they fit: SciPy would widen, and so copy, all hashes.
+    offsets = sets.offsets.astype(np.int32) if len(ones) < 2**31 else sets.offsets
+    rows = sparse.csr_array((ones, sets.hashes, offsets), shape=(len(sets), 2**_HASH_BITS - 1))
     rows.has_canonical_format = True
     sizes = sets.sizes()
     found = np.empty(len(first), dtype=np.float64)

@@ -31,6 +31,7 @@ _PREDECESSORS = 2
 """Texts of its bucket that a text is compared with, besides the bucket's first."""
 SAMPLE = 5000
 """Texts that boilerplate is estimated from."""
+_VERIFIED_AT_ONCE = 1_000_000
 _BATCH = 2000
 """Texts hashed at once: some 200,000 shingles, which stay in the processor's cache."""
 
@@ -153,6 +154,14 @@ def combined(sketches: Iterable[Sketch], *, texts: int, characters: int) -> Sket
 def close_pairs(sketch: Sketch, threshold: float) -> Pairs:
     """Return all candidate pairs of at least ``threshold`` similarity; see :func:`similar_pairs`."""
     codes = _candidates(sketch)
+    found = [
+        _verified(sketch, codes[i : i + _VERIFIED_AT_ONCE], threshold)
+        for i in range(0, len(codes), _VERIFIED_AT_ONCE)
+    ]
+    return Pairs(*map(np.concatenate, zip(*found, strict=True))) if found else no_pairs()
+
+
+def _verified(sketch: Sketch, codes: npt.NDArray[np.uint64], threshold: float) -> Pairs:
     first, second = (codes >> np.uint64(32)).astype(np.int64), (codes & np.uint64(2**32 - 1)).astype(np.int64)
     # Sets of very different sizes cannot be alike: |smaller| / |larger| bounds the index from above.
     sizes = sketch.sets.sizes()
