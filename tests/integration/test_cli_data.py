@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures_cli import Tunery, home, tunery
+from tunery.core.example import Message
+from tunery.core.rollout import RequestRecord
+from tunery.store.workspace import Workspace
 
 __all__ = ["home", "tunery"]
 
@@ -139,3 +144,35 @@ def test_a_version_is_exported(tunery: Tunery, recipe: Path, tmp_path: Path, for
     assert "there already" in again.err
     replaced = tunery("data", "export", made["id"], "--format", form, "--out", out, "--replace")
     assert "A recipe reads it again with:" in replaced.out
+
+
+def test_traffic_becomes_rows_with_consent_alone(tunery: Tunery, home: Path, tmp_path: Path) -> None:
+    workspace = Workspace.open(home)
+    for i in range(1203):  # more than two pages
+        workspace.requests.add(
+            RequestRecord(
+                id=f"chatcmpl-{i}",
+                created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                endpoint="bot",
+                model=f"bot@{1 + i % 2}",
+                subject=f"user {i % 40}",
+                messages=(Message(role="user", content=f"Where is my card number {i}?"),),
+                completion="card arrival",
+                status="ok",
+                metadata={"training_consent": "true"} if i % 3 else {},
+            )
+        )
+    workspace.close()
+    out = tmp_path / "traffic.jsonl"
+    called = tunery("data", "collect", "--out", out, "--per-user", 1000, "--json")
+    assert called.code == 0, called
+    assert called.json["rows"] == sum(1 for i in range(1203) if i % 3)
+    assert sum(called.json["skipped"].values()) == 401
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 802
+    assert all(row["metadata"]["split_hint"] == "train" for row in rows)
+    capped = tunery("data", "collect", "--out", out, "--per-user", 2, "--model", "bot@1", "--json")
+    assert capped.json["rows"] == 2 * 20
+    told = tunery("data", "collect", "--out", out, "--share", 1.5)
+    assert told.code == 2
+    assert "share" in told.err

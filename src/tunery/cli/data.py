@@ -11,6 +11,7 @@ import typer
 from tunery.cli.data_synthesise import synthesise_rows
 from tunery.cli.data_text import (
     SPLITS,
+    collected_text,
     diff_text,
     exported_text,
     fixed_text,
@@ -277,6 +278,45 @@ def export(  # noqa: PLR0913 - which version, in which form, to where
             replace=replace,
         )
     answer(written, lambda: exported_text(written), as_json=as_json)
+
+
+@app.command("collect")
+def collect_traffic(  # noqa: PLR0913 - each is an option of its own
+    ctx: typer.Context,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="File to write.")],
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME@N", help="Answers of this one only.")
+    ] = None,
+    share: Annotated[float, typer.Option("--share", help="Share of the requests, above 0 up to 1.")] = 1.0,
+    per_user: Annotated[int, typer.Option("--per-user", min=1, help="Requests of one user at most.")] = 50,
+    consent_key: Annotated[
+        str, typer.Option("--consent-key", metavar="KEY", help="Where a request's metadata gives consent.")
+    ] = "training_consent",
+    without_consent: Annotated[
+        bool, typer.Option("--without-consent", help="Take requests that say nothing of consent, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the gateway's own traffic as chat rows for training: sampled, capped per user, with consent.
+
+    A recipe lists the file as a source; its rows never enter a held-out split.
+    """
+    from tunery.core.config import parse_settings
+    from tunery.data.config import TrafficConfig
+    from tunery.data.request_log import write_traffic
+
+    asked = {
+        "share": share,
+        "per_user": per_user,
+        "consent_key": consent_key,
+        "require_consent": not without_consent,
+    }
+    rule = parse_settings(TrafficConfig, asked, where="data collect")
+    with open_workspace(ctx) as workspace:
+        written = write_traffic(workspace.requests.every(model), out, rule)
+    value = {"path": str(out), "rows": written.rows, "skipped": dict(written.skipped)}
+    answer(value, lambda: collected_text(str(out), written.rows, written.skipped), as_json=as_json)
 
 
 app.command("synthesise")(synthesise_rows)

@@ -163,6 +163,13 @@ def exported_text(written: Exported) -> Iterable[Part]:
     yield f"A recipe reads it again with:\n\n{written.recipe}"
 
 
+def collected_text(path: str, rows: int, skipped: Mapping[str, int]) -> Iterable[Part]:
+    """Return how much traffic became rows, why the rest did not, and how a recipe takes it."""
+    reasons = [(reason, f"{count:,} left out") for reason, count in skipped.items()]
+    yield facts([("rows", f"{rows:,} in {path}"), *reasons])
+    yield f"A recipe takes them as a source: {{path: {path}, shape: chat}}"
+
+
 def _around(before: str, after: str) -> tuple[str, str]:
     """Return both texts from a little before where they part, with spaces and line ends to be seen."""
     alike = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tunery.core.rollout import Arm, RequestRecord
@@ -16,6 +17,9 @@ _LAYOUT = Layout(
     "request",
     ("id", "created_at", "model", "rollout_id", "arm", "status", "format_valid", "latency_ms"),
 )
+
+_PAGE = 500
+"""Records read at once where all are gone through."""
 
 _COUNTS = """
 SELECT COUNT(*) AS requests,
@@ -102,6 +106,17 @@ class Requests:
         given = {"model": model, "rollout_id": rollout_id}
         where = {column: value for column, value in given.items() if value is not None}
         return self._records.page(where=where, limit=limit).items
+
+    def every(self, model: str | None = None) -> Iterator[RequestRecord]:
+        """Yield all served calls, newest first, of one model where given; a page is in memory at a time."""
+        where = {} if model is None else {"model": model}
+        after = None
+        while True:
+            page = self._records.page(where=where, after=after, limit=_PAGE)
+            yield from page.items
+            if not page.has_more:
+                return
+            after = page.items[-1].id
 
 
 def _tally(transaction: Transaction, rollout_id: str, arm: Arm) -> Tally:
