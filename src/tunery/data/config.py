@@ -243,8 +243,14 @@ class SplitConfig(Settings):
     """``hash`` sends each group of rows where its own hash says: sizes hold up to chance, and rows added
     later never move old ones. ``exact`` draws from all rows, so that sizes and each class's share hold to the
     row. ``auto`` is ``hash`` where both sizes are shares, ``exact`` where one is a number of rows."""
-    stratify: Literal["auto", "label", "none"] = "auto"
-    """``label`` gives every class its exact share of each split; ``auto`` does so for closed label sets."""
+    stratify: Literal["auto", "label", "none"] | tuple[NonEmpty, ...] = "auto"
+    """``label`` gives every class its exact share of each split; ``auto`` does so for closed label sets. A
+    list names columns, ``label`` for the class among them, whose every combination gets its share; each column
+    must be among the sources' ``columns.metadata``."""
+    by_time: NonEmpty | None = None
+    """Hold out the newest rows by this column of ``columns.metadata`` (numbers, or dates as ISO 8601 writes
+    them): the newest are ``test``, those before them ``validation``, as when the model will be used. A group
+    counts as its newest row. Newer rows added later do move old ones."""
 
     @field_validator("test", "validation")
     @classmethod
@@ -258,6 +264,8 @@ class SplitConfig(Settings):
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
         counts = [v for v in (self.test, self.validation) if isinstance(v, int) and v]
+        if self.by_time and self.assign == "hash":
+            raise ValueError("by_time goes by time, not by hash: leave assign out")
         if self.assign == "hash" and counts:
             raise ValueError(f"assign: hash takes shares under 1, not a count of {counts[0]} rows")
         shares = [v for v in (self.test, self.validation) if isinstance(v, float)]
@@ -338,6 +346,19 @@ class DataConfig(Settings):
     max_tokens: int | None = Field(default=None, ge=8)
     """Rows whose rendered tokens exceed this are removed as ``too_long``, never cut; left out, the training
     length decides [tokens]."""
+
+    @model_validator(mode="after")
+    def _check_split_columns(self) -> Self:
+        split = self.split
+        asked = [] if isinstance(split.stratify, str) else [c for c in split.stratify if c != "label"]
+        for column in [*asked, *([split.by_time] if split.by_time else [])]:
+            for source in self.sources:
+                if column not in source.columns.metadata:
+                    raise ValueError(
+                        f"split goes by {column!r}, which {source.path} does not keep: "
+                        f"add it to its columns.metadata"
+                    )
+        return self
 
     @field_validator("sources")
     @classmethod

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from tunery.core.dataset import Shape
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import Dropped, SplitName, content_sha256
+from tunery.core.ids import canonical_json
 from tunery.core.progress import Progress
 from tunery.data.checks import TokenFilter
 from tunery.data.chunk import (
@@ -51,7 +54,7 @@ from tunery.data.similarity import (
     sketch_texts,
 )
 from tunery.data.sources import Source
-from tunery.data.split import SPLITS, assign, by_hash, check_rows
+from tunery.data.split import SPLITS, assign, assign_by_time, by_hash, check_rows
 from tunery.data.spread import spread
 
 _LARGEST_GROUP = 8
@@ -126,6 +129,10 @@ class Curated:
         if self.labels is None:
             return [None] * len(self.kept)
         return [self.answers[c] for c in self.answer_codes[self.kept].tolist()]
+
+    def metadata(self) -> list[dict[str, Any]]:
+        """Return the mapped extra columns of each kept row."""
+        return [json.loads(text) for text in self.rows.column("metadata").take(self.kept).to_pylist()]
 
     def ids(self) -> list[str]:
         """Return the id of each kept row: of its content, with a number where the content occurred before."""
@@ -468,19 +475,12 @@ class _Deduplication:
 
 def _split(curated: Curated) -> None:
     config = curated.config
-    stratify = config.split.stratify
-    by_label = stratify == "label" or (stratify == "auto" and curated.labels is not None)
-    if by_label and curated.labels is None:
-        raise ConfigError(
-            "split.stratify is 'label', but the answers are open text", hint="set labels: closed"
-        )
     pinned = _pinned(curated)
-    result = assign(
-        _group_names(curated),
-        curated.row_labels() if by_label else [None] * len(curated.kept),
-        config.split,
-        pinned,
-    )
+    names = _group_names(curated)
+    if config.split.by_time is not None:
+        result = assign_by_time(names, _times(curated, config.split.by_time), config.split, pinned)
+    else:
+        result = assign(names, _strata(curated), config.split, pinned)
     curated.warnings += result.warnings
     curated.splits = np.array([SPLITS.index(s) for s in result.splits], dtype=np.int8)
     _part(curated)
@@ -494,6 +494,58 @@ def _split(curated: Curated) -> None:
         curated.warnings += label_warnings(
             curated.row_labels(), [SPLITS[s] for s in curated.splits], curated.labels
         )
+
+
+def _strata(curated: Curated) -> list[str | None]:
+    """Return what each kept row is stratified by, None throughout for nothing."""
+    stratify = curated.config.split.stratify
+    if stratify == "auto":
+        stratify = "none" if curated.labels is None else "label"
+    if stratify == "none":
+        return [None] * len(curated.kept)
+    columns = ("label",) if isinstance(stratify, str) else stratify
+    if "label" in columns and curated.labels is None:
+        raise ConfigError(
+            "split.stratify is 'label', but the answers are open text", hint="set labels: closed"
+        )
+    labels = curated.row_labels()
+    if columns == ("label",):
+        return labels
+    about = curated.metadata()
+    return [
+        canonical_json([label if c == "label" else row.get(c) for c in columns])
+        for label, row in zip(labels, about, strict=True)
+    ]
+
+
+def _times(curated: Curated, column: str) -> list[float]:
+    """Return the time of each kept row.
+
+    Raises:
+        ConfigError: A row has none, or one that is neither a number nor a date; lists the first ten.
+    """
+    times, problems = [], []
+    for position, row in zip(curated.kept.tolist(), curated.metadata(), strict=True):
+        value = row.get(column)
+        try:
+            times.append(_time(value))
+        except ValueError:
+            problems.append(f"{curated.where(position)}: {column} is {value!r:.40}, no number and no date")
+    if problems:
+        more = [f"and {len(problems) - 10:,} more"] if len(problems) > 10 else []
+        raise ConfigError.of_problems("data.split.by_time", [*problems[:10], *more])
+    return times
+
+
+def _time(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    text = str(value or "").strip()
+    try:
+        return float(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _group_names(curated: Curated) -> list[str]:

@@ -32,6 +32,8 @@ def by_hash(settings: SplitConfig) -> bool:
 
     Counts of rows cannot be met that way: a count is drawn from all rows, exactly.
     """
+    if settings.by_time is not None:
+        return False
     if settings.assign == "auto":
         return all(isinstance(v, float) or v == 0 for v in (settings.test, settings.validation))
     return settings.assign == "hash"
@@ -60,6 +62,61 @@ def assign(
     Raises:
         ConfigError: Too few rows for the splits asked for.
     """
+    decided, sizes = _start(groups, settings, pinned)
+    if by_hash(settings):
+        return _assign_by_hash(groups, decided, settings, sizes)
+    return _assign_exactly(groups, strata, decided, settings, sizes)
+
+
+def assign_by_time(
+    groups: Sequence[str],
+    times: Sequence[float],
+    settings: SplitConfig,
+    pinned: Sequence[SplitName | None] | None = None,
+) -> SplitResult:
+    """Hold out the newest groups of rows: test first, then validation.
+
+    Args:
+        groups: Each row's group name; a group is as new as its newest row.
+        times: Each row's time, any unit.
+        settings: Sizes; of equally new groups the seed decides.
+        pinned: As in :func:`assign`.
+
+    Raises:
+        ConfigError: Too few rows for the splits asked for.
+    """
+    start = _start(groups, settings, pinned)
+    newest: dict[str, float] = {}
+    rows: Counter[str] = Counter(groups)
+    for group, time in zip(groups, times, strict=True):
+        newest[group] = max(time, newest.get(group, time))
+    order = sorted(
+        (g for g in newest if g not in start.decided),
+        key=lambda g: (-newest[g], draw_key(settings.seed, "split", g)),
+    )
+    where = dict(start.decided)
+    warnings = []
+    for name, size in start.sizes.items():
+        got = 0
+        for group in order:
+            if got >= size:
+                break
+            if group not in where and got + rows[group] <= size:
+                where[group] = name
+                got += rows[group]
+        if got != size:
+            warnings.append(f"the {name} split has {got} rows of {size} asked for: groups are kept whole")
+    return SplitResult([where.get(g, "train") for g in groups], warnings)
+
+
+class _Start(NamedTuple):
+    decided: dict[str, SplitName]
+    """Groups whose file has decided."""
+    sizes: dict[SplitName, int]
+    """Rows to hold out [count]."""
+
+
+def _start(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitName | None] | None) -> _Start:
     pinned = pinned or [None] * len(groups)
     decided = {g: name for g, name in zip(groups, pinned, strict=True) if name is not None}
     free = sum(g not in decided for g in groups)
@@ -68,9 +125,7 @@ def assign(
         "validation": 0 if "validation" in decided.values() else _size(settings.validation, free),
     }
     _check_sizes(len(groups), free, sizes["test"], sizes["validation"])
-    if by_hash(settings):
-        return _assign_by_hash(groups, decided, settings, sizes)
-    return _assign_exactly(groups, strata, decided, settings, sizes)
+    return _Start(decided, sizes)
 
 
 def _assign_by_hash(

@@ -260,6 +260,52 @@ def test_a_training_row_that_resembles_a_held_out_one_with_another_answer_goes(
     assert version.splits["test"] == 1
 
 
+def test_the_newest_rows_are_held_out_where_the_split_goes_by_time(workspace: Workspace, rows: Path) -> None:
+    dated = [
+        (text, topic, f"2026-{1 + i % 12:02d}-{1 + i // 12:02d}")
+        for i, (text, topic) in enumerate(questions(60))
+    ]
+    pl.DataFrame(dated, schema=["text", "category", "day"], orient="row").write_csv(rows / "rows.csv")
+    settings = config(
+        source={"columns": {**TEXT, "metadata": ["day"]}},
+        split={"test": 12, "validation": 6, "by_time": "day"},
+    )
+    found = everything(workspace, build(workspace, rows, settings))
+    days = {split: [e.metadata["day"] for e in examples] for split, examples in found.items()}
+    assert [len(days[s]) for s in SPLITS] == [42, 6, 12]
+    assert max(days["train"]) <= min(days["validation"])
+    assert max(days["validation"]) <= min(days["test"])
+
+
+def test_a_row_without_a_time_is_named(workspace: Workspace, rows: Path) -> None:
+    dated = [(*pair, "soon" if i == 3 else "2026-01-01") for i, pair in enumerate(questions(60))]
+    pl.DataFrame(dated, schema=["text", "category", "day"], orient="row").write_csv(rows / "rows.csv")
+    settings = config(source={"columns": {**TEXT, "metadata": ["day"]}}, split={"by_time": "day"})
+    with pytest.raises(ConfigError, match=r"row 4 of rows.csv: day is 'soon', no number and no date"):
+        build(workspace, rows, settings)
+    with pytest.raises(ConfigError, match=r"add it to its columns\.metadata"):
+        config(split={"by_time": "day"})
+
+
+def test_every_combination_of_attributes_gets_its_share(workspace: Workspace, rows: Path) -> None:
+    shops = [(*pair, "web" if i % 3 else "shop") for i, pair in enumerate(questions(120))]
+    pl.DataFrame(shops, schema=["text", "category", "channel"], orient="row").write_csv(rows / "rows.csv")
+    settings = config(
+        source={"columns": {**TEXT, "metadata": ["channel"]}},
+        split={"test": 24, "validation": 12, "stratify": ["label", "channel"]},
+    )
+    found = everything(workspace, build(workspace, rows, settings))
+    counts = Counter((e.label, e.metadata["channel"]) for e in found["test"])
+    assert sum(counts.values()) == 24
+    assert len(counts) == 8
+    assert {
+        channel: sum(n for (_, c), n in counts.items() if c == channel) for channel in ("web", "shop")
+    } == {
+        "web": 16,
+        "shop": 8,
+    }
+
+
 def test_rows_of_one_user_share_a_split(workspace: Workspace, rows: Path) -> None:
     frame = pl.read_csv(rows / "rows.csv").with_row_index("user").with_columns(pl.col("user") // 6)
     frame.write_csv(rows / "users.csv")
