@@ -245,8 +245,8 @@ class SplitConfig(Settings):
     row. ``auto`` is ``hash`` where both sizes are shares, ``exact`` where one is a number of rows."""
     stratify: Literal["auto", "label", "none"] | tuple[NonEmpty, ...] = "auto"
     """``label`` gives every class its exact share of each split; ``auto`` does so for closed label sets. A
-    list names columns, ``label`` for the class among them, whose every combination gets its share; each column
-    must be among the sources' ``columns.metadata``."""
+    list names columns, ``label`` for the class among them, whose every combination gets its share; each
+    column must be among the sources' ``columns.metadata``."""
     by_time: NonEmpty | None = None
     """Hold out the newest rows by this column of ``columns.metadata`` (numbers, or dates as ISO 8601 writes
     them): the newest are ``test``, those before them ``validation``, as when the model will be used. A group
