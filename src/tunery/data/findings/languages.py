@@ -5,22 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING
 
 from tunery.core.finding import Finding
 from tunery.data.columns import Columns
 from tunery.data.findings.show import Case, Verdict, closed, counted, made, percent
+from tunery.data.language import language
 
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
-
-_LEAST_LETTERS = 25
-"""Fewer letters are not told apart reliably [characters]."""
-_SURE = 0.9
-"""Of 2,241 short English questions seven were taken for another language, the surest at 0.82."""
-_READ = 120
-"""Letters after these tell nothing new [characters]."""
 _ROWS = 20
 _SHARE = 0.02
 _NAMED = re.compile(
@@ -29,8 +19,6 @@ _NAMED = re.compile(
     r"vietnamese|thai|indonesian|swahili|traduc\w*|tradui\w*|übersetz\w*|vertaal\w*|lyrics|poem|pronounce\w*)\b",
     re.I,
 )
-_WORD = re.compile(r"[^\W\d_]+")
-_SIGN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def language_mix(columns: Columns, *, majority: float = 0.9) -> list[Finding]:
@@ -128,31 +116,3 @@ def _text(columns: Columns, i: int) -> str:
 
 def _speaks_of_it(columns: Columns, i: int) -> bool:
     return bool(_NAMED.search(columns.prompts[i]))
-
-
-def language(text: str) -> str | None:
-    """Return the ISO 639-1 code of a text's language; None where it is not clear.
-
-    >>> language("Where is the card that you sent to me last week?")
-    'en'
-    >>> language("x = f(y)") is None
-    True
-    """
-    piece = text[: 2 * _READ]
-    if "```" in piece:
-        return None
-    words = _WORD.findall(piece)
-    # A Chinese or Japanese sign says as much as three letters, a Korean one as two or three.
-    letters = sum(map(len, words)) + (0 if piece.isascii() else 2 * len(_SIGN.findall(piece)))
-    # Tables, code and sums have few letters between their signs.
-    if letters < _LEAST_LETTERS or letters < 0.65 * len(piece):
-        return None
-    name, sure = _identifier().classify(" ".join(words)[:_READ])
-    return str(name) if sure >= _SURE else None
-
-
-@cache
-def _identifier() -> LanguageIdentifier:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
