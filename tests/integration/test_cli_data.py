@@ -176,3 +176,19 @@ def test_traffic_becomes_rows_with_consent_alone(tunery: Tunery, home: Path, tmp
     told = tunery("data", "collect", "--out", out, "--share", 1.5)
     assert told.code == 2
     assert "share" in told.err
+
+
+def test_rows_are_selected_by_their_scores_under_the_base(tunery: Tunery, recipe: Path) -> None:
+    scored = tunery("data", "score", recipe, "--json")
+    assert scored.code == 0, scored
+    quality, rows = scored.json["quality"], scored.json["rows"]
+    plain = tunery("data", "run", recipe, "data.select.rows=20", "--json").json
+    by_score = ["data.select.rows=20", f"data.select.scores={quality}"]
+    chosen = tunery("data", "run", recipe, *by_score, "--json").json
+    assert plain["splits"]["train"] == chosen["splits"]["train"] == 20
+    assert chosen["dropped"]["not_selected"] == rows - 20
+    assert chosen["content_sha256"] != plain["content_sha256"]
+    assert chosen["splits"]["test"] == plain["splits"]["test"]
+    unknown = tunery("data", "run", recipe, by_score[0], "data.select.scores=quality-0123456789abcdef")
+    assert unknown.code == 3
+    assert "median difficulty" in tunery("data", "score", recipe, "data.select.rows=5").out

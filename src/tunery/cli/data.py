@@ -17,6 +17,7 @@ from tunery.cli.data_text import (
     fixed_text,
     inspection_text,
     rows_text,
+    scored_text,
     version_text,
 )
 from tunery.cli.output import answer, table
@@ -278,6 +279,27 @@ def export(  # noqa: PLR0913 - which version, in which form, to where
             replace=replace,
         )
     answer(written, lambda: exported_text(written), as_json=as_json)
+
+
+@app.command("score")
+def score(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Score every training row under the base: how likely its answer is, with the prompt and without.
+
+    A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-….
+    """
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.score_rows import score_recipe
+
+    progress = terminal_progress()
+    # All rows are scored, those too that a selection would leave out.
+    everything = [*(overrides or ()), "data.select=null"]
+    with open_recipe(ctx, recipe, everything, progress) as context, progress.task("score", None):
+        scored = score_recipe(context)
+        path = context.workspace.artifacts.path("quality", scored.id)
+    value = {"quality": scored.id, "rows": len(scored.rows), "path": path}
+    answer(value, lambda: scored_text(scored.id, scored.rows, recipe), as_json=as_json)
 
 
 @app.command("collect")

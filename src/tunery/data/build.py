@@ -20,6 +20,7 @@ from tunery.data.card import CARD_FILE, data_card
 from tunery.data.config import DataConfig
 from tunery.data.curate import Curated, curate
 from tunery.data.edits import EditSet, load_edits, write_changed
+from tunery.data.quality import RowQuality, read_quality
 from tunery.data.sources import Source, expand_sources, locate
 from tunery.data.split import SPLITS
 from tunery.data.tables import write_version
@@ -82,6 +83,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
             edits=changes,
             tokenizer=tokenizer,
             max_tokens=limit,
+            scores=_scores(config, workspace),
             scratch=scratch,
             progress=progress,
         ) as curated,
@@ -91,6 +93,17 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         version = _store(workspace, identity, name, sources, changes, curated)
     progress.event(_summary(version), data={"dataset_version": version.id})
     return version
+
+
+def _scores(config: DataConfig, workspace: Workspace) -> list[RowQuality]:
+    """Return the scores that rows are selected by.
+
+    Raises:
+        NotFoundError: There are none of that id.
+    """
+    if config.select is None or config.select.scores is None:
+        return []
+    return read_quality(workspace.artifacts.path("quality", config.select.scores))
 
 
 @contextmanager

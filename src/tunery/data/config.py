@@ -287,6 +287,9 @@ class SelectConfig(Settings):
     """``quality`` takes rows whose label fits and whose text is intact and of usual length; ``diversity``
     takes rows that together resemble all others of their class; ``quality+diversity`` does both; ``random``
     draws by hash."""
+    scores: Annotated[str, StringConstraints(pattern=r"^quality-[0-9a-f]{16}$")] | None = None
+    """Scores of the rows under the base model, as ``tunery data score`` printed them (``quality-…``); they
+    rank the rows that the cheap signals of ``quality`` let pass."""
     seed: int = 0
     """Another seed draws other rows among equals."""
 

@@ -40,6 +40,7 @@ from tunery.data.dedup import Answers, Integers, first_of_key, follow_earliest, 
 from tunery.data.draw import draw_key
 from tunery.data.edits import Changed, EditSet, apply_all
 from tunery.data.labels import find_labels, label_warnings
+from tunery.data.quality import RowQuality, merits
 from tunery.data.rowfile import RowFile
 from tunery.data.rows import SEED_PROMPTS, Drop, Flaw, FlawList, RawRow, dropped_row
 from tunery.data.similarity import (
@@ -166,6 +167,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
     edits: Sequence[EditSet] = (),
     tokenizer: Tokenizer | None,
     max_tokens: int | None,
+    scores: Sequence[RowQuality] = (),
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Curated]:
@@ -177,6 +179,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         edits: Changes asked for, applied after cleaning and before filtering.
         tokenizer: Counts tokens; None skips the length check.
         max_tokens: Longest example kept [tokens]; None skips the check.
+        scores: Of rows under a base model, where some are selected by them.
         scratch: File that holds the rows meanwhile.
         progress: Where steps are reported to.
 
@@ -195,7 +198,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         with progress.task("Finding duplicates", None):
             _Deduplication(curated).run()
         with progress.task("Splitting", None):
-            _split(curated)
+            _split(curated, scores)
         yield curated
 
 
@@ -473,7 +476,7 @@ class _Deduplication:
         return np.stack([first, keyed], axis=1)
 
 
-def _split(curated: Curated) -> None:
+def _split(curated: Curated, scores: Sequence[RowQuality]) -> None:
     config = curated.config
     pinned = _pinned(curated)
     names = _group_names(curated)
@@ -489,7 +492,7 @@ def _split(curated: Curated) -> None:
         if source.limit_per_class is not None:
             curated.drop(_surplus(curated, i, source))
     if config.select is not None:
-        curated.drop(_not_selected(curated, config.select))
+        curated.drop(_not_selected(curated, config.select, scores))
     if curated.labels is not None:
         curated.warnings += label_warnings(
             curated.row_labels(), [SPLITS[s] for s in curated.splits], curated.labels
@@ -649,7 +652,7 @@ def _surplus(curated: Curated, position: int, source: SourceConfig) -> dict[int,
     }
 
 
-def _not_selected(curated: Curated, settings: SelectConfig) -> dict[int, Drop]:
+def _not_selected(curated: Curated, settings: SelectConfig, scores: Sequence[RowQuality]) -> dict[int, Drop]:
     """Return the training rows that are not among those chosen."""
     from tunery.data.select import choose
 
@@ -665,7 +668,8 @@ def _not_selected(curated: Curated, settings: SelectConfig) -> dict[int, Drop]:
         sources=[e.metadata["source"] for e in examples],
         rows=[e.metadata["row"] for e in examples],
     )
-    chosen = set(choose(columns, settings.rows, settings.by, seed=settings.seed))
+    found = merits(scores, columns.ids) if scores else None
+    chosen = set(choose(columns, settings.rows, settings.by, scores=found, seed=settings.seed))
     drop = Drop("not_selected", f"is not among the {settings.rows:,} training rows chosen by {settings.by}")
     return {
         int(curated.kept[i]): drop
