@@ -192,3 +192,24 @@ def test_rows_are_selected_by_their_scores_under_the_base(tunery: Tunery, recipe
     unknown = tunery("data", "run", recipe, by_score[0], "data.select.scores=quality-0123456789abcdef")
     assert unknown.code == 3
     assert "median difficulty" in tunery("data", "score", recipe, "data.select.rows=5").out
+
+
+def test_benchmark_texts_and_long_rows_are_found(tunery: Tunery, recipe: Path, tmp_path: Path) -> None:
+    seen = "which of these thirteen words in a row did the model see while it was trained on them"
+    with (tmp_path / "rows.csv").open("a", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([(f"Tell me {seen} please", "card"), ("long " * 300, "refund")])
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"question": f"So, {seen}?", "choices": ["a", "b"]}))
+    asked = [
+        'data.inspect.references=["exam.jsonl"]',
+        "data.max_tokens=null",
+        "data.split.test=2",
+        "data.split.validation=2",
+    ]
+    called = tunery("data", "inspect", recipe, *asked, "--json")
+    assert called.code == 0, called
+    kinds = {f["kind"]: f for f in called.json["findings"]}
+    assert kinds["contamination"]["numbers"]["references"] == {"exam.jsonl": 1}
+    assert len(kinds["too_long"]["rows"]) == 1
+    missing = tunery("data", "inspect", recipe, 'data.inspect.references=["exams.jsonl"]')
+    assert missing.code == 2
+    assert "exams.jsonl" in missing.err

@@ -299,6 +299,9 @@ class InspectConfig(Settings):
 
     ignore: tuple[NonEmpty, ...] = ()
     """Kinds of findings that are not reported, such as ``short_prompt``."""
+    references: tuple[NonEmpty, ...] = ()
+    """Files of benchmark texts that training must not have seen, in any format that a source may have; the
+    files of ``evaluate.suites`` are always looked at."""
     min_input_chars: int = Field(default=10, ge=0)
     """A shorter prompt is reported [characters]."""
     max_input_chars: int = Field(default=1000, ge=1)

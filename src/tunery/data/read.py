@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +16,10 @@ from tunery.data.collect import collect
 from tunery.data.columns import Columns
 from tunery.data.config import DataConfig, PiiType, SourceConfig
 from tunery.data.labels import find_labels
-from tunery.data.sources import locate
+from tunery.data.sources import iterate, locate
 from tunery.data.tables import EXAMPLES, open_table, read_dropped, read_examples
 
-__all__ = ["read_columns", "read_dropped", "read_examples", "read_file", "read_inputs"]
+__all__ = ["read_columns", "read_dropped", "read_examples", "read_file", "read_inputs", "read_texts"]
 
 _COLUMNS = ["id", "messages", "rejected", "label", "split", "group", "source", "row"]
 
@@ -116,6 +117,28 @@ def read_file(path: Path, source: SourceConfig, config: DataConfig) -> list[Exam
     if find_labels([e.reference for e in examples], config.labels) is None:
         return examples
     return [e.model_copy(update={"label": e.reference}) for e in examples]
+
+
+def read_texts(source: SourceConfig, base_dir: Path) -> list[str]:
+    """Read every row of a file as one text: all its strings, in the order of its columns.
+
+    For files whose rows need not be examples, such as a benchmark's questions.
+
+    Raises:
+        ConfigError: The file is missing or unreadable.
+    """
+    return ["\n".join(_strings(row.values)) for row in iterate(locate(source, base_dir), ())]
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _strings(inner)
 
 
 def _format(path: Path, source: SourceConfig) -> str:

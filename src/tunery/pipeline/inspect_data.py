@@ -13,7 +13,8 @@ from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.finding import Finding, Severity
 from tunery.core.ids import artifact_id
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import make_dataset
+from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.preflight import training_limit
 from tunery.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,10 +68,44 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
         findings = inspect_columns(
             columns,
             context.recipe.data.inspect,
-            Given(inputs=read_inputs(folder), encoder=encoder),
+            Given(
+                inputs=read_inputs(folder),
+                encoder=encoder,
+                references=_references(context),
+                lengths=_lengths(context, dataset, columns),
+                max_tokens=training_limit(context),
+            ),
             more=[partial(label_findings, encoder=encoder)],
         )
     return keep_inspection(context.workspace, dataset, columns, findings)
+
+
+def _references(context: RunContext) -> list[tuple[str, list[str]]]:
+    """Return the texts that training must not have seen: those of the suites and of the files named.
+
+    Raises:
+        ConfigError: A file is missing or unreadable.
+    """
+    from tunery.data.config import SourceConfig
+    from tunery.data.read import read_texts
+
+    suites = {name: suite.source for name, suite in context.recipe.evaluate.suites.items()}
+    named = {path: SourceConfig(path=path) for path in context.recipe.data.inspect.references}
+    return [(name, read_texts(source, context.base_dir)) for name, source in {**suites, **named}.items()]
+
+
+def _lengths(context: RunContext, dataset: DatasetVersion, columns: Columns) -> list[int]:
+    """Return the tokens of each row under the recipe's base, 0 where its template refuses a row."""
+    from tunery.data.checks import token_length
+
+    lengths: dict[str, int] = {}
+    for split in dataset.splits:
+        for example in split_of(context, dataset, split):
+            try:
+                lengths[example.id] = token_length(example, context.tokenizer)
+            except ConfigError:
+                lengths[example.id] = 0  # preflight says so, and which
+    return [lengths[id] for id in columns.ids]
 
 
 def _encoder() -> SentenceEncoder:

@@ -13,6 +13,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.preflight import training_limit
 from tunery.plan.forecast import Asked, Forecast, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
@@ -106,7 +107,7 @@ def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
     limit = context.recipe.evaluate.limit
     prompts = [len(tokenizer.render_prompt(example.prompt)) for example in test[:limit]]
     longest = max((len(r.ids) for r in (*train, *validation)), default=0)
-    max_tokens = min(context.recipe.data.max_tokens or tokenizer.max_tokens, tokenizer.max_tokens)
+    max_tokens = training_limit(context, tokenizer)
     over = sum(len(r.ids) > max_tokens for r in (*train, *validation))
     folder = context.workspace.artifacts.path("datasets", dataset.id)
     return RowCounts(

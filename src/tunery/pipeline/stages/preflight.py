@@ -9,7 +9,14 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
 
 if TYPE_CHECKING:
+    from tunery.model.tokenizer import ChatTokenizer
     from tunery.train.preflight import Preflight
+
+
+def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) -> int:
+    """Return the longest row that training takes: the base's window, or less where asked [tokens]."""
+    most = (tokenizer or context.tokenizer).max_tokens
+    return min(context.recipe.data.max_tokens or most, most)
 
 
 def check_before_training(context: RunContext, dataset: DatasetVersion) -> Preflight:
@@ -26,6 +33,6 @@ def check_before_training(context: RunContext, dataset: DatasetVersion) -> Prefl
         context.tokenizer,
         examples,
         rows,
-        max_tokens=min(context.recipe.data.max_tokens or serving.max_tokens, serving.max_tokens),
+        max_tokens=training_limit(context, serving),
         serving_template_sha256=serving.chat_template_sha256,
     )
