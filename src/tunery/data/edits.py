@@ -178,6 +178,11 @@ def load_edits(references: Sequence[str], workspace: Workspace, base_dir: Path) 
     return [_load(reference, workspace, base_dir) for reference in references]
 
 
+def from_anywhere(reference: str, base_dir: Path) -> str:
+    """Return a reference as it reads from anywhere: an artifact's id as it is, a file's whole path."""
+    return reference if _ARTIFACT.fullmatch(reference) else str(base_dir / reference)
+
+
 def _load(reference: str, workspace: Workspace, base_dir: Path) -> EditSet:
     if _ARTIFACT.fullmatch(reference):
         folder = workspace.artifacts.path("edits", reference)

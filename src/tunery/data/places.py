@@ -121,6 +121,11 @@ def _told_as_os_error() -> Iterator[None]:
         raise OSError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
 
 
+def whole_path(path: str, base_dir: Path) -> str:
+    """Return a source's path as it reads from anywhere: a URL as it is, else from the root."""
+    return path if is_url(path) else str(base_dir / path)
+
+
 def is_url(path: str) -> bool:
     """Tell whether a source's path is a URL; a Windows drive letter is none.
 

@@ -84,7 +84,7 @@ def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:
     return prompts, answers
 
 
-def read_file(path: Path, source: SourceConfig, config: DataConfig) -> list[Example]:
+def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> list[Example]:
     """Read another file by a recipe's mapping: every row becomes an example, in file order.
 
     Columns, label style, JSON output, system prompt, normalisation and masking are the recipe's, so that the
@@ -141,9 +141,9 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def _format(path: Path, source: SourceConfig) -> str:
+def _format(path: Path | str, source: SourceConfig) -> str:
     """Return the source's format only where both files have the same ending; else the new file's tells."""
-    return source.format if Path(source.path).suffix == path.suffix else "auto"
+    return source.format if Path(source.path).suffix == Path(path).suffix else "auto"
 
 
 def _number_repeats(examples: list[Example]) -> list[Example]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
-from tunery.core.ids import artifact_id, sha256_file
+from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
 from tunery.core.run import Run
 from tunery.core.training import Adapter
@@ -65,12 +65,13 @@ def run_recipe(
 
 def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Name a run after all that its verdict depends on, and nothing that it does not."""
+    from tunery.data.sources import locate
     from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
     from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
     from tunery.train.config import NOT_IN_IDENTITY
 
     suites = {
-        f"suite {name}": sha256_file(context.base_dir / suite.source.path)
+        f"suite {name}": locate(suite.source, context.base_dir).sha256
         for name, suite in context.recipe.evaluate.suites.items()
     }
     return artifact_id(

@@ -7,6 +7,7 @@ from pathlib import Path
 from tunery.core.errors import ConflictError
 from tunery.core.ids import new_id
 from tunery.core.job import Job
+from tunery.data.config import SourceConfig
 from tunery.pipeline.recipe import Recipe
 from tunery.pipeline.supervisor import enqueue
 from tunery.store.workspace import Workspace
@@ -43,17 +44,22 @@ def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_pa
 
 def with_absolute_paths(recipe: Recipe, base_dir: Path) -> Recipe:
     """Return the recipe with every file named by its whole path."""
+    from tunery.data.edits import from_anywhere
+    from tunery.data.places import whole_path
+
+    def settled(source: SourceConfig) -> SourceConfig:
+        return source.model_copy(update={"path": whole_path(source.path, base_dir)})
+
+    references = tuple(whole_path(path, base_dir) for path in recipe.data.inspect.references)
     data = recipe.data.model_copy(
         update={
-            "sources": tuple(
-                s.model_copy(update={"path": str(base_dir / s.path)}) for s in recipe.data.sources
-            )
+            "sources": tuple(map(settled, recipe.data.sources)),
+            "edits": tuple(from_anywhere(reference, base_dir) for reference in recipe.data.edits),
+            "inspect": recipe.data.inspect.model_copy(update={"references": references}),
         }
     )
     suites = {
-        name: suite.model_copy(
-            update={"source": suite.source.model_copy(update={"path": str(base_dir / suite.source.path)})}
-        )
+        name: suite.model_copy(update={"source": settled(suite.source)})
         for name, suite in recipe.evaluate.suites.items()
     }
     local = base_dir / Path(recipe.base).expanduser()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Prediction
-from tunery.core.ids import sha256_file
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
@@ -151,18 +150,19 @@ def suite_tasks(context: RunContext) -> dict[str, Task]:
         ConfigError: A file is missing or does not fit its mapping.
     """
     from tunery.data.config import DataConfig
+    from tunery.data.places import whole_path
     from tunery.data.read import read_file
+    from tunery.data.sources import locate
     from tunery.evaluate.config import EvaluateConfig
     from tunery.evaluate.task import make_task
 
     tasks = {}
     for name, suite in context.recipe.evaluate.suites.items():
-        path = context.base_dir / suite.source.path
         data = DataConfig(sources=(suite.source,), system_prompt=suite.system_prompt)
         config = EvaluateConfig(metrics=suite.metrics, max_new_tokens=suite.max_new_tokens, limit=suite.limit)
         tasks[name] = make_task(
-            read_file(path, suite.source, data),
-            data=f"sha256:{sha256_file(path)}",
+            read_file(whole_path(suite.source.path, context.base_dir), suite.source, data),
+            data=f"sha256:{locate(suite.source, context.base_dir).sha256}",
             config=config,
             main_metric=suite.metrics[0],
         )
