@@ -35,7 +35,7 @@ ROWS_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("messages", pa.list_(MESSAGE), nullable=False),
         pa.field("rejected", pa.string()),
-        pa.field("group_key", pa.string()),
+        pa.field("group_keys", pa.list_(pa.string()), nullable=False),
         pa.field("metadata", pa.string(), nullable=False),
         pa.field("hinted", pa.bool_(), nullable=False),  # asks for the train split
         pa.field("sha256", pa.binary(32), nullable=False),  # of the content
@@ -92,7 +92,7 @@ def clean_chunk(task: ChunkTask) -> ChunkResult:
     drafts = clean_drafts(understood.drafts, task.config.clean, masked)
     found = [identified(d, task.config.system_prompt) for d in drafts]
     examples = [f.example for f in found]
-    rows = encode_rows(examples, [f.sha256 for f in found], [d.group_key for d in drafts], draws)
+    rows = encode_rows(examples, [f.sha256 for f in found], [d.group_keys for d in drafts], draws)
     if task.filtered:
         rows = filter_rows(rows, examples, task.config)
     return ChunkResult(rows, masked_texts(understood.unusable, task.config), understood.flawed, masked)
@@ -109,7 +109,7 @@ def masked_texts(dropped: Sequence[Dropped], config: DataConfig) -> list[Dropped
 def encode_rows(
     examples: Sequence[Example],
     contents: Sequence[str],
-    group_keys: Sequence[str | None],
+    group_keys: Sequence[Sequence[str]],
     draws: Sequence[str] | None,
 ) -> pa.RecordBatch:
     """Return examples as columns, with the keys that repeats are found by; none is filtered yet.
@@ -117,7 +117,7 @@ def encode_rows(
     Args:
         examples: With ``source`` and ``row`` in their metadata.
         contents: SHA-256 of what each says, as hex.
-        group_keys: Value of the mapped group column beside each.
+        group_keys: Values of the mapped group columns beside each.
         draws: Hex keys to draw a limited number of rows by; None without a limit.
     """
     keys = [_Keys.of(e) for e in examples]
@@ -126,7 +126,7 @@ def encode_rows(
         pa.array([e.metadata["row"] for e in examples], pa.int64()),
         _message_lists(examples),
         pa.array([e.rejected for e in examples], pa.string()),
-        pa.array(group_keys, pa.string()),
+        pa.array(group_keys, pa.list_(pa.string())),
         pa.array([canonical_json(dict(e.metadata)) for e in examples], pa.string()),
         pa.array([SPLIT_HINT in e.metadata for e in examples], pa.bool_()),
         pa.array([bytes.fromhex(c) for c in contents], pa.binary(32)),

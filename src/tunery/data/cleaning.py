@@ -58,7 +58,7 @@ def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:
         row=draft.row,
         messages=tuple(Message(role=m.role, content=t, weight=m.weight) for m, t in turns),
         rejected=None if draft.rejected is None else texts[-1],
-        group_key=draft.group_key,
+        group_keys=draft.group_keys,
         metadata=draft.metadata,
     )
 

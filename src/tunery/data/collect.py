@@ -190,14 +190,23 @@ def _check_header(name: str, mapped: Mapped, first: RawRow) -> None:
 def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
     _check_shape(raw, mapped, settings)
     conversation = parse_row(raw.values, mapped, settings)
-    group = raw.values.get(settings.columns.group) if settings.columns.group else None
     return Draft(
         source=settings.path,
         row=raw.number,
         messages=conversation.messages,
         rejected=conversation.rejected,
-        group_key=None if group is None else str(group),
+        group_keys=_group_keys(raw, settings.columns.groups),
         metadata={c: json_ready(raw.values.get(c)) for c in settings.columns.metadata} | _hint(raw),
+    )
+
+
+def _group_keys(raw: RawRow, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return a row's values in the group columns, of several with the column's name before."""
+    values = [(c, raw.values.get(c)) for c in columns]
+    return tuple(
+        str(value) if len(columns) == 1 else f"{column}={value}"
+        for column, value in values
+        if value is not None
     )
 
 

@@ -78,10 +78,16 @@ class ColumnsConfig(Settings):
     """The better answer (shape ``preference``)."""
     rejected: NonEmpty | None = None
     """The worse answer (shape ``preference``)."""
-    group: NonEmpty | None = None
-    """Rows with equal values here (one user, one conversation) never straddle splits."""
+    group: NonEmpty | tuple[NonEmpty, ...] | None = None
+    """Rows with equal values here (one user, one conversation) never straddle splits. Of several columns, a
+    value in common in any one of them ties two rows together."""
     metadata: tuple[NonEmpty, ...] = ()
     """Further columns to keep beside each example; never shown to the model, nor masked."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The columns whose values tie rows together."""
+        return (self.group,) if isinstance(self.group, str) else self.group or ()
 
 
 class TrafficConfig(Settings):

@@ -263,7 +263,7 @@ def _edit(
         while end < len(stay) and stay[end] < start + len(chunk):
             end += 1
         inside = [i - start for i in stay[at:end]]
-        keys, draws = (result.rows[name].to_pylist() for name in ("group_key", "draw"))
+        keys, draws = (result.rows[name].to_pylist() for name in ("group_keys", "draw"))
         examples = edited.examples[at:end]
         rows = encode_rows(
             examples,
@@ -467,13 +467,12 @@ class _Deduplication:
 
     def _tied(self) -> Integers:
         """Return pairs, by place among the kept rows, that tie together the rows of each mapped group."""
-        keys = self._curated.rows.column("group_key")
-        if keys.null_count == len(keys):
+        keys = self._curated.rows.column("group_keys").take(self._curated.kept).combine_chunks()
+        rows, values = pc.list_parent_indices(keys).to_numpy(), pc.list_flatten(keys)
+        if not len(values):
             return np.empty((0, 2), dtype=np.int64)
-        codes = keys.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()[self._curated.kept]
-        keyed = np.flatnonzero(codes >= 0)
-        first = keyed[first_of_key(codes[keyed].astype(np.uint64))]
-        return np.stack([first, keyed], axis=1)
+        codes = values.dictionary_encode().indices.to_numpy()
+        return np.stack([rows[first_of_key(codes.astype(np.uint64))], rows], axis=1)
 
 
 def _split(curated: Curated, scores: Sequence[RowQuality]) -> None:
@@ -557,12 +556,12 @@ def _group_names(curated: Curated) -> list[str]:
     That is the mapped group where there is one, else the prompt of the group's first row: a label that is put
     right does not move a row to another split.
     """
-    keys, texts = curated.rows.column("group_key"), curated.rows.numbers("text_key")
+    texts = curated.rows.numbers("text_key")
     roots, back = np.unique(curated.groups, return_inverse=True)
-    named = keys.take(roots).to_pylist() if keys.null_count < len(keys) else [None] * len(roots)
+    keys = curated.rows.column("group_keys").take(roots).to_pylist()
     names = [
-        f"prompt:{text:016x}" if key is None else f"group:{key}"
-        for key, text in zip(named, texts[roots].tolist(), strict=True)
+        f"group:{mapped[0]}" if mapped else f"prompt:{text:016x}"
+        for mapped, text in zip(keys, texts[roots].tolist(), strict=True)
     ]
     return [names[i] for i in back.tolist()]
 

@@ -81,8 +81,8 @@ class Draft:
     """As :attr:`RawRow.number`."""
     messages: tuple[Message, ...]
     rejected: str | None = None
-    group_key: str | None = None
-    """Value of the mapped group column."""
+    group_keys: tuple[str, ...] = ()
+    """Values of the mapped group columns; any one in common ties two rows together."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Mapped extra columns."""
 

@@ -45,8 +45,13 @@ class Mapped(NamedTuple):
 
 def wanted_columns(columns: ColumnsConfig) -> tuple[str, ...]:
     """Return the columns that the mapping names, each of which must exist."""
-    named = columns.model_dump(exclude={"metadata"})
-    return (*(v for v in named.values() if v is not None), *columns.metadata)
+    return (*_parts(columns).values(), *columns.groups, *columns.metadata)
+
+
+def _parts(columns: ColumnsConfig) -> dict[str, str]:
+    """Return the column of each part of a conversation that the mapping names."""
+    named = columns.model_dump(exclude={"metadata", "group"})
+    return {part: name for part, name in named.items() if name is not None}
 
 
 def shape_of_keys(keys: Mapping[str, Any]) -> Shape | None:
@@ -72,9 +77,7 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
             hint="set columns: {input: …, output: …} for this source",
         )
     column = {part: part for part in ColumnsConfig.model_fields if part not in ("metadata", "group")}
-    column.update(
-        (part, name) for part, name in source.columns.model_dump(exclude={"metadata"}).items() if name
-    )
+    column.update(_parts(source.columns))
     if shape == "preference" and "chosen" not in first and source.columns.chosen is None:
         column["chosen"], column["rejected"] = ("preferred_output", "non_preferred_output")
     if shape == "chat" and source.columns.messages is None and "messages" not in first:

@@ -321,6 +321,43 @@ def test_rows_of_one_user_share_a_split(workspace: Workspace, rows: Path) -> Non
     assert homes["test"].isdisjoint(homes["validation"])
 
 
+@pytest.mark.parametrize("assign", ["exact", "hash"])
+def test_rows_with_a_value_in_common_in_any_group_column_share_a_split(
+    workspace: Workspace, rows: Path, assign: str
+) -> None:
+    frame = pl.read_csv(rows / "rows.csv").with_row_index("n")
+    # Users have five rows each; one talk ties the first user to the third, and so on in every fourth.
+    frame = frame.with_columns(
+        user=pl.col("n") // 5,
+        talk=pl.when(pl.col("n") % 20 == 4).then(pl.col("n") + 6).otherwise(pl.col("n") + 1000),
+    )
+    frame = frame.with_columns(
+        talk=pl.when(pl.col("n") % 20 == 10).then(pl.col("n")).otherwise(pl.col("talk"))
+    )
+    frame.write_csv(rows / "talks.csv")
+    found = everything(
+        workspace,
+        build(
+            workspace,
+            rows,
+            config(
+                "talks.csv",
+                source={"columns": {**TEXT, "group": ["user", "talk"], "metadata": ["user", "talk"]}},
+                split={"test": 0.2, "validation": 0.1, "assign": assign},
+            ),
+        ),
+    )
+    for column in ("user", "talk"):
+        homes: dict[int, set[str]] = {}
+        for split, examples in found.items():
+            for example in examples:
+                homes.setdefault(example.metadata[column], set()).add(split)
+        assert all(len(home) == 1 for home in homes.values())
+    first = {e.metadata["user"]: e.group for examples in found.values() for e in examples}
+    assert first["0"] == first["2"] != first["1"]
+    assert found["test"]
+
+
 def test_a_limit_draws_from_all_of_a_sorted_file(workspace: Workspace, rows: Path) -> None:
     frame = pl.read_csv(rows / "rows.csv").sort("category")
     frame.write_csv(rows / "sorted.csv")
