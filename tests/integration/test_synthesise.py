@@ -234,3 +234,52 @@ def lines_as_far_as_whole(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().splitlines(keepends=True):
         if line.endswith(b"\n"):
             yield json.loads(line)
+
+
+def judged(recipe: Path, url: str, *more: object) -> list[str]:
+    """Return the command line that has rows scored by a judge."""
+    return [
+        "data", "score", str(recipe), "--judge-endpoint", url, "--judge-model", "wise",
+        "--api-key-env", "TEACHER_KEY", "--set", "judge.max_tokens=50", "--json", *map(str, more),
+    ]  # fmt: skip
+
+
+def test_a_judge_scores_rows_within_a_budget_and_is_paid_once(
+    tunery: Tunery, recipe: Path, teacher: Teacher
+) -> None:
+    short = tunery(*judged(recipe, teacher.url, "--budget-tokens", "3500"))
+    assert short.code == 6
+    assert "of 60 rows" in short.error["message"]
+    asked = len(teacher.bodies)
+    assert 0 < asked < 12
+    whole = tunery(*judged(recipe, teacher.url, "--budget-tokens", "100000"))
+    assert whole.code == 0, whole.err
+    assert len(teacher.bodies) == 12  # 60 rows, five a request, none asked twice
+    assert sum(whole.json["judged"].values()) == 60
+    assert all(body["temperature"] == 0 for body in teacher.bodies)
+    again = tunery(*judged(recipe, teacher.url))
+    assert again.json == whole.json
+    assert len(teacher.bodies) == 12
+    plain = tunery("data", "score", recipe, "--json")
+    assert plain.json["quality"] != whole.json["quality"]
+    assert plain.json["judged"] is None
+
+    scores = f"data.inspect.scores={whole.json['quality']}"
+    found = tunery("data", "inspect", recipe, scores, "--json").json["findings"]
+    (wrong,) = [f for f in found if f["kind"] == "judged_wrong"]
+    assert len(wrong["rows"]) == whole.json["judged"]["2"]
+    fixed = tunery("data", "fix", recipe, scores, "--apply", "judged_wrong", "--json")
+    assert fixed.code == 0, fixed.err
+
+
+def test_a_judge_that_talks_nonsense_or_refuses_is_told(
+    tunery: Tunery, recipe: Path, teacher: Teacher
+) -> None:
+    refused = judged(recipe, teacher.url)
+    refused[refused.index("TEACHER_KEY")] = "HOME"
+    assert "Incorrect API key" in tunery(*refused).error["message"]
+    teacher.say = lambda body: "these rows are all fine!"
+    called = tunery(*judged(recipe, teacher.url))
+    assert called.code == 2
+    assert "could not be read" in called.error["message"]
+    assert "needs an address" in tunery("data", "score", recipe, "--rubric", "x", "--json").error["message"]

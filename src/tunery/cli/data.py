@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tunery.cli.data_score import score
 from tunery.cli.data_synthesise import synthesise_rows
 from tunery.cli.data_text import (
     SPLITS,
@@ -17,7 +18,6 @@ from tunery.cli.data_text import (
     fixed_text,
     inspection_text,
     rows_text,
-    scored_text,
     version_text,
 )
 from tunery.cli.output import answer, table
@@ -281,27 +281,6 @@ def export(  # noqa: PLR0913 - which version, in which form, to where
     answer(written, lambda: exported_text(written), as_json=as_json)
 
 
-@app.command("score")
-def score(
-    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
-) -> None:
-    """Score every training row under the base: how likely its answer is, with the prompt and without.
-
-    A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-….
-    """
-    from tunery.cli.progress import terminal_progress
-    from tunery.pipeline.score_rows import score_recipe
-
-    progress = terminal_progress()
-    # All rows are scored, those too that a selection would leave out.
-    everything = [*(overrides or ()), "data.select=null"]
-    with open_recipe(ctx, recipe, everything, progress) as context, progress.task("score", None):
-        scored = score_recipe(context)
-        path = context.workspace.artifacts.path("quality", scored.id)
-    value = {"quality": scored.id, "rows": len(scored.rows), "path": path}
-    answer(value, lambda: scored_text(scored.id, scored.rows, recipe), as_json=as_json)
-
-
 @app.command("collect")
 def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     ctx: typer.Context,
@@ -341,4 +320,5 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     answer(value, lambda: collected_text(str(out), written.rows, written.skipped), as_json=as_json)
 
 
+app.command("score")(score)
 app.command("synthesise")(synthesise_rows)

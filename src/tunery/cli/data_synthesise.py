@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tunery.cli.output import answer, facts
-from tunery.cli.parameters import Json, Overrides, RecipePath
+from tunery.cli.parameters import (
+    ApiKeyEnv,
+    BudgetTokens,
+    BudgetUsd,
+    Json,
+    Overrides,
+    PriceCompletion,
+    PricePrompt,
+    RecipePath,
+)
 from tunery.cli.session import open_recipe
 
 if TYPE_CHECKING:
@@ -36,22 +45,11 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     ],
     model: Annotated[str, typer.Option("--model", metavar="NAME", help="The teacher's model name.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="File to write.")],
-    api_key_env: Annotated[
-        str | None,
-        typer.Option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the key."),
-    ] = None,
-    budget_tokens: Annotated[
-        int | None, typer.Option("--budget-tokens", min=1, help="Tokens to spend on the file at most.")
-    ] = None,
-    budget_usd: Annotated[
-        float | None, typer.Option("--budget-usd", help="US dollars to spend on the file; needs the prices.")
-    ] = None,
-    price_prompt: Annotated[
-        float | None, typer.Option("--price-prompt", help="US dollars for a million prompt tokens.")
-    ] = None,
-    price_completion: Annotated[
-        float | None, typer.Option("--price-completion", help="US dollars for a million answer tokens.")
-    ] = None,
+    api_key_env: ApiKeyEnv = None,
+    budget_tokens: BudgetTokens = None,
+    budget_usd: BudgetUsd = None,
+    price_prompt: PricePrompt = None,
+    price_completion: PriceCompletion = None,
     judge: Annotated[
         int | None,
         typer.Option("--judge", min=1, max=5, help="Have every row scored 1 to 5; keep this score and more."),
@@ -96,7 +94,7 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
         values["judge"] = {"threshold": judge}
     config = parse_settings(SynthesiseConfig, apply_overrides(values, settings or ()), where="synthesise")
     progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context, _until_interrupted(progress) as stop:
+    with open_recipe(ctx, recipe, overrides, progress) as context, until_interrupted(progress) as stop:
         context.should_stop = stop
         made = synthesise(context, config, out)
     if made.stopped is not None:
@@ -145,7 +143,7 @@ def _why_short(made: Synthesised) -> str:
 
 
 @contextmanager
-def _until_interrupted(progress: Progress) -> Iterator[Callable[[], bool]]:
+def until_interrupted(progress: Progress) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a wish to stop, so that answers on their way are not paid for in vain."""
     asked = threading.Event()
 

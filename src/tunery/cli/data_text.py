@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tunery.core.finding import Severity
     from tunery.data.diff import DatasetDiff, Reason
     from tunery.data.export import Exported
-    from tunery.data.quality import RowQuality
     from tunery.data.review import Review
     from tunery.pipeline.fix_data import Fixed
     from tunery.pipeline.inspect_data import Inspection
@@ -169,21 +168,6 @@ def collected_text(path: str, rows: int, skipped: Mapping[str, int]) -> Iterable
     reasons = [(reason, f"{count:,} left out") for reason, count in skipped.items()]
     yield facts([("rows", f"{rows:,} in {path}"), *reasons])
     yield f"A recipe takes them as a source: {{path: {path}, shape: chat}}"
-
-
-def scored_text(quality: str, rows: Sequence[RowQuality], recipe: Path) -> Iterable[Part]:
-    """Return what the base says of the rows, and how a recipe selects by it."""
-    ifd, perplexity = (sorted(getattr(row, name) for row in rows) for name in ("ifd", "perplexity"))
-    middle = len(rows) // 2
-    yield facts(
-        [
-            ("scores", quality),
-            ("rows", f"{len(rows):,}"),
-            ("median difficulty", f"{ifd[middle]:.2f} of the answer's loss is left when the prompt is known"),
-            ("median perplexity", f"{perplexity[middle]:.3g}"),
-        ]
-    )
-    yield f"Select by them:\n\n  tunery run {recipe} data.select.rows=1000 data.select.scores={quality}"
 
 
 def _around(before: str, after: str) -> tuple[str, str]:

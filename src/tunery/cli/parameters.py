@@ -31,3 +31,22 @@ OverrideGate = Annotated[
     bool, typer.Option("--override-gate", help="Do it although the gate refused the version; recorded.")
 ]
 """Whether a refused version is taken all the same."""
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the key."),
+]
+"""Where the key of another's endpoint is, never the key itself."""
+BudgetTokens = Annotated[int | None, typer.Option("--budget-tokens", min=1, help="Tokens to spend at most.")]
+"""In all calls of the same work together."""
+BudgetUsd = Annotated[
+    float | None, typer.Option("--budget-usd", help="US dollars to spend at most; needs the prices.")
+]
+"""In all calls of the same work together."""
+PricePrompt = Annotated[
+    float | None, typer.Option("--price-prompt", help="US dollars for a million prompt tokens.")
+]
+"""What the endpoint takes for what it reads."""
+PriceCompletion = Annotated[
+    float | None, typer.Option("--price-completion", help="US dollars for a million answer tokens.")
+]
+"""What the endpoint takes for what it writes."""

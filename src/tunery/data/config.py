@@ -283,6 +283,9 @@ class SplitConfig(Settings):
 SelectBy = Literal["random", "quality", "diversity", "quality+diversity"]
 
 
+QualityId = Annotated[str, StringConstraints(pattern=r"^quality-[0-9a-f]{16}$")]
+
+
 class SelectConfig(Settings):
     """A small strong subset of the training rows, chosen when everything else is done; classes keep their
     shares. The other training rows are dropped as ``not_selected``, held-out splits stay whole."""
@@ -293,7 +296,7 @@ class SelectConfig(Settings):
     """``quality`` takes rows whose label fits and whose text is intact and of usual length; ``diversity``
     takes rows that together resemble all others of their class; ``quality+diversity`` does both; ``random``
     draws by hash."""
-    scores: Annotated[str, StringConstraints(pattern=r"^quality-[0-9a-f]{16}$")] | None = None
+    scores: QualityId | None = None
     """Scores of the rows under the base model, as ``tunery data score`` printed them (``quality-…``); they
     rank the rows that the cheap signals of ``quality`` let pass."""
     seed: int = 0
@@ -308,6 +311,9 @@ class InspectConfig(Settings):
     references: tuple[NonEmpty, ...] = ()
     """Files of benchmark texts that training must not have seen, in any format that a source may have; the
     files of ``evaluate.suites`` are always looked at."""
+    scores: QualityId | None = None
+    """Scores of the rows as ``tunery data score`` printed them (``quality-…``): rows that the base or a judge
+    holds for wrong are reported."""
     min_input_chars: int = Field(default=10, ge=0)
     """A shorter prompt is reported [characters]."""
     max_input_chars: int = Field(default=1000, ge=1)

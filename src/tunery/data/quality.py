@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from tunery.core.config import Record
 from tunery.core.engine import Score
@@ -33,9 +34,13 @@ QUALITY_SCHEMA = pa.schema(
         pa.field("loss_alone", pa.float64(), nullable=False),
         pa.field("perplexity", pa.float64(), nullable=False),
         pa.field("ifd", pa.float64(), nullable=False),
+        pa.field("judge", pa.int64()),
     ]
 )
 
+JUDGED_WRONG = 2
+"""Up to this score a judge says that the answer is wrong or mostly so, or the row teaches nothing."""
+_LAST = -1e9
 _FOLDS = 5
 _RIDGE = 1.0
 _REPEAT_FROM = 0.9
@@ -60,6 +65,8 @@ class RowQuality(Record):
     ifd: float
     """Instruction-following difficulty, loss / loss_alone: near 0 the prompt says it all, near 1 it does not
     help, above 1 it misleads."""
+    judge: int | None = Field(default=None, ge=1, le=5)
+    """A judge's score, 5 is best; None where nobody was asked or the answer could not be read."""
 
 
 def row_quality(id: str, given: Score, alone: Score) -> RowQuality:
@@ -104,11 +111,13 @@ def merit(row: RowQuality) -> float:
 
     The harder an answer is even after its prompt, the more there is to learn from it; but where the prompt
     makes the answer *less* likely (IFD from 1 up), the two hardly belong together. So merit rises with IFD up
-    to 1 and is negative from there.
+    to 1 and is negative from there. A row that a judge holds for mostly wrong comes behind all others.
 
     Source:
         Li et al. (2023), arXiv 2308.12032, section 3: rows by falling IFD, those from 1 up left out.
     """
+    if row.judge is not None and row.judge <= JUDGED_WRONG:
+        return _LAST + row.judge
     return row.ifd if row.ifd < 1 else 1 - row.ifd - 1e-9
 
 

@@ -19,6 +19,7 @@ from tunery.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from tunery.data.columns import Columns
+    from tunery.data.quality import RowQuality
     from tunery.model.encoder import SentenceEncoder
 
 STAGE_VERSION = 1
@@ -58,6 +59,7 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
     """
     from tunery.data.findings.inspect import Given, inspect_columns
     from tunery.data.findings.labels import label_findings
+    from tunery.data.findings.scores import score_findings
     from tunery.data.read import read_columns, read_inputs
 
     dataset = make_dataset(context)
@@ -75,9 +77,21 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
                 lengths=_lengths(context, dataset, columns),
                 max_tokens=training_limit(context),
             ),
-            more=[partial(label_findings, encoder=encoder)],
+            more=[partial(label_findings, encoder=encoder), partial(score_findings, scores=_scores(context))],
         )
     return keep_inspection(context.workspace, dataset, columns, findings)
+
+
+def _scores(context: RunContext) -> list[RowQuality]:
+    """Return the scores that the recipe names.
+
+    Raises:
+        NotFoundError: There are none of that id.
+    """
+    from tunery.data.quality import read_quality
+
+    named = context.recipe.data.inspect.scores
+    return read_quality(context.workspace.artifacts.path("quality", named)) if named else []
 
 
 def _references(context: RunContext) -> list[tuple[str, list[str]]]:

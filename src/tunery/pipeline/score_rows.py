@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.engine import Engine, Score, Tokenizer
+from tunery.core.errors import ResourceError
 from tunery.core.example import Example, Message
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
 from tunery.pipeline.context import RunContext
+from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.stages.data import make_dataset, split_of
 
 if TYPE_CHECKING:
     from tunery.data.quality import RowQuality
+    from tunery.data.synthetic.config import RowJudgeConfig
+    from tunery.data.synthetic.judging import Judging
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give other scores."""
@@ -31,38 +35,80 @@ class ScoredRows(NamedTuple):
     """One for each training row, in its order."""
 
 
-def score_recipe(context: RunContext, dataset: DatasetVersion | None = None) -> ScoredRows:
+def score_recipe(
+    context: RunContext, dataset: DatasetVersion | None = None, *, judge: RowJudgeConfig | None = None
+) -> ScoredRows:
     """Score the training rows of a recipe under its base, or find the scores that were made before.
 
     Args:
         context: Of the recipe.
         dataset: Which version; the recipe's own where None, built if need be.
+        judge: A model that scores each row from 1 to 5 besides; nobody where None.
 
     Raises:
-        ConfigError: A file is wrong, or a row does not fit the base's context window.
-        KeyboardInterrupt: It was asked to stop; nothing is kept.
+        ConfigError: A file is wrong, a row does not fit the base's context window, or the judge's endpoint
+            refuses.
+        ResourceError: The judge does not answer, or the budget does not pay for all rows; answers that were
+            paid for are kept, and the same call goes on from there.
+        KeyboardInterrupt: It was asked to stop; no scores are kept but the judge's answers.
     """
     from tunery.data.quality import read_quality, write_quality
+    from tunery.data.synthetic.judging import Judging, judge_identity
 
     dataset = dataset or make_dataset(context)
     artifacts = context.workspace.artifacts
     inputs = {"dataset": dataset.id, "base": context.base.sha256}
-    identity = artifact_id("quality", stage="quality", version=STAGE_VERSION, config={}, inputs=inputs)
+    train = split_of(context, dataset, "train")
+    task = context.recipe.description or context.recipe.data.system_prompt
+    judging = Judging(task, dataset.labels or (), judge.rubric if judge else None)
+    asked = {"judge": judge_identity(judge, judging, train)} if judge else {}
+    identity = artifact_id("quality", stage="quality", version=STAGE_VERSION, config=asked, inputs=inputs)
     folder = artifacts.find("quality", identity)
     if folder is not None:
         context.progress.event(f"{identity} is already there", data={"quality": identity})
         return ScoredRows(identity, read_quality(folder))
+    scores = _judged(context, train, judge, judging, identity) if judge else {}
     rows = score_rows(
         context.engine(),
         context.tokenizer,
-        split_of(context, dataset, "train"),
+        train,
         rows_per_batch=context.recipe.evaluate.rows_per_batch,
         progress=context.progress,
         before_batch=context.check_stop,
     )
+    rows = [row.with_(judge=scores.get(row.id)) for row in rows]
     with artifacts.create("quality", identity, {**inputs, "rows": len(rows)}) as partial:
         write_quality(rows, partial)
     return ScoredRows(identity, rows)
+
+
+def _judged(
+    context: RunContext, train: Sequence[Example], judge: RowJudgeConfig, judging: Judging, identity: str
+) -> Mapping[str, int]:
+    """Return the judge's scores by example id."""
+    from tunery.data.synthetic.judging import judge_rows
+    from tunery.pipeline.synthesise import warn_of_sending
+
+    warn_of_sending(context, judge.judge)
+    folder = context.workspace.root / "journals"
+    folder.mkdir(exist_ok=True)
+    with exclusive(context.workspace.root, identity):
+        judged = judge_rows(
+            train,
+            judge,
+            judging,
+            folder / f"{identity}.jsonl",
+            now=context.workspace.clock.now,
+            progress=context.progress,
+            should_stop=context.should_stop,
+        )
+    if not judged.complete:
+        raise ResourceError(
+            f"the budget pays for the scores of {len(judged.scores):,} of {len(train):,} rows "
+            f"({judged.spent.tokens:,} tokens are spent)",
+            hint="the same command with a larger budget goes on from here; nothing is paid for twice",
+        )
+    return judged.scores
 
 
 def score_rows(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunery.core.errors import ConfigError
 from tunery.core.ids import sha256_text
-from tunery.data.synthetic.config import SynthesiseConfig
+from tunery.data.synthetic.config import SynthesiseConfig, TeacherConfig
 from tunery.data.synthetic.output import Synthesised
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.exclusive import exclusive
@@ -41,16 +41,7 @@ def synthesise(context: RunContext, config: SynthesiseConfig, out: Path) -> Synt
     _check_not_a_source(context, out)
     version = make_dataset(context)
     data = context.recipe.data
-    if not data.clean.mask_pii:
-        context.progress.event(
-            f"data.clean.mask_pii is off: training rows go to {config.teacher.host} unmasked",
-            level="warn",
-        )
-    if config.teacher.is_open_to_listeners:
-        context.progress.event(
-            f"{config.teacher.base_url} is not https: key and rows cross the network in the clear",
-            level="warn",
-        )
+    warn_of_sending(context, config.teacher)
     material = Material(
         version=version,
         train=split_of(context, version, "train"),
@@ -67,6 +58,18 @@ def synthesise(context: RunContext, config: SynthesiseConfig, out: Path) -> Synt
             now=context.workspace.clock.now,
             progress=context.progress,
             should_stop=context.should_stop,
+        )
+
+
+def warn_of_sending(context: RunContext, teacher: TeacherConfig) -> None:
+    """Say what leaves this machine unmasked, or in the clear."""
+    if not context.recipe.data.clean.mask_pii:
+        context.progress.event(
+            f"data.clean.mask_pii is off: training rows go to {teacher.host} unmasked", level="warn"
+        )
+    if teacher.is_open_to_listeners:
+        context.progress.event(
+            f"{teacher.base_url} is not https: key and rows cross the network in the clear", level="warn"
         )
 
 

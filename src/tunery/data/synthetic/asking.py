@@ -8,15 +8,18 @@ import random
 from collections.abc import Callable
 from datetime import datetime
 
-from tunery.core.errors import ResourceError
+from tunery.core.errors import ResourceError, TuneryError
 from tunery.core.ids import canonical_json, sha256_text
-from tunery.data.synthetic.budget import Amount, Budget
+from tunery.data.synthetic.budget import Amount, Budget, BudgetSpent
 from tunery.data.synthetic.config import TeacherConfig
 from tunery.data.synthetic.endpoint import Endpoint, Reply, Transient, Turns
 from tunery.data.synthetic.journal import Answered, Journal
 
 _FRAME_TOKENS = 64
 """What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
+
+
+_FAILURES_IN_A_ROW = 3
 
 
 class Unanswered(Exception):  # noqa: N818 - an outcome, counted by whoever asked
@@ -171,6 +174,56 @@ class Asker:
         """Sleep, unless the call comes to its end before."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), seconds)
+
+
+class Questions:
+    """The requests of one call: counts those that came to nothing, and knows when it is no use going on."""
+
+    def __init__(self) -> None:
+        self.askers: list[Asker] = []
+        """Everyone that is asked."""
+        self.budget_spent = False
+        """Whether a request was left out because the budget did not pay for it."""
+        self.failed = 0
+        """Requests that no attempt brought an answer to [count]."""
+        self.error: TuneryError | None = None
+        """What only the user can mend; nothing more is sent from then on."""
+        self._failures = 0
+
+    async def answer(self, asker: Asker, key: str, turns: Turns) -> Answered | None:
+        """Return an answer, or None after noting why there is none."""
+        try:
+            answered = await asker.ask(key, turns)
+        except BudgetSpent:
+            self.budget_spent = True
+        except Unanswered as failure:
+            if not asker.closed:
+                self.failed += 1
+                self._failures += 1
+                if self._failures >= _FAILURES_IN_A_ROW:
+                    self._fail(_unreachable(failure))
+        except TuneryError as error:
+            self._fail(error)
+        else:
+            self._failures = 0
+            return answered
+        return None
+
+    def close(self) -> None:
+        """Send nothing new."""
+        for asker in self.askers:
+            asker.close()
+
+    def _fail(self, error: TuneryError) -> None:
+        self.error = self.error or error
+        self.close()
+
+
+def _unreachable(failure: Unanswered) -> ResourceError:
+    return ResourceError(
+        f"the endpoint does not answer, {_FAILURES_IN_A_ROW} requests in a row: {failure}",
+        hint="type the same command again once it does; what was paid for is kept",
+    )
 
 
 def prompt_ceiling(turns: Turns) -> int:

@@ -84,6 +84,43 @@ class JudgeConfig(Settings):
     """Who judges; left out, the teacher itself does, at temperature 0."""
 
 
+class RowJudgeConfig(Settings):
+    """A model's opinion, 1 to 5, of rows that a dataset version already has."""
+
+    judge: TeacherConfig
+    """Who judges; at temperature 0 unless another is set here."""
+    rubric: str | None = None
+    """What matters beyond the general rubric, in plain words."""
+    rows_per_request: int = Field(default=5, ge=1, le=50)
+    """Rows put before the judge in one request; more is cheaper and less careful [rows]."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that may be spent on the rows, in all calls together [tokens]."""
+    budget_usd: float | None = Field(default=None, gt=0)
+    """Money that may be spent on the rows, in all calls together; needs the prices [US dollars]."""
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _at_rest(cls, judge: object) -> object:
+        return {"temperature": 0.0, **judge} if isinstance(judge, dict) else judge
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_prices(self.budget_usd, self.judge)
+        return self
+
+
+def check_prices(budget_usd: float | None, *payers: TeacherConfig) -> None:
+    """Refuse a budget in money where someone's prices are not known.
+
+    Raises:
+        ValueError: Says which settings are missing.
+    """
+    if budget_usd is not None and any(p.price_prompt is None or p.price_completion is None for p in payers):
+        raise ValueError(
+            "a budget in money needs price_prompt and price_completion of everyone that is asked"
+        )
+
+
 class SynthesiseConfig(Settings):
     """How synthetic rows are made from the training rows of a dataset version."""
 
@@ -124,12 +161,7 @@ class SynthesiseConfig(Settings):
         if self.labels and self.method != "label":
             raise ValueError(f"labels go with method label, not with {self.method}")
         payers = [self.teacher, *([self.judge.teacher] if self.judge and self.judge.teacher else [])]
-        if self.budget_usd is not None and any(
-            p.price_prompt is None or p.price_completion is None for p in payers
-        ):
-            raise ValueError(
-                "a budget in money needs the teacher's price_prompt and price_completion, and the judge's"
-            )
+        check_prices(self.budget_usd, *payers)
         return self
 
     @property

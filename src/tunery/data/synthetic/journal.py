@@ -85,6 +85,10 @@ class Journal:
         """Answers paid for [count]."""
         return len(self._answers)
 
+    def kept(self) -> str:
+        """Return what a person is told when a call ends early."""
+        return f"{self.answers:,} answers ({self.spent.tokens:,} tokens) are kept in {self.path}"
+
     @property
     def lost(self) -> Amount:
         """What requests without a known end may have cost."""

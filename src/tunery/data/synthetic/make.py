@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import ConfigError, ResourceError, TuneryError
+from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.example import Example
 from tunery.core.progress import Progress, Task
 from tunery.data.dedup import prompt_print
 from tunery.data.rows import SEED_PROMPTS, Drop
 from tunery.data.synthetic.answers import Candidate, Malformed, candidate_of, json_list, scores_of
-from tunery.data.synthetic.asking import Asker, Unanswered, request_key, sampling
-from tunery.data.synthetic.budget import Budget, BudgetSpent
+from tunery.data.synthetic.asking import Asker, Questions, sampling
+from tunery.data.synthetic.budget import Budget
 from tunery.data.synthetic.config import JudgeConfig, SynthesiseConfig
 from tunery.data.synthetic.endpoint import Endpoint
 from tunery.data.synthetic.journal import Answered, Journal
+from tunery.data.synthetic.judging import Judging, judge_request
 from tunery.data.synthetic.output import Synthesised, check_output, files_of, row_of, write_output
 from tunery.data.synthetic.prompts import prompt
 from tunery.data.synthetic.seeds import Seeds, Wish
 from tunery.data.synthetic.sieve import Sieve
 
 _POLL_S = 0.2
-_FAILURES_IN_A_ROW = 3
 _REJECTED_CHARS = 2000
 
 
@@ -89,10 +89,7 @@ def make_synthetic(
         work = _Work(config, material.task, seeds, sieve, journal, task, now, should_stop)
         asyncio.run(work.run())
         if work.interrupted:
-            progress.event(
-                f"{journal.answers:,} answers ({journal.spent.tokens:,} tokens) are kept in {files.journal}; "
-                "type the same command again to go on"
-            )
+            progress.event(f"{journal.kept()}; type the same command again to go on")
             raise KeyboardInterrupt
         rows = work.rows()
         if not rows:
@@ -139,9 +136,9 @@ def _manifest(work: _Work, material: Material, seeds: Seeds, now: datetime) -> d
         "surplus": max(0, kept - config.rows),
         "rejected": dict(sorted(Counter(r["reason"] for r in work.rejected).items())),
         "requests": work.requests,
-        "bought": sum(a.bought for a in work.askers),
-        "retries": sum(a.retries for a in work.askers),
-        "failed": work.failed,
+        "bought": sum(a.bought for a in work.questions.askers),
+        "retries": sum(a.retries for a in work.questions.askers),
+        "failed": work.questions.failed,
         "tokens": journal.spent.tokens,
         "tokens_unsure": journal.lost.tokens,
         "usd": round(journal.spent.usd, 6) if priced else None,
@@ -173,11 +170,10 @@ class _Work:
     should_stop: Callable[[], bool]
     rejected: list[dict[str, Any]] = field(default_factory=list)
     scores: Counter[int] = field(default_factory=Counter)
-    askers: list[Asker] = field(default_factory=list)
-    stopped: Literal["budget", "requests"] | None = None
+    questions: Questions = field(default_factory=Questions)
+    out_of_requests: bool = False
     interrupted: bool = False
     requests: int = 0
-    failed: int = 0
     unmetered: int = 0
     _kept: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """Index of the request to its rows."""
@@ -187,8 +183,11 @@ class _Work:
     """Task to the rows expected of it at most."""
     _issued: int = 0
     _looked_at: int = 0
-    _failures: int = 0
-    _error: TuneryError | None = None
+
+    @property
+    def stopped(self) -> Literal["budget", "requests"] | None:
+        """What ended the call before all rows were there."""
+        return "budget" if self.questions.budget_spent else "requests" if self.out_of_requests else None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows kept, in the order of their requests."""
@@ -205,7 +204,7 @@ class _Work:
         async with AsyncExitStack() as stack:
             for settings in (config.teacher, *([judging] if judging else [])):
                 endpoint = await stack.enter_async_context(Endpoint(settings))
-                self.askers.append(Asker(endpoint, self.journal, budget, self.now))
+                self.questions.askers.append(Asker(endpoint, self.journal, budget, self.now))
             try:
                 while True:
                     self._look_round()
@@ -216,8 +215,8 @@ class _Work:
                 for running in self._running:
                     running.cancel()
                 await asyncio.gather(*self._running, return_exceptions=True)
-        if self._error is not None and not self.interrupted:
-            raise self._error
+        if self.questions.error is not None and not self.interrupted:
+            raise self.questions.error
 
     def _look_round(self) -> None:
         """Take in what has ended, then send what may be sent."""
@@ -231,7 +230,7 @@ class _Work:
                 self._take(wish, answered)
         if self.should_stop() and not self.interrupted:
             self.interrupted = True
-            self._close()
+            self.questions.close()
         while self._may_send():
             wish = self.seeds.wish(self._issued)
             self._issued += 1
@@ -241,7 +240,7 @@ class _Work:
             self._start(self._ask(wish), self.config.rows_per_request)
 
     def _may_send(self) -> bool:
-        if self.interrupted or self._error:
+        if self.interrupted or self.questions.error:
             return False
         # Never more than could all be needed: whether request i is sent depends on answers, not on timing.
         waiting = sum(a is not None for _, a in self._answers.values()) * self.config.rows_per_request
@@ -250,42 +249,18 @@ class _Work:
             return False
         if self._issued >= self.config.most_requests:
             if not self._running:
-                self.stopped = self.stopped or "requests"
+                self.out_of_requests = True
             return False
         return True
 
     def _start(self, work: Coroutine[Any, Any, None], rows: int) -> None:
         self._running[asyncio.create_task(work)] = rows
 
-    def _close(self) -> None:
-        for asker in self.askers:
-            asker.close()
-
     async def _ask(self, wish: Wish) -> None:
-        self._answers[wish.number] = (wish, await self._answer(self.askers[0], wish.key, wish.turns))
-
-    async def _answer(self, asker: Asker, key: str, turns: Sequence[Mapping[str, str]]) -> Answered | None:
-        """Return an answer, or None after noting why there is none."""
-        try:
-            answered = await asker.ask(key, turns)
-        except BudgetSpent:
-            self.stopped = "budget"
-        except Unanswered as failure:
-            if not asker.closed:
-                self.failed += 1
-                self._failures += 1
-                if self._failures >= _FAILURES_IN_A_ROW:
-                    self._fail(_unreachable(failure))
-        except TuneryError as error:
-            self._fail(error)
-        else:
-            self._failures = 0
-            return answered
-        return None
-
-    def _fail(self, error: TuneryError) -> None:
-        self._error = self._error or error
-        self._close()
+        self._answers[wish.number] = (
+            wish,
+            await self.questions.answer(self.questions.askers[0], wish.key, wish.turns),
+        )
 
     def _take(self, wish: Wish, answered: Answered) -> None:
         """Read an answer, sieve its rows, and keep them or hand them to the judge."""
@@ -314,17 +289,12 @@ class _Work:
             self._keep(made, [{} for _ in made])
 
     async def _judge(self, judge: JudgeConfig, made: list[_Made]) -> None:
-        asker, wish = self.askers[1], made[0].wish
-        template = prompt("judge")
+        asker, wish = self.questions.askers[1], made[0].wish
         rows = [m.candidate._asdict() for m in made]
-        values = {
-            "task": self.task_text, "rows": rows, "rubric": judge.rubric,
-            "labels": self.seeds.labels[:100],
-        }  # fmt: skip
-        turns = template.turns(values)
         config = self.config.judging or self.config.teacher
-        key = request_key(config, {"judge": template.version, "of": wish.key, "turns": turns})
-        answered = await self._answer(asker, key, turns)
+        judging = Judging(self.task_text, self.seeds.labels, judge.rubric)
+        request = judge_request(config, judging, rows, of=wish.key)
+        answered = await self.questions.answer(asker, request.key, request.turns)
         try:
             if answered is None:
                 raise Malformed(Drop("not_judged", "the judge gave no answer"))
@@ -342,7 +312,7 @@ class _Work:
                 self._reject(Drop("low_score", detail), wish, row.candidate._asdict())
                 continue
             kept.append(row)
-            notes.append({"judge": {"score": score, "model": config.model, "prompt": template.version}})
+            notes.append({"judge": {"score": score, "model": config.model, "prompt": request.version}})
         self._keep(kept, notes)
 
     def _keep(self, made: Sequence[_Made], notes: Sequence[Mapping[str, Any]]) -> None:
@@ -377,10 +347,3 @@ class _Work:
                 "text": text[:_REJECTED_CHARS],
             }
         )
-
-
-def _unreachable(failure: Unanswered) -> ResourceError:
-    return ResourceError(
-        f"the endpoint does not answer, {_FAILURES_IN_A_ROW} requests in a row: {failure}",
-        hint="type the same command again once it does; what was paid for is kept",
-    )
