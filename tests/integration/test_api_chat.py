@@ -21,6 +21,7 @@ from tunery.model.tokenizer import load_tokenizer
 from tunery.store.workspace import Workspace
 
 ASK = [{"role": "user", "content": "I am still waiting on my card"}]
+TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
 SYSTEM = "Name the intent of the customer's message."
 
 
@@ -291,7 +292,9 @@ def test_names_that_do_not_exist_are_404_with_the_nearest(client: OpenAI) -> Non
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"n": 99}, "n:"),
-        ({"tools": [{"type": "function"}]}, "not served here: tools"),
+        ({"tools": [{"type": "function"}]}, "an object with a name"),
+        ({"tools": TOOLS, "tool_choice": "required"}, "auto or none"),
+        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "not both"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "text"),

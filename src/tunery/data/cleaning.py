@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tunery.core.example import Example, Message, content_sha256, short_id
 from tunery.core.progress import Task
+from tunery.core.tool_text import mended, with_system_prompt
 from tunery.data.config import CleanConfig, PiiType
 from tunery.data.normalise import fix_mojibake, normalise, strip_html
 from tunery.data.pii import apply_policy
@@ -52,12 +53,12 @@ def repair(texts: Sequence[str], clean: CleanConfig) -> list[str]:
 def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:
     if texts == draft.texts:
         return draft
-    turns = zip(draft.messages, texts[: len(draft.messages)], strict=True)
+    turns = zip(draft.messages, map(mended, texts[: len(draft.messages)]), strict=True)
     return Draft(
         source=draft.source,
         row=draft.row,
         messages=tuple(Message(role=m.role, content=t, weight=m.weight) for m, t in turns),
-        rejected=None if draft.rejected is None else texts[-1],
+        rejected=None if draft.rejected is None else mended(texts[-1]),
         group_keys=draft.group_keys,
         metadata=draft.metadata,
     )
@@ -77,9 +78,7 @@ class Identified(NamedTuple):
 
 def identified(draft: Draft, system_prompt: str | None) -> Identified:
     """Return what :func:`to_example` does, with the content's hash."""
-    messages = draft.messages
-    if system_prompt and messages[0].role != "system":
-        messages = (Message(role="system", content=system_prompt), *messages)
+    messages = with_system_prompt(draft.messages, system_prompt)
     sha256 = content_sha256(messages, draft.rejected)
     example = Example(
         id=short_id(sha256),

@@ -16,7 +16,8 @@ import yaml
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, ConflictError, ResourceError
-from tunery.core.example import Example, SplitName
+from tunery.core.example import Example, Message, SplitName
+from tunery.core.tool_text import Described, describe, read_answer, read_functions, write_answer
 from tunery.data.card import data_card
 from tunery.data.read import read_examples
 from tunery.data.sheet import write_sheet
@@ -203,12 +204,40 @@ def _openai(examples: Sequence[Example], version: DatasetVersion, path: Path) ->
 
 def _openai_row(example: Example) -> dict[str, Any]:
     if example.rejected is None:
-        return {"messages": [_turn(m.role, m.content, m.weight) for m in example.messages]}
+        return _openai_talk(example.messages)
     return {
-        "input": {"messages": [_turn(m.role, m.content, m.weight) for m in example.prompt]},
-        "preferred_output": [_turn("assistant", example.reference)],
-        "non_preferred_output": [_turn("assistant", example.rejected)],
+        "input": _openai_talk(example.prompt),
+        "preferred_output": [_openai_turn("assistant", example.reference)],
+        "non_preferred_output": [_openai_turn("assistant", example.rejected)],
     }
+
+
+def _openai_talk(messages: Sequence[Message]) -> dict[str, Any]:
+    """Return a conversation with its functions and calls as OpenAI writes them."""
+    turns = [_openai_turn(m.role, m.content, m.weight) for m in messages]
+    told = read_functions(messages[0].content) if messages and messages[0].role == "system" else None
+    if told is None or not told.functions or not _same_text(messages[0].content, told):
+        return {"messages": turns}
+    head = [_turn("system", told.text)] if told.text else []
+    tools = [{"type": "function", "function": f} for f in told.functions]
+    return {"messages": [*head, *turns[1:]], "tools": tools}
+
+
+def _same_text(system: str, told: Described) -> bool:
+    """Tell whether reading the functions again gives the very same system turn."""
+    return system == "\n\n".join([*([told.text] if told.text else []), describe(told.functions)])
+
+
+def _openai_turn(role: str, content: str, weight: int = 1) -> dict[str, Any]:
+    """Return a turn; an assistant's calls leave its text where reading them again gives the same text."""
+    said = read_answer(content) if role == "assistant" else None
+    if said is None or not said.calls or write_answer(said.text, said.calls) != content:
+        return _turn(role, content, weight)
+    calls = [
+        {"id": f"call_{i}", "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        for i, c in enumerate(said.calls)
+    ]
+    return {**_turn(role, content, weight), "content": said.text or None, "tool_calls": calls}
 
 
 def _turn(role: str, content: str, weight: int = 1) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tunery.core.example import Message
+from tunery.core.tool_text import NotACall, describe, functions_of, with_functions
 from tunery.data.config import SourceConfig
 from tunery.data.messages import check_conversation, is_unicode, parse_messages, parse_transcript
 from tunery.data.refused import Refused
@@ -39,8 +40,7 @@ def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -
         return _preference(values, mapped.column)
     if mapped.shape == "chat":
         column = mapped.column["messages"]
-        _refuse_tools(values)
-        messages = parse_messages(values.get(column), column)
+        messages = _with_tools(parse_messages(values.get(column), column), values)
         check_conversation(messages, column)
         answer = _style(messages[-1].content, source)
         if answer != messages[-1].content:
@@ -115,10 +115,25 @@ def _style(answer: str, source: SourceConfig) -> str:
     return " ".join(answer.replace("_", " ").split()) if source.label_style == "words" else answer
 
 
-def _refuse_tools(values: Mapping[str, Any]) -> None:
+def _with_tools(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return a conversation whose system turn tells of the functions that the row lists."""
     for key in ("tools", "functions"):
-        if values.get(key):
-            raise BadRow(Flaw(key, shown(values[key]), "tools cannot be trained on; remove them"))
+        tools = values.get(key)
+        if isinstance(tools, str) and tools.strip():  # a column of a table holds JSON
+            tools = _loaded(tools, key)
+        if tools:
+            try:
+                return with_functions(messages, describe(functions_of(tools)))
+            except NotACall as error:
+                raise BadRow(Flaw(key, shown(tools), str(error))) from None
+    return messages
+
+
+def _loaded(text: str, column: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRow(Flaw(column, shown(text), "must be a list of functions, or the JSON of one")) from None
 
 
 def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Conversation:
@@ -159,9 +174,8 @@ def _preference_prompt(values: Mapping[str, Any], column: Mapping[str, str]) -> 
     """Return the prompt of a preference row from whichever column holds it, None where none does."""
     wrapped = values.get(column["input"])
     if isinstance(wrapped, Mapping):  # OpenAI: {"input": {"messages": […]}, …}
-        _refuse_tools(wrapped)
         field = f"{column['input']}.messages"
-        return parse_messages(wrapped.get("messages"), field)
+        return _with_tools(parse_messages(wrapped.get("messages"), field), wrapped)
     if values.get(column["prompt"]) is not None:
         prompt = values[column["prompt"]]
         if isinstance(prompt, list):

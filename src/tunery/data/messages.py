@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from tunery.core.errors import nearest
 from tunery.core.example import Message, Role
+from tunery.core.tool_text import NotACall, ToolCall, call_of, write_answer
 from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
 
 _ROLES: dict[str, Role] = {
@@ -17,6 +18,7 @@ _ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
     "tool": "tool",
+    "function": "tool",
 }
 _SHAREGPT_ROLES: dict[str, Role] = {
     "system": "system",
@@ -31,7 +33,20 @@ _SHAREGPT_ROLES: dict[str, Role] = {
     "tool": "tool",
 }
 _TOOL_TURNS = frozenset({"function_call", "tool_call"})
-_KNOWN_KEYS = frozenset({"role", "content", "weight", "name", "tool_call_id", "refusal", "audio"})
+_KNOWN_KEYS = frozenset(
+    {
+        "role",
+        "content",
+        "weight",
+        "name",
+        "tool_calls",
+        "function_call",
+        "tool_call_id",
+        "refusal",
+        "audio",
+        "annotations",
+    }
+)
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
 
@@ -39,10 +54,11 @@ def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
     """Read a list of ``{"role", "content"}`` turns, or ShareGPT's ``{"from", "value"}`` ones.
 
     A string is read as JSON first. A turn's ``name`` is passed over, because chat templates do not render it.
-    ``developer`` means ``system``, ``human`` means ``user``, ``gpt`` means ``assistant``.
+    ``developer`` means ``system``, ``human`` means ``user``, ``gpt`` means ``assistant``. Calls of functions
+    become text, as :mod:`tunery.core.tool_text` writes it.
 
     Raises:
-        BadRow: With every flaw found: wrong types, unknown roles, tool calls, images, misplaced weights.
+        BadRow: With every flaw found: wrong types, unknown roles, broken calls, images, misplaced weights.
         UnusableRow: There is no list at all.
     """
     if value is None:
@@ -147,15 +163,21 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
     role = _ROLES.get(turn["role"]) if isinstance(turn.get("role"), str) else None
     if role is None:
         flaws.append(Flaw(f"{field}.role", shown(turn.get("role")), _role_fix(turn.get("role"))))
-    if "tool_calls" in turn or "function_call" in turn:
-        key = "tool_calls" if "tool_calls" in turn else "function_call"
-        flaws.append(Flaw(f"{field}.{key}", shown(turn[key]), "tool calls cannot be trained on; remove them"))
+    calls = _calls(turn, field, flaws)
+    if calls and role != "assistant":
+        flaws.append(
+            Flaw(f"{field}.tool_calls", shown(turn.get("role")), "only the assistant calls functions")
+        )
     flaws += [
         Flaw(f"{field}.{key}", shown(turn[key]), "unknown key; remove it")
         for key in turn
-        if key not in _KNOWN_KEYS | {"tool_calls", "function_call"}
+        if key not in _KNOWN_KEYS
     ]
-    content = _content(turn.get("content"), f"{field}.content", flaws)
+    if calls and turn.get("content") is None:
+        content = ""
+    else:
+        content = _content(turn.get("content"), f"{field}.content", flaws)
+    content = write_answer(content, calls)
     weight = turn.get("weight", 1)
     if weight not in (0, 1) or isinstance(weight, bool):
         flaws.append(Flaw(f"{field}.weight", shown(weight), "must be 0 (not trained on) or 1"))
@@ -166,12 +188,41 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
     return Message(role=cast(Role, role), content=content, weight=1 if weight else 0)
 
 
+def _calls(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> list[ToolCall]:
+    """Return the functions that a turn calls, in OpenAI's present form or the older one."""
+    given = turn.get("tool_calls") or []
+    if not isinstance(given, list):
+        flaws.append(Flaw(f"{field}.tool_calls", shown(given), "must be a list of calls"))
+        return []
+    inner = [c.get("function", c) if isinstance(c, Mapping) else c for c in given]
+    calls = _called(inner, f"{field}.tool_calls", flaws)
+    if turn.get("function_call"):
+        calls += _called([turn["function_call"]], f"{field}.function_call", flaws)
+    return calls
+
+
+def _called(given: Sequence[Any], field: str, flaws: list[Flaw]) -> list[ToolCall]:
+    """Return calls given as objects with a name and arguments, or as the JSON of such objects."""
+    calls = []
+    for call in given:
+        try:
+            said = json.loads(call) if isinstance(call, str) else call
+            if not isinstance(said, Mapping):
+                raise NotACall("a call must be an object with name and arguments")
+            calls.append(call_of(said.get("name"), said.get("arguments")))
+        except (ValueError, RecursionError) as error:
+            fix = str(error) if isinstance(error, NotACall) else "must be the JSON of a call"
+            flaws.append(Flaw(field, shown(call), fix))
+    return calls
+
+
 def _sharegpt_turn(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> Message | None:
     """Return a turn of a ShareGPT conversation; keys such as ``weight`` and ``markdown`` are passed over."""
     before = len(flaws)
     who = turn["from"]
     if isinstance(who, str) and who in _TOOL_TURNS:
-        flaws.append(Flaw(f"{field}.from", shown(who), "tool calls cannot be trained on; remove them"))
+        calls = _called([turn.get("value")], f"{field}.value", flaws)
+        return Message(role="assistant", content=write_answer("", calls)) if calls else None
     role = _SHAREGPT_ROLES.get(who) if isinstance(who, str) else None
     if role is None and len(flaws) == before:
         flaws.append(Flaw(f"{field}.from", shown(who), _role_fix(who, _SHAREGPT_ROLES)))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tunery.core.tool_text import NotACall, call_of, write_answer
 from tunery.data.config import SourceConfig
 from tunery.data.refused import Refused, broken, unusable
 from tunery.data.rows import SPLIT_HINT, RawRow
@@ -47,9 +48,9 @@ def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
     """Yield one chat row for each traced call whose prompt and answer were captured.
 
     Spans that are no call to a model are passed over. A call gives no row, and is dropped with its reason,
-    when it failed, was cut off, called a tool, or was traced without its content. Of several answers the
-    first is taken. Rows have ``user``, ``conversation`` and ``model`` beside ``messages``, to be mapped as
-    ``group`` or ``metadata``, and go to the train split only: nobody has reviewed their answers.
+    when it failed, was cut off, or was traced without its content. Of several answers the first is taken;
+    calls of functions become text. Rows have ``user``, ``conversation`` and ``model`` beside ``messages``, to
+    be mapped as ``group`` or ``metadata``, and go to the train split only: nobody has reviewed their answers.
 
     Args:
         rows: ``{"resourceSpans": […]}`` objects (a line each, or one file), or spans alone. Read are
@@ -157,6 +158,7 @@ def _row(number: int, span: Mapping[str, Any], attributes: Mapping[str, Any], sa
         number,
         {
             "messages": messages,
+            "tools": _loads(attributes.get("gen_ai.tool.definitions")),
             "user": user,
             "conversation": attributes.get("gen_ai.conversation.id") or attributes.get("session.id"),
             "model": attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model"),
@@ -266,30 +268,41 @@ def _loads(value: Any) -> Any:
 
 
 def _turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a turn as role and text; reasoning is left out, it is no part of the answer.
+    """Return a turn as role and text, calls included; reasoning is left out, it is no part of the answer.
 
     Raises:
-        _Unfit: It calls a tool, carries a tool's result, or holds something that is no text.
+        _Unfit: Its calls cannot be read, or it holds something that is no text.
     """
     role = str(turn.get("role"))
-    if turn.get("tool_calls"):
-        raise _Unfit("tool_call", f"{name} calls a tool, which cannot be trained on")
     content = turn.get("content")
     parts = turn.get("parts") if isinstance(turn.get("parts"), list) else content
+    called: list[Any] = [c.get("function", c) for c in _objects(_loads(turn.get("tool_calls")))]
     if not isinstance(parts, list):
-        return {"role": role, "content": parts if isinstance(parts, str) else ""}
+        parts = [parts] if isinstance(parts, str) else []
     texts = []
     for part in parts:
         if isinstance(part, str):
             texts.append(part)
             continue
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind in ("tool_call", "tool_call_response", "server_tool_call"):
-            raise _Unfit("tool_call", f"{name} calls a tool, which cannot be trained on")
         if kind == "reasoning":
+            continue
+        if kind == "tool_call":
+            called.append(part)
+            continue
+        if kind == "tool_call_response":
+            texts.append(_result(part.get("response", part.get("result"))))
             continue
         text = (part.get("content") or part.get("text")) if kind == "text" else None
         if not isinstance(text, str):
             raise _Unfit("not_text", f"{name} holds a part of type {kind!r}, where text is expected")
         texts.append(text)
-    return {"role": role, "content": "".join(texts)}
+    try:
+        calls = [call_of(c.get("name"), c.get("arguments")) for c in called]
+    except NotACall as error:
+        raise _Unfit("tool_call", f"{name}: {error}") from None
+    return {"role": role, "content": write_answer("".join(texts), calls)}
+
+
+def _result(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

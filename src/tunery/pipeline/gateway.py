@@ -16,6 +16,7 @@ from tunery.core.engine import Constraint, Generation, GenerationRequest, Sampli
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
+from tunery.core.tool_text import with_system_prompt
 from tunery.pipeline.model_names import Target, resolve
 from tunery.pipeline.request_log import RequestLog
 from tunery.pipeline.served_bases import BasePool, ServedBase
@@ -272,8 +273,8 @@ class Running:
         if self.call.messages is None:
             return [base.tokenizer.encode(p) if isinstance(p, str) else p for p in self.call.prompts]
         system = target.version.system_prompt if target.version else None
-        if system and not any(m.role == "system" for m in self.call.messages):
-            self._messages = (Message(role="system", content=system), *self.call.messages)
+        if not any(m.role == "system" for m in self.call.messages[1:]):
+            self._messages = with_system_prompt(self.call.messages, system)
         return [base.tokenizer.render_prompt(self._messages)]
 
     def _submit_one(self, index: int, prompt: tuple[int, ...]) -> Future[Generation]:

@@ -125,6 +125,51 @@ def test_long_conversations_with_untrained_turns_come_back_the_same(
     assert said(workspace, again) == said(workspace, version)
 
 
+def calls(count: int = 40) -> list[dict[str, Any]]:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"where is parcel {i}?"},
+                {
+                    "role": "assistant",
+                    "content": None if i % 2 else "Let me see.",
+                    "tool_calls": [
+                        {
+                            "id": f"c{i}",
+                            "type": "function",
+                            "function": {
+                                "name": "look_up",
+                                "arguments": json.dumps({"parcel": i, "é": ["ü"]}),
+                            },
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": f"c{i}", "content": f"depot {i}"},
+                {"role": "assistant", "content": f"It is in depot {i}."},
+            ],
+            "tools": tools,
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("system_prompt", [None, "Be brief."])
+def test_calls_of_functions_come_back_the_same_and_as_openai_writes_them(
+    workspace: Workspace, tmp_path: Path, system_prompt: str | None
+) -> None:
+    version = build(workspace, tmp_path, calls(), system_prompt=system_prompt)
+    written = export(workspace, version, tmp_path / "out", form="openai")
+    assert said(workspace, built_again(workspace, written)) == said(workspace, version)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
+    assert all(row["tools"] == calls(1)[0]["tools"] for row in rows)
+    roles = ["system"] * (system_prompt is not None) + ["user", "assistant", "tool", "assistant"]
+    assert [[m["role"] for m in row["messages"]] for row in rows] == [roles] * len(rows)
+    (call,) = rows[0]["messages"][-3]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]).keys() == {"parcel", "é"}
+    assert check_training_file(tmp_path / "out" / "train.jsonl").problems == []
+
+
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt", "csv"])
 def test_rows_that_a_format_would_change_are_refused(workspace: Workspace, tmp_path: Path, form: str) -> None:
     version = build(workspace, tmp_path, chats())

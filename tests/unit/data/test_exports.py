@@ -14,6 +14,7 @@ import pytest
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
+from tunery.core.tool_text import describe
 from tunery.data.config import ColumnsConfig, SourceConfig, TrafficConfig
 from tunery.data.exports import KINDS, recognise
 from tunery.data.formats import parse_row
@@ -312,9 +313,36 @@ def test_system_instructions_earlier_answers_and_reasoning(tmp_path: Path) -> No
     ]
 
 
+def test_functions_their_calls_and_results_become_text(tmp_path: Path) -> None:
+    asked_and_called = [
+        {"role": "user", "parts": [{"type": "text", "content": "Time?"}]},
+        {
+            "role": "assistant",
+            "parts": [{"type": "tool_call", "id": "c", "name": "now", "arguments": {"zone": "UTC"}}],
+        },
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c", "response": {"at": "12:00"}}]},
+    ]
+    attributes = {
+        **CHAT,
+        "gen_ai.input.messages": json.dumps(asked_and_called),
+        "gen_ai.output.messages": OUT,
+        "gen_ai.tool.definitions": json.dumps([{"type": "function", "name": "now"}]),
+    }
+    said, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
+    assert said == [
+        [
+            ("system", describe([{"type": "function", "name": "now"}]), 1),
+            ("user", "Time?", 1),
+            ("assistant", '<tool_call>{"name":"now","arguments":{"zone":"UTC"}}</tool_call>', 0),
+            ("tool", '{"at":"12:00"}', 1),
+            ("assistant", "Hello", 1),
+        ]
+    ]
+
+
 def test_calls_that_teach_nothing_are_dropped_and_other_spans_are_no_rows(tmp_path: Path) -> None:
     good = {**CHAT, "gen_ai.input.messages": IN, "gen_ai.output.messages": OUT}
-    call = [{"role": "assistant", "parts": [{"type": "tool_call", "name": "f", "arguments": {}}]}]
+    call = [{"role": "assistant", "parts": [{"type": "tool_call", "arguments": {}}]}]
     image = [{"role": "user", "parts": [{"type": "uri", "modality": "image", "uri": "http://x"}]}]
     exported = otlp(
         span(good),

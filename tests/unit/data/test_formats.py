@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tunery.core.errors import ConfigError
+from tunery.core.tool_text import describe
 from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.formats import Conversation, parse_row
 from tunery.data.rows import BadRow, UnusableRow
@@ -68,6 +69,49 @@ OI = [{"role": "assistant", "content": "Oi"}]
             {"columns": ColumnsConfig(prompt="question", completion="answer")},
             "completion",
             [("user", "1+1="), ("assistant", "2")],
+        ),
+        (
+            {
+                "messages": [
+                    *HI,
+                    {
+                        "role": "assistant",
+                        "content": None,
+                        "tool_calls": [
+                            {"id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+                        ],
+                    },
+                    {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+                    *HELLO,
+                ],
+                "tools": [{"type": "function", "function": {"name": "now"}}],
+            },
+            {},
+            "chat",
+            [
+                ("system", describe([{"name": "now"}])),
+                ("user", "Hi"),
+                ("assistant", '<tool_call>{"name":"now","arguments":{}}</tool_call>'),
+                ("tool", "12:00"),
+                ("assistant", "Hello"),
+            ],
+        ),
+        (
+            {
+                "tools": '[{"name": "now"}]',
+                "conversations": [
+                    {"from": "system", "value": "Be brief."},
+                    {"from": "human", "value": "Time?"},
+                    {"from": "function_call", "value": '{"name": "now", "arguments": {"zone": "UTC"}}'},
+                ],
+            },
+            {},
+            "chat",
+            [
+                ("system", "Be brief.\n\n" + describe([{"name": "now"}])),
+                ("user", "Time?"),
+                ("assistant", '<tool_call>{"name":"now","arguments":{"zone":"UTC"}}</tool_call>'),
+            ],
         ),
         (
             {"messages": HI + HELLO, "parallel_tool_calls": False},
@@ -157,7 +201,9 @@ def test_an_object_becomes_compact_json_in_its_own_key_order() -> None:
         ({"input": "a", "output": "no json"}, {"output_json": True}, "not JSON"),
         ({"input": b"a", "output": "b"}, {}, "bytes"),
         ({"input": "\ud800", "output": "b"}, {}, "surrogate"),
-        ({"messages": HI + HELLO, "tools": [{"type": "function"}]}, {}, "tools cannot be trained on"),
+        ({"messages": HI + HELLO, "tools": [{"type": "function"}]}, {}, "an object with a name"),
+        ({"messages": HI + HELLO, "tools": "no json"}, {}, "the JSON of one"),
+        ({"messages": HI + HELLO, "tools": [{"type": "web_search"}]}, {}, "only tools of type function"),
         ({"prompt": HI, "chosen": HI + HI + HELLO, "rejected": OI}, {}, "must be one assistant turn"),
     ],
 )

@@ -37,7 +37,11 @@ def test_a_json_string_and_text_parts_are_understood() -> None:
     ("turn", "field", "fix"),
     [
         ({"role": "assitant", "content": "x"}, "messages[0].role", "did you mean 'assistant'?"),
-        ({"content": "x"}, "messages[0].role", "must be one of assistant, developer, system, tool, user"),
+        (
+            {"content": "x"},
+            "messages[0].role",
+            "must be one of assistant, developer, function, system, tool, user",
+        ),
         ({"role": "user"}, "messages[0].content", "must be text"),
         ({"role": "user", "content": 5}, "messages[0].content", "must be text"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content", "must be text"),
@@ -45,12 +49,29 @@ def test_a_json_string_and_text_parts_are_understood() -> None:
         ({**ANSWER, "weight": 2}, "messages[0].weight", "must be 0"),
         ({**ANSWER, "weight": True}, "messages[0].weight", "must be 0"),
         ({**USER, "weight": 0}, "messages[0].weight", "only assistant turns"),
-        ({**ANSWER, "tool_calls": [{}]}, "messages[0].tool_calls", "cannot be trained on"),
+        ({**ANSWER, "tool_calls": [{}]}, "messages[0].tool_calls", "needs the function's name"),
+        ({**ANSWER, "tool_calls": "f()"}, "messages[0].tool_calls", "must be a list of calls"),
+        (
+            {**ANSWER, "tool_calls": [{"function": {"name": "f", "arguments": "{bad"}}]},
+            "messages[0].tool_calls",
+            "must be the JSON of an object",
+        ),
+        (
+            {**ANSWER, "function_call": {"name": "f", "arguments": "[1]"}},
+            "messages[0].function_call",
+            "must be an object",
+        ),
+        (
+            {**USER, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+            "messages[0].tool_calls",
+            "only the assistant",
+        ),
         ({**USER, "text": "x"}, "messages[0].text", "unknown key"),
         ("Hi", "messages[0]", "must be an object"),
         ({"from": "humen", "value": "x"}, "messages[0].from", "did you mean 'human'?"),
         ({"from": "gpt"}, "messages[0].value", "must be text"),
-        ({"from": "function_call", "value": "{}"}, "messages[0].from", "cannot be trained on"),
+        ({"from": "function_call", "value": "{}"}, "messages[0].value", "needs the function's name"),
+        ({"from": "function_call", "value": "f()"}, "messages[0].value", "the JSON of a call"),
     ],
 )
 def test_each_flaw_is_told_with_field_and_fix(turn: Any, field: str, fix: str) -> None:

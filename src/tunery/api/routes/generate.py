@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -21,6 +23,7 @@ from tunery.pipeline.gateway import Call, Piece, Running
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import CompletionBody
+from tunery.serve.openai.tool_calls import CallWatch
 
 router = APIRouter()
 T = TypeVar("T")
@@ -94,7 +97,11 @@ async def _whole(call: Call, body: ChatBody | CompletionBody, shared: Services) 
         head = _head(running)
         if isinstance(body, ChatBody):
             content = chat.completion_of(
-                head, generations, decode=running.decode, logprobs=bool(body.logprobs)
+                head,
+                generations,
+                decode=running.decode,
+                logprobs=bool(body.logprobs),
+                may_call=body.may_call,
             )
             return {**content, "metadata": dict(call.metadata)} if call.metadata else content
         return completions.text_completion(
@@ -114,9 +121,10 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
             if isinstance(body, ChatBody):
                 for index in range(running.call.choices):
                     yield _event(chat.first_chunk(head, index))
-            written: dict[int, int] = {}
+            written = _Written()
             async for piece in running.stream():
-                yield _event(_chunk(head, piece, body, running, written))
+                for chunk in _chunks(head, piece, body, running, written):
+                    yield _event(chunk)
             if body.include_usage:
                 yield _event(_usage(head, body, running))
         yield "data: [DONE]\n\n"
@@ -127,26 +135,47 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
         yield _event(problem_of(error, request_id).body())
 
 
-def _chunk(
-    head: Head,
-    piece: Piece,
-    body: ChatBody | CompletionBody,
-    running: Running,
-    written: dict[int, int],
-) -> dict[str, Any]:
-    """Return one piece on the wire; ``written`` counts each choice's characters so far."""
+@dataclass(slots=True)
+class _Written:
+    """What a stream remembers of each choice."""
+
+    characters: Counter[int] = field(default_factory=Counter)
+    """Of a completion, so far."""
+    watches: dict[int, CallWatch] = field(default_factory=lambda: defaultdict(CallWatch))
+    """What may be calls of functions."""
+
+
+def _chunks(
+    head: Head, piece: Piece, body: ChatBody | CompletionBody, running: Running, written: _Written
+) -> Iterator[dict[str, Any]]:
+    """Yield one piece as it goes over the wire."""
     if isinstance(body, ChatBody):
-        if piece.finished is not None:
-            return chat.last_chunk(head, piece.choice, piece.finished)
+        yield from _chat_chunks(head, piece, body, running, written.watches)
+    elif piece.finished is not None:
+        yield completions.last_chunk(head, piece.choice, piece.finished)
+    else:
+        offset = written.characters[piece.choice]
+        written.characters[piece.choice] += len(piece.text)
+        asked = body.logprobs is not None
+        columns = completions.logprobs_of(piece.tokens, running.decode, offset=offset) if asked else None
+        yield completions.text_chunk(head, piece.choice, piece.text, columns)
+
+
+def _chat_chunks(
+    head: Head, piece: Piece, body: ChatBody, running: Running, watches: Mapping[int, CallWatch]
+) -> Iterator[dict[str, Any]]:
+    if piece.finished is None:
         told = chat.logprobs_of(piece.tokens, running.decode) if body.logprobs else None
-        return chat.text_chunk(head, piece.choice, piece.text, told)
-    if piece.finished is not None:
-        return completions.last_chunk(head, piece.choice, piece.finished)
-    offset = written.get(piece.choice, 0)
-    written[piece.choice] = offset + len(piece.text)
-    asked = body.logprobs is not None
-    columns = completions.logprobs_of(piece.tokens, running.decode, offset=offset) if asked else None
-    return completions.text_chunk(head, piece.choice, piece.text, columns)
+        text = watches[piece.choice].feed(piece.text) if body.may_call else piece.text
+        if text or told or not body.may_call:
+            yield chat.text_chunk(head, piece.choice, text, told)
+        return
+    left = watches[piece.choice].end()
+    if left.text:
+        yield chat.text_chunk(head, piece.choice, left.text, None)
+    if left.calls:
+        yield chat.calls_chunk(head, piece.choice, left.calls)
+    yield chat.last_chunk(head, piece.choice, piece.finished, called=bool(left.calls))
 
 
 def _usage(head: Head, body: ChatBody | CompletionBody, running: Running) -> dict[str, Any]:

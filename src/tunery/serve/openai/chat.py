@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from tunery.core.engine import Generation, Sampling, TokenEvent
 from tunery.core.example import Message
+from tunery.core.tool_text import ToolCall, describe, with_functions, write_answer
+from tunery.serve.openai.tool_calls import calls_of, message_of, offered, wire_calls
 from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, Wire
 
 Decode = Callable[[Sequence[int]], str]
@@ -28,22 +30,21 @@ class ChatMessage(Wire):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[TextPart] | None = None
     tool_calls: list[Any] | None = None
-    function_call: Any | None = None
 
     @model_validator(mode="after")
-    def _text_only(self) -> Self:
-        if self.tool_calls or self.function_call:
-            raise ValueError("tool calls are not served here")
-        if self.content is None:
+    def _says_something(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only the assistant calls functions")
+        if self.content is None and not self.tool_calls:
             raise ValueError("content is missing")
+        calls_of(self.tool_calls)
         return self
 
     @property
     def text(self) -> str:
-        """The turn's text; parts are joined by line breaks."""
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content or ())
+        """The turn's text, calls included; parts are joined by line breaks."""
+        parts = [self.content] if isinstance(self.content, str) else [p.text for p in self.content or ()]
+        return write_answer("\n".join(parts), calls_of(self.tool_calls))
 
 
 class ChatBody(GenerationBody):
@@ -53,6 +54,14 @@ class ChatBody(GenerationBody):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: list[Any] | None = None
+    tool_choice: Any | None = None
+
+    @model_validator(mode="after")
+    def _tools_are_functions(self) -> Self:
+        if offered(self.tools, self.tool_choice) and self.constraint() is not None:
+            raise ValueError("give tools or a fixed form of answer, not both")
+        return self
 
     @model_validator(mode="after")
     def _top_needs_logprobs(self) -> Self:
@@ -61,10 +70,17 @@ class ChatBody(GenerationBody):
         return self
 
     def turns(self) -> tuple[Message, ...]:
-        """Return the conversation; ``developer`` is the newer spelling of ``system``."""
-        return tuple(
+        """Return the conversation, functions told of in the system turn; ``developer`` means ``system``."""
+        turns = tuple(
             Message(role="system" if m.role == "developer" else m.role, content=m.text) for m in self.messages
         )
+        functions = offered(self.tools, self.tool_choice)
+        return with_functions(turns, describe(functions)) if functions else turns
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer is looked at for calls of functions."""
+        return bool(offered(self.tools, self.tool_choice))
 
     def how(self, defaults: SamplingDefaults) -> Sampling:
         """Return the sampling this body asks for."""
@@ -105,18 +121,22 @@ def usage_of(generations: Sequence[Generation], *, prompts: int = 1) -> dict[str
 
 
 def completion_of(
-    head: Head, generations: Sequence[Generation], *, decode: Decode, logprobs: bool
+    head: Head, generations: Sequence[Generation], *, decode: Decode, logprobs: bool, may_call: bool = False
 ) -> dict[str, Any]:
     """Return a whole ``chat.completion``."""
-    choices = [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": generation.text, "refusal": None},
-            "finish_reason": finish_reason(generation),
-            "logprobs": logprobs_of(generation.tokens, decode) if logprobs else None,
-        }
-        for index, generation in enumerate(generations)
-    ]
+    choices = []
+    for index, generation in enumerate(generations):
+        message: dict[str, Any] = {"role": "assistant", "content": generation.text, "refusal": None}
+        if may_call:
+            message = message_of(generation.text, head.id, index)
+        choices.append(
+            {
+                "index": index,
+                "message": message,
+                "finish_reason": finish_reason(generation, called="tool_calls" in message),
+                "logprobs": logprobs_of(generation.tokens, decode) if logprobs else None,
+            }
+        )
     return {**_object(head, "chat.completion"), "choices": choices, "usage": usage_of(generations)}
 
 
@@ -130,9 +150,15 @@ def text_chunk(head: Head, index: int, text: str, logprobs: dict[str, Any] | Non
     return _chunk(head, index, {"content": text}, logprobs=logprobs)
 
 
-def last_chunk(head: Head, index: int, generation: Generation) -> dict[str, Any]:
+def calls_chunk(head: Head, index: int, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    """Return the chunk that tells which functions a choice calls."""
+    told = [{"index": i, **call} for i, call in enumerate(wire_calls(calls, head.id, index))]
+    return _chunk(head, index, {"tool_calls": told})
+
+
+def last_chunk(head: Head, index: int, generation: Generation, *, called: bool = False) -> dict[str, Any]:
     """Return the chunk that closes a choice."""
-    return _chunk(head, index, {}, reason=finish_reason(generation))
+    return _chunk(head, index, {}, reason=finish_reason(generation, called=called))
 
 
 def usage_chunk(head: Head, generations: Sequence[Generation]) -> dict[str, Any]:
@@ -154,8 +180,10 @@ def logprobs_of(tokens: Sequence[TokenEvent], decode: Decode) -> dict[str, Any]:
     }
 
 
-def finish_reason(generation: Generation) -> str:
+def finish_reason(generation: Generation, *, called: bool = False) -> str:
     """Return OpenAI's word, which for a cancelled completion is that of one cut at its limit."""
+    if called and generation.finish_reason == "stop":
+        return "tool_calls"
     return "length" if generation.finish_reason == "cancelled" else generation.finish_reason
 
 

@@ -103,7 +103,6 @@ class GenerationBody(Wire):
     guided_choice: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
     """vLLM's spelling of ``tunery.labels``."""
     tunery: TuneryOptions | None = None
-    tools: list[Any] | None = None
     functions: list[Any] | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
@@ -112,7 +111,6 @@ class GenerationBody(Wire):
     @model_validator(mode="after")
     def _only_what_is_served(self) -> Self:
         asked = {
-            "tools": self.tools,
             "functions": self.functions,
             "frequency_penalty": self.frequency_penalty,
             "presence_penalty": self.presence_penalty,

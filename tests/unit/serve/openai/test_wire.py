@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import ValidationError
 
 from tunery.core.engine import Constraint, Generation, TokenEvent, TopLogprob
 from tunery.core.example import Message
+from tunery.core.tool_text import ToolCall, read_answer, read_functions
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import CompletionBody
+from tunery.serve.openai.tool_calls import CallWatch
 from tunery.serve.openai.wire import SamplingDefaults
 
 ASK = [{"role": "user", "content": "hi"}]
@@ -133,6 +137,71 @@ def test_a_completion_and_its_chunks_are_what_the_clients_types_say() -> None:
         chat.usage_chunk(HEAD, [done]),
     ):
         ChatCompletionChunk.model_validate(chunk, strict=True)
+
+
+TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+CALL = '<tool_call>{"name": "now", "arguments": {"zone": "UTC"}}</tool_call>'
+
+
+def test_functions_are_told_of_in_the_system_turn_and_calls_go_back_as_text() -> None:
+    asked = body(
+        tools=TOOLS,
+        messages=[
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Time?"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "c",
+                        "type": "function",
+                        "function": {"name": "now", "arguments": '{"zone": "UTC"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c", "content": "12:00"},
+        ],
+    )
+    turns = asked.turns()
+    assert read_functions(turns[0].content) == ("Be brief.", (TOOLS[0]["function"],))
+    assert read_answer(turns[2].content).calls == (ToolCall("now", '{"zone":"UTC"}'),)
+    assert asked.may_call
+    silent = body(tools=TOOLS, tool_choice="none")
+    assert not silent.may_call
+    assert [t.role for t in silent.turns()] == ["user"]
+
+
+def test_a_call_is_told_as_the_clients_types_say() -> None:
+    done = a_generation(text=f"One moment.\n{CALL}\n{CALL}")
+    whole = chat.completion_of(HEAD, [done, a_generation()], decode=decode, logprobs=False, may_call=True)
+    found = ChatCompletion.model_validate(whole, strict=True)
+    assert found.choices[0].finish_reason == "tool_calls"
+    assert found.choices[0].message.content == "One moment."
+    first, second = found.choices[0].message.tool_calls or []
+    assert first.id != second.id
+    assert first.type == "function"
+    assert (first.function.name, first.function.arguments) == ("now", '{"zone":"UTC"}')
+    assert found.choices[1].finish_reason == "stop"
+    assert found.choices[1].message.tool_calls is None
+    calls = read_answer(done.text).calls
+    told = ChatCompletionChunk.model_validate(chat.calls_chunk(HEAD, 0, calls), strict=True)
+    assert [c.index for c in told.choices[0].delta.tool_calls or []] == [0, 1]
+
+
+@given(st.lists(st.sampled_from(["a ", "<", "<tool", "_call>", CALL, "\n", "<tool_call>{", "b"])), st.data())
+def test_a_stream_says_what_the_whole_answer_says(parts: list[str], data: st.DataObject) -> None:
+    text = "".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    watch = CallWatch()
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    sent = "".join(watch.feed(piece) for piece in pieces)
+    left = watch.end()
+    whole = read_answer(text)
+    assert left.calls == whole.calls
+    assert "".join((sent + left.text).split()) == "".join(whole.text.split())
+    if not whole.calls:
+        assert sent + left.text == text
 
 
 def test_text_completions_are_what_the_clients_types_say() -> None:
