@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from tests.integration.live_api import BASE, Live, live
 from tests.integration.test_api_surface import is_error, unused
 from tunery.api.config import ServerSettings
 from tunery.core.errors import ConflictError
+from tunery.core.progress import Silent
 from tunery.pipeline.job_run import run_job
+from tunery.pipeline.loop import run_recipe
+from tunery.pipeline.recipe import parse_recipe
 from tunery.pipeline.supervisor import SupervisorSettings, put_back
 from tunery.store.workspace import Workspace
 
@@ -212,6 +217,34 @@ def test_an_interrupted_job_goes_on_where_it_was_and_tells_nothing_twice(idle: L
     assert [v.ref for v in workspace.models.list("card-bot")] == ["card-bot@1"]
     with pytest.raises(ConflictError):
         workspace.jobs.finish(made.id, "first", "failed")
+
+
+def test_a_job_waits_for_another_process_at_the_same_work(
+    idle: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunery.pipeline.job_run.BUSY_POLL_S", 0.1)
+    client, workspace = idle.client(), idle.workspace
+    made = create(client, training_file(client))
+    assert workspace.jobs.claim("here", 60) is not None
+    recipe = parse_recipe(workspace.jobs.get(made.id).recipe, where="here")
+    training = threading.Event()
+
+    def hold(step: int, losses: Mapping[str, float]) -> None:
+        training.set()
+        deadline = time.monotonic() + 60
+        while not any(m.startswith("Waiting: ") for m in messages(client, made.id)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(
+            run_recipe, recipe, workspace, base_dir=Path.cwd(), progress=Silent(), on_checkpoint=hold
+        )
+        assert training.wait(60)
+        assert run_job(workspace, made.id, "here", never_stop)
+        assert run.result().status == "succeeded"
+    assert client.fine_tuning.jobs.retrieve(made.id).status == "succeeded"
+    assert len(workspace.models.names()) == 1
 
 
 def test_what_cannot_be_trained_is_refused_with_the_field(idle: Live) -> None:

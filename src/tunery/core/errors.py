@@ -6,6 +6,7 @@
       x ConfigError      a recipe or a setting is wrong       exit 2   HTTP 400
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
       x ConflictError    the state does not allow it now      exit 4   HTTP 409
+          - BusyError    another process works on it          exit 4   HTTP 409
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
 
@@ -88,6 +89,12 @@ class ConflictError(TuneryError):
     exit_code = 4
     http_status = 409
     code = "conflict"
+
+
+class BusyError(ConflictError):
+    """Another process works on it right now; whoever can wait may try again."""
+
+    code = "busy"
 
 
 class GateFailed(TuneryError):  # noqa: N818 - a verdict, not a malfunction

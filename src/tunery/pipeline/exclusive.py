@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunery.core.errors import ConflictError
+from tunery.core.errors import BusyError
 from tunery.core.ids import check_id
 
 
@@ -20,7 +20,7 @@ def exclusive(root: Path, name: str) -> Iterator[None]:
         name: Id of what must not be worked on twice at once.
 
     Raises:
-        ConflictError: Another process holds it.
+        BusyError: Another process holds it.
     """
     folder = root / "locks"
     folder.mkdir(exist_ok=True)
@@ -28,7 +28,7 @@ def exclusive(root: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConflictError(
+            raise BusyError(
                 f"{name} is being worked on by another process right now", hint="tunery jobs ls"
             ) from None
         yield

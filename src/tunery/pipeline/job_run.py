@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunery.core.errors import ConflictError, TuneryError
+from tunery.core.errors import BusyError, ConflictError, TuneryError
 from tunery.core.run import Run
 from tunery.pipeline.job_progress import JobProgress
 from tunery.pipeline.loop import run_recipe
@@ -16,6 +17,9 @@ from tunery.pipeline.recipe import parse_recipe
 from tunery.pipeline.stored_files import store_result
 from tunery.pipeline.supervisor import CANCELLED_EVENT, add_event_once
 from tunery.store.workspace import Workspace
+
+BUSY_POLL_S = 2.0
+"""Time between two looks whether another process has ended what this job needs [s]."""
 
 
 def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callable[[], bool]) -> bool:
@@ -41,14 +45,20 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
         return should_stop() or progress.cancel_requested()
 
     try:
-        run = run_recipe(
-            parse_recipe(job.recipe, where=job_id),
-            workspace,
-            base_dir=Path.cwd(),
-            progress=progress,
-            should_stop=stop,
-            on_checkpoint=on_checkpoint,
-        )
+        while True:
+            try:
+                run = run_recipe(
+                    parse_recipe(job.recipe, where=job_id),
+                    workspace,
+                    base_dir=Path.cwd(),
+                    progress=progress,
+                    should_stop=stop,
+                    on_checkpoint=on_checkpoint,
+                )
+                break
+            except BusyError as busy:  # the same recipe, typed in a terminal: what it makes is found then
+                add_event_once(workspace, job_id, f"Waiting: {busy.message}")
+                _wait(stop)
         _conclude(workspace, job_id, worker, run)
     except KeyboardInterrupt:
         if not workspace.jobs.get(job_id).cancel_requested:
@@ -59,6 +69,15 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
         message = f"{error.message}; try: {error.hint}" if error.hint else error.message
         _fail(workspace, job_id, worker, {"code": error.code, "message": message, "param": error.param})
     return True
+
+
+def _wait(stop: Callable[[], bool]) -> None:
+    """Let some time pass, or raise :class:`KeyboardInterrupt` when the job is to stop."""
+    ends = time.monotonic() + BUSY_POLL_S
+    while time.monotonic() < ends:
+        if stop():
+            raise KeyboardInterrupt
+        time.sleep(min(0.2, BUSY_POLL_S))
 
 
 def _conclude(workspace: Workspace, job_id: str, worker: str, run: Run) -> None:

@@ -28,9 +28,10 @@ def label_findings(columns: Columns, *, encoder: Encoder | None = None) -> list[
 
     Returns:
         ``label_error``: labels that classifiers which did not see them hold for wrong, each with an edit to
-        the class they suggest, for a reviewer to accept; high from 3 % of the rows, else medium. Looked for
-        up to 50,000 rows. ``disputed_preference`` (medium): pairs whose order the other pairs speak against;
-        no edits. ``small_class`` (medium): under 5 training rows. ``imbalance`` (low): the largest class has
+        the class they suggest, for a reviewer to accept; high from 3 % of the rows, else medium.
+        ``disputed_preference`` (medium): pairs whose order the other pairs speak against; no edits.
+        ``labels_not_verified``, ``preferences_not_verified`` (low): in their place beyond 50,000 rows.
+        ``small_class`` (medium): under 5 training rows. ``imbalance`` (low): the largest class has
         at least ten times the rows of the median one.
     """
     found: list[Finding] = []
@@ -45,7 +46,10 @@ def label_findings(columns: Columns, *, encoder: Encoder | None = None) -> list[
 def _wrong_labels(columns: Columns, encoder: Encoder | None) -> Iterator[Finding]:
     rows = [(i, label) for i, label in enumerate(columns.labels) if label is not None]
     names = {label for _, label in rows}
-    if not 2 <= len(names) <= _MOST_CLASSES or len(rows) > _MOST_ROWS:
+    if not 2 <= len(names) <= _MOST_CLASSES:
+        return
+    if len(rows) > _MOST_ROWS:
+        yield _unverified(columns, "labels", len(rows))
         return
     suspects = suspect([columns.prompts[i] for i, _ in rows], [label for _, label in rows], encoder=encoder)
     if not suspects:
@@ -86,6 +90,17 @@ def _wrong_labels(columns: Columns, encoder: Encoder | None) -> Iterator[Finding
             "scores": {columns.ids[rows[s.row][0]]: round(s.score, 4) for s in suspects},
         },
     )
+
+
+def _unverified(columns: Columns, what: str, count: int) -> Finding:
+    """Say that nobody looked, so that silence is not taken for praise."""
+    verdict = Verdict(
+        f"{what}_not_verified",
+        "low",
+        f"The {what} of {count:,} rows were not verified: classifiers look at up to {_MOST_ROWS:,} rows.",
+        f"Inspect a part: data.sources[0].limit={_MOST_ROWS}.",
+    )
+    return made(columns, verdict, [], numbers={"rows": count})
 
 
 def _class_sizes(columns: Columns) -> Iterator[Finding]:
@@ -139,6 +154,7 @@ def _members(columns: Columns, names: Sequence[str]) -> list[Case]:
 def _disputes(columns: Columns, encoder: Encoder | None) -> Iterator[Finding]:
     pairs = [(i, text) for i, text in enumerate(columns.rejected) if text is not None]
     if len(pairs) > _MOST_ROWS:
+        yield _unverified(columns, "preferences", len(pairs))
         return
     disputed = disputed_pairs(
         [columns.prompts[i] for i, _ in pairs],

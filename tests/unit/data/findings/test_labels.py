@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from tests.unit.data.test_labels_disputes import pairs
 from tests.unit.data.test_labels_suspects import questions, swapped
@@ -30,6 +31,14 @@ def columns(
         sources=["rows.csv"] * n,
         rows=list(range(1, n + 1)),
     )
+
+
+def test_more_rows_than_are_verified_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunery.data.findings.labels._MOST_ROWS", 100)
+    texts, labels = questions(200)
+    (found,) = label_findings(columns(texts, labels, labels))
+    assert (found.kind, found.severity, found.rows) == ("labels_not_verified", "low", ())
+    assert "200 rows" in found.message
 
 
 def test_wrong_labels_become_edits_to_the_right_ones() -> None:
