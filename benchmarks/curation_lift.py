@@ -1,6 +1,6 @@
 """What curation is worth: BANKING77 spoiled on purpose, trained on raw, on curated, and on 1,000 chosen rows.
 
-    python benchmarks/curation_lift.py [--rows 2500] [--budget-steps 250] [--seed 0] [--threads 1]
+    python benchmarks/curation_lift.py [--rows 2500] [--budget-steps 320] [--seed 0] [--threads 1]
     python benchmarks/curation_lift.py --proxy tfidf --rows 8000 [--seed 0]
 
 Rows for the test are set aside first and stay clean. The others are spoiled: 20 % move to the class most
@@ -56,7 +56,7 @@ from tunery.train.config import TrainConfig
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "recipes" / "data" / "banking77-train.csv"
 SYSTEM = "Name the intent of the bank customer's message."
-BATCH = 8
+BATCH = 16
 INTACT = 0.8
 """A text with a smaller share of words is junk."""
 AS_IS = CleanConfig(exact_duplicates=False, near_duplicates="off")
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=770, help="clean rows set aside [rows]")
     parser.add_argument("--selected", type=int, default=1000, help="rows chosen [rows]")
     parser.add_argument("--by", default="quality+diversity", help="how they are chosen")
-    parser.add_argument("--budget-steps", type=int, default=250, help=f"steps of {BATCH} rows on the raw set")
+    parser.add_argument("--budget-steps", type=int, default=320, help=f"steps of {BATCH} rows on the raw set")
     parser.add_argument("--seed", type=int, default=0, help="of the rows, what is spoiled, and training")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -287,7 +287,12 @@ def recipe_of(options: argparse.Namespace, path: str, *, epochs: float) -> Recip
         base=options.base,
         data=data_settings(path, AS_IS),
         train=TrainConfig(
-            epochs=epochs, batch_size=BATCH, early_stopping=None, seed=options.seed, threads=options.threads
+            epochs=epochs,
+            batch_size=BATCH,
+            dropout=0.1,  # as recipes/banking77.yaml
+            early_stopping=None,
+            seed=options.seed,
+            threads=options.threads,
         ),
         evaluate=EvaluateSection(max_new_tokens=16, baseline=BaselineConfig(perplexity=False)),
     )
