@@ -56,6 +56,8 @@ class Packed:
     """Token to be predicted, shape ``(targets,)``."""
     row: torch.Tensor
     """Row each target belongs to, shape ``(targets,)``."""
+    trained: torch.Tensor
+    """Whether the target is what the model should say, not what it hears; shape ``(targets,)``."""
     logical_tokens: int
     """Tokens of all rows, the prefix counted once a row [count]."""
 
@@ -68,6 +70,7 @@ class Packed:
             self.source.to(device),
             self.targets.to(device),
             self.row.to(device),
+            self.trained.to(device),
             self.logical_tokens,
         )
 
@@ -80,7 +83,8 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
         share_prefix: Whether the longest common beginning is stored once.
 
     Returns:
-        The packed batch; a row's targets are its tokens with mask 1, the first token never.
+        The packed batch; a row's targets are its tokens with mask 1, and those it marks as heard; the first
+        token never.
     """
     prefix = common_prefix(rows) if share_prefix else 0
     ids = list(rows[0].ids[:prefix])
@@ -91,6 +95,7 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
     source: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
+    trained: list[bool] = []
     for index, row in enumerate(rows):
         start, own = len(ids), len(row.ids) - prefix
         gather[index, :own] = torch.arange(start, start + own)
@@ -98,11 +103,12 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
         ids += row.ids[prefix:]
         positions += range(prefix, len(row.ids))
         for place in range(1, len(row.ids)):
-            if row.mask[place]:
+            if row.mask[place] or (row.heard and row.heard[place]):
                 before = place - 1
                 source.append(before if before < prefix else start + before - prefix)
                 targets.append(row.ids[place])
                 owner.append(index)
+                trained.append(bool(row.mask[place]))
     return Packed(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
@@ -110,6 +116,7 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
         source=torch.tensor(source, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         row=torch.tensor(owner, dtype=torch.long),
+        trained=torch.tensor(trained, dtype=torch.bool),
         logical_tokens=sum(len(r.ids) for r in rows),
     )
 

@@ -101,7 +101,8 @@ def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
     from tunery.train.rows import render_split
 
     tokenizer, loss_on = context.tokenizer, context.recipe.train.loss_on
-    train = render_split(tokenizer, split_of(context, dataset, "train"), loss_on=loss_on)
+    hears = context.recipe.train.prompt_loss_weight > 0
+    train = render_split(tokenizer, split_of(context, dataset, "train"), loss_on=loss_on, mark_heard=hears)
     validation = render_split(tokenizer, split_of(context, dataset, "validation"), loss_on=loss_on)
     test = split_of(context, dataset, "test")
     limit = context.recipe.evaluate.limit
@@ -115,7 +116,7 @@ def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
         validation_rows=len(validation),
         test_rows=len(prompts),
         train_tokens=sum(len(r.ids) for r in train),
-        supervised_tokens=sum(sum(r.mask) for r in train),
+        supervised_tokens=sum(sum(r.mask) + sum(r.heard) for r in train),
         validation_tokens=sum(len(r.ids) for r in validation),
         validation_supervised_tokens=sum(sum(r.mask) for r in validation),
         test_prompt_tokens=sum(prompts),

@@ -121,6 +121,7 @@ def train_adapter(
                 data_collator=collate,
                 callbacks=[watcher, *(early_stopping(config, history) if rows.validation else [])],
             )
+            trainer.prompt_loss_weight = config.prompt_loss_weight
             silence(trainer)
             _run(trainer, resume)
     _save(model, folders.output)

@@ -11,9 +11,13 @@ from tunery.model.tokenizer import ChatTokenizer
 
 
 def render_split(
-    tokenizer: ChatTokenizer, examples: Sequence[Example], *, loss_on: LossOn = "completion"
+    tokenizer: ChatTokenizer,
+    examples: Sequence[Example],
+    *,
+    loss_on: LossOn = "completion",
+    mark_heard: bool = False,
 ) -> list[Rendered]:
-    """Tokenise examples in order.
+    """Tokenise examples in order, as :func:`tunery.model.render.render` does.
 
     Raises:
         ConfigError: A row is a preference pair; supervised training would silently ignore the rejected
@@ -26,4 +30,6 @@ def render_split(
             "the rejected answers",
             hint="map only the preferred answers: data.sources[0].columns={input: …, output: …}",
         )
-    return [render(tokenizer, example.messages, loss_on=loss_on) for example in examples]
+    return [
+        render(tokenizer, example.messages, loss_on=loss_on, mark_heard=mark_heard) for example in examples
+    ]

@@ -60,7 +60,13 @@ def collate(rows: Sequence[Rendered]) -> dict[str, Packed]:
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose batches are packed rows; the loss is the mean over all supervised tokens of a step."""
+    """A Trainer whose batches are packed rows.
+
+    The loss is the mean over all completion tokens of a step, and the mean over the tokens that its rows mark
+    as heard, times ``prompt_loss_weight``.
+    """
+
+    prompt_loss_weight: float = 0.0
 
     def compute_loss(
         self,
@@ -69,21 +75,23 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         return_outputs: bool = False,  # noqa: FBT001, FBT002 - the Trainer's signature
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Return the micro-batch's share of the step's mean loss over supervised tokens [nats].
+        """Return the micro-batch's share of the step's loss [nats].
 
-        Dividing by the step's count, not the micro-batch's, makes accumulation equal to one big batch.
+        Dividing by the step's counts, not the micro-batch's, makes accumulation equal to one big batch.
         """
         batch = inputs[_BATCH].to(self.args.device)
-        total = F.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="sum")
-        return total / (num_items_in_batch if num_items_in_batch is not None else len(batch.targets))
+        counts = num_items_in_batch if isinstance(num_items_in_batch, torch.Tensor) else _counts([batch])
+        said, heard = counts.unbind()
+        losses = F.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="none")
+        loss = losses[batch.trained].sum() / said
+        return loss + self.prompt_loss_weight * losses[~batch.trained].sum() / heard
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """Take a step's micro-batches and count their supervised tokens."""
+        """Take a step's micro-batches and count their completion tokens and their heard ones, shape (2,)."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        targets = sum(len(batch[_BATCH].targets) for batch in batches)
-        return batches, torch.tensor(max(targets, 1), device=device)
+        return batches, _counts([batch[_BATCH] for batch in batches]).to(device)
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Return 0: the Trainer's own count would read fields that packed batches do not have."""
@@ -109,6 +117,13 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         handler = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def _counts(batches: Sequence[Packed]) -> torch.Tensor:
+    """Return how many targets are completion tokens and how many are heard, shape ``(2,)``; at least 1."""
+    said = sum(int(batch.trained.sum()) for batch in batches)
+    targets = sum(len(batch.targets) for batch in batches)
+    return torch.tensor([max(said, 1), max(targets - said, 1)])
 
 
 def silence(trainer: Trainer) -> None:

@@ -28,6 +28,27 @@ def trained_text(tokenizer: ChatTokenizer, messages: list[Message], **options: s
     return "".join(tokenizer.token_text(i) for i, m in zip(row.ids, row.mask, strict=True) if m)
 
 
+def test_what_users_and_tools_say_is_marked_and_nothing_else(tokenizer: ChatTokenizer) -> None:
+    talk = [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="One?"),
+        Message(role="assistant", content="First.", weight=0),
+        Message(role="tool", content="result"),
+        Message(role="assistant", content="Second."),
+    ]
+    row = render(tokenizer, talk, mark_heard=True)
+    marked = tokenizer.hf.decode([i for i, h in zip(row.ids, row.heard, strict=True) if h])
+    assert "One?" in marked
+    assert "result" in marked
+    assert "brief" not in marked
+    assert "First." not in marked
+    assert "Second." not in marked
+    assert not any(h and m for h, m in zip(row.heard, row.mask, strict=True))
+    assert render(tokenizer, talk) == row._replace(heard=())
+    alone = render(tokenizer, talk[1:], mark_heard=True)
+    assert alone.heard[0] == 1
+
+
 def test_answer_and_stop_token_are_trained_and_nothing_else(tokenizer: ChatTokenizer) -> None:
     dialogue = turns(("system", "Be brief."), ("user", "hello"), ("assistant", "top up failed"))
     assert trained_text(tokenizer, dialogue) == "top up failed<|im_end|>"

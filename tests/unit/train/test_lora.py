@@ -130,6 +130,28 @@ def test_accumulated_micro_batches_equal_one_big_batch(base: BaseModelInfo, tmp_
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
 
 
+def test_what_is_heard_counts_with_its_weight_whatever_the_micro_batch(
+    base: BaseModelInfo, tmp_path: Path
+) -> None:
+    still = CONFIG.model_copy(update={"dropout": 0.0, "prompt_loss_weight": 0.5, "learning_rate": 1e-9})
+    heard = [r._replace(heard=(0, 0, 1, 1, 1, 0, 0)) for r in rows(16)]
+    uneven = [*heard, *[Rendered((1, 50, 51, 52), (0, 0, 1, 1), 2, (0, 1, 0, 0)) for _ in range(8)]]
+    first = {}
+    for name, data, config in (
+        ("both", uneven, still),
+        ("in parts", uneven, still.model_copy(update={"micro_batch_size": 2})),
+        ("said", [r._replace(heard=()) for r in uneven], still),
+        ("heard", [r._replace(mask=r.heard, heard=()) for r in uneven], still),
+    ):
+        done = train(base, tmp_path / name, config=config, data=TrainingRows(data, []), progress=Silent())
+        first[name] = [h.train_loss for h in done.history]
+    for both, parts, said, alone in zip(
+        *(first[n] for n in ("both", "in parts", "said", "heard")), strict=True
+    ):
+        assert both == pytest.approx(parts, rel=1e-4)
+        assert both == pytest.approx(said + 0.5 * alone, rel=1e-4)
+
+
 def test_the_adapter_opens_in_plain_peft_and_changes_the_model(
     undisturbed: tuple[Trained, Path], tiny_model: Path
 ) -> None:

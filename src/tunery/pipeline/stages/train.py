@@ -72,9 +72,15 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
     from tunery.train.trainer import Reporting
 
     config = context.recipe.train
+    hears = config.prompt_loss_weight > 0
     rows = TrainingRows(
         *(
-            render_split(context.tokenizer, split_of(context, dataset, split), loss_on=config.loss_on)
+            render_split(
+                context.tokenizer,
+                split_of(context, dataset, split),
+                loss_on=config.loss_on,
+                mark_heard=hears and split == "train",
+            )
             for split in ("train", "validation")
         )
     )
