@@ -145,6 +145,21 @@ def test_a_refused_model_is_told_in_full_and_ends_with_5(loop: Loop) -> None:
     assert loop.call("registry", "ls", "--json").json[0]["version"] == 1
 
 
+def test_a_refused_model_can_be_looked_at_but_nothing_points_at_it(loop: Loop) -> None:
+    stricter = "gate.rules=[{metric: exact_match, at_least: 1.0}]"
+    refused = loop.call("run", loop.recipe, stricter, "name=wish", "--json").json
+    made = loop.call("registry", "register", refused["run"], "--json").json
+    assert (made["name"], made["version"], made["gate_passed"]) == ("wish", 1, False)
+    assert loop.call("registry", "register", refused["run"], "--json").json["version"] == 1
+    assert loop.call("registry", "show", "wish").code == 3  # the name alone means nothing yet
+    looked = loop.call("evaluate", "run", loop.recipe, "--model", "wish@1", "--json")
+    assert looked.code == 0, looked.err
+    assert loop.call("deploy", "promote", "wish@1").code == 5
+    assert loop.call("registry", "promote", "wish@1", "--override-gate").code == 0
+    assert loop.call("registry", "show", "wish").code == 0
+    assert loop.call("registry", "register", "run-0123456789abcdef").code == 3
+
+
 def test_another_file_is_evaluated_row_by_row_and_two_answers_are_compared(
     loop: Loop, tmp_path: Path
 ) -> None:

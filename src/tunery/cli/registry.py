@@ -127,6 +127,24 @@ def compare_versions(ctx: typer.Context, a: Reference, b: Reference, *, as_json:
     answer(compared, lambda: comparison_text(compared), as_json=as_json)
 
 
+@app.command("register")
+def register_refused(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, as `tunery runs ls` lists.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Register what a run made although its gate refused it, to be looked at under its number alone."""
+    from tunery.registry.versions import register_run
+
+    with open_workspace(ctx) as workspace:
+        version = register_run(workspace, run)
+    verdict = (
+        "passed" if version.gate_passed else "refused: nothing points at it, and promoting it must be forced"
+    )
+    answer(version, lambda: [f"{version.ref}: its gate {verdict}"], as_json=as_json)
+
+
 @app.command("promote")
 def promote_version(
     ctx: typer.Context,

@@ -15,7 +15,7 @@ _REFERENCE = re.compile(r"^(?P<name>[^@]+)(?:@(?P<selector>[^@]+))?$")
 
 
 class ModelRef(NamedTuple):
-    """``name@3`` or ``name@champion`` or ``name`` (champion, else the highest version)."""
+    """``name@3`` or ``name@champion`` or ``name`` (champion, else the highest that passed)."""
 
     name: str
     version: int | None

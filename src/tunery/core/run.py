@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from tunery.core.config import Record
 
+TUNED = "tuned"
+"""The tuned model, among the subjects that a run evaluates."""
 RunStatus = Literal["running", "succeeded", "refused", "failed", "cancelled"]
 
 

@@ -12,7 +12,7 @@ from tunery.core.errors import TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
-from tunery.core.run import Run
+from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext, never
 from tunery.pipeline.exclusive import exclusive
@@ -199,12 +199,12 @@ class _Loop:
             adapter = train(context, dataset)
             self._note(adapter_id=adapter.id)
         with timer("evaluate"):
-            results[ev.TUNED] = ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
+            results[TUNED] = ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
             champion = ev.measure_champion(context, task, dataset, adapter)
             if champion is not None:
                 results[ev.CHAMPION] = champion
-            others = [r for n, r in results.items() if n != ev.TUNED]
-            comparisons = compare_results(results[ev.TUNED], others, rules=gt.rules_of(context))
+            others = [r for n, r in results.items() if n != TUNED]
+            comparisons = compare_results(results[TUNED], others, rules=gt.rules_of(context))
             suites = ev.measure_suites(context, adapter)
             self._note(
                 evaluations={n: r.evaluation.id for n, r in results.items()},
@@ -215,7 +215,7 @@ class _Loop:
         with timer("gate"):
             gate = gt.judge_gate(context, results, comparisons, suites)
             self._note(gate_id=gate.id)
-        return self._conclude(dataset, adapter, results[ev.TUNED].evaluation, gate)
+        return self._conclude(dataset, adapter, results[TUNED].evaluation, gate)
 
     def _conclude(
         self,

@@ -77,8 +77,8 @@ def job_of_ft_name(name: str) -> str | None:
 def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
     """Decide what answers a request.
 
-    A bare name follows its running rollout, else its champion, else its highest version. Everything else is
-    pinned: ``name@3``, ``name@alias``, ``ft:…`` and the base.
+    A bare name follows its running rollout, else its champion, else the highest version that its gate passed.
+    Everything else is pinned: ``name@3``, ``name@alias``, ``ft:…`` and the base.
 
     Args:
         workspace: Where versions, aliases and rollouts are.
@@ -127,7 +127,8 @@ def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[Serv
         if not listed:
             continue
         created = {v.version: int(v.created_at.timestamp()) for v in listed}
-        yield ServedModel(name, min(created.values()), ORGANIZATION)
+        if any(v.gate_passed for v in listed) or workspace.models.aliases(name):
+            yield ServedModel(name, min(created.values()), ORGANIZATION)
         for version in listed:
             yield ServedModel(version.ref, created[version.version], ORGANIZATION)
         for alias, number in workspace.models.aliases(name).items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.run import TUNED
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import make_dataset, split_of
@@ -154,7 +155,7 @@ def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple
         for subject in ev.baseline_subjects(context, dataset, task)
     ]
     has_champion = ev.CHAMPION in context.workspace.models.aliases(context.recipe.name)
-    tuned = [ev.TUNED, *([ev.CHAMPION] if has_champion else [])]
+    tuned = [TUNED, *([ev.CHAMPION] if has_champion else [])]
     return (
         *asked,
         *(Asked(name=name, added_tokens=0, free=False, perplexity_rows=scored) for name in tuned),

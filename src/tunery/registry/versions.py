@@ -6,7 +6,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.registry import ModelVersion, parse_ref
-from tunery.core.run import Run
+from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.store.workspace import Workspace
 
@@ -68,8 +68,36 @@ def register(
     return workspace.models.register(version, once=True)
 
 
+def register_run(workspace: Workspace, run_id: str) -> ModelVersion:
+    """Register what a run made although its gate refused it, to be looked at; it gets no alias.
+
+    Only ``name@N`` reaches such a version, and it becomes champion or challenger only where the gate is
+    overridden by name. A run whose gate passed has its version already, which is returned.
+
+    Raises:
+        NotFoundError: There is no such run.
+        ConflictError: The run has no verdict yet.
+    """
+    run = workspace.runs.get(run_id)
+    if run.model_version is not None:
+        return resolve(workspace, run.model_version)
+    tuned = run.evaluations.get(TUNED)
+    if run.dataset_version is None or run.adapter_id is None or tuned is None or run.gate_id is None:
+        raise ConflictError(f"{run_id} has no verdict yet ({run.status})", hint=f"tunery runs show {run_id}")
+    return register(
+        workspace,
+        run=run,
+        dataset=workspace.datasets.get(run.dataset_version),
+        adapter=workspace.adapters.get(run.adapter_id),
+        evaluation=workspace.evaluations.get(tuned),
+        gate=workspace.gates.get(run.gate_id),
+    )
+
+
 def resolve(workspace: Workspace, ref: str) -> ModelVersion:
-    """Return the version that a reference means; a bare name is its champion, else its highest version.
+    """Return the version that a reference means.
+
+    A bare name is its champion, else the highest version that its gate passed.
 
     Raises:
         ConfigError: The text is no reference.
@@ -86,8 +114,14 @@ def resolve(workspace: Workspace, ref: str) -> ModelVersion:
     versions = workspace.models.list(wanted.name)
     if not versions:
         raise NotFoundError.of("model", wanted.name, workspace.models.names(), hint="tunery registry ls")
+    passed = [version for version in versions if version.gate_passed]
+    if wanted.version is None and wanted.alias is None and passed:
+        return max(passed, key=lambda version: version.version)
     if wanted.version is None and wanted.alias is None:
-        return max(versions, key=lambda version: version.version)
+        raise NotFoundError(
+            f"no version of {wanted.name} passed its gate, so the name alone means none",
+            hint=f"{wanted.name}@{versions[0].version}",
+        )
     if wanted.version is not None:
         numbers = sorted(version.version for version in versions)
         there = ", ".join(f"{wanted.name}@{number}" for number in numbers[-10:])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Prediction
+from tunery.core.run import TUNED
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tunery.evaluate.run import EvaluationResult
     from tunery.evaluate.task import Task
 
-TUNED = "tuned"
 CHAMPION = "champion"
 PREDICTIONS = "predictions.jsonl"
 

@@ -53,8 +53,9 @@ def judge_gate(
         comparisons: Paired tests of every other subject with the tuned model as B.
         suites: Numbers on the named suites.
     """
+    from tunery.core.run import TUNED
     from tunery.evaluate.gate import Evidence, judge
-    from tunery.pipeline.stages.evaluate import CHAMPION, TUNED
+    from tunery.pipeline.stages.evaluate import CHAMPION
 
     champion = results.get(CHAMPION)
     evidence = Evidence(
