@@ -18,7 +18,8 @@ from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.data.card import CARD_FILE, data_card
 from tunery.data.config import DataConfig
-from tunery.data.curate import Curated, curate
+from tunery.data.curate import curate
+from tunery.data.curated import Curated
 from tunery.data.edits import EditSet, load_edits, write_changed
 from tunery.data.quality import RowQuality, read_quality
 from tunery.data.sources import Source, expand_sources, locate

@@ -16,7 +16,7 @@ from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Dropped, Example, SplitName
 from tunery.core.ids import canonical_json
 from tunery.data.chunk import MESSAGE, dropped_texts
-from tunery.data.curate import Curated
+from tunery.data.curated import Curated
 from tunery.data.rows import Drop
 from tunery.data.split import SPLITS
 

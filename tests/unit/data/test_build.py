@@ -277,11 +277,12 @@ def test_the_newest_rows_are_held_out_where_the_split_goes_by_time(workspace: Wo
     assert max(days["validation"]) <= min(days["test"])
 
 
-def test_a_row_without_a_time_is_named(workspace: Workspace, rows: Path) -> None:
-    dated = [(*pair, "soon" if i == 3 else "2026-01-01") for i, pair in enumerate(questions(60))]
+@pytest.mark.parametrize("wrong", ["soon", "nan", "inf"])
+def test_a_row_without_a_time_is_named(workspace: Workspace, rows: Path, wrong: str) -> None:
+    dated = [(*pair, wrong if i == 3 else "2026-01-01") for i, pair in enumerate(questions(60))]
     pl.DataFrame(dated, schema=["text", "category", "day"], orient="row").write_csv(rows / "rows.csv")
     settings = config(source={"columns": {**TEXT, "metadata": ["day"]}}, split={"by_time": "day"})
-    with pytest.raises(ConfigError, match=r"row 4 of rows.csv: day is 'soon', no number and no date"):
+    with pytest.raises(ConfigError, match=f"row 4 of rows.csv: day is '{wrong}', no number and no date"):
         build(workspace, rows, settings)
     with pytest.raises(ConfigError, match=r"add it to its columns\.metadata"):
         config(split={"by_time": "day"})
