@@ -277,7 +277,7 @@ def test_the_newest_rows_are_held_out_where_the_split_goes_by_time(workspace: Wo
     assert max(days["validation"]) <= min(days["test"])
 
 
-@pytest.mark.parametrize("wrong", ["soon", "nan", "inf"])
+@pytest.mark.parametrize("wrong", ["soon", "inf"])
 def test_a_row_without_a_time_is_named(workspace: Workspace, rows: Path, wrong: str) -> None:
     dated = [(*pair, wrong if i == 3 else "2026-01-01") for i, pair in enumerate(questions(60))]
     pl.DataFrame(dated, schema=["text", "category", "day"], orient="row").write_csv(rows / "rows.csv")
