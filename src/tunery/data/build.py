@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from tunery.data.config import DataConfig
 from tunery.data.curate import curate
 from tunery.data.curated import Curated
 from tunery.data.edits import EditSet, load_edits, write_changed
+from tunery.data.embed import Encoder
 from tunery.data.quality import RowQuality, read_quality
 from tunery.data.sources import Source, expand_sources, locate
 from tunery.data.split import SPLITS
+from tunery.data.splitting import Choosing
 from tunery.data.tables import write_version
 from tunery.store.workspace import Workspace
 
@@ -44,6 +46,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
     base_dir: Path,
     tokenizer: Tokenizer | None = None,
     max_tokens: int | None = None,
+    encoder: Callable[[], Encoder] | None = None,
     progress: Progress | None = None,
 ) -> DatasetVersion:
     """Read, clean, deduplicate and split the sources, and store the result once.
@@ -58,6 +61,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         base_dir: Folder that relative source paths start from.
         tokenizer: Counts tokens; without one no row is dropped for its length.
         max_tokens: Longest example that training takes; ``config.max_tokens`` may only lower it [tokens].
+        encoder: Loads a sentence encoder, for rows that are selected by meaning.
         progress: Where steps are reported to.
 
     Returns:
@@ -84,7 +88,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
             edits=changes,
             tokenizer=tokenizer,
             max_tokens=limit,
-            scores=_scores(config, workspace),
+            choosing=Choosing(_scores(config, workspace), encoder),
             scratch=scratch,
             progress=progress,
         ) as curated,

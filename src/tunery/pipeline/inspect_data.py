@@ -13,14 +13,13 @@ from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.finding import Finding, Severity
 from tunery.core.ids import artifact_id
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from tunery.data.columns import Columns
     from tunery.data.quality import RowQuality
-    from tunery.model.encoder import SentenceEncoder
 
 STAGE_VERSION = 1
 """Raise it when equal findings would be written otherwise than before."""
@@ -66,7 +65,7 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
     folder = context.workspace.artifacts.path("datasets", dataset.id)
     columns = read_columns(folder)
     with context.progress.task("Inspecting rows", None):
-        encoder = _encoder() if thorough else None
+        encoder = sentence_encoder() if thorough else None
         findings = inspect_columns(
             columns,
             context.recipe.data.inspect,
@@ -120,12 +119,6 @@ def _lengths(context: RunContext, dataset: DatasetVersion, columns: Columns) -> 
             except ConfigError:
                 lengths[example.id] = 0  # preflight says so, and which
     return [lengths[id] for id in columns.ids]
-
-
-def _encoder() -> SentenceEncoder:
-    from tunery.model.encoder import load_encoder
-
-    return load_encoder()
 
 
 def keep_inspection(

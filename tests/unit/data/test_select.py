@@ -15,6 +15,7 @@ from tunery.core.errors import ConfigError
 from tunery.data.build import build_dataset
 from tunery.data.columns import Columns
 from tunery.data.config import ColumnsConfig, DataConfig, SelectConfig, SourceConfig, SplitConfig
+from tunery.data.embed import Encoder
 from tunery.data.read import read_columns, read_dropped
 from tunery.data.select import WAYS, choose, facility_location
 from tunery.data.text_features import blocks, hashed_tfidf
@@ -256,3 +257,28 @@ def test_a_recipe_trains_on_the_chosen_rows_and_keeps_the_others_with_their_reas
         d for d in read_dropped(workspace.artifacts.path("datasets", chosen.id)) if d.reason == "not_selected"
     ]
     assert told[0].detail == "is not among the 30 training rows chosen by quality+diversity"
+
+
+def test_a_recipe_may_choose_by_meaning(workspace: Workspace, tmp_path: Path) -> None:
+    texts, labels = questions(80)
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    source = SourceConfig(path="rows.csv", columns=ColumnsConfig(input="text", output="label"))
+    select = SelectConfig(rows=30, by="diversity", compare="meaning")
+    config = DataConfig(sources=(source,), split=SplitConfig(test=20, validation=20), select=select)
+    asked: list[str] = []
+
+    def backwards(found: Sequence[str]) -> np.ndarray:
+        asked.extend(found)
+        return small([text[::-1] for text in found])
+
+    with pytest.raises(ConfigError, match="no sentence encoder"):
+        build_dataset(config, workspace, name="n", base_dir=tmp_path)
+    chosen = build_dataset(config, workspace, name="n", base_dir=tmp_path, encoder=lambda: backwards)
+    assert chosen.splits["train"] == 30
+    assert len(asked) == chosen.dropped["not_selected"] + 30
+
+    def unused() -> Encoder:
+        raise AssertionError("a version that is there needs no encoder")
+
+    assert build_dataset(config, workspace, name="n", base_dir=tmp_path, encoder=unused).id == chosen.id

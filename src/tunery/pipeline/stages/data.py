@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import Example, SplitName
 from tunery.pipeline.context import RunContext
+
+if TYPE_CHECKING:
+    from tunery.model.encoder import SentenceEncoder
 
 
 def make_dataset(context: RunContext) -> DatasetVersion:
@@ -23,8 +28,20 @@ def make_dataset(context: RunContext) -> DatasetVersion:
         base_dir=context.base_dir,
         tokenizer=context.tokenizer,
         max_tokens=context.recipe.data.max_tokens,
+        encoder=sentence_encoder,
         progress=context.progress,
     )
+
+
+def sentence_encoder() -> SentenceEncoder:
+    """Load the sentence encoder that is installed.
+
+    Raises:
+        NotFoundError: None is.
+    """
+    from tunery.model.encoder import load_encoder
+
+    return load_encoder()
 
 
 def split_of(context: RunContext, dataset: DatasetVersion, split: SplitName) -> list[Example]:
