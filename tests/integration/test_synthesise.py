@@ -272,6 +272,16 @@ def test_a_judge_scores_rows_within_a_budget_and_is_paid_once(
     assert fixed.code == 0, fixed.err
 
 
+def test_rows_that_a_judge_failed_on_are_asked_again(tunery: Tunery, recipe: Path, teacher: Teacher) -> None:
+    teacher.faults += [500]
+    stubborn = judged(recipe, teacher.url, "--set", "judge.attempts=1", "--set", "judge.concurrency=1")
+    missed = tunery(*stubborn)
+    assert missed.code == 6
+    assert "1 requests to the judge brought no answer; 55 of 60 rows" in missed.error["message"]
+    assert sum(tunery(*stubborn).json["judged"].values()) == 60
+    assert len(teacher.bodies) == 12
+
+
 def test_a_judge_that_talks_nonsense_or_refuses_is_told(
     tunery: Tunery, recipe: Path, teacher: Teacher
 ) -> None:

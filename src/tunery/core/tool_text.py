@@ -8,8 +8,7 @@ in the assistant's turn, between tags that models of the field and parsers of se
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.example import Message
@@ -21,12 +20,7 @@ _HOW = (
     f'To call one, answer with {OPEN}{{"name": its name, "arguments": an object}}{CLOSE}, '
     "once for each call. Call none that is not needed."
 )
-_CALL = re.compile(rf"{OPEN}\s*(.*?)\s*{CLOSE}", re.DOTALL)
-_DESCRIBED = re.compile(
-    rf"(?:(?P<before>.*)\n\n)?{re.escape(_INTRODUCTION)}\n{_LIST_OPEN}\n(?P<tools>.*)\n{_LIST_CLOSE}\n{re.escape(_HOW)}",
-    re.DOTALL,
-)
-_BARE_MASK = re.compile(r"(?<=[:\[,])\s*(<[A-Z_]+>)(?=\s*[,}\]])")
+_BEGIN, _END = f"{_INTRODUCTION}\n{_LIST_OPEN}\n", f"\n{_LIST_CLOSE}\n{_HOW}"
 
 
 class ToolCall(NamedTuple):
@@ -63,7 +57,7 @@ def describe(functions: Sequence[Mapping[str, Any]]) -> str:
         functions: Objects with ``name`` and, mostly, ``description`` and ``parameters``.
 
     Raises:
-        NotACall: One has no name.
+        NotACall: One has no name, or holds half a surrogate pair.
 
     >>> describe([{"name": "now"}]).splitlines()[2]
     '{"name":"now"}'
@@ -72,7 +66,7 @@ def describe(functions: Sequence[Mapping[str, Any]]) -> str:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise NotACall("each function must be an object with a name")
     lines = "\n".join(_compact(f) for f in functions)
-    return f"{_INTRODUCTION}\n{_LIST_OPEN}\n{lines}\n{_LIST_CLOSE}\n{_HOW}"
+    return f"{_BEGIN}{lines}{_END}"
 
 
 def functions_of(tools: Any) -> list[Mapping[str, Any]]:
@@ -97,7 +91,7 @@ def call_of(name: Any, arguments: Any) -> ToolCall:
     """Return a call; arguments may be an object or the JSON of one.
 
     Raises:
-        NotACall: The name is no text, or the arguments are no object.
+        NotACall: The name is no text, the arguments are no object, or something is half a surrogate pair.
     """
     if not isinstance(name, str) or not name:
         raise NotACall("a call needs the function's name")
@@ -110,6 +104,7 @@ def call_of(name: Any, arguments: Any) -> ToolCall:
         arguments = {}
     if not isinstance(arguments, Mapping):
         raise NotACall("arguments must be an object")
+    _compact(name)
     return ToolCall(name, _compact(arguments))
 
 
@@ -119,37 +114,93 @@ def write_answer(text: str, calls: Sequence[ToolCall]) -> str:
     >>> write_answer("", [ToolCall("now", "{}")])
     '<tool_call>{"name":"now","arguments":{}}</tool_call>'
     """
-    written = [f'{OPEN}{{"name":{_compact(c.name)},"arguments":{c.arguments}}}{CLOSE}' for c in calls]
+    written = [_tagged(f'{{"name":{_compact(c.name)},"arguments":{c.arguments}}}') for c in calls]
     return "\n".join([*([text] if text else []), *written])
+
+
+def _tagged(call: str) -> str:
+    for tag in (OPEN, CLOSE):  # inside the JSON of a call a tag can only be part of a string
+        call = call.replace(tag, f"\\u003c{tag[1:]}")
+    return f"{OPEN}{call}{CLOSE}"
 
 
 def read_answer(text: str) -> Answer:
     """Return what an assistant's turn says and calls; what only looks like a call stays text.
 
-    >>> read_answer('Wait.\\n<tool_call>{"name": "now", "arguments": {}}</tool_call>')
+    >>> read_answer('Wait.\n<tool_call>{"name": "now", "arguments": {}}</tool_call>')
     Answer(text='Wait.', calls=(ToolCall(name='now', arguments='{}'),))
     """
-    calls: list[ToolCall] = []
-
-    def taken(match: re.Match[str]) -> str:
+    calls, said, at = [], [], 0
+    for begin, end in _tagged_places(text):
         try:
-            said = json.loads(match[1])
-            calls.append(call_of(said.get("name"), said.get("arguments")))
+            call = json.loads(text[begin + len(OPEN) : end - len(CLOSE)])
+            calls.append(call_of(call.get("name"), call.get("arguments")))
         except (ValueError, AttributeError, RecursionError):
-            return match[0]
-        return ""
+            continue
+        said.append(text[at:begin])
+        at = end
+    said.append(text[at:])
+    return Answer("".join(said).rstrip() if calls else text, tuple(calls))
 
-    rest = _CALL.sub(taken, text)
-    return Answer(rest.strip() if calls else text, tuple(calls))
+
+def _tagged_places(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each pair of tags begins and ends; of several opening ones the last before the closing."""
+    at = 0
+    while (closed := text.find(CLOSE, at)) >= 0:
+        opened = text.rfind(OPEN, at, closed)
+        at = closed + len(CLOSE)
+        if opened >= 0:
+            yield opened, at
 
 
-def mended(text: str) -> str:
-    """Return an assistant's turn whose calls are JSON again where masking put a bare placeholder into them.
+def words_of(message: Message) -> list[str]:
+    """Return the texts of a turn that may be repaired and masked one by one.
 
-    >>> mended('<tool_call>{"name":"ring","arguments":{"number":<PHONE_NUMBER>}}</tool_call>')
-    '<tool_call>{"name":"ring","arguments":{"number":"<PHONE_NUMBER>"}}</tool_call>'
+    In a turn that calls functions these are what it says and every text and number among the arguments, as
+    they are meant, not as JSON writes them; in a system turn that tells of functions, what it says besides.
     """
-    return _CALL.sub(lambda call: _BARE_MASK.sub(r'"\1"', call[0]), text) if OPEN in text else text
+    if message.role == "system" and _END in message.content:
+        return [read_functions(message.content).text]
+    if message.role != "assistant" or CLOSE not in message.content:
+        return [message.content]
+    said = read_answer(message.content)
+    return [said.text, *(leaf for call in said.calls for leaf in _leaves(json.loads(call.arguments)))]
+
+
+def with_words(message: Message, words: Sequence[str]) -> Message:
+    """Return a turn with the texts of :func:`words_of` replaced, one for one; calls stay calls."""
+    if list(words) == words_of(message):
+        return message
+    if message.role == "system":
+        told = read_functions(message.content)
+        rest = message.content[len(told.text) :]
+        return message.with_(content=words[0] + rest if words[0] else rest.lstrip("\n"))
+    said = read_answer(message.content) if message.role == "assistant" else Answer(message.content, ())
+    left = iter(words[1:])
+    calls = [call_of(c.name, _replaced(json.loads(c.arguments), left)) for c in said.calls]
+    return message.with_(content=write_answer(words[0], calls))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _replaced(value: Any, words: Iterator[str]) -> Any:
+    """Return JSON with its leaves replaced in order; a number stays one where its text is the same."""
+    if isinstance(value, Mapping):
+        return {key: _replaced(inner, words) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_replaced(inner, words) for inner in value]
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        return value
+    word = next(words)
+    return value if word == str(value) else word
 
 
 def with_functions(messages: tuple[Message, ...], described: str) -> tuple[Message, ...]:
@@ -169,24 +220,37 @@ def with_system_prompt(messages: tuple[Message, ...], prompt: str | None) -> tup
         return messages
     if not messages or messages[0].role != "system":
         return (Message(role="system", content=prompt), *messages)
-    if not messages[0].content.startswith(f"{_INTRODUCTION}\n{_LIST_OPEN}\n"):
+    if not messages[0].content.startswith(_BEGIN):
         return messages
     return (messages[0].with_(content=f"{prompt}\n\n{messages[0].content}"), *messages[1:])
 
 
 def read_functions(system: str) -> Described:
     """Return a system turn's own text and the functions it tells of; where there are none, all is text."""
-    found = _DESCRIBED.fullmatch(system)
-    if found is None:
+    begin = system.rfind(_BEGIN)
+    before = system[:begin].removesuffix("\n\n")
+    if begin < 0 or not system.endswith(_END) or (begin and before == system[:begin]):
         return Described(system, ())
     try:
-        functions = tuple(json.loads(line) for line in found["tools"].split("\n"))
-    except ValueError:
+        lines = system[begin + len(_BEGIN) : len(system) - len(_END)].split("\n")
+        functions = tuple(json.loads(line) for line in lines)
+    except (ValueError, RecursionError):
         return Described(system, ())
     if not all(isinstance(f, dict) for f in functions):
         return Described(system, ())
-    return Described(found["before"] or "", functions)
+    return Described(before, functions)
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    """Return JSON without spaces.
+
+    Raises:
+        NotACall: It holds half a surrogate pair, which nothing behind here can write.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise NotACall("half a surrogate pair; write the whole character") from None
+    return text

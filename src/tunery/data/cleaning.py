@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from tunery.core.example import Example, Message, content_sha256, short_id
 from tunery.core.progress import Task
-from tunery.core.tool_text import mended, with_system_prompt
+from tunery.core.tool_text import with_system_prompt, with_words, words_of
 from tunery.data.config import CleanConfig, PiiType
 from tunery.data.normalise import fix_mojibake, normalise, strip_html
 from tunery.data.pii import apply_policy
@@ -24,17 +25,17 @@ def clean_drafts(
     cleaned: list[Draft] = []
     for start in range(0, len(drafts), _BATCH):
         batch = drafts[start : start + _BATCH]
-        texts = [t for d in batch for t in d.texts]
-        texts = repair(texts, clean)
+        before = [d.texts for d in batch]
+        texts = repair([t for own in before for t in own], clean)
         if clean.mask_pii:
             result = apply_policy(texts, clean)
             texts = result.texts
             masked.update(result.counts)
         at = 0
-        for draft in batch:
-            count = len(draft.texts)
-            cleaned.append(_with_texts(draft, texts[at : at + count]))
-            at += count
+        for draft, own in zip(batch, before, strict=True):
+            mine = texts[at : at + len(own)]
+            cleaned.append(draft if mine == own else _with_texts(draft, mine))
+            at += len(own)
         if task:
             task.advance(len(batch))
     return cleaned
@@ -51,17 +52,14 @@ def repair(texts: Sequence[str], clean: CleanConfig) -> list[str]:
 
 
 def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:
-    if texts == draft.texts:
-        return draft
-    turns = zip(draft.messages, map(mended, texts[: len(draft.messages)]), strict=True)
-    return Draft(
-        source=draft.source,
-        row=draft.row,
-        messages=tuple(Message(role=m.role, content=t, weight=m.weight) for m, t in turns),
-        rejected=None if draft.rejected is None else mended(texts[-1]),
-        group_keys=draft.group_keys,
-        metadata=draft.metadata,
-    )
+    turns: list[Message] = []
+    at = 0
+    for turn in draft.turns:
+        count = len(words_of(turn))
+        turns.append(with_words(turn, texts[at : at + count]))
+        at += count
+    rejected = None if draft.rejected is None else turns.pop().content
+    return replace(draft, messages=tuple(turns), rejected=rejected)
 
 
 def to_example(draft: Draft, system_prompt: str | None) -> Example:

@@ -201,13 +201,13 @@ def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
 
 
 def _group_keys(raw: RawRow, columns: Sequence[str]) -> tuple[str, ...]:
-    """Return a row's values in the group columns, of several with the column's name before."""
+    """Return a row's values in the group columns, with the column's name before them.
+
+    A single column gives its bare value too, first: so files tie together whose columns have other names.
+    """
     values = [(c, raw.values.get(c)) for c in columns]
-    return tuple(
-        str(value) if len(columns) == 1 else f"{column}={value}"
-        for column, value in values
-        if value is not None
-    )
+    named = tuple(f"{column}={value}" for column, value in values if value is not None)
+    return (str(values[0][1]), *named) if len(columns) == 1 and named else named
 
 
 def _hint(raw: RawRow) -> dict[str, Any]:

@@ -214,7 +214,14 @@ def _openai_row(example: Example) -> dict[str, Any]:
 
 def _openai_talk(messages: Sequence[Message]) -> dict[str, Any]:
     """Return a conversation with its functions and calls as OpenAI writes them."""
-    turns = [_openai_turn(m.role, m.content, m.weight) for m in messages]
+    turns: list[dict[str, Any]] = []
+    waiting: list[str] = []  # ids of calls whose results come next, in their order
+    for message in messages:
+        turn = _openai_turn(message.role, message.content, message.weight, first=len(turns))
+        if message.role == "tool" and waiting:
+            turn["tool_call_id"] = waiting.pop(0)
+        waiting += [call["id"] for call in turn.get("tool_calls", ())]
+        turns.append(turn)
     told = read_functions(messages[0].content) if messages and messages[0].role == "system" else None
     if told is None or not told.functions or not _same_text(messages[0].content, told):
         return {"messages": turns}
@@ -228,13 +235,17 @@ def _same_text(system: str, told: Described) -> bool:
     return system == "\n\n".join([*([told.text] if told.text else []), describe(told.functions)])
 
 
-def _openai_turn(role: str, content: str, weight: int = 1) -> dict[str, Any]:
+def _openai_turn(role: str, content: str, weight: int = 1, *, first: int = 0) -> dict[str, Any]:
     """Return a turn; an assistant's calls leave its text where reading them again gives the same text."""
     said = read_answer(content) if role == "assistant" else None
     if said is None or not said.calls or write_answer(said.text, said.calls) != content:
         return _turn(role, content, weight)
     calls = [
-        {"id": f"call_{i}", "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        {
+            "id": f"call_{first}_{i}",
+            "type": "function",
+            "function": {"name": c.name, "arguments": c.arguments},
+        }
         for i, c in enumerate(said.calls)
     ]
     return {**_turn(role, content, weight), "content": said.text or None, "tool_calls": calls}

@@ -16,6 +16,9 @@ from tunery.data.traffic import Sampler
 _TOP = ("resourceSpans", "resourceLogs")
 _SCOPES = ("scopeSpans", "scopeLogs", "instrumentationLibrarySpans")
 _INDEXED = re.compile(r"^gen_ai\.(prompt|completion)\.(\d{1,4})\.(role|content|finish_reason)$")
+_INDEXED_CALL = re.compile(
+    r"^gen_ai\.(prompt|completion)\.(\d{1,4})\.tool_calls\.(\d{1,4})\.(?:function\.)?(name|arguments)$"
+)
 _EVENT_ROLES = {
     "gen_ai.system.message": "system",
     "gen_ai.user.message": "user",
@@ -240,8 +243,16 @@ def _numbered(attributes: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], l
             side, index, part = matched.groups()
             default = {"role": "user" if side == "prompt" else "assistant"}
             sides[side].setdefault(int(index), default)[part] = value
-        elif str(key).startswith("gen_ai.completion.0.tool_calls"):
-            sides["completion"].setdefault(0, {"role": "assistant"})["tool_calls"] = value
+            continue
+        called = _INDEXED_CALL.match(str(key))
+        if called:
+            side, index, number, part = called.groups()
+            default = {"role": "user" if side == "prompt" else "assistant"}
+            turn = sides[side].setdefault(int(index), default)
+            turn.setdefault("tool_calls", {}).setdefault(int(number), {})[part] = value
+    for turn in (*sides["prompt"].values(), *sides["completion"].values()):
+        if "tool_calls" in turn:
+            turn["tool_calls"] = [call for _, call in sorted(turn["tool_calls"].items())]
     asked: list[Mapping[str, Any]] = [turn for _, turn in sorted(sides["prompt"].items())]
     answered: list[Mapping[str, Any]] = [turn for _, turn in sorted(sides["completion"].items())]
     return asked, answered
@@ -277,6 +288,8 @@ def _turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
     content = turn.get("content")
     parts = turn.get("parts") if isinstance(turn.get("parts"), list) else content
     called: list[Any] = [c.get("function", c) for c in _objects(_loads(turn.get("tool_calls")))]
+    if turn.get("tool_calls") and not called:
+        raise _Unfit("tool_call", f"{name} calls a tool, and how cannot be read")
     if not isinstance(parts, list):
         parts = [parts] if isinstance(parts, str) else []
     texts = []

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Dropped, Message
+from tunery.core.tool_text import words_of
 
 SPLIT_HINT = "split_hint"
 """Key in a row's own ``metadata``: ``train`` keeps it out of held-out splits, whatever the recipe says."""
@@ -88,9 +89,15 @@ class Draft:
 
     @property
     def texts(self) -> list[str]:
-        """Every text of the row: the turns in order, then the rejected answer."""
-        contents = [m.content for m in self.messages]
-        return contents if self.rejected is None else [*contents, self.rejected]
+        """Every text of the row that cleaning may change: of the turns in order, then of the other answer."""
+        return [word for turn in self.turns for word in words_of(turn)]
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation, and behind it the answer that was not preferred."""
+        if self.rejected is None:
+            return self.messages
+        return (*self.messages, Message(role="assistant", content=self.rejected))
 
 
 DROPPED_CHARS = 2000

@@ -7,7 +7,9 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
+from tunery.core.tool_text import with_words, words_of
 from tunery.store.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -79,7 +81,11 @@ class RequestLog:
 
     def _masked(self, record: RequestRecord) -> RequestRecord:
         # PostgreSQL refuses NUL in text; nobody misses it.
-        texts = [record.completion, *(m.content for m in record.messages)]
-        completion, *contents = self._mask([t.replace("\x00", "\ufffd") for t in texts])
-        messages = [m.with_(content=c) for m, c in zip(record.messages, contents, strict=True)]
-        return record.with_(messages=tuple(messages), completion=completion)
+        turns = [Message(role="assistant", content=record.completion), *record.messages]
+        turns = [t.with_(content=t.content.replace("\x00", "\ufffd")) for t in turns]
+        words = [words_of(t) for t in turns]
+        masked = iter(self._mask([word for own in words for word in own]))
+        completion, *messages = (
+            with_words(turn, [next(masked) for _ in own]) for turn, own in zip(turns, words, strict=True)
+        )
+        return record.with_(messages=tuple(messages), completion=completion.content)

@@ -102,7 +102,13 @@ def _judged(
             progress=context.progress,
             should_stop=context.should_stop,
         )
-    if not judged.complete:
+    if judged.failed and not judged.unpaid:
+        raise ResourceError(
+            f"{judged.failed:,} requests to the judge brought no answer; "
+            f"{len(judged.scores):,} of {len(train):,} rows have scores",
+            hint="the same command asks for what is missing only",
+        )
+    if judged.unpaid:
         raise ResourceError(
             f"the budget pays for the scores of {len(judged.scores):,} of {len(train):,} rows "
             f"({judged.spent.tokens:,} tokens are spent)",

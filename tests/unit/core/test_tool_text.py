@@ -12,19 +12,27 @@ from hypothesis import strategies as st
 from tunery.core.example import Message
 from tunery.core.tool_text import (
     NotACall,
+    ToolCall,
     call_of,
     describe,
     functions_of,
-    mended,
     read_answer,
     read_functions,
     with_functions,
     with_system_prompt,
+    with_words,
+    words_of,
     write_answer,
 )
 
+TAGS = st.sampled_from(["<tool_call>", "</tool_call>", "a </tool_call> b"])
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | TAGS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -34,12 +42,7 @@ NO_TAGS = st.text(alphabet=st.characters(exclude_characters="<>", exclude_catego
 @given(NO_TAGS, st.lists(st.tuples(st.text(min_size=1), st.dictionaries(st.text(), VALUES)), max_size=3))
 def test_calls_are_read_back_as_they_were_written(text: str, calls: list[tuple[str, dict[str, Any]]]) -> None:
     made = [call_of(name, arguments) for name, arguments in calls]
-    # A tag inside an argument would end the call early; it then stays text, which loses nothing.
-    written = write_answer(text, made)
-    found = read_answer(written)
-    if "tool_call>" not in json.dumps(calls):
-        assert found == (text, tuple(made))
-    assert write_answer(found.text, found.calls) == written or not found.calls
+    assert read_answer(write_answer(text, made)) == (text, tuple(made))
 
 
 @given(NO_TAGS, st.lists(st.dictionaries(st.text(), VALUES), min_size=1, max_size=3))
@@ -82,8 +85,52 @@ def test_what_is_no_function_is_refused(tools: Any) -> None:
         functions_of(tools)
 
 
-def test_a_mask_in_place_of_a_number_leaves_the_call_readable() -> None:
-    masked = write_answer("", [call_of("ring", {"number": 15551234567, "who": ["a", 2]})])
-    masked = masked.replace("15551234567", "<PHONE_NUMBER>").replace(",2]", ",<US_SSN>]")
-    (call,) = read_answer(mended(masked)).calls
-    assert json.loads(call.arguments) == {"number": "<PHONE_NUMBER>", "who": ["a", "<US_SSN>"]}
+def test_words_in_calls_are_cleaned_as_they_are_meant() -> None:
+    given = {"number": 15551234567, "body": 'Hi\n"bob"@x', "deep": [{"a": "keep", "n": 2, "ok": True}, None]}
+    turn = Message(role="assistant", content=write_answer("Calling.", [call_of("ring", given)]), weight=0)
+    words = words_of(turn)
+    assert words == ["Calling.", "15551234567", 'Hi\n"bob"@x', "keep", "2"]
+    assert with_words(turn, words) is turn
+    cleaned = with_words(turn, ["Calling!", "<PHONE_NUMBER>", 'Hi\n<"NAME">\u2028', "keep", "2"])
+    assert cleaned.weight == 0
+    said = read_answer(cleaned.content)
+    assert said.text == "Calling!"
+    assert json.loads(said.calls[0].arguments) == {
+        "number": "<PHONE_NUMBER>",
+        "body": 'Hi\n<"NAME">\u2028',
+        "deep": [{"a": "keep", "n": 2, "ok": True}, None],
+    }
+
+
+def test_descriptions_of_functions_are_not_cleaned() -> None:
+    told = describe([{"name": "mail", "description": "Such as a@b.org"}])
+    for text, replaced in (("Be brief.", "Be <X>."), ("Be brief.", "")):
+        turn = with_functions((Message(role="system", content=text),), told)[0]
+        assert words_of(turn) == [text]
+        assert read_functions(with_words(turn, [replaced]).content) == read_functions(
+            with_functions((Message(role="system", content=replaced),) if replaced else (), told)[0].content
+        )
+    plain = Message(role="system", content="Be brief.")
+    assert with_words(plain, ["x"]).content == "x"
+
+
+def test_half_a_character_is_no_call_and_no_function() -> None:
+    with pytest.raises(NotACall, match="surrogate"):
+        call_of("f", '{"x": "\\ud83d"}')
+    with pytest.raises(NotACall, match="surrogate"):
+        describe([{"name": "f", "description": "\ud83d"}])
+    text = '<tool_call>{"name":"f","arguments":{"x":"\\ud83d"}}</tool_call>'
+    assert read_answer(text) == (text, ())
+
+
+@pytest.mark.parametrize(
+    "text", ["<tool_call>" + "\n" * 50_000, "<tool_call>" * 10_000, "</tool_call>" * 10_000]
+)
+def test_hostile_text_is_read_at_once(text: str) -> None:
+    assert read_answer(text) == (text, ())
+    assert words_of(Message(role="assistant", content=text)) == [text]
+
+
+def test_a_tag_that_was_opened_in_vain_does_not_hide_a_call() -> None:
+    found = read_answer('Use <tool_call> so: <tool_call>{"name": "f", "arguments": {}}</tool_call>')
+    assert found == ("Use <tool_call> so:", (ToolCall("f", "{}"),))

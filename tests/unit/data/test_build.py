@@ -18,6 +18,7 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Example, content_sha256
 from tunery.core.ids import sha256_text
 from tunery.core.progress import Silent
+from tunery.core.tool_text import read_answer
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
@@ -357,6 +358,61 @@ def test_rows_with_a_value_in_common_in_any_group_column_share_a_split(
     first = {e.metadata["user"]: e.group for examples in found.values() for e in examples}
     assert first["0"] == first["2"] != first["1"]
     assert found["test"]
+
+
+def test_files_that_map_different_group_columns_are_tied_by_what_they_share(
+    workspace: Workspace, rows: Path
+) -> None:
+    frame = pl.read_csv(rows / "rows.csv").with_row_index("n")
+    frame = frame.with_columns(user=pl.col("n") // 4, talk=pl.col("n"))
+    for half in (0, 1):
+        frame.filter(pl.col("n") % 2 == half).write_csv(rows / f"half-{half}.csv")
+    columns = [{**TEXT, "metadata": ["user"], "group": group} for group in ("user", ["user", "talk"])]
+    sources = [{"path": f"half-{half}.csv", "columns": columns[half]} for half in (0, 1)]
+    settings = parse_settings(
+        DataConfig, {"sources": sources, "split": {"test": 0.3, "validation": 0.1}}, where="data"
+    )
+    homes: dict[str, set[str]] = {}
+    for split, examples in everything(workspace, build(workspace, rows, settings)).items():
+        for example in examples:
+            homes.setdefault(example.metadata["user"], set()).add(split)
+    assert all(len(home) == 1 for home in homes.values())
+    assert len(set.union(*homes.values())) == 3
+
+
+def test_masking_and_cleaning_leave_calls_readable(workspace: Workspace, rows: Path) -> None:
+    lines = []
+    for i in range(20):
+        arguments = {
+            "to": f"Contact: bob{i}@example.com, thanks",
+            "body": f"Hi\nbob{i}@example.com wrote\u2028<br/>&quot;{i}&quot;",
+            "card": 4111111111111111,
+            "times": 3,
+        }
+        call = {"function": {"name": "mail", "arguments": json.dumps(arguments)}}
+        turns = [
+            {"role": "user", "content": f"write to number {i}"},
+            {"role": "assistant", "tool_calls": [call]},
+        ]
+        lines.append(json.dumps({"messages": turns}))
+    (rows / "calls.jsonl").write_text("\n".join(lines))
+    settings = parse_settings(
+        DataConfig,
+        {
+            "sources": [{"path": "calls.jsonl"}],
+            "labels": "open",
+            "clean": {"strip_html": True, "near_duplicates": "off"},
+        },
+        where="data",
+    )
+    version = build(workspace, rows, settings)
+    assert version.masked == {"CREDIT_CARD": 20, "EMAIL_ADDRESS": 40}
+    for example in everything(workspace, version)["train"]:
+        (call,) = read_answer(example.reference).calls
+        said = json.loads(call.arguments)
+        assert said["to"] == "Contact: <EMAIL_ADDRESS>, thanks"
+        assert said["body"].startswith("Hi\n<EMAIL_ADDRESS> wrote")
+        assert (said["card"], said["times"]) == ("<CREDIT_CARD>", 3)
 
 
 def test_a_limit_draws_from_all_of_a_sorted_file(workspace: Workspace, rows: Path) -> None:

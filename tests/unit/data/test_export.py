@@ -166,6 +166,7 @@ def test_calls_of_functions_come_back_the_same_and_as_openai_writes_them(
     roles = ["system"] * (system_prompt is not None) + ["user", "assistant", "tool", "assistant"]
     assert [[m["role"] for m in row["messages"]] for row in rows] == [roles] * len(rows)
     (call,) = rows[0]["messages"][-3]["tool_calls"]
+    assert rows[0]["messages"][-2]["tool_call_id"] == call["id"]
     assert json.loads(call["function"]["arguments"]).keys() == {"parcel", "é"}
     assert check_training_file(tmp_path / "out" / "train.jsonl").problems == []
 

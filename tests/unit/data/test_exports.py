@@ -340,6 +340,35 @@ def test_functions_their_calls_and_results_become_text(tmp_path: Path) -> None:
     ]
 
 
+def test_calls_in_numbered_attributes_become_text(tmp_path: Path) -> None:
+    attributes = {
+        **CHAT,
+        "gen_ai.prompt.0.role": "user",
+        "gen_ai.prompt.0.content": "Weather?",
+        "gen_ai.prompt.1.role": "assistant",
+        "gen_ai.prompt.1.tool_calls.0.name": "now",
+        "gen_ai.prompt.2.role": "tool",
+        "gen_ai.prompt.2.content": "12:00",
+        "gen_ai.completion.0.role": "assistant",
+        "gen_ai.completion.0.content": "Let me check.",
+        "gen_ai.completion.0.tool_calls.0.name": "weather",
+        "gen_ai.completion.0.tool_calls.0.arguments": '{"city": "Paris"}',
+    }
+    said, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
+    assert said == [
+        [
+            ("user", "Weather?", 1),
+            ("assistant", '<tool_call>{"name":"now","arguments":{}}</tool_call>', 0),
+            ("tool", "12:00", 1),
+            (
+                "assistant",
+                'Let me check.\n<tool_call>{"name":"weather","arguments":{"city":"Paris"}}</tool_call>',
+                1,
+            ),
+        ]
+    ]
+
+
 def test_calls_that_teach_nothing_are_dropped_and_other_spans_are_no_rows(tmp_path: Path) -> None:
     good = {**CHAT, "gen_ai.input.messages": IN, "gen_ai.output.messages": OUT}
     call = [{"role": "assistant", "parts": [{"type": "tool_call", "arguments": {}}]}]

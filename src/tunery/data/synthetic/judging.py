@@ -53,8 +53,10 @@ class Judged(NamedTuple):
     """Example id to score, 1 to 5; a row whose answer could not be read is missing."""
     spent: Amount
     """In all calls with the same journal."""
-    complete: bool
-    """False where the budget ended it."""
+    unpaid: bool
+    """Whether the budget left rows out."""
+    failed: int
+    """Requests that no attempt brought an answer to [count]; the same call asks them again."""
 
 
 def judge_request(
@@ -138,7 +140,7 @@ def judge_rows(  # noqa: PLR0913 - what, by whom and by which words, where it is
                 told, hint="try a stronger judge, or fewer rows a request: --set rows_per_request=1"
             )
         progress.event(told, level="warn")
-    return Judged(call.scores, book.spent, complete=not call.questions.budget_spent)
+    return Judged(call.scores, book.spent, call.questions.budget_spent, call.questions.failed)
 
 
 @dataclass(slots=True)

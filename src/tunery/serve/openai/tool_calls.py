@@ -83,6 +83,6 @@ class CallWatch:
         return sent
 
     def end(self) -> Answer:
-        """Return what is left: text that was no call after all, and calls."""
+        """Return what is left: text that was no call after all or stands behind one, and calls."""
         left, self._held = read_answer(self._held), ""
         return left
