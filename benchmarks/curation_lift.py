@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ from tunery.data.normalise import fingerprint
 from tunery.data.quality import intact
 from tunery.data.read import read_columns, read_file
 from tunery.data.select import choose, take
-from tunery.data.suspects import suspect
+from tunery.data.suspects import rank_suspects
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import BaselineConfig, GoalConfig
 from tunery.model.render import render
@@ -57,6 +58,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "recipes" / "data" / "banking77-train.csv"
 SYSTEM = "Name the intent of the bank customer's message."
 BATCH = 16
+ROUNDS = 2
+"""Inspections whose fixes are applied."""
 INTACT = 0.8
 """A text with a smaller share of words is junk."""
 AS_IS = CleanConfig(exact_duplicates=False, near_duplicates="off")
@@ -154,22 +157,27 @@ def curated(
 ) -> tuple[Columns, list[Row]]:
     """Return what the product's curation leaves, as columns and as rows.
 
-    Its default cleaning goes first (repeats and near-duplicates), then texts that are hardly words, then
-    every row that the search for wrong labels doubts.
+    Its default cleaning goes first (repeats and near-duplicates), then texts that are hardly words. What
+    ``label_error`` and ``doubtful_label`` find in an inspection is applied twice, as ``tunery data fix``
+    does: labels held for wrong become the suggested ones, and rows that are as likely wrong as right go.
     """
     write_csv(rows, folder / "spoiled.csv")
     settings = data_settings("spoiled.csv", CleanConfig())
     version = build_dataset(settings, workspace, name="curation-lift", base_dir=folder)
     columns = read_columns(workspace.artifacts.path("datasets", version.id))
     legible = [i for i, text in enumerate(columns.prompts) if intact(text) >= INTACT]
-    doubted = suspect(
-        [columns.prompts[i] for i in legible],
-        [columns.answers[i] for i in legible],
-        encoder=encoder,
-    )
-    wrong = {legible[s.row] for s in doubted}
-    sound = [i for i in legible if i not in wrong]
-    return take(columns, sound), [rows[columns.rows[i] - 1] for i in sound]
+    labels = list(columns.answers)
+    for _ in range(ROUNDS):
+        ranking = rank_suspects(
+            [columns.prompts[i] for i in legible], [labels[i] for i in legible], encoder=encoder
+        )
+        for found in ranking.suspects[: ranking.likely]:
+            labels[legible[found.row]] = found.suggested
+        gone = {found.row for found in ranking.doubtful}
+        legible = [row for place, row in enumerate(legible) if place not in gone]
+    mended = [rows[columns.rows[i] - 1]._replace(label=labels[i]) for i in legible]
+    now = [row.label for row in mended]
+    return replace(take(columns, legible), answers=now, labels=now), mended
 
 
 def data_settings(path: str, clean: CleanConfig) -> DataConfig:

@@ -305,7 +305,7 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     """
     from tunery.core.config import parse_settings
     from tunery.data.config import TrafficConfig
-    from tunery.data.request_log import write_traffic
+    from tunery.data.files.request_log import write_traffic
 
     asked = {
         "share": share,

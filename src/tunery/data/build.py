@@ -22,8 +22,8 @@ from tunery.data.curate import curate
 from tunery.data.curated import Curated
 from tunery.data.edits import EditSet, load_edits, write_changed
 from tunery.data.embed import Encoder
+from tunery.data.files.sources import Source, expand_sources, locate
 from tunery.data.quality import RowQuality, read_quality
-from tunery.data.sources import Source, expand_sources, locate
 from tunery.data.split import SPLITS
 from tunery.data.splitting import Choosing
 from tunery.data.tables import write_version

@@ -11,6 +11,7 @@ from tunery.core.errors import ConfigError, nearest
 from tunery.core.example import Dropped
 from tunery.core.progress import Progress
 from tunery.data.config import SourceConfig
+from tunery.data.files.sources import Source, iterate
 from tunery.data.formats import json_ready, parse_row
 from tunery.data.rows import (
     SEED_PROMPTS,
@@ -25,7 +26,6 @@ from tunery.data.rows import (
     shown,
 )
 from tunery.data.shapes import Mapped, map_columns, shape_of_keys, wanted_columns
-from tunery.data.sources import Source, iterate
 
 CHUNK_ROWS = 5000
 """Rows worked on together: enough that starting costs nothing, few enough to keep memory small."""

@@ -28,10 +28,10 @@ from tunery.data.collect import Reading
 from tunery.data.config import DataConfig
 from tunery.data.curated import Curated, SourceCount
 from tunery.data.edits import EditSet, apply_all
+from tunery.data.files.sources import Source
 from tunery.data.repeats import remove_repeats
 from tunery.data.rowfile import RowFile
 from tunery.data.rows import Drop, Flaw, FlawList, RawRow, dropped_row
-from tunery.data.sources import Source
 from tunery.data.splitting import Choosing, split_rows
 from tunery.data.spread import spread
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from tunery.core.dataset import Shape
 from tunery.core.errors import ConfigError
 from tunery.data.config import SourceConfig
+from tunery.data.files.jsonrows import parse_object
+from tunery.data.files.lines import read_lines
 from tunery.data.formats import parse_row
-from tunery.data.jsonrows import parse_object
-from tunery.data.lines import read_lines
 from tunery.data.rows import BadRow, Flaw, UnusableRow, shown
 from tunery.data.shapes import Mapped, map_columns, shape_of_keys
 

@@ -20,7 +20,7 @@ from tunery.core.config import Record
 from tunery.core.engine import Score
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.data.columns import Columns
-from tunery.data.parquet import write_parquet
+from tunery.data.files.parquet import write_parquet
 from tunery.data.text_features import Vectors, blocks
 
 Numbers = npt.NDArray[np.float64]

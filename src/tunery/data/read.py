@@ -15,8 +15,8 @@ from tunery.data.cleaning import clean_drafts, to_example
 from tunery.data.collect import collect
 from tunery.data.columns import Columns
 from tunery.data.config import DataConfig, PiiType, SourceConfig
+from tunery.data.files.sources import iterate, locate
 from tunery.data.labels import find_labels
-from tunery.data.sources import iterate, locate
 from tunery.data.tables import EXAMPLES, open_table, read_dropped, read_examples
 
 __all__ = ["read_columns", "read_dropped", "read_examples", "read_file", "read_inputs", "read_texts"]

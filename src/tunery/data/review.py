@@ -10,8 +10,8 @@ from typing import NamedTuple, get_args
 from tunery.core.errors import ConfigError, nearest
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.data.columns import Columns
-from tunery.data.delimited import sniff
-from tunery.data.lines import read_lines
+from tunery.data.files.delimited import sniff
+from tunery.data.files.lines import read_lines
 from tunery.data.sheet import unescaped, write_sheet
 
 HEADER = ("id", "split", "input", "output", "problem", "suggestion", "decision", "new_output", "note")

@@ -65,7 +65,7 @@ def run_recipe(
 
 def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Name a run after all that its verdict depends on, and nothing that it does not."""
-    from tunery.data.sources import locate
+    from tunery.data.files.sources import locate
     from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
     from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
     from tunery.train.config import NOT_IN_IDENTITY

@@ -12,7 +12,7 @@ from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
 from tunery.data.collect import collect, missing_column
 from tunery.data.config import ColumnsConfig, SourceConfig
-from tunery.data.sources import locate
+from tunery.data.files.sources import locate
 
 GOOD = {
     "a.csv": b"text,category\n" + b"".join(b'"question, %d",a\n' % i for i in range(12)),

@@ -16,8 +16,8 @@ from tunery.core.progress import Silent
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
 from tunery.data.dedup import follow_earliest, group_rows, join
+from tunery.data.files.sources import locate
 from tunery.data.similarity import Pairs
-from tunery.data.sources import locate
 
 NONE = np.empty((0, 2), dtype=np.int64)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.delimited import read_delimited
+from tunery.data.files.delimited import read_delimited
 from tunery.data.sheet import escaped, unescaped, write_sheet
 
 TEXTS = st.text(st.one_of(st.sampled_from("'=+-@\t\r\nnaN＝;,\"a"), st.characters(exclude_categories=["Cs"])))

@@ -10,7 +10,7 @@ from tunery.data.columns import Columns
 from tunery.data.disputes import disputed_pairs
 from tunery.data.embed import Encoder
 from tunery.data.findings.show import Case, Verdict, counted, listed, made, percent
-from tunery.data.suspects import suspect
+from tunery.data.suspects import Suspect, rank_suspects
 
 _FEW_ROWS = 5
 _TIMES = 10
@@ -30,6 +30,7 @@ def label_findings(columns: Columns, *, encoder: Encoder | None = None) -> list[
         ``label_error``: labels that classifiers which did not see them hold for wrong, each with an edit to
         the class they suggest, for a reviewer to accept; high from 3 % of the rows, else medium.
         ``disputed_preference`` (medium): pairs whose order the other pairs speak against; no edits.
+        ``doubtful_label`` (low): labels that may as well be wrong, with edits that drop the rows.
         ``labels_not_verified``, ``preferences_not_verified`` (low): in their place beyond 50,000 rows.
         ``small_class`` (medium): under 5 training rows. ``imbalance`` (low): the largest class has
         at least ten times the rows of the median one.
@@ -51,7 +52,12 @@ def _wrong_labels(columns: Columns, encoder: Encoder | None) -> Iterator[Finding
     if len(rows) > _MOST_ROWS:
         yield _unverified(columns, "labels", len(rows))
         return
-    suspects = suspect([columns.prompts[i] for i, _ in rows], [label for _, label in rows], encoder=encoder)
+    ranking = rank_suspects(
+        [columns.prompts[i] for i, _ in rows], [label for _, label in rows], encoder=encoder
+    )
+    suspects = ranking.suspects[: ranking.likely]
+    if ranking.doubtful:
+        yield _doubtful(columns, [rows[s.row][0] for s in ranking.doubtful], ranking.doubtful, len(rows))
     if not suspects:
         return
     yield made(
@@ -89,6 +95,25 @@ def _wrong_labels(columns: Columns, encoder: Encoder | None) -> Iterator[Finding
             ],
             "scores": {columns.ids[rows[s.row][0]]: round(s.score, 4) for s in suspects},
         },
+    )
+
+
+def _doubtful(columns: Columns, places: Sequence[int], doubts: Sequence[Suspect], judged: int) -> Finding:
+    return made(
+        columns,
+        Verdict(
+            "doubtful_label",
+            "low",
+            f"{counted(len(doubts), 'row has', 'rows have')} a label that may as well be wrong "
+            f"({percent(len(doubts), judged)}).",
+            "Review them where a person can tell; to train, a set is better off without them.",
+        ),
+        [
+            Case((i,), columns.prompts[i], f"labelled {s.given}, perhaps {s.suggested} (doubt {s.score:.2f})")
+            for i, s in zip(places, doubts, strict=True)
+        ],
+        edits=[Edit(row=columns.ids[i], action="drop", reason="doubtful_label") for i in places],
+        numbers={"scores": {columns.ids[i]: round(s.score, 4) for i, s in zip(places, doubts, strict=True)}},
     )
 
 

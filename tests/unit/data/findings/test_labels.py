@@ -41,10 +41,24 @@ def test_more_rows_than_are_verified_are_told_of(monkeypatch: pytest.MonkeyPatch
     assert "200 rows" in found.message
 
 
+def test_rows_that_may_as_well_be_wrong_can_be_taken_out() -> None:
+    texts, labels = questions(200)
+    wrong, rows = swapped(labels, 60)
+    found = {f.kind: f for f in label_findings(columns(texts, wrong, wrong))}
+    doubtful = found["doubtful_label"]
+    assert doubtful.severity == "low"
+    assert set(doubtful.rows).isdisjoint(found["label_error"].rows)
+    assert [(e.row, e.action) for e in doubtful.edits] == [(row, "drop") for row in doubtful.rows]
+    planted = {f"ex-{i}" for i in rows}
+    share = len(planted & set(doubtful.rows)) / len(doubtful.rows)
+    assert share > 60 / 200  # more often wrong than any row
+
+
 def test_wrong_labels_become_edits_to_the_right_ones() -> None:
     texts, labels = questions(200)
     wrong, rows = swapped(labels, 20)
-    (found,) = label_findings(columns(texts, wrong, wrong))
+    found, *others = sorted(label_findings(columns(texts, wrong, wrong)), key=lambda f: f.kind, reverse=True)
+    assert {f.kind for f in others} <= {"doubtful_label"}
     assert (found.kind, found.severity) == ("label_error", "high")
     assert len(found.rows) >= 12
     assert set(found.rows) <= {f"ex-{i}" for i in rows}
@@ -58,7 +72,7 @@ def test_wrong_labels_become_edits_to_the_right_ones() -> None:
 def test_clean_even_classes_have_no_finding_of_size() -> None:
     texts, labels = questions(200)
     kinds = {f.kind for f in label_findings(columns(texts, labels, labels))}
-    assert kinds <= {"label_error"}
+    assert kinds <= {"label_error", "doubtful_label"}
 
 
 def test_small_and_large_classes_are_told() -> None:

@@ -10,9 +10,9 @@ from tunery.core.errors import ConfigError, nearest
 from tunery.core.example import SplitName
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.data.config import DataConfig, FileFormat, SourceConfig
-from tunery.data.delimited import read_delimited
-from tunery.data.exports import as_plain_rows
-from tunery.data.folders import (
+from tunery.data.files.delimited import read_delimited
+from tunery.data.files.exports import as_plain_rows
+from tunery.data.files.folders import (
     Found,
     find_remote,
     is_pattern,
@@ -23,11 +23,11 @@ from tunery.data.folders import (
     split_of_name,
     splits_of,
 )
-from tunery.data.jsonrows import read_json_array, read_jsonl
-from tunery.data.lines import readable
-from tunery.data.parquet import read_arrow, read_parquet
-from tunery.data.places import is_empty, is_url, sha256_raw, shown_url
-from tunery.data.refused import Refused
+from tunery.data.files.jsonrows import read_json_array, read_jsonl
+from tunery.data.files.lines import readable
+from tunery.data.files.parquet import read_arrow, read_parquet
+from tunery.data.files.places import is_empty, is_url, sha256_raw, shown_url
+from tunery.data.files.refused import Refused
 from tunery.data.rows import BadRow, RawRow
 
 _ENDINGS: dict[str, FileFormat] = {
@@ -248,7 +248,7 @@ def file_format(settings: SourceConfig, path: Path) -> FileFormat:
 def iterate(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
     """Yield a source's rows in file order, one batch in memory at a time.
 
-    A row that cannot be used comes as a :class:`~tunery.data.refused.Refused` one, whose error
+    A row that cannot be used comes as a :class:`~tunery.data.files.refused.Refused` one, whose error
     :func:`tunery.data.formats.parse_row` raises; the first row is always one that can be looked at. Numbers
     run on from file to file of a folder.
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.core.errors import ConfigError
-from tunery.data import jsonrows
-from tunery.data.jsonrows import read_json_array, read_jsonl
+from tunery.data.files import jsonrows
+from tunery.data.files.jsonrows import read_json_array, read_jsonl
 
 VALUES = st.recursive(
     st.none()

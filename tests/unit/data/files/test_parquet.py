@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tunery.core.errors import ConfigError
-from tunery.data.parquet import read_parquet, write_parquet
+from tunery.data.files.parquet import read_parquet, write_parquet
 
 
 def test_rows_written_by_polars_are_read_with_missing_values_as_none(tmp_path: Path) -> None:

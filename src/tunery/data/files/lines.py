@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
-from tunery.data.places import RawFile
-from tunery.data.unpack import PackedTooTight, Truncated, open_bytes
+from tunery.data.files.places import RawFile
+from tunery.data.files.unpack import PackedTooTight, Truncated, open_bytes
 
 _FOREIGN = {
     b"\xff\xfe": "UTF-16",

@@ -15,8 +15,8 @@ import pytest
 from tunery.core.errors import ConfigError
 from tunery.core.ids import sha256_file
 from tunery.data.config import DataConfig, SourceConfig
+from tunery.data.files.sources import expand_sources, iterate, locate
 from tunery.data.rows import RawRow
-from tunery.data.sources import expand_sources, iterate, locate
 
 LINE = '{{"input": "{0}", "output": "b"}}\n'
 

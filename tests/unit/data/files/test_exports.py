@@ -16,13 +16,13 @@ from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
 from tunery.core.tool_text import describe
 from tunery.data.config import ColumnsConfig, SourceConfig, TrafficConfig
-from tunery.data.exports import KINDS, recognise
+from tunery.data.files.exports import KINDS, recognise
+from tunery.data.files.refused import Refused
+from tunery.data.files.request_log import write_traffic
+from tunery.data.files.sources import iterate, locate
 from tunery.data.formats import parse_row
-from tunery.data.refused import Refused
-from tunery.data.request_log import write_traffic
 from tunery.data.rows import RawRow, UnusableRow
 from tunery.data.shapes import map_columns, wanted_columns
-from tunery.data.sources import iterate, locate
 
 FREE = TrafficConfig(require_consent=False, per_user=None)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunery.core.errors import ConfigError
-from tunery.data.lines import guess_encoding, read_lines
+from tunery.data.files.lines import guess_encoding, read_lines
 
 
 def texts(path: Path) -> list[str]:

@@ -21,14 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunery.core.errors import ConfigError, TuneryError
-from tunery.data import unpack
 from tunery.data.config import ColumnsConfig, SourceConfig
+from tunery.data.files import unpack
+from tunery.data.files.refused import Refused
+from tunery.data.files.sources import iterate, locate
 from tunery.data.formats import parse_row
-from tunery.data.refused import Refused
 from tunery.data.rows import BadRow, RawRow, UnusableRow
 from tunery.data.shapes import map_columns, wanted_columns
 from tunery.data.sheet import escaped, unescaped
-from tunery.data.sources import iterate, locate
 
 MAPPED = ColumnsConfig(input="text", output="label")
 
@@ -304,7 +304,7 @@ import resource, sys
 from pathlib import Path
 from tunery.core.errors import ConfigError
 from tunery.data.config import SourceConfig
-from tunery.data.sources import iterate, locate
+from tunery.data.files.sources import iterate, locate
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = 0
 try:

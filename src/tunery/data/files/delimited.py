@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from tunery.core.errors import ConfigError
-from tunery.data.lines import read_blocks, read_lines, too_large
-from tunery.data.places import RawFile
-from tunery.data.refused import broken
+from tunery.data.files.lines import read_blocks, read_lines, too_large
+from tunery.data.files.places import RawFile
+from tunery.data.files.refused import broken
 from tunery.data.rows import RawRow
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -39,7 +39,7 @@ def read_delimited(
         wanted: Columns that must exist; they also tell separators apart.
         max_row_bytes: Longest row accepted [bytes].
         go_on: Yield a row of another width than the header's as a
-            :class:`~tunery.data.refused.Refused` row, and read all others.
+            :class:`~tunery.data.files.refused.Refused` row, and read all others.
 
     Raises:
         ConfigError: Wrong delimiter, a column named twice, rows of unequal width unless ``go_on``, broken

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunery.core.errors import ConfigError
-from tunery.data.lines import readable, too_large
-from tunery.data.places import RawFile
-from tunery.data.refused import broken
+from tunery.data.files.lines import readable, too_large
+from tunery.data.files.places import RawFile
+from tunery.data.files.refused import broken
+from tunery.data.files.unpack import MAX_RATIO, open_seekable
 from tunery.data.rows import RawRow
-from tunery.data.unpack import MAX_RATIO, open_seekable
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 16 << 20
@@ -37,7 +37,7 @@ def read_parquet(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = 
         path: The file; a packed one (``.parquet.gz``) is unpacked into a temporary file first.
         name: How messages call it.
         max_row_bytes: Longest row accepted [bytes].
-        go_on: Yield a row over ``max_row_bytes`` as a :class:`~tunery.data.refused.Refused` row.
+        go_on: Yield a row over ``max_row_bytes`` as a :class:`~tunery.data.files.refused.Refused` row.
 
     Raises:
         ConfigError: Not Parquet, damaged, a column named twice, one that unpacks to far more than a table of

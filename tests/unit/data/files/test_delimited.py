@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.core.errors import ConfigError
-from tunery.data.delimited import DELIMITERS, read_delimited, sniff
+from tunery.data.files.delimited import DELIMITERS, read_delimited, sniff
 from tunery.data.rows import RawRow
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tunery.core.errors import ConfigError
-from tunery.data.lines import guess_encoding, read_blocks, readable, refuse_foreign, too_large
-from tunery.data.places import RawFile
-from tunery.data.refused import broken
+from tunery.data.files.lines import guess_encoding, read_blocks, readable, refuse_foreign, too_large
+from tunery.data.files.places import RawFile
+from tunery.data.files.refused import broken
+from tunery.data.files.unpack import open_bytes
 from tunery.data.rows import BadRow, Flaw, RawRow, shown
 from tunery.data.shapes import shape_of_keys
-from tunery.data.unpack import open_bytes
 
 _CHUNK_BYTES = 65_536
 _MAX_PROBLEMS = 10
@@ -32,7 +32,7 @@ def read_jsonl(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = Fa
         path: The file.
         name: How messages call it.
         max_row_bytes: Longest row accepted [bytes].
-        go_on: Yield a broken line as a :class:`~tunery.data.refused.Refused` row and read all others.
+        go_on: Yield a broken line as a :class:`~tunery.data.files.refused.Refused` row and read all others.
 
     Raises:
         ConfigError: Lines that are not JSON objects, each with its number, unless ``go_on``; or text that is
@@ -153,8 +153,8 @@ def read_json_array(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool
         path: The file.
         name: How messages call it.
         max_row_bytes: Longest row accepted [bytes].
-        go_on: Yield a broken element as a :class:`~tunery.data.refused.Refused` row where the next one can
-            be found.
+        go_on: Yield a broken element as a :class:`~tunery.data.files.refused.Refused` row where the next one
+            can be found.
 
     Raises:
         ConfigError: It is none of these, or a row is broken or over ``max_row_bytes``; with the row's number.

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
-from tunery.data import argilla, label_studio, opentelemetry, request_log, sheet
+from tunery.data import sheet
 from tunery.data.config import SourceConfig
-from tunery.data.refused import Refused
+from tunery.data.files import argilla, label_studio, opentelemetry, request_log
+from tunery.data.files.refused import Refused
 from tunery.data.rows import RawRow
 
 Convert = Callable[[Iterator[RawRow], SourceConfig], Iterator[RawRow]]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import SplitName
-from tunery.data.places import RawFile, RemoteFile, open_filesystem, shown_url
+from tunery.data.files.places import RawFile, RemoteFile, open_filesystem, shown_url
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunery.data.config import SourceConfig
-from tunery.data.refused import Refused, broken
-from tunery.data.reviewed import METADATA, reviewed_row
+from tunery.data.files.refused import Refused, broken
+from tunery.data.files.reviewed import METADATA, reviewed_row
 from tunery.data.rows import RawRow
 
 _FLAT = ".responses"

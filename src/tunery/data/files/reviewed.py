@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tunery.core.ids import canonical_json
 from tunery.data.config import SourceConfig
-from tunery.data.refused import unusable
+from tunery.data.files.refused import unusable
 from tunery.data.rows import RawRow
 from tunery.data.shapes import wanted_columns
 
