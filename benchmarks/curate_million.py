@@ -209,7 +209,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--peer-rows", type=int, default=100_000)
+    parser.add_argument("--peer-rows", type=int, default=100_000, help="0 leaves the peers out [rows]")
     parser.add_argument("--engine", choices=["local", "ray"], default="local")
     parser.add_argument("--worker", nargs=2, metavar=("WHO", "PATH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -225,7 +225,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seconds: dict[int, float] = {}
         print(f"{'rows':>10} {'who':<22} {'seconds':>8} {'rows/s':>9} {'MiB':>6}  result")
-        for rows in sorted({*options.rows, options.peer_rows}):
+        for rows in sorted({*options.rows, options.peer_rows} - {0}):
             path = Path(folder) / f"{rows}.csv"
             write_rows(path, rows)
             everyone = ["ours", *(["pandas", "datatrove"] if rows == options.peer_rows else [])]
