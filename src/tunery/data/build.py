@@ -29,7 +29,7 @@ from tunery.data.splitting import Choosing
 from tunery.data.tables import write_version
 from tunery.store.workspace import Workspace
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 """Raise it when equal files and settings would give other rows than before."""
 
 VERSION_FILE = "version.json"

@@ -15,12 +15,12 @@ from tunery.core.ids import canonical_json
 from tunery.data.checks import filters
 from tunery.data.cleaning import clean_drafts, identified
 from tunery.data.collect import Understood, understand
-from tunery.data.config import DataConfig, PiiType, SourceConfig
+from tunery.data.config import CleanConfig, DataConfig, PiiType, SourceConfig
 from tunery.data.dedup import hash64, prompt_text
 from tunery.data.draw import draw_key
+from tunery.data.dropped import dropped_messages, masked_clean, masked_raw
 from tunery.data.normalise import fingerprint
-from tunery.data.pii import mask
-from tunery.data.rows import SPLIT_HINT, Drop, Flaw, RawRow, dropped_messages
+from tunery.data.rows import SPLIT_HINT, Drop, Flaw, RawRow
 from tunery.data.shapes import Mapped
 
 MESSAGE = pa.struct(
@@ -95,15 +95,7 @@ def clean_chunk(task: ChunkTask) -> ChunkResult:
     rows = encode_rows(examples, [f.sha256 for f in found], [d.group_keys for d in drafts], draws)
     if task.filtered:
         rows = filter_rows(rows, examples, task.config)
-    return ChunkResult(rows, masked_texts(understood.unusable, task.config), understood.flawed, masked)
-
-
-def masked_texts(dropped: Sequence[Dropped], config: DataConfig) -> list[Dropped]:
-    """Return rows that were dropped before cleaning, their texts masked like those of kept rows."""
-    if not config.clean.mask_pii or not dropped:
-        return list(dropped)
-    texts = mask([d.text for d in dropped], config.clean.pii_types).texts
-    return [d.with_(text=text) for d, text in zip(dropped, texts, strict=True)]
+    return ChunkResult(rows, masked_raw(understood.unusable, task.config.clean), understood.flawed, masked)
 
 
 def encode_rows(
@@ -238,10 +230,11 @@ def with_verdicts(rows: pa.RecordBatch, verdicts: dict[int, Drop]) -> pa.RecordB
     return pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
 
 
-def dropped_texts(rows: pa.RecordBatch, drops: dict[int, Drop]) -> list[Dropped]:
+def dropped_texts(rows: pa.RecordBatch, drops: dict[int, Drop], clean: CleanConfig) -> list[Dropped]:
     """Return the records of removed rows, by position in the chunk."""
     positions = sorted(drops)
-    return [
+    records = [
         dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
         for i, e in zip(positions, decode_rows(rows, positions), strict=True)
     ]
+    return masked_clean(records, clean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ from tunery.core.errors import ConfigError, nearest
 from tunery.core.example import Dropped
 from tunery.core.progress import Progress
 from tunery.data.config import SourceConfig
+from tunery.data.dropped import dropped_row
 from tunery.data.files.sources import Source, iterate
 from tunery.data.formats import json_ready, parse_row
+from tunery.data.messages import HALF_A_PAIR, is_unicode
 from tunery.data.rows import (
     SEED_PROMPTS,
     SPLIT_HINT,
@@ -22,7 +25,6 @@ from tunery.data.rows import (
     FlawList,
     RawRow,
     UnusableRow,
-    dropped_row,
     shown,
 )
 from tunery.data.shapes import Mapped, map_columns, shape_of_keys, wanted_columns
@@ -190,7 +192,7 @@ def _check_header(name: str, mapped: Mapped, first: RawRow) -> None:
 def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
     _check_shape(raw, mapped, settings)
     conversation = parse_row(raw.values, mapped, settings)
-    return Draft(
+    draft = Draft(
         source=settings.path,
         row=raw.number,
         messages=conversation.messages,
@@ -198,6 +200,10 @@ def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
         group_keys=_group_keys(raw, settings.columns.groups),
         metadata={c: json_ready(raw.values.get(c)) for c in settings.columns.metadata} | _hint(raw),
     )
+    for column, value in (("group", draft.group_keys), ("metadata", draft.metadata)):
+        if value and not is_unicode(written := json.dumps(value, ensure_ascii=False, default=str)):
+            raise BadRow(Flaw(column, shown(written), HALF_A_PAIR))
+    return draft
 
 
 def _group_keys(raw: RawRow, columns: Sequence[str]) -> tuple[str, ...]:

@@ -21,17 +21,17 @@ from tunery.data.chunk import (
     decode_rows,
     encode_rows,
     filter_rows,
-    masked_texts,
     with_verdicts,
 )
 from tunery.data.collect import Reading
 from tunery.data.config import DataConfig
 from tunery.data.curated import Curated, SourceCount
+from tunery.data.dropped import dropped_row, masked_clean, masked_raw
 from tunery.data.edits import EditSet, apply_all
 from tunery.data.files.sources import Source
 from tunery.data.repeats import remove_repeats
 from tunery.data.rowfile import RowFile
-from tunery.data.rows import Drop, Flaw, FlawList, RawRow, dropped_row
+from tunery.data.rows import Drop, Flaw, FlawList, RawRow
 from tunery.data.splitting import Choosing, split_rows
 from tunery.data.spread import spread
 
@@ -132,7 +132,7 @@ def _edit(
     """Apply edits to all rows together, since an edit also holds for rows that repeat the one it names."""
     chunks = [decode_rows(result.rows) for _, result in waiting]
     edited = apply_all([e for chunk in chunks for e in chunk], edits, curated.config.clean)
-    curated.unread += edited.dropped
+    curated.unread += masked_clean(edited.dropped, curated.config.clean)
     curated.changed += edited.changed
     stay, at, start = edited.stay, 0, 0
     for (source, result), chunk in zip(waiting, chunks, strict=True):
@@ -185,9 +185,9 @@ def _judge_flawed(
         flaws.raise_if_any()
     dropped = []
     for raw, what in flawed:
-        detail = "; ".join(f"{f.field}: {f.value}; {f.fix}" for f in what)
-        dropped.append(dropped_row(source.name, raw.number, Drop("bad_row", detail), dict(raw.values)))
-    return masked_texts(dropped, config)
+        why = Drop("bad_row", "; ".join(f"{f.field}: {f.value}; {f.fix}" for f in what))
+        dropped.append(dropped_row(source.settings.path, raw.number, why, dict(raw.values)))
+    return masked_raw(dropped, config.clean)
 
 
 def _refuse_mixed(sources: Sequence[Source], counts: Sequence[SourceCount]) -> None:

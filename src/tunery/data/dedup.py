@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +149,7 @@ def group_rows(count: int, firm: Integers, near: Pairs, *, largest: int, strict:
 
 
 def follow_earliest(
-    count: int, firm: Integers, near: Pairs, *, largest: int, strict: float
+    count: int, firm: Integers, near: Pairs, *, largest: Callable[[int], int], strict: float
 ) -> tuple[Integers, Pairs]:
     """Return groups that later rows cannot change, and the near pairs that hold.
 
@@ -161,22 +162,36 @@ def follow_earliest(
         count: Rows.
         firm: As in :func:`group_rows`.
         near: Similar pairs; the first of each lies before the second.
-        largest: As in :func:`group_rows`.
+        largest: Number of rows so far to the size that a group may have by then before only ``strict`` pairs
+            hold a further row to it [rows].
         strict: As in :func:`group_rows`.
 
     Returns:
         For each row the first row of its group; the pairs of which no two rows may be in different splits.
     """
-    held = _held(count, firm, near, largest=largest, strict=strict)
     tied = join(count, firm)
-    leads = tied[held.second] == held.second
-    parent = tied.copy()
-    np.minimum.at(parent, held.second[leads], tied[held.first[leads]])
-    while True:
-        further = parent[parent]
-        if np.array_equal(further, parent):
-            return parent[tied], held
-        parent = further
+    group, sizes = tied.tolist(), [1] * count
+    order = np.lexsort((near.first, near.second))
+    seconds, starts = np.unique(near.second[order], return_index=True)
+    bounds = [*starts.tolist(), len(order)]
+    candidates = dict(zip(seconds.tolist(), pairwise(bounds), strict=True))
+    firsts, alikes = near.first[order].tolist(), near.similarity[order].tolist()
+    followers = np.flatnonzero(tied != np.arange(count)).tolist()
+    holds = np.zeros(len(order), dtype=bool)
+    for row in sorted({*candidates, *followers}):
+        most = largest(row + 1)
+        joined = group[group[row]]  # of the row it is tied to, or itself
+        for at in range(*candidates.get(row, (0, 0))):
+            other = group[firsts[at]]
+            if sizes[other] > most and alikes[at] < strict:
+                continue
+            holds[at] = True
+            if joined == row:
+                joined = other
+        group[row] = joined
+        if joined != row:
+            sizes[joined] += 1
+    return np.array(group, dtype=np.int64), near.where(np.isin(np.arange(len(order)), order[holds]))
 
 
 def _held(count: int, firm: Integers, near: Pairs, *, largest: int, strict: float) -> Pairs:

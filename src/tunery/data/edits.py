@@ -24,12 +24,13 @@ from tunery.core.finding import Action, Edit
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.data.cleaning import repair
 from tunery.data.config import CleanConfig
+from tunery.data.dropped import dropped_messages
 from tunery.data.files.jsonrows import parse_object
 from tunery.data.files.lines import read_lines
 from tunery.data.files.parquet import write_parquet
 from tunery.data.normalise import fingerprint
 from tunery.data.pii import apply_policy
-from tunery.data.rows import BadRow, Drop, dropped_messages
+from tunery.data.rows import BadRow, Drop
 from tunery.store.workspace import Workspace
 
 EDITS_FILE = "edits.jsonl"

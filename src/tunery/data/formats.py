@@ -10,7 +10,7 @@ from tunery.core.example import Message
 from tunery.core.tool_text import NotACall, describe, functions_of, with_functions
 from tunery.data.config import SourceConfig
 from tunery.data.files.refused import Refused
-from tunery.data.messages import check_conversation, is_unicode, parse_messages, parse_transcript
+from tunery.data.messages import HALF_A_PAIR, check_conversation, is_unicode, parse_messages, parse_transcript
 from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
 from tunery.data.shapes import Mapped
 
@@ -81,7 +81,7 @@ def _text(value: Any, column: str, missing: Callable[[str], UnusableRow]) -> str
         raise BadRow(Flaw(column, shown(value), "bytes, where text is expected"))
     text = str(value)
     if not is_unicode(text):
-        raise BadRow(Flaw(column, shown(text), "half a surrogate pair; write the whole character"))
+        raise BadRow(Flaw(column, shown(text), HALF_A_PAIR))
     return text
 
 

@@ -47,6 +47,8 @@ _KNOWN_KEYS = frozenset(
         "annotations",
     }
 )
+HALF_A_PAIR = "half a surrogate pair; write the whole character"
+"""What to do about text that is not Unicode."""
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
 
@@ -241,10 +243,10 @@ def _content(value: Any, field: str, flaws: list[Flaw]) -> str:
     """Return the text of a turn: a string, or a list of text parts joined."""
     if isinstance(value, str):
         if not is_unicode(value):
-            flaws.append(Flaw(field, shown(value), "half a surrogate pair; write the whole character"))
+            flaws.append(Flaw(field, shown(value), HALF_A_PAIR))
         return value
     if isinstance(value, list) and value and all(_is_text_part(part) for part in value):
-        return "".join(part["text"] for part in value)
+        return _content("".join(part["text"] for part in value), field, flaws)
     kind = "missing" if value is None else shown(value)
     flaws.append(Flaw(field, kind, "must be text, or a list of {type: text, text: …} parts"))
     return ""

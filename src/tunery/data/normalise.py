@@ -11,7 +11,7 @@ import unicodedata
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\u200b\u2060\ufeff\u00ad]")
 _ODD_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _LINE_END = re.compile("\r\n?|\u2028|\u2029|\x85")
-_TRAILING = re.compile(r"[ \t]+(?=\n)")
+_TRAILING = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
 _GAP = re.compile(r"\n{3,}")
 # Marks that change no meaning: neither signs (£, %, +, =, <, #) nor a point, comma, colon or minus that
 # stands before a digit.
@@ -38,6 +38,7 @@ def fingerprint(text: str) -> str:
 
     Compatibility forms are folded (NFKC), case is folded, punctuation becomes a space. Currency, percent and
     mathematical signs stay, as do point, comma and minus before a digit: ``£5``, ``€5`` and ``-5`` differ.
+    So do pictures, and the vowel signs that many scripts write as marks.
 
     >>> fingerprint("Where's my Card?") == fingerprint("where s my card")
     True
@@ -45,7 +46,21 @@ def fingerprint(text: str) -> str:
     False
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_MARK.sub(" ", folded).split())
+    plain = _MARK.sub(" " if folded.isascii() else _meaningful, folded)
+    return " ".join(plain.split())
+
+
+_PICTURE_FORMS = "\ufe0e\ufe0f"
+"""Say whether a sign is drawn as text or as a picture."""
+
+
+def _meaningful(match: re.Match[str]) -> str:
+    """Keep pictures (So) and marks that are part of a letter (Mn, Mc); all else becomes a space."""
+    kept = (
+        c if unicodedata.category(c) in ("So", "Mn", "Mc") and c not in _PICTURE_FORMS else " "
+        for c in match.group()
+    )
+    return "".join(kept)
 
 
 _TAG = re.compile(
@@ -65,6 +80,10 @@ _UNSEEN = tuple(
 _BREAK = re.compile(r"</?(?:br|p|div|li|tr|h[1-6]|table|ul|ol|blockquote|hr|section|article|pre)\b", re.I)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
 _SPACES = re.compile(r" {2,}")
+_ROUNDS = 50
+"""Tags inside tags and entities of entities that are undone one by one."""
+_TAG_ENDS = re.compile("[<>&]")
+"""Without these nothing is left to strip: what nests deeper than any text loses them at once."""
 
 
 def fix_mojibake(text: str) -> str:
@@ -109,11 +128,11 @@ def strip_html(text: str) -> str:
     """
     if "<" not in text and "&" not in text:
         return text
-    before = None
-    while text != before:
-        before = text
-        text = _strip_once(text)
-    return text
+    for _ in range(_ROUNDS):
+        before, text = text, _strip_once(text)
+        if text == before:
+            return text
+    return _TAG_ENDS.sub(" ", text)
 
 
 def _strip_once(text: str) -> str:

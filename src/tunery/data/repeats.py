@@ -30,6 +30,11 @@ _LARGEST_GROUP_SHARE = 50
 _MOST_CLASSES_LOOKED_AT = 1000
 
 
+def _largest_group(rows: int) -> int:
+    """Return the size from which only strict pairs hold a group of so many rows together [rows]."""
+    return max(_LARGEST_GROUP, rows // _LARGEST_GROUP_SHARE)
+
+
 def remove_repeats(curated: Curated) -> None:
     """Remove repeats, tell the label set, and find which rows must share a split."""
     _Deduplication(curated).run()
@@ -56,13 +61,13 @@ class _Deduplication:
         near = Pairs(place[near.first], place[near.second], near.similarity)
         tied = self._tied()
         count, strict = len(curated.kept), clean.near_threshold
-        largest = max(_LARGEST_GROUP, count // _LARGEST_GROUP_SHARE)
         if by_hash(split):
             same = Pairs(links[:, 0], links[:, 1], np.ones(len(links)))
             every = Pairs(*(np.concatenate(columns) for columns in zip(same, near, strict=True)))
-            roots, curated.apart = follow_earliest(count, tied, every, largest=largest, strict=strict)
+            roots, curated.apart = follow_earliest(count, tied, every, largest=_largest_group, strict=strict)
         else:
-            roots = group_rows(count, np.concatenate([links, tied]), near, largest=largest, strict=strict)
+            firm = np.concatenate([links, tied])
+            roots = group_rows(count, firm, near, largest=_largest_group(count), strict=strict)
         curated.groups = curated.kept[roots]
         curated.apart = Pairs(
             curated.kept[curated.apart.first], curated.kept[curated.apart.second], curated.apart.similarity

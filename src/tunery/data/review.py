@@ -85,7 +85,7 @@ def export_review(
                 _cut(columns.prompts[place[row]]),
                 _cut(columns.answers[place[row]]),
                 _cut("; ".join(dict.fromkeys(said))),
-                _cut("; ".join(dict.fromkeys(suggestions.get(row, ())))),
+                _suggested(list(dict.fromkeys(suggestions.get(row, ())))),
                 "",
                 "",
                 "",
@@ -100,6 +100,14 @@ def _suggestion(edit: Edit) -> str:
         return "drop"
     what = {"set_output": _ANSWER, "set_input": "input: ", "set_rejected": "rejected: "}[edit.action]
     return f"{what}{edit.value}"
+
+
+def _suggested(suggestions: Sequence[str]) -> str:
+    """Return what the sheet suggests; ``change`` may take it only where it is a single whole answer."""
+    if len(suggestions) > 1:
+        return _cut(f"one of: {'; '.join(suggestions)}")
+    text = _cut(suggestions[0]) if suggestions else ""
+    return text if text in ("", *suggestions) else f"begins: {text}"
 
 
 def _cut(text: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import Dropped, Message
+from tunery.core.example import Message
 from tunery.core.tool_text import words_of
+from tunery.data.pii import mask
 
 SPLIT_HINT = "split_hint"
 """Key in a row's own ``metadata``: ``train`` keeps it out of held-out splits, whatever the recipe says."""
@@ -100,27 +100,6 @@ class Draft:
         return (*self.messages, Message(role="assistant", content=self.rejected))
 
 
-DROPPED_CHARS = 2000
-
-
-def dropped_row(source: str, row: int, drop: Drop, content: Any) -> Dropped:
-    """Return the record of a removed row: its content as JSON, cut to 2,000 characters."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)[:DROPPED_CHARS]
-    # Half of a surrogate pair cannot be stored; its escape can.
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return Dropped(source=source, row=row, reason=drop.reason, detail=drop.detail, text=text)
-
-
-def dropped_messages(
-    source: str, row: int, drop: Drop, messages: tuple[Message, ...], rejected: str | None
-) -> Dropped:
-    """Return the record of a removed row that was already understood as a conversation."""
-    content: dict[str, Any] = {"messages": [{"role": m.role, "content": m.content} for m in messages]}
-    if rejected is not None:
-        content["rejected"] = rejected
-    return dropped_row(source, row, drop, content)
-
-
 class FlawList:
     """Collects flaws by row and turns them into one error; keeps the first ten, counts the rest."""
 
@@ -148,7 +127,13 @@ class FlawList:
         )
 
 
+RAW_CHARS = 12_000
+"""What is kept of a value that is to be shortened until personal data is masked in it: the longest thing that
+is known by its form, a private key, fits in before the cut [characters]."""
+_SHOWN_CHARS = 60
+
+
 def shown(value: Any) -> str:
-    """Return a value as it appears in a message: its repr, at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    """Return a value as it appears in a message: its repr without personal data, at most 60 characters."""
+    text = mask([repr(value)[:RAW_CHARS]]).texts[0]
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "…"

@@ -76,6 +76,9 @@ def assign_by_time(
 ) -> SplitResult:
     """Hold out the newest groups of rows: test first, then validation.
 
+    A group that is too large for what is left of a split ends it: no older one takes its place, for then the
+    rows trained on would be newer than those held out.
+
     Args:
         groups: Each row's group name; a group is as new as its newest row.
         times: Each row's time, any unit.
@@ -95,15 +98,19 @@ def assign_by_time(
         key=lambda g: (-newest[g], draw_key(settings.seed, "split", g)),
     )
     where = dict(start.decided)
+    left = sum(rows[g] for g in order)
     warnings = []
     for name, size in start.sizes.items():
         got = 0
         for group in order:
-            if got >= size:
+            if group in where:
+                continue
+            # The first one is taken whatever its size: a split without a row judges nothing.
+            if got >= size or (got and got + rows[group] > size) or rows[group] >= left:
                 break
-            if group not in where and got + rows[group] <= size:
-                where[group] = name
-                got += rows[group]
+            where[group] = name
+            got += rows[group]
+            left -= rows[group]
         if got != size:
             warnings.append(f"the {name} split has {got} rows of {size} asked for: groups are kept whole")
     return SplitResult([where.get(g, "train") for g in groups], warnings)

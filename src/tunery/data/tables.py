@@ -126,7 +126,7 @@ def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
     drops.update(
         (i - start, curated.drops[i]) for i in range(start, start + rows.num_rows) if i in curated.drops
     )
-    return dropped_texts(rows, drops)
+    return dropped_texts(rows, drops, curated.config.clean)
 
 
 def _table(dropped: Sequence[Dropped]) -> pa.Table:

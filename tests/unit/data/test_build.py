@@ -588,3 +588,36 @@ def test_rows_made_from_feedback_never_reach_a_held_out_split(
     fed_back = [e for e in split["train"] if e.metadata.get("split_hint") == "train"]
     assert len(fed_back) == 14
     assert (len(split["test"]), len(split["validation"])) == (12, 8)
+
+
+def test_what_a_recipe_masks_or_drops_rows_for_is_in_no_record_of_a_dropped_row(
+    workspace: Workspace, rows: Path
+) -> None:
+    long = "word " * 395
+    with (rows / "rows.csv").open("a") as stream:
+        stream.write("Call me at bob@ex.org please,card\nMy card 4111 1111 1111 1111,card\n")
+        stream.write(f'"{long} eve@ex.org",\n')
+    lines = [{"text": f"q {i} {t}", "category": c} for i, (t, c) in enumerate(questions(20))]
+    lines.append({"text": "odd", "category": {"mail": "bob@ex.org", "card": "4111 1111 1111 1111"}})  # type: ignore[dict-item]
+    (rows / "more.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines) + '{"x": "ann@ex.org"\n'
+    )
+    sources = [{"path": p, "columns": TEXT} for p in ("rows.csv", "more.jsonl")]
+    clean = {"pii_policy": {"EMAIL_ADDRESS": "drop"}}
+    settings = parse_settings(DataConfig, {"sources": sources, "clean": clean}, where="data")
+    dropped = read_dropped(workspace.artifacts.path("datasets", build(workspace, rows, settings).id))
+    assert Counter(d.reason for d in dropped) >= Counter(personal_data=1, bad_row=2, empty_output=1)
+    told = " ".join(d.text + d.detail for d in dropped)
+    assert "ex.org" not in told
+    assert "4111" not in told
+    assert max(len(d.text) for d in dropped) <= 2000
+
+
+def test_half_a_surrogate_pair_in_a_group_or_beside_it_is_a_bad_row(workspace: Workspace, rows: Path) -> None:
+    lines = [{"text": t, "category": c, "who": str(i)} for i, (t, c) in enumerate(questions(40))]
+    lines += [{"text": "one more", "category": "card", "who": "x\ud83d"}]
+    (rows / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for columns in ({"group": "who"}, {"metadata": ["who"]}):
+        settings = config("rows.jsonl", source={"columns": {**TEXT, **columns}})
+        version = build(workspace, rows, settings)
+        assert version.dropped["bad_row"] == 1

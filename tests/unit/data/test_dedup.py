@@ -180,8 +180,9 @@ def test_groups_that_follow_the_earliest_row_do_not_change_when_rows_are_added(
     def groups(rows: int) -> list[int]:
         tied = np.array([f for f in firm.tolist() if f[1] < rows], dtype=np.int64).reshape(-1, 2)
         pairs = np.array([n for n in near if n[1] < rows], dtype=np.int64).reshape(-1, 2)
-        similar = Pairs(pairs[:, 0], pairs[:, 1], np.ones(len(pairs)))
-        return follow_earliest(rows, tied, similar, largest=rows, strict=0.9)[0].tolist()
+        similar = Pairs(pairs[:, 0], pairs[:, 1], np.where(pairs.sum(axis=1) % 2, 0.95, 0.85))
+        roots, _ = follow_earliest(rows, tied, similar, largest=lambda n: max(2, n // 3), strict=0.9)
+        return roots.tolist()
 
     every, some = groups(count), groups(before)
     # Firm ties may reach back over several rows; only where they do not is the past settled.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.normalise import fingerprint, normalise
+from tunery.data.normalise import find_html, fingerprint, normalise, strip_html
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
@@ -71,3 +71,23 @@ def test_case_punctuation_and_spacing_do_not_tell_texts_apart(a: str, b: str) ->
 )
 def test_what_changes_the_meaning_tells_texts_apart(a: str, b: str) -> None:
     assert fingerprint(a) != fingerprint(b)
+
+
+@pytest.mark.parametrize(("a", "b"), [("Great 👍", "Great 👎"), ("कि", "की"), ("กี่", "กา")])
+def test_pictures_and_vowel_signs_tell_texts_apart(a: str, b: str) -> None:
+    assert fingerprint(a) != fingerprint(b)
+
+
+def test_how_a_picture_is_drawn_does_not() -> None:
+    assert fingerprint("❤️!") == fingerprint("❤")
+
+
+@pytest.mark.parametrize("text", ["<" * 300 + "b>" * 300, "&" + "amp;" * 300 + "lt;b>"])
+def test_what_nests_deeper_than_any_text_is_stripped_at_once(text: str) -> None:
+    bare = strip_html(text)
+    assert find_html(bare) is None
+    assert strip_html(bare) == bare
+
+
+def test_a_million_spaces_are_no_trouble() -> None:
+    assert normalise("a" + " " * 1_000_000 + "b\n").endswith("b")

@@ -16,6 +16,7 @@ from tunery.core.example import Example, Message
 from tunery.data.checks import filters
 from tunery.data.config import DEFAULT_PII, CleanConfig, PiiType
 from tunery.data.pii import apply_policy, detect, mask, mask_spans
+from tunery.data.pii.surrogate import surrogate
 from tunery.data.pii.vault import KEY, Mapping, Replaced
 
 FOUND = [
@@ -312,3 +313,43 @@ def test_support_questions_are_left_as_they_are_by_default() -> None:
         texts = [row["text"] for row in csv.DictReader(file)]
     assert len(texts) > 10_000
     assert mask(texts).texts == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r'{"note":"Card:\n4111 1111 1111 1111"}', r'{"note":"Card:\n<CREDIT_CARD>"}'),
+        (r'{"note":"id\t123-12-3456"}', r'{"note":"id\t<US_SSN>"}'),
+        (r'{"a":"M\u00fcller@ex.org"}', r'{"a":"<EMAIL_ADDRESS>"}'),
+        (r'{"a":"see \"ftp://u:p1@h\" ok"}', r'{"a":"see \"<SECRET>\" ok"}'),
+        ('{"account": 12345678.50}', '{"account": "<US_BANK_NUMBER>.50"}'),
+        ('{"account": -12345678}', '{"account": "-<US_BANK_NUMBER>"}'),
+        ('[4111111111111111, "a@b.org", 7]', '["<CREDIT_CARD>", "<EMAIL_ADDRESS>", 7]'),
+    ],
+)  # fmt: skip
+def test_masked_json_stays_json_and_escapes_hide_nothing(text: str, expected: str) -> None:
+    assert mask([text]).texts == [expected]
+    json.loads(expected)
+
+
+def test_outside_json_what_looks_like_an_escape_may_be_one() -> None:
+    texts = [r'Answer: `{"a": "x\t4111 1111 1111 1111"}`', r"C:\temp\bob@ex.org"]
+    assert mask(texts).texts == [r'Answer: `{"a": "x\t<CREDIT_CARD>"}`', r"C:\temp\<EMAIL_ADDRESS>"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "İSSMRA85T10A562S",
+        "RSSMRA٨٥T10A562S x 1",
+        "pay bc1qw508d6qejxtdg4y5r3zarvary0c5xw7ſv8f3t4 1",
+        "GB82 WEST 1234 5698 7654 3İ",
+    ],
+)
+def test_numbers_in_other_alphabets_are_none_and_stop_nobody(text: str) -> None:
+    assert mask([text]).texts == [text]
+
+
+def test_a_name_of_titles_only_is_replaced_too() -> None:
+    assert all(surrogate(name, "PERSON", 0) != name for name in ("Al Di La", "Bin"))
+    assert surrogate("Dr Smith", "PERSON", 0).startswith("Dr ")

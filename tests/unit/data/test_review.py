@@ -181,3 +181,22 @@ def test_any_text_survives_the_way_to_a_spreadsheet_and_back(tmp_path_factory, c
     fill(path, {i: ("change", escaped(c[2])) for i, c in zip(data.ids, cells, strict=True)})
     review = import_review(path, data, reviewer="Ada")
     assert [e.value for e in review.edits] == [c[2] for c in cells]
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [("set_output", "card"), ("drop", None)],
+        [("set_output", "card"), ("set_input", "Where?")],
+        [("set_output", "long " * 10_000)],
+    ],
+)
+def test_a_suggestion_that_is_cut_or_one_of_several_is_never_taken_for_the_answer(
+    tmp_path: Path, edits: list[tuple[str, str | None]]
+) -> None:
+    asked = tuple(Edit(row="ex-1", action=a, value=v, reason="x") for a, v in edits)  # type: ignore[arg-type]
+    finding = Finding(kind="x", severity="low", message="m", rows=("ex-1",), fix="f", edits=asked)
+    export_review(tmp_path / "r.csv", columns(), [finding])
+    fill(tmp_path / "r.csv", {"ex-1": ("change", "")})
+    with pytest.raises(ConfigError, match="needs a new_output"):
+        import_review(tmp_path / "r.csv", columns(), reviewer="Ada")

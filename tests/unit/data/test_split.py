@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tunery.core.errors import ConfigError
 from tunery.data.config import SplitConfig
-from tunery.data.split import assign, quotas
+from tunery.data.split import assign, assign_by_time, quotas
 
 SIZES = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(0, 60), min_size=1, max_size=8)
 
@@ -156,3 +156,16 @@ def test_impossible_shares_are_refused(test: float) -> None:
         SplitConfig(test=test)
     with pytest.raises(ValueError, match="leave nothing"):
         SplitConfig(test=0.5, validation=0.5)
+
+
+def test_by_time_a_group_that_does_not_fit_ends_the_split() -> None:
+    groups = ["a", "b", "c", "c", "c", "c", "d", *"efghijkl"]
+    times = [float(100 - i) for i in range(len(groups))]
+    result = assign_by_time(groups, times, SplitConfig(test=3, validation=2, by_time="at"))
+    assert result.splits[:7] == ["test", "test", *["validation"] * 4, "train"]
+    assert len(result.warnings) == 2
+
+
+def test_by_time_one_group_of_all_rows_is_trained_on() -> None:
+    result = assign_by_time(["a"] * 20, [1.0] * 20, SplitConfig(test=3, validation=0, by_time="at"))
+    assert set(result.splits) == {"train"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tunery.core.errors import ConfigError
 from tunery.core.example import SplitName
 from tunery.data.files.places import RawFile, RemoteFile, open_filesystem, shown_url
+from tunery.data.files.unpack import unpacked_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -129,7 +130,7 @@ def _outside(path: Path, root: Path) -> str | None:
 
 
 def _is_wanted(file: str, endings: Sequence[str]) -> bool:
-    plain = file.lower().removesuffix(".gz").removesuffix(".zst")
+    plain = unpacked_name(file.lower())
     return (
         not file.startswith(".")
         and Path(plain).suffix in endings

@@ -287,8 +287,9 @@ def _turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
     role = str(turn.get("role"))
     content = turn.get("content")
     parts = turn.get("parts") if isinstance(turn.get("parts"), list) else content
-    called: list[Any] = [c.get("function", c) for c in _objects(_loads(turn.get("tool_calls")))]
-    if turn.get("tool_calls") and not called:
+    given = [c.get("function", c) for c in _objects(_loads(turn.get("tool_calls")))]
+    called = _objects(given)
+    if len(called) != len(given) or (turn.get("tool_calls") and not called):
         raise _Unfit("tool_call", f"{name} calls a tool, and how cannot be read")
     if not isinstance(parts, list):
         parts = [parts] if isinstance(parts, str) else []

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunery.core.errors import ConfigError
+from tunery.data.files.arrow_sizes import unpacked_sizes
 from tunery.data.files.lines import readable, too_large
 from tunery.data.files.places import RawFile
 from tunery.data.files.refused import broken
@@ -53,8 +54,8 @@ def read_arrow(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = Fa
     Args and errors are those of :func:`read_parquet`.
 
     Raises:
-        ConfigError: Not Arrow, damaged, a column named twice, or a row over ``max_row_bytes`` unless
-            ``go_on``.
+        ConfigError: Not Arrow, damaged, a column named twice, a batch that unpacks to far more than rows
+            would, or a row over ``max_row_bytes`` unless ``go_on``.
     """
     with readable(name), open_seekable(path) as stream, _explained(name, "Arrow"):
         yield from _rows(_arrow_batches(stream, name), name, max_row_bytes, go_on=go_on)
@@ -81,16 +82,25 @@ def _batch_rows(metadata: Any, name: str, packed: int) -> int:
     26 end the process instead of raising.
     """
     unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    if unpacked > _FREE_BYTES and unpacked > MAX_RATIO * max(packed, 1):
-        raise ConfigError(f"{name}: unpacks to {unpacked:,} bytes from {packed:,}; no table of rows does")
+    _check_ratio(unpacked, packed, name)
     each = max(unpacked // max(metadata.num_rows, 1), 1)
     return int(max(16, min(_BATCH_ROWS, _BATCH_BYTES // each)))
 
 
+def _check_ratio(unpacked: int, packed: int, name: str) -> None:
+    if unpacked > _FREE_BYTES and unpacked > MAX_RATIO * max(packed, 1):
+        raise ConfigError(f"{name}: unpacks to {unpacked:,} bytes from {packed:,}; no table of rows does")
+
+
 def _arrow_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
-    magic = stream.read(6)
+    packed = stream.seek(0, 2)
     stream.seek(0)
-    if magic == b"ARROW1":
+    first = 8 if stream.read(6) == b"ARROW1" else 0
+    stream.seek(first)
+    for unpacked in unpacked_sizes(stream):
+        _check_ratio(unpacked, packed, name)
+    stream.seek(0)
+    if first:
         with pa.ipc.open_file(stream) as reader:
             _check_names(reader.schema.names, name)
             for i in range(reader.num_record_batches):

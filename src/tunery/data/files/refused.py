@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunery.data.rows import BadRow, Flaw, RawRow, UnusableRow
+from tunery.data.rows import RAW_CHARS, BadRow, Flaw, RawRow, UnusableRow, shown
 
 REFUSED_KEY = "(row)"
-_KEPT_CHARS = 2000
 
 
 class Refused(dict[str, Any]):
@@ -21,14 +20,14 @@ class Refused(dict[str, Any]):
 
     def __init__(self, error: BadRow | UnusableRow, content: object) -> None:
         text = content if isinstance(content, str) else repr_bounded(content)
-        super().__init__({REFUSED_KEY: text[:_KEPT_CHARS]})
+        super().__init__({REFUSED_KEY: text[:RAW_CHARS]})
         self.error = error
 
 
 def repr_bounded(content: object) -> str:
     """Return a value as text for a person, cut; nesting too deep to print says so."""
     try:
-        return repr(content)[:_KEPT_CHARS]
+        return repr(content)[:RAW_CHARS]
     except RecursionError:
         return "(nested too deeply to show)"
 
@@ -36,8 +35,7 @@ def repr_bounded(content: object) -> str:
 def broken(number: int, fix: str, content: object, *, field: str = REFUSED_KEY) -> RawRow:
     """Return a row that cannot be understood, with what to do about it."""
     text = content if isinstance(content, str) else repr_bounded(content)
-    value = repr(text[:60])
-    return RawRow(number, Refused(BadRow(Flaw(field, value, fix)), content))
+    return RawRow(number, Refused(BadRow(Flaw(field, shown(text), fix)), content))
 
 
 def unusable(number: int, reason: str, detail: str, content: object) -> RawRow:

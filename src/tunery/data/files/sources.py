@@ -28,6 +28,7 @@ from tunery.data.files.lines import readable
 from tunery.data.files.parquet import read_arrow, read_parquet
 from tunery.data.files.places import is_empty, is_url, sha256_raw, shown_url
 from tunery.data.files.refused import Refused
+from tunery.data.files.unpack import unpacked_name
 from tunery.data.rows import BadRow, RawRow
 
 _ENDINGS: dict[str, FileFormat] = {
@@ -44,7 +45,6 @@ _ENDINGS: dict[str, FileFormat] = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-_PACKED = (".gz", ".zst", ".zstd")
 _LEADING = 1000
 """So many unusable rows may come before the first that tells how the file is read [count]."""
 
@@ -233,9 +233,7 @@ def file_format(settings: SourceConfig, path: Path) -> FileFormat:
     """
     if settings.format != "auto":
         return settings.format
-    name = path.name.lower()
-    for ending in _PACKED:
-        name = name.removesuffix(ending)
+    name = unpacked_name(path.name.lower())
     found = _ENDINGS.get(Path(name).suffix)
     if found is None:
         raise ConfigError(

@@ -75,6 +75,17 @@ class _Bounded(io.RawIOBase):
         return len(got)
 
 
+def unpacked_name(name: str) -> str:
+    """Return a file's name, in small letters, without the ending that says it is packed.
+
+    >>> unpacked_name("rows.jsonl.zstd")
+    'rows.jsonl'
+    """
+    for ending in (".gz", ".zst", ".zstd"):
+        name = name.removesuffix(ending)
+    return name
+
+
 def packing(head: bytes) -> str | None:
     """Return ``gzip`` or ``zstd`` from a file's first four bytes, None where it is neither."""
     if head.startswith(GZIP_MAGIC):

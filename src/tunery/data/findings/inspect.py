@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
-from tunery.core.finding import Evidence, Finding, Severity
+from tunery.core.finding import Finding, Severity
 from tunery.data.columns import Columns
 from tunery.data.config import DEFAULT_PII, InspectConfig, PiiType
 from tunery.data.embed import Encoder
@@ -20,10 +20,9 @@ from tunery.data.findings.duplicates import duplicates
 from tunery.data.findings.languages import language_mix
 from tunery.data.findings.lengths import token_lengths
 from tunery.data.findings.likeness import likeness
-from tunery.data.findings.personal import discreet, personal_data
-from tunery.data.findings.secrets import find_secrets, masked, secrets
+from tunery.data.findings.personal import personal_data
+from tunery.data.findings.secrets import secrets
 from tunery.data.findings.style import output_style
-from tunery.data.pii import detect
 
 Detector = Callable[[], Iterable[Finding]]
 
@@ -72,7 +71,7 @@ def inspect_columns(
     found = [f for detector in detectors for f in detector() if f.kind not in settings.ignore]
     order = get_args(Severity)
     found.sort(key=lambda f: (order.index(f.severity), -len(f.rows), f.kind))
-    return tuple(_without_secrets(f) for f in found)
+    return tuple(found)
 
 
 def _detectors(columns: Columns, settings: InspectConfig, given: Given) -> list[Detector]:
@@ -98,16 +97,3 @@ def _detectors(columns: Columns, settings: InspectConfig, given: Given) -> list[
     if given.lengths is not None and given.max_tokens is not None:
         chosen.append(partial(token_lengths, columns, given.lengths, given.max_tokens))
     return chosen
-
-
-def _without_secrets(finding: Finding) -> Finding:
-    """A row with mojibake may hold a key as well: no evidence shows it."""
-    evidence = tuple(
-        Evidence(rows=e.rows, text=_masked(e.text), detail=_masked(e.detail)) for e in finding.evidence
-    )
-    return finding if evidence == finding.evidence else finding.model_copy(update={"evidence": evidence})
-
-
-def _masked(text: str) -> str:
-    text = masked(text, find_secrets(text))
-    return discreet(text, detect([text], DEFAULT_PII)[0])

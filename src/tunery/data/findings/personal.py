@@ -9,7 +9,7 @@ from tunery.core.finding import Edit, Finding
 from tunery.data.columns import Columns
 from tunery.data.config import DEFAULT_PII, PiiType
 from tunery.data.findings.show import Case, Verdict, counted, listed, made, parts, percent
-from tunery.data.pii import Span, detect
+from tunery.data.pii import detect, mask_spans
 
 
 def personal_data(
@@ -42,13 +42,13 @@ def personal_data(
             cases.append(
                 Case(
                     (i,),
-                    discreet(text, spans),
+                    mask_spans(text, spans),
                     f"{named} in the {part.name} of {columns.where(i)}",
                     spans[0].start,
                 )
             )
             editable = inputs[i] if part.action == "set_input" and inputs is not None else text
-            mended = discreet(editable, spans if editable == text else detect([editable], types)[0])
+            mended = mask_spans(editable, spans if editable == text else detect([editable], types)[0])
             if mended != editable:
                 edits.append(
                     Edit(row=columns.ids[i], action=part.action, value=mended, reason="personal_data")
@@ -62,10 +62,3 @@ def personal_data(
     fix = "Set data.clean.mask_pii, or apply the edits, which put placeholders in its place."
     verdict = Verdict("personal_data", "medium", message, fix)
     return [made(columns, verdict, cases, edits=edits, numbers={"types": dict(counts), "rows": len(rows)})]
-
-
-def discreet(text: str, spans: Sequence[Span]) -> str:
-    """Return a text with personal data replaced by its type."""
-    for span in reversed(spans):
-        text = f"{text[: span.start]}<{span.type}>{text[span.end :]}"
-    return text

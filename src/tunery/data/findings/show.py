@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from tunery.core.finding import Action, Edit, Evidence, Finding, Severity
 from tunery.data.columns import Columns
+from tunery.data.findings.keys import find_secrets, masked
+from tunery.data.pii import mask
 
 _EVIDENCE = 10
 _SHOWN_CHARS = 200
@@ -85,8 +87,8 @@ def made(
         evidence=tuple(
             Evidence(
                 rows=tuple(columns.ids[i] for i in case.rows[:_EVIDENCE]),
-                text=shown(case.text, case.at),
-                detail=case.detail,
+                text=_shown(case),
+                detail=discreet(case.detail),
             )
             for case in cases[:_EVIDENCE]
         ),
@@ -94,6 +96,18 @@ def made(
         edits=tuple(edits),
         numbers=dict(numbers or {}),
     )
+
+
+def _shown(case: Case) -> str:
+    """Return a case's text, shortened after it was masked: half a key would not be known for one."""
+    text = discreet(case.text)
+    at = case.at if text == case.text else len(discreet(case.text[: case.at]))
+    return shown(text, at)
+
+
+def discreet(text: str) -> str:
+    """Return a text without keys and personal data, whatever the finding is about."""
+    return mask([masked(text, find_secrets(text))]).texts[0]
 
 
 def shown(text: str, at: int = 0) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tunery.data.config import ALL_PII, NAME_PII, PiiType
 from tunery.data.pii.forms import FORMS
 from tunery.data.pii.ids import NUMBERS
+from tunery.data.pii.json_text import is_json, without_escapes
 from tunery.data.pii.pattern import Pattern
 from tunery.data.pii.spans import Span, without_overlaps
 
@@ -43,12 +44,15 @@ def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> li
     wanted = frozenset(ALL_PII if types is None else types)
     plan = _plan(wanted)
     found = [_detect_one(text, plan) for text in texts]
+    if any("\\" in text for text in texts):
+        found = [_with_escapes(text, spans, plan) for text, spans in zip(texts, found, strict=True)]
     if wanted.isdisjoint(NAME_PII):
         return found
     # Imported here: numpy takes longer to import than the patterns take for a thousand texts.
     from tunery.data.pii.names import name_model
 
-    for spans, names in zip(found, name_model().find(texts, NAME_THRESHOLD), strict=True):
+    named = name_model().find([without_escapes(t) for t in texts], NAME_THRESHOLD)
+    for spans, names in zip(found, named, strict=True):
         starts = [s.start for s in spans]
         free = []
         for name in names:
@@ -87,6 +91,18 @@ def _detect_one(text: str, plan: _Plan) -> list[Span]:
     for pattern in plan.anywhere:
         found += _matches(text, pattern)
     return without_overlaps(found) if len(found) > 1 else found
+
+
+def _with_escapes(text: str, spans: list[Span], plan: _Plan) -> list[Span]:
+    """Return what stands in a text, its escapes read: in JSON ``\\n`` is a line end, elsewhere it may be.
+
+    A number behind it would else hide, being no word of its own.
+    """
+    plain = without_escapes(text)
+    if plain is text:
+        return spans
+    read = _detect_one(plain, plan)
+    return read if read == spans or is_json(text) else without_overlaps([*spans, *read])
 
 
 def _matches(text: str, pattern: Pattern) -> Iterator[Span]:

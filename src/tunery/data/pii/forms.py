@@ -11,7 +11,7 @@ from tunery.data.pii.pattern import Hit, Pattern, checked
 
 
 def _always(score: float) -> Callable[[str], Hit | None]:
-    return checked(lambda _: True, score)
+    return lambda text: Hit(0, len(text), score)
 
 
 _CARD_GROUPS = 8

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tunery.data.config import DEFAULT_PII, CleanConfig, PiiType
 from tunery.data.pii.detect import detect
+from tunery.data.pii.json_text import is_json, quoted_numbers
 from tunery.data.pii.spans import Span
 from tunery.data.pii.surrogate import surrogate
 from tunery.data.pii.vault import Mapping, Replaced
@@ -96,27 +95,13 @@ def replace_spans(text: str, spans: Sequence[Span], replacements: Sequence[str])
     In a JSON object or list a bare number becomes a quoted placeholder, so that it stays valid JSON; a number
     that becomes a number needs no quotes.
     """
-    in_json = text[:1] in ("{", "[") and _is_json(text)
+    changes: Iterable[tuple[int, int, str]] = (
+        (s.start, s.end, new) for s, new in zip(spans, replacements, strict=True)
+    )
+    if is_json(text):
+        changes = quoted_numbers(text, [(s.start, s.end) for s in spans], replacements)
     pieces, at = [], 0
-    for span, new in zip(spans, replacements, strict=True):
-        if in_json and not _is_number(new) and len(_QUOTE.findall(text, 0, span.start)) % 2 == 0:
-            new = f'"{new}"'
-        pieces += [text[at : span.start], new]
-        at = span.end
+    for start, end, new in changes:
+        pieces += [text[at:start], new]
+        at = end
     return "".join([*pieces, text[at:]])
-
-
-# A quote that opens or closes a JSON string: an even number of backslashes stands before it.
-_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"0|[1-9][0-9]*", text) is not None
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

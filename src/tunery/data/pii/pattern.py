@@ -32,5 +32,8 @@ class Pattern(NamedTuple):
 
 
 def checked(holds: Callable[[str], bool], score: float) -> Callable[[str], Hit | None]:
-    """Return a check that takes the whole match where ``holds`` says so."""
-    return lambda text: Hit(0, len(text), score) if holds(text) else None
+    """Return a check that takes the whole match where ``holds`` says so.
+
+    Forms match in other alphabets too (``ſ`` for s, Arabic digits); no number is written in those.
+    """
+    return lambda text: Hit(0, len(text), score) if text.isascii() and holds(text) else None

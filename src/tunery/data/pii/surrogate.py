@@ -163,7 +163,17 @@ def _names(bit: int) -> tuple[str, ...]:
 
 
 def _words(value: str, kind: PiiType, seed: int) -> str:
-    """Replace word by word, so that parts of a name keep their surrogate where they stand alone."""
+    """Replace word by word, so that parts of a name keep their surrogate where they stand alone.
+
+    Titles and words such as ``street`` stay beside other words; a name of nothing else is replaced whole.
+    """
+    common = _TITLES if kind == "PERSON" else _KEPT_OF_PLACES
+
+    def stays(low: str) -> bool:
+        company = kind == "ORGANIZATION" and gazetteer().get(low, 0) & GAZETTEER["company"]
+        return low in common or bool(company)
+
+    bare = all(stays(w.group().lower()) for w in TOKEN.finditer(value) if w.group()[0].isalpha())
 
     def word(match: re.Match[str]) -> str:
         text = match.group()
@@ -171,11 +181,9 @@ def _words(value: str, kind: PiiType, seed: int) -> str:
         draw = _Draw(seed, kind, low)
         if not text[0].isalpha():
             return _shape(text, draw)
-        bits = gazetteer().get(low, 0)
-        if low in (_TITLES if kind == "PERSON" else _KEPT_OF_PLACES) or (
-            kind == "ORGANIZATION" and bits & GAZETTEER["company"]
-        ):
+        if stays(low) and not bare:
             return text
+        bits = gazetteer().get(low, 0)
         if len(text) == 1:
             return _shape(text, draw)
         list_ = "city" if kind != "PERSON" else "first" if bits & GAZETTEER["first"] else "last"

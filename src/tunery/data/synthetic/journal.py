@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.errors import BusyError, ConfigError, ConflictError
 from tunery.data.synthetic.budget import Amount
 
 _FORMAT = 1
@@ -50,15 +51,23 @@ class Journal:
         """Read what is there, mend a torn last line, and open for appending.
 
         Raises:
+            BusyError: Another process has it open: each would spend the whole budget.
             ConflictError: The file belongs to other settings.
             ConfigError: It is damaged, or no journal at all.
         """
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
-            self._replay(number, line)
-        stream = self.path.open("ab")
+        stream = self.path.open("a+b")
         try:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(
+                    f"{self.path} is in use by another process", hint="wait for it, or write to another file"
+                ) from None
+            stream.seek(0)
+            content = stream.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            for number, line in enumerate(whole.splitlines(), start=1):
+                self._replay(number, line)
             if len(whole) < len(content):
                 # Cut off in the middle of a write by a kill or a full disk.
                 stream.truncate(len(whole))

@@ -564,3 +564,14 @@ def test_refused_rows_survive_a_trip_to_another_process(tmp_path: Path) -> None:
     assert [r.values for r in again] == [r.values for r in rows]
     assert isinstance(again[1].values, Refused)
     assert again[1].values.error.flaws == rows[1].values.error.flaws  # type: ignore[union-attr, attr-defined]
+
+
+def test_calls_that_are_no_objects_are_left_out_not_guessed(tmp_path: Path) -> None:
+    attributes = {
+        **CHAT,
+        "gen_ai.input.messages": IN,
+        "gen_ai.output.messages": [{"role": "assistant", "content": "x", "tool_calls": [{"function": "f"}]}],
+    }
+    good = {**CHAT, "gen_ai.input.messages": IN, "gen_ai.output.messages": OUT}
+    said, dropped = read(tmp_path, [otlp(span(good), span(attributes))], traffic=FREE)
+    assert (len(said), dropped) == (1, ["tool_call"])

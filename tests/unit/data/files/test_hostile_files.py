@@ -457,3 +457,41 @@ def test_files_with_flipped_bits_are_read_or_refused(
         content[int(len(content) * where)] ^= 1 << bit
     (tmp_path / name).write_bytes(content)
     consume(tmp_path / name)
+
+
+def test_arrow_that_unpacks_to_far_more_than_rows_would_is_refused_unopened(tmp_path: Path) -> None:
+    schema = pa.schema([("text", pa.large_string()), ("label", pa.string())])
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    for name, writer in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        path = tmp_path / f"{name}.arrow"
+        with writer(str(path), schema, options=options) as stream:
+            stream.write_table(pa.table({"text": ["x" * 280_000_000], "label": ["a"]}, schema))
+        refused(path, "unpacks to 280,0")
+
+
+@given(st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_damaged_arrow_headers_are_refused_or_read(tmp_path: Path, data: st.DataObject) -> None:
+    table = pa.table({"text": ["a", "b"] * 50, "label": pa.array(["x", "y"] * 50).dictionary_encode()})
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    content = bytearray(sink.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "a.arrow"
+    path.write_bytes(content[: data.draw(st.integers(8, len(content)))])
+    try:
+        read(path)
+    except ConfigError:
+        return
+
+
+def test_packed_files_in_a_folder_are_read_whatever_they_call_zstandard(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    line = json.dumps({"text": "a", "label": "b"}).encode() + b"\n"
+    (folder / "a.jsonl").write_bytes(line)
+    for ending in ("zst", "zstd"):
+        (folder / f"{ending}.jsonl.{ending}").write_bytes(zstd(line))
+    assert len(read(folder)) == 3

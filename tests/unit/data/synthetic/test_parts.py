@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.core.config import parse_settings
-from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.errors import BusyError, ConfigError, ConflictError
 from tunery.data.language import language
 from tunery.data.normalise import fingerprint
 from tunery.data.synthetic.answers import Malformed, json_list, scores_of
 from tunery.data.synthetic.budget import Amount, Budget, BudgetSpent
 from tunery.data.synthetic.config import SynthesiseConfig
+from tunery.data.synthetic.endpoint import retry_after
 from tunery.data.synthetic.journal import Answered, Journal
 from tunery.data.synthetic.language import Expected, expected_in, foreign
 from tunery.data.synthetic.prompts import prompt
@@ -220,3 +222,16 @@ def test_a_row_cannot_end_the_prompt_it_is_set_into() -> None:
     assert "49" not in user["content"]
     assert nasty not in user["content"]
     assert (system["role"], user["role"]) == ("system", "user")
+
+
+def test_two_cannot_write_one_journal(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path, "one"), pytest.raises(BusyError, match="in use"), Journal(path, "one"):
+        pass
+    with Journal(path, "one") as free:
+        assert free.answers == 0
+
+
+def test_a_date_beyond_the_calendar_tells_no_time_to_wait() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert retry_after("Thu, 01 Jan 99999999999999999999 00:00:10 GMT", now) is None
