@@ -21,7 +21,7 @@ from tunery.cli.data_text import (
     version_text,
 )
 from tunery.cli.output import answer, table
-from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
+from tunery.cli.parameters import Json, Limit, Overrides, RecipePath, Replace
 from tunery.cli.session import open_recipe, open_workspace
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tunery.pipeline.fix_data import Fixed
 
 app = typer.Typer(
-    no_args_is_help=True, help="Dataset versions: build, inspect, fix, compare, export, list, look into."
+    no_args_is_help=True, help="Dataset versions: run, inspect, fix, compare, export, list, look into."
 )
 _EXAMPLES = 3
 _DROPPED = 2
@@ -106,6 +106,7 @@ def fix(  # noqa: PLR0913 - one option a way to decide
         list[str] | None, typer.Option("--kind", metavar="KIND", help="Only these findings in the review.")
     ] = None,
     reviewer: Annotated[str, typer.Option("--reviewer", metavar="NAME", help="Who decided; recorded.")] = "",
+    replace: Replace = False,
     inspection: Annotated[
         str | None,
         typer.Option("--inspection", metavar="ID", help="Findings of this inspection; else look again."),
@@ -124,9 +125,16 @@ def fix(  # noqa: PLR0913 - one option a way to decide
         )
     with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
         if export_review is not None:
-            _export_review(
-                context, export_review, _findings(context, inspection), kind or (), as_json=as_json
+            from tunery.pipeline.fix_data import write_review
+
+            rows = write_review(
+                context,
+                export_review,
+                lambda: _findings(context, inspection),
+                kind or (),
+                replace=replace,
             )
+            _answer_written(export_review, rows, as_json=as_json)
         elif import_review is not None:
             _import_review(context, recipe, import_review, reviewer, as_json=as_json)
         else:
@@ -145,12 +153,7 @@ def _findings(context: RunContext, inspection: str | None) -> Sequence[Finding]:
     return stored_findings(context.workspace, inspection, make_dataset(context))
 
 
-def _export_review(
-    context: RunContext, path: Path, findings: Sequence[Finding], kinds: Sequence[str], *, as_json: bool
-) -> None:
-    from tunery.pipeline.fix_data import write_review
-
-    rows = write_review(context, path, findings, kinds)
+def _answer_written(path: Path, rows: int, *, as_json: bool) -> None:
     answer(
         {"path": path, "rows": rows},
         lambda: [
@@ -262,7 +265,7 @@ def export(  # noqa: PLR0913 - which version, in which form, to where
     form: Annotated[Format, typer.Option("--format", help="What to write.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; a folder for all splits and for hf.")],
     split: Annotated[Split | None, typer.Option("--split", help="One split; else all.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Write over what is there.")] = False,
+    replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Write a dataset version for other programs: OpenAI, Alpaca, ShareGPT, Hugging Face or CSV."""

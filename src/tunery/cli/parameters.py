@@ -19,6 +19,8 @@ Overrides = Annotated[
 """Changes to the recipe."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value in place of text.")]
 """Whether the answer is for a program."""
+Replace = Annotated[bool, typer.Option("--replace", help="Write over what is there.")]
+"""Whether a file or folder that exists may go."""
 Reference = Annotated[str, typer.Argument(metavar="NAME@N", help="A model version: name@3 or name@champion.")]
 """Which model version."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")]

@@ -14,7 +14,7 @@ _SHOWN_LABELS = 60
 _REASONS = {
     "exact_duplicate": "repeats another row but for case, punctuation and spacing",
     "near_duplicate": "says nearly what another row says, with the same answer",
-    "held_out_elsewhere": "resembles a row that is held out",
+    "held_out_elsewhere": "resembles a row that went to another split",
     "over_limit": "beyond the number of rows that the recipe asks for",
     "too_long": "more tokens than training takes",
     "empty_input": "nothing is asked",

@@ -119,7 +119,8 @@ def _collect(
     curated.kept = np.flatnonzero(kept)
     bad = sum(d.reason == "bad_row" for d in curated.unread)
     if bad:
-        curated.warnings.append(f"{bad:,} rows could not be understood; each is kept among the dropped rows")
+        what = "1 row" if bad == 1 else f"{bad:,} rows"
+        curated.warnings.append(f"{what} could not be understood and went to the dropped rows")
     return curated
 
 

@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 
 from tunery.core.dataset import DatasetVersion
 from tunery.data.columns import Columns
-from tunery.data.edits import read_changed
-from tunery.data.read import read_columns
+from tunery.data.dropped import dropped_content
+from tunery.data.edits import Changed, read_changed
+from tunery.data.read import read_columns, read_examples
+from tunery.data.split import SPLITS
 from tunery.data.tables import DROPPED
 
 _EXAMPLES = 5
@@ -67,6 +69,14 @@ class _Side:
         self.position = {row: i for i, row in enumerate(self.columns.ids)}
         self.changed = read_changed(folder)
         self.folder = folder
+        self._contents: dict[str, str] | None = None
+
+    def content(self, i: int) -> str:
+        """Return a row as the record of a dropped one would hold it."""
+        if self._contents is None:
+            examples = [e for split in SPLITS for e in read_examples(self.folder, split)]
+            self._contents = {e.id: dropped_content(e.messages, e.rejected) for e in examples}
+        return self._contents[self.columns.ids[i]]
 
     def said(self, i: int) -> str:
         """Return question and answer of a row, shortened."""
@@ -108,7 +118,7 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
             moved.append(_Fate(f"{before} -> {after}", instance))
     went = [i for row, i in a.position.items() if row not in b.position]
     came = [j for row, j in b.position.items() if row not in a.position]
-    edited = {(c.source, c.row): c for c in b.changed}
+    edited, undone = ({(c.source, c.row): c for c in side.changed} for side in (b, a))
     at = {(b.columns.sources[j], b.columns.rows[j]): j for j in came}
     changed, gone, matched = [], [], set()
     for i in went:
@@ -118,11 +128,9 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
             gone.append(i)
             continue
         matched.add(j)
-        edit = edited.get(place)
         split = _split_note(a.columns.splits[i], b.columns.splits[j])
-        why = f"{edit.action} by {edit.by} in {edit.edits}" if edit else "the file or its settings changed"
-        instance = Instance(b.columns.where(j), a.said(i), b.said(j), why + split)
-        changed.append(_Fate(edit.reason if edit else "source_changed", instance))
+        reason, why = _why_changed(edited.get(place), undone.get((a.columns.sources[i], a.columns.rows[i])))
+        changed.append(_Fate(reason, Instance(b.columns.where(j), a.said(i), b.said(j), why + split)))
     new = [j for j in came if j not in matched]
     return DatasetDiff(
         a=first.id,
@@ -148,11 +156,20 @@ def _same_files(a: DatasetVersion, b: DatasetVersion) -> dict[str, str]:
     return found
 
 
+def _why_changed(edit: Changed | None, undone: Changed | None) -> tuple[str, str]:
+    if edit is not None:
+        return edit.reason, f"{edit.action} by {edit.by} in {edit.edits}"
+    if undone is not None:
+        told = f"{undone.action} by {undone.by} in {undone.edits} is no longer made"
+        return f"no_longer_{undone.reason}", told
+    return "source_changed", "the file or its settings changed"
+
+
 def _why_went(a: _Side, b: _Side, gone: Sequence[int], names: Mapping[str, str]) -> Iterable[_Fate]:
-    dropped = _dropped(b.folder, {(names.get(a.columns.sources[i], ""), a.columns.rows[i]) for i in gone})
+    dropped = _Dropped(b, {there: here for here, there in names.items()}, of=a)
     for i in gone:
         source = a.columns.sources[i]
-        found = dropped.get((names.get(source, ""), a.columns.rows[i]))
+        found = dropped.find(i)
         if found is not None:
             reason, detail = found
         elif source not in names:
@@ -164,11 +181,10 @@ def _why_went(a: _Side, b: _Side, gone: Sequence[int], names: Mapping[str, str])
 
 def _why_came(a: _Side, b: _Side, new: Sequence[int], names: Mapping[str, str]) -> Iterable[_Fate]:
     known = {there: here for here, there in names.items()}
-    places = {j: (known.get(b.columns.sources[j], ""), b.columns.rows[j]) for j in new}
-    dropped = _dropped(a.folder, set(places.values()))
+    dropped = _Dropped(a, names, of=b)
     for j in new:
         source = b.columns.sources[j]
-        found = dropped.get(places[j])
+        found = dropped.find(j)
         if found is not None:
             reason, detail = f"no_longer_{found[0]}", f"was dropped in {a.version.id}: {found[1]}"
         elif source not in known:
@@ -178,17 +194,35 @@ def _why_came(a: _Side, b: _Side, new: Sequence[int], names: Mapping[str, str]) 
         yield _Fate(reason, Instance(b.columns.where(j), None, b.said(j), detail))
 
 
-def _dropped(folder: Path, places: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[str, str]]:
-    """Return reason and detail of the rows at these places that a version dropped."""
-    if not places:
-        return {}
-    table = pq.read_table(folder / DROPPED, columns=["source", "row", "reason", "detail"])
-    cells = (table[name].to_pylist() for name in ("source", "row", "reason", "detail"))
-    return {
-        (source, row): (reason, detail)
-        for source, row, reason, detail in zip(*cells, strict=True)
-        if (source, row) in places
-    }
+class _Dropped:
+    """Why one version dropped rows that the other has.
+
+    Where both read the same bytes a row is known by its place. In a file that changed rows may have shifted,
+    so there it is known by its content, as far as dropped rows keep it.
+    """
+
+    def __init__(self, side: _Side, names: Mapping[str, str], *, of: _Side) -> None:
+        """Look among what ``side`` dropped; ``names`` gives its files the names they have in ``of``."""
+        self._of = of
+        bytes_of = {s.path: s.sha256 for s in of.version.sources}
+        equal = {s.path for s in side.version.sources if bytes_of.get(names.get(s.path, "")) == s.sha256}
+        table = pq.read_table(side.folder / DROPPED)
+        cells = (table[name].to_pylist() for name in ("source", "row", "reason", "detail", "text"))
+        self._places: dict[tuple[str, int], tuple[str, str]] = {}
+        self._texts: dict[tuple[str, str], tuple[str, str]] = {}
+        for source, row, reason, detail, text in zip(*cells, strict=True):
+            if source in equal:
+                self._places[names[source], row] = (reason, detail)
+            elif source in names:
+                self._texts.setdefault((names[source], text), (reason, detail))
+
+    def find(self, i: int) -> tuple[str, str] | None:
+        """Return reason and detail for a row of ``of``, None where it was not dropped."""
+        source = self._of.columns.sources[i]
+        found = self._places.get((source, self._of.columns.rows[i]))
+        if found is not None or not self._texts:
+            return found
+        return self._texts.get((source, self._of.content(i)))
 
 
 def _grouped(fates: Iterable[_Fate]) -> tuple[Reason, ...]:

@@ -17,20 +17,32 @@ DROPPED_CHARS = 2000
 
 def dropped_row(source: str, row: int, drop: Drop, content: Any) -> Dropped:
     """Return the record of a removed row: its content as JSON, not yet masked and cut."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)[:RAW_CHARS]
-    # Half of a surrogate pair cannot be stored; its escape can.
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return Dropped(source=source, row=row, reason=drop.reason, detail=drop.detail, text=text)
+    return Dropped(source=source, row=row, reason=drop.reason, detail=drop.detail, text=_json(content))
 
 
 def dropped_messages(
     source: str, row: int, drop: Drop, messages: tuple[Message, ...], rejected: str | None
 ) -> Dropped:
     """Return the record of a removed row that was already understood as a conversation."""
+    return dropped_row(source, row, drop, _conversation(messages, rejected))
+
+
+def dropped_content(messages: tuple[Message, ...], rejected: str | None) -> str:
+    """Return what the record of a removed row would hold of a conversation."""
+    return _json(_conversation(messages, rejected))[:DROPPED_CHARS]
+
+
+def _conversation(messages: tuple[Message, ...], rejected: str | None) -> dict[str, Any]:
     content: dict[str, Any] = {"messages": [{"role": m.role, "content": m.content} for m in messages]}
     if rejected is not None:
         content["rejected"] = rejected
-    return dropped_row(source, row, drop, content)
+    return content
+
+
+def _json(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)[:RAW_CHARS]
+    # Half of a surrogate pair cannot be stored; its escape can.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def masked_raw(dropped: Sequence[Dropped], clean: CleanConfig) -> list[Dropped]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -26,6 +27,10 @@ ExportFormat: TypeAlias = Literal["openai", "alpaca", "sharegpt", "hf", "csv"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 _ENDINGS: dict[ExportFormat, str] = {"openai": "jsonl", "alpaca": "json", "sharegpt": "json", "csv": "csv"}
+_EXPORTED = re.compile(
+    rf"(?:{'|'.join(SPLITS)})\.(?:jsonl|json|csv)|README\.md|data/[a-z]+-\d+-of-\d+\.parquet"
+)
+"""Files that an export writes into its folder."""
 _SHARD_ROWS = 100_000
 _SHOWN = 10
 _SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
@@ -81,15 +86,16 @@ def export_dataset(
         raise ConfigError(
             f"{form!r:.40} is no export format", hint=f"one of {', '.join(get_args(ExportFormat))}"
         )
-    if out.exists() and not replace:
-        raise ConflictError(f"{out} is there already", hint="add --replace, or name another place")
+    if out.exists():
+        _check_replaceable(out, replace=replace)
     splits = [s for s in SPLITS if version.splits.get(s) and split in (None, s)]
     if not splits:
         raise ConfigError(
             f"the {split} split of {version.id} has no rows", hint=f"tunery data show {version.id}"
         )
     in_folder = form == "hf" or split is None
-    partial = out.with_name(f".{out.name}.partial")
+    place = out.absolute()
+    partial = place.with_name(f".{place.name}.partial")
     try:
         _remove(partial)
         (partial if in_folder else partial.parent).mkdir(parents=True, exist_ok=True)
@@ -108,15 +114,44 @@ def export_dataset(
         if form == "hf":
             names = {s: [f.relative_to(out).as_posix() for f in fs] for s, fs in written.items()}
             (partial / "README.md").write_text(_readme(version, names), encoding="utf-8")
-        if replace:
-            _remove(out)
-        partial.rename(out)
+        _put(partial, place)
     except OSError as error:
         raise ResourceError(f"{out} cannot be written: {error.strerror or error}") from None
     finally:
         with contextlib.suppress(OSError):
             _remove(partial)
     return Exported(out, written, rows, recipe_of(version, written, form))
+
+
+def _check_replaceable(out: Path, *, replace: bool) -> None:
+    """Refuse to write over what is there: without ``replace`` anything, with it all but an earlier export.
+
+    Raises:
+        ConflictError: Names what is in the way.
+    """
+    if not replace:
+        raise ConflictError(f"{out} is there already", hint="add --replace, or name another place")
+    if not out.is_dir():
+        return
+    if out.resolve() == Path.cwd():
+        raise ConflictError("the working folder itself cannot be replaced", hint="name another folder")
+    files = (p.relative_to(out).as_posix() for p in sorted(out.rglob("*")) if not p.is_dir())
+    strange = next((f for f in files if not _EXPORTED.fullmatch(f)), None)
+    if strange is not None:
+        raise ConflictError(
+            f"{out} holds other things than an export, such as {strange}; they would be lost",
+            hint="name another folder",
+        )
+
+
+def _put(partial: Path, place: Path) -> None:
+    """Put what was written in its place; what lay there is gone only once it stands."""
+    old = place.with_name(f".{place.name}.old")
+    _remove(old)
+    if place.is_dir():
+        place.rename(old)
+    partial.replace(place)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:

@@ -14,6 +14,9 @@ from tunery.data.messages import HALF_A_PAIR, check_conversation, is_unicode, pa
 from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
 from tunery.data.shapes import Mapped
 
+_REFERENCE = "reference_answer"
+"""Key in OpenAI's reinforcement files."""
+
 
 class Conversation(NamedTuple):
     """What a row says."""
@@ -40,7 +43,8 @@ def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -
         return _preference(values, mapped.column)
     if mapped.shape == "chat":
         column = mapped.column["messages"]
-        messages = _with_tools(parse_messages(values.get(column), column), values)
+        messages = _with_reference(parse_messages(values.get(column), column), values)
+        messages = _with_tools(messages, values)
         check_conversation(messages, column)
         answer = _style(messages[-1].content, source)
         if answer != messages[-1].content:
@@ -50,6 +54,15 @@ def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -
     answer_column = mapped.column["completion" if mapped.shape == "completion" else "output"]
     answer = _style(_answer(values.get(answer_column), answer_column, source), source)
     return Conversation((Message(role="user", content=question), Message(role="assistant", content=answer)))
+
+
+def _with_reference(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return a conversation; one of an OpenAI reinforcement file ends with its grader's answer."""
+    reference = values.get(_REFERENCE)
+    if reference is None or not messages or messages[-1].role == "assistant":
+        return messages
+    answer = reference if isinstance(reference, str) else compact_json(reference)
+    return (*messages, Message(role="assistant", content=_text(answer, _REFERENCE, no_answer)))
 
 
 def _question(values: Mapping[str, Any], mapped: Mapped) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, ConflictError, ResourceError, nearest
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.data.columns import Columns
 from tunery.data.files.delimited import sniff
@@ -40,13 +41,34 @@ class Review(NamedTuple):
     """What may have been meant otherwise."""
 
 
+def check_free(path: Path, *, replace: bool) -> None:
+    """Refuse to write a sheet over another, or over anything else.
+
+    Args:
+        path: The file to write.
+        replace: Whether what lies there may go.
+
+    Raises:
+        ConflictError: There is something, and it may not.
+    """
+    if path.exists() and not replace:
+        raise ConflictError(
+            f"{path} is there already; decisions in it would be lost",
+            hint="add --replace, or name another file",
+        )
+
+
 def export_review(
-    path: Path, columns: Columns, findings: Sequence[Finding], *, kinds: Sequence[str] = ()
+    path: Path,
+    columns: Columns,
+    findings: Sequence[Finding],
+    *,
+    kinds: Sequence[str] = (),
 ) -> int:
     """Write the rows that findings name as a CSV file, one line a row, the most serious first.
 
     Args:
-        path: The file.
+        path: The file; replaced where it exists.
         columns: The dataset version.
         findings: As the detectors found them.
         kinds: Only findings of these kinds; all where empty.
@@ -56,6 +78,7 @@ def export_review(
 
     Raises:
         ConfigError: No finding names a row.
+        ResourceError: The place cannot be written.
     """
     chosen = sorted(
         (f for f in findings if f.rows and (not kinds or f.kind in kinds)),
@@ -75,24 +98,31 @@ def export_review(
             "no finding names a row, so there is nothing to review", hint="tunery data inspect RECIPE"
         )
     place = {row: i for i, row in enumerate(columns.ids)}
-    return write_sheet(
-        path,
-        HEADER,
-        (
-            [
-                row,
-                columns.splits[place[row]],
-                _cut(columns.prompts[place[row]]),
-                _cut(columns.answers[place[row]]),
-                _cut("; ".join(dict.fromkeys(said))),
-                _suggested(list(dict.fromkeys(suggestions.get(row, ())))),
-                "",
-                "",
-                "",
-            ]
-            for row, said in problems.items()
-        ),
+    lines = (
+        [
+            row,
+            columns.splits[place[row]],
+            _cut(columns.prompts[place[row]]),
+            _cut(columns.answers[place[row]]),
+            _cut("; ".join(dict.fromkeys(said))),
+            _suggested(list(dict.fromkeys(suggestions.get(row, ())))),
+            "",
+            "",
+            "",
+        ]
+        for row, said in problems.items()
     )
+    partial = path.absolute().with_name(f".{path.name}.partial")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        count = write_sheet(partial, HEADER, lines)
+        partial.replace(path)
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return count
 
 
 def _suggestion(edit: Edit) -> str:
@@ -212,7 +242,7 @@ def _plain(text: str) -> str:
 
 def _strange(edits: Sequence[Edit], labels: Sequence[str]) -> Iterator[str]:
     known = set(labels)
-    new = dict.fromkeys(e.value for e in edits if e.value is not None and e.value not in known)
+    new = dict.fromkeys(e.value for e in edits if e.value is not None and e.value.strip() not in known)
     for value in new:
         near = nearest(value, labels)
         meant = f"; did you mean {near!r}?" if near else ""

@@ -62,10 +62,12 @@ def assign(
     Raises:
         ConfigError: Too few rows for the splits asked for.
     """
-    decided, sizes = _start(groups, settings, pinned)
+    decided, sizes, warnings = _start(groups, settings, pinned)
     if by_hash(settings):
-        return _assign_by_hash(groups, decided, settings, sizes)
-    return _assign_exactly(groups, strata, decided, settings, sizes)
+        result = _assign_by_hash(groups, decided, settings, sizes)
+    else:
+        result = _assign_exactly(groups, strata, decided, settings, sizes)
+    return SplitResult(result.splits, warnings + result.warnings)
 
 
 def assign_by_time(
@@ -99,7 +101,7 @@ def assign_by_time(
     )
     where = dict(start.decided)
     left = sum(rows[g] for g in order)
-    warnings = []
+    warnings = list(start.warnings)
     for name, size in start.sizes.items():
         got = 0
         for group in order:
@@ -121,6 +123,7 @@ class _Start(NamedTuple):
     """Groups whose file has decided."""
     sizes: dict[SplitName, int]
     """Rows to hold out [count]."""
+    warnings: list[str]
 
 
 def _start(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitName | None] | None) -> _Start:
@@ -132,7 +135,13 @@ def _start(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitN
         "validation": 0 if "validation" in decided.values() else _size(settings.validation, free),
     }
     _check_sizes(len(groups), free, sizes["test"], sizes["validation"])
-    return _Start(decided, sizes)
+    asked = {"test": settings.test, "validation": settings.validation}
+    warnings = [
+        f"there is no {name} split: the files say of every row which split it is in"
+        for name, share in asked.items()
+        if share and not free and name not in decided.values()
+    ]
+    return _Start(decided, sizes, warnings)
 
 
 def _assign_by_hash(
@@ -195,12 +204,18 @@ def _assign_exactly(
 
 def _size(asked: int | float, rows: int) -> int:
     if isinstance(asked, float):
-        return max(1, round(asked * rows)) if asked > 0 else 0
+        return max(1, round(asked * rows)) if asked > 0 and rows else 0
     return asked
 
 
 def _check_sizes(rows: int, free: int, test: int, validation: int) -> None:
     check_rows(rows, splitting=bool(test or validation))
+    if (test or validation) and not free:
+        raise ConfigError(
+            f"test {test} + validation {validation} rows are asked for, and the files say of every row which "
+            "split it is in",
+            hint="set split: {test: 0, validation: 0}, or split: auto for a source",
+        )
     if (test or validation) and test + validation >= free:
         raise ConfigError(
             f"test {test} + validation {validation} rows leave nothing of {free} to train on",

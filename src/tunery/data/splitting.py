@@ -228,6 +228,11 @@ def _not_selected(curated: Curated, settings: SelectConfig, choosing: Choosing) 
         if choosing.encoder is None:
             raise ConfigError("data.select.compare is 'meaning', and no sentence encoder was given")
         encode = choosing.encoder()
+    train = int((curated.splits == SPLITS.index("train")).sum())
+    if settings.rows > train:
+        curated.warnings.append(
+            f"{settings.rows:,} rows are to be selected and {train:,} are there to train on: all are taken"
+        )
     examples = curated.rows.examples(curated.kept)
     columns = Columns(
         ids=curated.ids(),

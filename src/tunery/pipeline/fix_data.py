@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -100,15 +100,33 @@ def read_review(context: RunContext, path: Path, reviewer: str) -> Review:
     return import_review(path, _columns(context, dataset), reviewer=reviewer, labels=dataset.labels)
 
 
-def write_review(context: RunContext, path: Path, findings: Sequence[Finding], kinds: Sequence[str]) -> int:
+def write_review(
+    context: RunContext,
+    path: Path,
+    findings: Callable[[], Sequence[Finding]],
+    kinds: Sequence[str],
+    *,
+    replace: bool,
+) -> int:
     """Write the rows that findings name as a sheet to fill in; return their number.
 
+    Args:
+        context: The run.
+        path: The sheet.
+        findings: Looks for them; called once the place is known to be free, for it takes time.
+        kinds: Only findings of these kinds; all where empty.
+        replace: Whether what lies at ``path`` may go.
+
     Raises:
+        ConflictError: There is something at ``path``, and it is not to be replaced.
         ConfigError: No finding names a row.
     """
-    from tunery.data.review import export_review
+    from tunery.data.review import check_free, export_review
 
-    return export_review(path, _columns(context, make_dataset(context)), findings, kinds=kinds)
+    check_free(path, replace=replace)
+
+    columns = _columns(context, make_dataset(context))
+    return export_review(path, columns, findings(), kinds=kinds)
 
 
 def _columns(context: RunContext, dataset: DatasetVersion) -> Columns:

@@ -19,6 +19,7 @@ from tunery.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from tunery.data.columns import Columns
+    from tunery.data.config import CleanConfig, PiiType
     from tunery.data.quality import RowQuality
 
 STAGE_VERSION = 1
@@ -71,6 +72,7 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
             context.recipe.data.inspect,
             Given(
                 inputs=read_inputs(folder),
+                pii_types=_unwanted(context.recipe.data.clean),
                 encoder=encoder,
                 references=_references(context),
                 lengths=_lengths(context, dataset, columns),
@@ -79,6 +81,14 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
             more=[partial(label_findings, encoder=encoder), partial(score_findings, scores=_scores(context))],
         )
     return keep_inspection(context.workspace, dataset, columns, findings)
+
+
+def _unwanted(clean: CleanConfig) -> tuple[PiiType, ...]:
+    """Return the kinds of personal data to look for: not those that the recipe keeps or gave surrogates."""
+    from tunery.data.config import DEFAULT_PII
+
+    wanted = ("keep", "surrogate") if clean.mask_pii else ()
+    return tuple(t for t in DEFAULT_PII if clean.pii_policy.get(t) not in wanted)
 
 
 def _scores(context: RunContext) -> list[RowQuality]:

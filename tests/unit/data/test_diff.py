@@ -144,3 +144,28 @@ def test_a_renamed_file_with_the_same_bytes_is_the_same_file(
     (tmp_path / "a.csv").rename(tmp_path / "renamed.csv")
     b = build(workspace, tmp_path, "renamed.csv", clean={"min_input_chars": 2})
     assert differ(workspace, a, b).same == 60
+
+
+def test_rows_that_shifted_in_a_file_are_known_by_what_they_say(
+    workspace: Workspace, tmp_path: Path, rows: Any
+) -> None:
+    write(tmp_path / "a.csv", [*rows[:51], rows[11], *rows[51:]])  # row 52 repeats row 12
+    a = build(workspace, tmp_path)
+    first, last = ("first of all", "card"), rows.pop()
+    write(tmp_path / "a.csv", [first, *rows[:51], rows[11], *rows[51:]])
+    b = build(workspace, tmp_path)
+    found = counts(differ(workspace, a, b))
+    assert (found["went"], found["came"]) == ({"row_removed": 1}, {"new_row": 1})
+    write(tmp_path / "a.csv", [first, *rows, last])
+    stricter = build(workspace, tmp_path, clean={"min_input_chars": 13})
+    assert counts(differ(workspace, b, stricter))["went"] == {"input_too_short": 1}
+
+
+def test_an_edit_that_is_no_longer_made_is_told(workspace: Workspace, tmp_path: Path, rows: Any) -> None:
+    plain = build(workspace, tmp_path)
+    row = read_columns(workspace.artifacts.path("datasets", plain.id)).ids[0]
+    edits = store_edits(
+        workspace, [Edit(row=row, action="set_output", value="other", reason="label_error")], plain.id
+    )
+    edited = build(workspace, tmp_path, edits=[edits.name])
+    assert counts(differ(workspace, edited, plain))["changed"] == {"no_longer_label_error": 1}

@@ -245,12 +245,28 @@ def test_what_is_there_is_kept_unless_asked(workspace: Workspace, tmp_path: Path
     with pytest.raises(ConflictError, match="there already"):
         export(workspace, version, tmp_path / "out", form="openai")
     assert (tmp_path / "out" / "mine.txt").is_file()
+    with pytest.raises(ConflictError, match=r"mine\.txt; they would be lost"):
+        export(workspace, version, tmp_path / "out", form="openai", replace=True)
+    (tmp_path / "out" / "mine.txt").unlink()
+    export(workspace, version, tmp_path / "out", form="openai", replace=True)
+    export(workspace, version, tmp_path / "out", form="hf", replace=True)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["README.md", "data"]
     export(workspace, version, tmp_path / "out", form="openai", replace=True)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "test.jsonl",
         "train.jsonl",
         "validation.jsonl",
     ]
+
+
+def test_the_folder_one_stands_in_is_not_replaced(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = build(workspace, tmp_path, single())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ConflictError, match="working folder"):
+        export(workspace, version, Path(), form="csv", replace=True)
 
 
 def test_a_split_without_rows_and_an_unknown_format_are_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ OI = [{"role": "assistant", "content": "Oi"}]
             "columns",
             [("user", "Where?"), ("assistant", "card arrival")],
         ),
+        (
+            {"messages": HI, "reference_answer": {"mood": "good"}},
+            {},
+            "chat",
+            [("user", "Hi"), ("assistant", '{"mood":"good"}')],
+        ),
         ({"input": "a_b", "output": "c_d"}, {}, "columns", [("user", "a_b"), ("assistant", "c_d")]),
         (
             {"instruction": "Fix.", "input": "He go.", "output": "He goes."},

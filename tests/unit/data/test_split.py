@@ -169,3 +169,15 @@ def test_by_time_a_group_that_does_not_fit_ends_the_split() -> None:
 def test_by_time_one_group_of_all_rows_is_trained_on() -> None:
     result = assign_by_time(["a"] * 20, [1.0] * 20, SplitConfig(test=3, validation=0, by_time="at"))
     assert set(result.splits) == {"train"}
+
+
+def test_where_files_decide_every_row_no_share_is_drawn_and_that_is_told() -> None:
+    pinned = ["train"] * 10 + ["test"] * 5
+    groups = [str(i) for i in range(15)]
+    result = assign(groups, [None] * 15, SplitConfig(), pinned)  # type: ignore[arg-type]
+    assert result.splits == pinned
+    assert result.warnings == [
+        "there is no validation split: the files say of every row which split it is in"
+    ]
+    with pytest.raises(ConfigError, match="say of every row"):
+        assign(groups, [None] * 15, SplitConfig(validation=3), pinned)  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def test_kinds_that_were_not_found_and_kinds_without_edits_are_refused(context: 
 
 def test_a_review_goes_out_and_comes_back_as_edits_in_the_reviewers_name(context: RunContext) -> None:
     path = context.base_dir / "review.csv"
-    assert write_review(context, path, contradictions(context), []) == 1
+    assert write_review(context, path, lambda: contradictions(context), [], replace=False) == 1
     text = path.read_text(encoding="utf-8-sig")
     path.write_text(text.replace(",answer: card,,,", ",answer: card,change,,seen"), encoding="utf-8")
     review = read_review(context, path, "Ada")

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tunery.core.errors import ConfigError
-from tunery.data.files.lines import guess_encoding, read_blocks, readable, refuse_foreign, too_large
+from tunery.data.files.lines import (
+    Unreadable,
+    guess_encoding,
+    read_blocks,
+    readable,
+    refuse_foreign,
+    too_large,
+)
 from tunery.data.files.places import RawFile
 from tunery.data.files.refused import broken
 from tunery.data.files.unpack import open_bytes
@@ -35,14 +42,18 @@ def read_jsonl(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = Fa
         go_on: Yield a broken line as a :class:`~tunery.data.files.refused.Refused` row and read all others.
 
     Raises:
-        ConfigError: Lines that are not JSON objects, each with its number, unless ``go_on``; or text that is
-            not UTF-8.
+        ConfigError: Lines that are not UTF-8, too long or not JSON objects, each with its number, unless
+            ``go_on``.
     """
     problems: list[str] = []
     number = line = 0
-    for block in read_blocks(path, name, max_bytes=max_row_bytes):
+    for block in read_blocks(path, name, max_bytes=max_row_bytes, go_on=go_on):
         for text in block:
             line += 1
+            if isinstance(text, Unreadable):
+                number += 1
+                yield broken(number, text.fix, text)
+                continue
             try:
                 values = parse_object(text)
             except BadRow as bad:

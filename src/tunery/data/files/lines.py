@@ -27,6 +27,7 @@ _FOREIGN = {
     b"\xfd7zXZ": "xz",
 }
 _BLOCK_BYTES = 256 << 10
+_SHOWN_BYTES = 16_384
 
 
 class Line(NamedTuple):
@@ -36,6 +37,22 @@ class Line(NamedTuple):
     """1-based."""
     text: str
     """With its line end."""
+
+
+class Unreadable(str):
+    """The beginning of a line that cannot be read, as far as it can be shown."""
+
+    __slots__ = ("fix",)
+
+    fix: str
+    """What is wrong with it and what to do."""
+
+    @classmethod
+    def of(cls, raw: bytes, fix: str) -> Unreadable:
+        """Return what stands for the line ``raw`` among those that were read."""
+        line = cls(raw[:_SHOWN_BYTES].decode("utf-8", "replace"))
+        line.fix = fix
+        return line
 
 
 def read_lines(path: RawFile, name: str, *, max_bytes: int) -> Iterator[Line]:
@@ -57,13 +74,14 @@ def read_lines(path: RawFile, name: str, *, max_bytes: int) -> Iterator[Line]:
             yield Line(number, text)
 
 
-def read_blocks(path: RawFile, name: str, *, max_bytes: int) -> Iterator[list[str]]:
+def read_blocks(path: RawFile, name: str, *, max_bytes: int, go_on: bool = False) -> Iterator[list[str]]:
     """Yield the lines of a UTF-8 file, some hundred at a time: one by one costs three times more.
 
     Args:
         path: The file.
         name: How messages call it.
         max_bytes: Longest line accepted [bytes].
+        go_on: Yield an :class:`Unreadable` line in the place of one that is no UTF-8 or too long.
 
     Returns:
         Lists of consecutive lines, each with its line end.
@@ -71,42 +89,57 @@ def read_blocks(path: RawFile, name: str, *, max_bytes: int) -> Iterator[list[st
     Raises:
         ConfigError: As :func:`read_lines`, after the lines before the one at fault.
     """
-    seen = _Seen()
+    seen = _Seen(name, max_bytes, go_on=go_on)
     with readable(name), open_bytes(path) as stream:
-        carry = b""
-        while True:
-            chunk = stream.read(_BLOCK_BYTES)
+        carry, skipping = b"", False
+        while chunk := stream.read(_BLOCK_BYTES):
+            if skipping:
+                gone, newline, chunk = chunk.partition(b"\n")
+                seen.bytes += len(gone + newline)
+                skipping = not newline
             whole, newline, rest = chunk.rpartition(b"\n")
-            if chunk and not newline:
+            if newline:
+                yield from _decoded(carry + whole + newline, seen)
+                carry = rest
+            else:
                 carry += chunk
-                if len(carry) <= max_bytes:
-                    continue
-            block = carry + (whole + newline if newline else b"")
-            carry = rest if newline else b""
-            if block:
-                yield from _decoded(block, seen, name, max_bytes)
             if len(carry) > max_bytes:
-                raise too_large(name, f"line {seen.lines + 1}", max_bytes)
-            if not chunk:
-                return
+                yield [seen.refused(carry, too_large(name, f"line {seen.lines + 1}", max_bytes))]
+                carry, skipping = b"", True
+        if carry:
+            yield from _decoded(carry, seen)
 
 
 class _Seen:
-    """How much of a file has been handed out."""
+    """How much of a file has been handed out, and what becomes of a line that cannot be."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, max_bytes: int, *, go_on: bool) -> None:
+        self.name, self.max_bytes, self.go_on = name, max_bytes, go_on
         self.lines = 0
         self.bytes = 0
 
+    def refused(self, raw: bytes, error: ConfigError) -> Unreadable:
+        """Count a line that cannot be read and return what stands for it.
 
-def _decoded(block: bytes, seen: _Seen, name: str, max_bytes: int) -> Iterator[list[str]]:
+        Raises:
+            ConfigError: The same, where such a line ends the file.
+        """
+        if not self.go_on:
+            raise error
+        self.lines += 1
+        self.bytes += len(raw)
+        told = error.message.removeprefix(f"{self.name}: ")
+        return Unreadable.of(raw, f"{told} ({error.hint})" if error.hint else told)
+
+
+def _decoded(block: bytes, seen: _Seen) -> Iterator[list[str]]:
     """Yield a block's lines at once where nothing is wrong with it, else those before the fault."""
     if not seen.bytes:
-        refuse_foreign(block[:_BLOCK_BYTES].partition(b"\n")[0], name)
+        refuse_foreign(block[:_BLOCK_BYTES].partition(b"\n")[0], seen.name)
     start = len(_BOM) if not seen.bytes and block.startswith(_BOM) else 0
     raw = block[start:].split(b"\n")
     longest = max(map(len, raw))
-    if longest < max_bytes and b"\x00" not in block:
+    if longest < seen.max_bytes and b"\x00" not in block:
         try:
             lines = block[start:].decode("utf-8").split("\n")
         except UnicodeDecodeError:
@@ -122,9 +155,14 @@ def _decoded(block: bytes, seen: _Seen, name: str, max_bytes: int) -> Iterator[l
                 yield lines
             return
     for line in _split(block):
-        if len(line) > max_bytes:
-            raise too_large(name, f"line {seen.lines + 1}", max_bytes)
-        text = _decode(line, seen.bytes, seen.lines + 1, name)
+        if len(line) > seen.max_bytes:
+            yield [seen.refused(line, too_large(seen.name, f"line {seen.lines + 1}", seen.max_bytes))]
+            continue
+        try:
+            text = _decode(line, seen.bytes, seen.lines + 1, seen.name)
+        except ConfigError as error:
+            yield [seen.refused(line, error)]
+            continue
         seen.lines += 1
         seen.bytes += len(line)
         yield [text]

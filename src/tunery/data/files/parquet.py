@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,7 +120,9 @@ def _check_names(names: Sequence[str], name: str) -> None:
 
 def _rows(batches: Iterator[Any], name: str, max_row_bytes: int, *, go_on: bool) -> Iterator[RawRow]:
     number = 0
+    classes: dict[str, list[str]] | None = None
     for batch in batches:
+        classes = _class_names(batch.schema) if classes is None else classes
         # What a damaged file claims of its own offsets is checked before anything is read through them.
         batch.validate(full=True)
         for start in range(0, batch.num_rows, _BATCH_ROWS):
@@ -132,7 +135,34 @@ def _rows(batches: Iterator[Any], name: str, max_row_bytes: int, *, go_on: bool)
                     fix = f"longer than {max_row_bytes:,} bytes; raise max_row_bytes of this source"
                     yield broken(number, f"{fix} (row {number} of {name})", f"{len(values)} columns")
                     continue
+                for column, names in classes.items():
+                    values[column] = _class_name(values[column], names)
                 yield RawRow(number, _missing_as_none(values))
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Return the names of the classes that ``datasets`` wrote as numbers, by column.
+
+    Source:
+        ``datasets.ClassLabel``; its features lie as JSON under ``huggingface`` in the schema's metadata.
+    """
+    told = (schema.metadata or {}).get(b"huggingface")
+    if told is None:
+        return {}
+    try:
+        features = json.loads(told)["info"]["features"]
+        found = {n: f["names"] for n, f in features.items() if f.get("_type") == "ClassLabel"}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}  # written by another program, or damaged; then the numbers are all there is
+    listed = {n: names for n, names in found.items() if isinstance(names, list) and n in schema.names}
+    return {n: names for n, names in listed.items() if all(isinstance(name, str) for name in names)}
+
+
+def _class_name(value: Any, names: Sequence[str]) -> Any:
+    """Return a class by its number; -1 is no class, and what is no number of one stays as it is."""
+    if type(value) is not int or not -1 <= value < len(names):
+        return value
+    return None if value == -1 else names[value]
 
 
 @contextmanager

@@ -59,6 +59,6 @@ def personal_data(
         f"{counted(len(rows), 'row holds', 'rows hold')} personal data ({percent(len(rows), len(columns))}): "
         f"{listed(counts)}."
     )
-    fix = "Set data.clean.mask_pii, or apply the edits, which put placeholders in its place."
+    fix = "Have data.clean.mask_pii mask it, or apply the edits, which put placeholders in its place."
     verdict = Verdict("personal_data", "medium", message, fix)
     return [made(columns, verdict, cases, edits=edits, numbers={"types": dict(counts), "rows": len(rows)})]

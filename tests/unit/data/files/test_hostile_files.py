@@ -81,13 +81,29 @@ def test_other_encodings_are_named(tmp_path: Path, encoding: str, says: str) -> 
         refused(path, says)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+@pytest.mark.parametrize("name", ["a.csv", "a.json"])
 def test_a_zero_byte_far_inside_is_refused_with_its_place(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     content = bytearray(GOOD[name])
     content[-20] = 0
     path.write_bytes(content)
     refused(path, "is zero|not JSON|Invalid control")
+
+
+def test_a_line_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"q{i}", "label": "a"}).encode() for i in range(12)]
+    lines[3] = '{"text": "café", "label": "a"}'.encode("cp1252")
+    lines[5] = b'{"text": "x\x00", "label": "a"}'
+    lines[7] = lines[11] = b'{"text": "' + b"z" * 600_000 + b'", "label": "a"}'
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    rows = read(path, max_row_bytes=10_000)
+    assert [r.number for r in rows] == list(range(1, 13))
+    told = dict(fixes(rows))
+    assert list(told) == [4, 6, 8, 12]
+    assert "not UTF-8 at byte" in told[4]
+    assert "is zero" in told[6]
+    assert "longer than 10,000 bytes" in told[8] == told[12].replace("line 12", "line 8")
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd])

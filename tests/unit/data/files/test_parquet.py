@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tunery.core.errors import ConfigError
-from tunery.data.files.parquet import read_parquet, write_parquet
+from tunery.data.files.parquet import read_arrow, read_parquet, write_parquet
 
 
 def test_rows_written_by_polars_are_read_with_missing_values_as_none(tmp_path: Path) -> None:
@@ -50,3 +52,18 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="column named twice: 'text'"):
         list(read_parquet(tmp_path / "a.parquet", "a.parquet", max_row_bytes=1000))
+
+
+@pytest.mark.parametrize("told", ["names", "damaged", "none"])
+def test_classes_that_datasets_wrote_as_numbers_are_read_by_name(tmp_path: Path, told: str) -> None:
+    features = {"label": {"names": ["card", "refund"], "_type": "ClassLabel"}, "text": {"_type": "Value"}}
+    metadata = {"names": json.dumps({"info": {"features": features}}), "damaged": "{", "none": "{}"}[told]
+    table = pa.table({"text": ["a", "b", "c", "d"], "label": [0, 1, -1, 7]})
+    table = table.replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as stream:
+        stream.write_table(table)
+    expected = ["card", "refund", None, 7] if told == "names" else [0, 1, -1, 7]
+    for read, name in ((read_parquet, "a.parquet"), (read_arrow, "a.arrow")):
+        rows = read(tmp_path / name, name, max_row_bytes=1000)
+        assert [r.values["label"] for r in rows] == expected
