@@ -51,7 +51,8 @@ def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> li
     # Imported here: numpy takes longer to import than the patterns take for a thousand texts.
     from tunery.data.pii.names import name_model
 
-    named = name_model().find([without_escapes(t) for t in texts], NAME_THRESHOLD)
+    read = [without_escapes(t) if is_json(t) else t for t in texts]
+    named = name_model().find(read, NAME_THRESHOLD)
     for spans, names in zip(found, named, strict=True):
         starts = [s.start for s in spans]
         free = []
@@ -101,8 +102,8 @@ def _with_escapes(text: str, spans: list[Span], plan: _Plan) -> list[Span]:
     plain = without_escapes(text)
     if plain is text:
         return spans
-    read = _detect_one(plain, plan)
-    return read if read == spans or is_json(text) else without_overlaps([*spans, *read])
+    seen = _detect_one(plain, plan)
+    return seen if seen == spans or is_json(text) else without_overlaps([*spans, *seen])
 
 
 def _matches(text: str, pattern: Pattern) -> Iterator[Span]:

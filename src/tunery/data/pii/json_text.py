@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|["\\/bfnrt])')
+_MEANT = {'"': '"', "/": "/", "n": "\n", "r": "\n", "t": "\t"}
 # A quote that opens or closes a string: an even number of backslashes stands before it.
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -27,7 +28,7 @@ def is_json(text: str) -> bool:
 def without_escapes(text: str) -> str:
     r"""Return a text of the same length in which an escape parts or joins words as what it stands for.
 
-    >>> without_escapes(r"Card:\n4111") == "Card:\n\n4111", without_escapes(r"M\u00fcller")
+    >>> without_escapes(r"Card:\n4111") == "Card: \n4111", without_escapes(r"M\u00fcller")
     (True, 'Mxxxxxxller')
     """
     if "\\" not in text:
@@ -36,8 +37,10 @@ def without_escapes(text: str) -> str:
 
 
 def _stand_in(match: re.Match[str]) -> str:
-    letter = match[1] is not None and chr(int(match[1], 16)).isalnum()
-    return ("x" if letter else "\n") * len(match[0])
+    code = match[1]
+    if code is None:
+        return " " + _MEANT.get(match[0][1], " ")
+    return ("x" if chr(int(code, 16)).isalnum() else " ") * len(match[0])
 
 
 def quoted_numbers(
