@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunery.cli.data_synthesise import until_interrupted
 from tunery.cli.output import answer, facts
 from tunery.cli.parameters import (
     ApiKeyEnv,
@@ -20,6 +19,7 @@ from tunery.cli.parameters import (
     PriceCompletion,
     PricePrompt,
     RecipePath,
+    endpoint_settings,
 )
 from tunery.cli.session import open_recipe
 from tunery.core.errors import ConfigError
@@ -64,18 +64,12 @@ def score(  # noqa: PLR0913 - each is an option of its own
     A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-…; an inspection
     tells of them with data.inspect.scores=quality-….
     """
-    from tunery.cli.progress import terminal_progress
+    from tunery.cli.progress import terminal_progress, until_interrupted
     from tunery.pipeline.score_rows import score_recipe
 
-    judge = {
-        "base_url": judge_endpoint,
-        "model": judge_model,
-        "api_key_env": api_key_env,
-        "price_prompt": price_prompt,
-        "price_completion": price_completion,
-    }
+    judge = endpoint_settings(judge_endpoint, judge_model, api_key_env, price_prompt, price_completion)
     about = {"rubric": rubric, "budget_tokens": budget_tokens, "budget_usd": budget_usd}
-    asked = _judge({k: v for k, v in judge.items() if v is not None}, about, settings)
+    asked = _judge(judge, about, settings)
     progress = terminal_progress()
     # All rows are scored, those too that a selection would leave out.
     everything = [*(overrides or ()), "data.select=null"]

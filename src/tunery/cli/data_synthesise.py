@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,12 +18,12 @@ from tunery.cli.parameters import (
     PriceCompletion,
     PricePrompt,
     RecipePath,
+    endpoint_settings,
 )
 from tunery.cli.session import open_recipe
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
-    from tunery.core.progress import Progress
     from tunery.data.synthetic.output import Synthesised
 
 
@@ -70,22 +67,16 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
 
     Started again with the same options it goes on where it ended, and pays for what is missing only.
     """
-    from tunery.cli.progress import terminal_progress
+    from tunery.cli.progress import terminal_progress, until_interrupted
     from tunery.core.config import apply_overrides, parse_settings
     from tunery.data.synthetic.config import SynthesiseConfig
     from tunery.pipeline.synthesise import synthesise
 
-    teacher = {
-        "base_url": endpoint,
-        "model": model,
-        "api_key_env": api_key_env,
-        "price_prompt": price_prompt,
-        "price_completion": price_completion,
-    }
+    teacher = endpoint_settings(endpoint, model, api_key_env, price_prompt, price_completion)
     values: dict[str, Any] = {
         "method": method,
         "rows": rows,
-        "teacher": {k: v for k, v in teacher.items() if v is not None},
+        "teacher": teacher,
         "labels": label or [],
         "budget_tokens": budget_tokens,
         "budget_usd": budget_usd,
@@ -140,23 +131,3 @@ def _why_short(made: Synthesised) -> str:
     return (
         f"{made.rows:,} of {made.rows_asked:,} rows: {what}; the same command with {more} goes on from here"
     )
-
-
-@contextmanager
-def until_interrupted(progress: Progress) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop, so that answers on their way are not paid for in vain."""
-    asked = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        progress.event("Waiting for the answers on their way; Ctrl-C once more leaves them behind")
-
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,3 +52,21 @@ PriceCompletion = Annotated[
     float | None, typer.Option("--price-completion", help="US dollars for a million answer tokens.")
 ]
 """What the endpoint takes for what it writes."""
+
+
+def endpoint_settings(
+    base_url: str | None,
+    model: str | None,
+    api_key_env: str | None,
+    price_prompt: float | None,
+    price_completion: float | None,
+) -> dict[str, Any]:
+    """Return the settings of another's endpoint, those that were given."""
+    given = {
+        "base_url": base_url,
+        "model": model,
+        "api_key_env": api_key_env,
+        "price_prompt": price_prompt,
+        "price_completion": price_completion,
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,7 +1,8 @@
-"""Progress on stderr: bars with the time left on a terminal, lines anywhere else."""
+"""Progress on stderr: bars with the time left on a terminal, lines anywhere else; and how Ctrl-C ends it."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -250,3 +251,23 @@ def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+@contextmanager
+def until_interrupted(progress: Progress) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish to stop, so that answers on their way are not paid for in vain."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        progress.event("Waiting for the answers on their way; Ctrl-C once more leaves them behind")
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
