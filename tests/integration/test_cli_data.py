@@ -171,9 +171,13 @@ def test_traffic_becomes_rows_with_consent_alone(tunery: Tunery, home: Path, tmp
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 802
     assert all(row["metadata"]["split_hint"] == "train" for row in rows)
-    capped = tunery("data", "collect", "--out", out, "--per-user", 2, "--model", "bot@1", "--json")
+    again = ("data", "collect", "--out", out, "--per-user", 2, "--json")
+    assert tunery(*again).code == 4
+    assert tunery(*again, "--model", "bot@9", "--replace").code == 3
+    assert len(out.read_text().splitlines()) == 802
+    capped = tunery(*again, "--model", "bot@1", "--replace")
     assert capped.json["rows"] == 2 * 20
-    told = tunery("data", "collect", "--out", out, "--share", 1.5)
+    told = tunery("data", "collect", "--out", out, "--share", 1.5, "--replace")
     assert told.code == 2
     assert "share" in told.err
 

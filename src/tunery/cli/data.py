@@ -300,6 +300,7 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     without_consent: Annotated[
         bool, typer.Option("--without-consent", help="Take requests that say nothing of consent, too.")
     ] = False,
+    replace: Replace = False,
     as_json: Json = False,
 ) -> None:
     """Write the gateway's own traffic as chat rows for training: sampled, capped per user, with consent.
@@ -307,9 +308,12 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     A recipe lists the file as a source; its rows never enter a held-out split.
     """
     from tunery.core.config import parse_settings
+    from tunery.core.errors import ConflictError
     from tunery.data.config import TrafficConfig
     from tunery.data.files.request_log import write_traffic
 
+    if out.exists() and not replace:
+        raise ConflictError(f"{out} is there already", hint="add --replace, or name another file")
     asked = {
         "share": share,
         "per_user": per_user,

@@ -71,13 +71,16 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         ConfigError: A file or its rows are unusable; says which and why. Nothing is written then.
     """
     progress = progress or Silent()
-    config = expand_sources(config, base_dir)
+    config = _placed(expand_sources(config, base_dir), base_dir)
     sources = _locate_all(config, base_dir)
     limit = min((n for n in (config.max_tokens, max_tokens) if n is not None), default=None)
     changes = load_edits(config.edits, workspace, base_dir)
     identity = _identity(config, sources, changes, tokenizer if limit is not None else None, limit)
     stored = _find(workspace, identity)
     if stored is not None:
+        mapping = config.clean.pii_mapping
+        if mapping is not None and not Path(mapping).is_file():
+            progress.event(f"The version is there already: nothing is written to {mapping}", level="warn")
         progress.event(f"Dataset {identity} is already there", data={"dataset_version": identity})
         return stored
     with (
@@ -98,6 +101,15 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         version = _store(workspace, identity, name, sources, changes, curated)
     progress.event(_summary(version), data={"dataset_version": version.id})
     return version
+
+
+def _placed(config: DataConfig, base_dir: Path) -> DataConfig:
+    """Return the settings with the mapping's path from the recipe's folder, where sources start from too."""
+    mapping = config.clean.pii_mapping
+    if mapping is None:
+        return config
+    clean = config.clean.model_copy(update={"pii_mapping": str(base_dir / mapping)})
+    return config.model_copy(update={"clean": clean})
 
 
 def _scores(config: DataConfig, workspace: Workspace) -> list[RowQuality]:
@@ -156,6 +168,7 @@ def _identity(
     settings = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     settings["max_tokens"] = limit if tokenizer is not None else None
     settings["edits"] = [e.key for e in changes]
+    del settings["clean"]["pii_mapping"]  # what is remembered elsewhere changes no row
     for entry, source in zip(settings["sources"], sources, strict=True):
         del entry["path"]
         entry["format"] = source.format

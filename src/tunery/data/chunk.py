@@ -47,6 +47,8 @@ ROWS_SCHEMA = pa.schema(
         pa.field("row_key", pa.uint64(), nullable=False),  # of prompt_key and both answers
         pa.field("answer_key", pa.uint64(), nullable=False),
         pa.field("numbers_key", pa.uint64(), nullable=False),
+        # What a group is named after: the prompt's key, as it was before any edit.
+        pa.field("name_key", pa.uint64(), nullable=False),
         pa.field("turns", pa.int32(), nullable=False),
         # What the length check goes by.
         pa.field("roles", pa.string(), nullable=False),  # of the prompt's turns
@@ -103,6 +105,7 @@ def encode_rows(
     contents: Sequence[str],
     group_keys: Sequence[Sequence[str]],
     draws: Sequence[str] | None,
+    names: Sequence[int] | None = None,
 ) -> pa.RecordBatch:
     """Return examples as columns, with the keys that repeats are found by; none is filtered yet.
 
@@ -111,6 +114,7 @@ def encode_rows(
         contents: SHA-256 of what each says, as hex.
         group_keys: Values of the mapped group columns beside each.
         draws: Hex keys to draw a limited number of rows by; None without a limit.
+        names: Keys of the prompts before they were edited; None where none was.
     """
     keys = [_Keys.of(e) for e in examples]
     unset = pa.nulls(len(examples), pa.string())
@@ -127,6 +131,7 @@ def encode_rows(
         else pa.array([bytes.fromhex(d) for d in draws], pa.binary(16)),
         pa.array([k.text for k in keys], pa.string()),
         *(pa.array([k[i] for k in keys], pa.uint64()) for i in range(1, 6)),
+        pa.array([k.text_key for k in keys] if names is None else names, pa.uint64()),
         pa.array([len(e.messages) for e in examples], pa.int32()),
         pa.array([",".join(m.role for m in e.messages[:-1]) for e in examples], pa.string()),
         pa.array([_size(e) for e in examples], pa.int64()),

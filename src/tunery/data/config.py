@@ -133,7 +133,8 @@ class SourceConfig(Settings):
     """Render the output column as compact JSON; for outputs that are objects, or JSON in a string."""
     split: Literal["auto", "train", "validation", "test"] = "auto"
     """Put all rows of this file in one split. A split that has a file of its own is not drawn from the
-    others, and rows of other files that repeat its rows are removed as ``held_out_elsewhere``."""
+    others, and rows of other files that repeat its rows are removed as ``held_out_elsewhere``; so is, in any
+    file, a row that resembles rows of two splits."""
     delimiter: Literal[",", ";", "\t", "|"] | None = None
     """Of a CSV file; left out, it is found from the first lines."""
     limit: int | None = Field(default=None, ge=1)
@@ -170,7 +171,8 @@ class CleanConfig(Settings):
     """Another seed draws other surrogates."""
     pii_mapping: NonEmpty | None = None
     """File to which is added what was replaced and by what, encrypted with the Fernet key in
-    ``TUNERY_PII_KEY``; by default nothing of it is stored."""
+    ``TUNERY_PII_KEY``; by default nothing of it is stored. A relative path starts from the recipe's folder.
+    A version that is there already is not made again and adds nothing."""
     exact_duplicates: bool = True
     """Remove rows that repeat an earlier one but for case, punctuation and spacing of the prompt."""
     near_duplicates: Literal["drop", "group", "off"] = "drop"

@@ -141,13 +141,14 @@ def _edit(
         while end < len(stay) and stay[end] < start + len(chunk):
             end += 1
         inside = [i - start for i in stay[at:end]]
-        keys, draws = (result.rows[name].to_pylist() for name in ("group_keys", "draw"))
+        keys, draws, names = (result.rows[name].to_pylist() for name in ("group_keys", "draw", "name_key"))
         examples = edited.examples[at:end]
         rows = encode_rows(
             examples,
             [content_sha256(e.messages, e.rejected) for e in examples],
             [keys[i] for i in inside],
             [draws[i].hex() for i in inside] if result.rows["draw"].null_count == 0 else None,
+            [names[i] for i in inside],
         )
         curated.rows.add(_measured(filter_rows(rows, examples, curated.config), measure), source)
         at, start = end, start + len(chunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -118,6 +118,19 @@ def assign_by_time(
     return SplitResult([where.get(g, "train") for g in groups], warnings)
 
 
+def _empty(
+    groups: Sequence[str], splits: Sequence[SplitName], sizes: Mapping[SplitName, int]
+) -> Iterator[str]:
+    """Say which splits got no row although some were asked for, and what keeps the rows together."""
+    for name, size in sizes.items():
+        if size and name not in splits:
+            largest = max(Counter(groups).values())
+            yield (
+                f"the {name} split is empty: one group holds {largest:,} of {len(groups):,} rows; rows that "
+                "share a value in a group column, or resemble each other, stay together"
+            )
+
+
 class _Start(NamedTuple):
     decided: dict[str, SplitName]
     """Groups whose file has decided."""
@@ -171,7 +184,7 @@ def _assign_by_hash(
     if "train" not in splits and free:
         last = max(free, key=lambda g: (draws[g], g))
         splits = ["train" if g == last else s for g, s in zip(groups, splits, strict=True)]
-    return SplitResult(splits, [])
+    return SplitResult(splits, list(_empty(groups, splits, sizes)))
 
 
 def _assign_exactly(

@@ -121,10 +121,10 @@ def _time(value: object) -> float:
 def _group_names(curated: Curated) -> list[str]:
     """Name each row's group after what does not change when answers or system prompts do.
 
-    That is the mapped group where there is one, else the prompt of the group's first row: a label that is put
-    right does not move a row to another split.
+    That is the mapped group where there is one, else the prompt of the group's first row as it was before any
+    edit: neither a label that is put right nor a text that is mended moves a row to another split.
     """
-    texts = curated.rows.numbers("text_key")
+    texts = curated.rows.numbers("name_key")
     roots, back = np.unique(curated.groups, return_inverse=True)
     keys = curated.rows.column("group_keys").take(roots).to_pylist()
     names = [

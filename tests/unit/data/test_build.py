@@ -621,3 +621,15 @@ def test_half_a_surrogate_pair_in_a_group_or_beside_it_is_a_bad_row(workspace: W
         settings = config("rows.jsonl", source={"columns": {**TEXT, **columns}})
         version = build(workspace, rows, settings)
         assert version.dropped["bad_row"] == 1
+
+
+def test_the_mapping_lies_beside_the_recipe_and_is_no_part_of_the_version(
+    workspace: Workspace, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fernet = pytest.importorskip("cryptography.fernet")
+    monkeypatch.setenv("TUNERY_PII_KEY", fernet.Fernet.generate_key().decode())
+    with (rows / "rows.csv").open("a") as stream:
+        stream.write("Mail me at a@b.org,card\n")
+    made = build(workspace, rows, config(clean={"pii_mapping": "maps/a.enc"}))
+    assert (rows / "maps" / "a.enc").is_file()
+    assert build(workspace, rows, config(clean={"pii_mapping": "b.enc"})).id == made.id

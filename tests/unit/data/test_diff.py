@@ -169,3 +169,19 @@ def test_an_edit_that_is_no_longer_made_is_told(workspace: Workspace, tmp_path: 
     )
     edited = build(workspace, tmp_path, edits=[edits.name])
     assert counts(differ(workspace, edited, plain))["changed"] == {"no_longer_label_error": 1}
+
+
+def test_a_mended_prompt_stays_in_its_split(workspace: Workspace, tmp_path: Path, rows: Any) -> None:
+    shares = {"test": 0.2, "validation": 0.2}
+    before = build(workspace, tmp_path, split=shares)
+    columns = read_columns(workspace.artifacts.path("datasets", before.id))
+    edits = [
+        Edit(row=row, action="set_input", value=f"<b>{prompt}</b> {i}", reason="html")
+        for i, (row, prompt) in enumerate(list(zip(columns.ids, columns.prompts, strict=True))[::9])
+    ]
+    stored = store_edits(workspace, edits, before.id)
+    after = build(workspace, tmp_path, split=shares, edits=[stored.name])
+    (changed,) = differ(workspace, before, after).changed
+    assert changed.rows == len(edits) > 5
+    assert not any("moved" in e.detail for e in changed.examples)
+    assert after.splits == before.splits

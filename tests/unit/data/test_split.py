@@ -181,3 +181,10 @@ def test_where_files_decide_every_row_no_share_is_drawn_and_that_is_told() -> No
     ]
     with pytest.raises(ConfigError, match="say of every row"):
         assign(groups, [None] * 15, SplitConfig(validation=3), pinned)  # type: ignore[arg-type]
+
+
+def test_by_hash_one_group_of_all_rows_leaves_splits_empty_and_says_so() -> None:
+    result = assign(["a"] * 60, [None] * 60, SplitConfig(test=0.1, validation=0.1))
+    assert set(result.splits) == {"train"}
+    assert len(result.warnings) == 2
+    assert all("is empty: one group holds 60 of 60 rows" in w for w in result.warnings)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tunery.core.errors import ResourceError
+from tunery.core.errors import NotFoundError, ResourceError
 from tunery.core.rollout import RequestRecord
 from tunery.data.config import SourceConfig, TrafficConfig
 from tunery.data.files.refused import Refused, broken, unusable
@@ -75,6 +75,7 @@ def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: Tr
         How many rows were written, and why other requests became none.
 
     Raises:
+        NotFoundError: There is no request; the file stays as it is.
         ResourceError: The file cannot be written.
     """
     sampler = Sampler(rule)
@@ -93,6 +94,8 @@ def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: Tr
                     continue
                 stream.write(json.dumps(_row(values, values["messages"]), ensure_ascii=False) + "\n")
                 written += 1
+            if not written and not skipped:
+                raise NotFoundError("there is no such request in the log", hint="tunery serve keeps them")
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(destination)
@@ -117,6 +120,8 @@ def _unfit(values: Mapping[str, Any], messages: list[Any]) -> Skip | None:
         return Skip("text_not_kept", f"{name}: its text was not kept")
     if values.get("finish_reason") in _CUT:
         return Skip("answer_cut", f"{name}: its answer ended by {values['finish_reason']}")
+    if not str(values.get("completion") or "").strip():
+        return Skip("empty_output", f"{name}: its answer is empty")
     if values.get("format_valid") is False:
         return Skip("format_invalid", f"{name}: its answer had not the form that was asked for")
     return None

@@ -40,7 +40,11 @@ class Sampler:
             about: The request's metadata, in which consent is looked for.
         """
         rule = self._rule
-        if rule.require_consent and not agreed(about.get(rule.consent_key)):
+        said = about.get(rule.consent_key)
+        if said is not None and not agreed(said):
+            told = f"request {request_id} says {str(said)[:20]!r} as its {rule.consent_key}"
+            return Skip("consent_refused", told)
+        if rule.require_consent and said is None:
             fix = "set traffic: {require_consent: false} for this source where users agreed in another way"
             return Skip("no_consent", f"request {request_id} carries no {rule.consent_key}; {fix}")
         if rule.share < 1 and _draw(request_id) >= rule.share:

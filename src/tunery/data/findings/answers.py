@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.data.columns import Columns
+from tunery.data.findings.json_answers import json_value
 from tunery.data.findings.show import Case, Verdict, closed, counted, made, percent
-from tunery.data.findings.style import json_value
 from tunery.data.normalise import fingerprint
 
 _CANNOT = (
@@ -90,7 +90,7 @@ def bad_answers(columns: Columns) -> list[Finding]:
         _found(
             columns,
             "cut_off",
-            _cut_off(columns),
+            cut_off(columns),
             ("answer ends before its end", "answers end before their end"),
             "Complete them or take the rows out; a model learns to stop where they stop.",
         ),
@@ -163,7 +163,7 @@ def _matches(columns: Columns, search: Callable[[str], re.Match[str] | None]) ->
     return found
 
 
-def _cut_off(columns: Columns) -> list[Case]:
+def cut_off(columns: Columns) -> list[Case]:
     """Return answers with something left open at their end, where almost all others have nothing open."""
     cases: dict[int, Case] = {}
     for opened, shows in _OPEN:

@@ -46,27 +46,27 @@ class _Trouble(NamedTuple):
 _TROUBLES = {
     "mojibake": _Trouble(
         "medium",
-        "hold characters that were decoded wrongly",
+        "with characters that were decoded wrongly",
         "Set data.clean.fix_mojibake, or apply the edits; better, read the file in its own encoding.",
     ),
     "html": _Trouble(
         "medium",
-        "hold tags or entities of HTML",
+        "with tags or entities of HTML",
         "Set data.clean.strip_html, or apply the edits; leave it where the model is to write HTML.",
     ),
     "invisible_characters": _Trouble(
         "medium",
-        "hold control characters or characters that nobody sees",
+        "with control characters or characters that nobody sees",
         "Apply the edits; data.clean.normalise removes most of them.",
     ),
     "odd_whitespace": _Trouble(
         "low",
-        "hold unusual spaces, runs of spaces, or spaces at their ends",
+        "with unusual spaces, runs of spaces, or spaces at their ends",
         "Apply the edits; data.clean.normalise makes unusual spaces plain.",
     ),
     "lost_characters": _Trouble(
         "medium",
-        "hold characters that stand for ones that were lost",
+        "with characters that stand for ones that were lost",
         "Read the file again in its own encoding; what is lost here cannot be mended.",
     ),
 }

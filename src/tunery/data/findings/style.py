@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -10,12 +9,13 @@ from typing import NamedTuple
 
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.data.columns import Columns
+from tunery.data.findings.answers import cut_off
+from tunery.data.findings.json_answers import json_value, unfenced
 from tunery.data.findings.show import Case, Verdict, closed, counted, made, percent
 
 _ROWS = 20
 """Answers that must show a trait before their majority says anything [rows]."""
 _SHORT = 120
-_FENCE = re.compile(r"\A```[\w+-]*[ \t]*\n(.*?)\n?```\Z", re.S)
 _ENDS = ".!?…。！？"
 _CLOSES = "\"'”’»)]*_"
 _ASKS_FOR_FORMAT = re.compile(
@@ -72,7 +72,11 @@ def _outliers(columns: Columns, trait: _Trait, majority: float) -> Finding | Non
     others = Counter(str(values[i]) for i in odd)
     cases = [Case((i,), columns.answers[i], f"the others {trait.said[usual]}") for i in odd]
     edits = []
+    # A full stop behind an answer that was cut off would make it look whole.
+    unfinished = {case.rows[0] for case in cut_off(columns)}
     for i in odd:
+        if i in unfinished:
+            continue
         text = trait.mended(columns.answers[i], str(values[i]), usual)
         if text is not None and text.strip() and text != columns.answers[i]:
             edits.append(Edit(row=columns.ids[i], action="set_output", value=text, reason=trait.kind))
@@ -87,23 +91,6 @@ def _outliers(columns: Columns, trait: _Trait, majority: float) -> Finding | Non
     )
     verdict = Verdict(trait.kind, trait.severity, message, fix)
     return made(columns, verdict, cases, edits=edits, numbers={"usual": usual, "counts": dict(counts)})
-
-
-def json_value(text: str) -> object | None:
-    """Return the object or array that a text is in JSON; None for anything else."""
-    if text[:1] not in ("{", "["):
-        return None
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, (dict, list)) else None
-
-
-def unfenced(text: str) -> str | None:
-    """Return what stands in the one code fence that a text is; None where it is no such text."""
-    match = _FENCE.match(text.strip())
-    return match.group(1) if match and "```" not in match.group(1) else None
 
 
 def _format(text: str) -> str | None:

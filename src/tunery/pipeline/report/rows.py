@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import Dropped, SplitName
+from tunery.data.findings.show import discreet
 from tunery.pipeline.report.inputs import ReportInputs
 from tunery.pipeline.report.svg import meter
 from tunery.pipeline.report.text import Clipped, clip
@@ -96,7 +97,9 @@ def _drops(dataset: DatasetVersion, examples: Sequence[Dropped]) -> tuple[Drop, 
 
 
 def _sample(dropped: Dropped) -> Sample:
-    return Sample(f"{dropped.source}, row {dropped.row}", dropped.detail, clip(dropped.text, 240))
+    """Return a row for a page that may be passed on: without keys and personal data, whatever the recipe."""
+    told = discreet(dropped.detail), clip(discreet(dropped.text), 240)
+    return Sample(f"{dropped.source}, row {dropped.row}", *told)
 
 
 def _tallies(counts: Mapping[str, int]) -> tuple[Tally, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
 from tunery.core.tool_text import describe
@@ -443,7 +443,9 @@ def test_served_calls_with_consent_become_chat_rows_for_training_only(tmp_path: 
     assert said == [
         [("user", "Hi", 1), ("assistant", "Hello?", 0), ("user", "Who?", 1), ("assistant", "Hello", 1)]
     ]
-    assert dropped == ["no_consent", "no_consent"]
+    assert dropped == ["no_consent", "consent_refused"]
+    freely = read(tmp_path, rows, traffic={"require_consent": False})
+    assert (len(freely[0]), freely[1]) == (2, ["consent_refused"])
     assert raw(tmp_path, rows)[0].values["metadata"]["split_hint"] == "train"
 
 
@@ -455,6 +457,7 @@ def test_served_calls_with_consent_become_chat_rows_for_training_only(tmp_path: 
         ({"messages": ()}, "text_not_kept"),
         ({"finish_reason": "length"}, "answer_cut"),
         ({"format_valid": False}, "format_invalid"),
+        ({"completion": " "}, "empty_output"),
     ],
 )
 def test_calls_with_nothing_to_learn_are_dropped(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
@@ -497,6 +500,9 @@ def test_written_traffic_is_read_as_the_log_itself_is(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.partial"))
     with pytest.raises(ResourceError, match="cannot write"):
         write_traffic(requests, tmp_path / "none" / "a.jsonl", rule)
+    with pytest.raises(NotFoundError, match="no such request"):
+        write_traffic([], out, rule)
+    assert len(out.read_text().splitlines()) == made.rows
 
 
 # What holds for all of them.

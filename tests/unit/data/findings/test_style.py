@@ -62,6 +62,17 @@ def test_a_missing_full_stop_is_added_to_a_sentence_only():
     assert [(e.row, e.value) for e in finding.edits] == [("ex-1", "You can sign in there.")]
 
 
+def test_an_answer_that_was_cut_off_is_not_made_to_look_whole():
+    prompts, answers = clean(60)
+    answers[1] = "You can sign in there"
+    answers[2] = "You can sign in on the account page. Have your order number at hand, for we ask because the"
+
+    finding = one(output_style(columns(prompts, answers)), "punctuation_outlier")
+
+    assert finding.rows == ("ex-1", "ex-2")
+    assert [e.row for e in finding.edits] == ["ex-1"]
+
+
 def test_without_a_clear_majority_no_style_is_odd():
     prompts, answers = clean(60)
     answers = [a.lower() if i % 4 == 0 else a for i, a in enumerate(answers)]
