@@ -28,7 +28,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 _ENDINGS: dict[ExportFormat, str] = {"openai": "jsonl", "alpaca": "json", "sharegpt": "json", "csv": "csv"}
 _EXPORTED = re.compile(
-    rf"(?:{'|'.join(SPLITS)})\.(?:jsonl|json|csv)|README\.md|data/[a-z]+-\d+-of-\d+\.parquet"
+    rf"(?:{'|'.join(SPLITS)})\.(?:{'|'.join(_ENDINGS.values())})|README\.md|data/[a-z]+-\d+-of-\d+\.parquet"
 )
 """Files that an export writes into its folder."""
 _SHARD_ROWS = 100_000
