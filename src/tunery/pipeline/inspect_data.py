@@ -72,7 +72,7 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
             context.recipe.data.inspect,
             Given(
                 inputs=read_inputs(folder),
-                pii_types=_unwanted(context.recipe.data.clean),
+                pii_types=_sought(context.recipe.data.clean),
                 encoder=encoder,
                 references=_references(context),
                 lengths=_lengths(context, dataset, columns),
@@ -83,12 +83,12 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
     return keep_inspection(context.workspace, dataset, columns, findings)
 
 
-def _unwanted(clean: CleanConfig) -> tuple[PiiType, ...]:
+def _sought(clean: CleanConfig) -> tuple[PiiType, ...]:
     """Return the kinds of personal data to look for: not those that the recipe keeps or gave surrogates."""
     from tunery.data.config import DEFAULT_PII
 
-    wanted = ("keep", "surrogate") if clean.mask_pii else ()
-    return tuple(t for t in DEFAULT_PII if clean.pii_policy.get(t) not in wanted)
+    meant = ("keep", "surrogate") if clean.mask_pii else ()
+    return tuple(t for t in DEFAULT_PII if clean.pii_policy.get(t) not in meant)
 
 
 def _scores(context: RunContext) -> list[RowQuality]:

@@ -95,7 +95,10 @@ def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: Tr
                 stream.write(json.dumps(_row(values, values["messages"]), ensure_ascii=False) + "\n")
                 written += 1
             if not written and not skipped:
-                raise NotFoundError("there is no such request in the log", hint="tunery serve keeps them")
+                raise NotFoundError(
+                    "there is no such request in the log",
+                    hint="check --model; what tunery serve answers is kept there",
+                )
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(destination)
