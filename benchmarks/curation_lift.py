@@ -33,26 +33,27 @@ from typing import NamedTuple
 import numpy as np
 
 from spoil import Row, Shares, most_confusable, spoil
+from tunery.core.columns import Columns
 from tunery.core.evaluation import Prediction
 from tunery.core.example import Message
 from tunery.core.ids import sha256_file
 from tunery.core.progress import Silent
 from tunery.core.statistics import wilson_interval
 from tunery.data.build import build_dataset
-from tunery.data.columns import Columns
 from tunery.data.config import CleanConfig, ColumnsConfig, DataConfig, SourceConfig, SplitConfig
-from tunery.data.embed import Encoder
-from tunery.data.normalise import fingerprint
 from tunery.data.quality import intact
-from tunery.data.read import read_columns, read_file
+from tunery.data.read import read_file
 from tunery.data.select import choose, take
-from tunery.data.suspects import rank_suspects
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import BaselineConfig, GoalConfig
+from tunery.inspect.labels.wrong_labels import rank_suspects
 from tunery.model.render import render
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.recipe import EvaluateSection, Recipe
+from tunery.store.dataset_files import read_columns
 from tunery.store.workspace import Workspace
+from tunery.text.embeddings import Encoder
+from tunery.text.normalise import fingerprint
 from tunery.train.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent

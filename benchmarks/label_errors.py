@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
 
-from tunery.data.suspects import Ranking, rank_suspects
+from tunery.inspect.labels.wrong_labels import Ranking, rank_suspects
 
 ROWS = Path(__file__).parents[1] / "recipes" / "data" / "banking77-train.csv"
 RATE = 0.1

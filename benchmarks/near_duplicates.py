@@ -29,9 +29,8 @@ from pathlib import Path
 import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
-from tunery.data.dedup import join
-from tunery.data.normalise import fingerprint
-from tunery.data.similarity import close_pairs, common_shingles, make_sketch
+from tunery.text.minhash import close_pairs, common_shingles, join, make_sketch
+from tunery.text.normalise import fingerprint
 
 THRESHOLDS = (0.7, 0.8)
 PUBLISHED = {0.9: 5959, 0.8: 4709, 0.7: 3487, 0.6: 2396}

@@ -36,10 +36,10 @@ import tldextract.tldextract
 from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
 from presidio_analyzer.nlp_engine import NlpEngineProvider
 
-from tunery.data.config import ALL_PII, DEFAULT_PII, NAME_PII
-from tunery.data.draw import draw_key
-from tunery.data.pii import detect
-from tunery.data.pii.names import name_model
+from tunery.core.ids import draw_key
+from tunery.text.pii import detect
+from tunery.text.pii.names import name_model
+from tunery.text.pii.types import ALL_PII, DEFAULT_PII, NAME_PII
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "pii"))

@@ -18,9 +18,9 @@ import typer
 
 from tunery.api.config import ServerSettings
 from tunery.cli.main import command_line
-from tunery.data.synthetic.config import SynthesiseConfig
 from tunery.feedback.config import ExportConfig
 from tunery.pipeline.recipe import Recipe
+from tunery.synthesise.config import SynthesiseConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 WIDTH = 100

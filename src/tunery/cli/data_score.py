@@ -26,8 +26,8 @@ from tunery.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
-    from tunery.data.quality import RowQuality
-    from tunery.data.synthetic.config import RowJudgeConfig
+    from tunery.core.quality import RowQuality
+    from tunery.synthesise.config import RowJudgeConfig
 
 
 def score(  # noqa: PLR0913 - each is an option of its own
@@ -94,7 +94,7 @@ def _judge(
         ConfigError: Something is said of a judge that has no address or no name.
     """
     from tunery.core.config import apply_overrides, parse_settings
-    from tunery.data.synthetic.config import RowJudgeConfig
+    from tunery.synthesise.config import RowJudgeConfig
 
     if "base_url" not in judge or "model" not in judge:
         if judge or settings or any(v is not None for v in about.values()):

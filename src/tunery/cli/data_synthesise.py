@@ -24,7 +24,7 @@ from tunery.cli.session import open_recipe
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
-    from tunery.data.synthetic.output import Synthesised
+    from tunery.synthesise.output import Synthesised
 
 
 def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
@@ -69,8 +69,8 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     """
     from tunery.cli.progress import terminal_progress, until_interrupted
     from tunery.core.config import apply_overrides, parse_settings
-    from tunery.data.synthetic.config import SynthesiseConfig
     from tunery.pipeline.synthesise import synthesise
+    from tunery.synthesise.config import SynthesiseConfig
 
     teacher = endpoint_settings(endpoint, model, api_key_env, price_prompt, price_completion)
     values: dict[str, Any] = {

@@ -66,7 +66,7 @@ def rows_text(examples: Sequence[Example], dropped: Sequence[Dropped]) -> Iterab
 
 def inspection_text(found: Inspection) -> Iterable[Part]:
     """Return what an inspection found, with what to type next."""
-    from tunery.pipeline.report.inspection import applicable
+    from tunery.report.inspection import applicable
 
     version = found.dataset
     yield f"{version.id}: {version.rows_kept:,} rows"

@@ -75,7 +75,7 @@ def compare_answers(
 @app.command("ls")
 def list_evaluations(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = False) -> None:
     """List evaluations, newest first."""
-    from tunery.registry.figures import count, metric_interval, metric_name, metric_value
+    from tunery.core.figures import count, metric_interval, metric_name, metric_value
 
     with open_workspace(ctx) as workspace:
         found = workspace.evaluations.list(limit=limit)
@@ -121,7 +121,7 @@ def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:
 
 def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
     """Return an evaluation as a person reads it."""
-    from tunery.registry.figures import count, duration, metric_interval, metric_name, metric_value, percent
+    from tunery.core.figures import count, duration, metric_interval, metric_name, metric_value, percent
 
     yield facts(
         [
@@ -156,7 +156,7 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
 
 def comparison_text(compared: Comparison) -> Iterable[Part]:
     """Return a comparison as a person reads it."""
-    from tunery.registry.figures import count, metric_name, number, p_value
+    from tunery.core.figures import count, metric_name, number, p_value
 
     low, high = compared.ci95
     yield {

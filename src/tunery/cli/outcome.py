@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.cli.output import facts, mark, styled, table
 from tunery.core.errors import GateFailed
-from tunery.registry.figures import (
+from tunery.core.figures import (
     count,
     difference,
     duration,

@@ -37,7 +37,7 @@ def plan(
 
 def forecast_text(found: Forecast) -> Iterable[Part]:
     """Return a forecast as a person reads it: amounts with their reasons, then what stands in the way."""
-    from tunery.registry.figures import duration
+    from tunery.core.figures import duration
 
     rows = found.rows
     share = rows.supervised_tokens / max(rows.train_tokens, 1)
@@ -66,7 +66,7 @@ def forecast_text(found: Forecast) -> Iterable[Part]:
 
 def amount(estimate: Estimate) -> str:
     """Return an estimate in the unit a person would use."""
-    from tunery.registry.figures import count, duration
+    from tunery.core.figures import count, duration
 
     if estimate.unit == "s":
         return duration(estimate.value)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tunery.registry.figures import duration
+from tunery.core.figures import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -183,7 +183,7 @@ def _main_metric(version: ModelVersion) -> str:
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check]) -> Iterable[Part]:
-    from tunery.registry.figures import count, metric_interval, metric_name, metric_value
+    from tunery.core.figures import count, metric_interval, metric_name, metric_value
 
     model, dataset, adapter = chain.model, chain.dataset, chain.adapter
     yield f"{model.ref}\n"

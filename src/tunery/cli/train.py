@@ -66,7 +66,7 @@ def train_run(
 @app.command("ls")
 def list_adapters(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = False) -> None:
     """List trained adapters, newest first."""
-    from tunery.registry.figures import duration
+    from tunery.core.figures import duration
 
     with open_workspace(ctx) as workspace:
         found = workspace.adapters.list(limit=limit)
@@ -137,7 +137,7 @@ def trained_marks() -> tuple[str, str]:
 
 def adapter_text(adapter: Adapter) -> Iterable[Part]:
     """Return an adapter as a person reads it."""
-    from tunery.registry.figures import count, duration
+    from tunery.core.figures import count, duration
 
     yield facts(
         [

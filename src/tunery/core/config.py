@@ -6,10 +6,10 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from tunery.core.errors import ConfigError, nearest
 
@@ -221,3 +221,6 @@ class Record(BaseModel):
         return type(self).model_validate(
             {**{n: getattr(self, n) for n in type(self).model_fields}, **changes}
         )
+
+
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]

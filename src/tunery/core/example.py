@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -84,3 +84,29 @@ class Dropped(Record):
     """One sentence with the values: which row it repeats, how long it is."""
     text: str
     """The row's content as JSON, cut to 2,000 characters."""
+
+
+def prompt_text(example: Example) -> str:
+    """Return what was said before the answer, system turns left out: they are the same for all rows."""
+    return "\n".join(m.content for m in example.prompt if m.role != "system")
+
+
+SPLIT_HINT = "split_hint"
+"""Key in a row's own ``metadata``: ``train`` keeps it out of held-out splits, whatever the recipe says."""
+
+
+SEED_PROMPTS = "seed_prompts"
+"""Key beside it in a synthetic row: prints of the prompts it was made after. Where one of them is held out,
+the row would tell training what the test asks, and is removed."""
+
+
+class Drop(NamedTuple):
+    """Why a row is removed."""
+
+    reason: str
+    """Short stable word, counted in the manifest."""
+    detail: str
+    """One sentence with the values."""
+
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

@@ -67,3 +67,28 @@ class Finding(Record):
     """What ``--apply`` would change; empty where only a person can tell."""
     numbers: Mapping[str, Any] = Field(default_factory=dict)
     """Figures behind the message, JSON-ready, for the page's charts."""
+
+
+class Changed(Record):
+    """One text of one row that an edit replaced."""
+
+    source: str
+    """File the row came from."""
+    row: int
+    """1-based row number in that file."""
+    id: str
+    """The example's id before."""
+    became: str
+    """Its id afterwards: the content is another, so the id is."""
+    action: Action
+    """Which text was replaced."""
+    before: str
+    """The text as it was."""
+    after: str
+    """The text as it is now."""
+    reason: str
+    """Kind of the finding, or ``review``."""
+    by: str
+    """Who asked."""
+    edits: str
+    """The edits it was part of: an artifact's id or a file."""

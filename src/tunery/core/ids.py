@@ -91,3 +91,12 @@ def check_id(value: str, what: str) -> str:
     if not _ID.fullmatch(value):
         raise ConfigError(f"{what} {value!r:.80} is not a valid id")
     return value
+
+
+def draw_key(seed: int, *parts: str | int) -> str:
+    """Return a key to sort by: uniform over things, fixed for one thing and seed.
+
+    A lower limit draws a subset of what a higher one draws, because the order does not depend on it.
+    """
+    text = "\x1f".join(map(str, (seed, *parts)))
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()

@@ -13,21 +13,21 @@ from typing import Any
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Message
+from tunery.core.example import SPLITS, Message
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
+from tunery.core.quality import RowQuality
 from tunery.data.card import CARD_FILE, data_card
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
 from tunery.data.curated import Curated
 from tunery.data.edits import EditSet, load_edits, write_changed
-from tunery.data.embed import Encoder
 from tunery.data.files.sources import Source, expand_sources, locate
-from tunery.data.quality import RowQuality, read_quality
-from tunery.data.split import SPLITS
+from tunery.data.quality import read_quality
 from tunery.data.splitting import Choosing
 from tunery.data.tables import write_version
 from tunery.store.workspace import Workspace
+from tunery.text.embeddings import Encoder
 
 STAGE_VERSION = 3
 """Raise it when equal files and settings would give other rows than before."""

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example, Message
-from tunery.data.config import CleanConfig, PiiType
-from tunery.data.pii import detect
-from tunery.data.rows import Drop
+from tunery.core.example import Drop, Example, Message
+from tunery.data.config import CleanConfig
+from tunery.text.pii import detect
+from tunery.text.pii.types import PiiType
 
 
 class Filter(Protocol):

@@ -10,26 +10,19 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tunery.core.example import Dropped, Example, Message, short_id
-from tunery.core.ids import canonical_json
+from tunery.core.example import SPLIT_HINT, Drop, Dropped, Example, Message, prompt_text, short_id
+from tunery.core.ids import canonical_json, draw_key
 from tunery.data.checks import filters
 from tunery.data.cleaning import clean_drafts, identified
 from tunery.data.collect import Understood, understand
-from tunery.data.config import CleanConfig, DataConfig, PiiType, SourceConfig
-from tunery.data.dedup import hash64, prompt_text
-from tunery.data.draw import draw_key
+from tunery.data.config import CleanConfig, DataConfig, SourceConfig
 from tunery.data.dropped import dropped_messages, masked_clean, masked_raw
-from tunery.data.normalise import fingerprint
-from tunery.data.rows import SPLIT_HINT, Drop, Flaw, RawRow
+from tunery.data.rows import Flaw, RawRow
 from tunery.data.shapes import Mapped
+from tunery.store.dataset_files import MESSAGE
+from tunery.text.normalise import fingerprint, hash64
+from tunery.text.pii.types import PiiType
 
-MESSAGE = pa.struct(
-    [
-        pa.field("role", pa.string(), nullable=False),
-        pa.field("content", pa.string(), nullable=False),
-        pa.field("weight", pa.int8(), nullable=False),
-    ]
-)
 ROWS_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),

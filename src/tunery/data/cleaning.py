@@ -10,10 +10,12 @@ from typing import NamedTuple
 from tunery.core.example import Example, Message, content_sha256, short_id
 from tunery.core.progress import Task
 from tunery.core.tool_text import with_system_prompt, with_words, words_of
-from tunery.data.config import CleanConfig, PiiType
-from tunery.data.normalise import fix_mojibake, normalise, strip_html
-from tunery.data.pii import apply_policy
+from tunery.data.clean.personal_data import apply_policy
+from tunery.data.config import CleanConfig
 from tunery.data.rows import Draft
+from tunery.text.markup import strip_html
+from tunery.text.normalise import fix_mojibake, normalise
+from tunery.text.pii.types import PiiType
 
 _BATCH = 1000
 

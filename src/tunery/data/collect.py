@@ -9,25 +9,15 @@ from typing import Any, NamedTuple
 
 from tunery.core.dataset import Shape
 from tunery.core.errors import ConfigError, nearest
-from tunery.core.example import Dropped
+from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Dropped
 from tunery.core.progress import Progress
 from tunery.data.config import SourceConfig
 from tunery.data.dropped import dropped_row
 from tunery.data.files.sources import Source, iterate
 from tunery.data.formats import json_ready, parse_row
-from tunery.data.messages import HALF_A_PAIR, is_unicode
-from tunery.data.rows import (
-    SEED_PROMPTS,
-    SPLIT_HINT,
-    BadRow,
-    Draft,
-    Flaw,
-    FlawList,
-    RawRow,
-    UnusableRow,
-    shown,
-)
+from tunery.data.rows import BadRow, Draft, Flaw, FlawList, RawRow, UnusableRow, shown
 from tunery.data.shapes import Mapped, map_columns, shape_of_keys, wanted_columns
+from tunery.text.normalise import HALF_A_PAIR, is_unicode
 
 CHUNK_ROWS = 5000
 """Rows worked on together: enough that starting costs nothing, few enough to keep memory small."""

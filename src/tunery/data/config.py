@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from tunery.core.config import Settings
+from tunery.core.config import NonEmpty, Settings
+from tunery.core.quality import QualityId
+from tunery.inspect.config import InspectConfig
+from tunery.text.pii.types import DEFAULT_PII, PiiPolicy, PiiType
 
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow"]
-NamePii = Literal["PERSON", "LOCATION", "ORGANIZATION"]
-PiiType = Literal[
-    "EMAIL_ADDRESS",
-    "PHONE_NUMBER",
-    "CREDIT_CARD",
-    "IBAN_CODE",
-    "IP_ADDRESS",
-    "MAC_ADDRESS",
-    "CRYPTO",
-    "SECRET",
-    "US_SSN",
-    "US_ITIN",
-    "US_DRIVER_LICENSE",
-    "US_PASSPORT",
-    "US_BANK_NUMBER",
-    "US_NPI",
-    "MEDICAL_RECORD",
-    "UK_NHS",
-    "UK_NINO",
-    "ES_NIF",
-    "ES_NIE",
-    "IT_FISCAL_CODE",
-    "PL_PESEL",
-    "BR_CPF",
-    "NL_BSN",
-    "FR_NIR",
-    "CH_AHV",
-    "DE_TAX_ID",
-    "FI_PERSONAL_IDENTITY_CODE",
-    "SE_PERSONNUMMER",
-    "IN_AADHAAR",
-    "IN_PAN",
-    "URL",
-    "DATE_TIME",
-    "NRP",
-    "PERSON",
-    "LOCATION",
-    "ORGANIZATION",
-]
-PiiPolicy = Literal["mask", "surrogate", "drop", "keep"]
-ALL_PII: tuple[PiiType, ...] = get_args(PiiType)
-NAME_PII: tuple[NamePii, ...] = get_args(NamePii)
-DEFAULT_PII: tuple[PiiType, ...] = tuple(
-    t for t in ALL_PII if t not in ("URL", "DATE_TIME", "NRP", *NAME_PII)
-)
-"""What has a form of its own and belongs to somebody. Addresses of web pages, dates and names are masked on
-request: they are often what an answer hangs on, and names cannot be told by their form."""
-NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
 class ColumnsConfig(Settings):
@@ -285,9 +240,6 @@ class SplitConfig(Settings):
 SelectBy = Literal["random", "quality", "diversity", "quality+diversity"]
 
 
-QualityId = Annotated[str, StringConstraints(pattern=r"^quality-[0-9a-f]{16}$")]
-
-
 class SelectConfig(Settings):
     """A small strong subset of the training rows, chosen when everything else is done; classes keep their
     shares. The other training rows are dropped as ``not_selected``, held-out splits stay whole."""
@@ -307,38 +259,6 @@ class SelectConfig(Settings):
     rank the rows that the cheap signals of ``quality`` let pass."""
     seed: int = 0
     """Another seed draws other rows among equals."""
-
-
-class InspectConfig(Settings):
-    """What the detectors look for. None of it changes a dataset version."""
-
-    ignore: tuple[NonEmpty, ...] = ()
-    """Kinds of findings that are not reported, such as ``short_prompt``."""
-    references: tuple[NonEmpty, ...] = ()
-    """Files of benchmark texts that training must not have seen, in any format that a source may have; the
-    files of ``evaluate.suites`` are always looked at."""
-    scores: QualityId | None = None
-    """Scores of the rows as ``tunery data score`` printed them (``quality-…``): rows that the base or a judge
-    holds for wrong are reported."""
-    min_input_chars: int = Field(default=10, ge=0)
-    """A shorter prompt is reported [characters]."""
-    max_input_chars: int = Field(default=1000, ge=1)
-    """A longer prompt is reported [characters]."""
-    min_output_chars: int = Field(default=5, ge=0)
-    """A shorter answer is reported, except numbers, yes and no, and classes of a closed set [characters]."""
-    min_unique_words: float = Field(default=0.3, ge=0, le=1)
-    """An answer with a smaller share of different words is reported; beyond 300 words the bar falls."""
-    unique_words_from: int = Field(default=10, ge=1)
-    """Shortest answer whose words are counted [words]."""
-    majority: float = Field(default=0.9, gt=0.5, le=1)
-    """Share of the answers that must agree on a style, or of the texts on a language, before the others are
-    reported."""
-    near_threshold: float = Field(default=0.9, ge=0.5, le=1)
-    """Jaccard similarity of prompts from which they are near-duplicates, or contradict each other."""
-    semantic_threshold: float = Field(default=0.97, gt=0, le=1)
-    """Cosine of the prompts' embeddings from which they say the same."""
-    overlap_words: int = Field(default=13, ge=2)
-    """Words in a row that a training text may not share with a held-out or a benchmark text [words]."""
 
 
 class DataConfig(Settings):

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Dropped, content_sha256
+from tunery.core.example import Drop, Dropped, content_sha256
 from tunery.core.progress import Progress
 from tunery.data.checks import TokenFilter
 from tunery.data.chunk import (
@@ -31,7 +31,7 @@ from tunery.data.edits import EditSet, apply_all
 from tunery.data.files.sources import Source
 from tunery.data.repeats import remove_repeats
 from tunery.data.rowfile import RowFile
-from tunery.data.rows import Drop, Flaw, FlawList, RawRow
+from tunery.data.rows import Flaw, FlawList, RawRow
 from tunery.data.splitting import Choosing, split_rows
 from tunery.data.spread import spread
 

@@ -13,16 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tunery.core.dataset import Shape
-from tunery.core.example import Dropped
-from tunery.data.config import DataConfig, PiiType, SourceConfig
-from tunery.data.dedup import Integers
-from tunery.data.edits import Changed
+from tunery.core.example import Drop, Dropped
+from tunery.core.finding import Changed
+from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.rowfile import RowFile
-from tunery.data.rows import Drop
-from tunery.data.similarity import (
-    Pairs,
-    no_pairs,
-)
+from tunery.text.minhash import Integers, Pairs, no_pairs
+from tunery.text.pii.types import PiiType
 
 
 class SourceCount(NamedTuple):
@@ -53,7 +49,7 @@ class Curated:
     kept: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Positions of the rows that stay, ascending."""
     splits: npt.NDArray[np.int8] = field(default_factory=lambda: np.empty(0, dtype=np.int8))
-    """Index into :data:`tunery.data.split.SPLITS`, beside ``kept``."""
+    """Index into :data:`tunery.core.example.SPLITS`, beside ``kept``."""
     groups: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Position of the first row of each row's group, beside ``kept``."""
     apart: Pairs = field(default_factory=no_pairs)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from tunery.core.example import Example
-from tunery.data.normalise import fingerprint
-from tunery.data.shingles import jaccards, shingle_sets
-from tunery.data.similarity import Pairs, Sketch
-
-Integers = npt.NDArray[np.int64]
-Keys = npt.NDArray[np.uint64]
+from tunery.core.example import Example, prompt_text
+from tunery.text.minhash import Integers, Keys, Pairs, Sketch, join
+from tunery.text.normalise import fingerprint, hash64
+from tunery.text.shingles import jaccards, shingle_sets
 
 _BLOCK = 200_000
 
@@ -53,36 +48,15 @@ class Answers(NamedTuple):
         )
 
 
-def prompt_text(example: Example) -> str:
-    """Return what was said before the answer, system turns left out: they are the same for all rows."""
-    return "\n".join(m.content for m in example.prompt if m.role != "system")
-
-
 def prompt_print(example: Example) -> str:
     """Return 16 hex digits that name a prompt, whatever its case, spacing and punctuation."""
     return f"{hash64(fingerprint(prompt_text(example))):016x}"
-
-
-def hash64(*parts: str) -> int:
-    """Return 64 bits that tell texts apart: two of a million rows clash once in 37 million datasets."""
-    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 
 def alike(a: str, b: str) -> float:
     """Return the Jaccard index of two texts' shingles, case and punctuation aside."""
     one, two = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
     return float(jaccards(shingle_sets([fingerprint(a), fingerprint(b)]), one, two)[0])
-
-
-def first_of_key(keys: Keys) -> Integers:
-    """Return for each row the first row that has the same key.
-
-    >>> first_of_key(np.array([7, 5, 7, 5], dtype=np.uint64)).tolist()
-    [0, 1, 0, 1]
-    """
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int64)
 
 
 def near_keepers(pairs: Pairs, answers: Answers, sketch: Sketch, *, drop_from: float) -> dict[int, Keeper]:
@@ -198,24 +172,3 @@ def _held(count: int, firm: Integers, near: Pairs, *, largest: int, strict: floa
     roots = join(count, np.concatenate([firm, np.stack([near.first, near.second], axis=1)]))
     sizes = np.bincount(roots, minlength=count)
     return near.where((sizes[roots[near.first]] <= largest) | (near.similarity >= strict))
-
-
-def join(count: int, links: Integers) -> Integers:
-    """Return for each of ``count`` rows the first row of its connected group.
-
-    Args:
-        count: Rows.
-        links: Pairs of rows, shape ``(links, 2)``.
-
-    >>> join(4, np.array([[0, 2], [2, 3]])).tolist()
-    [0, 1, 0, 0]
-    """
-    from scipy import sparse
-    from scipy.sparse.csgraph import connected_components
-
-    if not len(links):
-        return np.arange(count, dtype=np.int64)
-    ones = np.ones(len(links), dtype=np.int8)
-    graph = sparse.coo_array((ones, (links[:, 0], links[:, 1])), shape=(count, count))
-    _, component = connected_components(graph, directed=False)
-    return first_of_key(component.astype(np.uint64))

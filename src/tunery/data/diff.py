@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
-from tunery.data.columns import Columns
+from tunery.core.example import SPLITS
+from tunery.core.finding import Changed
 from tunery.data.dropped import dropped_content
-from tunery.data.edits import Changed, read_changed
-from tunery.data.read import read_columns, read_examples
-from tunery.data.split import SPLITS
-from tunery.data.tables import DROPPED
+from tunery.data.edits import read_changed
+from tunery.store.dataset_files import DROPPED, read_columns, read_examples
 
 _EXAMPLES = 5
 _CHARACTERS = 200

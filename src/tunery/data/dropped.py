@@ -6,10 +6,11 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from tunery.core.example import Dropped, Message
-from tunery.data.config import CleanConfig, PiiType
-from tunery.data.pii import mask
-from tunery.data.rows import RAW_CHARS, Drop
+from tunery.core.example import Drop, Dropped, Message
+from tunery.data.config import CleanConfig
+from tunery.data.rows import RAW_CHARS
+from tunery.text.pii import mask
+from tunery.text.pii.types import PiiType
 
 DROPPED_CHARS = 2000
 """Longest content kept of a removed row [characters]."""

@@ -17,21 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from tunery.core.config import Record
 from tunery.core.errors import ConfigError
-from tunery.core.example import Dropped, Example, Message, example_id
-from tunery.core.finding import Action, Edit
+from tunery.core.example import Drop, Dropped, Example, Message, example_id
+from tunery.core.finding import Action, Changed, Edit
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
+from tunery.data.clean.personal_data import apply_policy
 from tunery.data.cleaning import repair
 from tunery.data.config import CleanConfig
 from tunery.data.dropped import dropped_messages
 from tunery.data.files.jsonrows import parse_object
 from tunery.data.files.lines import read_lines
-from tunery.data.files.parquet import write_parquet
-from tunery.data.normalise import fingerprint
-from tunery.data.pii import apply_policy
-from tunery.data.rows import BadRow, Drop
+from tunery.data.rows import BadRow
+from tunery.store.dataset_files import write_parquet
 from tunery.store.workspace import Workspace
+from tunery.text.normalise import fingerprint
 
 EDITS_FILE = "edits.jsonl"
 CHANGED = "changed.parquet"
@@ -53,31 +52,6 @@ class EditSet(NamedTuple):
     edits: tuple[Edit, ...]
     dataset: str | None = None
     """The dataset version they were made for; None for a file, which does not tell."""
-
-
-class Changed(Record):
-    """One text of one row that an edit replaced."""
-
-    source: str
-    """File the row came from."""
-    row: int
-    """1-based row number in that file."""
-    id: str
-    """The example's id before."""
-    became: str
-    """Its id afterwards: the content is another, so the id is."""
-    action: Action
-    """Which text was replaced."""
-    before: str
-    """The text as it was."""
-    after: str
-    """The text as it is now."""
-    reason: str
-    """Kind of the finding, or ``review``."""
-    by: str
-    """Who asked."""
-    edits: str
-    """The edits it was part of: an artifact's id or a file."""
 
 
 _CHANGED_SCHEMA = pa.schema(

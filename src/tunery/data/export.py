@@ -20,8 +20,8 @@ from tunery.core.errors import ConfigError, ConflictError, ResourceError
 from tunery.core.example import Example, Message, SplitName
 from tunery.core.tool_text import Described, describe, read_answer, read_functions, write_answer
 from tunery.data.card import data_card
-from tunery.data.read import read_examples
 from tunery.data.sheet import write_sheet
+from tunery.store.dataset_files import read_examples
 
 ExportFormat: TypeAlias = Literal["openai", "alpaca", "sharegpt", "hf", "csv"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

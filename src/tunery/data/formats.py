@@ -10,9 +10,10 @@ from tunery.core.example import Message
 from tunery.core.tool_text import NotACall, describe, functions_of, with_functions
 from tunery.data.config import SourceConfig
 from tunery.data.files.refused import Refused
-from tunery.data.messages import HALF_A_PAIR, check_conversation, is_unicode, parse_messages, parse_transcript
+from tunery.data.messages import check_conversation, parse_messages, parse_transcript
 from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
 from tunery.data.shapes import Mapped
+from tunery.text.normalise import HALF_A_PAIR, is_unicode
 
 _REFERENCE = "reference_answer"
 """Key in OpenAI's reinforcement files."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tunery.core.errors import ConfigError
-from tunery.data.suspects import Suspect as Suspect
-from tunery.data.suspects import suspect as suspect
+from tunery.inspect.labels.wrong_labels import Suspect as Suspect
+from tunery.inspect.labels.wrong_labels import suspect as suspect
 
 _MAX_CLASSES = 1000
 _MAX_CHARS = 80

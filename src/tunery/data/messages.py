@@ -11,6 +11,7 @@ from tunery.core.errors import nearest
 from tunery.core.example import Message, Role
 from tunery.core.tool_text import NotACall, ToolCall, call_of, write_answer
 from tunery.data.rows import BadRow, Flaw, UnusableRow, no_answer, no_prompt, shown
+from tunery.text.normalise import HALF_A_PAIR, is_unicode
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -47,8 +48,6 @@ _KNOWN_KEYS = frozenset(
         "annotations",
     }
 )
-HALF_A_PAIR = "half a surrogate pair; write the whole character"
-"""What to do about text that is not Unicode."""
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
 
@@ -254,14 +253,3 @@ def _content(value: Any, field: str, flaws: list[Flaw]) -> str:
 
 def _is_text_part(part: Any) -> bool:
     return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
-
-
-def is_unicode(text: str) -> bool:
-    """Tell whether text can be written as UTF-8: it holds no half of a surrogate pair."""
-    if text.isascii():
-        return True
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

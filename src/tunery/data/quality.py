@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from tunery.core.config import Record
+from tunery.core.columns import Columns
 from tunery.core.engine import Score
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.data.columns import Columns
-from tunery.data.files.parquet import write_parquet
-from tunery.data.text_features import Vectors, blocks
+from tunery.core.quality import JUDGED_WRONG, RowQuality
+from tunery.store.dataset_files import write_parquet
+from tunery.text.features import Vectors, blocks
 
 Numbers = npt.NDArray[np.float64]
 
@@ -38,8 +37,6 @@ QUALITY_SCHEMA = pa.schema(
     ]
 )
 
-JUDGED_WRONG = 2
-"""Up to this score a judge says that the answer is wrong or mostly so, or the row teaches nothing."""
 _LAST = -1e9
 _FOLDS = 5
 _RIDGE = 1.0
@@ -47,26 +44,6 @@ _REPEAT_FROM = 0.9
 _REPEATED = 0.25
 _ODD_LENGTH = 3.0
 _DAMAGED = re.compile(r"\ufffd|Ã.|â€.|Â.|&(?:nbsp|amp|lt|gt|quot|#\d+);|</?[a-z]+[^<>]*>|\x00")
-
-
-class RowQuality(Record):
-    """What a base model says of one row."""
-
-    id: str
-    """Example id."""
-    tokens: int
-    """Tokens of the answer, the stop token counted [count]."""
-    loss: float
-    """Mean loss of the answer after its prompt [nats per token]."""
-    loss_alone: float
-    """Mean loss of the answer after the same turns without their words [nats per token]."""
-    perplexity: float
-    """exp(loss): length-normalised perplexity of the answer given the prompt."""
-    ifd: float
-    """Instruction-following difficulty, loss / loss_alone: near 0 the prompt says it all, near 1 it does not
-    help, above 1 it misleads."""
-    judge: int | None = Field(default=None, ge=1, le=5)
-    """A judge's score, 5 is best; None where nobody was asked or the answer could not be read."""
 
 
 def row_quality(id: str, given: Score, alone: Score) -> RowQuality:

@@ -6,82 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pyarrow as pa
-
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
 from tunery.core.progress import Silent
 from tunery.data.cleaning import clean_drafts, to_example
 from tunery.data.collect import collect
-from tunery.data.columns import Columns
-from tunery.data.config import DataConfig, PiiType, SourceConfig
+from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.files.sources import iterate, locate
 from tunery.data.labels import find_labels
-from tunery.data.tables import EXAMPLES, open_table, read_dropped, read_examples
-
-__all__ = ["read_columns", "read_dropped", "read_examples", "read_file", "read_inputs", "read_texts"]
-
-_COLUMNS = ["id", "messages", "rejected", "label", "split", "group", "source", "row"]
-
-
-def read_columns(dataset_version: Path) -> Columns:
-    """Read a dataset version as columns, all splits in the version's order; no record is made per row.
-
-    Args:
-        dataset_version: The version's artifact folder.
-
-    Raises:
-        NotFoundError: The folder holds no dataset version.
-        ConfigError: Its table cannot be read.
-    """
-    table = open_table(dataset_version / EXAMPLES, columns=_COLUMNS)
-    prompts, answers = _conversations(table["messages"])
-    return Columns(
-        ids=table["id"].to_pylist(),
-        prompts=prompts,
-        answers=answers,
-        rejected=table["rejected"].to_pylist(),
-        labels=table["label"].to_pylist(),
-        splits=table["split"].to_pylist(),
-        groups=table["group"].to_pylist(),
-        sources=table["source"].to_pylist(),
-        rows=table["row"].to_pylist(),
-    )
-
-
-def read_inputs(dataset_version: Path) -> list[str]:
-    """Read the last user turn of every row, which ``set_input`` replaces; ordered as :func:`read_columns`.
-
-    Raises:
-        NotFoundError: The folder holds no dataset version.
-    """
-    inputs = []
-    for chunk in open_table(dataset_version / EXAMPLES, columns=["messages"])["messages"].chunks:
-        turns = chunk.flatten()
-        asked = [role == "user" for role in turns.field("role").to_pylist()]
-        contents = turns.field("content").to_pylist()
-        at = 0
-        for length in chunk.value_lengths().to_pylist():
-            last = at + length
-            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if asked[i]), ""))
-            at = last
-    return inputs
-
-
-def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:
-    """Return prompts and answers: flat lists of turns are cut up, so that no turn becomes an object."""
-    prompts, answers = [], []
-    for chunk in messages.chunks:
-        turns = chunk.flatten()
-        spoken = [role != "system" for role in turns.field("role").to_pylist()]
-        contents = turns.field("content").to_pylist()
-        at = 0
-        for length in chunk.value_lengths().to_pylist():
-            last = at + length - 1
-            prompts.append("\n".join(contents[i] for i in range(at, last) if spoken[i]))
-            answers.append(contents[last])
-            at = last + 1
-    return prompts, answers
+from tunery.text.pii.types import PiiType
 
 
 def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> list[Example]:

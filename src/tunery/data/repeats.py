@@ -7,22 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow.compute as pc
 
+from tunery.core.example import Drop
 from tunery.data.curated import Curated
-from tunery.data.dedup import Answers, Integers, first_of_key, follow_earliest, group_rows, near_keepers
+from tunery.data.dedup import Answers, follow_earliest, group_rows, near_keepers
 from tunery.data.labels import find_labels
-from tunery.data.rows import Drop
-from tunery.data.similarity import (
+from tunery.data.split import by_hash, check_rows
+from tunery.data.spread import spread
+from tunery.text.minhash import (
     SAMPLE,
+    Integers,
     Pairs,
     Sketch,
     SketchTask,
     close_pairs,
     combined,
     common_shingles,
+    first_of_key,
     sketch_texts,
 )
-from tunery.data.split import by_hash, check_rows
-from tunery.data.spread import spread
 
 _LARGEST_GROUP = 8
 _LARGEST_GROUP_SHARE = 50

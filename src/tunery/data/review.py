@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError, ConflictError, ResourceError, nearest
 from tunery.core.finding import Edit, Finding, Severity
-from tunery.data.columns import Columns
 from tunery.data.files.delimited import sniff
 from tunery.data.files.lines import read_lines
 from tunery.data.sheet import unescaped, write_sheet

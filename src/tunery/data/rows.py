@@ -7,15 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import Message
+from tunery.core.example import Drop, Message
 from tunery.core.tool_text import words_of
-from tunery.data.pii import mask
-
-SPLIT_HINT = "split_hint"
-"""Key in a row's own ``metadata``: ``train`` keeps it out of held-out splits, whatever the recipe says."""
-SEED_PROMPTS = "seed_prompts"
-"""Key beside it in a synthetic row: prints of the prompts it was made after. Where one of them is held out,
-the row would tell training what the test asks, and is removed."""
+from tunery.text.pii import mask
 
 
 class RawRow(NamedTuple):
@@ -35,15 +29,6 @@ class Flaw(NamedTuple):
     """As found, shortened."""
     fix: str
     """What to do about it."""
-
-
-class Drop(NamedTuple):
-    """Why a row is removed."""
-
-    reason: str
-    """Short stable word, counted in the manifest."""
-    detail: str
-    """One sentence with the values."""
 
 
 class BadRow(Exception):  # noqa: N818 - never leaves this room; carries flaws to whoever collects them

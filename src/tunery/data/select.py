@@ -9,14 +9,14 @@ from typing import get_args
 
 import numpy as np
 
+from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
-from tunery.data.columns import Columns
+from tunery.core.ids import draw_key
 from tunery.data.config import SelectBy
-from tunery.data.draw import draw_key
-from tunery.data.embed import Encoder
 from tunery.data.quality import Numbers, by_label, signals
 from tunery.data.split import quotas
-from tunery.data.text_features import Positions, Vectors, blocks, hashed_tfidf, unit
+from tunery.text.embeddings import Encoder
+from tunery.text.features import Positions, Vectors, blocks, hashed_tfidf, unit
 
 WAYS: tuple[str, ...] = get_args(SelectBy)
 

@@ -9,14 +9,11 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import SplitName
+from tunery.core.ids import draw_key
 from tunery.data.config import SplitConfig
-from tunery.data.draw import draw_key
 
 MINIMUM_ROWS = 10
 """Below this no split says anything: one held-out row would be worth ten points of accuracy."""
-
-
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 class SplitResult(NamedTuple):

@@ -10,18 +10,17 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
-from tunery.core.example import SplitName
-from tunery.core.ids import canonical_json
-from tunery.data.columns import Columns
+from tunery.core.example import SEED_PROMPTS, SPLITS, Drop, SplitName
+from tunery.core.ids import canonical_json, draw_key
+from tunery.core.quality import RowQuality
 from tunery.data.config import SelectConfig, SourceConfig
 from tunery.data.curated import Curated
-from tunery.data.draw import draw_key
-from tunery.data.embed import Encoder
 from tunery.data.labels import label_warnings
-from tunery.data.quality import RowQuality, merits
-from tunery.data.rows import SEED_PROMPTS, Drop
-from tunery.data.split import SPLITS, assign, assign_by_time
+from tunery.data.quality import merits
+from tunery.data.split import assign, assign_by_time
+from tunery.text.embeddings import Encoder
 
 
 class Choosing(NamedTuple):

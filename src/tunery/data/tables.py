@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,39 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.example import Dropped, Example, SplitName
+from tunery.core.example import SPLITS, Drop, Dropped
 from tunery.core.ids import canonical_json
-from tunery.data.chunk import MESSAGE, dropped_texts
+from tunery.data.chunk import dropped_texts
 from tunery.data.curated import Curated
-from tunery.data.rows import Drop
-from tunery.data.split import SPLITS
-
-EXAMPLES = "examples.parquet"
-DROPPED = "dropped.parquet"
-
-EXAMPLE_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("messages", pa.list_(MESSAGE), nullable=False),
-        pa.field("rejected", pa.string()),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("metadata", pa.string(), nullable=False),  # JSON: its keys differ from recipe to recipe
-    ]
-)
-DROPPED_SCHEMA = pa.schema(
-    [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-    ]
-)
+from tunery.store.dataset_files import DROPPED, DROPPED_SCHEMA, EXAMPLE_SCHEMA, EXAMPLES
 
 
 def write_version(curated: Curated, folder: Path) -> str:
@@ -131,67 +101,3 @@ def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
 
 def _table(dropped: Sequence[Dropped]) -> pa.Table:
     return pa.Table.from_pylist([d.model_dump() for d in dropped], schema=DROPPED_SCHEMA)
-
-
-def open_table(
-    path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, str]] | None = None
-) -> pa.Table:
-    """Read a table of a dataset version.
-
-    Raises:
-        NotFoundError: The folder holds no dataset version.
-        ConfigError: The table cannot be read.
-    """
-    if not path.is_file():
-        raise NotFoundError(f"{path.parent} holds no dataset version", hint="tunery data ls")
-    try:
-        return pq.read_table(path, columns=columns, filters=filters)
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-
-
-def read_examples(dataset_version: Path, split: SplitName) -> list[Example]:
-    """Read one split of a dataset version, in its order.
-
-    Args:
-        dataset_version: The version's artifact folder.
-        split: Which rows.
-
-    Raises:
-        NotFoundError: The folder holds no dataset version.
-        ConfigError: Its table cannot be read.
-    """
-    table = open_table(dataset_version / EXAMPLES, filters=[("split", "=", split)])
-    return [
-        Example(
-            id=row["id"],
-            messages=tuple(row["messages"]),
-            rejected=row["rejected"],
-            group=row["group"],
-            label=row["label"],
-            metadata=json.loads(row["metadata"]),
-        )
-        for row in table.to_pylist()
-    ]
-
-
-def read_dropped(dataset_version: Path, *, per_reason: int | None = None) -> list[Dropped]:
-    """Read the rows that a dataset version left out, in reading order.
-
-    Args:
-        dataset_version: Its folder.
-        per_reason: Keep the first so many of each reason; all when None [rows].
-
-    Raises:
-        NotFoundError: The folder holds no dataset version.
-    """
-    rows = [Dropped(**row) for row in open_table(dataset_version / DROPPED).to_pylist()]
-    if per_reason is None:
-        return rows
-    seen: Counter[str] = Counter()
-    kept = []
-    for row in rows:
-        seen[row.reason] += 1
-        if seen[row.reason] <= per_reason:
-            kept.append(row)
-    return kept

@@ -15,8 +15,8 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset
 
 if TYPE_CHECKING:
-    from tunery.data.columns import Columns
-    from tunery.data.edits import Changed
+    from tunery.core.columns import Columns
+    from tunery.core.finding import Changed
     from tunery.data.review import Review
 
 
@@ -130,6 +130,6 @@ def write_review(
 
 
 def _columns(context: RunContext, dataset: DatasetVersion) -> Columns:
-    from tunery.data.read import read_columns
+    from tunery.store.dataset_files import read_columns
 
     return read_columns(context.workspace.artifacts.path("datasets", dataset.id))

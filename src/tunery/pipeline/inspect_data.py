@@ -18,9 +18,10 @@ from tunery.pipeline.stages.preflight import training_limit
 from tunery.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from tunery.data.columns import Columns
-    from tunery.data.config import CleanConfig, PiiType
-    from tunery.data.quality import RowQuality
+    from tunery.core.columns import Columns
+    from tunery.core.quality import RowQuality
+    from tunery.data.config import CleanConfig
+    from tunery.text.pii.types import PiiType
 
 STAGE_VERSION = 1
 """Raise it when equal findings would be written otherwise than before."""
@@ -57,10 +58,10 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
         NotFoundError: ``thorough``, and the encoder is not installed.
         ResourceError: The disk is full.
     """
-    from tunery.data.findings.inspect import Given, inspect_columns
-    from tunery.data.findings.labels import label_findings
-    from tunery.data.findings.scores import score_findings
-    from tunery.data.read import read_columns, read_inputs
+    from tunery.inspect.detectors.labels import label_findings
+    from tunery.inspect.detectors.scores import score_findings
+    from tunery.inspect.inspect import Given, inspect_columns
+    from tunery.store.dataset_files import read_columns, read_inputs
 
     dataset = make_dataset(context)
     folder = context.workspace.artifacts.path("datasets", dataset.id)
@@ -85,7 +86,7 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
 
 def _sought(clean: CleanConfig) -> tuple[PiiType, ...]:
     """Return the kinds of personal data to look for: not those that the recipe keeps or gave surrogates."""
-    from tunery.data.config import DEFAULT_PII
+    from tunery.text.pii.types import DEFAULT_PII
 
     meant = ("keep", "surrogate") if clean.mask_pii else ()
     return tuple(t for t in DEFAULT_PII if clean.pii_policy.get(t) not in meant)
@@ -135,8 +136,8 @@ def keep_inspection(
     workspace: Workspace, dataset: DatasetVersion, columns: Columns, found: tuple[Finding, ...]
 ) -> Inspection:
     """Store findings under their own hash and write their page."""
-    from tunery.data.read import read_dropped
-    from tunery.pipeline.report.inspection import InspectionInputs, write_inspection
+    from tunery.report.inspection import InspectionInputs, write_inspection
+    from tunery.store.dataset_files import read_dropped
 
     findings = tuple(
         sorted(found, key=lambda f: (get_args(Severity).index(f.severity), -len(f.rows), f.kind))

@@ -15,8 +15,8 @@ from tunery.core.progress import Progress
 from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext, never
-from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.recipe import Recipe
+from tunery.store.exclusive import exclusive
 from tunery.store.workspace import Workspace
 
 

@@ -12,13 +12,13 @@ from tunery.core.example import Example, Message
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.store.exclusive import exclusive
 
 if TYPE_CHECKING:
-    from tunery.data.quality import RowQuality
-    from tunery.data.synthetic.config import RowJudgeConfig
-    from tunery.data.synthetic.judging import Judging
+    from tunery.core.quality import RowQuality
+    from tunery.synthesise.config import RowJudgeConfig
+    from tunery.synthesise.judge import Judging
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give other scores."""
@@ -53,7 +53,7 @@ def score_recipe(
         KeyboardInterrupt: It was asked to stop; no scores are kept but the judge's answers.
     """
     from tunery.data.quality import read_quality, write_quality
-    from tunery.data.synthetic.judging import Judging, judge_identity
+    from tunery.synthesise.judge import Judging, judge_identity
 
     dataset = dataset or make_dataset(context)
     artifacts = context.workspace.artifacts
@@ -86,8 +86,8 @@ def _judged(
     context: RunContext, train: Sequence[Example], judge: RowJudgeConfig, judging: Judging, identity: str
 ) -> Mapping[str, int]:
     """Return the judge's scores by example id."""
-    from tunery.data.synthetic.judging import judge_rows
     from tunery.pipeline.synthesise import warn_of_sending
+    from tunery.synthesise.judge import judge_rows
 
     warn_of_sending(context, judge.judge)
     folder = context.workspace.root / "journals"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tunery.core.errors import ConfigError
 from tunery.core.ids import sha256_text
-from tunery.data.synthetic.config import SynthesiseConfig, TeacherConfig
-from tunery.data.synthetic.output import Synthesised
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.store.exclusive import exclusive
+from tunery.synthesise.config import SynthesiseConfig, TeacherConfig
+from tunery.synthesise.output import Synthesised
 
 
 def synthesise(context: RunContext, config: SynthesiseConfig, out: Path) -> Synthesised:
@@ -34,8 +34,8 @@ def synthesise(context: RunContext, config: SynthesiseConfig, out: Path) -> Synt
         ConflictError: The output is something else's, or another process works on it.
         ResourceError: The endpoint does not answer.
     """
-    from tunery.data.synthetic.make import Material, make_synthetic
-    from tunery.data.synthetic.output import check_output, files_of
+    from tunery.synthesise.output import check_output, files_of
+    from tunery.synthesise.synthesise import Material, make_synthetic
 
     check_output(files_of(out))
     _check_not_a_source(context, out)

@@ -9,10 +9,7 @@ import yaml
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Evaluation, GateResult
-from tunery.core.markdown import bullets, code, fenced, inline, table, without_controls
-from tunery.core.registry import ModelVersion
-from tunery.core.training import Adapter
-from tunery.registry.figures import (
+from tunery.core.figures import (
     count,
     counted,
     duration,
@@ -25,6 +22,9 @@ from tunery.registry.figures import (
     subject_name,
     subject_order,
 )
+from tunery.core.markdown import bullets, code, fenced, inline, table, without_controls
+from tunery.core.registry import ModelVersion
+from tunery.core.training import Adapter
 
 _SHOWN_LABELS = 40
 _WEAK_CLASSES = 5

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tunery.core.config import parse_settings
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example, content_sha256
+from tunery.core.example import SPLITS, Example, content_sha256
 from tunery.core.ids import sha256_text
 from tunery.core.progress import Silent
 from tunery.core.tool_text import read_answer
@@ -23,9 +23,8 @@ from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
 from tunery.data.files.sources import locate
-from tunery.data.read import read_dropped, read_examples
-from tunery.data.split import SPLITS
 from tunery.data.tables import write_version
+from tunery.store.dataset_files import read_dropped, read_examples
 from tunery.store.workspace import Workspace
 
 RECIPES = Path(__file__).parents[3] / "recipes"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.checksums import IBAN_COUNTRIES, iban_valid, is_card, luhn, ssn_issued
+from tunery.text.pii.checksums import IBAN_COUNTRIES, iban_valid, is_card, luhn, ssn_issued
 
 # Examples printed in the SWIFT IBAN registry.
 REGISTRY = [

@@ -15,9 +15,9 @@ from tunery.core.config import parse_settings
 from tunery.core.progress import Silent
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
-from tunery.data.dedup import follow_earliest, group_rows, join
+from tunery.data.dedup import follow_earliest, group_rows
 from tunery.data.files.sources import locate
-from tunery.data.similarity import Pairs
+from tunery.text.minhash import Pairs, join
 
 NONE = np.empty((0, 2), dtype=np.int64)
 

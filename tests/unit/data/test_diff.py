@@ -14,7 +14,7 @@ from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.diff import DatasetDiff, diff_versions
 from tunery.data.edits import store_edits
-from tunery.data.read import read_columns
+from tunery.store.dataset_files import read_columns
 from tunery.store.workspace import Workspace
 
 TOPICS = ["card", "transfer", "refund", "passcode"]

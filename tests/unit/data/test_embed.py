@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tunery.core.errors import ConfigError
-from tunery.data.embed import word_vectors
+from tunery.text.embeddings import word_vectors
 
 TEXTS = [
     "my card is lost",

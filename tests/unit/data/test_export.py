@@ -17,7 +17,7 @@ from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.export import SPLITS, Exported, export_dataset
 from tunery.data.openai_file import check_training_file
-from tunery.data.read import read_examples
+from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
 
 FORMATS = ["openai", "alpaca", "sharegpt", "hf", "csv"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunery.data.disputes import disputed_pairs
+from tunery.inspect.labels.reversed_pairs import disputed_pairs
 
 
 def pairs(rows: int) -> list[tuple[str, str, str]]:

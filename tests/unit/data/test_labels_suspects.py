@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 
 from tunery.core.errors import ConfigError
 from tunery.data.labels import suspect
-from tunery.data.opinions import folds, leave_one_out, linear_opinion, pooled
+from tunery.inspect.labels.classifiers import folds, leave_one_out, linear_opinion, pooled
 
 _SUBJECTS = {
     "card": ("card", "delivery", "post", "envelope", "arrive"),

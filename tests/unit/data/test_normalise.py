@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.normalise import find_html, fingerprint, normalise, strip_html
+from tunery.text.markup import find_html, strip_html
+from tunery.text.normalise import fingerprint, normalise
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 

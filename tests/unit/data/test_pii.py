@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message
 from tunery.data.checks import filters
-from tunery.data.config import DEFAULT_PII, CleanConfig, PiiType
-from tunery.data.pii import apply_policy, detect, mask, mask_spans
-from tunery.data.pii.surrogate import surrogate
-from tunery.data.pii.vault import KEY, Mapping, Replaced
+from tunery.data.clean.personal_data import apply_policy
+from tunery.data.config import CleanConfig
+from tunery.text.pii import detect, mask, mask_spans
+from tunery.text.pii.surrogate import surrogate
+from tunery.text.pii.types import DEFAULT_PII, PiiType
+from tunery.text.pii.vault import KEY, Mapping, Replaced
 
 FOUND = [
     ("write to jane.doe+x@mail.example.co.uk, please", "EMAIL_ADDRESS", "jane.doe+x@mail.example.co.uk"),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data import checksums
-from tunery.data.checksums import (
+from tunery.text.pii import checksums
+from tunery.text.pii.checksums import (
     ahv_valid,
     bsn_valid,
     cpf_valid,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.pii import detect
-from tunery.data.pii.names import _BATCH_TOKENS, NameModel, name_model
+from tunery.text.pii import detect
+from tunery.text.pii.names import _BATCH_TOKENS, NameModel, name_model
 
 NAMES = ("PERSON", "LOCATION", "ORGANIZATION")
 SENTENCES = [
@@ -78,7 +78,7 @@ def test_what_was_read_before_changes_nothing() -> None:
 def test_a_model_without_weights_finds_nothing() -> None:
     import numpy as np
 
-    from tunery.data.pii.tokens import BUCKETS
+    from tunery.text.pii.tokens import BUCKETS
 
     shapes = {"embedding": (BUCKETS, 4), "w1": (28, 3), "b1": (3,), "w2": (15, 2), "b2": (2,), "w3": (2, 4)}
     weights = {k: np.zeros(v, np.float32) for k, v in shapes.items()}

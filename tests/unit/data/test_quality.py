@@ -19,7 +19,7 @@ from tunery.data.quality import (
     signals,
     write_quality,
 )
-from tunery.data.text_features import hashed_tfidf
+from tunery.text.features import hashed_tfidf
 
 
 def test_difficulty_is_the_ratio_of_the_two_losses() -> None:

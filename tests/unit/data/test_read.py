@@ -8,7 +8,8 @@ import pytest
 
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.data.config import ColumnsConfig, DataConfig, SourceConfig
-from tunery.data.read import read_examples, read_file
+from tunery.data.read import read_file
+from tunery.store.dataset_files import read_examples
 
 SOURCE = SourceConfig(
     path="train.csv",

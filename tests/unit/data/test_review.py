@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
 from tunery.core.finding import Edit, Evidence, Finding
-from tunery.data.columns import Columns
 from tunery.data.review import HEADER, export_review, import_review
 from tunery.data.sheet import escaped, unescaped
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
 from tunery.data.build import build_dataset
-from tunery.data.columns import Columns
 from tunery.data.config import ColumnsConfig, DataConfig, SelectConfig, SourceConfig, SplitConfig
-from tunery.data.embed import Encoder
-from tunery.data.read import read_columns, read_dropped
 from tunery.data.select import WAYS, choose, facility_location
-from tunery.data.text_features import blocks, hashed_tfidf
+from tunery.store.dataset_files import read_columns, read_dropped
 from tunery.store.workspace import Workspace
+from tunery.text.embeddings import Encoder
+from tunery.text.features import blocks, hashed_tfidf
 
 TOPICS = {
     "card": "card arrive post delivery envelope address track waiting week sent plastic mail",

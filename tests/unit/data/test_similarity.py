@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.data.shingles import SHINGLE_CHARS, jaccards, joined, shingle_sets, without
-from tunery.data.similarity import combined, common_shingles, make_sketch, similar_pairs
+from tunery.text.minhash import combined, common_shingles, make_sketch, similar_pairs
+from tunery.text.shingles import SHINGLE_CHARS, jaccards, joined, shingle_sets, without
 
 WORDS = """card account transfer money pending refund charge fee cash machine top up exchange rate passcode
 identity verify statement cheque salary holiday phone lost stolen virtual disposable direct debit atm balance

@@ -256,7 +256,7 @@ def test_a_rating_of_an_unusual_text_survives_the_round_trip(bot, serve, tmp_pat
 def test_the_table_that_these_tests_make_is_the_one_the_data_stage_makes():
     from tests.unit.feedback.conftest import SCHEMA
 
-    from tunery.data.tables import EXAMPLE_SCHEMA, EXAMPLES
+    from tunery.store.dataset_files import EXAMPLE_SCHEMA, EXAMPLES
 
     assert EXAMPLES == "examples.parquet"
     assert [(f.name, f.type) for f in SCHEMA if f.name != "messages"] == [

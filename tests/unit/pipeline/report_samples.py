@@ -26,7 +26,7 @@ from tunery.core.ids import sha256_text
 from tunery.core.registry import ModelVersion
 from tunery.core.run import Run
 from tunery.core.training import Adapter, BaseModelInfo, StepLog
-from tunery.pipeline.report import ReportInputs
+from tunery.report import ReportInputs
 
 STARTED = datetime(2026, 11, 3, 9, 41, tzinfo=UTC)
 THINGS = (

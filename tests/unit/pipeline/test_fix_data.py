@@ -11,12 +11,12 @@ from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.finding import Edit, Evidence, Finding
 from tunery.core.progress import Silent
 from tunery.data.edits import read_changed
-from tunery.data.read import read_columns, read_dropped
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.fix_data import apply_findings, make_next, read_review, write_review
 from tunery.pipeline.inspect_data import inspect_data, keep_inspection, stored_findings
 from tunery.pipeline.recipe import load_recipe
 from tunery.pipeline.stages.data import make_dataset
+from tunery.store.dataset_files import read_columns, read_dropped
 from tunery.store.workspace import Workspace
 
 TOPICS = ["card", "transfer", "refund"]

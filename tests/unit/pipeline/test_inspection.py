@@ -9,11 +9,11 @@ from typing import Any
 
 from tests.unit.pipeline.page_reader import Page, read_page, words
 
+from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.example import Dropped
 from tunery.core.finding import Edit, Evidence, Finding
-from tunery.data.columns import Columns
-from tunery.pipeline.report.inspection import InspectionInputs, render_inspection, write_inspection
+from tunery.report.inspection import InspectionInputs, render_inspection, write_inspection
 
 LABELS = ("card", "refund")
 EVIL = "<script>alert(1)</script>"

@@ -19,9 +19,9 @@ from tests.unit.pipeline.page_reader import Page, read_page, words
 from tunery.core.errors import ResourceError
 from tunery.core.evaluation import Evaluation, Metric
 from tunery.core.example import Example, Message
+from tunery.core.figures import metric_interval, metric_value, percent
 from tunery.core.training import StepLog
-from tunery.pipeline.report import ReportInputs, render_report, svg, text, write_report
-from tunery.registry.figures import metric_interval, metric_value, percent
+from tunery.report import ReportInputs, render_report, svg, text, write_report
 
 HOSTILE = (
     "</style></title></textarea><script>document.title='owned'</script>"

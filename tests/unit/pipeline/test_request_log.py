@@ -9,9 +9,9 @@ import pytest
 
 from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
-from tunery.data.pii import mask
 from tunery.pipeline.request_log import RequestLog
 from tunery.store.workspace import Workspace
+from tunery.text.pii import mask
 
 
 def a_record(workspace: Workspace, number: int, text: str = "hello") -> RequestRecord:

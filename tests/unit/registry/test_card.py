@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from tests.unit.pipeline import report_samples as samples
+from tunery.core.figures import metric_interval, metric_value
 from tunery.core.training import BaseModelInfo
-from tunery.pipeline.report import ReportInputs
 from tunery.registry.card import _literal, render_card
-from tunery.registry.figures import metric_interval, metric_value
+from tunery.report import ReportInputs
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunery.core import figures
 from tunery.core.evaluation import Metric
-from tunery.registry import figures
 
 
 def metric(name: str, value: float, low: float, high: float) -> Metric:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tunery.core.example import SPLIT_HINT
 from tunery.core.tool_text import NotACall, call_of, write_answer
 from tunery.data.config import SourceConfig
 from tunery.data.files.refused import Refused, broken, unusable
 from tunery.data.files.traffic import Sampler
-from tunery.data.rows import SPLIT_HINT, RawRow
+from tunery.data.rows import RawRow
 
 _TOP = ("resourceSpans", "resourceLogs")
 _SCOPES = ("scopeSpans", "scopeLogs", "instrumentationLibrarySpans")

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
@@ -194,12 +193,3 @@ def _missing_as_none(values: dict[str, Any]) -> dict[str, Any]:
         if type(value) is float and math.isnan(value):
             values[column] = None
     return values
-
-
-def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema) -> None:
-    """Write ``rows`` as a zstd-compressed Parquet file of exactly this schema."""
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for start in range(0, len(rows), 50_000):
-            writer.write_table(pa.Table.from_pylist(list(rows[start : start + 50_000]), schema=schema))
-        if not rows:
-            writer.write_table(schema.empty_table())

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunery.core.errors import NotFoundError, ResourceError
+from tunery.core.example import SPLIT_HINT
 from tunery.core.rollout import RequestRecord
 from tunery.data.config import SourceConfig, TrafficConfig
 from tunery.data.files.refused import Refused, broken, unusable
 from tunery.data.files.traffic import Sampler, Skip
-from tunery.data.rows import SPLIT_HINT, RawRow
+from tunery.data.rows import RawRow
 
 _KEYS = frozenset({"endpoint", "messages", "completion", "subject", "status"})
 _CUT = ("length", "content_filter")  # a tuple: what is looked for may be of any kind

@@ -46,6 +46,6 @@ def sentence_encoder() -> SentenceEncoder:
 
 def split_of(context: RunContext, dataset: DatasetVersion, split: SplitName) -> list[Example]:
     """Return one split's examples, in order."""
-    from tunery.data.read import read_examples
+    from tunery.store.dataset_files import read_examples
 
     return read_examples(context.workspace.artifacts.path("datasets", dataset.id), split)

@@ -12,7 +12,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import predictions_of
 
 if TYPE_CHECKING:
-    from tunery.pipeline.report import ReportInputs
+    from tunery.report import ReportInputs
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 _DROPPED_SHOWN = 10
@@ -25,7 +25,7 @@ def report_path(context: RunContext, run: Run) -> Path:
 
 def make_report(context: RunContext, run: Run) -> Path:
     """Write the report of a run, however far it came."""
-    from tunery.pipeline.report import write_report
+    from tunery.report import write_report
 
     path = report_path(context, run)
     path.parent.mkdir(exist_ok=True)
@@ -35,8 +35,8 @@ def make_report(context: RunContext, run: Run) -> Path:
 
 def report_inputs(context: RunContext, run: Run) -> ReportInputs:
     """Gather the records that a run left behind."""
-    from tunery.data.read import read_dropped, read_examples
-    from tunery.pipeline.report import ReportInputs
+    from tunery.report import ReportInputs
+    from tunery.store.dataset_files import read_dropped, read_examples
 
     workspace = context.workspace
     dataset = workspace.datasets.find(run.dataset_version) if run.dataset_version else None

@@ -9,9 +9,9 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.ids import artifact_id, sha256_file
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.exclusive import exclusive
 from tunery.pipeline.stages.data import split_of
 from tunery.store.artifacts import RECORD
+from tunery.store.exclusive import exclusive
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another adapter."""

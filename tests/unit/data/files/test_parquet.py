@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tunery.core.errors import ConfigError
-from tunery.data.files.parquet import read_arrow, read_parquet, write_parquet
+from tunery.data.files.parquet import read_arrow, read_parquet
+from tunery.store.dataset_files import write_parquet
 
 
 def test_rows_written_by_polars_are_read_with_missing_values_as_none(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import itertools
 import random
 from collections.abc import Sequence
 
+from tunery.core.columns import Columns
 from tunery.core.finding import Finding
-from tunery.data.columns import Columns
 
 THINGS = """parcel invoice password subscription receipt voucher refund profile basket delivery coupon
 warranty charger manual catalogue membership newsletter repair battery screen""".split()  # noqa: SIM905 - a list of words

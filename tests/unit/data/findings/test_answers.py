@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.data.findings.rows import clean, columns, one
-from tunery.data.findings.answers import bad_answers
+from tunery.inspect.detectors.answers import bad_answers
 
 
 def kinds(answer: str, prompt: str = "What about my order?") -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tunery.data.build import NOT_IN_IDENTITY
 from tunery.data.cleaning import repair
 from tunery.data.config import CleanConfig
-from tunery.data.normalise import find_html, strip_html
+from tunery.text.markup import find_html, strip_html
 
 TEXT = "<p>Itâ€™s late</p>"
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.findings.rows import clean, columns, one
-from tunery.data.findings.contamination import contamination
+from tunery.inspect.detectors.contamination import contamination
 
 BENCHMARK = (
     "A train leaves the station at noon and travels north at sixty miles an hour for three hours, "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.unit.data.findings.rows import clean, columns, one
-from tunery.data.columns import Columns
-from tunery.data.findings.contradictions import contradictions
-from tunery.data.findings.likeness import likeness
+from tunery.core.columns import Columns
+from tunery.inspect.detectors.contradictions import contradictions
+from tunery.inspect.likeness import likeness
 
 
 def found(rows: Columns):

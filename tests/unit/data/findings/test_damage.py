@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.data.findings.rows import clean, columns, one
-from tunery.data.findings.damage import mend, text_damage
-from tunery.data.normalise import fix_mojibake, strip_html
+from tunery.inspect.detectors.damage import mend, text_damage
+from tunery.text.markup import strip_html
+from tunery.text.normalise import fix_mojibake
 
 MARKED = st.lists(
     st.sampled_from(

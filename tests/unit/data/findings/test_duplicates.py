@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.unit.data.findings.rows import clean, columns, one
-from tunery.data.findings.duplicates import duplicates
-from tunery.data.findings.likeness import likeness
+from tunery.inspect.detectors.duplicates import duplicates
+from tunery.inspect.likeness import likeness
 
 LONG = "I paid for the express delivery of my parcel on Monday and it is still not here, why is that"
 

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.findings.rows import clean, columns, ids, one
-from tunery.data.config import InspectConfig
 from tunery.data.edits import settle
-from tunery.data.findings.inspect import Given, inspect_columns
-from tunery.data.findings.lengths import token_lengths
+from tunery.inspect.config import InspectConfig
+from tunery.inspect.detectors.lengths import token_lengths
+from tunery.inspect.inspect import Given, inspect_columns
 
 ODD = st.text(max_size=60) | st.sampled_from(
     [

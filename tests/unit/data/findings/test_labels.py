@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.data.test_labels_disputes import pairs
 from tests.unit.data.test_labels_suspects import questions, swapped
-from tunery.data.columns import Columns
-from tunery.data.findings.labels import label_findings
+from tunery.core.columns import Columns
+from tunery.inspect.detectors.labels import label_findings
 
 
 def columns(
@@ -34,7 +34,7 @@ def columns(
 
 
 def test_more_rows_than_are_verified_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunery.data.findings.labels._MOST_ROWS", 100)
+    monkeypatch.setattr("tunery.inspect.detectors.labels._MOST_ROWS", 100)
     texts, labels = questions(200)
     (found,) = label_findings(columns(texts, labels, labels))
     assert (found.kind, found.severity, found.rows) == ("labels_not_verified", "low", ())

@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.data.findings.rows import clean, columns, ids, one
 from tunery.core.finding import Finding
-from tunery.data.config import InspectConfig
-from tunery.data.findings.inspect import inspect_columns
+from tunery.inspect.config import InspectConfig
+from tunery.inspect.inspect import inspect_columns
 
 ROWS = 400
 PLANTED = ROWS // 100

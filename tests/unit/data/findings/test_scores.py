@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.unit.data.findings.rows import clean, columns
-from tunery.data.findings.scores import score_findings
-from tunery.data.quality import RowQuality, merit
+from tunery.core.quality import RowQuality
+from tunery.data.quality import merit
+from tunery.inspect.detectors.scores import score_findings
 
 
 def quality(place: int, *, ifd: float = 0.5, judge: int | None = None) -> RowQuality:

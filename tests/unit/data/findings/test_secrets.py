@@ -8,8 +8,8 @@ import string
 import pytest
 
 from tests.unit.data.findings.rows import clean, columns, one
-from tunery.data.findings.keys import find_secrets, replaced
-from tunery.data.findings.secrets import secrets
+from tunery.inspect.detectors.secrets import secrets
+from tunery.text.pii.secrets import find_secrets, replaced
 
 draw = random.Random(5)
 WORD = string.ascii_letters + string.digits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from tests.unit.data.findings.rows import clean, columns, one
-from tunery.data.columns import Columns
-from tunery.data.findings.style import output_style
+from tunery.core.columns import Columns
+from tunery.inspect.detectors.style import output_style
 
 
 def objects(count: int) -> list[str]:

@@ -11,9 +11,9 @@ import pytest
 from tests.unit.data.synthetic.teacher import KEY, Teacher, serving
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
-from tunery.data.read import read_examples
-from tunery.data.synthetic.make import Material
+from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
+from tunery.synthesise.synthesise import Material
 
 TOPICS = {
     "card arrival": "when will the {} card that you sent me arrive",

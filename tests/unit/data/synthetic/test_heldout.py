@@ -11,15 +11,14 @@ import pytest
 
 from tests.unit.data.synthetic.test_make import Make, make
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import Example, SplitName
+from tunery.core.example import SPLIT_HINT, Example, SplitName
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.dedup import prompt_print
-from tunery.data.read import read_dropped, read_examples
-from tunery.data.rows import SPLIT_HINT
-from tunery.data.synthetic.make import Material
-from tunery.data.synthetic.seeds import is_synthetic
+from tunery.store.dataset_files import read_dropped, read_examples
 from tunery.store.workspace import Workspace
+from tunery.synthesise.seeds import is_synthetic
+from tunery.synthesise.synthesise import Material
 
 __all__ = ["make"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

@@ -18,9 +18,9 @@ from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, ConflictError, ResourceError
 from tunery.core.progress import Silent
 from tunery.data.dedup import prompt_print
-from tunery.data.synthetic.config import SynthesiseConfig
-from tunery.data.synthetic.make import Material, make_synthetic
-from tunery.data.synthetic.output import Synthesised
+from tunery.synthesise.config import SynthesiseConfig
+from tunery.synthesise.output import Synthesised
+from tunery.synthesise.synthesise import Material, make_synthetic
 
 Make = Callable[..., Synthesised]
 

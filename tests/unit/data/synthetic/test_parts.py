@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from tunery.core.config import parse_settings
 from tunery.core.errors import BusyError, ConfigError, ConflictError
-from tunery.data.language import language
-from tunery.data.normalise import fingerprint
-from tunery.data.synthetic.answers import Malformed, json_list, scores_of
-from tunery.data.synthetic.budget import Amount, Budget, BudgetSpent
-from tunery.data.synthetic.config import SynthesiseConfig
-from tunery.data.synthetic.endpoint import retry_after
-from tunery.data.synthetic.journal import Answered, Journal
-from tunery.data.synthetic.language import Expected, expected_in, foreign
-from tunery.data.synthetic.prompts import prompt
-from tunery.data.synthetic.sieve import Neighbours
+from tunery.synthesise.answers import Malformed, json_list, scores_of
+from tunery.synthesise.budget import Amount, Budget, BudgetSpent
+from tunery.synthesise.config import SynthesiseConfig
+from tunery.synthesise.endpoint import retry_after
+from tunery.synthesise.filter import Neighbours
+from tunery.synthesise.journal import Answered, Journal
+from tunery.synthesise.language import Expected, expected_in, foreign
+from tunery.synthesise.prompts import prompt
+from tunery.text.language import language
+from tunery.text.normalise import fingerprint
 
 ANSWER = Answered("[]", "stop", "r-1", "host", "2026-01-01T00:00:00+00:00", 30, 12, metered=True, usd=0.5)
 CEILING = Amount(100, 2.0)

@@ -1,0 +1,1 @@
+"""Cleaning: texts repaired, personal data masked."""

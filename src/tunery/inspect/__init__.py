@@ -1,0 +1,1 @@
+"""Inspection: a dataset version in, findings out."""

@@ -1,0 +1,156 @@
+"""Contamination: training texts that share a run of words with held-out or benchmark texts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from tunery.core.columns import Columns
+from tunery.core.finding import Edit, Finding, Severity
+from tunery.inspect.evidence import Case, Verdict, closed, counted, listed, made
+from tunery.text.normalise import fingerprint
+
+_HELD_OUT = ("validation", "test")
+_COMMON = 10
+"""A run of words in more training rows than this is a phrase or a template, not a copied text [rows]."""
+_WHOLE_WORDS = 4
+"""A reference text of fewer words matches by chance [words]."""
+
+
+class _Hit(NamedTuple):
+    row: int
+    reference: str
+    """Its name."""
+    words: str
+    """The run that both have."""
+
+
+def contamination(
+    columns: Columns, references: Iterable[tuple[str, Iterable[str]]] = (), *, words: int = 13
+) -> list[Finding]:
+    """Find training rows that share a run of words with the held-out splits or with reference texts.
+
+    Words are those of the fingerprint: case and punctuation do not count. A reference text with fewer words
+    than a run counts where a training text is the same as a whole, if it has four words at least. A run that
+    more than ten training rows have is a template or a phrase and does not count. Reference runs are hashed
+    once and each training text is read once, so time is linear in the number of words.
+
+    Args:
+        columns: The rows. Of a closed set of classes only prompts are read.
+        references: Names, such as of a benchmark, with their texts.
+        words: Length of the run [words].
+
+    Returns:
+        ``contamination`` (high): overlap with a reference. ``split_overlap`` (high where training rows of
+        a tenth of the held-out rows' number are concerned, else medium): overlap with a held-out split. Edits
+        take out the training rows.
+
+    Source:
+        Brown et al. (2020), arXiv 2005.14165, appendix C: 13 words, and runs in more than ten training
+        documents left out.
+    """
+    held = [i for i, split in enumerate(columns.splits) if split in _HELD_OUT]
+    training = [i for i, split in enumerate(columns.splits) if split not in _HELD_OUT]
+    texts = _texts(columns)
+    inside = _hits(
+        columns, training, texts, ((columns.splits[i], text) for i in held for text in texts(i)), words
+    )
+    outside = _hits(
+        columns, training, texts, ((name, text) for name, many in references for text in many), words
+    )
+    found = []
+    if outside:
+        rows = len({hit.row for hit in outside})
+        message = (
+            f"{counted(rows, 'training row shares', 'training rows share')} {counted(words, 'word')} in a "
+            f"row, or a whole short text, with {_named(outside)}."
+        )
+        fix = "Take the training rows out before you compare with results on those texts."
+        found.append(_finding(columns, Verdict("contamination", "high", message, fix), outside))
+    if inside:
+        rows = len({hit.row for hit in inside})
+        message = (
+            f"{counted(rows, 'training row shares', 'training rows share')} {counted(words, 'word')} in a "
+            f"row, or a whole short text, with held-out rows ({_named(inside)})."
+        )
+        severity: Severity = "high" if 10 * rows >= len(held) else "medium"
+        fix = "Take the training rows out, or give rows that share texts one group."
+        verdict = Verdict("split_overlap", severity, message, fix)
+        found.append(_finding(columns, verdict, inside))
+    return found
+
+
+def _finding(columns: Columns, verdict: Verdict, hits: Sequence[_Hit]) -> Finding:
+    rows = dict.fromkeys(hit.row for hit in hits)
+    cases = [
+        Case((hit.row,), hit.words, f"also in {hit.reference}; here {columns.where(hit.row)}") for hit in hits
+    ]
+    edits = [Edit(row=columns.ids[i], action="drop", reason=verdict.kind) for i in rows]
+    counts = Counter(name for _, name in {(hit.row, hit.reference) for hit in hits})
+    return made(columns, verdict, cases, edits=edits, numbers={"rows": len(rows), "references": dict(counts)})
+
+
+def _named(hits: Iterable[_Hit]) -> str:
+    return listed(Counter(name for _, name in {(hit.row, hit.reference) for hit in hits}))
+
+
+class _Texts(NamedTuple):
+    columns: Columns
+    answers: bool
+
+    def __call__(self, i: int) -> tuple[str, ...]:
+        """Return the texts of a row that are compared."""
+        prompt = self.columns.prompts[i]
+        return (prompt, self.columns.answers[i]) if self.answers else (prompt,)
+
+
+def _texts(columns: Columns) -> _Texts:
+    return _Texts(columns, answers=not closed(columns))
+
+
+def _hits(
+    columns: Columns,
+    training: Sequence[int],
+    texts: _Texts,
+    references: Iterable[tuple[str, str]],
+    words: int,
+) -> list[_Hit]:
+    """Return the first shared run of each training row with each reference."""
+    names: dict[int, str] = {}
+    whole: dict[str, str] = {}
+    for name, text in references:
+        split = fingerprint(text).split()
+        if len(split) >= words:
+            for run in _runs(split, words):
+                names.setdefault(run, name)
+        elif len(split) >= _WHOLE_WORDS:
+            whole.setdefault(" ".join(split), name)
+    if not names and not whole:
+        return []
+    found: list[_Hit] = []
+    runs_of: dict[int, list[tuple[int, int]]] = defaultdict(list)  # run to (row, place in found)
+    for i in training:
+        for k, text in enumerate(texts(i)):
+            split = fingerprint(text).split()
+            # A short answer ('Paris is the capital of France') is no copy; a short prompt is.
+            if k == 0 and len(split) < words and (known := whole.get(" ".join(split))):
+                found.append(_Hit(i, known, text))
+            shared = [(n, run) for n, run in enumerate(_runs(split, words)) if run in names]
+            for n, run in shared:
+                runs_of[run].append((i, len(found)))
+                found.append(_Hit(i, names[run], " ".join(split[n : n + words])))
+    common = {
+        place for hits in runs_of.values() if len({row for row, _ in hits}) > _COMMON for _, place in hits
+    }
+    first: dict[tuple[int, str], _Hit] = {}
+    for place, hit in enumerate(found):
+        if place not in common:
+            first.setdefault((hit.row, hit.reference), hit)
+    return list(first.values())
+
+
+def _runs(split: Sequence[str], words: int) -> Iterator[int]:
+    """Yield a hash of every run of that many words."""
+    for n in range(len(split) - words + 1):
+        yield hash(tuple(split[n : n + words]))

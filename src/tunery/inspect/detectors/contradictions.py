@@ -1,0 +1,160 @@
+"""Contradictions: prompts that say the same and are answered differently."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from tunery.core.columns import Columns
+from tunery.core.finding import Edit, Finding
+from tunery.inspect.evidence import Case, Verdict, closed, counted, made
+from tunery.inspect.likeness import Likeness
+from tunery.text.normalise import fingerprint
+
+_CLEAR = 2 / 3
+_CLEAR_ROWS = 2
+_FEW_WORDS = 6
+_FEW_WORDS_NEAR = 3
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_CALL = re.compile(r"\w\(")
+_WORD = re.compile(r"[\w']+")
+_OPEN_ENDED = re.compile(
+    r"\b(?:synonyms?|antonyms?|opposite|suggest|generate|write|create|compose|give|examples?|provide|propose|"
+    r"name (?:a|an|one|two|three|some)|list|think of|describe|re(?:write|phrase|word)|paraphrase|story|poem|"
+    r"random|some|any|favou?rite|best)\b",
+    re.I,
+)
+"""Prompts that have several right answers."""
+_TURNS = re.compile(
+    r"not?|never|without|cannot|unable|(?:ca|do|does|did|is|was|wo|have|has|could|would|should)n'?t|less|more|before|"
+    r"after|from|to|in|out|on|off|up|down|over|under|min|max|minimum|maximum|highest|lowest|first|last"
+)
+"""Words that turn a question into another one."""
+
+
+def contradictions(columns: Columns, like: Likeness) -> list[Finding]:
+    """Find prompts with more than one answer.
+
+    Args:
+        columns: The rows.
+        like: Their prompts compared.
+
+    Returns:
+        ``contradiction`` (high): the same prompt with different classes, or with different short answers or
+        numbers; the answers that are not a clear majority's (two thirds of the rows, two at least) get an
+        edit to it. ``several_answers`` (low): the same prompt with different long answers, which may all be
+        right. ``near_contradiction`` (medium): prompts that differ in spelling or in words that turn nothing
+        round, with different classes or very short answers.
+    """
+    answers = [fingerprint(text) for text in columns.answers]
+    hard, soft = [], []
+    edits: list[Edit] = []
+    is_closed = closed(columns)
+    for rows in like.same:
+        if len({answers[i] for i in rows}) < 2:
+            continue
+        if not is_closed and not _clash(columns, rows):
+            soft.append(_case(columns, rows, answers))
+            continue
+        hard.append(_case(columns, rows, answers))
+        edits += _edits(columns, rows, answers)
+    found = []
+    if hard:
+        hard.sort(key=lambda case: (-len(case.rows), case.rows))
+        message = f"{counted(len(hard), 'prompt has', 'prompts have')} different answers in different rows."
+        fix = (
+            "Decide which answer is right; the edits set a clear majority's."
+            if edits
+            else "Decide which answer is right: no answer has a clear majority."
+        )
+        verdict = Verdict("contradiction", "high", message, fix)
+        found.append(made(columns, verdict, hard, edits=edits, numbers={"prompts": len(hard)}))
+    if near := _near(columns, like, answers):
+        message = f"{counted(len(near), 'pair')} of nearly equal prompts have different answers."
+        verdict = Verdict(
+            "near_contradiction",
+            "medium",
+            message,
+            "Look at each pair and decide whether both answers are right.",
+        )
+        found.append(made(columns, verdict, near, numbers={"pairs": len(near)}))
+    if soft:
+        message = f"{counted(len(soft), 'prompt has', 'prompts have')} several different answers."
+        verdict = Verdict(
+            "several_answers", "low", message, "Keep the best answer of each where one reply is wanted."
+        )
+        found.append(made(columns, verdict, soft, numbers={"prompts": len(soft)}))
+    return found
+
+
+def _clash(columns: Columns, rows: Sequence[int]) -> bool:
+    """Tell whether free-text answers cannot all be right: short, or alike but for their numbers."""
+    if _OPEN_ENDED.search(columns.prompts[rows[0]]):
+        return False
+    answers = [columns.answers[i] for i in rows]
+    if any(_CALL.search(a) for a in answers):
+        return False  # code says the same in many ways
+    if all(len(a.split()) <= _FEW_WORDS for a in answers):
+        return True
+    without = {fingerprint(_NUMBER.sub(" ", a)) for a in answers}
+    return len(without) == 1  # only their numbers differ
+
+
+def _case(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> Case:
+    counts = Counter(answers[i] for i in rows)
+    written = {answers[i]: columns.answers[i] for i in reversed(rows)}
+    said = ", ".join(f"{_quoted(written[key])} in {counted(n, 'row')}" for key, n in counts.most_common(5))
+    more = f" and {len(counts) - 5} more answers" if len(counts) > 5 else ""
+    return Case(tuple(rows), columns.prompts[rows[0]], f"answered {said}{more}")
+
+
+def _edits(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> list[Edit]:
+    (usual, count), *_ = Counter(answers[i] for i in rows).most_common(1)
+    if count < max(_CLEAR_ROWS, _CLEAR * len(rows)):
+        return []
+    value = Counter(columns.answers[i] for i in rows if answers[i] == usual).most_common(1)[0][0]
+    return [
+        Edit(row=columns.ids[i], action="set_output", value=value, reason="contradiction")
+        for i in rows
+        if answers[i] != usual
+    ]
+
+
+def _near(columns: Columns, like: Likeness, answers: Sequence[str]) -> list[Case]:
+    """Return pairs of prompts that differ in little, with answers that do not."""
+    is_closed = closed(columns)
+    variants: dict[str, list[int]] = defaultdict(list)
+    for rows in like.same:
+        variants[like.prints[rows[0]]] = list(rows)
+    found = []
+    for pair in like.near:
+        first = variants.get(like.prints[pair.first], [pair.first])
+        second = variants.get(like.prints[pair.second], [pair.second])
+        if {answers[i] for i in first} & {answers[i] for i in second}:
+            continue  # some rows agree; the others contradict their own twins, which is told there
+        a, b = first[0], second[0]
+        if not is_closed and not all(len(columns.answers[i].split()) <= _FEW_WORDS_NEAR for i in (a, b)):
+            continue
+        if not is_closed and _OPEN_ENDED.search(columns.prompts[a]):
+            continue
+        if not _same_question(like.prints[a], like.prints[b]):
+            continue
+        said = f"{_quoted(columns.answers[a])} and {_quoted(columns.answers[b])}"
+        detail = f"{pair.similarity:.0%} alike, answered {said}"
+        found.append((pair.similarity, Case((a, b), f"{columns.prompts[a]} / {columns.prompts[b]}", detail)))
+    found.sort(key=lambda item: (-item[0], item[1].rows))
+    return [case for _, case in found]
+
+
+def _same_question(a: str, b: str) -> bool:
+    if _NUMBER.findall(a) != _NUMBER.findall(b):
+        return False
+    ours, theirs = Counter(_WORD.findall(a)), Counter(_WORD.findall(b))
+    differ = (ours - theirs) + (theirs - ours)
+    return not any(_TURNS.fullmatch(word) for word in differ)
+
+
+def _quoted(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 60 else f"{line[:59]}…")

@@ -1,0 +1,206 @@
+"""Text damage: wrong decoding, markup that was left in, characters nobody sees, odd spaces."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tunery.core.columns import Columns
+from tunery.core.finding import Edit, Finding, Severity
+from tunery.inspect.evidence import Case, Part, Verdict, counted, made, parts, percent
+from tunery.text.markup import find_html, strip_html
+from tunery.text.normalise import fix_mojibake
+
+_SUSPECT = re.compile("[^\t\n -~]|[&<]|   |^[ \t\n]|[ \t\n]\\Z")
+"""What no undamaged ASCII text holds: one search lets most texts pass."""
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb]"
+    # Tag characters carry hidden instructions, or the flags of England, Scotland and Wales.
+    "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0000-\U000e007f]+"
+    # Joiners matter between letters of other scripts and inside emoji only.
+    "|(?<![^\x00-\x7f])[\u200c\u200d]+(?![^\x00-\x7f])"
+)
+_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_LOST = re.compile("\ufffd|[\ue000-\uf8ff]")
+_ODD_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u2028\u2029\x85\r]")
+_EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_CODE = re.compile(r"[;{}|`\\]|\w\(|==|\bdef \b")
+_RUN = re.compile(r"(?<=\S) {3,}(?=\S)")
+_MARKUP_WORDS = re.compile(
+    r"\b(?:html5?|xml|xhtml|css|svg|markup|markdown|entit(?:y|ies)|tags?|hyperlinks?|web ?(?:page|site)s?|"
+    r"javascript|typescript|jquery|react|jsx|vue|angular|php|django|jinja|selenium|xpath|code|snippet)\b",
+    re.I,
+)
+_FORMAT_SHARE = 0.2
+_ROUNDS = 8
+
+
+class _Trouble(NamedTuple):
+    severity: Severity
+    message: str
+    fix: str
+
+
+_TROUBLES = {
+    "mojibake": _Trouble(
+        "medium",
+        "with characters that were decoded wrongly",
+        "Set data.clean.fix_mojibake, or apply the edits; better, read the file in its own encoding.",
+    ),
+    "html": _Trouble(
+        "medium",
+        "with tags or entities of HTML",
+        "Set data.clean.strip_html, or apply the edits; leave it where the model is to write HTML.",
+    ),
+    "invisible_characters": _Trouble(
+        "medium",
+        "with control characters or characters that nobody sees",
+        "Apply the edits; data.clean.normalise removes most of them.",
+    ),
+    "odd_whitespace": _Trouble(
+        "low",
+        "with unusual spaces, runs of spaces, or spaces at their ends",
+        "Apply the edits; data.clean.normalise makes unusual spaces plain.",
+    ),
+    "lost_characters": _Trouble(
+        "medium",
+        "with characters that stand for ones that were lost",
+        "Read the file again in its own encoding; what is lost here cannot be mended.",
+    ),
+}
+
+
+def text_damage(columns: Columns, *, inputs: Sequence[str] | None = None) -> list[Finding]:
+    """Find texts that were damaged on their way into the file.
+
+    A text with several troubles gets the same edit from each of them, mended of all, so that the edits of
+    several kinds can be applied together.
+
+    Args:
+        columns: The rows.
+        inputs: The last user turn of each row, the text that an edit replaces; None where every prompt is
+            one turn. Earlier turns are then not looked at.
+
+    Returns:
+        At most one finding of each kind: ``mojibake``, ``html``, ``invisible_characters``,
+        ``odd_whitespace``, ``lost_characters``. HTML that a row speaks of, that stands in code, or that a
+        fifth of the texts hold is left alone: it is what the row is about, or the format.
+    """
+    cases: dict[str, list[Case]] = defaultdict(list)
+    edits: dict[str, list[Edit]] = defaultdict(list)
+    for part in parts(columns, inputs):
+        html_rows = _html_rows(columns, part)
+        for i, text in enumerate(part.texts):
+            if not _SUSPECT.search(text):
+                continue
+            html = i in html_rows
+            kinds = _kinds(text, html=html)
+            if not kinds:
+                continue
+            mended = mend(text, html=html)
+            for kind, at in kinds.items():
+                place = f"in the {part.name} of {columns.where(i)}"
+                cases[kind].append(Case((i,), _visible(text), place, at))
+                if kind != "lost_characters" and mended not in ("", text):
+                    edits[kind].append(
+                        Edit(row=columns.ids[i], action=part.action, value=mended, reason=kind)
+                    )
+    return [_finding(columns, kind, cases[kind], edits[kind]) for kind in _TROUBLES if kind in cases]
+
+
+def _finding(columns: Columns, kind: str, cases: Sequence[Case], edits: Sequence[Edit]) -> Finding:
+    trouble = _TROUBLES[kind]
+    rows = len({case.rows for case in cases})
+    message = f"{counted(rows, 'row')} ({percent(rows, len(columns))}) {trouble.message}."
+    verdict = Verdict(kind, trouble.severity, message, trouble.fix)
+    return made(columns, verdict, cases, edits=edits, numbers={"rows": rows, "texts": len(cases)})
+
+
+def mend(text: str, *, html: bool = True) -> str:
+    """Return text without the damage that can be undone; mending twice changes nothing.
+
+    Args:
+        text: Any text.
+        html: Strip tags and entities too.
+    """
+    result = text
+    for _ in range(_ROUNDS):
+        before = result
+        result = fix_mojibake(result)
+        result = strip_html(result) if html else result
+        result = _HIDDEN.sub("", result)
+        if not _RIGHT_TO_LEFT.search(result):
+            result = _DIRECTION.sub("", result)
+        result = _plain_spaces(result)
+        if result == before:
+            return result
+    return text  # a text that does not settle is left as it was
+
+
+def _plain_spaces(text: str) -> str:
+    if not text.isascii() or "\r" in text:
+        text = re.sub("\r\n?|[\u2028\u2029\x85]", "\n", text)
+        if not _EAST_ASIAN.search(text):
+            text = _ODD_SPACE.sub(" ", text)
+    return (_RUN.sub(" ", text) if _is_prose(text) else text).strip()
+
+
+def _is_prose(text: str) -> bool:
+    """Tell whether runs of spaces are slips: in code and tables they carry meaning."""
+    return "\n" not in text and not _CODE.search(text)
+
+
+def _kinds(text: str, *, html: bool) -> dict[str, int]:
+    """Return what is wrong with a text, and where."""
+    found: dict[str, int] = {}
+    if not text.isascii():
+        fixed = fix_mojibake(text)
+        # Controls of the C1 block are looked for below; undoing them alone is no wrong decoding.
+        if fixed != text and _HIDDEN.sub("", fixed) != _HIDDEN.sub("", text):
+            found["mojibake"] = next(
+                (i for i, (a, b) in enumerate(zip(text, fixed, strict=False)) if a != b), 0
+            )
+        if lost := _LOST.search(text):
+            found["lost_characters"] = lost.start()
+    if html:
+        found["html"] = find_html(text) or 0
+    if hidden := _HIDDEN.search(text) or (None if _RIGHT_TO_LEFT.search(text) else _DIRECTION.search(text)):
+        found["invisible_characters"] = hidden.start()
+    if _plain_spaces(text) != text and "mojibake" not in found:
+        odd = _ODD_SPACE.search(text) or _RUN.search(text.strip())
+        found["odd_whitespace"] = odd.start() if odd else 0
+    return found
+
+
+def _html_rows(columns: Columns, part: Part) -> set[int]:
+    """Return rows whose text has markup that is no matter of the row."""
+    marked = [
+        i for i, text in enumerate(part.texts) if ("<" in text or "&" in text) and find_html(text) is not None
+    ]
+    if len(marked) >= max(10, _FORMAT_SHARE * len(columns)):
+        return set()
+    return {
+        i
+        for i in marked
+        if "`" not in part.texts[i]
+        and not _MARKUP_WORDS.search(_bare(columns.prompts[i]))
+        and not _MARKUP_WORDS.search(_bare(part.texts[i]))
+        and strip_html(part.texts[i]) != part.texts[i]
+    }
+
+
+def _bare(text: str) -> str:
+    return re.sub("<[^<>]*>", " ", text)
+
+
+def _visible(text: str) -> str:
+    """Return a text in which characters that nobody sees are written as their code points."""
+    text = _DIRECTION.sub(_code, _HIDDEN.sub(_code, text))
+    return _RUN.sub(lambda m: "␣" * len(m.group()), _ODD_SPACE.sub(_code, text.strip(" \t\n")))
+
+
+def _code(match: re.Match[str]) -> str:
+    return "".join(f"<U+{ord(c):04X}>" for c in match.group())

@@ -1,0 +1,82 @@
+"""What a report is written from: records, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, Prediction
+from tunery.core.example import Dropped, Example
+from tunery.core.figures import at_least_as_good, is_prompting
+from tunery.core.run import Run
+from tunery.core.training import Adapter
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything one run left behind; whatever a stage did not get to stays empty.
+
+    Subjects are the keys of ``evaluations``, ``predictions`` and ``comparisons``: ``zero_shot``,
+    ``few_shot``, ``zero_shot_constrained``, ``name@3`` or ``champion``, and ``tuned``.
+    """
+
+    run: Run
+    """The run itself; the one part that is always there."""
+    dataset: DatasetVersion | None = None
+    adapter: Adapter | None = None
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    """Subject to its evaluation on the test split."""
+    predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
+    """Subject to its predictions; any order, may be a part."""
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    """Subject compared against to the comparison with the tuned model as B."""
+    gate: GateResult | None = None
+    examples: Mapping[str, Example] = field(default_factory=dict)
+    """Example id to example, at least for those a comparison names."""
+    dropped_examples: Sequence[Dropped] = ()
+    """Rows that curation removed; a few of each reason are enough."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Library versions, hardware and the like; may be nested."""
+
+    @property
+    def tuned(self) -> Evaluation | None:
+        """The tuned model's evaluation."""
+        return self.evaluations.get("tuned")
+
+    @cached_property
+    def main_metric(self) -> str | None:
+        """Name of the metric that the goal names."""
+        for evaluation in (self.tuned, *self.evaluations.values()):
+            if evaluation is not None and evaluation.main_metric in evaluation.metrics:
+                return evaluation.main_metric
+        return None
+
+    def main_of(self, evaluation: Evaluation | None) -> Metric | None:
+        """Return an evaluation's value of the goal's metric, None where it was not measured."""
+        if evaluation is None or self.main_metric is None:
+            return None
+        return evaluation.metrics.get(self.main_metric)
+
+    @cached_property
+    def best_prompting(self) -> str | None:
+        """Subject of the best prompting of the bare base; the first of equals."""
+        best: tuple[str, Metric] | None = None
+        for subject, evaluation in self.evaluations.items():
+            metric = self.main_of(evaluation) if is_prompting(evaluation) else None
+            # What is no number is neither better nor worse than anything, so it cannot be the best.
+            if metric is None or not math.isfinite(metric.value):
+                continue
+            if best is None or not at_least_as_good(best[1], metric):
+                best = (subject, metric)
+        return best[0] if best else None
+
+    @cached_property
+    def main_comparison(self) -> str | None:
+        """Subject of the comparison a reader asks for first: the best prompting, else whichever there is."""
+        if self.best_prompting in self.comparisons:
+            return self.best_prompting
+        return next(iter(self.comparisons), None)

@@ -1,0 +1,377 @@
+"""The inspection of a dataset version as a page: what is in it, what hurts, and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from markupsafe import Markup
+
+from tunery.core.columns import Columns
+from tunery.core.dataset import DatasetVersion
+from tunery.core.example import Dropped
+from tunery.core.figures import count, counted, percent
+from tunery.core.finding import Evidence, Finding, Severity
+from tunery.report.histogram import Lengths, histogram, lengths_of
+from tunery.report.page import moment, render_page, write_page
+from tunery.report.rows import data_story
+from tunery.report.svg import meter
+from tunery.report.text import Clipped, clip
+
+_SHOWN = 320
+"""Characters of a text that are shown [count]."""
+_GROUPS = 10
+_ROWS_OF_GROUP = 6
+_CONFUSIONS = 20
+_OPEN_CLASSES = 12
+_WORDS: Mapping[Severity, str] = {"high": "serious", "medium": "costs quality", "low": "worth a look"}
+_FOR_PEOPLE = frozenset({"label_error"})
+"""Kinds whose edits are guesses to be accepted one by one, not to be made all at once."""
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class InspectionInputs:
+    """What the page is written from."""
+
+    id: str
+    """The inspection's."""
+    dataset: DatasetVersion
+    columns: Columns
+    findings: Sequence[Finding]
+    """In the order they are shown."""
+    dropped: Sequence[Dropped]
+    """Rows that curation removed; a few of each reason are enough."""
+
+
+class Verdict(NamedTuple):
+    """Whether to train on it, in one sentence."""
+
+    kind: Literal["ship", "refused", "open"]
+    word: str
+    sentence: str
+    steps: tuple[tuple[str, str], ...]
+    """What to do and what to type for it."""
+
+
+class Tile(NamedTuple):
+    """One figure."""
+
+    label: str
+    value: str
+    note: str
+
+
+class Shown(NamedTuple):
+    """One row or group of rows that shows a finding."""
+
+    text: Clipped
+    detail: str
+    where: str
+
+
+class FindingView(NamedTuple):
+    """One finding as a reader sees it."""
+
+    key: str
+    name: str
+    severity: Severity
+    word: str
+    message: str
+    rows: str
+    share: str
+    bar: Markup
+    fix: str
+    edits: str | None
+    """What its edits would do; None where only a person can tell."""
+    command: str | None
+    shown: tuple[Shown, ...]
+
+
+class Bar(NamedTuple):
+    """A name with its rows."""
+
+    name: str
+    rows: str
+    parts: tuple[str, ...]
+    """Rows by split."""
+    bar: Markup
+
+
+class Member(NamedTuple):
+    """One row of a group."""
+
+    prompt: Clipped
+    answer: Clipped
+    where: str
+
+
+class Group(NamedTuple):
+    """Rows that resemble each other."""
+
+    rows: str
+    answers: str
+    agree: bool
+    members: tuple[Member, ...]
+    hidden: int
+
+
+class Confused(NamedTuple):
+    """Two answers that rows which resemble each other carry, or that a detector takes for each other."""
+
+    first: str
+    second: str
+    rows: str
+    bar: Markup
+
+
+def render_inspection(inputs: InspectionInputs) -> str:
+    """Return the inspection as one HTML document that needs no network.
+
+    Args:
+        inputs: The version and what was found in it.
+    """
+    columns = inputs.columns
+    views = [_finding(f, inputs) for f in inputs.findings]
+    prompts, answers = [len(t) for t in columns.prompts], [len(t) for t in columns.answers]
+    secret = {row for f in inputs.findings if f.kind == "secret" for row in f.rows}
+    groups = [rows for rows in _groups(columns) if not any(columns.ids[i] in secret for i in rows)]
+    classes = _classes(columns)
+    return render_page(
+        "inspection.html.j2",
+        id=inputs.id,
+        dataset=inputs.dataset,
+        made=moment(inputs.dataset.created_at),
+        verdict=_verdict(inputs),
+        tiles=_tiles(inputs, len(groups)),
+        findings=views,
+        charts=_charts(prompts, answers, closed=inputs.dataset.labels is not None),
+        classes=classes[:_OPEN_CLASSES] if len(classes) > _OPEN_CLASSES + 2 else classes,
+        more_classes=classes[_OPEN_CLASSES:] if len(classes) > _OPEN_CLASSES + 2 else [],
+        languages=_languages(inputs.findings),
+        groups=[_group(rows, columns) for rows in groups[:_GROUPS]],
+        all_groups=len(groups),
+        confusions=_confusions(inputs),
+        data=data_story(inputs.dataset, inputs.dropped),
+    )
+
+
+def write_inspection(inputs: InspectionInputs, path: Path) -> None:
+    """Write the page to ``path``, whole or not at all.
+
+    Raises:
+        ResourceError: The file cannot be written; says why.
+    """
+    write_page(render_inspection(inputs), path)
+
+
+def _rows_of(findings: Iterable[Finding]) -> int:
+    return len({row for f in findings for row in f.rows})
+
+
+def _verdict(inputs: InspectionInputs) -> Verdict:
+    rows = max(1, len(inputs.columns))
+    high = [f for f in inputs.findings if f.severity == "high"]
+    medium = [f for f in inputs.findings if f.severity == "medium"]
+    steps = _steps(inputs.findings)
+    if high:
+        concerned = _rows_of(high)
+        touched = f" in {counted(concerned, 'row')} ({percent(concerned / rows)})" if concerned else ""
+        noun = counted(len(high), "serious finding")
+        return Verdict("refused", "Mend it first", f"{noun}{touched}: {_listed(high)}.", steps)
+    if medium:
+        concerned = _rows_of(medium)
+        sentence = (
+            f"nothing would train the model wrong, but {counted(concerned, 'row')} "
+            f"({percent(concerned / rows)}) cost quality: {_listed(medium)}."
+        )
+        return Verdict("open", "Usable, with flaws", sentence, steps)
+    if inputs.findings:
+        return Verdict("ship", "Good to train on", f"{_listed(inputs.findings)} may be worth a look.", steps)
+    return Verdict("ship", "Good to train on", "no detector found anything.", ())
+
+
+def _listed(findings: Sequence[Finding]) -> str:
+    names = [f.kind.replace("_", " ") for f in findings]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def applicable(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings whose edits can be made without a person looking at each."""
+    return [f for f in findings if f.edits and f.kind not in _FOR_PEOPLE]
+
+
+def _steps(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    able = [f for f in applicable(findings) if f.severity != "low"]
+    steps = []
+    if able:
+        flags = " ".join(f"--apply {f.kind}" for f in able)
+        steps.append(("Make the changes that need no person:", f"tunery data fix RECIPE {flags}"))
+    if any(f.rows for f in findings):
+        steps.append(
+            (
+                "Let someone who knows the field decide, in a spreadsheet:",
+                "tunery data fix RECIPE --export-review review.csv",
+            )
+        )
+    return tuple(steps)
+
+
+def _tiles(inputs: InspectionInputs, groups: int) -> list[Tile]:
+    dataset, rows = inputs.dataset, len(inputs.columns)
+    concerned = _rows_of(f for f in inputs.findings if f.severity != "low")
+    high = sum(f.severity == "high" for f in inputs.findings)
+    tiles = [
+        Tile("Rows", count(rows), f"kept of {counted(dataset.rows_read, 'row')} read"),
+        Tile("Findings", count(len(inputs.findings)), f"{count(high)} of them serious"),
+        Tile(
+            "Rows concerned", count(concerned), f"{percent(concerned / max(1, rows))}, small things left out"
+        ),
+        Tile("Look-alikes", count(groups), "groups of rows that resemble each other"),
+    ]
+    if dataset.labels:
+        sizes = Counter(inputs.columns.labels)
+        tiles.append(
+            Tile(
+                "Classes",
+                count(len(dataset.labels)),
+                f"{min(sizes.values()):,} to {max(sizes.values()):,} rows each",
+            )
+        )
+    return tiles
+
+
+def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
+    rows = len(inputs.columns)
+    share = len(finding.rows) / max(1, rows)
+    place = {row: i for i, row in enumerate(inputs.columns.ids)} if finding.evidence else {}
+    counts = Counter(e.action for e in finding.edits)
+    said = {
+        "drop": "take out {}",
+        "set_output": "correct the answer of {}",
+        "set_input": "correct the question of {}",
+        "set_rejected": "correct the rejected answer of {}",
+    }
+    guesses = finding.kind in _FOR_PEOPLE
+    way = f"--export-review review.csv --kind {finding.kind}" if guesses else f"--apply {finding.kind}"
+    doing = [said[action].format(counted(n, "row")) for action, n in counts.most_common()]
+    return FindingView(
+        key=f"f-{finding.kind.replace('_', '-')}",
+        name=finding.kind.replace("_", " "),
+        severity=finding.severity,
+        word=_WORDS[finding.severity],
+        message=finding.message,
+        rows=count(len(finding.rows)) if finding.rows else "all",
+        share=percent(share) if finding.rows else "the whole set",
+        bar=meter(share if finding.rows else 1.0, "meter bad" if finding.severity == "high" else "meter"),
+        fix=finding.fix,
+        edits=f"Its edits would {' and '.join(doing)}." if doing else None,
+        command=f"tunery data fix RECIPE {way}" if doing else None,
+        shown=tuple(_shown(e, inputs.columns, place) for e in finding.evidence),
+    )
+
+
+def _shown(evidence: Evidence, columns: Columns, place: Mapping[str, int]) -> Shown:
+    named = [place[row] for row in evidence.rows if row in place]
+    where = "; ".join(f"{columns.where(i)}, {columns.splits[i]}" for i in named[:4])
+    more = f" and {count(len(named) - 4)} more" if len(named) > 4 else ""
+    return Shown(clip(evidence.text, _SHOWN), evidence.detail, where + more)
+
+
+class _Chart(NamedTuple):
+    title: str
+    drawing: Markup
+    figures: Lengths
+
+
+def _charts(prompts: Sequence[int], answers: Sequence[int], *, closed: bool) -> list[_Chart]:
+    if not prompts:
+        return []
+    charts = [_Chart("Questions", histogram("asked", "Length of questions", prompts), lengths_of(prompts))]
+    # The lengths of class names say nothing that the table of classes does not say better.
+    if not closed:
+        charts.append(_Chart("Answers", histogram("told", "Length of answers", answers), lengths_of(answers)))
+    return charts
+
+
+def _classes(columns: Columns) -> list[Bar]:
+    by_label: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, split in zip(columns.labels, columns.splits, strict=True):
+        if label is not None:
+            by_label[label][split] += 1
+    most = max((c.total() for c in by_label.values()), default=1)
+    ordered = sorted(by_label.items(), key=lambda item: (-item[1].total(), item[0]))
+    return [
+        Bar(label, count(c.total()), tuple(count(c[s]) for s in _SPLITS), meter(c.total() / most))
+        for label, c in ordered
+    ]
+
+
+def _languages(findings: Sequence[Finding]) -> list[Bar]:
+    """Return rows by language where a detector told them, in its ``counts``."""
+    for finding in findings:
+        told = finding.numbers.get("counts") if finding.kind.startswith("language_") else None
+        if told:
+            whole = sum(told.values()) or 1
+            ordered = sorted(told.items(), key=lambda item: (-item[1], item[0]))
+            return [Bar(str(name), count(n), (percent(n / whole),), meter(n / whole)) for name, n in ordered]
+    return []
+
+
+def _groups(columns: Columns) -> list[list[int]]:
+    """Return rows that share a group with others: groups that disagree first, then the largest."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(columns.groups):
+        members[group].append(i)
+    shared = [rows for rows in members.values() if len(rows) > 1]
+    # Free text that differs need not disagree; classes that differ do.
+    agree = {rows[0]: len({columns.labels[i] for i in rows}) == 1 for rows in shared}
+    return sorted(shared, key=lambda rows: (agree[rows[0]], -len(rows), rows[0]))
+
+
+def _group(rows: Sequence[int], columns: Columns) -> Group:
+    answers = {columns.answers[i] for i in rows}
+    shown = tuple(
+        Member(
+            clip(columns.prompts[i], _SHOWN),
+            clip(columns.answers[i], _SHOWN),
+            f"{columns.where(i)}, {columns.splits[i]}",
+        )
+        for i in rows[:_ROWS_OF_GROUP]
+    )
+    return Group(
+        counted(len(rows), "row"),
+        "one answer" if len(answers) == 1 else f"{count(len(answers))} different answers",
+        len({columns.labels[i] for i in rows}) == 1,
+        shown,
+        len(rows) - len(shown),
+    )
+
+
+def _confusions(inputs: InspectionInputs) -> list[Confused]:
+    """Return pairs of classes by the rows that are given one and look like the other, most rows first.
+
+    A detector of wrong labels suggests another class for each row that it finds; where none does, rows that
+    resemble each other and yet carry different classes tell.
+    """
+    columns = inputs.columns
+    if inputs.dataset.labels is None:
+        return []
+    place = {row: i for i, row in enumerate(columns.ids)}
+    pairs: Counter[tuple[str, str]] = Counter()
+    for finding in inputs.findings:
+        for edit in finding.edits:
+            given = columns.labels[place[edit.row]] if edit.row in place else None
+            if edit.action == "set_output" and given is not None and edit.value is not None:
+                pairs[given, edit.value] += 1
+    for rows in [] if pairs else _groups(columns):
+        labels = Counter(label for i in rows if (label := columns.labels[i]) is not None)
+        for one, other in combinations(sorted(labels), 2):
+            pairs[one, other] += min(labels[one], labels[other])
+    most = max(pairs.values(), default=1)
+    ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:_CONFUSIONS]
+    return [Confused(a, b, count(n), meter(n / most, "meter bad")) for (a, b), n in ordered]

@@ -1,0 +1,217 @@
+"""The loss over training: train and validation, with the step that was kept marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+from markupsafe import Markup
+
+from tunery.core.figures import number
+from tunery.core.training import StepLog
+from tunery.report.svg import across, chart, element, ticks
+
+_TOP = 34
+_PLOT = 220
+_SMOOTH_FROM = 60
+"""Train points from which on a running mean is drawn over the raw line [count]."""
+_LINE_POINTS = 400
+"""Points of a line at most; a page needs no more, and it keeps the file small [count]."""
+T = TypeVar("T")
+
+
+class Point(NamedTuple):
+    """One finite loss."""
+
+    step: int
+    loss: float
+
+
+class Losses(NamedTuple):
+    """The finite losses of a history."""
+
+    train: tuple[Point, ...]
+    validation: tuple[Point, ...]
+    not_finite: int
+    """Logged losses that were infinite or not a number [count]."""
+
+
+class _Frame(NamedTuple):
+    """Where data lies within the plot."""
+
+    first: float
+    last: float
+    low: float
+    high: float
+
+    def x(self, step: float) -> float:
+        """Return the share of the width, a little room left at both ends for markers."""
+        return 0.012 + 0.976 * (step - self.first) / max(1e-9, self.last - self.first)
+
+    def y(self, loss: float) -> float:
+        """Return the share of the height, from the top."""
+        return (self.high - loss) / max(1e-9, self.high - self.low)
+
+
+def losses_of(history: Sequence[StepLog]) -> Losses:
+    """Split a history into its two curves, in step order."""
+    ordered = sorted(history, key=lambda log: log.step)
+    train = [Point(log.step, log.train_loss) for log in ordered if log.train_loss is not None]
+    validation = [Point(log.step, log.validation_loss) for log in ordered if log.validation_loss is not None]
+    kept_train = tuple(p for p in train if math.isfinite(p.loss))
+    kept_validation = tuple(p for p in validation if math.isfinite(p.loss))
+    lost = len(train) + len(validation) - len(kept_train) - len(kept_validation)
+    return Losses(kept_train, kept_validation, lost)
+
+
+def running_mean(points: Sequence[Point], window: int) -> list[Point]:
+    """Return the mean loss over the ``window`` points that end at each point."""
+    means, total = [], 0.0
+    for i, point in enumerate(points):
+        total += point.loss
+        if i >= window:
+            total -= points[i - window].loss
+        means.append(Point(point.step, total / min(i + 1, window)))
+    return means
+
+
+def thinned(points: Sequence[T], most: int) -> list[T]:
+    """Return at most ``most`` points, evenly spaced, both ends kept."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
+
+
+def loss_chart(losses: Losses, best_step: int | None) -> Markup | None:
+    """Draw the curves; None when fewer than two losses were logged, because there is no curve.
+
+    Args:
+        losses: Finite losses [nats per supervised token].
+        best_step: The step whose adapter was kept.
+    """
+    everything = (*losses.train, *losses.validation)
+    if len({p.step for p in everything}) < 2:
+        return None
+    frame = _frame(everything)
+    window = max(5, len(losses.train) // 25)
+    smooth = running_mean(losses.train, window) if len(losses.train) >= _SMOOTH_FROM else None
+    lines = [_line("train raw" if smooth else "train", losses.train, frame)]
+    lines += [_line("train", smooth, frame)] if smooth else []
+    lines += [_line("validation", losses.validation, frame)]
+    plot = element(
+        "svg",
+        {
+            "x": 0,
+            "y": _TOP,
+            "width": "100%",
+            "height": _PLOT,
+            "viewBox": "0 0 1000 1000",
+            "preserveAspectRatio": "none",
+            "class": "plot",
+        },
+        *lines,
+    )
+    parts = [_legend(window if smooth else None), _grid(frame), plot, *_dots(losses.validation, frame)]
+    best = next((p for p in losses.validation if p.step == best_step), None)
+    if best_step is not None and frame.first <= best_step <= frame.last:
+        parts.append(_best(best_step, best, frame))
+    text = _described(losses, best_step, best)
+    return chart("loss", "Loss during training", text, _TOP + _PLOT + 26, *parts)
+
+
+def _frame(points: Sequence[Point]) -> _Frame:
+    low, high = min(p.loss for p in points), max(p.loss for p in points)
+    room = 0.08 * (high - low or 1.0)
+    # Zero is the floor of a loss; show it when the curve comes near.
+    floor = 0.0 if low < 0.35 * high else low - room
+    return _Frame(min(p.step for p in points), max(p.step for p in points), floor, high + room)
+
+
+def _line(kind: str, points: Sequence[Point], frame: _Frame) -> Markup:
+    drawn = " ".join(
+        f"{frame.x(p.step) * 1000:.1f},{frame.y(p.loss) * 1000:.1f}" for p in thinned(points, _LINE_POINTS)
+    )
+    return element(
+        "polyline", {"class": f"line {kind}", "points": drawn, "vector-effect": "non-scaling-stroke"}
+    )
+
+
+def _dots(points: Sequence[Point], frame: _Frame) -> list[Markup]:
+    return [
+        element(
+            "circle",
+            {"class": "dot", "cx": across(frame.x(p.step)), "cy": _TOP + frame.y(p.loss) * _PLOT, "r": 3.5},
+        )
+        for p in thinned(points, 60)
+    ]
+
+
+def _grid(frame: _Frame) -> Markup:
+    parts = []
+    for value in ticks(frame.low, frame.high):
+        y = _TOP + frame.y(value) * _PLOT
+        parts.append(element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": y, "y2": y}))
+        if y - 4 > _TOP + 6:
+            parts.append(element("text", {"class": "axis halo", "x": 0, "y": y - 4}, number(value)))
+    ends = {frame.first: "start", frame.last: "end"}
+    between = [s for s in ticks(frame.first, frame.last) if 0.15 < frame.x(s) < 0.85]
+    for step in (frame.first, *between, frame.last):
+        label = f"step {step:,.0f}" if step in ends else f"{step:,.0f}"
+        attributes = {"class": "axis", "x": across(frame.x(step)), "y": _TOP + _PLOT + 18}
+        parts.append(element("text", {**attributes, "text-anchor": ends.get(step, "middle")}, label))
+    return element("g", {"aria-hidden": "true"}, *parts)
+
+
+def _legend(window: int | None) -> Markup:
+    train = f"train, mean of {window} steps" if window else "train"
+    return element(
+        "g",
+        {"aria-hidden": "true"},
+        element("line", {"class": "line validation", "x1": 1, "x2": 25, "y1": 11, "y2": 11}),
+        element("circle", {"class": "dot", "cx": 13, "cy": 11, "r": 3.5}),
+        element("text", {"class": "name", "x": 31, "y": 16}, "validation"),
+        element("line", {"class": "line train", "x1": 116, "x2": 140, "y1": 11, "y2": 11}),
+        element("text", {"class": "name", "x": 146, "y": 16}, train),
+    )
+
+
+def _best(step: int, point: Point | None, frame: _Frame) -> Markup:
+    share = frame.x(step)
+    right = share > 0.6
+    label = f"kept: step {step:,}" + (f", loss {number(point.loss)}" if point else "")
+    parts = [
+        element(
+            "line",
+            {"class": "best", "x1": across(share), "x2": across(share), "y1": _TOP, "y2": _TOP + _PLOT},
+        ),
+        element(
+            "text",
+            {
+                "class": "name strong halo",
+                "x": across(share - 0.012 if right else share + 0.012),
+                "y": _TOP + 14,
+                "text-anchor": "end" if right else "start",
+            },
+            label,
+        ),
+    ]
+    if point:
+        y = _TOP + frame.y(point.loss) * _PLOT
+        parts.append(element("circle", {"class": "ring", "cx": across(share), "cy": y, "r": 7}))
+    return element("g", {}, *parts)
+
+
+def _described(losses: Losses, best_step: int | None, best: Point | None) -> str:
+    said = []
+    for name, points in (("Train", losses.train), ("Validation", losses.validation)):
+        if points:
+            first, last = points[0], points[-1]
+            said.append(
+                f"{name} loss goes from {number(first.loss)} at step {first.step:,} "
+                f"to {number(last.loss)} at step {last.step:,}."
+            )
+    if best_step is not None:
+        at = f" with validation loss {number(best.loss)}" if best else ""
+        said.append(f"The adapter of step {best_step:,} was kept{at}.")
+    return " ".join(said)

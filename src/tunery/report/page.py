@@ -1,0 +1,78 @@
+"""One self-contained HTML file: everything a reader needs, nothing that runs, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tunery.core.errors import ResourceError
+from tunery.core.figures import count, counted, duration
+from tunery.report.text import unbroken, units_small, visible
+
+
+def render_page(template: str, **parts: object) -> str:
+    """Return one of this folder's templates, filled in, as one HTML document.
+
+    Pages hold text from users and models. All of it is escaped, and a content security policy forbids
+    scripts, frames, forms and anything from outside; the one style sheet is allowed by its hash.
+
+    Args:
+        template: Name of the file.
+        parts: What the template names; ``style`` and ``policy`` are added.
+
+    Returns:
+        HTML that needs no network and can be encoded as UTF-8 whatever the parts hold.
+    """
+    style = resources.files("tunery.report").joinpath("report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    environment = Environment(
+        loader=PackageLoader("tunery.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        unbroken=unbroken, units_small=units_small, duration=duration, count=count, counted=counted
+    )
+    page = environment.get_template(template).render(
+        # Our own file, which holds no `</style`; escaping it would break its selectors.
+        style=Markup(style),  # noqa: S704
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        **parts,
+    )
+    return visible(page)
+
+
+def moment(at: datetime) -> str:
+    """Return a time as a reader says it, with its zone."""
+    zone = f" {at.tzname()}" if at.tzinfo else ""
+    return f"{at.day} {at:%B %Y, %H:%M}{zone}"
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page to ``path``, whole or not at all; folders are made as needed.
+
+    Raises:
+        ResourceError: The file cannot be written (disk full, no permission); says why.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(page.encode("utf-8"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise ResourceError(f"the page {path} cannot be written: {error.strerror}", hint="df -h") from None

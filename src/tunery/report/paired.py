@@ -1,0 +1,177 @@
+"""The same rows answered twice: what tuning fixed, what it broke, and whether that could be luck."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tunery.core.evaluation import Comparison, Prediction
+from tunery.core.example import Example
+from tunery.core.figures import (
+    count,
+    counted,
+    difference,
+    is_rate,
+    metric_name,
+    number,
+    p_value,
+    subject_name,
+    subject_order,
+)
+from tunery.report.inputs import ReportInputs
+from tunery.report.text import Clipped, clip
+
+_TESTS = {"mcnemar_exact": "exact McNemar test", "paired_bootstrap": "paired bootstrap"}
+_SHOWN = 700
+"""Characters of a prompt or an answer that are shown [count]."""
+
+
+class Pair(NamedTuple):
+    """One comparison in words a manager reads."""
+
+    against: str
+    fixed: str
+    broken: str
+    gain: str
+    interval: str
+    p: str
+    verdict: str
+    test: str
+    what: str
+    """What happened."""
+    luck: str
+    """How far luck explains it."""
+
+
+class Turn(NamedTuple):
+    """One turn of a prompt."""
+
+    role: str
+    text: Clipped
+
+
+class Card(NamedTuple):
+    """One example with both answers."""
+
+    where: str
+    turns: tuple[Turn, ...]
+    reference: Clipped
+    before: Clipped | None
+    after: Clipped | None
+
+
+class Cards(NamedTuple):
+    """Examples that changed hands."""
+
+    against: str
+    fixed: tuple[Card, ...]
+    broken: tuple[Card, ...]
+    fixed_total: int
+    broken_total: int
+
+
+def pairs_of(inputs: ReportInputs) -> list[Pair]:
+    """Return every comparison, the one with the best prompting first."""
+    subjects = sorted(inputs.comparisons, key=lambda s: (s != inputs.main_comparison, subject_order(s)))
+    return [_pair(subject, inputs.comparisons[subject], inputs) for subject in subjects]
+
+
+def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> Pair:
+    gain, interval = _gain(comparison, inputs)
+    name = metric_name(comparison.metric)
+    against = subject_name(subject)
+    spoken = against if "@" in against else against[0].lower() + against[1:]
+    what = (
+        f"On the same {counted(comparison.n, 'test row')}, tuning fixed "
+        f"{counted(comparison.fixed, 'answer')} that {spoken} got wrong and broke "
+        f"{count(comparison.broken)} that it got right: {gain} {name} (95 % interval {interval})."
+    )
+    test = _TESTS.get(comparison.test, comparison.test.replace("_", " "))
+    return Pair(
+        against,
+        count(comparison.fixed),
+        count(comparison.broken),
+        gain,
+        interval,
+        p_value(comparison.p_value),
+        comparison.verdict,
+        test,
+        what,
+        luck_in_words(comparison),
+    )
+
+
+def _gain(comparison: Comparison, inputs: ReportInputs) -> tuple[str, str]:
+    low, high = comparison.ci95
+    metric = inputs.tuned.metrics.get(comparison.metric) if inputs.tuned else None
+    if metric is None or is_rate(metric):
+        ends = [_signed(f"{abs(x) * 100:.1f}", round(x, 3)) for x in (low, high)]
+        gain = difference(metric, comparison.difference) if metric else _as_points(comparison.difference)
+        return gain, f"{ends[0]} to {ends[1]}"
+    ends = [_signed(number(abs(x)), x) for x in (low, high)]
+    return difference(metric, comparison.difference), f"{ends[0]} to {ends[1]}"
+
+
+def _as_points(amount: float) -> str:
+    return f"{_signed(f'{abs(amount) * 100:.1f}', round(amount, 3))} points"
+
+
+def _signed(digits: str, value: float) -> str:
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{digits}"
+
+
+def luck_in_words(comparison: Comparison) -> str:
+    """Say what the p-value means to someone who never met one."""
+    p = comparison.p_value
+    if comparison.fixed == comparison.broken == 0 and comparison.test == "mcnemar_exact":
+        return "They were right and wrong on exactly the same rows, so this test shows no difference."
+    opening = "If the two were equally good, a difference at least this large would come up"
+    written = p_value(p)
+    if p < 0.001:
+        return f"{opening} less than once in 1,000 such tests ({written}); luck does not explain it."
+    if p < 0.05:
+        times = counted(max(1, round(p * 1000)), "time")
+        return f"{opening} about {times} in 1,000 such tests ({written}); luck is an unlikely explanation."
+    times = counted(round(p * 100), "time")
+    return f"{opening} about {times} in 100 such tests ({written}); this test cannot tell them apart."
+
+
+def cards_of(inputs: ReportInputs) -> Cards | None:
+    """Return the examples that tuning fixed and broke against the best prompting; None without any."""
+    subject = inputs.main_comparison
+    if subject is None:
+        return None
+    comparison = inputs.comparisons[subject]
+    before = {p.id: p for p in inputs.predictions.get(subject, ())}
+    after = {p.id: p for p in inputs.predictions.get("tuned", ())}
+
+    def cards(ids: tuple[str, ...]) -> tuple[Card, ...]:
+        made = (_card(inputs.examples.get(i), before.get(i), after.get(i)) for i in ids[:20])
+        return tuple(card for card in made if card is not None)
+
+    fixed, broken = cards(comparison.fixed_ids), cards(comparison.broken_ids)
+    if not fixed and not broken:
+        return None
+    return Cards(subject_name(subject), fixed, broken, comparison.fixed, comparison.broken)
+
+
+def _card(example: Example | None, before: Prediction | None, after: Prediction | None) -> Card | None:
+    known = after or before
+    if example is None and known is None:
+        return None
+    # The system turn is the same for all and shown once, in the lineage.
+    prompt = [m for m in example.prompt if m.role != "system"] if example else []
+    reference = known.reference if known else (example.reference if example else "")
+    return Card(
+        _where(example) or (example.id if example else known.id if known else ""),
+        tuple(Turn(m.role, clip(m.content, _SHOWN)) for m in prompt),
+        clip(reference, _SHOWN),
+        clip(before.prediction, _SHOWN) if before else None,
+        clip(after.prediction, _SHOWN) if after else None,
+    )
+
+
+def _where(example: Example | None) -> str | None:
+    if example is None or "source" not in example.metadata:
+        return None
+    row = example.metadata.get("row")
+    return f"{example.metadata['source']}" + (f", row {row}" if row is not None else "")

@@ -1,0 +1,126 @@
+"""How training went: the curves, the same numbers as a table, and what they say."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from tunery.core.figures import count, counted, duration, number, percent
+from tunery.core.training import StepLog
+from tunery.report.inputs import ReportInputs
+from tunery.report.loss_chart import Losses, loss_chart, losses_of, thinned
+
+_TABLE_ROWS = 40
+"""Rows of the loss table at most; every validation is among them where they fit [count]."""
+
+
+class LossRow(NamedTuple):
+    """One logged step."""
+
+    step: str
+    epoch: str
+    train: str | None
+    validation: str | None
+    learning_rate: str | None
+    kept: bool
+
+
+class Training(NamedTuple):
+    """The training section."""
+
+    chart: Markup | None
+    sentence: str
+    notes: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    rows: tuple[LossRow, ...]
+    logged: int
+    """Steps logged [count]."""
+
+
+def training_of(inputs: ReportInputs) -> Training | None:
+    """Return how training went; None where nothing was trained."""
+    adapter = inputs.adapter
+    if adapter is None:
+        return None
+    losses = losses_of(adapter.history)
+    whole = adapter.base.parameters
+    share = (
+        f" ({percent(adapter.trainable_parameters / whole)} of the base's {count(whole)})" if whole else ""
+    )
+    speed = adapter.trained_tokens / adapter.seconds if adapter.seconds > 0 else 0.0
+    facts = (
+        ("Steps", count(adapter.steps)),
+        ("Kept", f"the adapter of step {count(adapter.best_step)}"),
+        (
+            "Trained-on tokens",
+            count(adapter.trained_tokens) + (f", {number(speed)} a second" if speed else ""),
+        ),
+        ("Trainable parameters", count(adapter.trainable_parameters) + share),
+        ("Training time", duration(adapter.seconds)),
+    )
+    return Training(
+        loss_chart(losses, adapter.best_step),
+        _sentence(losses, adapter.best_step, adapter.steps),
+        _notes(losses),
+        facts,
+        _rows(adapter.history, adapter.best_step),
+        len(adapter.history),
+    )
+
+
+def _sentence(losses: Losses, best_step: int, steps: int) -> str:
+    if not losses.train and not losses.validation:
+        return "No loss was logged, so there is no curve to show."
+    if not losses.validation:
+        return "Training logged no validation loss, so only the train curve is shown."
+    first, last = losses.validation[0], losses.validation[-1]
+    best = next((p for p in losses.validation if p.step == best_step), None)
+    if best is None:
+        ends = f"{number(first.loss)} to {number(last.loss)}"
+        return f"Validation loss went from {ends} in {counted(steps, 'step')}."
+    lowest = number(best.loss)
+    low = min(losses.validation, key=lambda p: p.loss)
+    if low.loss < best.loss:
+        return (
+            f"Validation loss was lowest, {number(low.loss)}, at step {count(low.step)}, and {lowest} "
+            f"at step {count(best.step)}, whose adapter was kept."
+        )
+    if last.step == best.step:
+        return f"Validation loss fell to {lowest} and was lowest at the end, so the last step was kept."
+    return (
+        f"Validation loss was lowest, {lowest}, at step {count(best.step)}; that adapter was kept. "
+        f"By the last validation it was {number(last.loss)}."
+    )
+
+
+def _notes(losses: Losses) -> tuple[str, ...]:
+    if not losses.not_finite:
+        return ()
+    lost = counted(losses.not_finite, "logged loss", "logged losses")
+    verb = "was" if losses.not_finite == 1 else "were"
+    return (f"{lost} {verb} infinite or not a number and left out of the curves.",)
+
+
+def _rows(history: tuple[StepLog, ...], best_step: int) -> tuple[LossRow, ...]:
+    ordered = sorted(history, key=lambda log: log.step)
+    marked = [log for log in ordered if log.validation_loss is not None or log.step == best_step]
+    others = [log for log in ordered if log.validation_loss is None and log.step != best_step]
+    chosen = thinned(marked, _TABLE_ROWS)
+    room = _TABLE_ROWS - len(chosen)
+    chosen += thinned(others, room) if room >= 2 else []
+    return tuple(
+        LossRow(
+            count(log.step),
+            f"{log.epoch:.2f}",
+            _loss(log.train_loss),
+            _loss(log.validation_loss),
+            f"{log.learning_rate:.2e}" if log.learning_rate is not None else None,
+            log.step == best_step,
+        )
+        for log in sorted(chosen, key=lambda log: log.step)
+    )
+
+
+def _loss(value: float | None) -> str | None:
+    return None if value is None else number(value)

@@ -1,0 +1,192 @@
+"""The tables of a dataset version: their names and columns, written and read here only."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunery.core.columns import Columns
+from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.example import Dropped, Example, SplitName
+
+MESSAGE = pa.struct(
+    [
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("content", pa.string(), nullable=False),
+        pa.field("weight", pa.int8(), nullable=False),
+    ]
+)
+
+
+EXAMPLES = "examples.parquet"
+
+
+DROPPED = "dropped.parquet"
+
+
+EXAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("messages", pa.list_(MESSAGE), nullable=False),
+        pa.field("rejected", pa.string()),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("metadata", pa.string(), nullable=False),  # JSON: its keys differ from recipe to recipe
+    ]
+)
+
+
+DROPPED_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+
+
+def open_table(
+    path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, str]] | None = None
+) -> pa.Table:
+    """Read a table of a dataset version.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+        ConfigError: The table cannot be read.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path.parent} holds no dataset version", hint="tunery data ls")
+    try:
+        return pq.read_table(path, columns=columns, filters=filters)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def read_examples(dataset_version: Path, split: SplitName) -> list[Example]:
+    """Read one split of a dataset version, in its order.
+
+    Args:
+        dataset_version: The version's artifact folder.
+        split: Which rows.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+        ConfigError: Its table cannot be read.
+    """
+    table = open_table(dataset_version / EXAMPLES, filters=[("split", "=", split)])
+    return [
+        Example(
+            id=row["id"],
+            messages=tuple(row["messages"]),
+            rejected=row["rejected"],
+            group=row["group"],
+            label=row["label"],
+            metadata=json.loads(row["metadata"]),
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def read_dropped(dataset_version: Path, *, per_reason: int | None = None) -> list[Dropped]:
+    """Read the rows that a dataset version left out, in reading order.
+
+    Args:
+        dataset_version: Its folder.
+        per_reason: Keep the first so many of each reason; all when None [rows].
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+    """
+    rows = [Dropped(**row) for row in open_table(dataset_version / DROPPED).to_pylist()]
+    if per_reason is None:
+        return rows
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        seen[row.reason] += 1
+        if seen[row.reason] <= per_reason:
+            kept.append(row)
+    return kept
+
+
+_COLUMNS = ["id", "messages", "rejected", "label", "split", "group", "source", "row"]
+
+
+def read_columns(dataset_version: Path) -> Columns:
+    """Read a dataset version as columns, all splits in the version's order; no record is made per row.
+
+    Args:
+        dataset_version: The version's artifact folder.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+        ConfigError: Its table cannot be read.
+    """
+    table = open_table(dataset_version / EXAMPLES, columns=_COLUMNS)
+    prompts, answers = _conversations(table["messages"])
+    return Columns(
+        ids=table["id"].to_pylist(),
+        prompts=prompts,
+        answers=answers,
+        rejected=table["rejected"].to_pylist(),
+        labels=table["label"].to_pylist(),
+        splits=table["split"].to_pylist(),
+        groups=table["group"].to_pylist(),
+        sources=table["source"].to_pylist(),
+        rows=table["row"].to_pylist(),
+    )
+
+
+def read_inputs(dataset_version: Path) -> list[str]:
+    """Read the last user turn of every row, which ``set_input`` replaces; ordered as :func:`read_columns`.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+    """
+    inputs = []
+    for chunk in open_table(dataset_version / EXAMPLES, columns=["messages"])["messages"].chunks:
+        turns = chunk.flatten()
+        asked = [role == "user" for role in turns.field("role").to_pylist()]
+        contents = turns.field("content").to_pylist()
+        at = 0
+        for length in chunk.value_lengths().to_pylist():
+            last = at + length
+            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if asked[i]), ""))
+            at = last
+    return inputs
+
+
+def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:
+    """Return prompts and answers: flat lists of turns are cut up, so that no turn becomes an object."""
+    prompts, answers = [], []
+    for chunk in messages.chunks:
+        turns = chunk.flatten()
+        spoken = [role != "system" for role in turns.field("role").to_pylist()]
+        contents = turns.field("content").to_pylist()
+        at = 0
+        for length in chunk.value_lengths().to_pylist():
+            last = at + length - 1
+            prompts.append("\n".join(contents[i] for i in range(at, last) if spoken[i]))
+            answers.append(contents[last])
+            at = last + 1
+    return prompts, answers
+
+
+def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema) -> None:
+    """Write ``rows`` as a zstd-compressed Parquet file of exactly this schema."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, len(rows), 50_000):
+            writer.write_table(pa.Table.from_pylist(list(rows[start : start + 50_000]), schema=schema))
+        if not rows:
+            writer.write_table(schema.empty_table())

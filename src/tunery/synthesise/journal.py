@@ -1,0 +1,177 @@
+"""The journal: every request that was sent and every answer that was paid for, on disk before all else."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from tunery.core.errors import BusyError, ConfigError, ConflictError
+from tunery.synthesise.budget import Amount
+
+_FORMAT = 1
+
+
+class Answered(NamedTuple):
+    """An answer that was paid for."""
+
+    text: str
+    finish: str
+    request_id: str
+    endpoint: str
+    """The host that answered."""
+    at: str
+    """When it arrived, ISO 8601 in UTC."""
+    prompt_tokens: int
+    completion_tokens: int
+    metered: bool
+    """Whether the endpoint counted the tokens; else they are the ceiling that was reserved."""
+    usd: float
+
+
+class Journal:
+    """A file of JSON lines that outlives the process; open it with ``with``.
+
+    ``sent`` stands before a request leaves, ``done`` or ``unbilled`` after its end. A ``sent`` that nothing
+    closes belongs to a process that was killed or an answer that never came: nobody knows whether it was
+    billed, so it counts as spent, at its ceiling.
+    """
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self._identity = identity
+        self._answers: dict[str, Answered] = {}
+        self._open: dict[str, list[Amount]] = defaultdict(list)
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        """Read what is there, mend a torn last line, and open for appending.
+
+        Raises:
+            BusyError: Another process has it open: each would spend the whole budget.
+            ConflictError: The file belongs to other settings.
+            ConfigError: It is damaged, or no journal at all.
+        """
+        stream = self.path.open("a+b")
+        try:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(
+                    f"{self.path} is in use by another process", hint="wait for it, or write to another file"
+                ) from None
+            stream.seek(0)
+            content = stream.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            for number, line in enumerate(whole.splitlines(), start=1):
+                self._replay(number, line)
+            if len(whole) < len(content):
+                # Cut off in the middle of a write by a kill or a full disk.
+                stream.truncate(len(whole))
+            self._stream = stream
+            if not whole:
+                self._append({"journal": _FORMAT, "identity": self._identity})
+                _sync_folder(self.path.parent)
+        except BaseException:
+            stream.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the file."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def find(self, key: str) -> Answered | None:
+        """Return the answer to a request that was paid for before, None where there is none."""
+        return self._answers.get(key)
+
+    @property
+    def answers(self) -> int:
+        """Answers paid for [count]."""
+        return len(self._answers)
+
+    def kept(self) -> str:
+        """Return what a person is told when a call ends early."""
+        return f"{self.answers:,} answers ({self.spent.tokens:,} tokens) are kept in {self.path}"
+
+    @property
+    def lost(self) -> Amount:
+        """What requests without a known end may have cost."""
+        amounts = [a for open_ in self._open.values() for a in open_]
+        return Amount(sum(a.tokens for a in amounts), sum(a.usd for a in amounts))
+
+    @property
+    def spent(self) -> Amount:
+        """Answers and losses together."""
+        paid = self._answers.values()
+        return Amount(
+            self.lost.tokens + sum(a.prompt_tokens + a.completion_tokens for a in paid),
+            self.lost.usd + sum(a.usd for a in paid),
+        )
+
+    def sent(self, key: str, ceiling: Amount) -> None:
+        """Note that a request is about to leave, and what it costs at most."""
+        self._append({"sent": key, **ceiling._asdict()})
+        self._open[key].append(ceiling)
+
+    def unbilled(self, key: str) -> None:
+        """Note that the endpoint turned the request away."""
+        self._append({"unbilled": key})
+        self._close(key)
+
+    def done(self, key: str, answered: Answered) -> None:
+        """Keep an answer."""
+        self._append({"done": key, **answered._asdict()})
+        self._close(key)
+        self._answers[key] = answered
+
+    def _replay(self, number: int, line: bytes) -> None:
+        try:
+            entry: dict[str, Any] = json.loads(line)
+            if number == 1:
+                self._check_header(entry)
+            elif "sent" in entry:
+                self._open[entry["sent"]].append(Amount(entry["tokens"], entry["usd"]))
+            elif "unbilled" in entry:
+                self._close(entry["unbilled"])
+            else:
+                key = entry.pop("done")
+                self._answers[key] = Answered(**entry)
+                self._close(key)
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise ConfigError(
+                f"{self.path}: line {number} is no journal entry; the file is damaged",
+                hint=f"restore it from a backup, or delete it and pay again: rm {self.path}",
+            ) from None
+
+    def _check_header(self, entry: dict[str, Any]) -> None:
+        if entry["journal"] != _FORMAT:
+            raise ConfigError(f"{self.path} was written by another version of tunery")
+        if entry["identity"] != self._identity:
+            raise ConflictError(
+                f"{self.path} belongs to rows made with another method, teacher, prompt or seed rows",
+                hint="choose another --out for these settings, or delete the journal with its file",
+            )
+
+    def _close(self, key: str) -> None:
+        self._open[key].pop()
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        if self._stream is None:
+            raise RuntimeError("the journal is used outside of its block")
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
+        self._stream.write(line.encode("utf-8"))
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
