@@ -23,4 +23,5 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/layout.py --check
 	$(BIN)/python scripts/reference.py --check

@@ -41,9 +41,9 @@ from tunery.core.progress import Silent
 from tunery.core.statistics import wilson_interval
 from tunery.data.build import build_dataset
 from tunery.data.config import CleanConfig, ColumnsConfig, DataConfig, SourceConfig, SplitConfig
-from tunery.data.quality import intact
-from tunery.data.read import read_file
-from tunery.data.select import choose, take
+from tunery.data.read_file import read_file
+from tunery.data.select.select import choose, take
+from tunery.data.select.signals import intact
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import BaselineConfig, GoalConfig
 from tunery.inspect.labels.wrong_labels import rank_suspects
@@ -254,9 +254,9 @@ def fine_tune(options: argparse.Namespace, workspace: Workspace, folder: Path, r
     from tunery.model.bases import resolve_base
     from tunery.model.tokenizer import load_tokenizer
     from tunery.pipeline.context import RunContext
+    from tunery.pipeline.loop import train_recipe
     from tunery.pipeline.stages.data import make_dataset
     from tunery.pipeline.stages.evaluate import measure, tuned_subject
-    from tunery.pipeline.train_recipe import train_recipe
 
     torch.set_num_threads(options.threads)
     base = resolve_base(options.base, workspace.root / "models", progress=Silent())

@@ -24,7 +24,7 @@ import torch
 
 from tunery.core.engine import GenerationRequest, Sampling
 from tunery.serve.config import EngineSettings
-from tunery.serve.engines.embedded import EmbeddedEngine
+from tunery.serve.engines.embedded.engine import EmbeddedEngine
 
 ROWS, PROMPT, NEW = 8, 40, 16
 ADAPTERS = ("one", "two", "three")

@@ -21,7 +21,7 @@ from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter, BaseModelInfo
 from tunery.model.bases import describe_base
-from tunery.pipeline.served_bases import BasePool, OpenBase
+from tunery.pipeline.gateway.bases import BasePool, OpenBase
 from tunery.store.workspace import Workspace
 
 BASE = "tiny-llama"

@@ -21,10 +21,10 @@ from tests.integration.test_api_surface import is_error, unused
 from tunery.api.config import ServerSettings
 from tunery.core.errors import ConflictError
 from tunery.core.progress import Silent
-from tunery.pipeline.job_run import run_job
+from tunery.pipeline.jobs.run import run_job
+from tunery.pipeline.jobs.supervisor import SupervisorSettings, put_back
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import parse_recipe
-from tunery.pipeline.supervisor import SupervisorSettings, put_back
 from tunery.store.workspace import Workspace
 
 OPEN_GATE = {
@@ -222,7 +222,7 @@ def test_an_interrupted_job_goes_on_where_it_was_and_tells_nothing_twice(idle: L
 def test_a_job_waits_for_another_process_at_the_same_work(
     idle: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunery.pipeline.job_run.BUSY_POLL_S", 0.1)
+    monkeypatch.setattr("tunery.pipeline.jobs.run.BUSY_POLL_S", 0.1)
     client, workspace = idle.client(), idle.workspace
     made = create(client, training_file(client))
     assert workspace.jobs.claim("here", 60) is not None

@@ -17,7 +17,7 @@ from tunery.api.server import bind, serve
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.training import BaseModelInfo
-from tunery.pipeline.served_bases import Opened
+from tunery.pipeline.gateway.bases import Opened
 from tunery.store.workspace import Workspace
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -204,7 +204,7 @@ def test_benchmark_texts_and_long_rows_are_found(tunery: Tunery, recipe: Path, t
         csv.writer(stream).writerows([(f"Tell me {seen} please", "card"), ("long " * 300, "refund")])
     (tmp_path / "exam.jsonl").write_text(json.dumps({"question": f"So, {seen}?", "choices": ["a", "b"]}))
     asked = [
-        'data.inspect.references=["exam.jsonl"]',
+        'inspect.references=["exam.jsonl"]',
         "data.max_tokens=null",
         "data.split.test=2",
         "data.split.validation=2",
@@ -214,6 +214,6 @@ def test_benchmark_texts_and_long_rows_are_found(tunery: Tunery, recipe: Path, t
     kinds = {f["kind"]: f for f in called.json["findings"]}
     assert kinds["contamination"]["numbers"]["references"] == {"exam.jsonl": 1}
     assert len(kinds["too_long"]["rows"]) == 1
-    missing = tunery("data", "inspect", recipe, 'data.inspect.references=["exams.jsonl"]')
+    missing = tunery("data", "inspect", recipe, 'inspect.references=["exams.jsonl"]')
     assert missing.code == 2
     assert "exams.jsonl" in missing.err

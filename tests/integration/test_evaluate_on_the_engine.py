@@ -17,7 +17,7 @@ from tunery.evaluate.task import make_task
 from tunery.model.render import render
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.config import EngineSettings
-from tunery.serve.engines.embedded import EmbeddedEngine
+from tunery.serve.engines.embedded.engine import EmbeddedEngine
 
 LABELS = ("card arrival", "exchange rate", "top up failed")
 SYSTEM = "Name the intent of the customer's message."

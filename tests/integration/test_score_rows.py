@@ -11,15 +11,15 @@ from transformers import AutoModelForCausalLM
 from tests.unit.evaluate.scripted import example
 from tunery.core.example import Example, Message
 from tunery.core.progress import Silent
-from tunery.data.quality import merits
+from tunery.data.select.scores import merits
 from tunery.model.render import render
 from tunery.model.tokenizer import load_tokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import parse_recipe
-from tunery.pipeline.score_rows import score_recipe, score_rows
 from tunery.pipeline.stages.data import split_of
+from tunery.pipeline.stages.score import score_recipe, score_rows
 from tunery.serve.config import EngineSettings
-from tunery.serve.engines.embedded import EmbeddedEngine
+from tunery.serve.engines.embedded.engine import EmbeddedEngine
 from tunery.store.workspace import Workspace
 
 SYSTEM = "Name the intent of the customer's message."

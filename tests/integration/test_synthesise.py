@@ -17,8 +17,8 @@ import pytest
 from tests.fixtures_cli import Tunery, home, tunery
 from tests.integration.live_api import BASE, live
 from tests.tiny.build import build_tiny
-from tests.unit.data.synthetic.conftest import real_rows, teacher
-from tests.unit.data.synthetic.teacher import KEY, Teacher
+from tests.unit.synthesise.conftest import real_rows, teacher
+from tests.unit.synthesise.teacher import KEY, Teacher
 from tunery.api.config import ServerSettings
 from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
@@ -264,7 +264,7 @@ def test_a_judge_scores_rows_within_a_budget_and_is_paid_once(
     assert plain.json["quality"] != whole.json["quality"]
     assert plain.json["judged"] is None
 
-    scores = f"data.inspect.scores={whole.json['quality']}"
+    scores = f"inspect.scores={whole.json['quality']}"
     found = tunery("data", "inspect", recipe, scores, "--json").json["findings"]
     (wrong,) = [f for f in found if f["kind"] == "judged_wrong"]
     assert len(wrong["rows"]) == whole.json["judged"]["2"]

@@ -93,7 +93,7 @@ def _answers_as_in_plain_peft(workspace: Workspace, adapter_id: str) -> None:
     from tunery.core.example import Message
     from tunery.model.tokenizer import load_tokenizer
     from tunery.serve.config import EngineSettings
-    from tunery.serve.engines.embedded import EmbeddedEngine
+    from tunery.serve.engines.embedded.engine import EmbeddedEngine
 
     base = workspace.adapters.get(adapter_id).base.path
     folder = workspace.artifacts.path("adapters", adapter_id)

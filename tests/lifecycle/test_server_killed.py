@@ -23,7 +23,7 @@ SERVE = """
 import sys
 from tunery.api.config import ServerSettings
 from tunery.api.server import serve
-from tunery.pipeline.supervisor import SupervisorSettings
+from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.store.workspace import Workspace
 serve(Workspace.open(), ServerSettings(port=0, base=sys.argv[1], jobs=SupervisorSettings(poll_s=0.05)))
 """

@@ -21,10 +21,10 @@ from tunery.api.routes import feedback, files, generate, jobs, models, rollouts,
 from tunery.api.services import Services, Shared
 from tunery.core.errors import TuneryError
 from tunery.deploy import canary
-from tunery.pipeline.gateway import Gateway
-from tunery.pipeline.request_log import RequestLog
-from tunery.pipeline.served_bases import BasePool
-from tunery.pipeline.supervisor import Supervisor
+from tunery.pipeline.gateway.bases import BasePool
+from tunery.pipeline.gateway.gateway import Gateway
+from tunery.pipeline.gateway.log import RequestLog
+from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.store.workspace import Workspace
 from tunery.text.pii import mask
 

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from tunery.core.config import Settings
-from tunery.pipeline.supervisor import SupervisorSettings
+from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.serve.config import EngineSettings
 from tunery.serve.openai.wire import SamplingDefaults
 

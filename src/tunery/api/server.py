@@ -15,7 +15,7 @@ from tunery.api.config import ServerSettings
 from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
-from tunery.pipeline.served_bases import BasePool, OpenBase, Opened
+from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
 from tunery.serve.config import EngineSettings
 from tunery.store.workspace import Workspace
 

@@ -13,9 +13,9 @@ from fastapi import Depends, Request
 from tunery.api.config import ServerSettings
 from tunery.api.metrics import Metrics
 from tunery.core.job import ApiKey
-from tunery.pipeline.gateway import Gateway, subject_of
-from tunery.pipeline.request_log import RequestLog
-from tunery.pipeline.served_bases import BasePool
+from tunery.pipeline.gateway.bases import BasePool
+from tunery.pipeline.gateway.gateway import Gateway, subject_of
+from tunery.pipeline.gateway.log import RequestLog
 from tunery.store.workspace import Workspace
 
 

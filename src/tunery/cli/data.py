@@ -26,9 +26,9 @@ from tunery.cli.session import open_recipe, open_workspace
 
 if TYPE_CHECKING:
     from tunery.core.finding import Finding
-    from tunery.data.review import Review
+    from tunery.data.edits.review import Review
     from tunery.pipeline.context import RunContext
-    from tunery.pipeline.fix_data import Fixed
+    from tunery.pipeline.stages.fix import Fixed
 
 app = typer.Typer(
     no_args_is_help=True, help="Dataset versions: run, inspect, fix, compare, export, list, look into."
@@ -69,7 +69,7 @@ def inspect(
 ) -> None:
     """Look for what hurts in the recipe's rows; print the findings and write them as a page."""
     from tunery.cli.progress import terminal_progress
-    from tunery.pipeline.inspect_data import inspect_data
+    from tunery.pipeline.stages.inspect import inspect_data
 
     with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
         found = inspect_data(context, thorough=thorough)
@@ -125,7 +125,7 @@ def fix(  # noqa: PLR0913 - one option a way to decide
         )
     with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
         if export_review is not None:
-            from tunery.pipeline.fix_data import write_review
+            from tunery.pipeline.stages.fix import write_review
 
             rows = write_review(
                 context,
@@ -138,15 +138,15 @@ def fix(  # noqa: PLR0913 - one option a way to decide
         elif import_review is not None:
             _import_review(context, recipe, import_review, reviewer, as_json=as_json)
         else:
-            from tunery.pipeline.fix_data import apply_findings
+            from tunery.pipeline.stages.fix import apply_findings
 
             fixed = apply_findings(context, _findings(context, inspection), apply or ())
             _answer_fixed(fixed, recipe, None, as_json=as_json)
 
 
 def _findings(context: RunContext, inspection: str | None) -> Sequence[Finding]:
-    from tunery.pipeline.inspect_data import inspect_data, stored_findings
     from tunery.pipeline.stages.data import make_dataset
+    from tunery.pipeline.stages.inspect import inspect_data, stored_findings
 
     if inspection is None:
         return inspect_data(context).findings
@@ -167,7 +167,7 @@ def _answer_written(path: Path, rows: int, *, as_json: bool) -> None:
 
 def _import_review(context: RunContext, recipe: Path, path: Path, reviewer: str, *, as_json: bool) -> None:
     from tunery.core.errors import ConfigError
-    from tunery.pipeline.fix_data import make_next, read_review
+    from tunery.pipeline.stages.fix import make_next, read_review
 
     review = read_review(context, path, reviewer)
     if not review.edits:
@@ -237,7 +237,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two dataset versions: rows that came, went, changed or moved between splits, and why."""
-    from tunery.data.diff import diff_versions
+    from tunery.data.version.diff import diff_versions
 
     with open_workspace(ctx) as workspace:
         versions = [workspace.datasets.get(i) for i in (first, second)]
@@ -249,7 +249,7 @@ def diff(
 @app.command("card")
 def card(ctx: typer.Context, dataset_id: DatasetId, *, as_json: Json = False) -> None:
     """Print a dataset version's card: sources, licences, counts, drops, splits, how to make it again."""
-    from tunery.data.card import data_card
+    from tunery.data.version.card import data_card
 
     with open_workspace(ctx) as workspace:
         version = workspace.datasets.get(dataset_id)
@@ -269,7 +269,7 @@ def export(  # noqa: PLR0913 - which version, in which form, to where
     as_json: Json = False,
 ) -> None:
     """Write a dataset version for other programs: OpenAI, Alpaca, ShareGPT, Hugging Face or CSV."""
-    from tunery.data.export import export_dataset
+    from tunery.data.writers.export import export_dataset
 
     with open_workspace(ctx) as workspace:
         version = workspace.datasets.get(dataset_id)
@@ -310,7 +310,7 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     from tunery.core.config import parse_settings
     from tunery.core.errors import ConflictError
     from tunery.data.config import TrafficConfig
-    from tunery.data.files.request_log import write_traffic
+    from tunery.data.readers.importers.request_log import write_traffic
 
     if out.exists() and not replace:
         raise ConflictError(f"{out} is there already", hint="add --replace, or name another file")

@@ -62,10 +62,10 @@ def score(  # noqa: PLR0913 - each is an option of its own
     with the same options it goes on where it ended, and pays for what is missing only.
 
     A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-…; an inspection
-    tells of them with data.inspect.scores=quality-….
+    tells of them with inspect.scores=quality-….
     """
     from tunery.cli.progress import terminal_progress, until_interrupted
-    from tunery.pipeline.score_rows import score_recipe
+    from tunery.pipeline.stages.score import score_recipe
 
     judge = endpoint_settings(judge_endpoint, judge_model, api_key_env, price_prompt, price_completion)
     about = {"rubric": rubric, "budget_tokens": budget_tokens, "budget_usd": budget_usd}
@@ -128,5 +128,5 @@ def scored_text(quality: str, rows: Sequence[RowQuality], recipe: Path) -> Itera
     yield (
         f"Select by them, or look at the worst:\n\n"
         f"  tunery run {recipe} data.select.rows=1000 data.select.scores={quality}\n"
-        f"  tunery data inspect {recipe} data.inspect.scores={quality}"
+        f"  tunery data inspect {recipe} inspect.scores={quality}"
     )

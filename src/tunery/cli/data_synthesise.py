@@ -69,7 +69,7 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     """
     from tunery.cli.progress import terminal_progress, until_interrupted
     from tunery.core.config import apply_overrides, parse_settings
-    from tunery.pipeline.synthesise import synthesise
+    from tunery.pipeline.stages.synthesise import synthesise
     from tunery.synthesise.config import SynthesiseConfig
 
     teacher = endpoint_settings(endpoint, model, api_key_env, price_prompt, price_completion)

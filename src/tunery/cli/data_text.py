@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tunery.core.dataset import DatasetVersion
     from tunery.core.example import Dropped, Example, SplitName
     from tunery.core.finding import Severity
-    from tunery.data.diff import DatasetDiff, Reason
-    from tunery.data.export import Exported
-    from tunery.data.review import Review
-    from tunery.pipeline.fix_data import Fixed
-    from tunery.pipeline.inspect_data import Inspection
+    from tunery.data.edits.review import Review
+    from tunery.data.version.diff import DatasetDiff, Reason
+    from tunery.data.writers.export import Exported
+    from tunery.pipeline.stages.fix import Fixed
+    from tunery.pipeline.stages.inspect import Inspection
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _CHARACTERS = 300

@@ -41,7 +41,7 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
 ) -> None:
     """Evaluate a model version, or the base, on any file with the recipe's mapping."""
     from tunery.cli.progress import terminal_progress
-    from tunery.pipeline.evaluate_file import evaluate_model
+    from tunery.pipeline.stages.evaluate_file import evaluate_model
 
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context, progress.task(f"evaluating {model}", None):

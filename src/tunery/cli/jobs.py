@@ -27,8 +27,8 @@ def start_job(
     ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
 ) -> None:
     """Put a recipe into the queue; a running 'tunery serve' takes it."""
+    from tunery.pipeline.jobs.submit import start_job as start
     from tunery.pipeline.recipe import load_recipe
-    from tunery.pipeline.recipe_job import start_job as start
 
     loaded = load_recipe(recipe, overrides or ())
     with open_workspace(ctx) as workspace:
@@ -39,7 +39,7 @@ def start_job(
 @app.command("resume")
 def resume_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> None:
     """Queue a failed or cancelled job again; it continues from its last checkpoint."""
-    from tunery.pipeline.recipe_job import resume_job as resume
+    from tunery.pipeline.jobs.submit import resume_job as resume
 
     with open_workspace(ctx) as workspace:
         job = resume(workspace, job_id)

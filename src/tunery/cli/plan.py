@@ -25,7 +25,7 @@ def plan(
     built for it; a later run finds it and does not build it again.
     """
     from tunery.cli.progress import terminal_progress
-    from tunery.pipeline.plan_recipe import plan_recipe
+    from tunery.pipeline.stages.plan import plan_recipe
 
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context, progress.task("planning", None):

@@ -120,7 +120,7 @@ def export_version(
 def compare_versions(ctx: typer.Context, a: Reference, b: Reference, *, as_json: Json = False) -> None:
     """Compare two versions on the test rows that both were evaluated on; positive means B is better."""
     from tunery.cli.evaluate import comparison_text
-    from tunery.pipeline.evaluate_file import compare_versions as compare
+    from tunery.pipeline.stages.evaluate_file import compare_versions as compare
 
     with open_workspace(ctx) as workspace:
         compared = compare(workspace, a, b)

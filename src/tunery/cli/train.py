@@ -52,7 +52,7 @@ def train_run(
     A later 'tunery run' of the same recipe finds the adapter and goes on from there.
     """
     from tunery.cli.progress import terminal_progress
-    from tunery.pipeline.train_recipe import train_recipe
+    from tunery.pipeline.loop import train_recipe
 
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context:

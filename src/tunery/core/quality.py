@@ -9,8 +9,6 @@ from pydantic import Field, StringConstraints
 from tunery.core.config import Record
 
 QualityId = Annotated[str, StringConstraints(pattern=r"^quality-[0-9a-f]{16}$")]
-
-
 JUDGED_WRONG = 2
 """Up to this score a judge says that the answer is wrong or mostly so, or the row teaches nothing."""
 

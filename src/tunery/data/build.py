@@ -17,15 +17,15 @@ from tunery.core.example import SPLITS, Message
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.core.quality import RowQuality
-from tunery.data.card import CARD_FILE, data_card
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
-from tunery.data.curated import Curated
-from tunery.data.edits import EditSet, load_edits, write_changed
-from tunery.data.files.sources import Source, expand_sources, locate
-from tunery.data.quality import read_quality
-from tunery.data.splitting import Choosing
-from tunery.data.tables import write_version
+from tunery.data.edits.sets import EditSet, load_edits, write_changed
+from tunery.data.readers.source import Source, expand_sources, locate
+from tunery.data.rows.curation import Curated
+from tunery.data.select.scores import read_quality
+from tunery.data.select.stage import SelectionInputs
+from tunery.data.version.card import CARD_FILE, data_card
+from tunery.data.version.write import write_version
 from tunery.store.workspace import Workspace
 from tunery.text.embeddings import Encoder
 
@@ -34,8 +34,8 @@ STAGE_VERSION = 3
 
 VERSION_FILE = "version.json"
 
-NOT_IN_IDENTITY = {"engine", "inspect"}
-"""Settings that change no row: where the work is done, what a person is told."""
+NOT_IN_IDENTITY = {"engine"}
+"""Settings that change no row: where the work is done."""
 
 
 def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to measure it
@@ -91,7 +91,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
             edits=changes,
             tokenizer=tokenizer,
             max_tokens=limit,
-            choosing=Choosing(_scores(config, workspace), encoder),
+            selection=SelectionInputs(_scores(config, workspace), encoder),
             scratch=scratch,
             progress=progress,
         ) as curated,

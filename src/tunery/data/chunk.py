@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from tunery.core.example import SPLIT_HINT, Drop, Dropped, Example, Message, prompt_text, short_id
-from tunery.core.ids import canonical_json, draw_key
-from tunery.data.checks import filters
-from tunery.data.cleaning import clean_drafts, identified
-from tunery.data.collect import Understood, understand
-from tunery.data.config import CleanConfig, DataConfig, SourceConfig
-from tunery.data.dropped import dropped_messages, masked_clean, masked_raw
-from tunery.data.rows import Flaw, RawRow
-from tunery.data.shapes import Mapped
-from tunery.store.dataset_files import MESSAGE
-from tunery.text.normalise import fingerprint, hash64
+from tunery.core.example import Drop, Dropped, Example
+from tunery.core.ids import draw_key
+from tunery.data.clean.repair import clean_drafts, identified
+from tunery.data.config import DataConfig, SourceConfig
+from tunery.data.conversations.shapes import Mapped
+from tunery.data.conversations.understand import Understood, understand
+from tunery.data.filters.filters import filters
+from tunery.data.rows.dropped import masked_raw
+from tunery.data.rows.row import Flaw, RawRow
+from tunery.data.rows.table import encode_rows, with_verdicts
 from tunery.text.pii.types import PiiType
-
-ROWS_SCHEMA = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("messages", pa.list_(MESSAGE), nullable=False),
-        pa.field("rejected", pa.string()),
-        pa.field("group_keys", pa.list_(pa.string()), nullable=False),
-        pa.field("metadata", pa.string(), nullable=False),
-        pa.field("hinted", pa.bool_(), nullable=False),  # asks for the train split
-        pa.field("sha256", pa.binary(32), nullable=False),  # of the content
-        pa.field("draw", pa.binary(16)),  # where the source is limited
-        # What repeats are found by.
-        pa.field("text", pa.string(), nullable=False),  # fingerprint of the prompt
-        pa.field("text_key", pa.uint64(), nullable=False),
-        pa.field("prompt_key", pa.uint64(), nullable=False),  # of roles and fingerprints
-        pa.field("row_key", pa.uint64(), nullable=False),  # of prompt_key and both answers
-        pa.field("answer_key", pa.uint64(), nullable=False),
-        pa.field("numbers_key", pa.uint64(), nullable=False),
-        # What a group is named after: the prompt's key, as it was before any edit.
-        pa.field("name_key", pa.uint64(), nullable=False),
-        pa.field("turns", pa.int32(), nullable=False),
-        # What the length check goes by.
-        pa.field("roles", pa.string(), nullable=False),  # of the prompt's turns
-        pa.field("bytes", pa.int64(), nullable=False),
-        # Set where a filter removed the row.
-        pa.field("reason", pa.string()),
-        pa.field("detail", pa.string()),
-    ]
-)
-_NUMBER = re.compile(r"\d+")
 
 
 class ChunkTask(NamedTuple):
@@ -93,114 +60,6 @@ def clean_chunk(task: ChunkTask) -> ChunkResult:
     return ChunkResult(rows, masked_raw(understood.unusable, task.config.clean), understood.flawed, masked)
 
 
-def encode_rows(
-    examples: Sequence[Example],
-    contents: Sequence[str],
-    group_keys: Sequence[Sequence[str]],
-    draws: Sequence[str] | None,
-    names: Sequence[int] | None = None,
-) -> pa.RecordBatch:
-    """Return examples as columns, with the keys that repeats are found by; none is filtered yet.
-
-    Args:
-        examples: With ``source`` and ``row`` in their metadata.
-        contents: SHA-256 of what each says, as hex.
-        group_keys: Values of the mapped group columns beside each.
-        draws: Hex keys to draw a limited number of rows by; None without a limit.
-        names: Keys of the prompts before they were edited; None where none was.
-    """
-    keys = [_Keys.of(e) for e in examples]
-    unset = pa.nulls(len(examples), pa.string())
-    columns: list[Any] = [
-        pa.array([e.metadata["row"] for e in examples], pa.int64()),
-        _message_lists(examples),
-        pa.array([e.rejected for e in examples], pa.string()),
-        pa.array(group_keys, pa.list_(pa.string())),
-        pa.array([canonical_json(dict(e.metadata)) for e in examples], pa.string()),
-        pa.array([SPLIT_HINT in e.metadata for e in examples], pa.bool_()),
-        pa.array([bytes.fromhex(c) for c in contents], pa.binary(32)),
-        pa.nulls(len(examples), pa.binary(16))
-        if draws is None
-        else pa.array([bytes.fromhex(d) for d in draws], pa.binary(16)),
-        pa.array([k.text for k in keys], pa.string()),
-        *(pa.array([k[i] for k in keys], pa.uint64()) for i in range(1, 6)),
-        pa.array([k.text_key for k in keys] if names is None else names, pa.uint64()),
-        pa.array([len(e.messages) for e in examples], pa.int32()),
-        pa.array([",".join(m.role for m in e.messages[:-1]) for e in examples], pa.string()),
-        pa.array([_size(e) for e in examples], pa.int64()),
-        unset,
-        unset,
-    ]
-    columns = [c.cast(f.type) for c, f in zip(columns, ROWS_SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
-
-
-class _Keys(NamedTuple):
-    text: str
-    text_key: int
-    prompt_key: int
-    row_key: int
-    answer_key: int
-    numbers_key: int
-
-    @classmethod
-    def of(cls, example: Example) -> _Keys:
-        spoken = [m for m in example.prompt if m.role != "system"]
-        text = fingerprint(prompt_text(example))
-        if len(example.messages) - len(spoken) == 1 and len(spoken) == 1:
-            prompt = f"{spoken[0].role}:{text}"
-        else:
-            prompt = "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
-        numbers = sorted(
-            _NUMBER.findall("\n".join(m.content for m in example.messages if m.role != "system"))
-        )
-        answers = (example.reference, example.rejected or "")
-        return cls(
-            text,
-            hash64(text),
-            hash64(prompt),
-            hash64(prompt, *answers),
-            hash64(*answers),
-            hash64(*numbers) if numbers else 0,
-        )
-
-
-def _message_lists(examples: Sequence[Example]) -> pa.Array:
-    turns = [m for e in examples for m in e.messages]
-    ends = [0]
-    for e in examples:
-        ends.append(ends[-1] + len(e.messages))
-    fields = [
-        pa.array([m.role for m in turns], pa.string()),
-        pa.array([m.content for m in turns], pa.string()),
-        pa.array([m.weight for m in turns], pa.int8()),
-    ]
-    structs = pa.StructArray.from_arrays(fields, fields=list(MESSAGE))
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs).cast(pa.list_(MESSAGE))
-
-
-def _size(example: Example) -> int:
-    texts = [m.content for m in example.messages] + ([example.rejected] if example.rejected else [])
-    return sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
-
-
-def decode_rows(rows: pa.RecordBatch, positions: Iterable[int] | None = None) -> list[Example]:
-    """Return the examples at the given positions of a chunk, all of them by default."""
-    chosen = rows if positions is None else rows.take(pa.array(positions, pa.int64()))
-    columns = zip(
-        *(chosen[name].to_pylist() for name in ("sha256", "messages", "rejected", "metadata")), strict=True
-    )
-    examples = []
-    for sha256, messages, rejected, metadata in columns:
-        identity = short_id(sha256.hex())
-        turns = tuple(Message(**m) for m in messages)
-        about = json.loads(metadata)
-        examples.append(
-            Example(id=identity, messages=turns, rejected=rejected, group=identity, metadata=about)
-        )
-    return examples
-
-
 def filter_rows(rows: pa.RecordBatch, examples: Sequence[Example], config: DataConfig) -> pa.RecordBatch:
     """Return the rows with a reason and a detail set for each one that a filter removes.
 
@@ -213,26 +72,3 @@ def filter_rows(rows: pa.RecordBatch, examples: Sequence[Example], config: DataC
         verdicts.update((i, v) for i, v in zip(left, judged, strict=True) if v)
         left = [i for i in left if i not in verdicts]
     return with_verdicts(rows, verdicts)
-
-
-def with_verdicts(rows: pa.RecordBatch, verdicts: dict[int, Drop]) -> pa.RecordBatch:
-    """Return the rows with the reasons for which some are removed, by position in the chunk."""
-    if not verdicts:
-        return rows
-    found: list[Drop | None] = [verdicts.get(i) for i in range(rows.num_rows)]
-    columns = [
-        *rows.columns[:-2],
-        pa.array([v and v.reason for v in found], pa.string()),
-        pa.array([v and v.detail for v in found], pa.string()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
-
-
-def dropped_texts(rows: pa.RecordBatch, drops: dict[int, Drop], clean: CleanConfig) -> list[Dropped]:
-    """Return the records of removed rows, by position in the chunk."""
-    positions = sorted(drops)
-    records = [
-        dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
-        for i, e in zip(positions, decode_rows(rows, positions), strict=True)
-    ]
-    return masked_clean(records, clean)

@@ -8,7 +8,6 @@ from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty, Settings
 from tunery.core.quality import QualityId
-from tunery.inspect.config import InspectConfig
 from tunery.text.pii.types import DEFAULT_PII, PiiPolicy, PiiType
 
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow"]
@@ -285,8 +284,6 @@ class DataConfig(Settings):
     """Sizes of the held-out splits."""
     select: SelectConfig | None = None
     """Train on a chosen subset, such as ``{rows: 1000, by: quality+diversity}``; left out, on all rows."""
-    inspect: InspectConfig = InspectConfig()
-    """What ``tunery data inspect`` looks for; no part of a dataset version's identity."""
     max_tokens: int | None = Field(default=None, ge=8)
     """Rows whose rendered tokens exceed this are removed as ``too_long``, never cut; left out, the training
     length decides [tokens]."""

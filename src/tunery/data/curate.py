@@ -13,27 +13,26 @@ from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import Drop, Dropped, content_sha256
 from tunery.core.progress import Progress
-from tunery.data.checks import TokenFilter
-from tunery.data.chunk import (
-    ChunkResult,
-    ChunkTask,
-    clean_chunk,
-    decode_rows,
-    encode_rows,
-    filter_rows,
-    with_verdicts,
-)
-from tunery.data.collect import Reading
+from tunery.data.chunk import ChunkResult, ChunkTask, clean_chunk, filter_rows
 from tunery.data.config import DataConfig
-from tunery.data.curated import Curated, SourceCount
-from tunery.data.dropped import dropped_row, masked_clean, masked_raw
-from tunery.data.edits import EditSet, apply_all
-from tunery.data.files.sources import Source
-from tunery.data.repeats import remove_repeats
-from tunery.data.rowfile import RowFile
-from tunery.data.rows import Flaw, FlawList, RawRow
-from tunery.data.splitting import Choosing, split_rows
-from tunery.data.spread import spread
+from tunery.data.dedup.stage import drop_exact, find_near
+from tunery.data.edits.apply import apply_all
+from tunery.data.edits.sets import EditSet
+from tunery.data.filters.tokens import TokenFilter
+from tunery.data.labels import set_labels, warn_of_labels
+from tunery.data.readers.reading import Reading
+from tunery.data.readers.source import Source
+from tunery.data.rows.curation import Curated, SourceCount
+from tunery.data.rows.dropped import dropped_row, masked_clean, masked_raw
+from tunery.data.rows.flaws import FlawList
+from tunery.data.rows.row import Flaw, RawRow
+from tunery.data.rows.rowfile import RowFile
+from tunery.data.rows.table import decode_rows, encode_rows, with_verdicts
+from tunery.data.select.stage import SelectionInputs, select_rows
+from tunery.data.split.assign import check_rows
+from tunery.data.split.groups import group_kept
+from tunery.data.split.stage import split_rows
+from tunery.data.workers import spread
 
 
 @contextmanager
@@ -44,7 +43,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
     edits: Sequence[EditSet] = (),
     tokenizer: Tokenizer | None,
     max_tokens: int | None,
-    choosing: Choosing | None = None,
+    selection: SelectionInputs | None = None,
     scratch: Path,
     progress: Progress,
 ) -> Iterator[Curated]:
@@ -56,7 +55,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         edits: Changes asked for, applied after cleaning and before filtering.
         tokenizer: Counts tokens; None skips the length check.
         max_tokens: Longest example kept [tokens]; None skips the check.
-        choosing: What rows are selected by, where the recipe selects some.
+        selection: What rows are selected by, where the recipe selects some.
         scratch: File that holds the rows meanwhile.
         progress: Where steps are reported to.
 
@@ -73,9 +72,16 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         if not len(curated.kept):
             raise ConfigError(f"no row is left after cleaning: {_reasons(curated)}")
         with progress.task("Finding duplicates", None):
-            remove_repeats(curated)
+            same_prompt = drop_exact(curated)
+            check_rows(len(curated.kept), splitting=bool(config.split.test or config.split.validation))
+            set_labels(curated)
+            near = find_near(curated)
+            group_kept(curated, same_prompt, near.pairs)
+            curated.drop(near.repeats)
         with progress.task("Splitting", None):
-            split_rows(curated, choosing or Choosing())
+            split_rows(curated)
+            select_rows(curated, selection or SelectionInputs())
+        warn_of_labels(curated)
         yield curated
 
 

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from tunery.core.errors import ConfigError
-from tunery.inspect.labels.wrong_labels import Suspect as Suspect
-from tunery.inspect.labels.wrong_labels import suspect as suspect
+from tunery.core.example import SPLITS
+from tunery.data.rows.curation import Curated
 
 _MAX_CLASSES = 1000
 _MAX_CHARS = 80
@@ -16,6 +18,26 @@ _ROWS_PER_CLASS = 3
 _REPEATED_SHARE = 0.9
 _MAX_NUMERIC_CLASSES = 20
 _FEW_ROWS = 5
+_MOST_CLASSES_LOOKED_AT = 1000
+
+
+def set_labels(curated: Curated) -> None:
+    """Set the label set of rows, where their answers are classes of a closed one.
+
+    Raises:
+        ConfigError: Every row has the same answer, so there is nothing to learn.
+    """
+    mode = curated.config.labels
+    if len(curated.rows.column("rejected").drop_null()):
+        return
+    answers = curated.rows.numbers("answer_key")
+    if mode == "auto" and len(np.unique(answers[curated.kept])) > _MOST_CLASSES_LOOKED_AT:
+        return
+    _, first, curated.answer_codes = np.unique(answers, return_index=True, return_inverse=True)
+    curated.answers = curated.rows.references(first)
+    curated.labels = find_labels(
+        [curated.answers[c] for c in curated.answer_codes[curated.kept].tolist()], mode
+    )
 
 
 def find_labels(answers: Sequence[str], mode: Literal["auto", "closed", "open"]) -> tuple[str, ...] | None:
@@ -61,6 +83,13 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def warn_of_labels(curated: Curated) -> None:
+    """Add to the warnings what a person should know about the classes, once rows have their splits."""
+    if curated.labels is not None:
+        splits = [SPLITS[s] for s in curated.splits]
+        curated.warnings += label_warnings(curated.row_labels(), splits, curated.labels)
 
 
 def label_warnings(given: Sequence[str | None], splits: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -19,8 +19,6 @@ from tunery.store.workspace import Workspace
 
 ACTOR = "canary"
 """Who moves an alias or ends a rollout when no person does."""
-
-
 _Ended = Literal["promoted", "cancelled", "rolled_back"]
 
 

@@ -10,6 +10,7 @@ from tunery.core.evaluation import Comparison, Prediction, Verdict
 from tunery.core.statistics import Interval
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
+from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.metrics import (
     MACRO_F1,
     NO_LABEL,
@@ -18,7 +19,6 @@ from tunery.evaluate.metrics import (
     macro_f1_of_sums,
     perplexity_of_sums,
 )
-from tunery.evaluate.paired_tests import mcnemar_exact, newcombe_interval
 from tunery.evaluate.pairing import Paired, pair_rows
 from tunery.evaluate.predictions import PredictionRow, read_prediction_rows
 

@@ -15,7 +15,7 @@ from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
 from tunery.evaluate.answer import LabelReader
-from tunery.evaluate.asking import Answers, ask
+from tunery.evaluate.ask import Answers, ask
 from tunery.evaluate.comparison import LOGPROB, TOKENS
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.predictions import write_predictions

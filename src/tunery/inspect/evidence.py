@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tunery.core.columns import Columns
 from tunery.core.finding import Action, Edit, Evidence, Finding, Severity
-from tunery.text.pii.mask import discreet
+from tunery.text.pii.mask import redact
 
 _EVIDENCE = 10
 _SHOWN_CHARS = 200
@@ -87,7 +87,7 @@ def made(
             Evidence(
                 rows=tuple(columns.ids[i] for i in case.rows[:_EVIDENCE]),
                 text=_shown(case),
-                detail=discreet(case.detail),
+                detail=redact(case.detail),
             )
             for case in cases[:_EVIDENCE]
         ),
@@ -99,8 +99,8 @@ def made(
 
 def _shown(case: Case) -> str:
     """Return a case's text, shortened after it was masked: half a key would not be known for one."""
-    text = discreet(case.text)
-    at = case.at if text == case.text else len(discreet(case.text[: case.at]))
+    text = redact(case.text)
+    at = case.at if text == case.text else len(redact(case.text[: case.at]))
     return shown(text, at)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import TuneryError
@@ -16,6 +17,9 @@ from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext, never
 from tunery.pipeline.recipe import Recipe
+from tunery.pipeline.stages.data import make_dataset
+from tunery.pipeline.stages.preflight import check_before_training
+from tunery.pipeline.stages.train import train
 from tunery.store.exclusive import exclusive
 from tunery.store.workspace import Workspace
 
@@ -65,7 +69,7 @@ def run_recipe(
 
 def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Name a run after all that its verdict depends on, and nothing that it does not."""
-    from tunery.data.files.sources import locate
+    from tunery.data.readers.source import locate
     from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
     from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
     from tunery.train.config import NOT_IN_IDENTITY
@@ -179,7 +183,7 @@ class _Loop:
         return self.run
 
     def _stages(self, dataset: DatasetVersion) -> Run:
-        from tunery.evaluate.evidence import compare_results
+        from tunery.evaluate.compare_subjects import compare_results
         from tunery.pipeline.stages import evaluate as ev
         from tunery.pipeline.stages import gate as gt
         from tunery.pipeline.stages.preflight import check_before_training
@@ -256,3 +260,25 @@ class _Loop:
 
     def _now(self) -> object:
         return self.context.workspace.clock.now()
+
+
+class TrainedAdapter(NamedTuple):
+    """An adapter and what it was trained on."""
+
+    dataset: DatasetVersion
+    adapter: Adapter
+
+
+def train_recipe(context: RunContext) -> TrainedAdapter:
+    """Train a recipe's adapter, or continue, or find it; a later ``run`` of the recipe finds it too.
+
+    Raises:
+        ConfigError: The data or a setting is wrong, or preflight found what would spoil training.
+        ResourceError: Out of memory or disk, or the loss diverged.
+        KeyboardInterrupt: It was asked to stop; the last checkpoint is kept.
+    """
+    dataset = make_dataset(context)
+    for warning in dataset.warnings:
+        context.progress.event(warning, level="warn")
+    check_before_training(context, dataset).require()
+    return TrainedAdapter(dataset, train(context, dataset))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from tunery.core.ids import check_name
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
 from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
+from tunery.inspect.config import InspectConfig
 from tunery.train.config import TrainConfig
+
+MOVED = {"data.inspect": "inspect"}
+"""Settings of earlier recipes to where they stand now, as dotted paths."""
 
 
 class SuiteConfig(Settings):
@@ -52,6 +57,8 @@ class Recipe(Settings):
     """``smollm2-135m-instruct``, a Hugging Face folder, or a hub id with its revision."""
     data: DataConfig
     """Where the rows come from, how they are cleaned and split."""
+    inspect: InspectConfig = InspectConfig()
+    """What ``tunery data inspect`` looks for; no part of what a run makes."""
     train: TrainConfig = TrainConfig()
     """How the adapter is trained."""
     evaluate: EvaluateSection = EvaluateSection()
@@ -83,6 +90,39 @@ def parse_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
     """Validate a recipe that is already a mapping; ``where`` names it in messages.
 
     Raises:
+        ConfigError: Lists every problem; a setting that has moved comes with its new place.
+    """
+    moved = [f"{old} has moved; write it as {new}" for old, new in MOVED.items() if _holder(values, old)]
+    if moved:
+        raise ConfigError.of_problems(where, moved)
+    return parse_settings(Recipe, values, where=where)
+
+
+def stored_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
+    """Validate a recipe that was stored with a job or a run, perhaps by an earlier version of Tunery.
+
+    Settings that have moved since are taken from where they stood.
+
+    Raises:
         ConfigError: Lists every problem.
     """
-    return parse_settings(Recipe, values, where=where)
+    current: dict[str, Any] = copy.deepcopy(dict(values))
+    for old, new in MOVED.items():
+        holder = _holder(current, old)
+        if holder:
+            value = holder.pop(old.rpartition(".")[2])
+            *path, last = new.split(".")
+            target = current
+            for part in path:
+                target = target.setdefault(part, {})
+            target.setdefault(last, value)
+    return parse_recipe(current, where=where)
+
+
+def _holder(values: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    """Return the mapping that holds the setting at a dotted path; None where there is none."""
+    *parents, last = path.split(".")
+    node: Any = values
+    for part in parents:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node if isinstance(node, dict) and last in node else None

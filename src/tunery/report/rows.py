@@ -13,10 +13,10 @@ from tunery.core.figures import count, counted, percent
 from tunery.report.inputs import ReportInputs
 from tunery.report.svg import meter
 from tunery.report.text import Clipped, clip
-from tunery.text.pii.mask import discreet
+from tunery.text.pii.mask import redact
 
 _SAMPLES = 3
-"""Dropped rows shown of each reason [count]."""
+"""Dropped rows redacted_repr of each reason [count]."""
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
@@ -98,7 +98,7 @@ def _drops(dataset: DatasetVersion, examples: Sequence[Dropped]) -> tuple[Drop, 
 
 def _sample(dropped: Dropped) -> Sample:
     """Return a row for a page that may be passed on: without keys and personal data, whatever the recipe."""
-    told = discreet(dropped.detail), clip(discreet(dropped.text), 240)
+    told = redact(dropped.detail), clip(redact(dropped.text), 240)
     return Sample(f"{dropped.source}, row {dropped.row}", *told)
 
 

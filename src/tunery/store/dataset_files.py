@@ -22,14 +22,8 @@ MESSAGE = pa.struct(
         pa.field("weight", pa.int8(), nullable=False),
     ]
 )
-
-
 EXAMPLES = "examples.parquet"
-
-
 DROPPED = "dropped.parquet"
-
-
 EXAMPLE_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -43,8 +37,6 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("metadata", pa.string(), nullable=False),  # JSON: its keys differ from recipe to recipe
     ]
 )
-
-
 DROPPED_SCHEMA = pa.schema(
     [
         pa.field("source", pa.string(), nullable=False),

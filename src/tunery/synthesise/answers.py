@@ -7,8 +7,8 @@ import re
 from typing import Any, NamedTuple
 
 from tunery.core.example import Drop
-from tunery.data.rows import shown
 from tunery.text.normalise import is_unicode, normalise
+from tunery.text.pii.mask import redacted_repr
 
 _THOUGHT = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"\A```[A-Za-z0-9_-]*[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
@@ -57,7 +57,7 @@ def json_list(text: str, finish: str) -> list[Any]:
         why = str(error)[:_DETAIL_CHARS]
         raise Malformed(Drop("bad_json", f"the answer is no JSON: {why}")) from None
     if not isinstance(found, list):
-        raise Malformed(Drop("bad_json", f"the answer is {shown(found)}, not a list"))
+        raise Malformed(Drop("bad_json", f"the answer is {redacted_repr(found)}, not a list"))
     return found
 
 
@@ -68,9 +68,9 @@ def text_of(value: Any, what: str) -> str:
         Malformed: ``bad_item`` where it is no text, ``empty`` where nothing is in it.
     """
     if not isinstance(value, str):
-        raise Malformed(Drop("bad_item", f"{what} is {shown(value)}, not text"))
+        raise Malformed(Drop("bad_item", f"{what} is {redacted_repr(value)}, not text"))
     if not is_unicode(value):
-        raise Malformed(Drop("bad_item", f"{what} holds half a character: {shown(value)}"))
+        raise Malformed(Drop("bad_item", f"{what} holds half a character: {redacted_repr(value)}"))
     text = normalise(value)
     if not text:
         raise Malformed(Drop("empty", f"{what} is empty"))
@@ -90,7 +90,9 @@ def candidate_of(item: Any, output: str | None) -> Candidate:
     if output is not None:
         return Candidate(text_of(item, "the item"), output)
     if not isinstance(item, dict) or not {"input", "output"} <= item.keys():
-        raise Malformed(Drop("bad_item", f"the item is {shown(item)}, not an object with input and output"))
+        raise Malformed(
+            Drop("bad_item", f"the item is {redacted_repr(item)}, not an object with input and output")
+        )
     return Candidate(text_of(item["input"], "the input"), text_of(item["output"], "the output"))
 
 
@@ -103,6 +105,6 @@ def scores_of(text: str, finish: str, count: int) -> list[int]:
     found = json_list(text, finish)
     if len(found) != count or any(type(s) is not int or not 1 <= s <= 5 for s in found):
         raise Malformed(
-            Drop("bad_json", f"{shown(found)} is not a list of {count} whole numbers from 1 to 5")
+            Drop("bad_json", f"{redacted_repr(found)} is not a list of {count} whole numbers from 1 to 5")
         )
     return found

@@ -17,8 +17,6 @@ from tunery.synthesise.journal import Answered, Journal
 
 _FRAME_TOKENS = 64
 """What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
-
-
 _FAILURES_IN_A_ROW = 3
 
 

@@ -15,7 +15,6 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.example import SEED_PROMPTS, Drop, Example
 from tunery.core.progress import Progress, Task
-from tunery.data.dedup import prompt_print
 from tunery.synthesise.answers import Candidate, Malformed, candidate_of, json_list, scores_of
 from tunery.synthesise.ask import Asker, Questions, sampling
 from tunery.synthesise.budget import Budget
@@ -27,6 +26,7 @@ from tunery.synthesise.judge import Judging, judge_request
 from tunery.synthesise.output import Synthesised, check_output, files_of, row_of, write_output
 from tunery.synthesise.prompts import prompt
 from tunery.synthesise.seeds import Seeds, Wish
+from tunery.text.normalise import prompt_fingerprint
 
 _POLL_S = 0.2
 _REJECTED_CHARS = 2000
@@ -329,7 +329,7 @@ class _Work:
             "endpoint": answered.endpoint,
             "prompt": wish.prompt,
             "seeds": [e.id for e in wish.seeds],
-            SEED_PROMPTS: [prompt_print(e) for e in wish.seeds],
+            SEED_PROMPTS: [prompt_fingerprint(e) for e in wish.seeds],
             "made_at": answered.at,
             "request_id": answered.request_id,
         }

@@ -23,21 +23,11 @@ _UNSEEN = tuple(
     (re.compile(begin, re.I), re.compile(end, re.I))
     for begin, end in (("<!--", "-->"), (r"<script\b", r"</script\s*>"), (r"<style\b", r"</style\s*>"))
 )
-
-
 _BREAK = re.compile(r"</?(?:br|p|div|li|tr|h[1-6]|table|ul|ol|blockquote|hr|section|article|pre)\b", re.I)
-
-
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
-
-
 _SPACES = re.compile(r" {2,}")
-
-
 _ROUNDS = 50
 """Tags inside tags and entities of entities that are undone one by one."""
-
-
 _TAG_ENDS = re.compile("[<>&]")
 """Without these nothing is left to strip: what nests deeper than any text loses them at once."""
 

@@ -227,8 +227,6 @@ def _permutations() -> Iterator[tuple[np.uint32, np.uint32]]:
 
 
 Integers = npt.NDArray[np.int64]
-
-
 Keys = npt.NDArray[np.uint64]
 
 

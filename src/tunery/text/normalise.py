@@ -6,6 +6,8 @@ import re
 import unicodedata
 from hashlib import blake2b
 
+from tunery.core.example import Example, prompt_text
+
 # Controls except tab and newline, zero-width space and word joiner, byte-order mark, soft hyphen. The
 # zero-width joiners stay: emoji and several scripts need them.
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\u200b\u2060\ufeff\u00ad]")
@@ -101,3 +103,8 @@ def hash64(*parts: str) -> int:
     """Return 64 bits that tell texts apart: two of a million rows clash once in 37 million datasets."""
     text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+
+
+def prompt_fingerprint(example: Example) -> str:
+    """Return 16 hex digits that name a prompt, whatever its case, spacing and punctuation."""
+    return f"{hash64(fingerprint(prompt_text(example))):016x}"

@@ -22,8 +22,8 @@ from tunery.core.tool_text import read_answer
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
-from tunery.data.files.sources import locate
-from tunery.data.tables import write_version
+from tunery.data.readers.source import locate
+from tunery.data.version.write import write_version
 from tunery.store.dataset_files import read_dropped, read_examples
 from tunery.store.workspace import Workspace
 

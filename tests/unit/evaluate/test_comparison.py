@@ -10,8 +10,8 @@ import pytest
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.evaluation import Prediction
 from tunery.evaluate.comparison import compare, compare_files
+from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.metrics import macro_f1
-from tunery.evaluate.paired_tests import mcnemar_exact, newcombe_interval
 from tunery.evaluate.predictions import read_predictions, write_predictions
 
 

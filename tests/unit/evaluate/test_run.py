@@ -13,8 +13,8 @@ from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine, example
 from tunery.core.engine import Score
 from tunery.core.errors import NotFoundError
 from tunery.core.example import Example
+from tunery.evaluate.compare_subjects import compare_results
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.evidence import compare_results
 from tunery.evaluate.predictions import read_predictions
 from tunery.evaluate.prompting import Subject, baseline_subjects
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tests.unit.pipeline import report_samples as samples
+from tests.unit.report import report_samples as samples
 from tunery.core.figures import metric_interval, metric_value
 from tunery.core.training import BaseModelInfo
 from tunery.registry.card import _literal, render_card

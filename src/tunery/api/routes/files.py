@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from tunery.api.services import Services, Shared, page_of, unix
 from tunery.core.errors import ConfigError
 from tunery.core.job import StoredFile
-from tunery.pipeline.stored_files import open_content, remove_file, store_training_file
+from tunery.pipeline.jobs.files import open_content, remove_file, store_training_file
 
 router = APIRouter(prefix="/files")
 

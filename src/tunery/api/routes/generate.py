@@ -19,7 +19,7 @@ from tunery.api.services import Caller, Services, Shared, subject
 from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
 from tunery.core.job import ApiKey
-from tunery.pipeline.gateway import Call, Piece, Running
+from tunery.pipeline.gateway.gateway import Call, Piece, Running
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import CompletionBody

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from tunery.api.services import Caller, Services, Shared, page_of
 from tunery.core.errors import ConflictError
 from tunery.core.job import Job
-from tunery.pipeline.openai_job import (
+from tunery.pipeline.jobs.openai_job import (
     JobBody,
     base_spec_of,
     checkpoint_object,
@@ -18,7 +18,7 @@ from tunery.pipeline.openai_job import (
     new_job,
     request_of,
 )
-from tunery.pipeline.supervisor import CANCELLED_EVENT, add_event_once, enqueue
+from tunery.pipeline.jobs.supervisor import CANCELLED_EVENT, add_event_once, enqueue
 
 router = APIRouter(prefix="/fine_tuning/jobs")
 _RETRY_WINDOW_S = 3600

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from tunery.api.services import Services, Shared
 from tunery.core.errors import ConflictError
-from tunery.pipeline.model_names import ServedModel, resolve, served_models, version_of
+from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
 
 router = APIRouter(prefix="/models")
 

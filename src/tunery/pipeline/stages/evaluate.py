@@ -150,9 +150,9 @@ def suite_tasks(context: RunContext) -> dict[str, Task]:
         ConfigError: A file is missing or does not fit its mapping.
     """
     from tunery.data.config import DataConfig
-    from tunery.data.files.places import whole_path
-    from tunery.data.files.sources import locate
-    from tunery.data.read import read_file
+    from tunery.data.read_file import read_file
+    from tunery.data.readers.source import locate
+    from tunery.data.readers.storage.urls import whole_path
     from tunery.evaluate.config import EvaluateConfig
     from tunery.evaluate.task import make_task
 

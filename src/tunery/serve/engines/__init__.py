@@ -22,6 +22,6 @@ def open_engine(base: Path, settings: EngineSettings | None = None) -> Engine:
         ConfigError: The engine cannot serve this base.
         ResourceError: Not enough memory.
     """
-    from tunery.serve.engines.embedded import EmbeddedEngine
+    from tunery.serve.engines.embedded.engine import EmbeddedEngine
 
     return EmbeddedEngine(base, settings=settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tunery.text.pii.detect import detect
 from tunery.text.pii.json_text import is_json, quoted_numbers
@@ -92,6 +92,20 @@ def replace_spans(text: str, spans: Sequence[Span], replacements: Sequence[str])
     return "".join([*pieces, text[at:]])
 
 
-def discreet(text: str) -> str:
+def redact(text: str) -> str:
     """Return a text without keys and personal data, whatever the finding is about."""
     return mask([masked(text, find_secrets(text))]).texts[0]
+
+
+RAW_CHARS = 12_000
+"""What is kept of a value that is to be shortened until personal data is masked in it: the longest thing that
+is known by its form, a private key, fits in before the cut [characters]."""
+
+
+_SHOWN_CHARS = 60
+
+
+def redacted_repr(value: Any) -> str:
+    """Return a value as it appears in a message: its repr without personal data, at most 60 characters."""
+    text = mask([repr(value)[:RAW_CHARS]]).texts[0]
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "…"

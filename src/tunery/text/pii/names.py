@@ -167,8 +167,6 @@ def _spans(tokens: Sequence[re.Match[str]], labels: Sequence[int], sure: Floats)
 _LEAST = {"PERSON": 0.0, "LOCATION": 0.0, "ORGANIZATION": 0.7}
 _LEAST_SMALL = 0.85
 """Score that a name in small letters needs: most words in small letters name nobody."""
-
-
 _PEOPLES = frozenset(PEOPLES.split("|"))
 
 

@@ -75,8 +75,6 @@ _DATE_FORMS = (
     rf"|{_MONTHS}\.? [0-3]?\d(?:st|nd|rd|th)?,? (?:19|20)\d\d"  # March 2, 1987
     rf"|{_MONTHS}[ /](?:19|20)\d\d)"
 )
-
-
 PEOPLES = (
     "Afghan|African|Albanian|Algerian|American|Arab|Argentinian|Argentine|Armenian|Asian|Australian|Austrian|Bangladeshi"
     "|Belarusian|Belgian|Bolivian|Bosnian|Brazilian|British|Briton|Bulgarian|Cambodian|Canadian|Chilean|Chinese"
@@ -91,16 +89,12 @@ PEOPLES = (
     "|Protestant|Sikh|Communist|Conservative|Democrat|Republican|Socialist"
 )
 """Peoples, faiths and parties, as adjectives; they count only where the words around speak of a person."""
-
-
 _ALONE = r"(?<!\w)(?<!\d[.,/-])"
 _ENDS = r"(?![\w/]|[.,-]\d)"
 _LOOSE_NUMBER = r"(?P<value>(?:\+|\()?\d(?:[ ().-]{0,2}\d){5,14})"
 
 _MAIL = r"0-9A-Za-z_\u00c0-\u024f\u0370-\u052f"
 """Letters of mail addresses in alphabets that part words by spaces; elsewhere none would have a start."""
-
-
 FORMS: tuple[Pattern, ...] = (
     # An address that carries a password.
     Pattern(

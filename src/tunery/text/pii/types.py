@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, get_args
 
 NamePii = Literal["PERSON", "LOCATION", "ORGANIZATION"]
-
-
 PiiType = Literal[
     "EMAIL_ADDRESS",
     "PHONE_NUMBER",
@@ -48,17 +46,9 @@ PiiType = Literal[
     "LOCATION",
     "ORGANIZATION",
 ]
-
-
 PiiPolicy = Literal["mask", "surrogate", "drop", "keep"]
-
-
 ALL_PII: tuple[PiiType, ...] = get_args(PiiType)
-
-
 NAME_PII: tuple[NamePii, ...] = get_args(NamePii)
-
-
 DEFAULT_PII: tuple[PiiType, ...] = tuple(
     t for t in ALL_PII if t not in ("URL", "DATE_TIME", "NRP", *NAME_PII)
 )

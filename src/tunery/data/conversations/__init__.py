@@ -1,0 +1,1 @@
+"""Conversations: raw rows of every shape understood as turns."""

@@ -1,0 +1,260 @@
+"""Conversations as files have them: OpenAI ``messages`` lists and Human/Assistant transcripts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from tunery.core.errors import nearest
+from tunery.core.example import Message, Role
+from tunery.core.tool_text import NotACall, ToolCall, call_of, write_answer
+from tunery.data.rows.row import BadRow, Flaw, UnusableRow, no_answer, no_prompt
+from tunery.text.normalise import HALF_A_PAIR, is_unicode
+from tunery.text.pii.mask import redacted_repr
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+_SHAREGPT_ROLES: dict[str, Role] = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "assistant": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
+_TOOL_TURNS = frozenset({"function_call", "tool_call"})
+_KNOWN_KEYS = frozenset(
+    {
+        "role",
+        "content",
+        "weight",
+        "name",
+        "tool_calls",
+        "function_call",
+        "tool_call_id",
+        "refusal",
+        "audio",
+        "annotations",
+    }
+)
+_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
+
+
+def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
+    """Read a list of ``{"role", "content"}`` turns, or ShareGPT's ``{"from", "value"}`` ones.
+
+    A string is read as JSON first. A turn's ``name`` is passed over, because chat templates do not render it.
+    ``developer`` means ``system``, ``human`` means ``user``, ``gpt`` means ``assistant``. Calls of functions
+    become text, as :mod:`tunery.core.tool_text` writes it.
+
+    Raises:
+        BadRow: With every flaw found: wrong types, unknown roles, broken calls, images, misplaced weights.
+        UnusableRow: There is no list at all.
+    """
+    if value is None:
+        raise no_prompt(field)
+    if isinstance(value, str):
+        value = _from_json(value, field)
+    if not isinstance(value, list):
+        raise BadRow(Flaw(field, redacted_repr(value), "must be a list of {role, content} objects"))
+    if not value:
+        raise no_prompt(field)
+    plain = [_plain_turn(turn) for turn in value]
+    if None not in plain:
+        return tuple(cast(list[Message], plain))
+    flaws: list[Flaw] = []
+    turns = [_turn(turn, f"{field}[{i}]", flaws) for i, turn in enumerate(value)]
+    if flaws:
+        raise BadRow(*flaws)
+    return tuple(t for t in turns if t is not None)
+
+
+def _plain_turn(turn: Any) -> Message | None:
+    """Return a turn that is nothing but a known role and a text, as nearly all are; None for any other.
+
+    It saves the list of flaws, the copy and the loops over keys, which take longer than the turn itself.
+    """
+    if type(turn) is not dict or len(turn) != 2:
+        return None
+    role, content = turn.get("role"), turn.get("content")
+    if type(role) is not str or type(content) is not str or role not in _ROLES or not is_unicode(content):
+        return None
+    return Message(role=_ROLES[role], content=content)
+
+
+def check_conversation(messages: tuple[Message, ...], field: str) -> None:
+    """Check that a conversation is one that can be trained on.
+
+    Raises:
+        BadRow: It does not end with an assistant turn, has no user turn, or a system turn that is not first.
+        UnusableRow: Its last answer or every user turn is empty, or no assistant turn has weight 1.
+    """
+    last = len(messages) - 1
+    roles = [m.role for m in messages]
+    if roles[last] == "assistant" and "user" in roles and "system" not in roles[1:]:
+        _check_texts(messages, field)
+        return
+    flaws = []
+    if messages[last].role != "assistant":
+        flaws.append(
+            Flaw(
+                f"{field}[{last}].role",
+                redacted_repr(messages[last].role),
+                "the last turn must be the assistant's",
+            )
+        )
+    flaws += [
+        Flaw(f"{field}[{i}].role", "'system'", "a system turn can only be the first")
+        for i, m in enumerate(messages)
+        if m.role == "system" and i
+    ]
+    if not any(m.role == "user" for m in messages):
+        flaws.append(Flaw(field, f"{len(messages)} turns", "add a user turn before the assistant's"))
+    raise BadRow(*flaws)
+
+
+def _check_texts(messages: tuple[Message, ...], field: str) -> None:
+    last = len(messages) - 1
+    if not messages[last].content.strip():
+        raise no_answer(f"{field}[{last}].content")
+    if not any(m.role == "user" and m.content.strip() for m in messages):
+        raise no_prompt(field)
+    if not any(m.role == "assistant" and m.weight for m in messages):
+        raise UnusableRow("no_trained_turn", f"{field}: every assistant turn has weight 0")
+
+
+def parse_transcript(text: str) -> tuple[Message, ...] | None:
+    """Read ``\\n\\nHuman: … \\n\\nAssistant: …``, or return None where text is not such a transcript.
+
+    >>> [m.role for m in parse_transcript("\\n\\nHuman: Hi\\n\\nAssistant: Hello") or ()]
+    ['user', 'assistant']
+    """
+    pieces = _TURN.split(text)
+    if len(pieces) < 3 or pieces[0].strip():
+        return None
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return tuple(
+        Message(role="user" if who == "Human" else "assistant", content=what.strip()) for who, what in turns
+    )
+
+
+def _from_json(text: str, field: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRow(Flaw(field, redacted_repr(text), "must be a list of {role, content} objects")) from None
+
+
+def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
+    """Return one turn, or None after adding what is wrong with it to ``flaws``."""
+    if not isinstance(turn, Mapping):
+        flaws.append(Flaw(field, redacted_repr(turn), "must be an object with role and content"))
+        return None
+    before = len(flaws)
+    turn = {k: v for k, v in turn.items() if v is not None}
+    if "from" in turn and "role" not in turn:
+        return _sharegpt_turn(turn, field, flaws)
+    role = _ROLES.get(turn["role"]) if isinstance(turn.get("role"), str) else None
+    if role is None:
+        flaws.append(Flaw(f"{field}.role", redacted_repr(turn.get("role")), _role_fix(turn.get("role"))))
+    calls = _calls(turn, field, flaws)
+    if calls and role != "assistant":
+        flaws.append(
+            Flaw(f"{field}.tool_calls", redacted_repr(turn.get("role")), "only the assistant calls functions")
+        )
+    flaws += [
+        Flaw(f"{field}.{key}", redacted_repr(turn[key]), "unknown key; remove it")
+        for key in turn
+        if key not in _KNOWN_KEYS
+    ]
+    if calls and turn.get("content") is None:
+        content = ""
+    else:
+        content = _content(turn.get("content"), f"{field}.content", flaws)
+    content = write_answer(content, calls)
+    weight = turn.get("weight", 1)
+    if weight not in (0, 1) or isinstance(weight, bool):
+        flaws.append(Flaw(f"{field}.weight", redacted_repr(weight), "must be 0 (not trained on) or 1"))
+    elif weight == 0 and role != "assistant":
+        flaws.append(Flaw(f"{field}.weight", "0", "only assistant turns have a weight; remove it"))
+    if len(flaws) > before:
+        return None
+    return Message(role=cast(Role, role), content=content, weight=1 if weight else 0)
+
+
+def _calls(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> list[ToolCall]:
+    """Return the functions that a turn calls, in OpenAI's present form or the older one."""
+    given = turn.get("tool_calls") or []
+    if not isinstance(given, list):
+        flaws.append(Flaw(f"{field}.tool_calls", redacted_repr(given), "must be a list of calls"))
+        return []
+    inner = [c.get("function", c) if isinstance(c, Mapping) else c for c in given]
+    calls = _called(inner, f"{field}.tool_calls", flaws)
+    if turn.get("function_call"):
+        calls += _called([turn["function_call"]], f"{field}.function_call", flaws)
+    return calls
+
+
+def _called(given: Sequence[Any], field: str, flaws: list[Flaw]) -> list[ToolCall]:
+    """Return calls given as objects with a name and arguments, or as the JSON of such objects."""
+    calls = []
+    for call in given:
+        try:
+            said = json.loads(call) if isinstance(call, str) else call
+            if not isinstance(said, Mapping):
+                raise NotACall("a call must be an object with name and arguments")
+            calls.append(call_of(said.get("name"), said.get("arguments")))
+        except (ValueError, RecursionError) as error:
+            fix = str(error) if isinstance(error, NotACall) else "must be the JSON of a call"
+            flaws.append(Flaw(field, redacted_repr(call), fix))
+    return calls
+
+
+def _sharegpt_turn(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> Message | None:
+    """Return a turn of a ShareGPT conversation; keys such as ``weight`` and ``markdown`` are passed over."""
+    before = len(flaws)
+    who = turn["from"]
+    if isinstance(who, str) and who in _TOOL_TURNS:
+        calls = _called([turn.get("value")], f"{field}.value", flaws)
+        return Message(role="assistant", content=write_answer("", calls)) if calls else None
+    role = _SHAREGPT_ROLES.get(who) if isinstance(who, str) else None
+    if role is None and len(flaws) == before:
+        flaws.append(Flaw(f"{field}.from", redacted_repr(who), _role_fix(who, _SHAREGPT_ROLES)))
+    content = _content(turn.get("value"), f"{field}.value", flaws)
+    if len(flaws) > before:
+        return None
+    return Message(role=cast(Role, role), content=content)
+
+
+def _role_fix(given: Any, known: Mapping[str, Role] = _ROLES) -> str:
+    near = nearest(given, known) if isinstance(given, str) else None
+    return f"did you mean {near!r}?" if near else f"must be one of {', '.join(sorted(known))}"
+
+
+def _content(value: Any, field: str, flaws: list[Flaw]) -> str:
+    """Return the text of a turn: a string, or a list of text parts joined."""
+    if isinstance(value, str):
+        if not is_unicode(value):
+            flaws.append(Flaw(field, redacted_repr(value), HALF_A_PAIR))
+        return value
+    if isinstance(value, list) and value and all(_is_text_part(part) for part in value):
+        return _content("".join(part["text"] for part in value), field, flaws)
+    kind = "missing" if value is None else redacted_repr(value)
+    flaws.append(Flaw(field, kind, "must be text, or a list of {type: text, text: …} parts"))
+    return ""
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)

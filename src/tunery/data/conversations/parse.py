@@ -1,0 +1,208 @@
+"""Row shapes: how one raw row becomes a conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tunery.core.example import Message
+from tunery.core.tool_text import NotACall, describe, functions_of, with_functions
+from tunery.data.config import SourceConfig
+from tunery.data.conversations.messages import check_conversation, parse_messages, parse_transcript
+from tunery.data.conversations.shapes import Mapped
+from tunery.data.rows.refused import Refused
+from tunery.data.rows.row import BadRow, Flaw, UnusableRow, no_answer, no_prompt
+from tunery.text.normalise import HALF_A_PAIR, is_unicode
+from tunery.text.pii.mask import redacted_repr
+
+_REFERENCE = "reference_answer"
+"""Key in OpenAI's reinforcement files."""
+
+
+class Conversation(NamedTuple):
+    """What a row says."""
+
+    messages: tuple[Message, ...]
+    rejected: str | None = None
+
+
+def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> Conversation:
+    """Read one row as its file's shape says.
+
+    Args:
+        values: Column to value; absent and None both mean 'no value'.
+        mapped: From :func:`tunery.data.conversations.shapes.map_columns`.
+        source: For label style and JSON output.
+
+    Raises:
+        BadRow: The row cannot be understood; with every flaw.
+        UnusableRow: It lacks its prompt or its answer, or its two answers belong to different prompts.
+    """
+    if isinstance(values, Refused):
+        raise values.error
+    if mapped.shape == "preference":
+        return _preference(values, mapped.column)
+    if mapped.shape == "chat":
+        column = mapped.column["messages"]
+        messages = _with_reference(parse_messages(values.get(column), column), values)
+        messages = _with_tools(messages, values)
+        check_conversation(messages, column)
+        answer = _style(messages[-1].content, source)
+        if answer != messages[-1].content:
+            messages = (*messages[:-1], messages[-1].with_(content=answer))
+        return Conversation(messages)
+    question = _question(values, mapped)
+    answer_column = mapped.column["completion" if mapped.shape == "completion" else "output"]
+    answer = _style(_answer(values.get(answer_column), answer_column, source), source)
+    return Conversation((Message(role="user", content=question), Message(role="assistant", content=answer)))
+
+
+def _with_reference(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return a conversation; one of an OpenAI reinforcement file ends with its grader's answer."""
+    reference = values.get(_REFERENCE)
+    if reference is None or not messages or messages[-1].role == "assistant":
+        return messages
+    answer = reference if isinstance(reference, str) else compact_json(reference)
+    return (*messages, Message(role="assistant", content=_text(answer, _REFERENCE, no_answer)))
+
+
+def _question(values: Mapping[str, Any], mapped: Mapped) -> str:
+    column = mapped.column
+    if mapped.shape == "completion":
+        return _text(values.get(column["prompt"]), column["prompt"], no_prompt)
+    if mapped.shape == "columns":
+        return _text(values.get(column["input"]), column["input"], no_prompt)
+    return _instruction(values, column)
+
+
+def _instruction(values: Mapping[str, Any], column: Mapping[str, str]) -> str:
+    task = _text(values.get(column["instruction"]), column["instruction"], no_prompt)
+    given = values.get(column["input"])
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return task
+    return f"{task}\n\n{_text(given, column['input'], no_prompt)}"
+
+
+def _text(value: Any, column: str, missing: Callable[[str], UnusableRow]) -> str:
+    """Return a value as text; numbers, dates and booleans are written out."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise missing(column)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Mapping, list)):
+        raise BadRow(Flaw(column, redacted_repr(value), "an object or list, where text is expected"))
+    if isinstance(value, bytes):
+        raise BadRow(Flaw(column, redacted_repr(value), "bytes, where text is expected"))
+    text = str(value)
+    if not is_unicode(text):
+        raise BadRow(Flaw(column, redacted_repr(text), HALF_A_PAIR))
+    return text
+
+
+def _answer(value: Any, column: str, source: SourceConfig) -> str:
+    if not source.output_json:
+        if isinstance(value, (Mapping, list)):
+            fix = "an object or list; set output_json: true for this source to answer in JSON"
+            raise BadRow(Flaw(column, redacted_repr(value), fix))
+        return _text(value, column, no_answer)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise no_answer(column)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise BadRow(Flaw(column, redacted_repr(value), "not JSON, though output_json is set")) from None
+    return _text(compact_json(value), column, no_answer)
+
+
+def compact_json(value: Any) -> str:
+    """Return JSON without spaces, keys in their given order: fewer tokens to learn and to serve."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def json_ready(value: Any) -> Any:
+    """Return a value as JSON can hold it: dates and the like become text."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _style(answer: str, source: SourceConfig) -> str:
+    return " ".join(answer.replace("_", " ").split()) if source.label_style == "words" else answer
+
+
+def _with_tools(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return a conversation whose system turn tells of the functions that the row lists."""
+    for key in ("tools", "functions"):
+        tools = values.get(key)
+        if isinstance(tools, str) and tools.strip():  # a column of a table holds JSON
+            tools = _loaded(tools, key)
+        if tools:
+            try:
+                return with_functions(messages, describe(functions_of(tools)))
+            except NotACall as error:
+                raise BadRow(Flaw(key, redacted_repr(tools), str(error))) from None
+    return messages
+
+
+def _loaded(text: str, column: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRow(
+            Flaw(column, redacted_repr(text), "must be a list of functions, or the JSON of one")
+        ) from None
+
+
+def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Conversation:
+    chosen_at, rejected_at = column["chosen"], column["rejected"]
+    better = _side(values.get(chosen_at), chosen_at)
+    worse = _side(values.get(rejected_at), rejected_at)
+    prompt = _preference_prompt(values, column)
+    if prompt is None:
+        if better[:-1] != worse[:-1]:
+            detail = f"{chosen_at} and {rejected_at} answer different conversations"
+            raise UnusableRow("prompts_differ", detail)
+        prompt = better[:-1]
+    elif len(better) > 1 or len(worse) > 1:
+        long_at = chosen_at if len(better) > 1 else rejected_at
+        if better[:-1] != prompt or worse[:-1] != prompt:
+            raise BadRow(Flaw(long_at, f"{max(len(better), len(worse))} turns", "must be one assistant turn"))
+    if not prompt:
+        raise no_prompt("prompt")
+    messages = (*prompt, better[-1])
+    check_conversation(messages, chosen_at)
+    check_conversation((*prompt, worse[-1]), rejected_at)
+    return Conversation(messages, worse[-1].content)
+
+
+def _side(value: Any, field: str) -> tuple[Message, ...]:
+    """Return one answer as the turns it comes with; at least the answer itself."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise no_answer(field)
+    if isinstance(value, Mapping):
+        value = [value]
+    if isinstance(value, list):
+        return parse_messages(value, field)
+    text = _text(value, field, no_answer)
+    return parse_transcript(text) or (Message(role="assistant", content=text),)
+
+
+def _preference_prompt(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[Message, ...] | None:
+    """Return the prompt of a preference row from whichever column holds it, None where none does."""
+    wrapped = values.get(column["input"])
+    if isinstance(wrapped, Mapping):  # OpenAI: {"input": {"messages": […]}, …}
+        field = f"{column['input']}.messages"
+        return _with_tools(parse_messages(wrapped.get("messages"), field), wrapped)
+    if values.get(column["prompt"]) is not None:
+        prompt = values[column["prompt"]]
+        if isinstance(prompt, list):
+            return parse_messages(prompt, column["prompt"])
+        text = _text(prompt, column["prompt"], no_prompt)
+        return parse_transcript(text) or (Message(role="user", content=text),)
+    if values.get(column["messages"]) is not None:
+        return parse_messages(values[column["messages"]], column["messages"])
+    if values.get(column["instruction"]) is not None:
+        return (Message(role="user", content=_instruction(values, column)),)
+    if wrapped is not None:
+        return (Message(role="user", content=_text(wrapped, column["input"], no_prompt)),)
+    return None

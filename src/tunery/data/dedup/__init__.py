@@ -1,0 +1,1 @@
+"""Deduplication: rows that repeat an earlier one."""

@@ -1,0 +1,225 @@
+"""Applying edits: examples with their texts replaced or taken out, and what was changed."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import Drop, Dropped, Example, Message, example_id
+from tunery.core.finding import Action, Changed, Edit
+from tunery.data.clean.personal_data import apply_policy
+from tunery.data.clean.repair import repair
+from tunery.data.config import CleanConfig
+from tunery.data.edits.sets import EditSet, _cut
+from tunery.data.rows.dropped import dropped_messages
+from tunery.text.normalise import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What applying edits gave."""
+
+    examples: list[Example]
+    """Those that stay, changed ones in their place."""
+    dropped: list[Dropped]
+    changed: list[Changed]
+    stay: list[int]
+    """Position that each of ``examples`` had before."""
+
+
+def apply_all(examples: Sequence[Example], sets: Sequence[EditSet], clean: CleanConfig) -> Edited:
+    """Apply sets of edits one after the other: each names the rows as the one before left them.
+
+    New texts are normalised and masked as the settings ask of every other text.
+
+    Args:
+        examples: Cleaned examples in reading order.
+        sets: From :func:`load_edits`.
+        clean: The recipe's cleaning.
+
+    Raises:
+        ConfigError: An edit names a row that is not in the data, or changes a text that it does not have.
+    """
+    result = Edited(list(examples), [], [], list(range(len(examples))))
+    for one in sets:
+        edits = _cleaned(one.edits, clean)
+        step = apply_edits(result.examples, edits, name=one.name, with_repeats=clean.exact_duplicates)
+        result = Edited(
+            step.examples,
+            result.dropped + step.dropped,
+            result.changed + step.changed,
+            [result.stay[i] for i in step.stay],
+        )
+    return result
+
+
+def _cleaned(edits: Sequence[Edit], clean: CleanConfig) -> list[Edit]:
+    values = repair([e.value or "" for e in edits], clean)
+    if clean.mask_pii:
+        values = apply_policy(values, clean).texts
+    return [
+        e if e.action == "drop" or e.value == v else e.with_(value=v)
+        for e, v in zip(edits, values, strict=True)
+    ]
+
+
+def apply_edits(
+    examples: Sequence[Example], edits: Sequence[Edit], *, name: str = "edits", with_repeats: bool = True
+) -> Edited:
+    """Take out and change the rows that edits name.
+
+    Curation removes rows that repeat an earlier one, so an edit of the row it kept must hold for those
+    repeats too: otherwise one of them would take the place of the row that was taken out.
+
+    Args:
+        examples: Cleaned examples in reading order; equal ones share an id.
+        edits: As :func:`settle` left them.
+        name: What messages call the edits.
+        with_repeats: False where curation keeps repeats; then the second of equal rows is called ``ex-…-2``,
+            as in the dataset version, and an edit holds for the row it names only.
+
+    Returns:
+        Rows that stay, rows that went with the edit's reason, and every text that was replaced.
+
+    Raises:
+        ConfigError: Lists all edits that name no row of the data, and those of a text that a row lacks.
+    """
+    asked: dict[str, list[Edit]] = defaultdict(list)
+    for edit in edits:
+        asked[edit.row].append(edit)
+    targets = _targets(examples, asked, with_repeats=with_repeats)
+    _check(examples, asked, targets, name)
+    stay: list[int] = []
+    kept: list[Example] = []
+    dropped: list[Dropped] = []
+    changed: list[Changed] = []
+    for i, example in enumerate(examples):
+        named = targets.get(i)
+        if named is None:
+            stay.append(i)
+            kept.append(example)
+            continue
+        drop = next((e for e in asked[named] if e.action == "drop"), None)
+        if drop is not None:
+            dropped.append(_dropped(example, drop, named, name))
+            continue
+        after = _changed(example, asked[named])
+        changed += _changes(example, after, asked[named], name)
+        stay.append(i)
+        kept.append(after)
+    return Edited(kept, dropped, changed, stay)
+
+
+def _targets(
+    examples: Sequence[Example], asked: Mapping[str, Sequence[Edit]], *, with_repeats: bool
+) -> dict[int, str]:
+    """Return the position of every example concerned, and the row id under which edits name it."""
+    if not with_repeats:
+        seen: Counter[str] = Counter()
+        numbered = {}
+        for i, example in enumerate(examples):
+            seen[example.id] += 1
+            number = seen[example.id]
+            row = example.id if number == 1 else f"{example.id}-{number}"
+            if row in asked:
+                numbered[i] = row
+        return numbered
+    found = {i: e.id for i, e in enumerate(examples) if e.id in asked}
+    sayings = {_saying(examples[i]): row for i, row in reversed(list(found.items()))}
+    # Fingerprints cost time; the answers, letter by letter, tell which rows need one.
+    answers = {examples[i].reference for i in found}
+    for i, example in enumerate(examples):
+        if i not in found and example.reference in answers:
+            repeated = sayings.get(_saying(example))
+            if repeated is not None:
+                found[i] = repeated
+    return found
+
+
+def _saying(example: Example) -> tuple[str, str, str | None]:
+    """Return what two rows have in common of which one repeats the other."""
+    turns = "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
+    return turns, example.reference, example.rejected
+
+
+def _check(
+    examples: Sequence[Example],
+    asked: Mapping[str, Sequence[Edit]],
+    targets: Mapping[int, str],
+    name: str,
+) -> None:
+    missing = sorted(asked.keys() - set(targets.values()))
+    if missing:
+        listed = ", ".join(_cut(missing))
+        noun = "row that is" if len(missing) == 1 else f"{len(missing):,} rows that are"
+        raise ConfigError(
+            f"{name} names {'a ' if len(missing) == 1 else ''}{noun} not in the data: {listed}",
+            hint="the files or the settings changed since; inspect the data and make the edits again",
+        )
+    problems = []
+    for i, row in targets.items():
+        if examples[i].id != row:
+            continue
+        for edit in asked[row]:
+            if edit.action == "set_rejected" and examples[i].rejected is None:
+                problems.append(f"{row} is no preference pair: there is no rejected answer to change")
+            if edit.action == "set_input" and not any(m.role == "user" for m in examples[i].prompt):
+                problems.append(f"{row} has no user turn to change")
+    if problems:
+        raise ConfigError.of_problems(name, _cut(problems))
+
+
+def _dropped(example: Example, drop: Edit, named: str, name: str) -> Dropped:
+    copied = "" if example.id == named or named.startswith(f"{example.id}-") else f", as it repeats {named}"
+    why = Drop(drop.reason, f"taken out by {drop.by} in {name}{copied}")
+    source, row = example.metadata["source"], example.metadata["row"]
+    return dropped_messages(source, row, why, example.messages, example.rejected)
+
+
+def _changed(example: Example, edits: Sequence[Edit]) -> Example:
+    values = {e.action: e.value or "" for e in edits}
+    messages = list(example.messages)
+    if "set_input" in values:
+        last = max(i for i, m in enumerate(messages[:-1]) if m.role == "user")
+        messages[last] = _said(messages[last], values["set_input"])
+    if "set_output" in values:
+        messages[-1] = _said(messages[-1], values["set_output"])
+    rejected = values.get("set_rejected", example.rejected)
+    if tuple(messages) == example.messages and rejected == example.rejected:
+        return example
+    identity = example_id(tuple(messages), rejected)
+    return example.with_(id=identity, group=identity, messages=tuple(messages), rejected=rejected)
+
+
+def _said(message: Message, content: str) -> Message:
+    return Message(role=message.role, content=content, weight=message.weight)
+
+
+def _changes(before: Example, after: Example, edits: Sequence[Edit], name: str) -> Iterable[Changed]:
+    if before is after:
+        return
+    for edit in edits:
+        old, new = _text(before, edit.action), _text(after, edit.action)
+        if old != new:
+            yield Changed(
+                source=before.metadata["source"],
+                row=before.metadata["row"],
+                id=before.id,
+                became=after.id,
+                action=edit.action,
+                before=old,
+                after=new,
+                reason=edit.reason,
+                by=edit.by,
+                edits=name,
+            )
+
+
+def _text(example: Example, action: Action) -> str:
+    if action == "set_output":
+        return example.reference
+    if action == "set_rejected":
+        return example.rejected or ""
+    return next(m.content for m in reversed(example.prompt) if m.role == "user")

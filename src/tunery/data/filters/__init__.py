@@ -1,0 +1,1 @@
+"""Filters: one file each, which keeps an example or drops it with a reason."""

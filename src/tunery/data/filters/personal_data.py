@@ -1,0 +1,30 @@
+"""Drops examples that hold personal data of kinds whose rows are not wanted at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunery.core.example import Drop, Example
+from tunery.text.pii import detect
+from tunery.text.pii.types import PiiType
+
+
+class PersonalDataFilter:
+    """Drops examples that hold personal data of kinds whose rows are not wanted at all."""
+
+    def __init__(self, types: Sequence[PiiType]) -> None:
+        """Look for ``types``."""
+        self._types = types
+
+    def judge(self, examples: Sequence[Example]) -> list[Drop | None]:
+        """Look at every turn but the system's, and at the answer that was not preferred."""
+        texts = [
+            [*(m.content for m in e.messages if m.role != "system"), *([e.rejected] if e.rejected else [])]
+            for e in examples
+        ]
+        found = iter(detect([t for row in texts for t in row], self._types))
+        verdicts: list[Drop | None] = []
+        for row in texts:
+            kinds = sorted({span.type for _ in row for span in next(found)})
+            verdicts.append(Drop("personal_data", f"holds {', '.join(kinds)}") if kinds else None)
+        return verdicts

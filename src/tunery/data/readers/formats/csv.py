@@ -1,0 +1,189 @@
+"""CSV and TSV: rows of a delimited file, with the delimiter found or checked."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+
+from tunery.core.errors import ConfigError
+from tunery.data.readers.storage.lines import read_blocks, read_lines, too_large
+from tunery.data.readers.storage.urls import RawFile
+from tunery.data.rows.refused import broken
+from tunery.data.rows.row import RawRow
+
+DELIMITERS = (",", ";", "\t", "|")
+_SNIFFED_LINES = 50
+_SNIFFED_CHARS = 1 << 20
+"""Every delimiter is tried on the first lines, so a file of long ones is not read far [characters]."""
+_MISSING = frozenset({"", "nan", "NaN"})
+"""What pandas and numpy write for 'no value'. ``None``, ``NULL`` and ``N/A`` may be honest answers."""
+
+
+def read_delimited(
+    path: RawFile,
+    name: str,
+    *,
+    delimiter: str | None,
+    wanted: Sequence[str],
+    max_row_bytes: int,
+    go_on: bool = False,
+) -> Iterator[RawRow]:
+    """Yield the rows of a CSV file whose first line names the columns.
+
+    Args:
+        path: The file.
+        name: How messages call it.
+        delimiter: The separator; None finds it.
+        wanted: Columns that must exist; they also tell separators apart.
+        max_row_bytes: Longest row accepted [bytes].
+        go_on: Yield a row of another width than the header's as a
+            :class:`~tunery.data.rows.refused.Refused` row, and read all others.
+
+    Raises:
+        ConfigError: Wrong delimiter, a column named twice, rows of unequal width unless ``go_on``, broken
+            quoting, a row over the limit, or text that is not UTF-8; with row numbers.
+    """
+    head = _head(path, name, max_row_bytes)
+    chosen = delimiter or sniff(head, wanted)
+    # The csv module refuses fields over 128 KiB by default; the row limit below is the one that counts.
+    csv.field_size_limit(max(csv.field_size_limit(), max_row_bytes))
+    meter = _RowMeter(read_blocks(path, name, max_bytes=max_row_bytes), name, max_row_bytes)
+    reader = csv.reader(meter, delimiter=chosen, strict=True)
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        _check_header(header, head, chosen, wanted, name)
+        yield from _rows(reader, meter, header, name, go_on=go_on)
+    except csv.Error as error:
+        raise ConfigError(f"{name}: line {reader.line_num}: {_explain(error)}") from None
+
+
+def _head(path: RawFile, name: str, max_row_bytes: int) -> list[str]:
+    """Return the first lines of a file, the header whatever its length and others while they are short."""
+    head: list[str] = []
+    size = 0
+    for line in islice(read_lines(path, name, max_bytes=max_row_bytes), _SNIFFED_LINES):
+        size += len(line.text)
+        if head and size > _SNIFFED_CHARS:
+            break
+        head.append(line.text)
+    return head
+
+
+def sniff(lines: Sequence[str], wanted: Sequence[str]) -> str:
+    """Return the delimiter under which the first lines make the best table.
+
+    A delimiter that yields the wanted columns wins; then the one under which most lines have as many
+    cells as the header, more than one; then the comma.
+    """
+
+    def score(delimiter: str) -> tuple[int, float, int]:
+        rows = _parse(lines, delimiter)
+        if not rows or len(rows[0]) < 2:
+            return (0, 0.0, 0)
+        header = {cell.strip() for cell in rows[0]}
+        regular = sum(len(r) == len(rows[0]) for r in rows) / len(rows)
+        return (sum(w in header for w in wanted), regular, len(rows[0]))
+
+    return max(DELIMITERS, key=score)
+
+
+def _parse(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    try:
+        return [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    except csv.Error:
+        return []
+
+
+class _RowMeter:
+    """Hands lines to the csv reader and refuses a row that swallows more of them than a row may hold."""
+
+    def __init__(self, blocks: Iterable[list[str]], name: str, max_bytes: int) -> None:
+        self._lines, self._name, self._max_bytes = (chain.from_iterable(blocks), name, max_bytes)
+        self._held = 0
+        self.number = 0
+        """Lines handed out."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number += 1
+        self._held += len(line)
+        if self._held > self._max_bytes:
+            raise too_large(self._name, f"the row that runs to line {self.number}", self._max_bytes)
+        return line
+
+    def row_done(self) -> None:
+        """Begin to count anew."""
+        self._held = 0
+
+
+def _check_header(
+    header: Sequence[str], lines: Sequence[str], delimiter: str, wanted: Sequence[str], name: str
+) -> None:
+    if not any(header):
+        raise ConfigError(f"{name}: the first line is empty; it must name the columns")
+    twice = sorted(column for column, count in Counter(header).items() if count > 1)
+    if twice:
+        raise ConfigError(
+            f"{name}: {'columns' if len(twice) > 1 else 'column'} named twice in the header: "
+            + ", ".join(repr(c) for c in twice),
+            hint="rename one of them in the first line of the file",
+        )
+    better = sniff(lines, wanted)
+    if len(header) == 1 and better != delimiter:
+        columns = [c.strip() for c in (_parse(lines[:1], better) or [[]])[0]]
+        if len(columns) > 1:
+            raise ConfigError(
+                f"{name}: with delimiter {delimiter!r} there is one column, {header[0]!r:.60}; "
+                f"with {better!r} there are {len(columns)}: {', '.join(columns[:10])}",
+                hint=f"set delimiter: {better!r} for this source, or leave it out",
+            )
+
+
+def _rows(
+    reader: Iterator[list[str]], meter: _RowMeter, header: Sequence[str], name: str, *, go_on: bool
+) -> Iterator[RawRow]:
+    problems: list[str] = []
+    number = 0
+    width = len(header)
+    for cells in reader:
+        meter.row_done()
+        if not cells:
+            continue  # A blank line.
+        number += 1
+        if len(cells) == width:
+            if not _MISSING.isdisjoint(cells):
+                yield RawRow(
+                    number, dict(zip(header, (None if c in _MISSING else c for c in cells), strict=True))
+                )
+            else:
+                yield RawRow(number, dict(zip(header, cells, strict=True)))
+        elif go_on:
+            fix = (
+                f"has {len(cells)} cells, the header {width}; quote cells that contain the delimiter "
+                f"(line {meter.number} of {name})"
+            )
+            yield broken(number, fix, ", ".join(cells[:20]))
+        else:
+            problems.append(f"row {number} has {len(cells)} cells, the header {width}")
+            if len(problems) == 10:
+                break
+    if problems:
+        raise ConfigError.of_problems(
+            name, problems, hint="quote cells that contain the delimiter, or set delimiter for this source"
+        )
+
+
+def _explain(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text:
+        return "a quoted cell is opened and never closed"
+    if "new-line character" in text:
+        return "lines end in a bare carriage return; save the file with Unix or Windows line ends"
+    if "expected after" in text:
+        return "text follows a closing quote; a quote inside a quoted cell is written twice"
+    return text

@@ -1,0 +1,195 @@
+"""Parquet and Arrow: rows read batch by batch, and typed tables written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunery.core.errors import ConfigError
+from tunery.data.readers.formats.arrow_sizes import unpacked_sizes
+from tunery.data.readers.storage.compression import MAX_RATIO, open_seekable
+from tunery.data.readers.storage.lines import readable, too_large
+from tunery.data.readers.storage.urls import RawFile
+from tunery.data.rows.refused import broken
+from tunery.data.rows.row import RawRow
+
+_BATCH_ROWS = 1024
+_BATCH_BYTES = 16 << 20
+"""Rows are unpacked so many bytes at a time, as far as the file tells its own sizes [bytes]."""
+_FOOTER_BYTES = 64 << 20
+"""Longest text, and most entries, accepted in a Parquet footer; the widest real tables stay under 10 MB."""
+_FREE_BYTES = 256 << 20
+"""A file may unpack to this much whatever its ratio [bytes]."""
+_BUFFER_BYTES = 1 << 20
+"""A column is read through a buffer of this size, not whole: row groups of a gigabyte exist [bytes]."""
+
+
+def read_parquet(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
+    """Yield the rows of a Parquet file.
+
+    Args:
+        path: The file; a packed one (``.parquet.gz``) is unpacked into a temporary file first.
+        name: How messages call it.
+        max_row_bytes: Longest row accepted [bytes].
+        go_on: Yield a row over ``max_row_bytes`` as a :class:`~tunery.data.rows.refused.Refused` row.
+
+    Raises:
+        ConfigError: Not Parquet, damaged, a column named twice, one that unpacks to far more than a table of
+            rows would, or a row over ``max_row_bytes`` unless ``go_on``.
+    """
+    with readable(name), open_seekable(path) as stream, _explained(name, "Parquet"):
+        yield from _rows(_parquet_batches(stream, name), name, max_row_bytes, go_on=go_on)
+
+
+def read_arrow(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
+    """Yield the rows of an Arrow file, in the file or the stream form, told apart by the first bytes.
+
+    Args and errors are those of :func:`read_parquet`.
+
+    Raises:
+        ConfigError: Not Arrow, damaged, a column named twice, a batch that unpacks to far more than rows
+            would, or a row over ``max_row_bytes`` unless ``go_on``.
+    """
+    with readable(name), open_seekable(path) as stream, _explained(name, "Arrow"):
+        yield from _rows(_arrow_batches(stream, name), name, max_row_bytes, go_on=go_on)
+
+
+def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
+    packed = stream.seek(0, 2)
+    with pq.ParquetFile(
+        stream,
+        page_checksum_verification=True,
+        thrift_string_size_limit=_FOOTER_BYTES,
+        thrift_container_size_limit=_FOOTER_BYTES,
+        pre_buffer=False,
+        buffer_size=_BUFFER_BYTES,
+    ) as file:
+        _check_names(file.schema_arrow.names, name)
+        yield from file.iter_batches(batch_size=_batch_rows(file.metadata, name, packed))
+
+
+def _batch_rows(metadata: Any, name: str, packed: int) -> int:
+    """Return how many rows to unpack at a time, after a look at what the file claims to hold.
+
+    Only sizes of whole row groups are asked for: with those of single columns, a damaged footer makes pyarrow
+    26 end the process instead of raising.
+    """
+    unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    _check_ratio(unpacked, packed, name)
+    each = max(unpacked // max(metadata.num_rows, 1), 1)
+    return int(max(16, min(_BATCH_ROWS, _BATCH_BYTES // each)))
+
+
+def _check_ratio(unpacked: int, packed: int, name: str) -> None:
+    if unpacked > _FREE_BYTES and unpacked > MAX_RATIO * max(packed, 1):
+        raise ConfigError(f"{name}: unpacks to {unpacked:,} bytes from {packed:,}; no table of rows does")
+
+
+def _arrow_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
+    packed = stream.seek(0, 2)
+    stream.seek(0)
+    first = 8 if stream.read(6) == b"ARROW1" else 0
+    stream.seek(first)
+    for unpacked in unpacked_sizes(stream):
+        _check_ratio(unpacked, packed, name)
+    stream.seek(0)
+    if first:
+        with pa.ipc.open_file(stream) as reader:
+            _check_names(reader.schema.names, name)
+            for i in range(reader.num_record_batches):
+                yield reader.get_batch(i)
+        return
+    with pa.ipc.open_stream(stream) as reader:
+        _check_names(reader.schema.names, name)
+        yield from reader
+
+
+def _check_names(names: Sequence[str], name: str) -> None:
+    twice = [n for n, c in Counter(names).items() if c > 1]
+    if twice:
+        raise ConfigError(f"{name}: column named twice: {', '.join(map(repr, twice))}")
+
+
+def _rows(batches: Iterator[Any], name: str, max_row_bytes: int, *, go_on: bool) -> Iterator[RawRow]:
+    number = 0
+    classes: dict[str, list[str]] | None = None
+    for batch in batches:
+        classes = _class_names(batch.schema) if classes is None else classes
+        # What a damaged file claims of its own offsets is checked before anything is read through them.
+        batch.validate(full=True)
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            part = batch.slice(start, _BATCH_ROWS)
+            for values in part.to_pylist():
+                number += 1
+                if _size(values) > max_row_bytes:
+                    if not go_on:
+                        raise too_large(name, f"row {number}", max_row_bytes)
+                    fix = f"longer than {max_row_bytes:,} bytes; raise max_row_bytes of this source"
+                    yield broken(number, f"{fix} (row {number} of {name})", f"{len(values)} columns")
+                    continue
+                for column, names in classes.items():
+                    values[column] = _class_name(values[column], names)
+                yield RawRow(number, _missing_as_none(values))
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Return the names of the classes that ``datasets`` wrote as numbers, by column.
+
+    Source:
+        ``datasets.ClassLabel``; its features lie as JSON under ``huggingface`` in the schema's metadata.
+    """
+    told = (schema.metadata or {}).get(b"huggingface")
+    if told is None:
+        return {}
+    try:
+        features = json.loads(told)["info"]["features"]
+        found = {n: f["names"] for n, f in features.items() if f.get("_type") == "ClassLabel"}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}  # written by another program, or damaged; then the numbers are all there is
+    listed = {n: names for n, names in found.items() if isinstance(names, list) and n in schema.names}
+    return {n: names for n, names in listed.items() if all(isinstance(name, str) for name in names)}
+
+
+def _class_name(value: Any, names: Sequence[str]) -> Any:
+    """Return a class by its number; -1 is no class, and what is no number of one stays as it is."""
+    if type(value) is not int or not -1 <= value < len(names):
+        return value
+    return None if value == -1 else names[value]
+
+
+@contextmanager
+def _explained(name: str, kind: str) -> Iterator[None]:
+    """Turn whatever Arrow raises over damaged bytes into one :class:`ConfigError`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # a damaged file makes Arrow raise of every kind, KeyError and TypeError too
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{name}: not a readable {kind} file: {first:.200}") from None
+
+
+def _size(values: Mapping[str, Any]) -> int:
+    return sum([len(v) if type(v) is str or type(v) is bytes else _inner_size(v) for v in values.values()])
+
+
+def _inner_size(value: Any) -> int:
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, list):
+        return sum(map(_inner_size, value))
+    return sum(map(_inner_size, value.values())) if isinstance(value, dict) else 8
+
+
+def _missing_as_none(values: dict[str, Any]) -> dict[str, Any]:
+    for column, value in values.items():
+        if type(value) is float and math.isnan(value):
+            values[column] = None
+    return values

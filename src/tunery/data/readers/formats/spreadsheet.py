@@ -1,0 +1,82 @@
+"""Spreadsheet cells: text that Excel and its kin must show and never run, and that comes back as it was."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunery.data.config import SourceConfig
+from tunery.data.rows.row import RawRow
+
+_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
+"""What makes a cell a formula, alone or once leading white space is cut off; the wide forms do so too."""
+_MISSING = frozenset({"nan", "NaN"})
+"""Words that our CSV reader takes for 'no value', as pandas writes it."""
+
+
+def escaped(text: str) -> str:
+    """Return text with an apostrophe before it where a spreadsheet would run it or a reader lose it.
+
+    :func:`unescaped` gives back exactly ``text``, whatever it is.
+
+    >>> escaped("=1+1"), escaped("1+1")
+    ("'=1+1", '1+1')
+    """
+    return f"'{text}" if _needs(text) or (text[:1] == "'" and _hides(text[1:])) else text
+
+
+def unescaped(cell: str) -> str:
+    """Return what :func:`escaped` was given; a cell that a person typed stays as it is.
+
+    >>> unescaped("'=1+1"), unescaped("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell[:1] == "'" and _hides(cell[1:]) else cell
+
+
+def _needs(text: str) -> bool:
+    return text[:1] in _STARTS or text in _MISSING
+
+
+def _hides(rest: str) -> bool:
+    """Tell whether an apostrophe before ``rest`` would be taken for one of ours."""
+    return _needs(rest) or rest[:1] == "'"
+
+
+def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    """Write a CSV file for spreadsheets: UTF-8 with its mark, CRLF, every cell escaped.
+
+    Args:
+        path: The file; replaced where it exists.
+        header: Column names.
+        rows: Cells by column.
+
+    Returns:
+        Rows written [count].
+    """
+    count = 0
+    # Without the mark Excel takes the bytes for the machine's old code page.
+    with path.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow([escaped(cell) for cell in row])
+            count += 1
+    return count
+
+
+def recognises(_: Mapping[str, Any]) -> bool:
+    """Tell nothing: no row says by itself that its cells were escaped, so the recipe must."""
+    return False
+
+
+def convert(rows: Iterator[RawRow], _: SourceConfig) -> Iterator[RawRow]:
+    """Yield rows with their cells as they were before :func:`escaped`."""
+    for row in rows:
+        if type(row.values) is not dict:  # a row that could not be read stays what it is
+            yield row
+            continue
+        cells = {name: unescaped(v) if isinstance(v, str) else v for name, v in row.values.items()}
+        yield RawRow(row.number, cells)

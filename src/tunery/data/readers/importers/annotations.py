@@ -1,0 +1,96 @@
+"""Reviewed rows: several people's answers made one, and put where shapes look for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tunery.core.ids import canonical_json
+from tunery.data.config import SourceConfig
+from tunery.data.conversations.shapes import wanted_columns
+from tunery.data.rows.refused import unusable
+from tunery.data.rows.row import RawRow
+
+METADATA = "metadata."
+"""Before the name of what reviewers did not see."""
+_PROMPT_FIELDS = ("text", "input", "prompt", "instruction", "question", "query")
+
+
+class Verdict(NamedTuple):
+    """What reviewers said of one question."""
+
+    value: Any
+    """The answer most of them gave; None where two answers were given equally often."""
+    votes: int
+    """How many gave it [count]."""
+    reviewers: int
+    """How many answered [count]."""
+
+
+def majority(values: Sequence[Any]) -> Verdict:
+    """Return the answer that most reviewers gave.
+
+    >>> majority(["refund", "refund", "card"])
+    Verdict(value='refund', votes=2, reviewers=3)
+    >>> majority(["refund", "card"]).value is None
+    True
+    """
+    keys = [_key(v) for v in values]
+    ranked = Counter(keys).most_common(2)
+    if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
+        return Verdict(None, ranked[0][1], len(values))
+    winner, votes = ranked[0]
+    return Verdict(values[keys.index(winner)], votes, len(values))
+
+
+def _key(value: Any) -> str:
+    try:
+        return canonical_json(value)
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def reviewed_row(
+    number: int, fields: Mapping[str, Any], answers: Mapping[str, list[Any]], settings: SourceConfig
+) -> RawRow:
+    """Return one reviewed record as a row: its fields, and each question's agreed answer under its name.
+
+    Where the recipe maps no columns, one question and one text are enough to know what is asked and answered:
+    they become ``input`` and ``output``. A question named as a field goes by ``<name>.answer``.
+
+    Args:
+        number: Of the row.
+        fields: What reviewers saw.
+        answers: Question to the answers of all reviewers who submitted one.
+        settings: Of the source.
+    """
+    if not answers:
+        return unusable(number, "not_reviewed", "nobody submitted an answer", dict(fields))
+    verdicts = {question: majority(values) for question, values in answers.items()}
+    split = [q for q, v in verdicts.items() if v.value is None]
+    if split:
+        first = verdicts[split[0]]
+        detail = f"{split[0]}: two answers were given by {first.votes} of {first.reviewers} reviewers each"
+        return unusable(number, "reviewers_disagree", detail, {**fields, **answers})
+    row = dict(fields)
+    for question, verdict in verdicts.items():
+        row[question if question not in fields else f"{question}.answer"] = verdict.value
+    if not wanted_columns(settings.columns) and settings.shape == "auto":
+        _add_input_and_output(row, fields, verdicts)
+    return RawRow(number, row)
+
+
+def _add_input_and_output(
+    row: dict[str, Any], fields: Mapping[str, Any], verdicts: Mapping[str, Verdict]
+) -> None:
+    if len(verdicts) != 1:
+        return
+    (answer,) = (v.value for v in verdicts.values())
+    chats = [v for v in fields.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    texts = {k: v for k, v in fields.items() if isinstance(v, str) and not k.startswith(METADATA)}
+    asked = next((n for n in _PROMPT_FIELDS if n in texts), next(iter(texts), None))
+    if len(chats) == 1 and not texts:
+        row["messages"] = [*chats[0], {"role": "assistant", "content": answer}]
+    elif asked is not None and (len(texts) == 1 or asked in _PROMPT_FIELDS):
+        row["input"], row["output"] = texts[asked], answer

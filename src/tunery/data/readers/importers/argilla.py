@@ -1,0 +1,104 @@
+"""Argilla: reviewed records as its Python client and its server export them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tunery.data.config import SourceConfig
+from tunery.data.readers.importers.annotations import METADATA, reviewed_row
+from tunery.data.rows.refused import Refused, broken
+from tunery.data.rows.row import RawRow
+
+_FLAT = ".responses"
+
+
+def recognises(values: Mapping[str, Any]) -> bool:
+    """Tell whether a row is a record of Argilla, nested or flattened."""
+    if isinstance(values.get("fields"), Mapping) and "responses" in values:
+        return any(key in values for key in ("suggestions", "_server_id", "external_id", "vectors"))
+    return any(key.endswith(f"{_FLAT}.users") for key in values)
+
+
+def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
+    """Yield one row for each record: its fields, and what reviewers submitted.
+
+    Submitted responses count, drafts and discarded ones do not; a response without a status, as nested
+    exports have them, counts as submitted. Suggestions come from models and are never taken for an answer. Of
+    several reviewers the majority decides, and a record they are divided on is dropped.
+
+    Args:
+        rows: Records of ``dataset.records.to_json`` (``fields``, ``responses`` by question), of the server
+            (``responses`` by user), or of ``to_list(flatten=True)`` (``<question>.responses`` columns).
+        settings: Of the source; its columns name fields and questions.
+
+    Source:
+        https://docs.argilla.io/latest/reference/argilla/records/records (``Record.to_dict``),
+        https://docs.argilla.io/latest/how_to_guides/import_export/
+    """
+    for row in rows:
+        if isinstance(row.values, Refused):
+            yield row
+        elif isinstance(row.values.get("fields"), Mapping):
+            answers = _nested(row.values.get("responses"))
+            if answers is None:
+                yield broken(row.number, "responses must be an object or a list", row.values)
+                continue
+            fields = {**_metadata(row.values), **row.values["fields"]}
+            yield reviewed_row(row.number, fields, answers, settings)
+        else:
+            yield _flat(row, settings)
+
+
+def _metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+    about = values.get("metadata")
+    return {f"{METADATA}{k}": v for k, v in about.items()} if isinstance(about, Mapping) else {}
+
+
+def _nested(responses: Any) -> dict[str, list[Any]] | None:
+    """Return question to submitted values; None where it is neither form."""
+    answers: dict[str, list[Any]] = {}
+    if responses is None:
+        return answers
+    if isinstance(responses, Mapping):  # the client: by question
+        for question, given in responses.items():
+            for response in given if isinstance(given, list) else []:
+                if isinstance(response, Mapping) and _counts(response.get("status")):
+                    _add(answers, question, response.get("value"))
+        return answers
+    if not isinstance(responses, list):
+        return None
+    for response in responses:  # the server: by user
+        if not isinstance(response, Mapping) or not _counts(response.get("status")):
+            continue
+        values = response.get("values")
+        for question, given in values.items() if isinstance(values, Mapping) else []:
+            _add(answers, question, given.get("value") if isinstance(given, Mapping) else given)
+    return answers
+
+
+def _flat(row: RawRow, settings: SourceConfig) -> RawRow:
+    answers: dict[str, list[Any]] = {}
+    questions = [k.removesuffix(".users")[: -len(_FLAT)] for k in row.values if k.endswith(f"{_FLAT}.users")]
+    for question in questions:
+        given = row.values.get(f"{question}{_FLAT}")
+        statuses = row.values.get(f"{question}{_FLAT}.status")
+        for i, value in enumerate(given if isinstance(given, list) else []):
+            if _counts(statuses[i] if isinstance(statuses, list) and i < len(statuses) else None):
+                _add(answers, question, value)
+    beside = ("id", "status", "_server_id", "external_id", "score")
+    fields = {
+        k: v
+        for k, v in row.values.items()
+        if k not in beside and not any(k.startswith((f"{q}{_FLAT}", f"{q}.suggestion")) for q in questions)
+    }
+    return reviewed_row(row.number, fields, answers, settings)
+
+
+def _counts(status: Any) -> bool:
+    return status is None or status == "submitted"
+
+
+def _add(answers: dict[str, list[Any]], question: str, value: Any) -> None:
+    if value is not None and value != "":
+        answers.setdefault(question, []).append(value)

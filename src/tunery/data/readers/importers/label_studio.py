@@ -1,0 +1,82 @@
+"""Label Studio: annotated tasks as its JSON export has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tunery.data.config import SourceConfig
+from tunery.data.readers.importers.annotations import reviewed_row
+from tunery.data.rows.refused import Refused, broken
+from tunery.data.rows.row import RawRow
+
+_ANSWERS = {"choices": "choices", "textarea": "text", "rating": "rating", "number": "number"}
+"""Type of a result to the key of its value. Regions, boxes and rankings mark places, they answer nothing."""
+
+
+def recognises(values: Mapping[str, Any]) -> bool:
+    """Tell whether a row is a task of Label Studio."""
+    return isinstance(values.get("data"), Mapping) and isinstance(_annotations(values), list)
+
+
+def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
+    """Yield one row for each task: its data, and what annotators chose or wrote, by ``from_name``.
+
+    Cancelled annotations do not count; where one is marked as ground truth, only such count. Predictions come
+    from models and are never taken for an answer. Of several annotators the majority decides, and a task they
+    are divided on is dropped.
+
+    Args:
+        rows: Tasks of an export in the format JSON, not JSON-MIN, which does not say who answered.
+        settings: Of the source; its columns name keys of ``data`` and names of controls.
+
+    Source:
+        https://labelstud.io/guide/task_format (tasks and annotations),
+        https://labelstud.io/tags/choices and https://labelstud.io/tags/textarea (results)
+    """
+    for row in rows:
+        if isinstance(row.values, Refused):
+            yield row
+            continue
+        data, annotations = row.values.get("data"), _annotations(row.values)
+        if not isinstance(data, Mapping) or not isinstance(annotations, list):
+            yield broken(row.number, "a task needs data and a list of annotations", row.values)
+            continue
+        yield reviewed_row(row.number, data, _answers(annotations), settings)
+
+
+def _annotations(values: Mapping[str, Any]) -> Any:
+    return values["annotations"] if "annotations" in values else values.get("completions")
+
+
+def _answers(annotations: list[Any]) -> dict[str, list[Any]]:
+    given = [
+        a
+        for a in annotations
+        if isinstance(a, Mapping) and not a.get("was_cancelled") and isinstance(a.get("result"), list)
+    ]
+    trusted = [a for a in given if a.get("ground_truth")]
+    answers: dict[str, list[Any]] = {}
+    for annotation in trusted or given:
+        for name, value in _of_one(annotation["result"]).items():
+            answers.setdefault(name, []).append(value)
+    return answers
+
+
+def _of_one(results: list[Any]) -> dict[str, Any]:
+    """Return what one annotator answered, by the control's name."""
+    answers: dict[str, Any] = {}
+    for result in results:
+        if not isinstance(result, Mapping) or not isinstance(result.get("value"), Mapping):
+            continue
+        kind, name = result.get("type"), result.get("from_name")
+        if not isinstance(kind, str) or kind not in _ANSWERS or not isinstance(name, str):
+            continue
+        value = result["value"].get(_ANSWERS[kind])
+        if kind == "textarea" and isinstance(value, list):
+            value = "\n".join(str(v) for v in value)
+        elif kind == "choices" and isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if value is not None and value != "" and value != []:
+            answers[name] = value
+    return answers

@@ -1,0 +1,151 @@
+"""The gateway's own request log: served calls as chat rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tunery.core.errors import NotFoundError, ResourceError
+from tunery.core.example import SPLIT_HINT
+from tunery.core.rollout import RequestRecord
+from tunery.data.config import SourceConfig, TrafficConfig
+from tunery.data.readers.importers.sampling import Sampler, Skip
+from tunery.data.rows.refused import Refused, broken, unusable
+from tunery.data.rows.row import RawRow
+
+_KEYS = frozenset({"endpoint", "messages", "completion", "subject", "status"})
+_CUT = ("length", "content_filter")  # a tuple: what is looked for may be of any kind
+
+
+class TrafficExport(NamedTuple):
+    """What :func:`write_traffic` wrote."""
+
+    rows: int
+    """Rows written [count]."""
+    skipped: dict[str, int]
+    """Reason to requests that became no row [count]."""
+
+
+def recognises(values: Mapping[str, Any]) -> bool:
+    """Tell whether a row is a record of the request log."""
+    return values.keys() >= _KEYS
+
+
+def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
+    """Yield one chat row for each record that may be learnt from; the others are dropped with a reason.
+
+    Rows carry ``metadata.split_hint: train``: the answers are a model's own and nobody has reviewed them, so
+    a test on them would measure how much a model agrees with its predecessor.
+
+    Args:
+        rows: Records as JSON objects (:class:`tunery.core.rollout.RequestRecord`).
+        settings: Of the source; ``traffic`` is the rule.
+    """
+    sampler = Sampler(settings.traffic)
+    for row in rows:
+        if isinstance(row.values, Refused):
+            yield row
+            continue
+        values = row.values
+        messages = values.get("messages")
+        if not recognises(values) or not isinstance(messages, list):
+            yield broken(row.number, "is no record of a request log", values)
+            continue
+        why = _unfit(values, messages) or sampler.skip(
+            str(values.get("id")), str(values["subject"]), _about(values)
+        )
+        if why is not None:
+            yield unusable(row.number, why.reason, why.detail, values)
+        else:
+            yield RawRow(row.number, _row(values, messages))
+
+
+def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: TrafficConfig) -> TrafficExport:
+    """Write served calls that may be learnt from as a JSON Lines file of chat rows.
+
+    Args:
+        requests: Served calls; newest first gives each user's newest.
+        destination: The file; one that is there is replaced once the new one is whole.
+        rule: Share, cap and consent.
+
+    Returns:
+        How many rows were written, and why other requests became none.
+
+    Raises:
+        NotFoundError: There is no request; the file stays as it is.
+        ResourceError: The file cannot be written.
+    """
+    sampler = Sampler(rule)
+    skipped: Counter[str] = Counter()
+    written = 0
+    partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            for request in requests:
+                values = request.model_dump(mode="json")
+                why = _unfit(values, values["messages"]) or sampler.skip(
+                    request.id, request.subject, request.metadata
+                )
+                if why is not None:
+                    skipped[why.reason] += 1
+                    continue
+                stream.write(json.dumps(_row(values, values["messages"]), ensure_ascii=False) + "\n")
+                written += 1
+            if not written and not skipped:
+                raise NotFoundError(
+                    "there is no such request in the log",
+                    hint="check --model; what tunery serve answers is kept there",
+                )
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(destination)
+    except OSError as error:
+        raise ResourceError(f"cannot write {destination}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return TrafficExport(written, dict(sorted(skipped.items())))
+
+
+def _about(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    about = values.get("metadata")
+    return about if isinstance(about, Mapping) else {}
+
+
+def _unfit(values: Mapping[str, Any], messages: list[Any]) -> Skip | None:
+    """Return why a record has nothing to learn from."""
+    name = f"request {values.get('id')}"
+    if values.get("status") != "ok":
+        return Skip("request_failed", f"{name} ended with status {values.get('status')!r}")
+    if not messages:
+        return Skip("text_not_kept", f"{name}: its text was not kept")
+    if values.get("finish_reason") in _CUT:
+        return Skip("answer_cut", f"{name}: its answer ended by {values['finish_reason']}")
+    if not str(values.get("completion") or "").strip():
+        return Skip("empty_output", f"{name}: its answer is empty")
+    if values.get("format_valid") is False:
+        return Skip("format_invalid", f"{name}: its answer had not the form that was asked for")
+    return None
+
+
+def _row(values: Mapping[str, Any], messages: list[Any]) -> dict[str, Any]:
+    # Earlier assistant turns came from whoever served then; the last one alone is learnt.
+    turns = [
+        {**t, "weight": 0} if isinstance(t, Mapping) and t.get("role") == "assistant" else _plain(t)
+        for t in messages
+    ]
+    return {
+        "messages": [*turns, {"role": "assistant", "content": values.get("completion")}],
+        "user": values.get("subject"),
+        "model": values.get("model"),
+        "request_id": values.get("id"),
+        "metadata": {SPLIT_HINT: "train", "request_id": values.get("id")},
+    }
+
+
+def _plain(turn: Any) -> Any:
+    """Return a turn without the weight that records write down for every role."""
+    return {k: v for k, v in turn.items() if k != "weight"} if isinstance(turn, Mapping) else turn

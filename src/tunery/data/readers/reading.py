@@ -1,0 +1,113 @@
+"""Reading: one pass over a source, raw rows a few thousand at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tunery.core.errors import ConfigError, nearest
+from tunery.core.progress import Progress
+from tunery.data.conversations.shapes import Mapped, map_columns, wanted_columns
+from tunery.data.readers.source import Source, iterate
+from tunery.data.rows.row import RawRow
+
+CHUNK_ROWS = 5000
+"""Rows worked on together: enough that starting costs nothing, few enough to keep memory small."""
+_CHUNK_CHARS = 8_000_000
+
+
+class _Census:
+    """Counts rows in which a column stands and has a value: tells a missing column from an empty one."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.present: Counter[str] = Counter()
+        self.filled: Counter[str] = Counter()
+
+    def count(self, values: Mapping[str, Any]) -> None:
+        self.rows += 1
+        self.present.update(values.keys())
+        self.filled.update(k for k, v in values.items() if v is not None and v != "")
+
+    def check(self, name: str, needed: Iterable[str]) -> None:
+        """Raise :class:`ConfigError` for needed columns that no row has, or that are empty in all rows."""
+        problems = []
+        for column in needed:
+            if column not in self.present:
+                problems.append(missing_column(column, list(self.present)))
+            elif not self.filled[column]:
+                problems.append(f"column {column!r} is empty in all {self.rows} rows")
+        if problems:
+            raise ConfigError.of_problems(name, problems, hint="set columns: for this source to map them")
+
+
+def missing_column(column: str, known: Sequence[str]) -> str:
+    """Return a sentence that says which columns there are, and which one was perhaps meant."""
+    near = nearest(column, known)
+    meant = f"; did you mean {near!r}?" if near else ""
+    listed = ", ".join(map(repr, known[:20])) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    return f"no column {column!r}{meant} (there is: {listed})"
+
+
+class Reading:
+    """One pass over a source: raw rows a few thousand at a time, and what was seen of its columns."""
+
+    def __init__(self, source: Source, progress: Progress) -> None:
+        self._source = source
+        self._progress = progress
+        self._census = _Census()
+        self._mapped: Mapped | None = None
+
+    @property
+    def mapped(self) -> Mapped:
+        """How rows are read; known from the first chunk on."""
+        if self._mapped is None:
+            raise ConfigError(f"{self._source.name}: there is no row in the file")
+        return self._mapped
+
+    @property
+    def rows(self) -> int:
+        """Rows read so far [count]."""
+        return self._census.rows
+
+    def chunks(self) -> Iterator[list[RawRow]]:
+        """Yield all rows in runs of :data:`CHUNK_ROWS`, less where rows are long.
+
+        Raises:
+            ConfigError: The file cannot be read, or its columns do not fit the mapping.
+        """
+        source, settings = self._source, self._source.settings
+        with self._progress.task(f"Reading {source.name}", None) as task:
+            chunk: list[RawRow] = []
+            size = 0
+            for raw in iterate(source, wanted_columns(settings.columns)):
+                if self._mapped is None:
+                    self._mapped = map_columns(settings, raw.values)
+                    if source.format in ("csv", "tsv", "parquet"):
+                        _check_header(source.name, self._mapped, raw)
+                self._census.count(raw.values)
+                chunk.append(raw)
+                size += sum(len(v) for v in raw.values.values() if isinstance(v, str))
+                if len(chunk) == CHUNK_ROWS or size > _CHUNK_CHARS:
+                    task.advance(len(chunk))
+                    yield chunk
+                    chunk, size = [], 0
+            if chunk:
+                task.advance(len(chunk))
+                yield chunk
+
+    def check(self) -> None:
+        """Refuse a source whose rows lack a column, or that has none; call it after the last chunk.
+
+        Raises:
+            ConfigError: Says which columns, and which there are.
+        """
+        self._census.check(self._source.name, self.mapped.needed)
+
+
+def _check_header(name: str, mapped: Mapped, first: RawRow) -> None:
+    known = list(first.values)
+    problems = [missing_column(c, known) for c in mapped.needed if c not in first.values]
+    if problems:
+        raise ConfigError.of_problems(name, problems, hint="set columns: for this source to map them")

@@ -1,0 +1,316 @@
+"""Sources: from a path in a recipe to its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from tunery.core.errors import ConfigError, nearest
+from tunery.core.example import SplitName
+from tunery.core.ids import canonical_json, sha256_text
+from tunery.data.config import DataConfig, FileFormat, SourceConfig
+from tunery.data.readers.formats.csv import read_delimited
+from tunery.data.readers.formats.json import read_json_array, read_jsonl
+from tunery.data.readers.formats.parquet import read_arrow, read_parquet
+from tunery.data.readers.importers.recognise import as_plain_rows
+from tunery.data.readers.storage.compression import unpacked_name
+from tunery.data.readers.storage.folders import (
+    Found,
+    find_remote,
+    is_pattern,
+    list_folder,
+    match_files,
+    saved_files,
+    saved_splits,
+    split_of_name,
+    splits_of,
+)
+from tunery.data.readers.storage.lines import readable
+from tunery.data.readers.storage.urls import is_empty, is_url, sha256_raw, shown_url
+from tunery.data.rows.refused import Refused
+from tunery.data.rows.row import BadRow, RawRow
+
+_ENDINGS: dict[str, FileFormat] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+}
+_LEADING = 1000
+"""So many unusable rows may come before the first that tells how the file is read [count]."""
+
+
+class Source(NamedTuple):
+    """A source whose files were found."""
+
+    settings: SourceConfig
+    path: Path
+    """Of a local file or folder; for a URL nothing but its text."""
+    format: FileFormat
+    sha256: str
+    """Of the file's bytes; of a folder, over its files' hashes in their order."""
+    files: tuple[Found, ...]
+    """What is read, in this order."""
+
+    @property
+    def name(self) -> str:
+        """How messages and records call it: as the recipe wrote it."""
+        return shown_url(self.settings.path)
+
+
+def locate(settings: SourceConfig, base_dir: Path) -> Source:
+    """Find a source's files, tell their format and hash their bytes.
+
+    Args:
+        settings: Its ``path`` is a file, a folder, a pattern such as ``train-*.parquet``, a folder that
+            ``datasets`` saved, or a URL of any of the first three. ``#train`` behind a folder takes one
+            split.
+        base_dir: Folder that relative paths start from.
+
+    Raises:
+        ConfigError: No such file (names the nearest one beside it), empty, unreadable, an ending that tells
+            no format, several splits or formats in one folder, or files in it that are never read.
+    """
+    name = shown_url(settings.path)
+    found, chosen = _find(settings, base_dir)
+    kinds = {file_format(settings, Path(f.name)) for f in found}
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"{name}: the folder mixes {', '.join(sorted(kinds))} files",
+            hint=f"set format: to one of {', '.join(sorted(kinds))} for this source",
+        )
+    with readable(name):
+        filled = [f for f in found if not is_empty(f.file)]
+        if not filled:
+            raise ConfigError(
+                f"{name}: the file is empty" if len(found) == 1 else f"{name}: all files are empty"
+            )
+        hashes = [sha256_raw(f.file) for f in filled]
+    digest = hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(hashes))
+    return Source(settings, chosen, kinds.pop(), digest, tuple(filled))
+
+
+def expand_sources(config: DataConfig, base_dir: Path) -> DataConfig:
+    """Return settings in which every folder of several splits is one source for each of its splits.
+
+    ``path: rows`` with ``rows/train-*.parquet`` and ``rows/test-*.parquet`` becomes ``rows#train`` with
+    ``split: train`` and ``rows#test`` with ``split: test``. All other sources stay as they are.
+
+    Raises:
+        ConfigError: A split whose name is none of training, validation and test.
+    """
+    expanded: list[SourceConfig] = []
+    for settings in config.sources:
+        splits = _splits(settings, base_dir) if settings.split == "auto" else {}
+        if len(splits) < 2:
+            expanded.append(settings)
+            continue
+        odd = sorted(s for s, meant in splits.items() if meant is None)
+        if odd:
+            raise ConfigError(
+                f"{shown_url(settings.path)}: what are the splits {', '.join(map(repr, odd))} for?",
+                hint=f"list the splits to use as sources, such as {settings.path}#{min(splits)}",
+            )
+        expanded += [
+            settings.model_copy(update={"path": f"{settings.path}#{s}", "split": meant})
+            for s, meant in splits.items()
+        ]
+    return config.model_copy(update={"sources": tuple(expanded)})
+
+
+def _splits(settings: SourceConfig, base_dir: Path) -> dict[str, SplitName | None]:
+    """Return a folder's splits, each with what it is for; none for a file, or where one was chosen."""
+    path, _, fragment = settings.path.partition("#")
+    if fragment or is_pattern(path):
+        return {}
+    if is_url(path):
+        is_folder, found = find_remote(path, _wanted_endings(settings))
+        by_split = splits_of(found) if is_folder else None
+        return {s: s for s in by_split or {}}
+    folder = base_dir / path
+    if not folder.is_dir():
+        return {}
+    saved = saved_splits(folder, path)
+    if saved is not None:
+        return {s: split_of_name(s) for s in saved}
+    if saved_files(folder, path) is not None:
+        return {}
+    return {s: s for s in splits_of(list_folder(folder, path, _wanted_endings(settings))) or {}}
+
+
+def _find(settings: SourceConfig, base_dir: Path) -> tuple[list[Found], Path]:
+    """Return a source's files, and where it lies."""
+    whole = settings.path
+    if is_url(whole):
+        url, _, fragment = whole.partition("#")
+        is_folder, found = find_remote(url, _wanted_endings(settings))
+        return (_of_split(found, fragment, settings) if is_folder else found), Path(url)
+    path = base_dir / whole
+    fragment = ""
+    if "#" in whole and not path.exists():
+        whole, _, fragment = whole.partition("#")
+        path = base_dir / whole
+    if is_pattern(path.name) and not path.exists():
+        return match_files(whole, base_dir), path
+    if not path.exists():
+        raise _missing(path, whole)
+    if path.is_dir():
+        return _of_folder(path, whole, fragment, settings), path
+    if not path.is_file():
+        raise ConfigError(f"{whole}: is neither a file nor a folder")
+    return [Found(path.name, path)], path
+
+
+def _of_folder(path: Path, name: str, fragment: str, settings: SourceConfig) -> list[Found]:
+    saved = saved_splits(path, name)
+    if saved is not None:
+        wanted = [s for s in saved if fragment in ("", s)]
+        if not fragment and settings.split != "auto":
+            wanted = [s for s in saved if split_of_name(s) == settings.split]
+        if len(wanted) != 1:
+            raise _which_split(name, saved, fragment)
+        files = saved_files(path / wanted[0], f"{name}/{wanted[0]}")
+        if files is None:
+            raise ConfigError(f"{name}: the split {wanted[0]!r} has no state.json")
+        return files
+    files = saved_files(path, name)
+    if files is not None:
+        return files
+    return _of_split(list_folder(path, name, _wanted_endings(settings)), fragment, settings)
+
+
+def _of_split(found: list[Found], fragment: str, settings: SourceConfig) -> list[Found]:
+    """Return those files of a folder that the source means."""
+    name = shown_url(settings.path)
+    by_split = {str(split): files for split, files in (splits_of(found) or {}).items()}
+    if not fragment and (len(by_split) < 2):
+        return found
+    if not fragment and settings.split != "auto":
+        fragment = settings.split
+    if fragment not in by_split:
+        raise _which_split(name.partition("#")[0], list(by_split), fragment)
+    return by_split[fragment]
+
+
+def _which_split(name: str, splits: Sequence[str], fragment: str) -> ConfigError:
+    listed = ", ".join(splits)
+    if fragment:
+        return ConfigError(f"{name}: no split {fragment!r} (there is: {listed or 'none'})")
+    return ConfigError(
+        f"{name}: holds several splits ({listed}); a source is one of them",
+        hint=f"write path: {name}#{splits[0] if splits else 'train'}, one source for each split",
+    )
+
+
+def _missing(path: Path, name: str) -> ConfigError:
+    beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    near = nearest(path.name, beside)
+    if near:
+        return ConfigError(f"{name}: no such file; did you mean {str(Path(name).with_name(near))!r}?")
+    if not path.parent.is_dir():
+        return ConfigError(f"{name}: no such file: the folder {str(path.parent)!r} does not exist")
+    return ConfigError(f"{name}: no such file in {str(path.parent)!r}", hint=f"ls {path.parent}")
+
+
+def _wanted_endings(settings: SourceConfig) -> tuple[str, ...]:
+    return tuple(e for e, kind in _ENDINGS.items() if settings.format in ("auto", kind))
+
+
+def file_format(settings: SourceConfig, path: Path) -> FileFormat:
+    """Return the format, from the settings or the file name's ending (``.gz`` and ``.zst`` left aside).
+
+    Raises:
+        ConfigError: The ending tells nothing.
+    """
+    if settings.format != "auto":
+        return settings.format
+    name = unpacked_name(path.name.lower())
+    found = _ENDINGS.get(Path(name).suffix)
+    if found is None:
+        raise ConfigError(
+            f"{settings.path}: the ending {Path(name).suffix or '(none)'!r} tells no format",
+            hint=f"set format: to one of {', '.join(get_args(FileFormat))}",
+        )
+    return found
+
+
+def iterate(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
+    """Yield a source's rows in file order, one batch in memory at a time.
+
+    A row that cannot be used comes as a :class:`~tunery.data.rows.refused.Refused` one, whose error
+    :func:`tunery.data.conversations.parse.parse_row` raises; the first row is always one that can be looked
+    at. Numbers run on from file to file of a folder.
+
+    Args:
+        source: As :func:`locate` found it.
+        wanted: Columns the mapping names; they help to recognise a CSV file's delimiter.
+
+    Raises:
+        ConfigError: A file is broken so that reading cannot go on; says where.
+    """
+    return _first_is_usable(as_plain_rows(_raw_rows(source, wanted), source.settings), source.name)
+
+
+def _raw_rows(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
+    if len(source.files) == 1:
+        yield from _read(source, source.files[0], source.name, wanted)
+        return
+    before = number = 0
+    for file in source.files:
+        for number, row in enumerate(_read(source, file, f"{source.name}/{file.name}", wanted), before + 1):
+            yield RawRow(number, row.values)
+        before = number
+
+
+def _read(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Iterator[RawRow]:
+    limit = source.settings.max_row_bytes
+    if source.format in ("csv", "tsv"):
+        delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
+        return read_delimited(
+            found.file, name, delimiter=delimiter, wanted=wanted, max_row_bytes=limit, go_on=True
+        )
+    if source.format == "jsonl":
+        return read_jsonl(found.file, name, max_row_bytes=limit, go_on=True)
+    if source.format == "json":
+        return read_json_array(found.file, name, max_row_bytes=limit, go_on=True)
+    if source.format == "parquet":
+        return read_parquet(found.file, name, max_row_bytes=limit, go_on=True)
+    return read_arrow(found.file, name, max_row_bytes=limit, go_on=True)
+
+
+def _first_is_usable(rows: Iterator[RawRow], name: str) -> Iterator[RawRow]:
+    """Put the first row that was understood in front: it tells how all others are read."""
+    held: list[RawRow] = []
+    for row in rows:
+        if not isinstance(row.values, Refused):
+            yield row
+            yield from held
+            yield from rows
+            return
+        held.append(row)
+        if len(held) == _LEADING:
+            break
+    if held:
+        raise ConfigError.of_problems(name, [*_told(held[:10]), *_more(len(held) - 10)])
+
+
+def _told(rows: Sequence[RawRow]) -> Iterator[str]:
+    for row in rows:
+        error = row.values.error if isinstance(row.values, Refused) else None
+        if isinstance(error, BadRow):
+            yield f"row {row.number}: {error.flaws[0].fix}"
+        elif error is not None:
+            yield f"row {row.number}: {error.drop.reason}, {error.drop.detail}"
+
+
+def _more(count: int) -> list[str]:
+    return [f"and {count:,} more; no row before them can be used"] if count > 0 else []

@@ -1,0 +1,157 @@
+"""Unpacking: gzip and Zstandard read as streams, with a bound on what may come out."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+from tunery.data.readers.storage.urls import RawFile
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+MAX_UNPACKED_BYTES = 64 << 30
+"""More than a million rows of 64 KiB each: beyond it a file is a bomb, or needs splitting anyway [bytes]."""
+MAX_RATIO = 250
+"""Unpacked to packed. Rows of text pack 3 to 30 fold, machine-made logs under 100 fold; a bomb of zeros packs
+1,030 fold with gzip and over 10,000 fold with Zstandard."""
+FREE_BYTES = 64 << 20
+"""So much may come out before the ratio counts: a small file of equal rows is no danger [bytes]."""
+_CHUNK_BYTES = 256 << 10
+
+
+class PackedTooTight(OSError):  # noqa: N818 - an OSError, so that every reader already tells of it
+    """A packed file that unpacks to more than a file of rows would."""
+
+    def __init__(self, unpacked: int, packed: int) -> None:
+        super().__init__(
+            f"it unpacks to over {unpacked:,} bytes from {packed:,}; no file of rows does, so it is not read "
+            "further"
+        )
+
+
+class Truncated(OSError):  # noqa: N818 - as above
+    """A packed file whose data is damaged or ends too early."""
+
+
+class _Counted(io.RawIOBase):
+    """Counts the packed bytes that were read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        got = self._stream.read(len(buffer))
+        buffer[: len(got)] = got
+        self.count += len(got)
+        return len(got)
+
+
+class _Bounded(io.RawIOBase):
+    """Unpacked bytes, refused once they are too many for the packed ones."""
+
+    def __init__(self, unpacked: Any, packed: _Counted) -> None:
+        self._unpacked = unpacked
+        self._packed = packed
+        self._out = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        got = self._unpacked.read(min(len(buffer), _CHUNK_BYTES))
+        buffer[: len(got)] = got
+        self._out += len(got)
+        packed = max(self._packed.count, 1)
+        if self._out > MAX_UNPACKED_BYTES or (self._out > FREE_BYTES and self._out > MAX_RATIO * packed):
+            raise PackedTooTight(self._out, packed)
+        return len(got)
+
+
+def unpacked_name(name: str) -> str:
+    """Return a file's name, in small letters, without the ending that says it is packed.
+
+    >>> unpacked_name("rows.jsonl.zstd")
+    'rows.jsonl'
+    """
+    for ending in (".gz", ".zst", ".zstd"):
+        name = name.removesuffix(ending)
+    return name
+
+
+def packing(head: bytes) -> str | None:
+    """Return ``gzip`` or ``zstd`` from a file's first four bytes, None where it is neither."""
+    if head.startswith(GZIP_MAGIC):
+        return "gzip"
+    return "zstd" if head.startswith(ZSTD_MAGIC) else None
+
+
+@contextmanager
+def open_bytes(file: RawFile) -> Iterator[IO[bytes]]:
+    """Open a file for reading; gzip and Zstandard are unpacked on the way, recognised by their content.
+
+    Raises:
+        OSError: While reading: the packed data is damaged, cut short, or unpacks to more than
+            :data:`MAX_UNPACKED_BYTES` or :data:`MAX_RATIO` times its size.
+    """
+    with file.open("rb") as stream:
+        kind = packing(stream.read(4))
+        stream.seek(0)
+        if kind is None:
+            yield stream
+            return
+        counted = _Counted(stream)
+        with _unpacker(kind, counted) as unpacked:
+            yield cast(IO[bytes], io.BufferedReader(_Bounded(unpacked, counted), _CHUNK_BYTES))
+
+
+@contextmanager
+def _unpacker(kind: str, counted: _Counted) -> Iterator[Any]:
+    if kind == "gzip":
+        with gzip.GzipFile(fileobj=cast(IO[bytes], counted)) as unpacked:
+            yield unpacked
+        return
+    import pyarrow as pa
+
+    with pa.CompressedInputStream(pa.PythonFile(counted, mode="r"), "zstd") as unpacked:
+        yield _Zstd(unpacked)
+
+
+class _Zstd:
+    """Arrow's unpacker, whose errors say the same as gzip's."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        try:
+            return bytes(self._stream.read(size))
+        except OSError as error:
+            raise Truncated(f"the zstd data is damaged or cut short: {error}") from None
+
+
+@contextmanager
+def open_seekable(file: RawFile) -> Iterator[IO[bytes]]:
+    """Open a file for reading at any place; a packed one is unpacked into a temporary file first.
+
+    Parquet and Arrow files are read from their end, which a packed stream does not offer.
+
+    Raises:
+        OSError: As :func:`open_bytes`.
+    """
+    with open_bytes(file) as stream:
+        if stream.seekable():
+            yield stream
+            return
+        with tempfile.TemporaryFile() as unpacked:
+            while block := stream.read(_CHUNK_BYTES):
+                unpacked.write(block)
+            unpacked.seek(0)
+            yield cast(IO[bytes], unpacked)

@@ -1,0 +1,285 @@
+"""Folders of rows: which files in them are read, in which order, and which split each belongs to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import SplitName
+from tunery.data.readers.storage.compression import unpacked_name
+from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, shown_url
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+MAX_FILES = 100_000
+"""A folder with more files than this is not a folder of rows [count]."""
+_MAX_STATE_BYTES = 16 << 20
+_CODE_RUNS = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib"})
+_ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"})
+_SPLIT_WORDS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+_SHARD = re.compile(r"^([A-Za-z]+)(?:[-_.].*)?$")
+
+
+class Found(NamedTuple):
+    """One file of a folder."""
+
+    name: str
+    """Below the folder, with ``/``; order goes by it."""
+    file: RawFile
+
+
+def list_folder(folder: Path, name: str, endings: Sequence[str]) -> list[Found]:
+    """Return the files of known endings below a local folder, sorted by name.
+
+    Hidden files and folders (``.git``, ``.cache``) are passed over. A link is followed only to a file inside
+    the folder, and never to another folder: that ends every loop, and nothing outside can be read.
+
+    Raises:
+        ConfigError: A link that leads out, a pickle, an archive, too many files, or no file of rows.
+    """
+    root = folder.resolve()
+    found: list[Found] = []
+    problems: list[str] = []
+    seen = 0
+    for parent, folders, files in os.walk(root):  # does not follow links to folders
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for file in sorted(files):
+            seen += 1
+            if seen > MAX_FILES:
+                raise ConfigError(f"{name}: over {MAX_FILES:,} files; name the folder that holds the rows")
+            path = Path(parent) / file
+            below = path.relative_to(root).as_posix()
+            problem = _problem(file) or (_outside(path, root) if path.is_symlink() else None)
+            if problem:
+                problems.append(f"{below!r:.200} {problem}")
+            elif _is_wanted(file, endings) and path.is_file():  # a pipe would never end
+                found.append(Found(below, path))
+    return _checked(found, problems, name)
+
+
+def list_remote(filesystem: AbstractFileSystem, path: str, name: str, endings: Sequence[str]) -> list[Found]:
+    """Return the files of known endings below a remote folder, sorted by name.
+
+    Raises:
+        ConfigError: A pickle, an archive, too many files, no file of rows, or the store cannot be read.
+    """
+    try:
+        listed = sorted(filesystem.find(path))
+    except Exception as error:  # each store has errors of its own
+        raise ConfigError(f"{name}: cannot be listed: {type(error).__name__}: {error}") from None
+    if len(listed) > MAX_FILES:
+        raise ConfigError(f"{name}: over {MAX_FILES:,} files; name the folder that holds the rows")
+    found: list[Found] = []
+    problems: list[str] = []
+    for entry in listed:
+        below = str(entry)[len(path.rstrip("/")) :].lstrip("/")
+        last = PurePosixPath(below).name
+        if any(part.startswith(".") for part in PurePosixPath(below).parts):
+            continue
+        if problem := _problem(last):
+            problems.append(f"{below!r:.200} {problem}")
+        elif _is_wanted(last, endings):
+            found.append(Found(below, RemoteFile(filesystem, str(entry))))
+    return _checked(found, problems, name)
+
+
+def _checked(found: list[Found], problems: list[str], name: str) -> list[Found]:
+    if problems:
+        more = [f"and {len(problems) - 10:,} more"] if len(problems) > 10 else []
+        raise ConfigError.of_problems(name, problems[:10] + more, hint="move them out of the folder")
+    if not found:
+        raise ConfigError(f"{name}: there is no file of rows in the folder", hint=f"ls -R {name}")
+    return sorted(found, key=lambda f: f.name)
+
+
+def _problem(file: str) -> str | None:
+    ending = Path(file.lower()).suffix
+    if ending in _CODE_RUNS:
+        return "is a pickle, which can run code when it is opened; it is never read"
+    if ending in _ARCHIVES:
+        return "is an archive; unpack it"
+    return None
+
+
+def _outside(path: Path, root: Path) -> str | None:
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # a link that leads nowhere, or to itself
+        return "is a link that leads nowhere"
+    if target.is_dir():
+        return None
+    return None if target.is_relative_to(root) else "is a link to a file outside the folder"
+
+
+def _is_wanted(file: str, endings: Sequence[str]) -> bool:
+    plain = unpacked_name(file.lower())
+    return (
+        not file.startswith(".")
+        and Path(plain).suffix in endings
+        and plain not in ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+    )
+
+
+def saved_splits(folder: Path, name: str) -> list[str] | None:
+    """Return the names of the splits that ``datasets`` saved in a folder; None where it saved none there.
+
+    Raises:
+        ConfigError: ``dataset_dict.json`` is broken, or a split's name leads out of the folder.
+
+    Source:
+        ``DatasetDict.save_to_disk``, https://huggingface.co/docs/datasets/process#save
+    """
+    path = folder / "dataset_dict.json"
+    if not path.is_file():
+        return None
+    splits = _read_json(path, f"{name}/dataset_dict.json").get("splits")
+    if not isinstance(splits, list) or not splits:
+        raise ConfigError(f"{name}/dataset_dict.json: names no splits")
+    return [_plain_name(s, f"{name}/dataset_dict.json") for s in splits]
+
+
+def saved_files(folder: Path, name: str) -> list[Found] | None:
+    """Return the Arrow files that ``datasets`` saved in a folder; None where it saved none there.
+
+    Rows of an ``_indices_files`` mapping are refused: they would come in another order, or twice.
+
+    Raises:
+        ConfigError: ``state.json`` is broken, names a file outside the folder or one that is not there.
+
+    Source:
+        ``Dataset.save_to_disk``, https://huggingface.co/docs/datasets/process#save
+    """
+    path = folder / "state.json"
+    if not path.is_file():
+        return None
+    state = _read_json(path, f"{name}/state.json")
+    listed = state.get("_data_files")
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError(f"{name}/state.json: names no data files")
+    if state.get("_indices_data_files"):
+        raise ConfigError(
+            f"{name}: the dataset was saved with an indices mapping",
+            hint="save it again with dataset.flatten_indices().save_to_disk(…)",
+        )
+    found = []
+    for entry in listed:
+        file = entry.get("filename") if isinstance(entry, dict) else None
+        plain = _plain_name(file, f"{name}/state.json")
+        if not (folder / plain).is_file() or _outside(folder / plain, folder.resolve()):
+            raise ConfigError(f"{name}: state.json names {plain!r}, which is not in the folder")
+        found.append(Found(plain, folder / plain))
+    return found
+
+
+def _plain_name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value or value.startswith(".") or re.search(r"[/\\\x00]", value):
+        raise ConfigError(f"{where}: {value!r:.80} is not a plain file name")
+    return value
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_STATE_BYTES:
+            raise ConfigError(f"{name}: is {path.stat().st_size:,} bytes long; that is no state of a dataset")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise ConfigError(f"{name}: is not readable JSON") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name}: must be an object")
+    return value
+
+
+def split_of_name(name: str) -> SplitName | None:
+    """Return the split that a shard's name tells, None where it tells none.
+
+    >>> split_of_name("data/train-00000-of-00002.parquet"), split_of_name("val.jsonl"), split_of_name("x.csv")
+    ('train', 'validation', None)
+    """
+    path = PurePosixPath(name)
+    stem = path.name.split(".", 1)[0]
+    for word in (stem, *reversed(path.parts[:-1])):
+        matched = _SHARD.match(word)
+        split = _SPLIT_WORDS.get(matched.group(1).lower()) if matched else None
+        if split is not None:
+            return split
+    return None
+
+
+def match_files(pattern: str, base_dir: Path) -> list[Found]:
+    """Return the local files that a pattern such as ``data/train-*.parquet`` names, sorted.
+
+    The pattern may stand in the last part only, so that it never walks through folders.
+
+    Raises:
+        ConfigError: The pattern stands elsewhere, or no file matches.
+    """
+    path = base_dir / pattern
+    if any(is_pattern(part) for part in path.parent.parts):
+        raise ConfigError(f"{pattern}: * and ? may stand in the file's name only, not in a folder's")
+    names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    found = [n for n in names if fnmatchcase(n, path.name) and (path.parent / n).is_file()]
+    if not found:
+        raise ConfigError(f"{pattern}: no file matches", hint=f"ls {path.parent}")
+    problems = [f"{n!r:.200} {p}" for n in found if (p := _problem(n))]
+    return _checked([Found(n, path.parent / n) for n in found], problems, pattern)
+
+
+def is_pattern(path: str) -> bool:
+    """Tell whether a path names files by ``*`` or ``?``."""
+    return "*" in path or "?" in path
+
+
+def find_remote(url: str, endings: Sequence[str]) -> tuple[bool, list[Found]]:
+    """Return whether a URL is a folder (or a pattern), and its files.
+
+    Raises:
+        ConfigError: Nothing is there, or the store cannot be reached.
+    """
+    filesystem, path = open_filesystem(url)
+    name = shown_url(url)
+    try:
+        if is_pattern(path):
+            matched = sorted(str(p) for p in filesystem.glob(path))
+            if not matched:
+                raise ConfigError(f"{name}: no file matches")
+            problems = [f"{m!r:.200} {p}" for m in matched if (p := _problem(PurePosixPath(m).name))]
+            files = [Found(PurePosixPath(m).name, RemoteFile(filesystem, m)) for m in matched]
+            return True, _checked(files, problems, name)
+        if filesystem.isdir(path):
+            return True, list_remote(filesystem, path, name, endings)
+        if not filesystem.exists(path):
+            raise ConfigError(f"{name}: no such file")
+    except ConfigError:
+        raise
+    except Exception as error:  # each store has errors of its own: no credentials, no network, no bucket
+        raise ConfigError(f"{name}: cannot be reached: {type(error).__name__}: {error}") from None
+    return False, [Found(PurePosixPath(path).name, RemoteFile(filesystem, path))]
+
+
+def splits_of(found: Sequence[Found]) -> dict[SplitName, list[Found]] | None:
+    """Return a folder's files by the split their names tell; None unless all of them tell one."""
+    by_split: dict[SplitName, list[Found]] = {}
+    for file in found:
+        split = split_of_name(file.name)
+        if split is None:
+            return None
+        by_split.setdefault(split, []).append(file)
+    return by_split

@@ -1,0 +1,67 @@
+"""Dropped: records of removed rows, for people to look at; what a recipe masks is masked in them too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from tunery.core.example import Drop, Dropped, Message
+from tunery.data.config import CleanConfig
+from tunery.text.pii import mask
+from tunery.text.pii.mask import RAW_CHARS
+from tunery.text.pii.types import PiiType
+
+DROPPED_CHARS = 2000
+"""Longest content kept of a removed row [characters]."""
+
+
+def dropped_row(source: str, row: int, drop: Drop, content: Any) -> Dropped:
+    """Return the record of a removed row: its content as JSON, not yet masked and cut."""
+    return Dropped(source=source, row=row, reason=drop.reason, detail=drop.detail, text=_json(content))
+
+
+def dropped_messages(
+    source: str, row: int, drop: Drop, messages: tuple[Message, ...], rejected: str | None
+) -> Dropped:
+    """Return the record of a removed row that was already understood as a conversation."""
+    return dropped_row(source, row, drop, _conversation(messages, rejected))
+
+
+def dropped_content(messages: tuple[Message, ...], rejected: str | None) -> str:
+    """Return what the record of a removed row would hold of a conversation."""
+    return _json(_conversation(messages, rejected))[:DROPPED_CHARS]
+
+
+def _conversation(messages: tuple[Message, ...], rejected: str | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"messages": [{"role": m.role, "content": m.content} for m in messages]}
+    if rejected is not None:
+        content["rejected"] = rejected
+    return content
+
+
+def _json(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)[:RAW_CHARS]
+    # Half of a surrogate pair cannot be stored; its escape can.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def masked_raw(dropped: Sequence[Dropped], clean: CleanConfig) -> list[Dropped]:
+    """Return records of rows that cleaning never saw, masked as it would have done and cut."""
+    return _masked(dropped, (*clean.pii_replaced, *clean.pii_dropped))
+
+
+def masked_clean(dropped: Sequence[Dropped], clean: CleanConfig) -> list[Dropped]:
+    """Return records of cleaned rows, cut, and without what a recipe drops rows for."""
+    return _masked(dropped, clean.pii_dropped)
+
+
+def _masked(dropped: Sequence[Dropped], types: Collection[PiiType]) -> list[Dropped]:
+    texts, details = [d.text for d in dropped], [d.detail for d in dropped]
+    if types and dropped:
+        texts, details = mask(texts, types).texts, mask(details, types).texts
+    cut = [t[:DROPPED_CHARS] for t in texts]
+    return [
+        d if (d.text, d.detail) == (text, detail) else d.with_(text=text, detail=detail)
+        for d, text, detail in zip(dropped, cut, details, strict=True)
+    ]

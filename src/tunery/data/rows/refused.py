@@ -1,0 +1,44 @@
+"""Rows that were read but cannot be used: they flow with the others, so that one does not stop the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunery.data.rows.row import BadRow, Flaw, RawRow, UnusableRow
+from tunery.text.pii.mask import RAW_CHARS, redacted_repr
+
+REFUSED_KEY = "(row)"
+
+
+class Refused(dict[str, Any]):
+    """The values of a row that is broken or teaches nothing.
+
+    An iterator that raised for such a row would end there. It yields one of these instead, and
+    :func:`tunery.data.conversations.parse.parse_row` raises its error where those of other rows are raised.
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BadRow | UnusableRow, content: object) -> None:
+        text = content if isinstance(content, str) else repr_bounded(content)
+        super().__init__({REFUSED_KEY: text[:RAW_CHARS]})
+        self.error = error
+
+
+def repr_bounded(content: object) -> str:
+    """Return a value as text for a person, cut; nesting too deep to print says so."""
+    try:
+        return repr(content)[:RAW_CHARS]
+    except RecursionError:
+        return "(nested too deeply to show)"
+
+
+def broken(number: int, fix: str, content: object, *, field: str = REFUSED_KEY) -> RawRow:
+    """Return a row that cannot be understood, with what to do about it."""
+    text = content if isinstance(content, str) else repr_bounded(content)
+    return RawRow(number, Refused(BadRow(Flaw(field, redacted_repr(text), fix)), content))
+
+
+def unusable(number: int, reason: str, detail: str, content: object) -> RawRow:
+    """Return a row that is well formed but teaches nothing; it is dropped with this reason."""
+    return RawRow(number, Refused(UnusableRow(reason, detail), content))

@@ -1,0 +1,83 @@
+"""What flows through curation before it becomes examples: raw rows, and what can be wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tunery.core.example import Drop, Message
+from tunery.core.tool_text import words_of
+
+
+class RawRow(NamedTuple):
+    """One row as the file has it."""
+
+    number: int
+    """1-based, header and blank lines not counted."""
+    values: Mapping[str, Any]
+    """Column to value; a missing value is None or absent."""
+
+
+class Flaw(NamedTuple):
+    """Why a row cannot be understood."""
+
+    field: str
+    value: str
+    """As found, shortened."""
+    fix: str
+    """What to do about it."""
+
+
+class BadRow(Exception):  # noqa: N818 - never leaves this room; carries flaws to whoever collects them
+    """Raised by a parser for a row it cannot read."""
+
+    def __init__(self, *flaws: Flaw) -> None:
+        super().__init__(flaws)
+        self.flaws = flaws
+
+
+class UnusableRow(Exception):  # noqa: N818 - as above
+    """Raised by a parser for a row that is well formed but teaches nothing: dropped, with this reason."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.drop = Drop(reason, detail)
+
+
+def no_prompt(field: str) -> UnusableRow:
+    """Return what to raise where the prompt has no value."""
+    return UnusableRow("empty_input", f"{field}: no value")
+
+
+def no_answer(field: str) -> UnusableRow:
+    """Return what to raise where the answer has no value."""
+    return UnusableRow("empty_output", f"{field}: no value")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A row understood as a conversation, before cleaning gives it its identity."""
+
+    source: str
+    """The file, as the recipe wrote it."""
+    row: int
+    """As :attr:`RawRow.number`."""
+    messages: tuple[Message, ...]
+    rejected: str | None = None
+    group_keys: tuple[str, ...] = ()
+    """Values of the mapped group columns; any one in common ties two rows together."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Mapped extra columns."""
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text of the row that cleaning may change: of the turns in order, then of the other answer."""
+        return [word for turn in self.turns for word in words_of(turn)]
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation, and behind it the answer that was not preferred."""
+        if self.rejected is None:
+            return self.messages
+        return (*self.messages, Message(role="assistant", content=self.rejected))

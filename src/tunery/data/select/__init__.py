@@ -1,0 +1,1 @@
+"""Selection: a small strong subset of the training rows."""

@@ -1,0 +1,70 @@
+"""Selection: training rows that the recipe does not choose go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tunery.core.columns import Columns
+from tunery.core.errors import ConfigError
+from tunery.core.example import SPLITS, Drop, prompt_text
+from tunery.core.quality import RowQuality
+from tunery.data.config import SelectConfig
+from tunery.data.rows.curation import Curated
+from tunery.data.select.scores import merits
+from tunery.text.embeddings import Encoder
+
+
+class SelectionInputs(NamedTuple):
+    """What rows are selected by, where the recipe selects some."""
+
+    scores: Sequence[RowQuality] = ()
+    """Of rows under a base model."""
+    encoder: Callable[[], Encoder] | None = None
+    """Loads what gives sentence embeddings; called where rows are compared by meaning."""
+
+
+def select_rows(curated: Curated, given: SelectionInputs) -> None:
+    """Drop the training rows that the recipe does not choose, where it chooses some.
+
+    Raises:
+        ConfigError: Rows are to be compared by meaning, and there is no sentence encoder.
+    """
+    if curated.config.select is not None:
+        curated.drop(_not_selected(curated, curated.config.select, given))
+
+
+def _not_selected(curated: Curated, settings: SelectConfig, given: SelectionInputs) -> dict[int, Drop]:
+    """Return the training rows that are not among those chosen."""
+    from tunery.data.select.select import choose
+
+    encode = None
+    if settings.compare == "meaning":
+        if given.encoder is None:
+            raise ConfigError("data.select.compare is 'meaning', and no sentence encoder was given")
+        encode = given.encoder()
+    train = int((curated.splits == SPLITS.index("train")).sum())
+    if settings.rows > train:
+        curated.warnings.append(
+            f"{settings.rows:,} rows are to be selected and {train:,} are there to train on: all are taken"
+        )
+    examples = curated.rows.examples(curated.kept)
+    columns = Columns(
+        ids=curated.ids(),
+        prompts=[prompt_text(e) for e in examples],
+        answers=[e.reference for e in examples],
+        rejected=[e.rejected for e in examples],
+        labels=curated.row_labels(),
+        splits=[SPLITS[s] for s in curated.splits],
+        groups=[str(group) for group in curated.groups.tolist()],
+        sources=[e.metadata["source"] for e in examples],
+        rows=[e.metadata["row"] for e in examples],
+    )
+    found = merits(given.scores, columns.ids) if given.scores else None
+    chosen = set(choose(columns, settings.rows, settings.by, scores=found, seed=settings.seed, encode=encode))
+    drop = Drop("not_selected", f"is not among the {settings.rows:,} training rows chosen by {settings.by}")
+    return {
+        int(curated.kept[i]): drop
+        for i, split in enumerate(columns.splits)
+        if split == "train" and i not in chosen
+    }

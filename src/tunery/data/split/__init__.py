@@ -1,0 +1,1 @@
+"""Splits: which rows are held out, with groups kept whole."""

@@ -1,0 +1,277 @@
+"""Split: which rows are held out, with groups kept whole, by hash or exactly proportioned."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import SplitName
+from tunery.core.ids import draw_key
+from tunery.data.config import SplitConfig
+from tunery.data.split.quotas import quotas
+
+MINIMUM_ROWS = 10
+"""Below this no split says anything: one held-out row would be worth ten points of accuracy."""
+
+
+class SplitResult(NamedTuple):
+    """Where every row goes."""
+
+    splits: list[SplitName]
+    """One per row."""
+    warnings: list[str]
+
+
+def by_hash(settings: SplitConfig) -> bool:
+    """Tell whether rows are assigned one by one, so that added rows never move old ones.
+
+    Counts of rows cannot be met that way: a count is drawn from all rows, exactly.
+    """
+    if settings.by_time is not None:
+        return False
+    if settings.assign == "auto":
+        return all(isinstance(v, float) or v == 0 for v in (settings.test, settings.validation))
+    return settings.assign == "hash"
+
+
+def assign(
+    groups: Sequence[str],
+    strata: Sequence[str | None],
+    settings: SplitConfig,
+    pinned: Sequence[SplitName | None] | None = None,
+) -> SplitResult:
+    """Divide rows into train, validation and test.
+
+    By hash, a group's seeded hash alone says where it goes: each split gets its share up to chance, and rows
+    added later move none. Exactly, the test split is drawn first, then validation from what is left; each
+    stratum's share is exact to the row (largest remainder). Within a stratum groups come in the order of the
+    same hash, and a group that does not fit a quota is passed over whole.
+
+    Args:
+        groups: Each row's group name; rows of one group share a split.
+        strata: Each row's class, or None throughout for no strata.
+        settings: Sizes, seed and way.
+        pinned: Each row's split where its file has decided it; no group may be pinned to two. A split that
+            any row is pinned to is not drawn.
+
+    Raises:
+        ConfigError: Too few rows for the splits asked for.
+    """
+    decided, sizes, warnings = _start(groups, settings, pinned)
+    if by_hash(settings):
+        result = _assign_by_hash(groups, decided, settings, sizes)
+    else:
+        result = _assign_exactly(groups, strata, decided, settings, sizes)
+    return SplitResult(result.splits, warnings + result.warnings)
+
+
+def assign_by_time(
+    groups: Sequence[str],
+    times: Sequence[float],
+    settings: SplitConfig,
+    pinned: Sequence[SplitName | None] | None = None,
+) -> SplitResult:
+    """Hold out the newest groups of rows: test first, then validation.
+
+    A group that is too large for what is left of a split ends it: no older one takes its place, for then the
+    rows trained on would be newer than those held out.
+
+    Args:
+        groups: Each row's group name; a group is as new as its newest row.
+        times: Each row's time, any unit.
+        settings: Sizes; of equally new groups the seed decides.
+        pinned: As in :func:`assign`.
+
+    Raises:
+        ConfigError: Too few rows for the splits asked for.
+    """
+    start = _start(groups, settings, pinned)
+    newest: dict[str, float] = {}
+    rows: Counter[str] = Counter(groups)
+    for group, time in zip(groups, times, strict=True):
+        newest[group] = max(time, newest.get(group, time))
+    order = sorted(
+        (g for g in newest if g not in start.decided),
+        key=lambda g: (-newest[g], draw_key(settings.seed, "split", g)),
+    )
+    where = dict(start.decided)
+    left = sum(rows[g] for g in order)
+    warnings = list(start.warnings)
+    for name, size in start.sizes.items():
+        got = 0
+        for group in order:
+            if group in where:
+                continue
+            # The first one is taken whatever its size: a split without a row judges nothing.
+            if got >= size or (got and got + rows[group] > size) or rows[group] >= left:
+                break
+            where[group] = name
+            got += rows[group]
+            left -= rows[group]
+        if got != size:
+            warnings.append(f"the {name} split has {got} rows of {size} asked for: groups are kept whole")
+    return SplitResult([where.get(g, "train") for g in groups], warnings)
+
+
+def _empty(
+    groups: Sequence[str], splits: Sequence[SplitName], sizes: Mapping[SplitName, int]
+) -> Iterator[str]:
+    """Say which splits got no row although some were asked for, and what keeps the rows together."""
+    for name, size in sizes.items():
+        if size and name not in splits:
+            largest = max(Counter(groups).values())
+            yield (
+                f"the {name} split is empty: one group holds {largest:,} of {len(groups):,} rows; rows that "
+                "share a value in a group column, or resemble each other, stay together"
+            )
+
+
+class _Start(NamedTuple):
+    decided: dict[str, SplitName]
+    """Groups whose file has decided."""
+    sizes: dict[SplitName, int]
+    """Rows to hold out [count]."""
+    warnings: list[str]
+
+
+def _start(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitName | None] | None) -> _Start:
+    pinned = pinned or [None] * len(groups)
+    decided = {g: name for g, name in zip(groups, pinned, strict=True) if name is not None}
+    free = sum(g not in decided for g in groups)
+    sizes: dict[SplitName, int] = {
+        "test": 0 if "test" in decided.values() else _size(settings.test, free),
+        "validation": 0 if "validation" in decided.values() else _size(settings.validation, free),
+    }
+    _check_sizes(len(groups), free, sizes["test"], sizes["validation"])
+    asked = {"test": settings.test, "validation": settings.validation}
+    warnings = [
+        f"there is no {name} split: the files say of every row which split it is in"
+        for name, share in asked.items()
+        if share and not free and name not in decided.values()
+    ]
+    return _Start(decided, sizes, warnings)
+
+
+def _assign_by_hash(
+    groups: Sequence[str],
+    decided: Mapping[str, SplitName],
+    settings: SplitConfig,
+    sizes: Mapping[SplitName, int],
+) -> SplitResult:
+    free = [g for g in dict.fromkeys(groups) if g not in decided]
+    draws = {g: int(draw_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
+    where: dict[str, SplitName] = dict(decided)
+    start = 0.0
+    shares: tuple[tuple[SplitName, float], ...] = (
+        ("test", settings.test),
+        ("validation", settings.validation),
+    )
+    for name, share in shares:
+        if not sizes[name]:
+            continue
+        end = start + share
+        left = [g for g in free if g not in where]
+        taken = [g for g in left if start <= draws[g] < end]
+        # Very few groups: the one that comes nearest, so that there is something to judge by.
+        where.update((g, name) for g in taken or sorted(left, key=lambda g: (abs(draws[g] - end), g))[:1])
+        start = end
+    splits = [where.get(g, "train") for g in groups]
+    if "train" not in splits and free:
+        last = max(free, key=lambda g: (draws[g], g))
+        splits = ["train" if g == last else s for g, s in zip(groups, splits, strict=True)]
+    return SplitResult(splits, list(_empty(groups, splits, sizes)))
+
+
+def _assign_exactly(
+    groups: Sequence[str],
+    strata: Sequence[str | None],
+    decided: Mapping[str, SplitName],
+    settings: SplitConfig,
+    sizes: Mapping[SplitName, int],
+) -> SplitResult:
+    splits: list[SplitName] = [decided.get(g, "train") for g in groups]
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(groups):
+        members[group].append(i)
+    stratum_of = {g: Counter(strata[i] or "" for i in rs).most_common(1)[0][0] for g, rs in members.items()}
+    order = sorted(members, key=lambda g: draw_key(settings.seed, "split", g))
+    warnings = []
+    for name, size in sizes.items():
+        left = [g for g in order if g not in decided and splits[members[g][0]] == "train"]
+        taken = _draw(left, members, stratum_of, size)
+        for group in taken:
+            for i in members[group]:
+                splits[i] = name
+        got = sum(len(members[g]) for g in taken)
+        if got != size:
+            warnings.append(
+                f"the {name} split has {got} rows of {size} asked for: groups and classes are kept whole"
+            )
+    return SplitResult(splits, warnings)
+
+
+def _size(asked: int | float, rows: int) -> int:
+    if isinstance(asked, float):
+        return max(1, round(asked * rows)) if asked > 0 and rows else 0
+    return asked
+
+
+def _check_sizes(rows: int, free: int, test: int, validation: int) -> None:
+    check_rows(rows, splitting=bool(test or validation))
+    if (test or validation) and not free:
+        raise ConfigError(
+            f"test {test} + validation {validation} rows are asked for, and the files say of every row which "
+            "split it is in",
+            hint="set split: {test: 0, validation: 0}, or split: auto for a source",
+        )
+    if (test or validation) and test + validation >= free:
+        raise ConfigError(
+            f"test {test} + validation {validation} rows leave nothing of {free} to train on",
+            hint=f"ask for fewer held-out rows; together at most {free - 1}",
+        )
+
+
+def check_rows(rows: int, *, splitting: bool) -> None:
+    """Refuse to go on with too few rows.
+
+    Raises:
+        ConfigError: Says how many are needed.
+    """
+    if not rows:
+        raise ConfigError("no row is left after cleaning")
+    if splitting and rows < MINIMUM_ROWS:
+        raise ConfigError(
+            f"too few rows to split: {rows} after cleaning, at least {MINIMUM_ROWS} are needed",
+            hint="add rows, or set split: {test: 0, validation: 0} to train without evidence",
+        )
+
+
+def _draw(
+    order: Sequence[str], members: Mapping[str, Sequence[int]], stratum_of: Mapping[str, str], size: int
+) -> list[str]:
+    """Take groups in order until every stratum's quota is met; then, if short, whatever still fits."""
+    available: Counter[str] = Counter()
+    for group in order:
+        available[stratum_of[group]] += len(members[group])
+    room = quotas(available, size)
+    # A class keeps at least one row to learn from, wherever it has one.
+    left = (
+        Counter({s: count - 1 for s, count in available.items()}) if len(available) > 1 else available.copy()
+    )
+    short = size
+    taken: dict[str, None] = {}
+    for strict in (True, False):
+        for group in order:
+            stratum, rows = stratum_of[group], len(members[group])
+            limit = min(room[stratum], left[stratum], short) if strict else min(left[stratum], short)
+            if rows > limit or (not strict and group in taken):
+                continue
+            taken[group] = None
+            room[stratum] -= rows
+            left[stratum] -= rows
+            short -= rows
+        if not short:
+            break
+    return list(taken)

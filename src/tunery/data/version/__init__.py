@@ -1,0 +1,1 @@
+"""A dataset version as it is stored: its tables, its card, what differs between two."""

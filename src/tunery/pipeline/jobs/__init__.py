@@ -1,0 +1,1 @@
+"""Jobs: submitted, run by a supervisor, resumed."""

@@ -1,0 +1,126 @@
+"""Files that clients upload and jobs produce: an artifact folder for the bytes, a row for the rest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tunery.core.errors import ConflictError, NotFoundError
+from tunery.core.ids import new_id, sha256_file
+from tunery.core.job import FINAL_STATUSES, StoredFile
+from tunery.store.workspace import Workspace
+
+CONTENT = "content.jsonl"
+"""Name of an uploaded file's bytes on disk, whatever the client called it."""
+RESULT = "content.csv"
+"""Name of a result file's bytes on disk."""
+MAX_FILENAME = 200
+
+
+def store_training_file(workspace: Workspace, filename: str, write: Callable[[Path], None]) -> StoredFile:
+    """Take a training file, check its rows, and keep it only when they are good.
+
+    Args:
+        workspace: Where it goes.
+        filename: As the client named it; shown, never used as a path.
+        write: Writes the bytes to the path it is given.
+
+    Raises:
+        ConfigError: Rows are not what training can use; says which and why.
+        ResourceError: The disk is full.
+    """
+    from tunery.data.readers.training_file import require_training_file
+
+    now = workspace.clock.now()
+    file_id = new_id("file", now)
+    shown = _shown(filename)
+    about: dict[str, Any] = {"filename": shown, "purpose": "fine-tune"}
+    with workspace.artifacts.create("files", file_id, about) as folder:
+        path = folder / CONTENT
+        write(path)
+        about["shape"] = require_training_file(path, shown).shape
+        size, digest = path.stat().st_size, sha256_file(path)
+    file = StoredFile(
+        id=file_id,
+        filename=shown,
+        purpose="fine-tune",
+        bytes=size,
+        sha256=digest,
+        status="processed",
+        created_at=now,
+    )
+    workspace.files.add(file)
+    return file
+
+
+def store_result(workspace: Workspace, job_id: str, csv: str) -> StoredFile:
+    """Keep a job's result file; a job that is finished twice keeps the one it has."""
+    file_id = f"file-{job_id.removeprefix('ftjob-')}-result"
+    known = workspace.files.find(file_id)
+    if known is not None:
+        return known
+    if workspace.artifacts.find("files", file_id) is None:
+        about = {"filename": "step_metrics.csv", "purpose": "fine-tune-results"}
+        with workspace.artifacts.create("files", file_id, about) as folder:
+            (folder / RESULT).write_text(csv, encoding="utf-8")
+    path = workspace.artifacts.path("files", file_id) / RESULT
+    file = StoredFile(
+        id=file_id,
+        filename="step_metrics.csv",
+        purpose="fine-tune-results",
+        bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        status="processed",
+        created_at=workspace.clock.now(),
+    )
+    workspace.files.add(file)
+    return file
+
+
+def open_content(workspace: Workspace, file_id: str) -> Path:
+    """Return the path of a file's bytes.
+
+    Raises:
+        NotFoundError: No such file.
+    """
+    file = workspace.files.get(file_id)  # known ids only: what a client sends never becomes a path
+    folder = workspace.artifacts.path("files", file.id)
+    for name in (CONTENT, RESULT):
+        if (folder / name).is_file():
+            return folder / name
+    raise NotFoundError(f"the bytes of file {file.id} are gone")
+
+
+def remove_file(workspace: Workspace, file_id: str) -> None:
+    """Delete a file.
+
+    Raises:
+        NotFoundError: No such file.
+        ConflictError: A job that has not ended needs it.
+    """
+    file = workspace.files.get(file_id)
+    after: str | None = None
+    while True:
+        page = workspace.jobs.list(after=after, limit=100)
+        for job in page.items:
+            used = {job.request.get("training_file"), job.request.get("validation_file")}
+            if job.status not in FINAL_STATUSES and file.id in used:
+                raise ConflictError(
+                    f"file {file.id} is needed by job {job.id}, which is {job.status}",
+                    hint=f"wait for it, or cancel it: tunery jobs cancel {job.id}",
+                )
+        if not page.has_more or not page.items:
+            break
+        after = page.items[-1].id
+    workspace.files.delete(file.id)
+    with contextlib.suppress(NotFoundError):
+        workspace.artifacts.delete("files", file.id)
+
+
+def _shown(filename: str) -> str:
+    """Keep the last part of a name, printable characters only."""
+    last = filename.replace("\\", "/").rpartition("/")[2]
+    kept = "".join(c for c in last if c.isprintable())[:MAX_FILENAME]
+    return kept or "upload.jsonl"

@@ -1,0 +1,316 @@
+"""A fine-tuning job as OpenAI's clients write and read it, and the recipe that it means."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from tunery.core.errors import ConfigError, nearest
+from tunery.core.ids import check_name, new_id
+from tunery.core.job import Job, JobCheckpoint, JobEvent
+from tunery.core.training import Adapter, BaseModelInfo
+from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
+from tunery.pipeline.jobs.files import open_content
+from tunery.pipeline.recipe import parse_recipe
+from tunery.serve.openai.wire import Metadata, Text, Wire
+from tunery.store.workspace import Workspace
+from tunery.train.config import TrainConfig
+
+_SECTIONS = ("goal", "train", "evaluate", "gate", "deploy")
+"""Recipe sections that a job may bring; ``base`` and ``data.sources`` name files and are not among them."""
+_DATA_KEYS = ("system_prompt", "labels", "clean", "split", "max_tokens")
+
+Auto = Literal["auto"]
+
+
+class Hyperparameters(Wire):
+    """OpenAI's three, each ``auto`` or a number."""
+
+    batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] | None = "auto"
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = (
+        "auto"
+    )
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] | None = "auto"
+
+
+class Supervised(Wire):
+    """Settings of supervised training."""
+
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+class Method(Wire):
+    """How to train; other than supervised is refused with a sentence, not with a list of literals."""
+
+    type: str = "supervised"
+    supervised: Supervised | None = None
+
+    @model_validator(mode="after")
+    def _supervised_only(self) -> Self:
+        if self.type != "supervised":
+            raise ValueError(f"only supervised training exists here, not {self.type!r:.40}")
+        return self
+
+
+class JobBody(Wire):
+    """``POST /fine_tuning/jobs``."""
+
+    model: Annotated[Text, StringConstraints(min_length=1, max_length=512)]
+    training_file: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+    validation_file: Annotated[Text, StringConstraints(min_length=1, max_length=128)] | None = None
+    hyperparameters: Hyperparameters | None = None
+    method: Method | None = None
+    suffix: Annotated[Text, StringConstraints(max_length=64)] | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    metadata: Metadata | None = None
+    integrations: list[Any] | None = None
+    tunery: dict[str, Any] | None = None
+    """Sections of a recipe, such as ``{"goal": {…}, "gate": {…}, "data": {"system_prompt": …}}``."""
+
+    @model_validator(mode="after")
+    def _only_what_is_served(self) -> Self:
+        if self.integrations:
+            raise ValueError("integrations are not served here; leave it out")
+        return self
+
+    @property
+    def settings(self) -> Hyperparameters:
+        """The hyperparameters, from the method or from their older place."""
+        if self.method and self.method.supervised:
+            return self.method.supervised.hyperparameters
+        return self.hyperparameters or Hyperparameters()
+
+
+def new_job(
+    body: JobBody, workspace: Workspace, base: BaseModelInfo, *, base_spec: str, submitted_by: str
+) -> Job:
+    """Return the job that a body asks for, its recipe checked as a whole, not yet stored.
+
+    Args:
+        body: What the client sent.
+        workspace: Where the files are.
+        base: The base that the server serves, the only one a client may name.
+        base_spec: How a recipe names that base.
+        submitted_by: Name of the client's key.
+
+    Raises:
+        ConfigError: The model or a setting is wrong.
+        NotFoundError: No such file.
+    """
+    if body.model != base.name:
+        raise ConfigError(
+            f"model {body.model!r:.80} is not a base model that can be trained here; there is: {base.name}",
+            param="model",
+        )
+    now = workspace.clock.now()
+    job_id = new_id("ftjob", now)
+    recipe = parse_recipe(
+        {
+            "name": model_name(body.suffix, job_id),
+            "base": base_spec,
+            "goal": {},
+            **_sections(body),
+            "data": _data(body, workspace),
+            "train": {**_train(body), **((body.tunery or {}).get("train") or {})},
+        },
+        where="fine-tuning job",
+    )
+    return Job(
+        id=job_id,
+        kind="run",
+        status="validating_files",
+        recipe=recipe.model_dump(mode="json"),
+        request=request_of(body),
+        created_at=now,
+        submitted_by=submitted_by,
+    )
+
+
+def request_of(body: JobBody) -> dict[str, Any]:
+    """Return what is stored of a body, and what a repeated request is recognised by."""
+    return body.model_dump(mode="json", exclude_none=True)
+
+
+def model_name(suffix: str | None, job_id: str) -> str:
+    """Return the registry's name for a job's model; without a suffix every job has its own.
+
+    Raises:
+        ConfigError: The suffix cannot be part of a name.
+    """
+    if not suffix:
+        return f"ft-{job_id.removeprefix('ftjob-')}"
+    try:
+        return check_name(suffix, "suffix")
+    except ConfigError as error:
+        raise ConfigError(error.message, param="suffix") from None
+
+
+def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
+    given = (body.tunery or {}).get("data") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError("tunery.data is not an object", param="tunery.data")
+    _refuse_unknown(given, _DATA_KEYS, "tunery.data")
+    sources = [_source(workspace, body.training_file, "training_file")]
+    if body.validation_file:
+        if body.validation_file == body.training_file:
+            raise ConfigError(
+                "validation_file is the training file: what is trained on validates nothing",
+                param="validation_file",
+            )
+        held_out = _source(workspace, body.validation_file, "validation_file")
+        sources.append({**held_out, "split": "validation"})
+    return {**given, "sources": sources}
+
+
+def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:
+    file = workspace.files.find(file_id)
+    if file is None:
+        known = [f.id for f in workspace.files.list(limit=1_000, purpose="fine-tune").items]
+        near = nearest(file_id, known)
+        meant = f"; did you mean {near}?" if near else ""
+        raise ConfigError(f"{param} {file_id!r:.80} does not exist{meant}", param=param)
+    if file.purpose != "fine-tune":
+        raise ConfigError(f"{param} {file.id} has purpose {file.purpose!r}, not 'fine-tune'", param=param)
+    if workspace.artifacts.about("files", file.id).get("shape") == "preference":
+        raise ConfigError(
+            f"{param} {file.id} holds preference pairs; only supervised training exists here, on chat or "
+            "completion rows",
+            param=param,
+        )
+    return {"path": str(open_content(workspace, file.id)), "format": "jsonl"}
+
+
+def _sections(body: JobBody) -> dict[str, Any]:
+    given = body.tunery or {}
+    _refuse_unknown(given, (*_SECTIONS, "data"), "tunery")
+    if (given.get("evaluate") or {}).get("suites"):
+        raise ConfigError(
+            "tunery.evaluate.suites names files and is for recipes only", param="tunery.evaluate"
+        )
+    return {k: v for k, v in given.items() if k in _SECTIONS and k != "train"}
+
+
+def _train(body: JobBody) -> dict[str, Any]:
+    settings = body.settings
+    train: dict[str, Any] = {}
+    if isinstance(settings.n_epochs, int):
+        train["epochs"] = settings.n_epochs
+    if isinstance(settings.batch_size, int):
+        train["batch_size"] = settings.batch_size
+    if isinstance(settings.learning_rate_multiplier, float):
+        train["learning_rate"] = TrainConfig().learning_rate * settings.learning_rate_multiplier
+    if body.seed is not None:
+        train["seed"] = body.seed
+    return train
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    unknown = [k for k in given if k not in known]
+    if not unknown:
+        return
+    near = nearest(unknown[0], known)
+    meant = f"; did you mean {near!r}?" if near else ""
+    raise ConfigError(
+        f"{where}: unknown {', '.join(map(repr, unknown))}{meant} (known: {', '.join(known)})", param=where
+    )
+
+
+def job_object(job: Job) -> dict[str, Any]:
+    """Return OpenAI's job object."""
+    train = job.recipe.get("train", {})
+    multiplier = train.get("learning_rate", 0.0) / TrainConfig().learning_rate
+    hyperparameters = {
+        "n_epochs": _whole(train.get("epochs")),
+        "batch_size": train.get("batch_size"),
+        "learning_rate_multiplier": round(multiplier, 6),
+    }
+    made = job.status == "succeeded" and job.model_version is not None
+    return {
+        "id": job.id,
+        "object": "fine_tuning.job",
+        "created_at": _unix(job.created_at),
+        "finished_at": _unix(job.finished_at),
+        "estimated_finish": None,
+        "model": job.request.get("model") or job.recipe.get("base", ""),
+        "fine_tuned_model": ft_name_of(job) if made else None,
+        "organization_id": ORGANIZATION,
+        "result_files": list(job.result_files),
+        "seed": train.get("seed", 0),
+        "status": job.status,
+        # A job that came from the command line was given no uploaded file.
+        "training_file": job.request.get("training_file", ""),
+        "validation_file": job.request.get("validation_file"),
+        "hyperparameters": hyperparameters,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "integrations": [],
+        "metadata": job.request.get("metadata"),
+        "trained_tokens": job.trained_tokens,
+        "error": job.error,
+    }
+
+
+def event_object(event: JobEvent) -> dict[str, Any]:
+    """Return OpenAI's event object."""
+    return {
+        "id": event.id,
+        "object": "fine_tuning.job.event",
+        "created_at": _unix(event.created_at),
+        "level": event.level,
+        "message": event.message,
+        "type": event.type,
+        "data": dict(event.data),
+    }
+
+
+def checkpoint_object(checkpoint: JobCheckpoint, job: Job) -> dict[str, Any]:
+    """Return OpenAI's checkpoint object; its metrics keep their names there, where there is one."""
+    names = {"validation_loss": "valid_loss"}
+    return {
+        "id": checkpoint.id,
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": _unix(checkpoint.created_at),
+        "fine_tuned_model_checkpoint": f"{ft_name_of(job)}:ckpt-step-{checkpoint.step_number}",
+        "fine_tuning_job_id": job.id,
+        "step_number": checkpoint.step_number,
+        "metrics": {
+            "step": checkpoint.step_number,
+            **{names.get(k, k): v for k, v in checkpoint.metrics.items()},
+        },
+    }
+
+
+def result_csv(adapter: Adapter) -> str:
+    """Return the steps of a training as the CSV that a job's result file holds.
+
+    Plain text, where OpenAI's cookbook decodes base64 first. Accuracies are not measured during training and
+    their columns stay empty.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"))
+    for log in adapter.history:
+        writer.writerow((log.step, _number(log.train_loss), "", _number(log.validation_loss), ""))
+    return out.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _unix(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
+
+
+def base_spec_of(base: BaseModelInfo, spec: str) -> str:
+    """Return how a job's recipe names the served base: as given, but a folder by its whole path."""
+    return spec if spec == base.name else str(Path(base.path))

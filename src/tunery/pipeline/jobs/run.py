@@ -1,0 +1,125 @@
+"""One job from its recipe to its end: the part of a worker that knows what a job is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tunery.core.errors import BusyError, ConflictError, TuneryError
+from tunery.core.run import Run
+from tunery.pipeline.gateway.names import ft_name_of
+from tunery.pipeline.jobs.files import store_result
+from tunery.pipeline.jobs.openai_job import result_csv
+from tunery.pipeline.jobs.progress import JobProgress
+from tunery.pipeline.jobs.supervisor import CANCELLED_EVENT, add_event_once
+from tunery.pipeline.loop import run_recipe
+from tunery.pipeline.recipe import stored_recipe
+from tunery.store.workspace import Workspace
+
+BUSY_POLL_S = 2.0
+"""Time between two looks whether another process has ended what this job needs [s]."""
+
+
+def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callable[[], bool]) -> bool:
+    """Run a job whose lease ``worker`` holds.
+
+    Args:
+        workspace: Where the job is.
+        job_id: Which job.
+        worker: Who holds its lease.
+        should_stop: Asked between steps.
+
+    Returns:
+        True when the job has ended, False when it was interrupted and is to be continued.
+    """
+    job = workspace.jobs.get(job_id)
+    add_event_once(workspace, job_id, "Fine-tuning job started")
+    progress = JobProgress(workspace, job_id)
+
+    def on_checkpoint(step: int, losses: Mapping[str, float]) -> None:
+        workspace.jobs.add_checkpoint(job_id, step, losses)
+
+    def stop() -> bool:
+        return should_stop() or progress.cancel_requested()
+
+    try:
+        while True:
+            try:
+                run = run_recipe(
+                    stored_recipe(job.recipe, where=job_id),
+                    workspace,
+                    base_dir=Path.cwd(),
+                    progress=progress,
+                    should_stop=stop,
+                    on_checkpoint=on_checkpoint,
+                )
+                break
+            except BusyError as busy:  # the same recipe, typed in a terminal: what it makes is found then
+                add_event_once(workspace, job_id, f"Waiting: {busy.message}")
+                _wait(stop)
+        _conclude(workspace, job_id, worker, run)
+    except KeyboardInterrupt:
+        if not workspace.jobs.get(job_id).cancel_requested:
+            return False
+        add_event_once(workspace, job_id, CANCELLED_EVENT)
+        _finish(workspace, job_id, worker, "cancelled", {})
+    except TuneryError as error:
+        message = f"{error.message}; try: {error.hint}" if error.hint else error.message
+        _fail(workspace, job_id, worker, {"code": error.code, "message": message, "param": error.param})
+    return True
+
+
+def _wait(stop: Callable[[], bool]) -> None:
+    """Let some time pass, or raise :class:`KeyboardInterrupt` when the job is to stop."""
+    ends = time.monotonic() + BUSY_POLL_S
+    while time.monotonic() < ends:
+        if stop():
+            raise KeyboardInterrupt
+        time.sleep(min(0.2, BUSY_POLL_S))
+
+
+def _conclude(workspace: Workspace, job_id: str, worker: str, run: Run) -> None:
+    adapter = workspace.adapters.get(run.adapter_id) if run.adapter_id else None
+    results = (store_result(workspace, job_id, result_csv(adapter)).id,) if adapter else ()
+    changes: dict[str, Any] = {
+        "run_id": run.id,
+        "result_files": results,
+        "trained_tokens": adapter.trained_tokens if adapter else None,
+    }
+    if run.status == "refused":
+        message = f"the gate refused the model: {_verdict(workspace, run)}"
+        _fail(workspace, job_id, worker, {"code": "gate_failed", "message": message, "param": None}, changes)
+        return
+    # Set before the events, so that whoever reads the name in one can use it.
+    job = workspace.jobs.update(job_id, model_version=run.model_version)
+    add_event_once(workspace, job_id, f"New fine-tuned model created: {ft_name_of(job)}")
+    add_event_once(workspace, job_id, "The job has successfully completed")
+    _finish(workspace, job_id, worker, "succeeded", changes)
+
+
+def _verdict(workspace: Workspace, run: Run) -> str:
+    if run.gate_id is None:
+        return "no rules were judged"
+    broken = [rule.sentence for rule in workspace.gates.get(run.gate_id).rules if not rule.passed]
+    return " ".join(broken)
+
+
+def _fail(
+    workspace: Workspace,
+    job_id: str,
+    worker: str,
+    error: Mapping[str, Any],
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    workspace.jobs.add_event(job_id, f"The job failed: {error['message']}", level="error")
+    _finish(workspace, job_id, worker, "failed", {**(changes or {}), "error": error})
+
+
+def _finish(workspace: Workspace, job_id: str, worker: str, status: Any, changes: Mapping[str, Any]) -> None:
+    try:
+        workspace.jobs.finish(job_id, worker, status, **changes)
+    except ConflictError:
+        # Taken over or ended meanwhile: what it becomes is told by whoever has it now.
+        return

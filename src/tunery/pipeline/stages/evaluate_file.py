@@ -1,0 +1,147 @@
+"""A model version, or the base, on any file of examples: the recipe's mapping, the engine that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.evaluation import Comparison
+from tunery.core.example import Example
+from tunery.core.ids import sha256_file
+from tunery.core.registry import ModelVersion
+from tunery.core.training import Adapter
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.evaluate import PREDICTIONS, measure, test_task
+from tunery.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tunery.evaluate.prompting import Subject
+    from tunery.evaluate.run import EvaluationResult
+    from tunery.evaluate.task import Task
+
+BASE = "base"
+"""Name under which the base model alone is evaluated, prompted zero-shot."""
+
+
+def evaluate_model(context: RunContext, model: str, *, test: Path | None = None) -> EvaluationResult:
+    """Evaluate a registered version or the base, or find the evaluation that was made of it before.
+
+    The file is read by the mapping of the recipe's first source, with its system prompt, cleaning and
+    masking; nothing is dropped, so that every row gets its answer.
+
+    Args:
+        context: Of the recipe.
+        model: ``name@N``, ``name@alias``, ``name``; or ``base``, which is asked as the zero-shot baseline is.
+        test: Rows to evaluate on; the recipe's test split when None.
+
+    Raises:
+        NotFoundError: No such version.
+        ConfigError: The version stands on another base, or the file does not fit the mapping.
+    """
+    from tunery.registry.versions import resolve
+
+    if model in (BASE, context.base.name):
+        task = _task(context, test, labels=None)
+        return measure(context, task, _base_subject(context, task))
+    version = resolve(context.workspace, model)
+    adapter = _adapter(context, version)
+    task = _task(context, test, labels=version.labels)
+    _warn_of_known_rows(context, task, version)
+    return measure(context, task, _version_subject(context, version), adapter)
+
+
+def compare_versions(workspace: Workspace, a: str, b: str) -> Comparison:
+    """Compare two versions on the test rows that both answered; positive differences mean B is better.
+
+    Raises:
+        NotFoundError: No such version.
+        ConflictError: They were not evaluated on the same rows.
+    """
+    from tunery.evaluate.comparison import CORRECT, compare
+    from tunery.evaluate.predictions import read_predictions
+    from tunery.registry.versions import resolve
+
+    versions = [resolve(workspace, ref) for ref in (a, b)]
+    one, other = (workspace.evaluations.get(version.evaluation_id) for version in versions)
+    if one.data != other.data:
+        raise ConflictError(
+            f"{versions[0].ref} was evaluated on {one.data} and {versions[1].ref} on {other.data}",
+            hint="tunery evaluate run RECIPE --model NAME@N --test FILE --predictions OUT.jsonl for each, "
+            "then tunery evaluate compare",
+        )
+    answers = [
+        read_predictions(workspace.artifacts.path("evaluations", e.id) / PREDICTIONS) for e in (one, other)
+    ]
+    return compare(
+        *answers,
+        metric=other.main_metric if one.main_metric == other.main_metric else CORRECT,
+        names=(versions[0].ref, versions[1].ref),
+        labels=versions[1].labels,
+    )
+
+
+def _adapter(context: RunContext, version: ModelVersion) -> Adapter:
+    if version.base != context.base.label:
+        raise ConfigError(
+            f"{version.ref} was trained on base {version.base}; this recipe's base is {context.base.label}",
+            hint=f"tunery registry ls --base {context.base.name}",
+            param="base",
+        )
+    return context.workspace.adapters.get(version.adapter_id)
+
+
+def _task(context: RunContext, test: Path | None, *, labels: Sequence[str] | None) -> Task:
+    """Settle what is measured; labels are the version's, for the base those of the recipe's data."""
+    from tunery.evaluate.task import make_task
+
+    recipe = context.recipe
+    if test is None:
+        return test_task(context, make_dataset(context))
+    examples = _read(context, test)
+    return make_task(
+        examples,
+        data=f"sha256:{sha256_file(test)}",
+        config=recipe.evaluate,
+        main_metric=recipe.goal.metric,
+        labels=labels or make_dataset(context).labels,
+    )
+
+
+def _read(context: RunContext, test: Path) -> list[Example]:
+    from tunery.data.read_file import read_file
+
+    data = context.recipe.data
+    return read_file(test, data.sources[0], data)
+
+
+def _version_subject(context: RunContext, version: ModelVersion) -> Subject:
+    from tunery.evaluate.prompting import Subject
+
+    return Subject(version.ref, context.base.label, version.adapter_id)
+
+
+def _base_subject(context: RunContext, task: Task) -> Subject:
+    from tunery.evaluate.prompting import baseline_subjects
+
+    plain = task.config.baseline.model_copy(
+        update={"zero_shot": True, "few_shot": False, "constrained": False}
+    )
+    asked = replace(task, config=task.config.model_copy(update={"baseline": plain}))
+    return baseline_subjects(asked, (), base=context.base.label, tokenizer=context.tokenizer)[0]
+
+
+def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) -> None:
+    """Say how many of the rows the version was trained on; on those it shows memory, not skill."""
+    workspace = context.workspace
+    dataset = workspace.datasets.find(version.dataset_version)
+    if dataset is None or workspace.artifacts.find("datasets", dataset.id) is None:
+        return
+    trained_on = {example.id for example in split_of(context, dataset, "train")}
+    known = sum(example.id in trained_on for example in task.examples)
+    if known:
+        told = f"{known} of these {len(task.examples)} rows are in the train split of {version.ref}"
+        context.progress.event(f"{told} ({dataset.id})", level="warn")

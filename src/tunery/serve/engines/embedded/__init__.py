@@ -1,0 +1,1 @@
+"""The embedded engine: torch on Hugging Face weights and PEFT adapters."""

@@ -1,0 +1,220 @@
+"""One step of the engine: forward over all rows, next tokens chosen, finished rows answered."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+
+from tunery.core.engine import FinishReason, TokenEvent, TopLogprob
+from tunery.core.errors import ConfigError
+from tunery.model.tokenizer import ChatTokenizer
+from tunery.serve.engines.embedded.attention import Span
+from tunery.serve.engines.embedded.causal_lm import CausalLm
+from tunery.serve.engines.embedded.constraints import ConstraintState
+from tunery.serve.engines.embedded.kv_arena import KvArena
+from tunery.serve.engines.embedded.request import CompletionRow, Row, ScoreRow
+from tunery.serve.engines.embedded.sampling import log_probabilities, sample
+from tunery.serve.engines.embedded.scheduler import Scheduler, Step
+
+_NOT_FINITE = "the model gives logits that are not finite numbers for this request"
+
+
+class Decoder:
+    """Runs steps; used by the engine's thread alone.
+
+    Args:
+        model: The base with its adapters.
+        arena: Keys and values of running rows.
+        scheduler: Chooses what a step computes.
+        tokenizer: Says what ends a turn, and how tokens read.
+    """
+
+    def __init__(
+        self, model: CausalLm, arena: KvArena, scheduler: Scheduler, tokenizer: ChatTokenizer
+    ) -> None:
+        self._model = model
+        self._arena = arena
+        self._scheduler = scheduler
+        self._tokenizer = tokenizer
+        self._stop_ids = tokenizer.stop_ids
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Compute one step and answer what it finishes."""
+        step = self._scheduler.next_step()
+        logits, wanted = self._forward(step)
+        for work in step.work:
+            self._scheduler.advance(work)
+        completing: list[CompletionRow] = []
+        lines: list[int] = []
+        line = 0
+        for work, positions in zip(step.work, wanted, strict=True):
+            row = work.row
+            if isinstance(row, ScoreRow):
+                if positions:
+                    row.add(logits[line : line + len(positions)], positions.start)
+                if row.pending == 0:
+                    self._answer_score(row)
+            elif isinstance(row, CompletionRow) and positions:
+                completing.append(row)
+                lines.append(line)
+            line += len(positions)
+        if completing:
+            self._extend(completing, logits if len(lines) == len(logits) else logits[lines])
+
+    def _forward(self, step: Step) -> tuple[torch.Tensor, list[range]]:
+        """Return logits of wanted positions, and which positions of each row those are."""
+        decoding = [w.row.adapter for w in step.work[: step.decoding]]
+        ids: list[int] = []
+        packed: list[int] = []
+        wanted: list[range] = []
+        for work in step.work:
+            row = work.row
+            positions = row.wanted(work.size)
+            packed += [len(ids) + p - row.computed for p in positions]
+            wanted.append(positions)
+            ids += row.tokens[row.computed : row.computed + work.size]
+        bank = self._model.adapters
+        logits = self._model.forward(
+            ids,
+            self._model.batch(
+                self._arena,
+                decoding=step.decoding,
+                spans=[Span(w.slot, w.row.computed, w.size) for w in step.work],
+            ),
+            wanted=packed,
+            body=bank.runs(decoding, [(w.row.adapter, w.size) for w in step.work[step.decoding :]]),
+            head=bank.runs((), [(w.row.adapter, len(p)) for w, p in zip(step.work, wanted, strict=True)]),
+        )
+        return logits, wanted
+
+    def _extend(self, rows: Sequence[CompletionRow], logits: torch.Tensor) -> None:
+        """Choose each row's next token, and end rows that are done."""
+        allowed = self._mask(rows, logits)
+        best, ids = allowed.max(dim=-1)
+        finite, tokens = torch.isfinite(best).tolist(), ids.tolist()
+        for index, row in enumerate(rows):
+            if not finite[index]:
+                self._refuse(row)
+                continue
+            sampling = row.request.sampling
+            token = tokens[index]
+            if sampling.temperature > 0:
+                token = sample(
+                    allowed[index],
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    source=row.source,
+                )
+            try:
+                self._accept(row, token, logits[index])
+            except Exception as error:
+                row.fail(error)
+                self._scheduler.remove(row)
+
+    def _mask(self, rows: Sequence[CompletionRow], logits: torch.Tensor) -> torch.Tensor:
+        """Return logits with ``-inf`` where a row's constraint does not allow a token."""
+        if all(row.constraint is None for row in rows):
+            return logits
+        masked = logits.clone()
+        for index, row in enumerate(rows):
+            if row.constraint is not None:
+                allowed = torch.from_numpy(row.constraint.allowed()).to(logits.device)
+                size = min(len(allowed), logits.shape[1])
+                masked[index, :size].masked_fill_(~allowed[:size], float("-inf"))
+                masked[index, size:] = float("-inf")
+        return masked
+
+    def _refuse(self, row: CompletionRow) -> None:
+        """End a row that has no token to choose: its grammar gave up, or its logits are no numbers."""
+        lost = row.constraint.error if row.constraint else None
+        if lost:
+            row.fail(ConfigError(f"the completion cannot follow its constraint: {lost}"))
+            self._scheduler.remove(row)
+        else:
+            self._fail(row, _NOT_FINITE)
+
+    def _answer_score(self, row: ScoreRow) -> None:
+        if math.isnan(row.logprob):
+            self._fail(row, _NOT_FINITE)
+        else:
+            row.finish()
+            self._scheduler.remove(row)
+
+    def _fail(self, row: Row, reason: str) -> None:
+        """Answer with an error, and leave no NaN in the slot."""
+        row.fail(ConfigError(reason, hint="load other weights: these are damaged, or training diverged"))
+        self._arena.clear(self._scheduler.rows.index(row))
+        self._scheduler.remove(row)
+
+    def _accept(self, row: CompletionRow, token: int, logits: torch.Tensor) -> None:
+        """Add a token to its row, tell the client, and end the row if it was the last."""
+        if row.first_token_at is None:
+            row.first_token_at = time.perf_counter()
+        logprob, top = self._likelihoods(row, token, logits)
+        if token in self._stop_ids:
+            self._emit(row, TokenEvent(token, row.stream.finish(), logprob, top))
+            self._end(row, "stop", row.generated)
+            return
+        if row.constraint is not None:
+            row.constraint.accept(token)
+        row.tokens.append(token)
+        text = row.stream.push(token)
+        complete = row.constraint is not None and row.constraint.complete
+        full = row.room == 0
+        if complete or full:
+            text += row.stream.finish()
+        self._emit(row, TokenEvent(token, text, logprob, top))
+        if row.stream.stopped:
+            self._end(row, "stop", row.generated[:-1])  # the token that completed the stop string
+        elif complete:
+            self._end(row, "stop", row.generated)
+        elif full:
+            self._end(row, "length", row.generated)
+        elif row.constraint is not None and row.request.sampling.logprobs is None:
+            self._write_out(row, row.constraint)
+
+    def _write_out(self, row: CompletionRow, constraint: ConstraintState) -> None:
+        """Complete a label that is the only one left: nothing the model says could change it."""
+        rest = constraint.rest(self._tokenizer.decode(row.generated))
+        if not rest:
+            return
+        ids = self._tokenizer.hf.encode(rest, add_special_tokens=False)
+        if len(ids) > row.room or not constraint.accepts(ids):
+            return
+        for position, token in enumerate(ids, 1):
+            row.tokens.append(token)
+            text = row.stream.push(token) + (row.stream.finish() if position == len(ids) else "")
+            self._emit(row, TokenEvent(token, text, None, ()))
+            if row.stream.stopped:
+                self._end(row, "stop", row.generated[:-1])
+                return
+        self._end(row, "stop", row.generated)
+
+    def _end(self, row: CompletionRow, reason: FinishReason, ids: list[int]) -> None:
+        row.finish(reason, ids)
+        self._scheduler.remove(row)
+
+    def _likelihoods(
+        self, row: CompletionRow, token: int, logits: torch.Tensor
+    ) -> tuple[float | None, tuple[TopLogprob, ...]]:
+        """Return what the model itself gave the token, before temperature and constraint."""
+        alternatives = row.request.sampling.logprobs
+        if alternatives is None:
+            return None, ()
+        logprobs = log_probabilities(logits)
+        values, ids = logprobs.topk(alternatives)
+        top = tuple(
+            TopLogprob(i, self._tokenizer.token_text(i), v)
+            for i, v in zip(ids.tolist(), values.tolist(), strict=True)
+        )
+        return float(logprobs[token]), top
+
+    def _emit(self, row: CompletionRow, event: TokenEvent) -> None:
+        if row.request.sampling.logprobs is not None:
+            row.events.append(event)
+        if row.on_token is not None:
+            row.on_token(event)

@@ -1,0 +1,142 @@
+"""One request on its way through the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from tunery.core.engine import FinishReason, Generation, GenerationRequest, Score, TokenEvent
+from tunery.serve.engines.embedded.constraints import ConstraintState
+from tunery.serve.engines.embedded.text_stream import TextStream
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Row:
+    """Tokens of one request, how many of them are computed, and what came out.
+
+    Decoding and prefilling are the same thing: tokens whose keys and values are not stored yet.
+    """
+
+    adapter: int
+    """Number of the adapter's loading; ``BASE`` for the base."""
+    tokens: list[int]
+    """Prompt and what was generated so far."""
+    prompt: np.ndarray
+    """Tokens that other requests may share, for the prefix cache."""
+    future: Future[Any]
+    arrival: int
+    """Rises with every request; the youngest row gives way when memory runs out."""
+    submitted_at: float = field(default_factory=time.perf_counter)
+    computed: int = 0
+    """Tokens whose keys and values are in the row's slot [count]."""
+    cached_tokens: int | None = None
+    """Prompt tokens found in the prefix cache [count]; None until it first ran."""
+    stored: bool = False
+    """Whether its prompt was offered to the prefix cache."""
+
+    @property
+    def pending(self) -> int:
+        """Tokens to compute before the next one can be chosen [count]."""
+        return len(self.tokens) - self.computed
+
+    def wanted(self, count: int) -> range:
+        """Return which of the next ``count`` tokens' logits are needed, as positions in the row."""
+        raise NotImplementedError
+
+    def restart(self) -> None:
+        """Forget what is computed, because the slot went to another row."""
+        self.computed = 0
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error, unless the client has gone."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class CompletionRow(Row):
+    """A prompt being completed."""
+
+    request: GenerationRequest
+    max_tokens: int
+    """After clipping to the context window [count]."""
+    stream: TextStream
+    source: torch.Generator
+    constraint: ConstraintState | None = None
+    on_token: Callable[[TokenEvent], None] | None = None
+    first_token_at: float | None = None
+    events: list[TokenEvent] = field(default_factory=list)
+
+    def wanted(self, count: int) -> range:
+        """Return the last position once every token is computed."""
+        end = self.computed + count
+        return range(end - 1, end) if end == len(self.tokens) else range(0)
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be generated [count]."""
+        return self.max_tokens - (len(self.tokens) - len(self.request.prompt))
+
+    @property
+    def generated(self) -> list[int]:
+        """Ids generated so far."""
+        return self.tokens[len(self.request.prompt) :]
+
+    def finish(self, reason: FinishReason, ids: list[int]) -> None:
+        """Answer with what was generated."""
+        now = time.perf_counter()
+        first = self.first_token_at or now
+        generation = Generation(
+            text=self.stream.text,
+            token_ids=tuple(ids),
+            finish_reason=reason,
+            prompt_tokens=len(self.request.prompt),
+            cached_tokens=self.cached_tokens or 0,
+            ttft_ms=(first - self.submitted_at) * 1000,
+            latency_ms=(now - self.submitted_at) * 1000,
+            tokens=tuple(self.events),
+        )
+        with contextlib.suppress(InvalidStateError):  # cancelled between the last look and now
+            self.future.set_result(generation)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ScoreRow(Row):
+    """A prompt and its completion, whose likelihood is asked for."""
+
+    first: int
+    """Length of the prompt: position of the first token scored."""
+    logprob: float = 0.0
+    scored: int = 0
+
+    def wanted(self, count: int) -> range:
+        """Return positions whose next token is part of the completion."""
+        return range(max(self.computed, self.first - 1), min(self.computed + count, len(self.tokens) - 1))
+
+    def restart(self) -> None:
+        """Forget what is computed and summed."""
+        self.computed, self.logprob, self.scored = 0, 0.0, 0
+
+    def add(self, logits: torch.Tensor, start: int) -> None:
+        """Add the likelihood of the tokens that follow positions ``start`` onwards.
+
+        Args:
+            logits: Shape ``(positions, vocabulary)``.
+            start: Position of the first.
+        """
+        targets = torch.tensor(self.tokens[start + 1 : start + 1 + len(logits)], device=logits.device)
+        chosen = logits.gather(1, targets[:, None])[:, 0].double()
+        self.logprob += float((chosen - logits.double().logsumexp(-1)).sum())
+        self.scored += len(targets)
+
+    def finish(self) -> None:
+        """Answer with the sum."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(Score(self.logprob, self.scored))

@@ -1,0 +1,244 @@
+"""Row shapes: every shape gives the conversation its users mean, mapped or detected."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+
+from tunery.core.errors import ConfigError
+from tunery.core.tool_text import describe
+from tunery.data.config import ColumnsConfig, SourceConfig
+from tunery.data.conversations.parse import Conversation, parse_row
+from tunery.data.conversations.shapes import map_columns
+from tunery.data.rows.row import BadRow, UnusableRow
+
+
+def parse(row: dict[str, Any], **settings: Any) -> tuple[str, Conversation]:
+    source = SourceConfig(path="a.jsonl", **settings)
+    mapped = map_columns(source, row)
+    return mapped.shape, parse_row(row, mapped, source)
+
+
+def said(conversation: Conversation) -> list[tuple[str, str]]:
+    return [(m.role, m.content) for m in conversation.messages]
+
+
+HI = [{"role": "user", "content": "Hi"}]
+HELLO = [{"role": "assistant", "content": "Hello"}]
+OI = [{"role": "assistant", "content": "Oi"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "shape", "messages"),
+    [
+        (
+            {"text": "Where?", "category": "card_arrival"},
+            {"columns": ColumnsConfig(input="text", output="category"), "label_style": "words"},
+            "columns",
+            [("user", "Where?"), ("assistant", "card arrival")],
+        ),
+        (
+            {"messages": HI, "reference_answer": {"mood": "good"}},
+            {},
+            "chat",
+            [("user", "Hi"), ("assistant", '{"mood":"good"}')],
+        ),
+        ({"input": "a_b", "output": "c_d"}, {}, "columns", [("user", "a_b"), ("assistant", "c_d")]),
+        (
+            {"instruction": "Fix.", "input": "He go.", "output": "He goes."},
+            {},
+            "instruction",
+            [("user", "Fix.\n\nHe go."), ("assistant", "He goes.")],
+        ),
+        (
+            {"instruction": "Fix.", "input": "", "output": "Ok"},
+            {},
+            "instruction",
+            [("user", "Fix."), ("assistant", "Ok")],
+        ),
+        (
+            {"task": "Fix.", "output": "Ok"},
+            {"columns": ColumnsConfig(instruction="task")},
+            "instruction",
+            [("user", "Fix."), ("assistant", "Ok")],
+        ),
+        (
+            {"prompt": "1+1=", "completion": 2},
+            {},
+            "completion",
+            [("user", "1+1="), ("assistant", "2")],
+        ),
+        (
+            {"question": "1+1=", "answer": "2"},
+            {"columns": ColumnsConfig(prompt="question", completion="answer")},
+            "completion",
+            [("user", "1+1="), ("assistant", "2")],
+        ),
+        (
+            {
+                "messages": [
+                    *HI,
+                    {
+                        "role": "assistant",
+                        "content": None,
+                        "tool_calls": [
+                            {"id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+                        ],
+                    },
+                    {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+                    *HELLO,
+                ],
+                "tools": [{"type": "function", "function": {"name": "now"}}],
+            },
+            {},
+            "chat",
+            [
+                ("system", describe([{"name": "now"}])),
+                ("user", "Hi"),
+                ("assistant", '<tool_call>{"name":"now","arguments":{}}</tool_call>'),
+                ("tool", "12:00"),
+                ("assistant", "Hello"),
+            ],
+        ),
+        (
+            {
+                "tools": '[{"name": "now"}]',
+                "conversations": [
+                    {"from": "system", "value": "Be brief."},
+                    {"from": "human", "value": "Time?"},
+                    {"from": "function_call", "value": '{"name": "now", "arguments": {"zone": "UTC"}}'},
+                ],
+            },
+            {},
+            "chat",
+            [
+                ("system", "Be brief.\n\n" + describe([{"name": "now"}])),
+                ("user", "Time?"),
+                ("assistant", '<tool_call>{"name":"now","arguments":{"zone":"UTC"}}</tool_call>'),
+            ],
+        ),
+        (
+            {"messages": HI + HELLO, "parallel_tool_calls": False},
+            {},
+            "chat",
+            [("user", "Hi"), ("assistant", "Hello")],
+        ),
+        (
+            {
+                "id": "x1",
+                "conversations": [
+                    {"from": "system", "value": "Be kind."},
+                    {"from": "human", "value": "Hi"},
+                    {"from": "gpt", "value": "Hello", "weight": None},
+                ],
+            },
+            {},
+            "chat",
+            [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello")],
+        ),
+        (
+            {"conversation": "c7", "input": "a", "output": "b"},
+            {},
+            "columns",
+            [("user", "a"), ("assistant", "b")],
+        ),
+        (
+            {"turns": HI + HELLO},
+            {"columns": ColumnsConfig(messages="turns")},
+            "chat",
+            [("user", "Hi"), ("assistant", "Hello")],
+        ),
+    ],
+)
+def test_shapes_are_told_and_read(
+    row: dict[str, Any], settings: dict[str, Any], shape: str, messages: list[tuple[str, str]]
+) -> None:
+    found, conversation = parse(row, **settings)
+    assert found == shape
+    assert said(conversation) == messages
+    assert conversation.rejected is None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"input": {"messages": HI}, "preferred_output": HELLO, "non_preferred_output": OI},
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "Oi"},
+        {"prompt": HI, "chosen": HELLO, "rejected": OI},
+        {"prompt": HI, "chosen": HI + HELLO, "rejected": HI + OI},
+        {"chosen": HI + HELLO, "rejected": HI + OI},
+        {"instruction": "Hi", "input": "", "output": "Hello", "chosen": "Hello", "rejected": "Oi"},
+        {"input": "Hi", "chosen": "Hello", "rejected": "Oi"},
+        {"messages": HI, "chosen": "Hello", "rejected": "Oi"},
+        {
+            "chosen": "\n\nHuman: Hi\n\nAssistant: Hello",
+            "rejected": "\n\nHuman: Hi\n\nAssistant: Oi",
+        },
+    ],
+)
+def test_every_way_to_write_a_preference_pair_means_the_same(row: dict[str, Any]) -> None:
+    shape, conversation = parse(row)
+    assert shape == "preference"
+    assert said(conversation) == [("user", "Hi"), ("assistant", "Hello")]
+    assert conversation.rejected == "Oi"
+
+
+def test_mapped_preference_columns_are_used() -> None:
+    columns = ColumnsConfig(prompt="q", chosen="good", rejected="bad")
+    _, conversation = parse({"q": "Hi", "good": "Hello", "bad": "Oi"}, columns=columns)
+    assert conversation.rejected == "Oi"
+
+
+def test_an_object_becomes_compact_json_in_its_own_key_order() -> None:
+    row = {"input": "receipt", "output": {"total": "9.00", "shop": "Café", "day": datetime.date(2024, 5, 31)}}
+    _, conversation = parse(row, output_json=True)
+    assert conversation.messages[-1].content == '{"total":"9.00","shop":"Café","day":"2024-05-31"}'
+    row["output"] = '{ "total" : "9.00" }'
+    assert parse(row, output_json=True)[1].messages[-1].content == '{"total":"9.00"}'
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "fix"),
+    [
+        ({"input": "a", "output": {"x": 1}}, {}, "output_json: true"),
+        ({"input": {"x": 1}, "output": "b"}, {}, "text is expected"),
+        ({"input": "a", "output": "no json"}, {"output_json": True}, "not JSON"),
+        ({"input": b"a", "output": "b"}, {}, "bytes"),
+        ({"input": "\ud800", "output": "b"}, {}, "surrogate"),
+        ({"messages": HI + HELLO, "tools": [{"type": "function"}]}, {}, "an object with a name"),
+        ({"messages": HI + HELLO, "tools": "no json"}, {}, "the JSON of one"),
+        ({"messages": HI + HELLO, "tools": [{"type": "web_search"}]}, {}, "only tools of type function"),
+        ({"prompt": HI, "chosen": HI + HI + HELLO, "rejected": OI}, {}, "must be one assistant turn"),
+    ],
+)
+def test_rows_that_cannot_be_understood_say_why(
+    row: dict[str, Any], settings: dict[str, Any], fix: str
+) -> None:
+    with pytest.raises(BadRow) as caught:
+        parse(row, **settings)
+    assert any(fix in flaw.fix for flaw in caught.value.flaws)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"input": " \n", "output": "b"}, "empty_input"),
+        ({"input": "a", "output": None}, "empty_output"),
+        ({"prompt": "a", "completion": ""}, "empty_output"),
+        ({"prompt": "a", "chosen": "b", "rejected": " "}, "empty_output"),
+        ({"chosen": "b", "rejected": "c"}, "empty_input"),
+        ({"chosen": HI + HELLO, "rejected": [{"role": "user", "content": "Ho"}, *OI]}, "prompts_differ"),
+    ],
+)
+def test_rows_that_teach_nothing_are_dropped_with_a_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusableRow) as caught:
+        parse(row)
+    assert caught.value.drop.reason == reason
+
+
+def test_columns_that_tell_no_shape_are_listed() -> None:
+    with pytest.raises(ConfigError, match="'question', 'reply'") as caught:
+        parse({"question": "a", "reply": "b"})
+    assert "columns:" in (caught.value.hint or "")

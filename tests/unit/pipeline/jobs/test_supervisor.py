@@ -1,0 +1,207 @@
+"""The supervisor, with workers that are a line of Python each."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from tests.unit.pipeline.jobs.queued_jobs import add_job
+
+from tunery.core.job import Job
+from tunery.pipeline.jobs.supervisor import (
+    Supervisor,
+    SupervisorSettings,
+    add_event_once,
+    process_identity,
+    put_back,
+    recover,
+)
+from tunery.store.workspace import Workspace
+
+FAST = SupervisorSettings(poll_s=0.02, grace_s=0.5, lease_s=60, max_attempts=3)
+
+
+def python(code: str):  # type: ignore[no-untyped-def]
+    def command(job_id: str, worker: str, lease_s: float) -> Sequence[str]:
+        return [sys.executable, "-c", code, job_id, worker]
+
+    return command
+
+
+def finishing(workspace: Workspace, code: str = "") -> str:
+    """A worker that ends its job as succeeded."""
+    return (
+        f"{code}\nimport sys; from pathlib import Path; from tunery.store.workspace import Workspace\n"
+        f"w = Workspace.open(Path({str(workspace.root)!r}), database_url="
+        f"'sqlite:///{workspace.root}/tunery.db')\n"
+        "w.jobs.finish(sys.argv[1], sys.argv[2], 'succeeded')"
+    )
+
+
+@contextmanager
+def supervising(workspace: Workspace, code: str, settings: SupervisorSettings = FAST) -> Iterator[Supervisor]:
+    supervisor = Supervisor(workspace, settings, command=python(code))
+    supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def until(workspace: Workspace, job_id: str, *statuses: str, seconds: float = 30) -> Job:
+    deadline = time.monotonic() + seconds
+    while (job := workspace.jobs.get(job_id)).status not in statuses:
+        assert time.monotonic() < deadline, f"{job_id} is {job.status}"
+        time.sleep(0.02)
+    return job
+
+
+def said(workspace: Workspace, job_id: str) -> list[str]:
+    return [e.message for e in workspace.jobs.events(job_id, limit=100).items][::-1]
+
+
+def children() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_jobs_run_one_after_another_oldest_first(workspace: Workspace) -> None:
+    for number in (1, 2, 3):
+        add_job(workspace, number)
+    with supervising(workspace, finishing(workspace)):
+        for number in (1, 2, 3):
+            until(workspace, f"ftjob-{number}", "succeeded")
+    ended = [workspace.jobs.get(f"ftjob-{n}") for n in (1, 2, 3)]
+    for before, after in itertools.pairwise(ended):
+        assert before.finished_at is not None
+        assert after.started_at is not None
+        assert after.started_at >= before.finished_at
+
+
+def test_a_worker_that_keeps_dying_is_tried_three_times_and_its_last_words_are_told(
+    workspace: Workspace,
+) -> None:
+    add_job(workspace)
+    with supervising(workspace, "import sys; print('out of', 'cheese', file=sys.stderr); sys.exit(7)"):
+        job = until(workspace, "ftjob-1", "failed")
+    assert job.attempts == 3
+    assert job.error is not None
+    assert job.error["code"] == "worker_died"
+    assert "exit code 7" in job.error["message"]
+    assert "out of cheese" in job.error["message"]
+    told = said(workspace, "ftjob-1")
+    assert sum("starting again from the last checkpoint" in m for m in told) == 2
+
+
+def test_a_worker_that_died_once_is_replaced(workspace: Workspace) -> None:
+    add_job(workspace)
+    marker = workspace.root / "died-once"
+    die_once = (
+        f"import os, pathlib, signal; m = pathlib.Path({str(marker)!r})\n"
+        "if not m.exists(): m.touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with supervising(workspace, finishing(workspace, die_once)):
+        job = until(workspace, "ftjob-1", "succeeded", "failed")
+    assert job.status == "succeeded"
+    assert job.attempts == 2
+    assert "signal SIGKILL" in said(workspace, "ftjob-1")[0]
+
+
+def test_cancelling_stops_a_worker_that_ignores_the_polite_signal(workspace: Workspace) -> None:
+    add_job(workspace)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    with supervising(workspace, deaf):
+        until(workspace, "ftjob-1", "running")
+        workspace.jobs.request_cancel("ftjob-1")
+        job = until(workspace, "ftjob-1", "cancelled")
+        assert job.finished_at
+    assert said(workspace, "ftjob-1") == ["The job was cancelled"]
+    assert children() == []
+
+
+def test_stopping_the_supervisor_puts_the_job_back_without_counting_it(workspace: Workspace) -> None:
+    add_job(workspace)
+    with supervising(workspace, "import time; time.sleep(600)"):
+        until(workspace, "ftjob-1", "running")
+        while not children():
+            time.sleep(0.01)
+    job = workspace.jobs.get("ftjob-1")
+    assert (job.status, job.attempts, job.worker) == ("queued", 0, None)
+    assert children() == []
+
+
+def test_a_workers_own_children_go_with_it(workspace: Workspace) -> None:
+    add_job(workspace)
+    noted = workspace.root / "child"
+    leaving = (
+        "import subprocess, sys, pathlib\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(noted)!r}).write_text(str(p.pid))"
+    )
+    with supervising(workspace, finishing(workspace, leaving)):
+        until(workspace, "ftjob-1", "succeeded")
+        deadline = time.monotonic() + 10
+        while psutil.pid_exists(pid := int(noted.read_text())):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_job_of_a_supervisor_that_is_gone_is_freed_at_start(workspace: Workspace) -> None:
+    add_job(workspace)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    identity = process_identity(dead.pid)
+    dead.wait()
+    host = os.uname().nodename
+    assert workspace.jobs.claim(f"{host}/{identity}/abc", 600) is not None
+    assert workspace.jobs.claim("other", 600) is None
+    recover(workspace)
+    job = workspace.jobs.get("ftjob-1")
+    assert (job.status, job.attempts) == ("queued", 0)
+    assert said(workspace, "ftjob-1") == ["The server was stopped; continuing from the last checkpoint"]
+
+
+@pytest.mark.parametrize("holder", ["{host}/{alive}/abc", "elsewhere/1-1/abc"])
+def test_a_job_that_may_still_be_held_is_left_alone(workspace: Workspace, holder: str) -> None:
+    add_job(workspace)
+    name = holder.format(host=os.uname().nodename, alive=process_identity(os.getpid()))
+    assert workspace.jobs.claim(name, 600) is not None
+    recover(workspace)
+    assert workspace.jobs.get("ftjob-1").worker == name
+
+
+def test_the_same_process_number_with_another_start_is_gone(workspace: Workspace) -> None:
+    add_job(workspace)
+    assert workspace.jobs.claim(f"{os.uname().nodename}/{os.getpid()}-12345/abc", 600) is not None
+    recover(workspace)
+    assert workspace.jobs.get("ftjob-1").status == "queued"
+
+
+def test_a_job_left_between_creation_and_the_queue_is_queued(workspace: Workspace) -> None:
+    add_job(workspace, status="validating_files")
+    recover(workspace)
+    recover(workspace)
+    assert workspace.jobs.get("ftjob-1").status == "queued"
+    assert said(workspace, "ftjob-1") == ["Files validated, moving job to queued state"]
+
+
+def test_an_event_is_told_once_and_attempts_never_go_below_zero(workspace: Workspace) -> None:
+    job = add_job(workspace)
+    for number in range(120):
+        workspace.jobs.add_event(job.id, f"line {number}")
+    for _ in range(2):
+        add_event_once(workspace, job.id, "line 0")
+        add_event_once(workspace, job.id, "once")
+    messages = [e.message for e in workspace.jobs.events(job.id, limit=1000).items]
+    assert len(messages) == 121
+    put_back(workspace, job, attempts=-1)
+    assert workspace.jobs.get(job.id).attempts == 0
