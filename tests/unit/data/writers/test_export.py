@@ -300,7 +300,7 @@ TWO_COLUMNS = """
 
 
 def test_one_more_format_is_one_more_file(
-    workspace: Workspace, home: Path, tunery: Tunery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tunery: Tunery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_plugin(monkeypatch, tmp_path / "more", "tunery.data.writers", name="columns", source=TWO_COLUMNS)
     plain = [{"input": f"question {i}", "output": f"answer {i}"} for i in range(40)]
@@ -313,9 +313,6 @@ def test_one_more_format_is_one_more_file(
     assert refused.value.hint == "--format hf or openai takes these rows"
     # The command line reads the names when it is loaded.
     monkeypatch.delitem(sys.modules, "tunery.cli.data", raising=False)
-    opened = Workspace.open(home)
-    version = build(opened, tmp_path, plain)
-    opened.close()
     out = tmp_path / "train.tab"
     called = tunery("data", "export", version.id, "--format", "columns", "--split", "train", "--out", out)
     assert called.code == 0, called.err
