@@ -195,7 +195,7 @@ def _check_fit(examples: Sequence[Example], version: DatasetVersion, form: str) 
         fitting = [n for n, w in known.items() if all(w.misfit(e, version) is None for e, _ in misfits)]
         raise ConfigError.of_problems(
             f"{version.id} does not fit the format {form} ({known[form].title})",
-            [f"{e.id}: {why}" for e, why in misfits[:_SHOWN]]
-            + [f"and {len(misfits) - _SHOWN:,} more"] * (len(misfits) > _SHOWN),
+            [f"{example.id}: {why}" for example, why in misfits],
+            limit=_SHOWN,
             hint=f"--format {' or '.join(fitting)} takes these rows" if fitting else None,
         )
