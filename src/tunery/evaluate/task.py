@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example
 from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.config import EvaluateConfig
@@ -65,10 +65,10 @@ class Task:
         """
         known = (*self.metrics, *self.parts)
         if name not in known:
-            near = nearest(name, known)
-            meant = f"; did you mean {near!r}?" if near else ""
             raise ConfigError(
-                f"{what}: {name!r} is not measured here{meant} (measured: {', '.join(known)})", param=what
+                f"{what}: {name!r} is not measured here{did_you_mean(name, known)} "
+                f"(measured: {', '.join(known)})",
+                param=what,
             )
 
 
@@ -164,10 +164,8 @@ def _check_metrics(
         objects = [(e, _json(e.reference)) for e in examples]
         bad = [e for e, value in objects if not isinstance(value, dict)]
         if bad:
-            shown = ", ".join(_where(e) for e in bad[:_ROWS_SHOWN]) + (
-                ", …" if len(bad) > _ROWS_SHOWN else ""
-            )
-            problems.append(f"field_match needs JSON objects as references; {len(bad)} are none: {shown}")
+            rows = listed([_where(e) for e in bad], _ROWS_SHOWN)
+            problems.append(f"field_match needs JSON objects as references; {len(bad)} are none: {rows}")
         else:
             known = {key for _, value in objects for key in value}
             problems += [f"field {f!r} is in no reference" for f in fields or () if f not in known]

@@ -33,5 +33,4 @@ def refusal(name: str, dropped: Sequence[Dropped]) -> ConfigError:
         dropped: At least one row.
     """
     problems = [f"row {d.row}: {d.detail}" for d in dropped[:_LISTED]]
-    more = len(dropped) - len(problems)
-    return ConfigError.of_problems(name, [*problems, *([f"and {more:,} more"] if more else [])])
+    return ConfigError.of_problems(name, problems, total=len(dropped))

@@ -198,10 +198,10 @@ def _check_fit(examples: Sequence[Example], version: DatasetVersion, form: Expor
         if why is not None:
             problems.append(f"{example.id}: {why}")
     if problems:
-        more = len(problems) - _SHOWN
         raise ConfigError.of_problems(
             f"{version.id} does not fit the format {form}",
-            problems[:_SHOWN] + ([f"and {more:,} more"] if more > 0 else []),
+            problems,
+            limit=_SHOWN,
             hint="--format openai takes every row",
         )
 

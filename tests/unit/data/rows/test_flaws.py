@@ -24,7 +24,7 @@ from tunery.data.rows.row import NO_VALUE, Flaw
 )
 def test_a_flaw_is_redacted_and_cut_where_it_is_put_in_words(flaw: Flaw, says: str) -> None:
     assert sentence(flaw) == says
-    assert sentence(pickle.loads(pickle.dumps(flaw))) == says  # noqa: S301 - as on its way from a worker
+    assert sentence(pickle.loads(pickle.dumps(flaw))) == says
 
 
 def test_an_error_lists_ten_rows_and_counts_the_rest() -> None:
