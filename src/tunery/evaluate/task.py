@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example
 from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.config import EvaluateConfig
@@ -65,10 +65,10 @@ class Task:
         """
         known = (*self.metrics, *self.parts)
         if name not in known:
-            near = nearest(name, known)
-            meant = f"; did you mean {near!r}?" if near else ""
             raise ConfigError(
-                f"{what}: {name!r} is not measured here{meant} (measured: {', '.join(known)})", param=what
+                f"{what}: {name!r} is not measured here{did_you_mean(name, known)} "
+                f"(measured: {', '.join(known)})",
+                param=what,
             )
 
 
@@ -184,7 +184,7 @@ def _json_problems(names: Sequence[str], task: Task, examples: Sequence[Example]
     objects = [(e, _json(e.reference)) for e in examples]
     bad = [e for e, value in objects if not isinstance(value, dict)]
     if bad:
-        rows = ", ".join(_where(e) for e in bad[:_ROWS_SHOWN]) + (", …" if len(bad) > _ROWS_SHOWN else "")
+        rows = listed([_where(e) for e in bad], _ROWS_SHOWN)
         verb = "needs" if len(names) == 1 else "need"
         return [f"{' and '.join(names)} {verb} JSON objects as references; {len(bad)} are none: {rows}"]
     known = {key for _, value in objects for key in value}

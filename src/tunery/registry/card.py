@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import listed
 from tunery.core.evaluation import Evaluation, GateResult, metric_title
 from tunery.core.figures import (
     count,
@@ -152,12 +153,8 @@ def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
     goal = goal if isinstance(goal, Mapping) else {}
     said = [inline(str(version.config["description"]))] if version.config.get("description") else []
     if version.labels:
-        shown = ", ".join(f"`{code(label)}`" for label in version.labels[:_SHOWN_LABELS])
-        rest = len(version.labels) - _SHOWN_LABELS
-        more = f" and {count(rest)} more" if rest > 0 else ""
-        said.append(
-            f"Its answers are meant to be one of {counted(len(version.labels), 'label')}: {shown}{more}."
-        )
+        labels = listed([f"`{code(label)}`" for label in version.labels], _SHOWN_LABELS)
+        said.append(f"Its answers are meant to be one of {counted(len(version.labels), 'label')}: {labels}.")
     else:
         said.append("It answers in the form of its training examples.")
     if goal.get("metric"):
