@@ -194,7 +194,7 @@ class EmbeddedEngine:
             if problem:
                 problems.append(f"row {number}: {problem}")
         if problems:
-            raise ConfigError.of_problems("score", problems[:20])
+            raise ConfigError.of_problems("score", problems, limit=20)
         futures: list[Future[Score]] = [Future() for _ in rows]
         waiting: list[Row] = []
         for future, (prompt, completion) in zip(futures, rows, strict=True):
