@@ -114,7 +114,9 @@ def main() -> int:
             {"path": "rows.csv", "columns": {"input": "text", "output": "label"}, "split": "train"}]})  # fmt: skip
         walk = Walk(root)
         sys.setprofile(walk)
-        version = build_dataset(config, workspace, name="walk", base_dir=folder, tokenizer=tokenizer, max_tokens=64)
+        version = build_dataset(
+            config, workspace, name="walk", base_dir=folder, tokenizer=tokenizer, max_tokens=64
+        )
         place = workspace.artifacts.path("datasets", version.id)
         examples = [e for split in SPLITS for e in read_examples(place, split)]
         pack(rows_of(tokenizer, examples))
