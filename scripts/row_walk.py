@@ -2,8 +2,8 @@
 
     python scripts/row_walk.py            # of this checkout; PYTHONPATH=OTHER/src for another one
 
-A file counts when one of its functions is called with something that holds the row's text; a form is a type that
-holds it, alone or inside lists, mappings and records. Rendering and packing stand for training.
+A file counts when one of its functions is called with something that holds the row's text; a form is a type
+that holds it, alone or inside lists, mappings and records. Rendering and packing stand for training.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ def main() -> int:
     import tunery
 
     root = Path(tunery.__file__).parent
+    from tunery.train.methods.sft import rows_of
+
     from tunery.core.example import SPLITS
     from tunery.data.build import build_dataset
     from tunery.data.config import DataConfig
@@ -96,7 +98,6 @@ def main() -> int:
     from tunery.model.tokenizer import load_tokenizer
     from tunery.store.dataset_files import read_examples
     from tunery.store.workspace import Workspace
-    from tunery.train.methods.sft import rows_of
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from tests.tiny.build import build_tiny
@@ -110,8 +111,8 @@ def main() -> int:
                              for i in range(ROWS))  # fmt: skip
         tokenizer = load_tokenizer(build_tiny(folder / "base", layers=1, hidden=32))
         workspace = Workspace.open(folder / "home", database_url=f"sqlite:///{folder / 'home.db'}")
-        config = DataConfig.model_validate({"sources": [
-            {"path": "rows.csv", "columns": {"input": "text", "output": "label"}, "split": "train"}]})  # fmt: skip
+        source = {"path": "rows.csv", "columns": {"input": "text", "output": "label"}, "split": "train"}
+        config = DataConfig.model_validate({"sources": [source]})
         walk = Walk(root)
         sys.setprofile(walk)
         version = build_dataset(
