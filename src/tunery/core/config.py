@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean
 
 
 class Settings(BaseModel):
@@ -158,10 +158,10 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     path = _dotted(location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, location[:-1])
-        near = nearest(str(location[-1]), known)
-        if near:
-            return f"{path}: unknown setting; did you mean {near!r}?"
-        return f"{path}: unknown setting (known here: {', '.join(sorted(set(known))) or 'none'})"
+        meant = did_you_mean(str(location[-1]), known)
+        return f"{path}: unknown setting" + (
+            meant or f" (known here: {', '.join(sorted(set(known))) or 'none'})"
+        )
     if error["type"] == "missing":
         return f"{path}: missing"
     message = str(error["msg"]).removeprefix("Value error, ")

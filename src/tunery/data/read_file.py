@@ -45,8 +45,7 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
     collected = collect(locate(settings, Path()), Silent())
     if collected.dropped:
         problems = [f"row {d.row}: {d.detail}" for d in collected.dropped[:10]]
-        more = len(collected.dropped) - len(problems)
-        raise ConfigError.of_problems(str(path), problems + ([f"and {more:,} more"] if more else []))
+        raise ConfigError.of_problems(str(path), problems, total=len(collected.dropped))
     masked: Counter[PiiType] = Counter()
     drafts = clean_drafts(collected.drafts, config.clean, masked)
     examples = _number_repeats([to_example(d, config.system_prompt) for d in drafts])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from tunery.core.errors import nearest
+from tunery.core.errors import did_you_mean
 from tunery.core.example import Message, Role
 from tunery.core.tool_text import NotACall, ToolCall, call_of, write_answer
 from tunery.data.rows.row import BadRow, Flaw, UnusableRow, no_answer, no_prompt
@@ -239,8 +239,8 @@ def _sharegpt_turn(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> Me
 
 
 def _role_fix(given: Any, known: Mapping[str, Role] = _ROLES) -> str:
-    near = nearest(given, known) if isinstance(given, str) else None
-    return f"did you mean {near!r}?" if near else f"must be one of {', '.join(sorted(known))}"
+    meant = did_you_mean(given, known) if isinstance(given, str) else ""
+    return f"must be one of {', '.join(sorted(known))}{meant}"
 
 
 def _content(value: Any, field: str, flaws: list[Flaw]) -> str:

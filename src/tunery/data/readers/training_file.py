@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import Shape
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, first_of
 from tunery.data.config import SourceConfig
 from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import Mapped, map_columns, shape_of_keys
@@ -42,8 +42,8 @@ class _Flaws:
         else:
             self.more += 1
 
-    def told(self) -> list[str]:
-        return [*self.problems, *([f"and {self.more:,} more problems"] if self.more else [])]
+    def lines(self) -> list[str]:
+        return first_of(self.problems, _MAX_PROBLEMS, total=len(self.problems) + self.more)
 
 
 def check_training_file(path: Path) -> FileCheck:
@@ -73,7 +73,7 @@ def check_training_file(path: Path) -> FileCheck:
         flaws.add("the file has no rows")
     elif rows < MINIMUM_ROWS and not flaws.problems:
         flaws.add(f"the file has {rows} rows; at least {MINIMUM_ROWS} are needed")
-    return FileCheck(mapped.shape if mapped else None, rows, flaws.told())
+    return FileCheck(mapped.shape if mapped else None, rows, flaws.lines())
 
 
 def require_training_file(path: Path, filename: str) -> FileCheck:

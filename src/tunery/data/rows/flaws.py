@@ -25,9 +25,5 @@ class FlawList:
 
     def raise_if_any(self) -> None:
         """Raise :class:`ConfigError` with every remembered flaw."""
-        if not self._count:
-            return
-        more = self._count - len(self._lines)
-        raise ConfigError.of_problems(
-            self._path, [*self._lines, *([f"and {more:,} more like these"] if more else [])]
-        )
+        if self._count:
+            raise ConfigError.of_problems(self._path, self._lines, total=self._count)

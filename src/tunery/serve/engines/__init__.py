@@ -11,8 +11,6 @@ Adding one is adding a file and its test.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
@@ -22,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from tunery.core.config import Settings
 from tunery.core.errors import NotFoundError
+from tunery.core.plugins import load_plugin, plugin_names
 
 if TYPE_CHECKING:
     from tunery.core.engine import Engine
@@ -62,17 +61,12 @@ class _ByKind:
         )
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        kinds = [_module(name).SETTINGS for name in engine_names()]
+        kinds = [_module(name).SETTINGS for name in plugin_names(__name__)]
         return handler(core_schema.union_schema([kind.__pydantic_core_schema__ for kind in kinds]))
 
 
 AnyEngine = Annotated[SerializeAsAny[EngineSettings], _ByKind()]
 """Type of a setting that holds the settings of any engine, told apart by ``kind``."""
-
-
-def engine_names() -> tuple[str, ...]:
-    """Return the names of the engines that exist, sorted."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def engine_settings(values: Mapping[str, Any] | None = None) -> EngineSettings:
@@ -83,10 +77,11 @@ def engine_settings(values: Mapping[str, Any] | None = None) -> EngineSettings:
             settings around these report it with the others.
     """
     values = values or {}
-    name = values.get("kind", DEFAULT)
-    if name not in engine_names():
-        raise ValueError(NotFoundError.of("engine", str(name), engine_names()).message)
-    return _module(name).SETTINGS.model_validate(values)
+    try:
+        kind = _module(str(values.get("kind", DEFAULT)))
+    except NotFoundError as error:
+        raise ValueError(error.message) from None
+    return kind.SETTINGS.model_validate(values)
 
 
 def open_engine(base: Path, settings: EngineSettings | None = None) -> Engine:
@@ -105,4 +100,4 @@ def open_engine(base: Path, settings: EngineSettings | None = None) -> Engine:
 
 
 def _module(name: str) -> _EngineModule:
-    return cast(_EngineModule, importlib.import_module(f"{__name__}.{name}"))
+    return cast(_EngineModule, load_plugin(__name__, "engine", name))

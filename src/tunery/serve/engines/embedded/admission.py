@@ -73,7 +73,7 @@ class Admission:
             if problem:
                 problems.append(f"row {number}: {problem}")
         if problems:
-            raise ConfigError.of_problems("score", problems[:20])
+            raise ConfigError.of_problems("score", problems, limit=20)
         return [
             ScoreRow(
                 adapter=BASE,
