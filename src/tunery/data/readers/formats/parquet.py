@@ -1,4 +1,4 @@
-"""Parquet and Arrow: rows read batch by batch, and typed tables written."""
+"""Parquet and Arrow: rows read batch by batch, and the names of classes that they number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunery.core.errors import ConfigError
-from tunery.data.readers.formats.arrow_sizes import unpacked_sizes
 from tunery.data.readers.storage.compression import MAX_RATIO, open_seekable
 from tunery.data.readers.storage.lines import readable, too_large
 from tunery.data.readers.storage.urls import RawFile
@@ -88,6 +87,7 @@ def _batch_rows(metadata: Any, name: str, packed: int) -> int:
 
 
 def _check_ratio(unpacked: int, packed: int, name: str) -> None:
+    """Refuse a file that unpacks to far more than rows would."""
     if unpacked > _FREE_BYTES and unpacked > MAX_RATIO * max(packed, 1):
         raise ConfigError(f"{name}: unpacks to {unpacked:,} bytes from {packed:,}; no table of rows does")
 
@@ -95,20 +95,16 @@ def _check_ratio(unpacked: int, packed: int, name: str) -> None:
 def _arrow_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
     packed = stream.seek(0, 2)
     stream.seek(0)
-    first = 8 if stream.read(6) == b"ARROW1" else 0
-    stream.seek(first)
-    for unpacked in unpacked_sizes(stream):
-        _check_ratio(unpacked, packed, name)
+    in_file_form = stream.read(6) == b"ARROW1"
     stream.seek(0)
-    if first:
-        with pa.ipc.open_file(stream) as reader:
-            _check_names(reader.schema.names, name)
-            for i in range(reader.num_record_batches):
-                yield reader.get_batch(i)
-        return
-    with pa.ipc.open_stream(stream) as reader:
+    # What a batch unpacks to is known only when it is: one batch over the limit is held before the error.
+    unpacked = 0
+    with (pa.ipc.open_file if in_file_form else pa.ipc.open_stream)(stream) as reader:
         _check_names(reader.schema.names, name)
-        yield from reader
+        for batch in map(reader.get_batch, range(reader.num_record_batches)) if in_file_form else reader:
+            unpacked += batch.get_total_buffer_size()
+            _check_ratio(unpacked, packed, name)
+            yield batch
 
 
 def _check_names(names: Sequence[str], name: str) -> None:
@@ -145,11 +141,11 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
     Source:
         ``datasets.ClassLabel``; its features lie as JSON under ``huggingface`` in the schema's metadata.
     """
-    told = (schema.metadata or {}).get(b"huggingface")
-    if told is None:
+    written = (schema.metadata or {}).get(b"huggingface")
+    if written is None:
         return {}
     try:
-        features = json.loads(told)["info"]["features"]
+        features = json.loads(written)["info"]["features"]
         found = {n: f["names"] for n, f in features.items() if f.get("_type") == "ClassLabel"}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}  # written by another program, or damaged; then the numbers are all there is
