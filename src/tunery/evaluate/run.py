@@ -128,6 +128,7 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
         "labels": list(task.labels) if task.labels else None,
         "prompt": subject.prompting.describe(),
         "perplexity": subject.perplexity,
+        "engine": dict(subject.engine),
     }
 
 
