@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from tunery.core.config import NonEmpty, Settings
-from tunery.core.errors import nearest
+from tunery.core.errors import did_you_mean
 from tunery.core.quality import QualityId
 
 
@@ -50,7 +50,7 @@ class InspectConfig(Settings):
         known = sorted(finding_kinds())
         for name in ignored:
             if name not in known:
-                near = nearest(name, known)
-                guess = f"; did you mean {near!r}?" if near else ""
-                raise ValueError(f"no detector reports {name!r}{guess} (there is: {', '.join(known)})")
+                raise ValueError(
+                    f"no detector reports {name!r}{did_you_mean(name, known)} (there is: {', '.join(known)})"
+                )
         return ignored

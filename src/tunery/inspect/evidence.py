@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.columns import Columns
+from tunery.core.errors import listed
 from tunery.core.finding import Action, Edit, Evidence, Finding, FindingKind
 from tunery.text.pii.mask import redact
 
@@ -112,12 +113,11 @@ def excerpt(text: str, at: int = 0) -> str:
     return f"{'… ' if start else ''}{piece}{' …' if len(text) > start + _EXCERPT_CHARS else ''}"
 
 
-def listed(counts: Mapping[str, int], limit: int = 5) -> str:
-    """Return names with their counts, most frequent first.
+def most_frequent(counts: Mapping[str, int]) -> str:
+    """Return the five most frequent names with their counts.
 
-    >>> listed({"en": 3, "de": 9})
+    >>> most_frequent({"en": 3, "de": 9})
     '9 de, 3 en'
     """
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    more = len(order) - limit
-    return ", ".join(f"{n:,} {name}" for name, n in order[:limit]) + (f" and {more} more" if more > 0 else "")
+    return listed([f"{n:,} {name}" for name, n in order], 5)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import listed
 from tunery.core.example import Dropped
 from tunery.core.figures import count, counted, percent
 from tunery.core.finding import Evidence, Finding, FindingKind, Severity
@@ -282,9 +283,8 @@ def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
 
 def _shown(evidence: Evidence, columns: Columns, place: Mapping[str, int]) -> Shown:
     named = [place[row] for row in evidence.rows if row in place]
-    where = "; ".join(f"{columns.where(i)}, {columns.splits[i]}" for i in named[:4])
-    more = f" and {count(len(named) - 4)} more" if len(named) > 4 else ""
-    return Shown(clip(evidence.text, _SHOWN), evidence.detail, where + more)
+    where = listed([f"{columns.where(i)}, {columns.splits[i]}" for i in named], 4, separator="; ")
+    return Shown(clip(evidence.text, _SHOWN), evidence.detail, where)
 
 
 class _Chart(NamedTuple):

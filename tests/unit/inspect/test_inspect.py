@@ -163,3 +163,13 @@ def test_all_rows_of_a_class_may_be_named_but_none_twice():
 
     assert set(finding.rows) == ids(range(8))
     assert len(finding.rows) == 8
+
+
+def test_rows_without_a_letter_leave_nothing_to_judge_labels_and_preferences_by():
+    labels = ["fee", "top"] * 20
+    kinds = {f.kind for f in inspect_columns(columns([""] * 40, labels, labels=labels), InspectConfig())}
+    kinds |= {
+        f.kind for f in inspect_columns(columns([""] * 40, [""] * 40, rejected=[" "] * 40), InspectConfig())
+    }
+
+    assert kinds == {"empty_answer", "odd_whitespace"}

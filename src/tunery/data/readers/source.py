@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.example import SplitName
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.data.config import DataConfig, FileFormat, SourceConfig
@@ -212,13 +212,10 @@ def _which_split(name: str, splits: Sequence[str], fragment: str) -> ConfigError
 
 
 def _missing(path: Path, name: str) -> ConfigError:
-    beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    near = nearest(path.name, beside)
-    if near:
-        return ConfigError(f"{name}: no such file; did you mean {str(Path(name).with_name(near))!r}?")
     if not path.parent.is_dir():
         return ConfigError(f"{name}: no such file: the folder {str(path.parent)!r} does not exist")
-    return ConfigError(f"{name}: no such file in {str(path.parent)!r}", hint=f"ls {path.parent}")
+    meant = did_you_mean(path.name, sorted(p.name for p in path.parent.iterdir()))
+    return ConfigError(f"{name}: no such file in {str(path.parent)!r}{meant}", hint=f"ls {path.parent}")
 
 
 def _wanted_endings(settings: SourceConfig) -> tuple[str, ...]:
@@ -300,17 +297,18 @@ def _first_is_usable(rows: Iterator[RawRow], name: str) -> Iterator[RawRow]:
         if len(held) == _LEADING:
             break
     if held:
-        raise ConfigError.of_problems(name, [*_told(held[:10]), *_more(len(held) - 10)])
+        raise ConfigError.of_problems(
+            name,
+            list(_reasons(held[:10])),
+            total=len(held),
+            hint="correct one of them: the first usable row tells how all are read",
+        )
 
 
-def _told(rows: Sequence[RawRow]) -> Iterator[str]:
+def _reasons(rows: Sequence[RawRow]) -> Iterator[str]:
     for row in rows:
         error = row.values.error if isinstance(row.values, Refused) else None
         if isinstance(error, BadRow):
             yield f"row {row.number}: {error.flaws[0].fix}"
         elif error is not None:
             yield f"row {row.number}: {error.drop.reason}, {error.drop.detail}"
-
-
-def _more(count: int) -> list[str]:
-    return [f"and {count:,} more; no row before them can be used"] if count > 0 else []

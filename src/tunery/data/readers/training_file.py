@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import Shape
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, first_of
 from tunery.data.config import SourceConfig
 from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import Mapped, map_columns, shape_of_keys
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
+from tunery.data.rows.flaws import sentence
 from tunery.data.rows.row import BadRow, Flaw, UnusableRow
-from tunery.text.pii.mask import redacted_repr
 
 MINIMUM_ROWS = 10
 _MAX_PROBLEMS = 50
@@ -42,8 +42,8 @@ class _Flaws:
         else:
             self.more += 1
 
-    def told(self) -> list[str]:
-        return [*self.problems, *([f"and {self.more:,} more problems"] if self.more else [])]
+    def lines(self) -> list[str]:
+        return first_of(self.problems, _MAX_PROBLEMS, total=len(self.problems) + self.more)
 
 
 def check_training_file(path: Path) -> FileCheck:
@@ -73,7 +73,7 @@ def check_training_file(path: Path) -> FileCheck:
         flaws.add("the file has no rows")
     elif rows < MINIMUM_ROWS and not flaws.problems:
         flaws.add(f"the file has {rows} rows; at least {MINIMUM_ROWS} are needed")
-    return FileCheck(mapped.shape if mapped else None, rows, flaws.told())
+    return FileCheck(mapped.shape if mapped else None, rows, flaws.lines())
 
 
 def require_training_file(path: Path, filename: str) -> FileCheck:
@@ -108,8 +108,7 @@ def _check_row(
         parse_row(values, mapped, source)
     except BadRow as bad:
         for flaw in bad.flaws:
-            parts = [p for p in (flaw.field, flaw.value) if p]
-            flaws.add(f"row {number}: {': '.join(parts)}{'; ' if parts else ''}{flaw.fix}")
+            flaws.add(f"row {number}: {sentence(flaw)}")
     except UnusableRow as unusable:
         flaws.add(
             f"row {number}: {unusable.drop.detail}; {_FIXES.get(unusable.drop.reason, 'remove the row')}"
@@ -126,4 +125,4 @@ _FIXES = {
 
 def _shapeless(keys: list[str]) -> Flaw:
     fix = "needs messages, or prompt and completion, or input, preferred_output and non_preferred_output"
-    return Flaw("(keys)", redacted_repr(", ".join(keys[:6])), fix)
+    return Flaw("(keys)", ", ".join(keys[:6]), fix)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from tunery.core.columns import Columns
 from tunery.core.figures import counted
 from tunery.core.finding import Finding, FindingKind
-from tunery.inspect.evidence import Case, finding, listed
+from tunery.inspect.evidence import Case, finding, most_frequent
 
 _FEW_ROWS = 5
 _TIMES = 10
@@ -42,7 +42,7 @@ def find(columns: Columns, labels: Sequence[str | None]) -> Iterator[Finding]:
     if small:
         message = (
             f"{counted(len(small), 'class has', 'classes have')} under {_FEW_ROWS} training rows: "
-            f"{listed(small)}."
+            f"{most_frequent(small)}."
         )
         cases = [_members(labels, name) for name in sorted(small, key=lambda name: (small[name], name))]
         yield finding(columns, _SMALL, message, cases, numbers={"rows": sizes})

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.errors import listed
 from tunery.core.figures import counted
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, finding
@@ -105,9 +106,8 @@ def _clash(columns: Columns, rows: Sequence[int]) -> bool:
 def _case(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> Case:
     counts = Counter(answers[i] for i in rows)
     written = {answers[i]: columns.answers[i] for i in reversed(rows)}
-    common = ", ".join(f"{_quoted(written[key])} in {counted(n, 'row')}" for key, n in counts.most_common(5))
-    more = f" and {len(counts) - 5} more answers" if len(counts) > 5 else ""
-    return Case(tuple(rows), columns.prompts[rows[0]], f"answered {common}{more}")
+    given = [f"{_quoted(written[key])} in {counted(n, 'row')}" for key, n in counts.most_common()]
+    return Case(tuple(rows), columns.prompts[rows[0]], f"answered {listed(given, 5)}")
 
 
 def _edits(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> list[Edit]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tunery.core.columns import Columns
+from tunery.core.errors import ConfigError
 from tunery.core.figures import counted, percent
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, drops, finding
@@ -64,7 +65,10 @@ def find(
         yield unverified(columns, _NOT_VERIFIED, "labels", len(rows))
         return
     prompts = [columns.prompts[i] for i, _ in rows]
-    ranking = rank_label_issues(prompts, [label for _, label in rows], encoder=encoder)
+    try:
+        ranking = rank_label_issues(prompts, [label for _, label in rows], encoder=encoder)
+    except ConfigError:
+        return  # no prompt has a letter or a digit to judge a label by
     doubtful = [_Issue(rows[issue.row][0], issue) for issue in ranking.doubtful]
     likely = [_Issue(rows[issue.row][0], issue) for issue in ranking.issues[: ranking.likely]]
     if doubtful:

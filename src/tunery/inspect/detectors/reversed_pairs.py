@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.errors import ConfigError
 from tunery.core.figures import counted, percent
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, finding
@@ -39,12 +40,12 @@ def find(
     if len(pairs) > MOST_ROWS:
         yield unverified(columns, _NOT_VERIFIED, "preferences", len(pairs))
         return
-    found = find_reversed_pairs(
-        [columns.prompts[i] for i, _ in pairs],
-        [columns.answers[i] for i, _ in pairs],
-        [text for _, text in pairs],
-        encoder=encoder,
-    )
+    prompts = [columns.prompts[i] for i, _ in pairs]
+    chosen = [columns.answers[i] for i, _ in pairs]
+    try:
+        found = find_reversed_pairs(prompts, chosen, [text for _, text in pairs], encoder=encoder)
+    except ConfigError:
+        return  # no answer has a letter or a digit to prefer it for
     if not found:
         return
     message = (
