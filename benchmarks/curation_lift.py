@@ -177,9 +177,9 @@ def curated(
             labels[legible[found.row]] = found.suggested
         gone = {found.row for found in ranking.doubtful}
         legible = [row for place, row in enumerate(legible) if place not in gone]
-    mended = [rows[columns.rows[i] - 1]._replace(label=labels[i]) for i in legible]
-    now = [row.label for row in mended]
-    return replace(take(columns, legible), answers=now, labels=now), mended
+    repaired = [rows[columns.rows[i] - 1]._replace(label=labels[i]) for i in legible]
+    now = [row.label for row in repaired]
+    return replace(take(columns, legible), answers=now, labels=now), repaired
 
 
 def data_settings(path: str, clean: CleanConfig) -> DataConfig:

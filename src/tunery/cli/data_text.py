@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tunery.cli.output import facts, styled, table
 from tunery.core.errors import first_of
-from tunery.core.finding import Changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.dataset import DatasetVersion
     from tunery.core.example import Dropped, Example, SplitName
-    from tunery.core.finding import Severity
+    from tunery.core.finding import Changed, Severity
     from tunery.data.edits.review import Review
     from tunery.data.version.diff import DatasetDiff, Reason
     from tunery.data.writers.export import Exported
