@@ -46,7 +46,7 @@ from tunery.data.select.select import choose, take
 from tunery.data.select.signals import intact
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import BaselineConfig, GoalConfig
-from tunery.inspect.labels.wrong_labels import rank_suspects
+from tunery.inspect.labels import rank_label_issues
 from tunery.model.render import render
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.recipe import EvaluateSection, Recipe
@@ -170,10 +170,10 @@ def curated(
     legible = [i for i, text in enumerate(columns.prompts) if intact(text) >= INTACT]
     labels = list(columns.answers)
     for _ in range(ROUNDS):
-        ranking = rank_suspects(
+        ranking = rank_label_issues(
             [columns.prompts[i] for i in legible], [labels[i] for i in legible], encoder=encoder
         )
-        for found in ranking.suspects[: ranking.likely]:
+        for found in ranking.issues[: ranking.likely]:
             labels[legible[found.row]] = found.suggested
         gone = {found.row for found in ranking.doubtful}
         legible = [row for place, row in enumerate(legible) if place not in gone]

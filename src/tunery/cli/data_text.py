@@ -88,7 +88,7 @@ def inspection_text(found: Inspection) -> Iterable[Part]:
             ],
         )
     yield facts([("inspection", found.id), ("page", found.page)])
-    able = [f.kind for f in applicable(found.findings)]
+    able = [f.kind for f in applicable(found.findings, found.kinds)]
     if able:
         yield f"try: tunery data fix RECIPE {' '.join(f'--apply {kind}' for kind in able)}"
     if any(f.rows for f in found.findings):
