@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tunery.core.errors import ConfigError
 from tunery.core.example import SplitName
 from tunery.data.readers.storage.compression import unpacked_name
-from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, shown_url
+from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, redacted_url
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -258,7 +258,7 @@ def find_remote(url: str, endings: Sequence[str]) -> tuple[bool, list[Found]]:
         ConfigError: Nothing is there, or the store cannot be reached.
     """
     filesystem, path = open_filesystem(url)
-    name = shown_url(url)
+    name = redacted_url(url)
     try:
         if is_pattern(path):
             matched = [str(m) for m in filesystem.glob(path)]
