@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tunery.cli.output import facts, styled, table
+from tunery.core.errors import first_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.dataset import DatasetVersion
     from tunery.core.example import Dropped, Example, SplitName
-    from tunery.core.finding import Severity
+    from tunery.core.finding import Changed, Severity
     from tunery.data.edits.review import Review
     from tunery.data.version.diff import DatasetDiff, Reason
     from tunery.data.writers.export import Exported
@@ -87,7 +88,7 @@ def inspection_text(found: Inspection) -> Iterable[Part]:
             ],
         )
     yield facts([("inspection", found.id), ("page", found.page)])
-    able = [f.kind for f in applicable(found.findings)]
+    able = [f.kind for f in applicable(found.findings, found.kinds)]
     if able:
         yield f"try: tunery data fix RECIPE {' '.join(f'--apply {kind}' for kind in able)}"
     if any(f.rows for f in found.findings):
@@ -111,12 +112,9 @@ def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iter
     )
     for edit in fixed.overruled[:_CHANGES]:
         yield f"not changed but taken out: {edit.row} ({edit.reason})"
-    for change in fixed.changed[:_CHANGES]:
-        before_text, after_text = _around(change.before, change.after)
-        yield f"{change.source} row {change.row} ({change.reason}): {before_text}"
-        yield f"  -> {after_text}"
+    yield from first_of([_change(c) for c in fixed.changed[:_CHANGES]], _CHANGES, total=len(fixed.changed))
     if len(fixed.changed) > _CHANGES:
-        yield f"and {len(fixed.changed) - _CHANGES:,} more: tunery data diff {before.id} {after.id}"
+        yield f"all of them: tunery data diff {before.id} {after.id}"
     for warning in review.warnings if review is not None else ():
         yield f"warning: {warning}"
     for warning in after.warnings:
@@ -170,13 +168,14 @@ def collected_text(path: str, rows: int, skipped: Mapping[str, int]) -> Iterable
     yield f"A recipe takes them as a source: {{path: {path}, shape: chat}}"
 
 
-def _around(before: str, after: str) -> tuple[str, str]:
+def _change(change: Changed) -> str:
     """Return both texts from a little before where they part, with spaces and line ends to be seen."""
+    before, after = change.before, change.after
     alike = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
     start = max(0, alike - _CONTEXT)
     dots = "…" if start else ""
-    shown = [dots + repr(text[start : start + 3 * _CONTEXT])[1:-1] for text in (before, after)]
-    return shown[0], shown[1]
+    old, new = (dots + repr(text[start : start + 3 * _CONTEXT])[1:-1] for text in (before, after))
+    return f"{change.source} row {change.row} ({change.reason}): {old}\n  -> {new}"
 
 
 def _more(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

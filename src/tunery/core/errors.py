@@ -52,12 +52,29 @@ class ConfigError(TuneryError):
     code = "invalid_config"
 
     @classmethod
-    def of_problems(cls, what: str, problems: Sequence[str], *, hint: str | None = None) -> ConfigError:
-        """Build one error that lists every problem, because fixing them one run at a time is misery."""
-        if len(problems) == 1:
+    def of_problems(
+        cls,
+        what: str,
+        problems: Sequence[str],
+        *,
+        limit: int | None = None,
+        total: int | None = None,
+        hint: str | None = None,
+    ) -> ConfigError:
+        """Build one error that lists every problem, because fixing them one run at a time is misery.
+
+        Args:
+            what: The file, setting or request at fault.
+            problems: One sentence each, at least one.
+            limit: How many to write out; the rest is counted. None writes all.
+            total: How many there are where ``problems`` holds only the first of them [count].
+            hint: The next command to type.
+        """
+        found = len(problems) if total is None else total
+        if found == 1:
             return cls(f"{what}: {problems[0]}", hint=hint)
-        lines = "".join(f"\n  - {p}" for p in problems)
-        return cls(f"{what}: {len(problems)} problems{lines}", hint=hint)
+        lines = "".join(f"\n  - {p}" for p in first_of(problems, limit or len(problems), total=total))
+        return cls(f"{what}: {found:,} problems{lines}", hint=hint)
 
 
 class NotFoundError(TuneryError):
@@ -71,16 +88,8 @@ class NotFoundError(TuneryError):
     def of(cls, kind: str, name: str, known: Iterable[str], *, hint: str | None = None) -> NotFoundError:
         """Say that ``name`` is unknown, what the nearest name is, and what exists (first ten)."""
         names = sorted(set(known))
-        near = nearest(name, names)
-        message = f"no {kind} named {name!r}"
-        if near:
-            message += f"; did you mean {near!r}?"
-        if names:
-            shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-            message += f" (there is: {shown})"
-        else:
-            message += f" (there is no {kind} yet)"
-        return cls(message, hint=hint)
+        existing = f"there is: {listed(names, 10)}" if names else f"there is no {kind} yet"
+        return cls(f"no {kind} named {name!r}{did_you_mean(name, names)} ({existing})", hint=hint)
 
 
 class ConflictError(TuneryError):
@@ -121,3 +130,45 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return what goes behind a sentence about an unknown name; empty when nothing known is close to it.
+
+    >>> "unknown setting" + did_you_mean("learnin_rate", ["learning_rate", "rank"])
+    "unknown setting; did you mean 'learning_rate'?"
+    """
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def first_of(items: Sequence[str], limit: int, *, total: int | None = None) -> list[str]:
+    """Return the first lines of many, and a last one that counts the rest.
+
+    Args:
+        items: All of them, or the first of them where ``total`` says how many there are.
+        limit: How many to return.
+        total: How many there are; None means that ``items`` are all [count].
+
+    >>> first_of(["a", "b", "c"], 1), first_of(["a"], 1), first_of(["a"], 1, total=1001)
+    (['a', 'and 2 more'], ['a'], ['a', 'and 1,000 more'])
+    """
+    shown = list(items[:limit])
+    more = (len(items) if total is None else total) - len(shown)
+    return [*shown, f"and {more:,} more"] if more > 0 else shown
+
+
+def listed(items: Sequence[str], limit: int, *, total: int | None = None, separator: str = ", ") -> str:
+    """Return the first names of many as part of a sentence, and how many more there are.
+
+    Args:
+        items: All of them, or the first of them where ``total`` says how many there are.
+        limit: How many to name.
+        total: How many there are; None means that ``items`` are all [count].
+        separator: What stands between two.
+
+    >>> listed(["a", "b", "c"], 2), listed(["a", "b"], 2)
+    ('a, b and 1 more', 'a, b')
+    """
+    more = (len(items) if total is None else total) - limit
+    return separator.join(items[:limit]) + (f" and {more:,} more" if more > 0 else "")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, listed
 from tunery.core.example import SPLITS
 from tunery.data.rows.curation import Curated
 
@@ -104,13 +104,13 @@ def label_warnings(given: Sequence[str | None], splits: Sequence[str], labels: S
     train = Counter(label for label, s in zip(given, splits, strict=True) if s == "train")
     few = [f"{label!r} {train[label]}" for label in labels if train[label] < _FEW_ROWS]
     if few:
-        warnings.append(f"{_classes(len(few))} under {_FEW_ROWS} training rows: {_listed(few)}")
+        warnings.append(f"{_classes(len(few))} under {_FEW_ROWS} training rows: {listed(few, 5)}")
     for split in ("validation", "test"):
         held = {label for label, s in zip(given, splits, strict=True) if s == split}
         missing = [repr(label) for label in labels if label not in held]
         if held and missing:
             warnings.append(
-                f"the {split} split lacks {len(missing)} of {len(labels)} classes: {_listed(missing)}"
+                f"the {split} split lacks {len(missing)} of {len(labels)} classes: {listed(missing, 5)}"
             )
     alike = Counter(" ".join(label.casefold().split()) for label in labels)
     for spelling in (a for a, count in alike.items() if count > 1):
@@ -121,7 +121,3 @@ def label_warnings(given: Sequence[str | None], splits: Sequence[str], labels: S
 
 def _classes(count: int) -> str:
     return "1 class has" if count == 1 else f"{count} classes have"
-
-
-def _listed(items: Sequence[str]) -> str:
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")

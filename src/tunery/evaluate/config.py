@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import Settings
-from tunery.core.errors import nearest
+from tunery.core.errors import did_you_mean
 from tunery.evaluate.metrics import higher_is_better, metric_names
 
 Opponent = Literal["zero_shot", "few_shot", "best_baseline", "champion"]
@@ -18,9 +18,7 @@ def _check_metric(name: str) -> str:
     """Refuse a metric that no evaluation could ever hold, before anything is trained for it."""
     known = metric_names()
     if name.partition(".")[0] not in known:
-        near = nearest(name, known)
-        meant = f"; did you mean {near!r}?" if near else ""
-        raise ValueError(f"unknown metric{meant} (there is: {', '.join(known)})")
+        raise ValueError(f"unknown metric{did_you_mean(name, known)} (there is: {', '.join(known)})")
     return name
 
 
@@ -67,8 +65,8 @@ class EvaluateConfig(Settings):
     """What is measured on the test split, and how."""
 
     metrics: Literal["auto"] | tuple[str, ...] = "auto"
-    """Metrics by name. `auto`: exact_match, accuracy, macro_f1 for labels; valid_json, field_match,
-    exact_match for JSON; exact_match for open text; and always perplexity."""
+    """Metrics by name, as listed under Metrics. `auto`: those that the list names for the outputs of this
+    data, be they labels, JSON or open text."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Tokens an answer may have at most; longer ones are cut off and a warning says how many."""
     limit: int | None = Field(default=None, ge=1)
@@ -93,13 +91,10 @@ class EvaluateConfig(Settings):
             return metrics
         if not metrics:
             raise ValueError("needs at least one metric, or auto")
-        problems = []
-        for name in metrics:
-            if name not in metric_names():
-                near = nearest(name, metric_names())
-                problems.append(f"unknown metric {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+        known = metric_names()
+        problems = [f"unknown metric {m!r}{did_you_mean(m, known)}" for m in metrics if m not in known]
         if problems:
-            raise ValueError(f"{'; '.join(problems)} (there is: {', '.join(metric_names())})")
+            raise ValueError(f"{'; '.join(problems)} (there is: {', '.join(known)})")
         return tuple(dict.fromkeys(metrics))
 
     @field_validator("json_schema")

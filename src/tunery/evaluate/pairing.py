@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, listed
+from tunery.evaluate.answer import same_text
 from tunery.evaluate.predictions import PredictionRow
-from tunery.evaluate.scorers import make_scorer
 
 _PROBLEMS_SHOWN = 20
 
@@ -41,7 +41,6 @@ class Paired(NamedTuple):
         Raises:
             ConfigError: A row can be judged on one side only.
         """
-        exact = make_scorer("exact_match")
         judged, problems = [], []
         for x, y in self.pairs:
             if x.correct is not None and y.correct is not None:
@@ -50,11 +49,9 @@ class Paired(NamedTuple):
                 problems.append(f"id {x.id!r:.80}: has 'correct' in one file and no texts to judge by")
             else:
                 reference = x.reference if x.reference is not None else str(y.reference)
-                judged.append(
-                    (exact.correct(x.prediction, reference), exact.correct(y.prediction, reference))
-                )
+                judged.append((same_text(x.prediction, reference), same_text(y.prediction, reference)))
         if problems:
-            raise ConfigError.of_problems(" and ".join(self.names), problems[:_PROBLEMS_SHOWN])
+            raise ConfigError.of_problems(" and ".join(self.names), problems, limit=_PROBLEMS_SHOWN)
         return judged
 
 
@@ -78,9 +75,8 @@ def pair_rows(a: Sequence[PredictionRow], b: Sequence[PredictionRow], names: tup
         if x.reference is not None and y.reference is not None and x.reference != y.reference
     ]
     if differing:
-        more = [f"and {len(differing) - _PROBLEMS_SHOWN} more"] if len(differing) > _PROBLEMS_SHOWN else []
         raise ConfigError.of_problems(
-            "the files disagree about what is right", differing[:_PROBLEMS_SHOWN] + more
+            "the files disagree about what is right", differing, limit=_PROBLEMS_SHOWN
         )
     return Paired(shared, len(first) - len(shared), len(second) - len(shared), names)
 
@@ -95,4 +91,4 @@ def _by_id(rows: Sequence[PredictionRow], name: str) -> dict[str, PredictionRow]
 
 
 def _some(rows: Mapping[str, PredictionRow]) -> str:
-    return ", ".join(list(rows)[:2]) + (", …" if len(rows) > 2 else "")
+    return listed(list(rows), 2)

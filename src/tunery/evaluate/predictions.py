@@ -121,10 +121,7 @@ def _json_lines(path: Path, problems: list[str]) -> Iterable[tuple[int, Any]]:
 
 def _refuse(path: Path, problems: list[str]) -> None:
     if problems:
-        shown = problems[:_PROBLEMS_SHOWN]
-        if len(problems) > len(shown):
-            shown.append(f"and {len(problems) - len(shown)} more")
-        raise ConfigError.of_problems(str(path), shown)
+        raise ConfigError.of_problems(str(path), problems, limit=_PROBLEMS_SHOWN)
 
 
 def _row(value: Any) -> PredictionRow:

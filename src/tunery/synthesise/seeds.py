@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.example import SEED_PROMPTS, Example, Message
 from tunery.core.ids import canonical_json, draw_key, sha256_text
 from tunery.synthesise.ask import request_key
@@ -147,12 +147,11 @@ class Seeds:
                 "method label needs classes, but the answers are open text",
                 hint="use --method self_instruct, or set labels: closed in the recipe",
             )
-        problems = []
-        for label in self._config.labels:
-            if label not in self._classes:
-                near = nearest(label, self.labels)
-                meant = f"; did you mean {near!r}?" if near else ""
-                problems.append(f"no training row has the class {label!r}{meant}")
+        problems = [
+            f"no training row has the class {label!r}{did_you_mean(label, self.labels)}"
+            for label in self._config.labels
+            if label not in self._classes
+        ]
         if problems:
             raise ConfigError.of_problems("labels", problems)
         return tuple(dict.fromkeys(self._config.labels)) or self.labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunery.core.config import Record
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, listed
 from tunery.core.example import Example
 from tunery.model.render import Rendered
 from tunery.model.tokenizer import ChatTokenizer
@@ -192,8 +192,8 @@ def _answer(tokenizer: ChatTokenizer, examples: Sequence[Example], rows: Sequenc
 def _check(name: str, bad: Sequence[str], *, good: str, fault: str) -> Check:
     if not bad:
         return Check(name=name, passed=True, rows=0, sentence=good)
-    which = ", ".join(bad[:_SHOWN]) + (f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
-    return Check(name=name, passed=False, rows=len(bad), sentence=f"{fault} in {len(bad)} rows: {which}")
+    sentence = f"{fault} in {len(bad)} rows: {listed(bad, _SHOWN)}"
+    return Check(name=name, passed=False, rows=len(bad), sentence=sentence)
 
 
 def _show(tokenizer: ChatTokenizer, example: Example, row: Rendered) -> PreflightRow:

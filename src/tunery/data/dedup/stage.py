@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from tunery.core.errors import listed
 from tunery.core.example import Drop
 from tunery.data.dedup.near import Answers, near_keepers
 from tunery.data.rows.curation import Curated
@@ -62,11 +63,10 @@ def drop_exact(curated: Curated) -> Integers:
 
 def _conflicts(curated: Curated, first: Integers, second: Integers) -> str:
     number = curated.row_number
-    shown = [f"rows {number(a)} and {number(b)}" for a, b in zip(first[:5], second[:5], strict=True)]
-    more = f" and {len(first) - 5} more" if len(first) > 5 else ""
+    some = [f"rows {number(a)} and {number(b)}" for a, b in zip(first[:5], second[:5], strict=True)]
+    pairs = listed(some, 5, total=len(first))
     what = "1 prompt has" if len(first) == 1 else f"{len(first)} prompts have"
-    listed = ", ".join(shown) + more
-    return f"{what} different answers in different rows ({listed}); all are kept, in one split"
+    return f"{what} different answers in different rows ({pairs}); all are kept, in one split"
 
 
 def find_near(curated: Curated) -> NearRows:

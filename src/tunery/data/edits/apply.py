@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, listed
 from tunery.core.example import Drop, Dropped, Example, Message, example_id
 from tunery.core.finding import Action, Changed, Edit
 from tunery.data.clean.personal_data import apply_policy
 from tunery.data.clean.repair import repair
 from tunery.data.config import CleanConfig
-from tunery.data.edits.sets import EditSet, _cut
+from tunery.data.edits.sets import SHOWN_PROBLEMS, EditSet
 from tunery.data.rows.dropped import dropped_messages
 from tunery.text.normalise import fingerprint
 
@@ -152,10 +152,10 @@ def _check(
 ) -> None:
     missing = sorted(asked.keys() - set(targets.values()))
     if missing:
-        listed = ", ".join(_cut(missing))
         noun = "row that is" if len(missing) == 1 else f"{len(missing):,} rows that are"
         raise ConfigError(
-            f"{name} names {'a ' if len(missing) == 1 else ''}{noun} not in the data: {listed}",
+            f"{name} names {'a ' if len(missing) == 1 else ''}{noun} not in the data: "
+            f"{listed(missing, SHOWN_PROBLEMS)}",
             hint="the files or the settings changed since; inspect the data and make the edits again",
         )
     problems = []
@@ -168,7 +168,7 @@ def _check(
             if edit.action == "set_input" and not any(m.role == "user" for m in examples[i].prompt):
                 problems.append(f"{row} has no user turn to change")
     if problems:
-        raise ConfigError.of_problems(name, _cut(problems))
+        raise ConfigError.of_problems(name, problems, limit=SHOWN_PROBLEMS)
 
 
 def _dropped(example: Example, drop: Edit, named: str, name: str) -> Dropped:

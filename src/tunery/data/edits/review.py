@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from tunery.core.columns import Columns
-from tunery.core.errors import ConfigError, ConflictError, ResourceError, nearest
+from tunery.core.errors import ConfigError, ConflictError, ResourceError, did_you_mean
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.data.readers.formats.csv import sniff
 from tunery.data.readers.formats.spreadsheet import unescaped, write_sheet
@@ -183,8 +183,7 @@ def import_review(
             problems.append(f"row {line.number}: no example {row!r:.60} in this dataset version")
             continue
         if decision and decision not in DECISIONS:
-            near = nearest(decision, DECISIONS)
-            meant = f"; did you mean {near!r}?" if near else ""
+            meant = did_you_mean(decision, DECISIONS)
             problems.append(
                 f"row {line.number}: decision {decision!r:.40} is none of {', '.join(DECISIONS)}{meant}"
             )
@@ -196,10 +195,7 @@ def import_review(
         if line.cells.get("note", "").strip():
             notes[row] = line.cells["note"].strip()
     if problems:
-        more = len(problems) - _SHOWN
-        raise ConfigError.of_problems(
-            path.name, problems[:_SHOWN] + ([f"and {more:,} more"] if more > 0 else [])
-        )
+        raise ConfigError.of_problems(path.name, problems, limit=_SHOWN)
     edits = tuple(
         Edit(row=row, action="drop", reason=REASON, by=reviewer)
         if decision == "drop"
@@ -244,8 +240,7 @@ def _strange(edits: Sequence[Edit], labels: Sequence[str]) -> Iterator[str]:
     known = set(labels)
     new = dict.fromkeys(e.value for e in edits if e.value is not None and e.value.strip() not in known)
     for value in new:
-        near = nearest(value, labels)
-        meant = f"; did you mean {near!r}?" if near else ""
+        meant = did_you_mean(value, labels)
         yield f"the new answer {value!r:.60} is none of the {len(known):,} classes{meant}"
 
 

@@ -30,7 +30,7 @@ CHANGED = "changed.parquet"
 STAGE_VERSION = 1
 """Raise it when equal edits would be written otherwise than before."""
 
-_SHOWN = 50
+SHOWN_PROBLEMS = 50
 _MAX_LINE_BYTES = 16 * 1_048_576
 _ARTIFACT = re.compile(r"edits-[0-9a-f]{16}")
 
@@ -80,7 +80,10 @@ def settle(edits: Iterable[Edit]) -> Settled:
             ] = None
     if clashing:
         raise ConfigError.of_problems(
-            "edits that contradict each other", _cut(list(clashing)), hint="apply one kind at a time"
+            "edits that contradict each other",
+            list(clashing),
+            limit=SHOWN_PROBLEMS,
+            hint="apply one kind at a time",
         )
     gone = {row for row, action in first if action == "drop"}
     kept = [e for e in first.values() if e.action == "drop" or e.row not in gone]
@@ -171,7 +174,7 @@ def _read(path: Path, name: str) -> tuple[Edit, ...]:
                 for e in error.errors(include_url=False)
             ]
     if problems:
-        raise ConfigError.of_problems(name, _cut(problems))
+        raise ConfigError.of_problems(name, problems, limit=SHOWN_PROBLEMS)
     if not edits:
         raise ConfigError(f"{name}: there is no edit in the file")
     return tuple(edits)
@@ -186,8 +189,3 @@ def read_changed(dataset_version: Path) -> list[Changed]:
     """Read the texts that edits replaced in a dataset version; none where it was made without edits."""
     path = dataset_version / CHANGED
     return [Changed(**row) for row in pq.read_table(path).to_pylist()] if path.is_file() else []
-
-
-def _cut(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - _SHOWN
-    return [*lines[:_SHOWN], *([f"and {more:,} more"] if more > 0 else [])]

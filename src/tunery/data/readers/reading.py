@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.progress import Progress
 from tunery.data.conversations.shapes import Mapped, map_columns, wanted_columns
 from tunery.data.readers.source import Source, iterate
@@ -44,10 +44,7 @@ class _Census:
 
 def missing_column(column: str, known: Sequence[str]) -> str:
     """Return a sentence that says which columns there are, and which one was perhaps meant."""
-    near = nearest(column, known)
-    meant = f"; did you mean {near!r}?" if near else ""
-    listed = ", ".join(map(repr, known[:20])) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    return f"no column {column!r}{meant} (there is: {listed})"
+    return f"no column {column!r}{did_you_mean(column, known)} (there is: {listed([*map(repr, known)], 20)})"
 
 
 class Reading:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Protocol, get_args
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.example import SplitName
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.data.config import DataConfig, FileFormat, SourceConfig
@@ -27,7 +27,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import is_empty, is_url, sha256_raw, shown_url
+from tunery.data.readers.storage.urls import RawFile, is_empty, is_url, sha256_raw, shown_url
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import BadRow, RawRow
 
@@ -47,6 +47,10 @@ _ENDINGS: dict[str, FileFormat] = {
 }
 _LEADING = 1000
 """So many unusable rows may come before the first that tells how the file is read [count]."""
+
+
+class _Reader(Protocol):
+    def __call__(self, path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]: ...
 
 
 class Source(NamedTuple):
@@ -212,13 +216,10 @@ def _which_split(name: str, splits: Sequence[str], fragment: str) -> ConfigError
 
 
 def _missing(path: Path, name: str) -> ConfigError:
-    beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    near = nearest(path.name, beside)
-    if near:
-        return ConfigError(f"{name}: no such file; did you mean {str(Path(name).with_name(near))!r}?")
     if not path.parent.is_dir():
         return ConfigError(f"{name}: no such file: the folder {str(path.parent)!r} does not exist")
-    return ConfigError(f"{name}: no such file in {str(path.parent)!r}", hint=f"ls {path.parent}")
+    meant = did_you_mean(path.name, sorted(p.name for p in path.parent.iterdir()))
+    return ConfigError(f"{name}: no such file in {str(path.parent)!r}{meant}", hint=f"ls {path.parent}")
 
 
 def _wanted_endings(settings: SourceConfig) -> tuple[str, ...]:
@@ -275,16 +276,16 @@ def _read(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Ite
     limit = source.settings.max_row_bytes
     if source.format in ("csv", "tsv"):
         delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
-        return read_delimited(
-            found.file, name, delimiter=delimiter, wanted=wanted, max_row_bytes=limit, go_on=True
-        )
-    if source.format == "jsonl":
-        return read_jsonl(found.file, name, max_row_bytes=limit, go_on=True)
-    if source.format == "json":
-        return read_json_array(found.file, name, max_row_bytes=limit, go_on=True)
-    if source.format == "parquet":
-        return read_parquet(found.file, name, max_row_bytes=limit, go_on=True)
-    return read_arrow(found.file, name, max_row_bytes=limit, go_on=True)
+        return read_delimited(found.file, name, delimiter=delimiter, wanted=wanted, max_row_bytes=limit)
+    return _READERS[source.format](found.file, name, max_row_bytes=limit)
+
+
+_READERS: dict[str, _Reader] = {
+    "jsonl": read_jsonl,
+    "json": read_json_array,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+}
 
 
 def _first_is_usable(rows: Iterator[RawRow], name: str) -> Iterator[RawRow]:
@@ -300,17 +301,18 @@ def _first_is_usable(rows: Iterator[RawRow], name: str) -> Iterator[RawRow]:
         if len(held) == _LEADING:
             break
     if held:
-        raise ConfigError.of_problems(name, [*_told(held[:10]), *_more(len(held) - 10)])
+        raise ConfigError.of_problems(
+            name,
+            list(_reasons(held[:10])),
+            total=len(held),
+            hint="correct one of them: the first usable row tells how all are read",
+        )
 
 
-def _told(rows: Sequence[RawRow]) -> Iterator[str]:
+def _reasons(rows: Sequence[RawRow]) -> Iterator[str]:
     for row in rows:
         error = row.values.error if isinstance(row.values, Refused) else None
         if isinstance(error, BadRow):
             yield f"row {row.number}: {error.flaws[0].fix}"
         elif error is not None:
             yield f"row {row.number}: {error.drop.reason}, {error.drop.detail}"
-
-
-def _more(count: int) -> list[str]:
-    return [f"and {count:,} more; no row before them can be used"] if count > 0 else []

@@ -77,8 +77,7 @@ def _times(curated: Curated, column: str) -> list[float]:
         except ValueError:
             problems.append(f"{curated.where(position)}: {column} is {value!r:.40}, no number and no date")
     if problems:
-        more = [f"and {len(problems) - 10:,} more"] if len(problems) > 10 else []
-        raise ConfigError.of_problems("data.split.by_time", [*problems[:10], *more])
+        raise ConfigError.of_problems("data.split.by_time", problems, limit=10)
     return times
 
 

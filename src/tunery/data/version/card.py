@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import yaml
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import listed
 from tunery.core.markdown import bullets, code, fenced, inline, table
 
 CARD_FILE = "card.md"
@@ -129,9 +130,8 @@ def _splits(version: DatasetVersion) -> str:
 def _labels(version: DatasetVersion) -> str:
     if not version.labels:
         return "The answers are open text."
-    shown = ", ".join(f"`{code(label)}`" for label in version.labels[:_SHOWN_LABELS])
-    more = len(version.labels) - _SHOWN_LABELS
-    return f"{len(version.labels):,} classes: {shown}{f' and {more:,} more' if more > 0 else ''}."
+    shown = listed([f"`{code(label)}`" for label in version.labels], _SHOWN_LABELS)
+    return f"{len(version.labels):,} classes: {shown}."
 
 
 def _again(version: DatasetVersion) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from tunery.core.errors import ConfigError, nearest
+from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name, new_id
 from tunery.core.job import Job, JobCheckpoint, JobEvent
 from tunery.core.training import Adapter, BaseModelInfo
@@ -172,9 +172,9 @@ def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:
     file = workspace.files.find(file_id)
     if file is None:
         known = [f.id for f in workspace.files.list(limit=1_000, purpose="fine-tune").items]
-        near = nearest(file_id, known)
-        meant = f"; did you mean {near}?" if near else ""
-        raise ConfigError(f"{param} {file_id!r:.80} does not exist{meant}", param=param)
+        raise ConfigError(
+            f"{param} {file_id!r:.80} does not exist{did_you_mean(file_id, known)}", param=param
+        )
     if file.purpose != "fine-tune":
         raise ConfigError(f"{param} {file.id} has purpose {file.purpose!r}, not 'fine-tune'", param=param)
     if workspace.artifacts.about("files", file.id).get("shape") == "preference":
@@ -214,8 +214,7 @@ def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str
     unknown = [k for k in given if k not in known]
     if not unknown:
         return
-    near = nearest(unknown[0], known)
-    meant = f"; did you mean {near!r}?" if near else ""
+    meant = did_you_mean(unknown[0], known)
     raise ConfigError(
         f"{where}: unknown {', '.join(map(repr, unknown))}{meant} (known: {', '.join(known)})", param=where
     )

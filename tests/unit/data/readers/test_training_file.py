@@ -46,13 +46,14 @@ def test_bad_rows_are_all_told_and_do_not_hide_each_other(tmp_path: Path) -> Non
     found = check(tmp_path, rows)
     assert (found.shape, found.rows) == ("chat", 9)
     assert found.problems == [
-        "row 2: messages[0].role: 'usr'; did you mean 'user'?",
+        "row 2: messages[0].role: 'usr'; must be one of assistant, developer, function, system, tool, user; "
+        "did you mean 'user'?",
         "row 3: not JSON: Expecting property name enclosed in double quotes at character 2",
         "row 4: messages[0].role: 'user'; the last turn must be the assistant's",
         "row 5: messages[1].content: no value; write the answer, or remove the row",
         "row 6: (keys): 'text'; needs messages, or prompt and completion, or input, preferred_output and "
         "non_preferred_output",
-        "row 7: (keys): input, preferred_output, non_preferred_output; this is a preference row in a chat "
+        "row 7: (keys): 'input, preferred_output, non_preferred_output'; this is a preference row in a chat "
         "file; upload one shape a file",
         "row 8: messages: every assistant turn has weight 0; give one assistant turn weight 1",
         "row 9: tools: [{'type': 'function'}]; each function must be an object with a name",
@@ -73,7 +74,7 @@ def test_empty_and_short_files_are_refused(tmp_path: Path) -> None:
 def test_problems_are_cut_at_fifty_and_counted(tmp_path: Path) -> None:
     found = check(tmp_path, ["{"] * 80)
     assert len(found.problems) == 51
-    assert found.problems[-1] == "and 30 more problems"
+    assert found.problems[-1] == "and 30 more"
 
 
 def test_a_file_that_is_not_text_is_a_problem_not_a_crash(tmp_path: Path) -> None:

@@ -103,8 +103,7 @@ def list_remote(filesystem: AbstractFileSystem, path: str, name: str, endings: S
 
 def _checked(found: list[Found], problems: list[str], name: str) -> list[Found]:
     if problems:
-        more = [f"and {len(problems) - 10:,} more"] if len(problems) > 10 else []
-        raise ConfigError.of_problems(name, problems[:10] + more, hint="move them out of the folder")
+        raise ConfigError.of_problems(name, problems, limit=10, hint="move them out of the folder")
     if not found:
         raise ConfigError(f"{name}: there is no file of rows in the folder", hint=f"ls -R {name}")
     return sorted(found, key=lambda f: f.name)

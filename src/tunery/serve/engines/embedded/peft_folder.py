@@ -144,8 +144,9 @@ def _pairs(
     if not sides and not problems:
         problems.append("it holds no weights")
     if problems:
-        shown = problems[:8] + ([f"and {len(problems) - 8} more of the kind"] if len(problems) > 8 else [])
-        raise ConfigError.of_problems(f"adapter {folder}", shown, hint="check which base it was trained on")
+        raise ConfigError.of_problems(
+            f"adapter {folder}", problems, limit=8, hint="check which base it was trained on"
+        )
     return pairs
 
 
