@@ -1,4 +1,4 @@
-"""Settings: the base class, strict YAML, ``key=value`` overrides, and problems told all at once."""
+"""Settings: the base class, strict YAML, ``key=value`` overrides, and all problems at once."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
         return f"{path}: missing"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    shown = f" (got {given!r:.80})" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"{path}: {message}{shown}" if path else f"{message}"
+    value = f" (got {given!r:.80})" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    return f"{path}: {message}{value}" if path else f"{message}"
 
 
 def _dotted(location: Sequence[str | int]) -> str:
