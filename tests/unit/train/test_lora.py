@@ -15,7 +15,7 @@ from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
-from tunery.train.config import TrainConfig
+from tunery.train.methods.sft import SftConfig
 from tunery.train.lora import Folders, Trained, TrainingRows, train_adapter
 from tunery.train.trainer import Reporting
 
@@ -52,7 +52,7 @@ def rows(count: int) -> list[Rendered]:
 
 
 DATA = TrainingRows(rows(44), rows(10))
-CONFIG = TrainConfig(
+CONFIG = SftConfig(
     rank=4,
     epochs=2,
     batch_size=8,
@@ -69,7 +69,7 @@ def base(tiny_model: Path) -> BaseModelInfo:
     return describe_base(tiny_model, name="tiny")
 
 
-def train(base: BaseModelInfo, folder: Path, *, config: TrainConfig = CONFIG, **options: Any) -> Trained:
+def train(base: BaseModelInfo, folder: Path, *, config: SftConfig = CONFIG, **options: Any) -> Trained:
     folder.mkdir(exist_ok=True)
     folders = Folders(folder, folder / "checkpoints")
     return train_adapter(
@@ -253,11 +253,11 @@ def test_target_modules_that_fit_nothing_name_those_that_exist(base: BaseModelIn
 
 def test_a_micro_batch_must_divide_the_batch() -> None:
     with pytest.raises(ValueError, match="does not divide"):
-        TrainConfig(batch_size=16, micro_batch_size=5)
+        SftConfig(batch_size=16, micro_batch_size=5)
 
 
 def test_the_default_micro_batch_fits_its_token_bound() -> None:
-    config = TrainConfig(batch_size=16, micro_batch_tokens=4096)
+    config = SftConfig(batch_size=16, micro_batch_tokens=4096)
     assert config.rows_per_forward(100) == 16
     assert config.rows_per_forward(1000) == 4
     assert config.rows_per_forward(100_000) == 1
