@@ -183,7 +183,7 @@ def _main_metric(version: ModelVersion) -> str:
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check]) -> Iterable[Part]:
-    from tunery.core.figures import count, metric_interval, metric_name, metric_value
+    from tunery.core.figures import count, metric_interval, metric_value
 
     model, dataset, adapter = chain.model, chain.dataset, chain.adapter
     yield f"{model.ref}\n"
@@ -208,7 +208,7 @@ def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check
     )
     if chain.evaluation:
         rows = [
-            (metric_name(m.name), metric_value(m), metric_interval(m), count(m.n))
+            (m.title, metric_value(m), metric_interval(m), count(m.n))
             for m in chain.evaluation.metrics.values()
         ]
         yield table(["metric", ">value", ">95 % interval", ">n"], rows)

@@ -163,7 +163,9 @@ def _explain(model: type[BaseModel], values: Mapping[str, Any], error: Mapping[s
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, values, location[:-1])
         meant = did_you_mean(str(location[-1]), known)
-        return f"{path}: unknown setting" + (meant or f" (known here: {', '.join(sorted(known)) or 'none'})")
+        return f"{path}: unknown setting" + (
+            meant or f" (known here: {', '.join(sorted(set(known))) or 'none'})"
+        )
     if error["type"] == "missing":
         return f"{path}: missing"
     message = str(error["msg"]).removeprefix("Value error, ")

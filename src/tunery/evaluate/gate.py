@@ -13,7 +13,7 @@ from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, R
 from tunery.core.ids import artifact_id
 from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.config import GateRule
-from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.metrics import higher_is_better, title_of
 from tunery.evaluate.task import Task
 
 _SLACK = 1e-9
@@ -159,7 +159,7 @@ def _outcome(rule: GateRule, evidence: Evidence) -> RuleOutcome:
 def _judge_bound(rule: GateRule, evidence: Evidence) -> _Judged:
     metric = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
     low, high = metric.ci95
-    measured = f"{_say(rule.metric)} is {metric.value:.3f} (n = {metric.n}, 95 % {low:.3f} to {high:.3f})"
+    measured = f"{title_of(rule.metric)} is {metric.value:.3f} (n = {metric.n}, 95 % {low:.3f} to {high:.3f})"
     if rule.at_least is not None:
         passed = metric.value >= rule.at_least - _SLACK
         return _Judged(passed, metric.value, rule.at_least, f"{measured}, at least {rule.at_least:g} asked")
@@ -171,7 +171,7 @@ def _judge_bound(rule: GateRule, evidence: Evidence) -> _Judged:
 def _judge_gain(rule: GateRule, evidence: Evidence) -> _Judged:
     if rule.gain_over == "champion" and evidence.champion is None:
         sentence = (
-            f"there is no champion yet to compare {_say(rule.metric)} with, so nothing stands against it"
+            f"there is no champion yet to compare {title_of(rule.metric)} with, so nothing stands against it"
         )
         return _Judged(True, None, rule.by, sentence)
     opponent = _opponent(rule, evidence)
@@ -185,7 +185,7 @@ def _judge_gain(rule: GateRule, evidence: Evidence) -> _Judged:
     gain = _gain(rule.metric, tuned.value, other.value)
     passed = gain >= rule.by - _SLACK and gain > 0
     sentence = (
-        f"{_say(rule.metric)} {tuned.value:.3f} is {_distance(rule.metric, tuned.value, other.value)} "
+        f"{title_of(rule.metric)} {tuned.value:.3f} is {_distance(rule.metric, tuned.value, other.value)} "
         f"{opponent.subject} ({other.value:.3f}), {_asked(rule)} asked"
     )
     if rule.significant:
@@ -207,7 +207,7 @@ def _judge_regression(rule: GateRule, evidence: Evidence) -> _Judged:
     after = _metric(numbers.tuned, rule.metric, f"the tuned model on {name}")
     gain = _gain(rule.metric, after.value, before.value)
     sentence = (
-        f"{_say(rule.metric)} on {name} is {after.value:.3f} (n = {after.n}), "
+        f"{title_of(rule.metric)} on {name} is {after.value:.3f} (n = {after.n}), "
         f"{_distance(rule.metric, after.value, before.value)} the base ({before.value:.3f}); "
         f"a loss of up to {rule.tolerance:g} is accepted"
     )
@@ -223,7 +223,7 @@ def _opponent(rule: GateRule, evidence: Evidence) -> Evaluation:
         return evidence.baselines[str(rule.gain_over)]
     measured = [e for e in evidence.baselines.values() if rule.metric in e.metrics]
     if not measured:
-        raise _Unjudgeable(f"no baseline has {_say(rule.metric)} to compare with")
+        raise _Unjudgeable(f"no baseline has {title_of(rule.metric)} to compare with")
     for candidate in measured:  # one that is NaN might have been the best
         _metric(candidate.metrics, rule.metric, candidate.subject)
     sign = 1 if higher_is_better(rule.metric) else -1
@@ -236,16 +236,16 @@ def _comparison(rule: GateRule, opponent: Evaluation, evidence: Evidence) -> Com
         if (comparison.a, comparison.b, comparison.metric) == wanted and math.isfinite(comparison.p_value):
             return comparison
     raise _Unjudgeable(
-        f"a significant gain in {_say(rule.metric)} over {opponent.subject} is asked, and no paired test of "
-        "the two was made"
+        f"a significant gain in {title_of(rule.metric)} over {opponent.subject} is asked, and no paired test "
+        "of the two was made"
     )
 
 
 def _metric(metrics: Mapping[str, Metric], name: str, of: str) -> Metric:
     if name not in metrics:
-        raise _Unjudgeable(f"{_say(name)} of {of} was not measured")
+        raise _Unjudgeable(f"{title_of(name)} of {of} was not measured")
     if not math.isfinite(metrics[name].value):
-        raise _Unjudgeable(f"{_say(name)} of {of} is {metrics[name].value}, not a number to judge by")
+        raise _Unjudgeable(f"{title_of(name)} of {of} is {metrics[name].value}, not a number to judge by")
     return metrics[name]
 
 
@@ -268,7 +268,3 @@ def _asked(rule: GateRule) -> str:
 
 def _p_value(p: float) -> str:
     return f"p = {p:.2g}" if p > 0 else "p < 1e-300"
-
-
-def _say(metric: str) -> str:
-    return metric.replace("_", " ")

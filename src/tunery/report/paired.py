@@ -11,7 +11,6 @@ from tunery.core.figures import (
     counted,
     difference,
     is_rate,
-    metric_name,
     number,
     p_value,
     subject_name,
@@ -77,7 +76,7 @@ def pairs_of(inputs: ReportInputs) -> list[Pair]:
 
 def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> Pair:
     gain, interval = _gain(comparison, inputs)
-    name = metric_name(comparison.metric)
+    name = comparison.metric_title
     against = subject_name(subject)
     spoken = against if "@" in against else against[0].lower() + against[1:]
     what = (

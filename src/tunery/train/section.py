@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Annotated, Any
 
+from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.variants import Variants
-from tunery.train import methods
 from tunery.train.config import NOT_IN_IDENTITY, TrainConfig
 from tunery.train.methods.method import Objective, TrainingMethod
 
+METHODS = "tunery.train.methods"
+"""Package with one file for each method."""
 DEFAULT_METHOD = "sft"
 """The method of recipes and stored adapters that name none."""
 
 
 def training_methods() -> dict[str, TrainingMethod]:
-    """Return every method there is, by its name: each file of ``train/methods`` that declares one."""
-    names = sorted(found.name for found in pkgutil.iter_modules(methods.__path__))
-    modules = [importlib.import_module(f"{methods.__name__}.{name}") for name in names]
-    declared = [m.METHOD for m in modules if hasattr(m, "METHOD")]
-    return {method.name: method for method in declared}
+    """Return every method there is, by its name."""
+    modules = (load_plugin(METHODS, "training method", name) for name in plugin_names(METHODS))
+    return {module.METHOD.name: module.METHOD for module in modules}
 
 
 def method_named(name: str | None) -> TrainingMethod | None:
@@ -55,6 +53,11 @@ def identity_of(config: TrainConfig) -> dict[str, Any]:
 
 TrainSection = Annotated[
     TrainConfig,
-    Variants("method", lambda: {n: m.config for n, m in training_methods().items()}, default=DEFAULT_METHOD),
+    Variants(
+        "training method",
+        key="method",
+        find=lambda: {name: method.config for name, method in training_methods().items()},
+        default=DEFAULT_METHOD,
+    ),
 ]
 """Train settings, validated by the method that they name."""

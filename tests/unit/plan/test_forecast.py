@@ -69,8 +69,8 @@ def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) ->
 
     from tunery.model.packing import pack, target_logits
     from tunery.model.render import Rendered
-    from tunery.train.methods.sft import SftConfig
     from tunery.train.lora import _lora_model
+    from tunery.train.methods.sft import SftConfig
 
     config = SftConfig(rank=4)
     base = describe_base(tiny_model, name="tiny")

@@ -1,27 +1,88 @@
-"""Engines: what computes completions, behind the port of :mod:`tunery.core.engine`."""
+"""Engines: what computes completions, behind the port of :mod:`tunery.core.engine`.
+
+An engine is a module or a package here, and its name is what settings call ``kind``. It gives:
+
+* ``SETTINGS``, its subclass of :class:`EngineSettings`, whose ``kind`` is ``Literal["its name"]``;
+* ``open(base, settings)``, which returns a :class:`tunery.core.engine.Engine` or raises ``ConfigError`` or
+  ``ResourceError``. What computes is imported there, because reading a recipe must not load torch.
+
+Adding one is adding a file and its test.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
-from tunery.serve.config import EngineSettings
+from tunery.core.config import Settings
+from tunery.core.plugins import load_plugin, plugin_names
+from tunery.core.variants import Variants
 
 if TYPE_CHECKING:
     from tunery.core.engine import Engine
 
+DEFAULT = "embedded"
+"""Engine of settings that name none."""
+
+
+class EngineSettings(Settings):
+    """Which engine answers; each kind adds settings of its own."""
+
+    kind: str
+    """Name of the engine."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What answers depend on, JSON-ready: another identity is another evaluation."""
+        return self.model_dump(mode="json")
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that the engine may fill beside weights and running requests [bytes]."""
+        return 0
+
+
+class _EngineModule(Protocol):
+    SETTINGS: type[EngineSettings]
+
+    def open(self, base: Path, settings: EngineSettings) -> Engine: ...
+
+
+_KINDS = Variants(
+    "engine",
+    key="kind",
+    find=lambda: {name: _module(name).SETTINGS for name in plugin_names(__name__)},
+    default=DEFAULT,
+)
+AnyEngine = Annotated[EngineSettings, _KINDS]
+"""Type of a setting that holds the settings of any engine, told apart by ``kind``."""
+
+
+def engine_settings(values: Mapping[str, Any] | None = None) -> EngineSettings:
+    """Read the settings of the engine that ``kind`` names, the default one where it is left out.
+
+    Raises:
+        ValueError: There is no such engine, or one of its settings is wrong; pydantic's own error, so that
+            settings around these report it with the others.
+    """
+    return cast(EngineSettings, _KINDS.read(values or {}))
+
 
 def open_engine(base: Path, settings: EngineSettings | None = None) -> Engine:
-    """Open the engine for a base model: the one place that says which engine computes.
+    """Open an engine on a base model.
 
     Args:
         base: Hugging Face folder.
-        settings: How it spends memory and time.
+        settings: Which engine and how it works; the default engine as it comes when None.
 
     Raises:
         ConfigError: The engine cannot serve this base.
         ResourceError: Not enough memory.
     """
-    from tunery.serve.engines.embedded.engine import EmbeddedEngine
+    settings = settings or engine_settings()
+    return _module(settings.kind).open(base, settings)
 
-    return EmbeddedEngine(base, settings=settings)
+
+def _module(name: str) -> _EngineModule:
+    return cast(_EngineModule, load_plugin(__name__, "engine", name))
