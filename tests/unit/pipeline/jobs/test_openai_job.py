@@ -91,7 +91,9 @@ def test_a_job_cannot_name_files_of_the_server(workspace: Workspace, section: st
 def test_preference_pairs_are_not_trained_on_as_if_they_were_answers(workspace: Workspace) -> None:
     file = store_training_file(workspace, "pairs.jsonl", writing(PAIRS))
     body = JobBody(model="tiny", training_file=file.id)
-    with pytest.raises(ConfigError, match="holds preference pairs, and supervised fine-tuning learns from answers"):
+    with pytest.raises(
+        ConfigError, match="holds preference pairs, and supervised fine-tuning learns from answers"
+    ):
         new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key")
 
 
