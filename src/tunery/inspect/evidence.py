@@ -113,33 +113,3 @@ def shown(text: str, at: int = 0) -> str:
     start = 0 if at < _SHOWN_CHARS - _BEFORE else at - _BEFORE
     piece = _SPACE.sub(" ", text[start : start + _SHOWN_CHARS]).strip()
     return f"{'… ' if start else ''}{piece}{' …' if len(text) > start + _SHOWN_CHARS else ''}"
-
-
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return a count with its noun.
-
-    >>> counted(1, "row"), counted(1200, "row"), counted(2, "answer is", "answers are")
-    ('1 row', '1,200 rows', '2 answers are')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
-def percent(count: int, of: int) -> str:
-    """Return a share as people write it.
-
-    >>> percent(1, 3), percent(1, 2000), percent(0, 0)
-    ('33 %', '0.05 %', '0 %')
-    """
-    share = 100 * count / of if of else 0.0
-    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
-
-
-def listed(counts: Mapping[str, int], limit: int = 5) -> str:
-    """Return names with their counts, most frequent first.
-
-    >>> listed({"en": 3, "de": 9})
-    '9 de, 3 en'
-    """
-    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    more = len(order) - limit
-    return ", ".join(f"{n:,} {name}" for name, n in order[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.inspect.detectors.json_answers import json_value
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made, percent
+from tunery.inspect.evidence import Case, Verdict, closed, made
 from tunery.text.normalise import fingerprint
 
 _CANNOT = (
@@ -148,7 +149,7 @@ def _found(  # noqa: PLR0913 - the words of one kind
 ) -> Finding | None:
     if not cases:
         return None
-    message = f"{counted(len(cases), *words)} ({percent(len(cases), len(columns))})."
+    message = f"{counted(len(cases), *words)} ({percent_of(len(cases), len(columns))})."
     edits = [Edit(row=columns.ids[c.rows[0]], action="drop", reason=kind) for c in cases] if drop else []
     verdict = Verdict(kind, severity, message, fix)
     return made(columns, verdict, cases, edits=edits, numbers={"rows": len(cases)})

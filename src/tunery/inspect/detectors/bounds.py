@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent
 from tunery.core.finding import Finding
 from tunery.inspect.config import InspectConfig
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made
+from tunery.inspect.evidence import Case, Verdict, closed, made
 
 
 def bounds(columns: Columns, settings: InspectConfig) -> list[Finding]:
@@ -95,11 +96,11 @@ def _repeated_words(columns: Columns, settings: InspectConfig) -> list[Finding]:
         "repeated_words",
         "medium",
         f"{counted(len(found), 'answer has', 'answers have')} fewer than "
-        f"{settings.min_unique_words:.0%} different words.",
+        f"{percent(settings.min_unique_words)} different words.",
         "Look at them and take out those that only repeat themselves.",
     )
     cases = [
-        Case((i,), columns.answers[i], f"{ratio:.0%} of {counted(count, 'word')} are different")
+        Case((i,), columns.answers[i], f"{percent(ratio)} of {counted(count, 'word')} are different")
         for ratio, i, count in found
     ]
     return [made(columns, verdict, cases, numbers={"rows": len(found)})]

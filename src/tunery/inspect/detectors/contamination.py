@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, listed_counts
 from tunery.core.finding import Edit, Finding, Severity
-from tunery.inspect.evidence import Case, Verdict, closed, counted, listed, made
+from tunery.inspect.evidence import Case, Verdict, closed, made
 from tunery.text.normalise import fingerprint
 
 _HELD_OUT = ("validation", "test")
@@ -92,7 +93,7 @@ def _finding(columns: Columns, verdict: Verdict, hits: Sequence[_Hit]) -> Findin
 
 
 def _named(hits: Iterable[_Hit]) -> str:
-    return listed(Counter(name for _, name in {(hit.row, hit.reference) for hit in hits}))
+    return listed_counts(Counter(name for _, name in {(hit.row, hit.reference) for hit in hits}), 5)
 
 
 class _Texts(NamedTuple):

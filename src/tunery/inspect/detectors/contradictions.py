@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from tunery.core.columns import Columns
 from tunery.core.errors import listed
+from tunery.core.figures import counted, percent
 from tunery.core.finding import Edit, Finding
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made
+from tunery.inspect.evidence import Case, Verdict, closed, made
 from tunery.inspect.likeness import Likeness
 from tunery.text.normalise import fingerprint
 
@@ -141,7 +142,7 @@ def _near(columns: Columns, like: Likeness, answers: Sequence[str]) -> list[Case
         if not _same_question(like.prints[a], like.prints[b]):
             continue
         said = f"{_quoted(columns.answers[a])} and {_quoted(columns.answers[b])}"
-        detail = f"{pair.similarity:.0%} alike, answered {said}"
+        detail = f"{percent(pair.similarity)} alike, answered {said}"
         found.append((pair.similarity, Case((a, b), f"{columns.prompts[a]} / {columns.prompts[b]}", detail)))
     found.sort(key=lambda item: (-item[0], item[1].rows))
     return [case for _, case in found]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, Severity
-from tunery.inspect.evidence import Case, Part, Verdict, counted, made, parts, percent
+from tunery.inspect.evidence import Case, Part, Verdict, made, parts
 from tunery.text.markup import find_html, strip_html
 from tunery.text.normalise import fix_mojibake
 
@@ -114,7 +115,7 @@ def text_damage(columns: Columns, *, inputs: Sequence[str] | None = None) -> lis
 def _finding(columns: Columns, kind: str, cases: Sequence[Case], edits: Sequence[Edit]) -> Finding:
     trouble = _TROUBLES[kind]
     rows = len({case.rows for case in cases})
-    message = f"{counted(rows, 'row')} ({percent(rows, len(columns))}) {trouble.message}."
+    message = f"{counted(rows, 'row')} ({percent_of(rows, len(columns))}) {trouble.message}."
     verdict = Verdict(kind, trouble.severity, message, trouble.fix)
     return made(columns, verdict, cases, edits=edits, numbers={"rows": rows, "texts": len(cases)})
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, Severity
-from tunery.inspect.evidence import Case, Verdict, counted, made, percent
+from tunery.inspect.evidence import Case, Verdict, made
 from tunery.inspect.likeness import Likeness
 from tunery.text.embeddings import Encoder
 from tunery.text.minhash import join
@@ -142,7 +143,7 @@ def _repeats(
         for rows in inside
     ]
     message = (
-        f"{counted(len(extra), 'row')} ({percent(len(extra), len(columns))}) {what}, in "
+        f"{counted(len(extra), 'row')} ({percent_of(len(extra), len(columns))}) {what}, in "
         f"{counted(len(inside), 'group')}."
     )
     edits = [Edit(row=columns.ids[i], action="drop", reason=kind) for i in extra] if mechanical else []

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, listed_counts, percent_of
 from tunery.core.finding import Edit, Finding
-from tunery.inspect.evidence import Case, Verdict, counted, listed, made, percent
+from tunery.inspect.evidence import Case, Verdict, made
 from tunery.inspect.labels.reversed_pairs import disputed_pairs
 from tunery.inspect.labels.wrong_labels import Suspect, rank_suspects
 from tunery.text.embeddings import Encoder
@@ -66,7 +67,7 @@ def _wrong_labels(columns: Columns, encoder: Encoder | None) -> Iterator[Finding
             "label_error",
             "high" if len(suspects) >= _MANY_WRONG * len(rows) else "medium",
             f"{counted(len(suspects), 'row has', 'rows have')} a label that is probably wrong "
-            f"({percent(len(suspects), len(rows))}).",
+            f"({percent_of(len(suspects), len(rows))}).",
             "Review them, most suspect first, and accept or refuse the suggested label.",
         ),
         [
@@ -105,7 +106,7 @@ def _doubtful(columns: Columns, places: Sequence[int], doubts: Sequence[Suspect]
             "doubtful_label",
             "low",
             f"{counted(len(doubts), 'row has', 'rows have')} a label that may as well be wrong "
-            f"({percent(len(doubts), judged)}).",
+            f"({percent_of(len(doubts), judged)}).",
             "Review them where a person can tell; to train, a set is better off without them.",
         ),
         [
@@ -144,7 +145,7 @@ def _class_sizes(columns: Columns) -> Iterator[Finding]:
                 "small_class",
                 "medium",
                 f"{counted(len(small), 'class has', 'classes have')} under {_FEW_ROWS} training rows: "
-                f"{listed(small)}.",
+                f"{listed_counts(small, 5)}.",
                 "Add rows of these classes, or merge each with the class next to it.",
             ),
             _members(columns, sorted(small, key=lambda name: (small[name], name))),
@@ -194,7 +195,7 @@ def _disputes(columns: Columns, encoder: Encoder | None) -> Iterator[Finding]:
                 "disputed_preference",
                 "medium",
                 f"{counted(len(disputed), 'pair is', 'pairs are')} ordered against what the others prefer "
-                f"({percent(len(disputed), len(pairs))}).",
+                f"({percent_of(len(disputed), len(pairs))}).",
                 "Let a person look which answer is better, and swap or drop the pair.",
             ),
             [

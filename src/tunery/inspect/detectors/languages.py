@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, listed_counts, percent_of
 from tunery.core.finding import Finding
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made, percent
+from tunery.inspect.evidence import Case, Verdict, closed, made
 from tunery.text.language import language
 
 _ROWS = 20
@@ -84,19 +85,17 @@ def _mix(columns: Columns, told: Sequence[str | None], majority: float) -> list[
     if most >= majority * total:
         odd = [i for i, n in enumerate(told) if n not in (None, usual) and not _speaks_of_it(columns, i)]
         if odd:
-            named = ", ".join(
-                f"{n:,} {name}" for name, n in Counter(str(told[i]) for i in odd).most_common(5)
-            )
             message = (
-                f"{counted(len(odd), 'row is', 'rows are')} in another language than {percent(most, total)} "
-                f"of the rows ({usual}): {named}."
+                f"{counted(len(odd), 'row is', 'rows are')} in another language than "
+                f"{percent_of(most, total)} of the rows ({usual}): "
+                f"{listed_counts(Counter(str(told[i]) for i in odd), 5)}."
             )
             fix = "Translate them, take them out, or add more rows of these languages if they are wanted."
             cases = [Case((i,), _text(columns, i), f"looks like {told[i]}") for i in odd]
             verdict = Verdict("language_outlier", "medium", message, fix)
             found.append(made(columns, verdict, cases, numbers={"usual": usual, "counts": dict(counts)}))
     if len(main) > 1:
-        named = ", ".join(f"{name} {percent(counts[name], total)}" for name in main[:8])
+        named = ", ".join(f"{name} {percent_of(counts[name], total)}" for name in main[:8])
         fewest = main[-1]
         unequal = (
             f"; {usual} has {most / counts[fewest]:.0f} times the rows of {fewest}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding
-from tunery.inspect.evidence import Case, Verdict, counted, made, percent
+from tunery.inspect.evidence import Case, Verdict, made
 
 _QUANTILES = (50, 90, 95, 99, 100)
 
@@ -34,7 +35,7 @@ def token_lengths(columns: Columns, lengths: Sequence[int], limit: int) -> list[
     quantiles = {f"p{q}": ordered[min(len(ordered) - 1, len(ordered) * q // 100)] for q in _QUANTILES}
     message = (
         f"{counted(len(over), 'row has', 'rows have')} over {limit:,} tokens "
-        f"({percent(len(over), len(columns))}); the longest has {lengths[over[0]]:,}. Such rows are left "
+        f"({percent_of(len(over), len(columns))}); the longest has {lengths[over[0]]:,}. Such rows are left "
         "out of training."
     )
     fix = f"Shorten them, or raise the training length: {quantiles['p99']:,} tokens hold 99 % of the rows."

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, listed_counts, percent_of
 from tunery.core.finding import Edit, Finding
-from tunery.inspect.evidence import Case, Verdict, counted, listed, made, parts, percent
+from tunery.inspect.evidence import Case, Verdict, made, parts
 from tunery.text.pii import detect, mask_spans
 from tunery.text.pii.types import DEFAULT_PII, PiiType
 
@@ -56,8 +57,8 @@ def personal_data(
     if not cases:
         return []
     message = (
-        f"{counted(len(rows), 'row holds', 'rows hold')} personal data ({percent(len(rows), len(columns))}): "
-        f"{listed(counts)}."
+        f"{counted(len(rows), 'row holds', 'rows hold')} personal data "
+        f"({percent_of(len(rows), len(columns))}): {listed_counts(counts, 5)}."
     )
     fix = "Have data.clean.mask_pii mask it, or apply the edits, which put placeholders in its place."
     verdict = Verdict("personal_data", "medium", message, fix)

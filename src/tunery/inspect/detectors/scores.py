@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding
 from tunery.core.quality import JUDGED_WRONG, RowQuality
-from tunery.inspect.evidence import Case, Verdict, counted, made, percent
+from tunery.inspect.evidence import Case, Verdict, made
 
 
 def score_findings(columns: Columns, scores: Sequence[RowQuality]) -> Iterator[Finding]:
@@ -42,7 +43,7 @@ def _judged(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> Iterat
             "judged_wrong",
             "high",
             f"A judge holds {counted(len(wrong), 'row')} for wrong or mostly so "
-            f"({percent(len(wrong), judged)} of those it scored).",
+            f"({percent_of(len(wrong), judged)} of those it scored).",
             "Review them, or take them out.",
         ),
         [
@@ -65,7 +66,7 @@ def _misleading(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> It
         Verdict(
             "misleading_prompt",
             "medium",
-            f"In {counted(len(against), 'row')} ({percent(len(against), len(found))} of those scored) "
+            f"In {counted(len(against), 'row')} ({percent_of(len(against), len(found))} of those scored) "
             "the base finds the answer likelier without the prompt than with it.",
             "Look whether prompt and answer belong together; a task the base does not know shows up too.",
         ),

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, listed_counts
 from tunery.core.finding import Edit, Finding
-from tunery.inspect.evidence import Case, Verdict, counted, listed, made, parts
+from tunery.inspect.evidence import Case, Verdict, made, parts
 from tunery.text.pii.secrets import find_secrets, masked, replaced
 
 
@@ -49,7 +50,10 @@ def secrets(columns: Columns, *, inputs: Sequence[str] | None = None) -> list[Fi
                 edits.append(Edit(row=columns.ids[i], action=part.action, value=mended, reason="secret"))
     if not cases:
         return []
-    message = f"{counted(len(rows), 'row holds', 'rows hold')} keys, tokens or passwords: {listed(counts)}."
+    message = (
+        f"{counted(len(rows), 'row holds', 'rows hold')} keys, tokens or passwords: "
+        f"{listed_counts(counts, 5)}."
+    )
     fix = (
         "Revoke them where they were issued, then apply the edits; a model can recite what it was trained on."
     )

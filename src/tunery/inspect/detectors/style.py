@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, Severity
 from tunery.inspect.detectors.answers import cut_off
 from tunery.inspect.detectors.json_answers import json_value, unfenced
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made, percent
+from tunery.inspect.evidence import Case, Verdict, closed, made
 
 _ROWS = 20
 """Answers that must show a trait before their majority says anything [rows]."""
@@ -82,7 +83,8 @@ def _outliers(columns: Columns, trait: _Trait, majority: float) -> Finding | Non
             edits.append(Edit(row=columns.ids[i], action="set_output", value=text, reason=trait.kind))
     described = " and ".join(f"{n:,} {trait.said[v]}" for v, n in others.most_common())
     message = (
-        f"{counted(count, 'answer')} of {total:,} ({percent(count, total)}) {trait.said[usual]}; {described}."
+        f"{counted(count, 'answer')} of {total:,} ({percent_of(count, total)}) "
+        f"{trait.said[usual]}; {described}."
     )
     fix = (
         "Apply the edits, and rewrite what they leave, so that the model sees one style."
@@ -231,7 +233,7 @@ def _key_outliers(columns: Columns, majority: float) -> Finding | None:
             ]
             cases.append(Case((i,), columns.answers[i], " and ".join(said)))
     message = (
-        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent(count, len(keys))}) have the keys "
+        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent_of(count, len(keys))}) have the keys "
         f"{', '.join(map(repr, usual[:8])) or 'none'}; {counted(len(cases), 'has others', 'have others')}."
     )
     verdict = Verdict(

@@ -29,7 +29,7 @@ def test_rows_with_bad_scores_are_told_worst_first() -> None:
     assert (wrong.kind, wrong.rows) == ("judged_wrong", ("ex-2", "ex-1"))
     assert [(e.row, e.action) for e in wrong.edits] == [("ex-2", "drop"), ("ex-1", "drop")]
     assert "2 rows" in wrong.message
-    assert "50 %" in wrong.message  # of the four that a judge saw
+    assert "50.0 %" in wrong.message  # of the four that a judge saw
     assert (misleading.kind, misleading.rows) == ("misleading_prompt", ("ex-3", "ex-4"))
     assert not misleading.edits
 
