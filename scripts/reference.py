@@ -18,6 +18,7 @@ import typer
 
 from tunery.api.config import ServerSettings
 from tunery.cli.main import command_line
+from tunery.evaluate.metrics import declaration_of, metric_names
 from tunery.feedback.config import ExportConfig
 from tunery.pipeline.recipe import Recipe
 from tunery.synthesise.config import SynthesiseConfig
@@ -48,7 +49,21 @@ def settings_page() -> str:
             group = schema if name is None else schema["$defs"][name]
             heading = f"\n### `{path}`\n\n" if path else "\n"
             parts.append(f"{heading}{prose(group.get('description', ''))}\n\n{table_of(group, schema)}")
-    return "".join(parts)
+    return "".join([*parts, metrics_table()])
+
+
+def metrics_table() -> str:
+    """Return every metric with what its file declares of it."""
+    lines = [
+        "\n## Metrics\n\nWhat `goal.metric`, `evaluate.metrics` and gate rules may name.\n\n",
+        "| metric | as written in reports | better | needs | `auto` for |\n| --- | --- | --- | --- | --- |\n",
+    ]
+    for name in metric_names():
+        one = declaration_of(name)
+        better = "higher" if one.higher_is_better else "lower"
+        cells = [f"`{name}`", one.title, better, ", ".join(one.needs) or "–", ", ".join(one.auto) or "–"]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
 
 
 def sections(schema: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:

@@ -23,6 +23,7 @@ from tunery.cli.data_text import (
 from tunery.cli.output import answer, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath, Replace
 from tunery.cli.session import open_recipe, open_workspace
+from tunery.core.plugins import plugin_names
 
 if TYPE_CHECKING:
     from tunery.core.finding import Finding
@@ -37,8 +38,11 @@ _EXAMPLES = 3
 _DROPPED = 2
 
 DatasetId = Annotated[str, typer.Argument(metavar="ID", help="A dataset version, as `tunery data ls` lists.")]
-# Said again here, because loading the rooms that define them costs more than all of `tunery --help`.
-Format = Literal["openai", "alpaca", "sharegpt", "hf", "csv"]
+if TYPE_CHECKING:
+    Format = str
+else:
+    Format = Literal[plugin_names("tunery.data.writers")]
+# Repeated here, because loading what defines it costs more than all of `tunery --help`.
 Split = Literal["train", "validation", "test"]
 
 
@@ -268,7 +272,7 @@ def export(  # noqa: PLR0913 - which version, in which form, to where
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Write a dataset version for other programs: OpenAI, Alpaca, ShareGPT, Hugging Face or CSV."""
+    """Write a dataset version for other programs, in a format that they read."""
     from tunery.data.writers.export import export_dataset
 
     with open_workspace(ctx) as workspace:

@@ -75,7 +75,7 @@ def compare_answers(
 @app.command("ls")
 def list_evaluations(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = False) -> None:
     """List evaluations, newest first."""
-    from tunery.core.figures import count, metric_interval, metric_name, metric_value
+    from tunery.core.figures import count, metric_interval, metric_value
 
     with open_workspace(ctx) as workspace:
         found = workspace.evaluations.list(limit=limit)
@@ -83,7 +83,7 @@ def list_evaluations(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = F
         (
             e.id,
             e.subject,
-            metric_name(e.main.name),
+            e.main.title,
             metric_value(e.main),
             metric_interval(e.main),
             count(e.main.n),
@@ -121,7 +121,7 @@ def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:
 
 def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
     """Return an evaluation as a person reads it."""
-    from tunery.core.figures import count, duration, metric_interval, metric_name, metric_value, percent
+    from tunery.core.figures import count, duration, metric_interval, metric_value, percent
 
     yield facts(
         [
@@ -133,10 +133,7 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
             ("took", duration(evaluation.seconds)),
         ]
     )
-    rows = [
-        (metric_name(m.name), metric_value(m), metric_interval(m), count(m.n))
-        for m in evaluation.metrics.values()
-    ]
+    rows = [(m.title, metric_value(m), metric_interval(m), count(m.n)) for m in evaluation.metrics.values()]
     yield table(["metric", ">value", ">95 % interval", ">n"], rows)
     weakest = sorted(evaluation.per_class, key=lambda c: (c.f1, c.label))[:_SHOWN]
     if weakest and weakest[0].f1 < 1:
@@ -156,7 +153,7 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
 
 def comparison_text(compared: Comparison) -> Iterable[Part]:
     """Return a comparison as a person reads it."""
-    from tunery.core.figures import change, change_interval, count, is_share, metric_name, p_value, quantity
+    from tunery.core.figures import change, change_interval, count, is_share, p_value, quantity
 
     values = [v for v in (compared.value_a, compared.value_b) if v is not None]
     share = is_share(compared.metric, *values)
@@ -174,7 +171,7 @@ def comparison_text(compared: Comparison) -> Iterable[Part]:
         [
             ("A", f"{compared.a}{a}"),
             ("B", f"{compared.b}{b}"),
-            ("metric", metric_name(compared.metric)),
+            ("metric", compared.metric_title),
             ("difference", f"{change(compared.difference, share=share)} (95 % interval {interval})"),
             ("test", f"{compared.test.replace('_', ' ')}, {p_value(compared.p_value)}"),
             ("rows", count(compared.n)),

@@ -12,7 +12,6 @@ from tunery.core.figures import (
     difference,
     duration,
     metric_interval,
-    metric_name,
     metric_value,
     p_value,
     subject_name,
@@ -136,7 +135,7 @@ def _gate(gate: GateResult) -> dict[str, Any]:
 
 
 def _results(outcome: Outcome) -> Part:
-    main = next(iter(outcome.evaluations.values())).main_metric
+    main = next(iter(outcome.evaluations.values())).main.title
     rows = []
     for name, evaluation in outcome.evaluations.items():
         metric, compared = evaluation.main, outcome.comparisons.get(name)
@@ -144,7 +143,7 @@ def _results(outcome: Outcome) -> Part:
         ahead = f"{difference(metric, compared.difference)} ({p_value(compared.p_value)})" if compared else ""
         cells = [subject_name(name), metric_value(metric), metric_interval(metric), count(metric.n), ahead]
         rows.append([styled(cell, "bold") for cell in cells] if name == _TUNED else cells)
-    return table(["", f">{metric_name(main)}", ">95 % interval", ">n", ">tuned is ahead by"], rows)
+    return table(["", f">{main}", ">95 % interval", ">n", ">tuned is ahead by"], rows)
 
 
 def _verdict(run: Run) -> str:

@@ -175,17 +175,18 @@ def rollback_champion(
 
 
 def _main_metric(version: ModelVersion) -> str:
-    from tunery.core.figures import is_share, metric_name, quantity
+    from tunery.core.evaluation import metric_title
+    from tunery.core.figures import is_share, quantity
 
     name = str(version.config.get("goal", {}).get("metric") or next(iter(version.metrics), ""))
     value = version.metrics.get(name)
     if value is None:
         return ""
-    return f"{metric_name(name)} {quantity(value, share=is_share(name, value))}"
+    return f"{metric_title(name)} {quantity(value, share=is_share(name, value))}"
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check]) -> Iterable[Part]:
-    from tunery.core.figures import count, metric_interval, metric_name, metric_value
+    from tunery.core.figures import count, metric_interval, metric_value
 
     model, dataset, adapter = chain.model, chain.dataset, chain.adapter
     yield f"{model.ref}\n"
@@ -210,7 +211,7 @@ def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check
     )
     if chain.evaluation:
         rows = [
-            (metric_name(m.name), metric_value(m), metric_interval(m), count(m.n))
+            (m.title, metric_value(m), metric_interval(m), count(m.n))
             for m in chain.evaluation.metrics.values()
         ]
         yield table(["metric", ">value", ">95 % interval", ">n"], rows)

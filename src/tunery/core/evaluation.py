@@ -6,9 +6,28 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from tunery.core.config import Record
 
 Verdict = Literal["better", "worse", "no difference shown"]
+_EARLIER_TITLES = {"macro_f1": "macro F1", "valid_json": "valid JSON", "field_match": "fields right"}
+"""Of metrics in records that were written before records held titles, where a title is not just the name."""
+
+
+def metric_title(name: str) -> str:
+    """Return how a reader says a metric of which nothing but the name is on record.
+
+    >>> metric_title("exact_match"), metric_title("field_match.total_sum")
+    ('exact match', 'fields right: total sum')
+    """
+    whole, _, part = name.partition(".")
+    return title_of_part(_EARLIER_TITLES.get(whole, whole.replace("_", " ")), part)
+
+
+def title_of_part(title: str, part: str) -> str:
+    """Return the title of one part of what a metric titled ``title`` judges; an empty part is all of it."""
+    return f"{title}: {part.replace('_', ' ')}" if part else title
 
 
 class Metric(Record):
@@ -24,6 +43,8 @@ class Metric(Record):
     method: str
     """How the interval was made: ``wilson``, ``bootstrap``, ``t``."""
     higher_is_better: bool = True
+    title: str = Field(default_factory=lambda earlier: metric_title(earlier["name"]))
+    """As a reader says it."""
 
 
 class Prediction(Record):
@@ -73,6 +94,8 @@ class Comparison(Record):
     """Examples of A left out because B has no such answer [count]."""
     only_b: int = 0
     """Examples of B left out because A has no such answer [count]."""
+    metric_title: str = Field(default_factory=lambda earlier: metric_title(earlier["metric"]))
+    """The metric as a reader says it."""
 
 
 class ClassScore(Record):

@@ -13,15 +13,6 @@ from tunery.core.evaluation import Evaluation, Metric
 _Name = TypeVar("_Name", bound=str)
 _UNBOUNDED = re.compile(r"perplexity|loss|nll|nats|length|tokens|_ms$|seconds|bytes")
 
-_METRIC_NAMES = {
-    "exact_match": "exact match",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "valid_json": "valid JSON",
-    "field_match": "fields right",
-    "perplexity": "perplexity",
-}
-
 _SUBJECT_NAMES = {
     "zero_shot": "Zero-shot prompting",
     "few_shot": "Few-shot prompting",
@@ -32,17 +23,6 @@ _SUBJECT_NAMES = {
 }
 
 _SUBJECT_ORDER = ("zero_shot", "few_shot", "zero_shot_constrained", "few_shot_constrained")
-
-
-def metric_name(name: str) -> str:
-    """Return a metric's name as a reader says it; an unknown name loses its underscores.
-
-    >>> metric_name("exact_match"), metric_name("field_match.total_sum")
-    ('exact match', 'fields right: total sum')
-    """
-    whole, dot, part = name.partition(".")
-    written = _METRIC_NAMES.get(whole, whole.replace("_", " "))
-    return f"{written}: {part.replace('_', ' ')}" if dot else written
 
 
 def subject_name(name: str) -> str:
@@ -275,8 +255,9 @@ def metric_interval(metric: Metric) -> str:
 
 def metric_phrase(metric: Metric) -> str:
     """Write value and name as a sentence needs them: ``73.1 % exact match``, ``a perplexity of 3.21``."""
-    name = metric_name(metric.name)
-    return f"{percent(metric.value)} {name}" if is_rate(metric) else f"a {name} of {number(metric.value)}"
+    if is_rate(metric):
+        return f"{percent(metric.value)} {metric.title}"
+    return f"a {metric.title} of {number(metric.value)}"
 
 
 def difference(metric: Metric, amount: float) -> str:

@@ -16,7 +16,7 @@ from tunery.data.conversations.shapes import Mapped
 from tunery.data.conversations.understand import Understood, understand
 from tunery.data.filters.filters import filters
 from tunery.data.rows.dropped import masked_raw
-from tunery.data.rows.row import Flaw, RawRow
+from tunery.data.rows.row import RawRow
 from tunery.data.rows.table import encode_rows, with_verdicts
 from tunery.text.pii.types import PiiType
 
@@ -33,14 +33,12 @@ class ChunkTask(NamedTuple):
 
 
 class ChunkResult(NamedTuple):
-    """What became of a chunk's rows: each is in ``rows``, in ``unusable`` or among the flawed."""
+    """What became of a chunk's rows: each is in ``rows`` or in ``dropped``."""
 
     rows: pa.RecordBatch
     """Rows understood and cleaned, in reading order; of :data:`ROWS_SCHEMA`."""
-    unusable: list[Dropped]
-    """Rows that were well formed but teach nothing."""
-    flawed: list[tuple[RawRow, tuple[Flaw, ...]]]
-    """Rows that could not be understood."""
+    dropped: list[Dropped]
+    """Rows that teach nothing or could not be understood, masked."""
     masked: Counter[PiiType]
 
 
@@ -57,7 +55,7 @@ def clean_chunk(task: ChunkTask) -> ChunkResult:
     rows = encode_rows(examples, [f.sha256 for f in found], [d.group_keys for d in drafts], draws)
     if task.filtered:
         rows = filter_rows(rows, examples, task.config)
-    return ChunkResult(rows, masked_raw(understood.unusable, task.config.clean), understood.flawed, masked)
+    return ChunkResult(rows, masked_raw(understood.dropped, task.config.clean), masked)
 
 
 def filter_rows(rows: pa.RecordBatch, examples: Sequence[Example], config: DataConfig) -> pa.RecordBatch:

@@ -24,9 +24,8 @@ from tunery.data.labels import set_labels, warn_of_labels
 from tunery.data.readers.reading import Reading
 from tunery.data.readers.source import Source
 from tunery.data.rows.curation import Curated, SourceCount
-from tunery.data.rows.dropped import dropped_row, masked_clean, masked_raw
-from tunery.data.rows.flaws import FlawList
-from tunery.data.rows.row import Flaw, RawRow
+from tunery.data.rows.dropped import masked_clean
+from tunery.data.rows.flaws import BAD_ROW, refusal
 from tunery.data.rows.rowfile import RowFile
 from tunery.data.rows.table import decode_rows, encode_rows, with_verdicts
 from tunery.data.select.stage import SelectionInputs, select_rows
@@ -102,21 +101,21 @@ def _collect(
     held_out = [s.split in ("validation", "test") for s in config.sources]
     for i in sorted(range(len(sources)), key=lambda i: not held_out[i]):
         reading = Reading(sources[i], progress)
-        flawed: list[tuple[RawRow, tuple[Flaw, ...]]] = []
+        dropped: list[Dropped] = []
         tasks = (
             ChunkTask(sources[i].settings, reading.mapped, raw, config, filtered=not edits)
             for raw in reading.chunks()
         )
         for result in spread(clean_chunk, tasks, engine=config.engine):
-            curated.unread += result.unusable
+            dropped += result.dropped
             curated.masked.update(result.masked)
-            flawed += result.flawed
             if edits:
                 waiting.append((i, result))
             else:
                 rows.add(_measured(result.rows, measure), i)
         counts[i] = SourceCount(reading.rows, reading.mapped.shape)
-        curated.unread += _judge_flawed(flawed, sources[i], reading.rows, config)
+        _refuse_bad(dropped, sources[i], reading.rows, strict=config.strict)
+        curated.unread += dropped
         reading.check()
     if edits:
         _edit(curated, waiting, edits, measure)
@@ -124,7 +123,7 @@ def _collect(
     curated.counts = [counts[i] for i in range(len(sources))]
     kept = np.asarray(rows.column("reason").is_null().to_numpy(), dtype=bool)
     curated.kept = np.flatnonzero(kept)
-    bad = sum(d.reason == "bad_row" for d in curated.unread)
+    bad = sum(d.reason == BAD_ROW for d in curated.unread)
     if bad:
         what = "1 row" if bad == 1 else f"{bad:,} rows"
         curated.warnings.append(f"{what} could not be understood and went to the dropped rows")
@@ -177,26 +176,15 @@ def _measured(rows: pa.RecordBatch, measure: TokenFilter | None) -> pa.RecordBat
     return with_verdicts(rows, {i: v for i, v in zip(unsure, verdicts, strict=True) if v})
 
 
-def _judge_flawed(
-    flawed: Sequence[tuple[RawRow, tuple[Flaw, ...]]], source: Source, rows: int, config: DataConfig
-) -> list[Dropped]:
-    """Return rows that could not be understood as dropped ones, or refuse them.
+def _refuse_bad(dropped: Sequence[Dropped], source: Source, rows: int, *, strict: bool) -> None:
+    """Refuse a file with rows that could not be understood.
 
     Raises:
         ConfigError: The settings are strict, or as many rows are bad as good: then the mapping is wrong.
     """
-    if not flawed:
-        return []
-    if config.strict or 2 * len(flawed) >= rows:
-        flaws = FlawList(source.name)
-        for raw, what in flawed:
-            flaws.add(raw.number, what)
-        flaws.raise_if_any()
-    dropped = []
-    for raw, what in flawed:
-        why = Drop("bad_row", "; ".join(f"{f.field}: {f.value}; {f.fix}" for f in what))
-        dropped.append(dropped_row(source.settings.path, raw.number, why, dict(raw.values)))
-    return masked_raw(dropped, config.clean)
+    bad = [d for d in dropped if d.reason == BAD_ROW]
+    if bad and (strict or 2 * len(bad) >= rows):
+        raise refusal(source.name, bad)
 
 
 def _refuse_mixed(sources: Sequence[Source], counts: Sequence[SourceCount]) -> None:

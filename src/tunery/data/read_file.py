@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import Shape
-from tunery.core.errors import ConfigError
 from tunery.core.example import Dropped, Example
 from tunery.core.progress import Progress, Silent
 from tunery.data.clean.repair import clean_drafts, to_example
@@ -17,7 +16,7 @@ from tunery.data.conversations.understand import understand
 from tunery.data.labels import find_labels
 from tunery.data.readers.reading import Reading
 from tunery.data.readers.source import Source, iterate, locate
-from tunery.data.rows.flaws import FlawList
+from tunery.data.rows.flaws import refusal
 from tunery.data.rows.row import Draft
 from tunery.text.pii.types import PiiType
 
@@ -44,8 +43,7 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
     )
     collected = collect(locate(settings, Path()), Silent())
     if collected.dropped:
-        problems = [f"row {d.row}: {d.detail}" for d in collected.dropped[:10]]
-        raise ConfigError.of_problems(str(path), problems, total=len(collected.dropped))
+        raise refusal(str(path), collected.dropped)
     masked: Counter[PiiType] = Counter()
     drafts = clean_drafts(collected.drafts, config.clean, masked)
     examples = _number_repeats([to_example(d, config.system_prompt) for d in drafts])
@@ -117,15 +115,11 @@ def collect(source: Source, progress: Progress) -> Collected:
             be understood; all of them at once, with row numbers.
     """
     reading = Reading(source, progress)
-    flaws = FlawList(source.name)
     drafts: list[Draft] = []
     dropped: list[Dropped] = []
     for rows in reading.chunks():
         found = understand(rows, reading.mapped, source.settings)
         drafts += found.drafts
-        dropped += found.unusable
-        for raw, what in found.flawed:
-            flaws.add(raw.number, what)
-    flaws.raise_if_any()
+        dropped += found.dropped
     reading.check()
     return Collected(drafts, dropped, reading.rows, reading.mapped.shape)

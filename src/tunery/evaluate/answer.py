@@ -23,6 +23,14 @@ def squeeze(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def same_text(one: str, other: str) -> bool:
+    """Return whether two texts are the same letter for letter, once :func:`squeeze` took out the spacing.
+
+    Case, punctuation and everything else counts.
+    """
+    return squeeze(one) == squeeze(other)
+
+
 def fold(text: str) -> str:
     """Return :func:`squeeze` of text without regard to case and compatibility forms (NFKC).
 

@@ -15,9 +15,11 @@ from tunery.evaluate.metrics import (
     MACRO_F1,
     NO_LABEL,
     PERPLEXITY,
+    higher_is_better,
     macro_f1_columns,
     macro_f1_of_sums,
     perplexity_of_sums,
+    title_of,
 )
 from tunery.evaluate.pairing import Paired, pair_rows
 from tunery.evaluate.predictions import PredictionRow, read_prediction_rows
@@ -45,7 +47,8 @@ def compare(
 
     Right/wrong values are compared by McNemar's exact test with Newcombe's interval; graded scores,
     macro-F1 and perplexity by the paired bootstrap. ``fixed`` and ``broken`` count the metric where it is
-    right/wrong and ``correct`` elsewhere. For perplexity, where lower is better, the difference is A minus B.
+    right/wrong and ``correct`` elsewhere. Where lower is better, as for perplexity, the difference is A minus
+    B.
 
     Args:
         a: Predictions of A.
@@ -67,7 +70,8 @@ def compare(
     rows = rows.having(metric)
     values = [(x.scores[metric], y.scores[metric]) for x, y in rows.pairs]
     if all(value in (0.0, 1.0) for pair in values for value in pair):
-        return _compare_right_wrong(rows, [(bool(x), bool(y)) for x, y in values], names, metric)
+        good = float(higher_is_better(metric))
+        return _compare_right_wrong(rows, [(x == good, y == good) for x, y in values], names, metric)
     return _compare_means(rows, values, names, metric)
 
 
@@ -98,7 +102,8 @@ def _compare_right_wrong(
     n = len(judged)
     interval = newcombe_interval(both, test.fixed, test.broken, n - both - test.fixed - test.broken)
     result = PairedBootstrap((test.fixed - test.broken) / n, interval, test.p_value)
-    values = ((both + test.broken) / n, (both + test.fixed) / n)
+    a, b = (both + test.broken) / n, (both + test.fixed) / n
+    values = (a, b) if higher_is_better(metric) else (1 - a, 1 - b)
     return _record(rows, judged, result, _About(names, metric, "mcnemar_exact", values))
 
 
@@ -108,7 +113,8 @@ def _compare_means(
     import numpy as np
 
     columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
-    result = _bootstrap(columns, lambda sums: (sums[:, 1] - sums[:, 0]) / sums[:, 2])
+    sign = 1 if higher_is_better(metric) else -1
+    result = _bootstrap(columns, lambda sums: sign * (sums[:, 1] - sums[:, 0]) / sums[:, 2])
     means = columns.mean(axis=0)
     about = _About(names, metric, "paired_bootstrap", (float(means[0]), float(means[1])))
     return _record(rows, rows.correct(), result, about)
@@ -177,6 +183,7 @@ def _record(
         a=about.names[0],
         b=about.names[1],
         metric=about.metric,
+        metric_title=title_of(about.metric),
         n=len(judged),
         fixed=len(fixed),
         broken=len(broken),

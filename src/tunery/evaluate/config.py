@@ -65,8 +65,8 @@ class EvaluateConfig(Settings):
     """What is measured on the test split, and how."""
 
     metrics: Literal["auto"] | tuple[str, ...] = "auto"
-    """Metrics by name. `auto`: exact_match, accuracy, macro_f1 for labels; valid_json, field_match,
-    exact_match for JSON; exact_match for open text; and always perplexity."""
+    """Metrics by name, as listed under Metrics. `auto`: those that the list names for the outputs of this
+    data, be they labels, JSON or open text."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Tokens an answer may have at most; longer ones are cut off and a warning says how many."""
     limit: int | None = Field(default=None, ge=1)

@@ -15,7 +15,6 @@ from tunery.core.figures import (
     gap,
     is_rate,
     metric_interval,
-    metric_name,
     metric_value,
     p_value,
     quantity,
@@ -23,7 +22,7 @@ from tunery.core.figures import (
 from tunery.core.ids import artifact_id
 from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.config import GateRule
-from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.metrics import higher_is_better, title_of
 from tunery.evaluate.task import Task
 
 _SLACK = 1e-9
@@ -170,7 +169,7 @@ def _judge_bound(rule: GateRule, evidence: Evidence) -> _Judged:
     metric = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
     share = is_rate(metric)
     measured = (
-        f"{metric_name(rule.metric)} is {metric_value(metric)} (n = {count(metric.n)}, 95 % interval "
+        f"{title_of(rule.metric)} is {metric_value(metric)} (n = {count(metric.n)}, 95 % interval "
         f"{metric_interval(metric)})"
     )
     if rule.at_least is not None:
@@ -191,8 +190,7 @@ def _judge_bound(rule: GateRule, evidence: Evidence) -> _Judged:
 def _judge_gain(rule: GateRule, evidence: Evidence) -> _Judged:
     if rule.gain_over == "champion" and evidence.champion is None:
         sentence = (
-            f"there is no champion yet to compare {metric_name(rule.metric)} with, so nothing stands "
-            "against it"
+            f"there is no champion yet to compare {title_of(rule.metric)} with, so nothing stands against it"
         )
         return _Judged(True, None, rule.by, sentence)
     opponent = _opponent(rule, evidence)
@@ -206,7 +204,7 @@ def _judge_gain(rule: GateRule, evidence: Evidence) -> _Judged:
     gain = _gain(rule.metric, tuned.value, other.value)
     passed = gain >= rule.by - _SLACK and gain > 0
     sentence = (
-        f"{metric_name(rule.metric)} {metric_value(tuned)} is {_distance(tuned, other)} "
+        f"{title_of(rule.metric)} {metric_value(tuned)} is {_distance(tuned, other)} "
         f"{opponent.subject} ({metric_value(other)}), {_required_gain(rule, tuned)} required"
     )
     if rule.significant:
@@ -228,7 +226,7 @@ def _judge_regression(rule: GateRule, evidence: Evidence) -> _Judged:
     after = _metric(numbers.tuned, rule.metric, f"the tuned model on {name}")
     gain = _gain(rule.metric, after.value, before.value)
     sentence = (
-        f"{metric_name(rule.metric)} on {name} is {metric_value(after)} (n = {count(after.n)}), "
+        f"{title_of(rule.metric)} on {name} is {metric_value(after)} (n = {count(after.n)}), "
         f"{_distance(after, before)} the base ({metric_value(before)}); "
         f"a loss of up to {gap(rule.tolerance, share=is_rate(after))} is accepted"
     )
@@ -244,7 +242,7 @@ def _opponent(rule: GateRule, evidence: Evidence) -> Evaluation:
         return evidence.baselines[str(rule.gain_over)]
     measured = [e for e in evidence.baselines.values() if rule.metric in e.metrics]
     if not measured:
-        raise _Unjudgeable(f"no baseline has {metric_name(rule.metric)} to compare with")
+        raise _Unjudgeable(f"no baseline has {title_of(rule.metric)} to compare with")
     for candidate in measured:  # one that is NaN might have been the best
         _metric(candidate.metrics, rule.metric, candidate.subject)
     sign = 1 if higher_is_better(rule.metric) else -1
@@ -257,16 +255,16 @@ def _comparison(rule: GateRule, opponent: Evaluation, evidence: Evidence) -> Com
         if (comparison.a, comparison.b, comparison.metric) == wanted and math.isfinite(comparison.p_value):
             return comparison
     raise _Unjudgeable(
-        f"a significant gain in {metric_name(rule.metric)} over {opponent.subject} is required, and no "
+        f"a significant gain in {title_of(rule.metric)} over {opponent.subject} is required, and no "
         "paired test of the two was made"
     )
 
 
 def _metric(metrics: Mapping[str, Metric], name: str, of: str) -> Metric:
     if name not in metrics:
-        raise _Unjudgeable(f"{metric_name(name)} of {of} was not measured")
+        raise _Unjudgeable(f"{title_of(name)} of {of} was not measured")
     if not math.isfinite(metrics[name].value):
-        raise _Unjudgeable(f"{metric_name(name)} of {of} is {metrics[name].value}, not a number to judge by")
+        raise _Unjudgeable(f"{title_of(name)} of {of} is {metrics[name].value}, not a number to judge by")
     return metrics[name]
 
 

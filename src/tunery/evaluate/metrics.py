@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tunery.core.engine import Score
-from tunery.core.evaluation import ClassScore, Confusion, Metric
+from tunery.core.evaluation import ClassScore, Confusion, Metric, metric_title, title_of_part
 from tunery.core.statistics import wilson_interval
 from tunery.evaluate.bootstrap import bca_interval
-from tunery.evaluate.scorers import scorer_names
+from tunery.evaluate.scorers import Declaration, declaration_of_scorer, scorer_names
 
 if TYPE_CHECKING:
     from tunery.evaluate.bootstrap import Floats
@@ -20,17 +20,44 @@ MACRO_F1 = "macro_f1"
 PERPLEXITY = "perplexity"
 NO_LABEL = "(no label)"
 """Stands for every answer that names no label of the set."""
+AGGREGATES: Mapping[str, Declaration] = {
+    MACRO_F1: Declaration("macro F1", needs=("labels",), auto=("labels",), judged_by="accuracy"),
+    PERPLEXITY: Declaration(
+        "perplexity", higher_is_better=False, auto=("labels", "json", "text"), judged_by="exact_match"
+    ),
+}
+"""Metrics that are no mean of a scorer's values."""
 _MOST_CONFUSIONS = 20
 
 
 def metric_names() -> tuple[str, ...]:
     """Return every metric there is, sorted; a scorer that judges parts adds ``name.part``."""
-    return tuple(sorted({*scorer_names(), MACRO_F1, PERPLEXITY}))
+    return tuple(sorted({*scorer_names(), *AGGREGATES}))
+
+
+def declaration_of(metric: str) -> Declaration:
+    """Return what a metric, or the metric that ``metric`` is a part of, says of itself.
+
+    One that no scorer here gives, as in a file of predictions from elsewhere, is taken to improve upwards.
+    """
+    name = metric.partition(".")[0]
+    if name in AGGREGATES:
+        return AGGREGATES[name]
+    return declaration_of_scorer(name) if name in scorer_names() else Declaration(metric_title(name))
 
 
 def higher_is_better(metric: str) -> bool:
-    """Return which way a metric improves; perplexity alone improves downwards."""
-    return metric != PERPLEXITY
+    """Return which way a metric improves."""
+    return declaration_of(metric).higher_is_better
+
+
+def title_of(metric: str) -> str:
+    """Return a metric's name as a reader says it; of a part both names.
+
+    >>> title_of("exact_match"), title_of("field_match.total_sum")
+    ('exact match', 'fields right: total sum')
+    """
+    return title_of_part(declaration_of(metric).title, metric.partition(".")[2])
 
 
 def mean_metric(name: str, values: Sequence[float], *, seed: int = 0) -> Metric:
@@ -52,12 +79,27 @@ def mean_metric(name: str, values: Sequence[float], *, seed: int = 0) -> Metric:
         raise ValueError(f"{name}: needs at least one score, each between 0 and 1")
     n, total = len(values), min(math.fsum(values), float(len(values)))
     if set(values) <= {0.0, 1.0} or len(set(values)) == 1:
-        return Metric(name=name, value=total / n, n=n, ci95=wilson_interval(total, n), method="wilson")
+        return _metric(name, total / n, n, wilson_interval(total, n), method="wilson")
     import numpy as np
 
     columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(n)])
     interval = bca_interval(columns, lambda sums: sums[:, 0] / sums[:, 1], seed=seed)
-    return Metric(name=name, value=total / n, n=n, ci95=interval, method="bootstrap")
+    return _metric(name, total / n, n, interval)
+
+
+def _metric(
+    name: str, value: float, n: int, ci95: tuple[float, float], *, method: str = "bootstrap"
+) -> Metric:
+    """Return a metric with what its scorer or aggregate declares."""
+    return Metric(
+        name=name,
+        value=value,
+        n=n,
+        ci95=ci95,
+        method=method,
+        higher_is_better=higher_is_better(name),
+        title=title_of(name),
+    )
 
 
 def macro_f1_columns(references: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> Floats:
@@ -111,9 +153,9 @@ def macro_f1(references: Sequence[str], predictions: Sequence[str], *, seed: int
     value = float(macro_f1_of_sums(columns.sum(axis=0, keepdims=True))[0])
     n, right = len(references), sum(r == p for r, p in zip(references, predictions, strict=True))
     if right in (0, n):  # no resample could differ; the interval of the accuracy is the honest width
-        return Metric(name=MACRO_F1, value=value, n=n, ci95=wilson_interval(right, n), method="wilson")
+        return _metric(MACRO_F1, value, n, wilson_interval(right, n), method="wilson")
     interval = bca_interval(columns, macro_f1_of_sums, seed=seed)
-    return Metric(name=MACRO_F1, value=value, n=n, ci95=interval, method="bootstrap")
+    return _metric(MACRO_F1, value, n, interval)
 
 
 def perplexity(scores: Sequence[Score], *, seed: int = 0) -> Metric | None:
@@ -137,9 +179,7 @@ def perplexity(scores: Sequence[Score], *, seed: int = 0) -> Metric | None:
         interval = bca_interval(columns, perplexity_of_sums, seed=seed)
     if not all(math.isfinite(x) for x in (value, *interval)):
         return None
-    return Metric(
-        name=PERPLEXITY, value=value, n=len(rows), ci95=interval, method="bootstrap", higher_is_better=False
-    )
+    return _metric(PERPLEXITY, value, len(rows), interval)
 
 
 def perplexity_of_sums(sums: Floats) -> Floats:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, listed
+from tunery.evaluate.answer import same_text
 from tunery.evaluate.predictions import PredictionRow
-from tunery.evaluate.scorers import make_scorer
 
 _PROBLEMS_SHOWN = 20
 
@@ -41,7 +41,6 @@ class Paired(NamedTuple):
         Raises:
             ConfigError: A row can be judged on one side only.
         """
-        exact = make_scorer("exact_match")
         judged, problems = [], []
         for x, y in self.pairs:
             if x.correct is not None and y.correct is not None:
@@ -50,9 +49,7 @@ class Paired(NamedTuple):
                 problems.append(f"id {x.id!r:.80}: has 'correct' in one file and no texts to judge by")
             else:
                 reference = x.reference if x.reference is not None else str(y.reference)
-                judged.append(
-                    (exact.correct(x.prediction, reference), exact.correct(y.prediction, reference))
-                )
+                judged.append((same_text(x.prediction, reference), same_text(y.prediction, reference)))
         if problems:
             raise ConfigError.of_problems(" and ".join(self.names), problems, limit=_PROBLEMS_SHOWN)
         return judged

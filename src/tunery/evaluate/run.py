@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tunery.core.clock import Clock, SystemClock
 from tunery.core.engine import Engine, Score, Tokenizer
 from tunery.core.evaluation import ClassScore, Confusion, Evaluation, Metric, Prediction
+from tunery.core.example import Example
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
@@ -127,6 +128,7 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
         "labels": list(task.labels) if task.labels else None,
         "prompt": subject.prompting.describe(),
         "perplexity": subject.perplexity,
+        "engine": dict(subject.engine),
     }
 
 
@@ -139,8 +141,8 @@ def _judge(task: Task, answers: Answers) -> tuple[Prediction, ...]:
             id=example.id,
             prediction=generation.text,
             reference=example.reference,
-            correct=main.correct(generation.text, example.reference),
-            scores=_scores(plain, generation.text, example.reference, answers.likelihoods.get(example.id)),
+            correct=main.correct(generation.text, example),
+            scores=_scores(plain, generation.text, example, answers.likelihoods.get(example.id)),
             finish_reason=generation.finish_reason,
         )
         for example, generation in zip(task.examples, answers.generations, strict=True)
@@ -148,14 +150,14 @@ def _judge(task: Task, answers: Answers) -> tuple[Prediction, ...]:
 
 
 def _scores(
-    scorers: Mapping[str, Scorer], answer: str, reference: str, likelihood: Score | None
+    scorers: Mapping[str, Scorer], answer: str, example: Example, likelihood: Score | None
 ) -> dict[str, float]:
     """Return every scorer's value, its parts', and the likelihood that perplexity is made of."""
     scores: dict[str, float] = {}
     for name, scorer in scorers.items():
-        scores[name] = scorer.score(answer, reference)
+        scores[name] = scorer.score(answer, example)
         if isinstance(scorer, DetailedScorer):
-            scores |= {f"{name}.{part}": value for part, value in scorer.parts(answer, reference).items()}
+            scores |= {f"{name}.{part}": value for part, value in scorer.parts(answer, example).items()}
     if likelihood is not None and math.isfinite(likelihood.logprob):
         scores |= {LOGPROB: likelihood.logprob, TOKENS: float(likelihood.tokens)}
     return scores

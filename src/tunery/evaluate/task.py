@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example
 from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.metrics import MACRO_F1, PERPLEXITY
-from tunery.evaluate.scorers import DetailedScorer, ScorerOptions, make_scorer, scorer_names
+from tunery.evaluate.metrics import declaration_of, metric_names
+from tunery.evaluate.scorers import (
+    NO_MODELS,
+    DetailedScorer,
+    ScorerModels,
+    ScorerOptions,
+    TaskKind,
+    make_scorer,
+    scorer_names,
+)
 
-TaskKind = Literal["labels", "json", "text"]
-_AUTO: Mapping[TaskKind, tuple[str, ...]] = {
-    "labels": ("exact_match", "accuracy", MACRO_F1),
-    "json": ("valid_json", "field_match", "exact_match"),
-    "text": ("exact_match",),
-}
 _ROWS_SHOWN = 5
 
 
@@ -35,6 +37,8 @@ class Task:
     metrics: tuple[str, ...]
     kind: TaskKind
     labels: tuple[str, ...] | None
+    models: ScorerModels = NO_MODELS
+    """Models that scorers may ask."""
     parts: tuple[str, ...] = ()
     """Metrics for parts of an answer, such as ``field_match.total``."""
 
@@ -45,17 +49,13 @@ class Task:
 
     @property
     def main_scorer(self) -> str:
-        """The scorer that says which answers are correct.
-
-        Macro-F1 counts labels as accuracy does; perplexity judges no answers, so exact match stands in.
-        """
-        name = self.main_metric.partition(".")[0]
-        return {MACRO_F1: "accuracy", PERPLEXITY: "exact_match"}.get(name, name)
+        """The scorer that says which answers are correct: the main metric's own or the one it declares."""
+        return declaration_of(self.main_metric).judged_by or self.main_metric.partition(".")[0]
 
     @property
     def scorer_options(self) -> ScorerOptions:
         """What scorers need to know."""
-        return ScorerOptions(self.labels, self.config.json_schema, self.config.fields)
+        return ScorerOptions(self.labels, self.config.json_schema, self.config.fields, self.models)
 
     def check_metric(self, name: str, *, what: str) -> None:
         """Refuse a metric that evaluating this task will not give; ``what`` is the setting that names it.
@@ -79,6 +79,7 @@ def make_task(
     config: EvaluateConfig,
     main_metric: str,
     labels: Sequence[str] | None = None,
+    models: ScorerModels = NO_MODELS,
 ) -> Task:
     """Settle what is measured on these examples, before anything is computed.
 
@@ -88,6 +89,7 @@ def make_task(
         config: Evaluation settings.
         main_metric: The goal's metric; added to the metrics where the settings leave it out.
         labels: The closed label set, if the outputs are one.
+        models: Models that scorers may ask.
 
     Raises:
         ConfigError: There are no examples, or a metric does not fit the data.
@@ -95,13 +97,18 @@ def make_task(
     if not examples:
         raise ConfigError(f"{data}: no examples to evaluate on", hint="give the test split more rows")
     kind = task_kind(examples, labels)
-    metrics = (*_AUTO[kind], PERPLEXITY) if config.metrics == "auto" else config.metrics
-    main_name = main_metric.partition(".")[0]
-    metrics = tuple(dict.fromkeys((*metrics, main_name)))
-    chosen = draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed)
-    _check_metrics(metrics, examples, kind, config.fields)
-    known = tuple(labels) if labels else None
-    task = Task(tuple(chosen), data, config, main_metric, metrics, kind, known)
+    chosen = _auto(kind) if config.metrics == "auto" else config.metrics
+    task = Task(
+        examples=tuple(draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed)),
+        data=data,
+        config=config,
+        main_metric=main_metric,
+        metrics=tuple(dict.fromkeys((*chosen, main_metric.partition(".")[0]))),
+        kind=kind,
+        labels=tuple(labels) if labels else None,
+        models=models,
+    )
+    _check_needs(task, examples)
     task = replace(task, parts=_parts(task))
     task.check_metric(main_metric, what="goal.metric")
     return task
@@ -152,25 +159,36 @@ def _with_unique_ids(examples: Sequence[Example]) -> list[Example]:
     return unique
 
 
-def _check_metrics(
-    metrics: Sequence[str], examples: Sequence[Example], kind: TaskKind, fields: tuple[str, ...] | None
-) -> None:
-    problems = [
-        f"{name} counts labels, and the outputs of this data are no closed label set"
-        for name in ("accuracy", MACRO_F1)
-        if name in metrics and kind != "labels"
-    ]
-    if "field_match" in metrics:
-        objects = [(e, _json(e.reference)) for e in examples]
-        bad = [e for e, value in objects if not isinstance(value, dict)]
-        if bad:
-            rows = listed([_where(e) for e in bad], _ROWS_SHOWN)
-            problems.append(f"field_match needs JSON objects as references; {len(bad)} are none: {rows}")
-        else:
-            known = {key for _, value in objects for key in value}
-            problems += [f"field {f!r} is in no reference" for f in fields or () if f not in known]
+def _auto(kind: TaskKind) -> tuple[str, ...]:
+    return tuple(name for name in metric_names() if kind in declaration_of(name).auto)
+
+
+def _check_needs(task: Task, examples: Sequence[Example]) -> None:
+    """Refuse metrics that need what the task lacks; lists every problem."""
+    needing = {name: declaration_of(name).needs for name in task.metrics if name in metric_names()}
+    problems = []
+    for name, needs in needing.items():
+        if "labels" in needs and not task.labels:
+            problems.append(f"{name} needs a closed label set, and the outputs of this data are none")
+        if "encoder" in needs and task.models.encoder is None:
+            problems.append(f"{name} needs an embedding model, and this evaluation has none")
+        if "judge" in needs and task.models.judge is None:
+            problems.append(f"{name} needs a model that judges, and this evaluation has none")
+    if names := [name for name, needs in needing.items() if "json" in needs]:
+        problems += _json_problems(names, task, examples)
     if problems:
         raise ConfigError.of_problems("evaluate", problems)
+
+
+def _json_problems(names: Sequence[str], task: Task, examples: Sequence[Example]) -> list[str]:
+    objects = [(e, _json(e.reference)) for e in examples]
+    bad = [e for e, value in objects if not isinstance(value, dict)]
+    if bad:
+        rows = listed([_where(e) for e in bad], _ROWS_SHOWN)
+        verb = "needs" if len(names) == 1 else "need"
+        return [f"{' and '.join(names)} {verb} JSON objects as references; {len(bad)} are none: {rows}"]
+    known = {key for _, value in objects for key in value}
+    return [f"field {f!r} is in no reference" for f in task.config.fields or () if f not in known]
 
 
 def _parts(task: Task) -> tuple[str, ...]:
@@ -180,7 +198,7 @@ def _parts(task: Task) -> tuple[str, ...]:
         scorer = make_scorer(name, task.scorer_options)
         if isinstance(scorer, DetailedScorer):
             for example in task.examples:
-                parts = scorer.parts(example.reference, example.reference)
+                parts = scorer.parts(example.reference, example)
                 found.update(dict.fromkeys(f"{name}.{part}" for part in parts))
     return tuple(found)
 

@@ -9,7 +9,7 @@ import yaml
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
-from tunery.core.evaluation import Evaluation, GateResult
+from tunery.core.evaluation import Evaluation, GateResult, metric_title
 from tunery.core.figures import (
     count,
     counted,
@@ -17,7 +17,6 @@ from tunery.core.figures import (
     is_rate,
     listed_counts,
     metric_interval,
-    metric_name,
     metric_value,
     percent,
     quantity,
@@ -140,7 +139,7 @@ def _opening(
 ) -> str:
     main = evaluation.main
     interval = f"(95 % interval {metric_interval(main)}, n {count(main.n)})"
-    reached = f"{metric_value(main)} {inline(metric_name(main.name))} {interval}"
+    reached = f"{metric_value(main)} {inline(main.title)} {interval}"
     others = [
         f"{inline(subject_phrase(subject))} {metric_value(one.metrics[main.name])}"
         for subject, one in _ordered(baselines)
@@ -165,7 +164,8 @@ def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
         worth = ""
         if metric and isinstance(target, (int, float)):
             worth = f", with {quantity(target, share=is_rate(metric))} as its target"
-        said.append(f"The recipe's goal is {inline(metric_name(str(goal['metric'])))}{worth}.")
+        title = metric.title if metric else metric_title(str(goal["metric"]))
+        said.append(f"The recipe's goal is {inline(title)}{worth}.")
     if version.system_prompt:
         turn = fenced(version.system_prompt)
         said.append(f"Every example began with this system turn, and so should every call:\n\n{turn}")
@@ -181,13 +181,9 @@ def _results(evaluation: Evaluation, baselines: Mapping[str, Evaluation]) -> str
     names = dict.fromkeys([evaluation.main_metric, *(n for _, e in subjects for n in e.metrics)])
     rows = []
     for name in names:
-        cells = []
-        for _, one in subjects:
-            metric = one.metrics.get(name)
-            cells.append(
-                f"{metric_value(metric)} ({metric_interval(metric)}, n {count(metric.n)})" if metric else "–"
-            )
-        rows.append([inline(metric_name(name)), *cells])
+        measured = [one.metrics.get(name) for _, one in subjects]
+        cells = [f"{metric_value(m)} ({metric_interval(m)}, n {count(m.n)})" if m else "–" for m in measured]
+        rows.append([inline(next(m.title for m in measured if m)), *cells])
     header = ["metric (95 % interval, n)", *(inline(subject_name(subject)) for subject, _ in subjects)]
     on = f"Measured on `{code(evaluation.data)}`, all models on the same rows; n says how many."
     return f"{table(header, rows)}\n\n{on}"
@@ -196,7 +192,7 @@ def _results(evaluation: Evaluation, baselines: Mapping[str, Evaluation]) -> str
 def _limits(dataset: DatasetVersion, evaluation: Evaluation) -> Iterable[str]:
     main = evaluation.main
     yield (
-        f"{metric_name(main.name)} was measured on {counted(main.n, 'row')}; the true value plausibly lies "
+        f"{main.title} was measured on {counted(main.n, 'row')}; the true value plausibly lies "
         f"anywhere in {metric_interval(main)}."
     )
     weak = sorted((s for s in evaluation.per_class if s.f1 < _WEAK_F1), key=lambda s: (s.f1, s.label))

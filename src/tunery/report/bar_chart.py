@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from markupsafe import Markup
 
 from tunery.core.evaluation import Metric
-from tunery.core.figures import is_rate, metric_interval, metric_name, metric_value, quantity
+from tunery.core.figures import is_rate, metric_interval, metric_value, quantity
 from tunery.report.svg import across, chart, element, ticks
 
 _ROW = 46
@@ -39,7 +39,7 @@ def bar_chart(bars: Sequence[Bar], target: float | None = None) -> Markup:
     if target is not None and 0 <= target <= top:
         parts.append(_target(target / top, bottom, quantity(target, share=rates)))
     height = bottom + (44 if target is not None else 24)
-    name = metric_name(bars[0].metric.name)
+    name = bars[0].metric.title
     return chart("bars", f"{name[0].upper()}{name[1:]} by model", _described(bars), height, *parts)
 
 

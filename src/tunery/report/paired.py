@@ -12,7 +12,6 @@ from tunery.core.figures import (
     count,
     counted,
     is_rate,
-    metric_name,
     p_value,
     subject_name,
     subject_order,
@@ -78,7 +77,7 @@ def pairs_of(inputs: ReportInputs) -> list[Pair]:
 
 def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> Pair:
     gain, interval = _gain(comparison, inputs)
-    name = metric_name(comparison.metric)
+    name = comparison.metric_title
     against = subject_name(subject)
     what = (
         f"On the same {counted(comparison.n, 'test row')}, tuning fixed "

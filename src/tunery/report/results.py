@@ -18,7 +18,6 @@ from tunery.core.figures import (
     duration,
     is_prompting,
     metric_interval,
-    metric_name,
     metric_value,
     p_value,
     subject_name,
@@ -83,7 +82,7 @@ def tiles_of(inputs: ReportInputs) -> list[Tile]:
     tuned = inputs.main_of(inputs.tuned)
     if tuned:
         note = f"{metric_interval(tuned)} · n {count(tuned.n)}"
-        tiles.append(Tile(f"Tuned, {metric_name(tuned.name)}", metric_value(tuned), note))
+        tiles.append(Tile(f"Tuned, {tuned.title}", metric_value(tuned), note))
     best = inputs.best_prompting
     prompting = inputs.main_of(inputs.evaluations[best]) if best else None
     if best and prompting:
@@ -118,7 +117,7 @@ def _row(name: str, evaluations: list[Evaluation], *, goal: bool) -> MetricRow:
     measured = [metric for metric in metrics if metric is not None]
     lower = not measured[0].higher_is_better
     cells = tuple(_cell(metric, measured) if metric else None for metric in metrics)
-    return MetricRow(metric_name(name), "lower is better" if lower else None, goal, cells)
+    return MetricRow(measured[0].title, "lower is better" if lower else None, goal, cells)
 
 
 def _cell(metric: Metric, row: list[Metric]) -> Cell:

@@ -513,14 +513,14 @@ BAD_FILES = [
     ("a.csv", b"text,text,category\nx,y,a\n", {}, "named twice in the header: 'text'"),
     ("a.xyz", b"text,category\nx,a\n", {}, "the ending '.xyz' tells no format"),
     ("a.parquet", b"no parquet", {}, "not a readable Parquet file"),
-    ("a.jsonl", b'{"text": "x", "category": "a"}\n{"text": \n', {}, r"row 2, \(row\): .*not JSON"),
+    ("a.jsonl", b'{"text": "x", "category": "a"}\n{"text": \n', {}, r"row 2: \(row\): .*not JSON"),
     (
         "a.jsonl",
         b'{"instruction": "x", "output": "y"}\n{"messages": []}\n',
         {"source": {"columns": {}}},
         "row 2.*this is a chat row among instruction rows",
     ),
-    ("a.jsonl", b'{"text": "x", "category": {"a": 1}}\n', {}, "row 1, category.*output_json: true"),
+    ("a.jsonl", b'{"text": "x", "category": {"a": 1}}\n', {}, "row 1: category.*output_json: true"),
     ("a.jsonl", b'{"text": "x"}\n' * 12, {}, "no column 'category'"),
 ]  # fmt: skip
 

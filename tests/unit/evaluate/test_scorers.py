@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.evaluate.scripted import example
 from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.example import Example
 from tunery.evaluate import scorers
 from tunery.evaluate.answer import LabelReader, NotJson, fold, read_json, squeeze
 from tunery.evaluate.scorers import ScorerOptions, make_scorer, scorer_names
@@ -17,6 +19,12 @@ SCHEMA = {
     "required": ["total"],
     "additionalProperties": False,
 }
+
+
+def about(reference: str) -> Example:
+    return example("q", reference)
+
+
 OPTIONS = ScorerOptions(labels=("card_arrival", "refund"), json_schema=SCHEMA)
 
 
@@ -25,21 +33,21 @@ def test_every_file_in_the_folder_is_a_scorer_and_nothing_else_is() -> None:
     assert set(scorer_names()) == files != set()
     for name in scorer_names():
         scorer = make_scorer(name, OPTIONS)
-        assert 0 <= scorer.score("anything", '{"total": 1}') <= 1
+        assert 0 <= scorer.score("anything", about('{"total": 1}')) <= 1
 
 
 @given(prediction=st.text(), reference=st.text())
 def test_no_scorer_raises_whatever_a_model_writes(prediction: str, reference: str) -> None:
     for name in scorer_names():
         scorer = make_scorer(name, OPTIONS)
-        assert 0.0 <= scorer.score(prediction, reference) <= 1.0
-        assert isinstance(scorer.correct(prediction, reference), bool)
+        assert 0.0 <= scorer.score(prediction, about(reference)) <= 1.0
+        assert isinstance(scorer.correct(prediction, about(reference)), bool)
 
 
 @pytest.mark.parametrize("bomb", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "NaN", "\ud800", "\x00"])
 def test_no_scorer_raises_on_hostile_text(bomb: str) -> None:
     for name in scorer_names():
-        make_scorer(name, OPTIONS).score(bomb, '{"a": 1}')
+        make_scorer(name, OPTIONS).score(bomb, about('{"a": 1}'))
 
 
 @given(st.sampled_from(["refund", '{"total": 1}']))
@@ -48,8 +56,8 @@ def test_the_reference_itself_is_right(reference: str) -> None:
         ["exact_match", "accuracy"] if reference == "refund" else ["exact_match", "valid_json", "field_match"]
     )
     for name in names:
-        assert make_scorer(name, OPTIONS).score(reference, reference) == 1.0
-        assert make_scorer(name, OPTIONS).correct(reference, reference)
+        assert make_scorer(name, OPTIONS).score(reference, about(reference)) == 1.0
+        assert make_scorer(name, OPTIONS).correct(reference, about(reference))
 
 
 def test_an_unknown_scorer_is_answered_with_the_nearest() -> None:
@@ -74,21 +82,21 @@ def test_a_scorers_name_imports_nothing_but_scorers(name: str) -> None:
     ],
 )
 def test_exact_match_disregards_spacing_alone(prediction: str, reference: str, same: bool) -> None:
-    assert make_scorer("exact_match").score(prediction, reference) == float(same)
+    assert make_scorer("exact_match").score(prediction, about(reference)) == float(same)
 
 
 @pytest.mark.parametrize("answer", ["refund", "Refund", '"refund"', "REFUND.", " **refund** ", "`refund`"])
 def test_accuracy_reads_a_label_through_its_dress(answer: str) -> None:
-    assert make_scorer("accuracy", OPTIONS).score(answer, "refund") == 1.0
+    assert make_scorer("accuracy", OPTIONS).score(answer, about("refund")) == 1.0
 
 
 @pytest.mark.parametrize("answer", ["", "refunds", "The label is refund", "refund, card_arrival", "no"])
 def test_accuracy_searches_no_sentence_for_a_label(answer: str) -> None:
-    assert make_scorer("accuracy", OPTIONS).score(answer, "refund") == 0.0
+    assert make_scorer("accuracy", OPTIONS).score(answer, about("refund")) == 0.0
 
 
 def test_a_reference_outside_the_labels_is_matched_by_nothing() -> None:
-    assert not make_scorer("accuracy", OPTIONS).correct("chargeback", "chargeback")
+    assert not make_scorer("accuracy", OPTIONS).correct("chargeback", about("chargeback"))
 
 
 def test_labels_that_differ_in_case_alone_are_told_apart() -> None:
@@ -116,7 +124,7 @@ def test_accuracy_without_labels_says_what_to_use() -> None:
     ],
 )
 def test_valid_json_is_what_a_strict_program_reads(text: str, valid: bool) -> None:
-    assert make_scorer("valid_json").score(text, "anything") == float(valid)
+    assert make_scorer("valid_json").score(text, about("anything")) == float(valid)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +132,7 @@ def test_valid_json_is_what_a_strict_program_reads(text: str, valid: bool) -> No
     [('{"total": 9.5}', True), ('{"total": "9.5"}', False), ('{"total": 1, "tip": 2}', False)],
 )
 def test_valid_json_follows_the_schema(text: str, valid: bool) -> None:
-    assert make_scorer("valid_json", OPTIONS).score(text, "{}") == float(valid)
+    assert make_scorer("valid_json", OPTIONS).score(text, about("{}")) == float(valid)
 
 
 REFERENCE = '{"company": "TAN WOON YANN", "total": "9.00", "address": null}'
@@ -145,14 +153,14 @@ REFERENCE = '{"company": "TAN WOON YANN", "total": "9.00", "address": null}'
 )
 def test_field_match_is_the_share_of_fields(answer: str, score: float, correct: bool) -> None:
     scorer = make_scorer("field_match")
-    assert scorer.score(answer, REFERENCE) == pytest.approx(score)
-    assert scorer.correct(answer, REFERENCE) is correct
+    assert scorer.score(answer, about(REFERENCE)) == pytest.approx(score)
+    assert scorer.correct(answer, about(REFERENCE)) is correct
 
 
 def test_chosen_fields_alone_count() -> None:
     scorer = make_scorer("field_match", ScorerOptions(fields=("total",)))
-    assert scorer.score('{"total": "9.00", "note": "x"}', REFERENCE) == 1.0
-    assert scorer.correct('{"total": "9.00", "note": "x"}', REFERENCE)
+    assert scorer.score('{"total": "9.00", "note": "x"}', about(REFERENCE)) == 1.0
+    assert scorer.correct('{"total": "9.00", "note": "x"}', about(REFERENCE))
 
 
 @pytest.mark.parametrize(
@@ -169,13 +177,13 @@ def test_chosen_fields_alone_count() -> None:
     ],
 )
 def test_values_are_equal_when_they_mean_the_same(wanted: str, given: str, equal: bool) -> None:
-    found = make_scorer("field_match").score(f'{{"a": {given}}}', f'{{"a": {wanted}}}')
+    found = make_scorer("field_match").score(f'{{"a": {given}}}', about(f'{{"a": {wanted}}}'))
     assert found == float(equal)
 
 
 def test_an_empty_reference_is_met_by_an_empty_object() -> None:
-    assert make_scorer("field_match").score("{}", "{}") == 1.0
-    assert make_scorer("field_match").score("[]", "{}") == 0.0
+    assert make_scorer("field_match").score("{}", about("{}")) == 1.0
+    assert make_scorer("field_match").score("[]", about("{}")) == 0.0
 
 
 @given(st.text())

@@ -10,9 +10,8 @@ from typing import Any, cast
 from tunery.core.errors import did_you_mean
 from tunery.core.example import Message, Role
 from tunery.core.tool_text import NotACall, ToolCall, call_of, write_answer
-from tunery.data.rows.row import BadRow, Flaw, UnusableRow, no_answer, no_prompt
+from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_answer, no_prompt
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
-from tunery.text.pii.mask import redacted_repr
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -68,7 +67,7 @@ def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
     if isinstance(value, str):
         value = _from_json(value, field)
     if not isinstance(value, list):
-        raise BadRow(Flaw(field, redacted_repr(value), "must be a list of {role, content} objects"))
+        raise BadRow(Flaw(field, value, "must be a list of {role, content} objects"))
     if not value:
         raise no_prompt(field)
     plain = [_plain_turn(turn) for turn in value]
@@ -111,17 +110,17 @@ def check_conversation(messages: tuple[Message, ...], field: str) -> None:
         flaws.append(
             Flaw(
                 f"{field}[{last}].role",
-                redacted_repr(messages[last].role),
+                messages[last].role,
                 "the last turn must be the assistant's",
             )
         )
     flaws += [
-        Flaw(f"{field}[{i}].role", "'system'", "a system turn can only be the first")
+        Flaw(f"{field}[{i}].role", "system", "a system turn can only be the first")
         for i, m in enumerate(messages)
         if m.role == "system" and i
     ]
     if not any(m.role == "user" for m in messages):
-        flaws.append(Flaw(field, f"{len(messages)} turns", "add a user turn before the assistant's"))
+        flaws.append(Flaw(field, NO_VALUE, f"{len(messages)} turns; add a user turn before the assistant's"))
     raise BadRow(*flaws)
 
 
@@ -154,13 +153,13 @@ def _from_json(text: str, field: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise BadRow(Flaw(field, redacted_repr(text), "must be a list of {role, content} objects")) from None
+        raise BadRow(Flaw(field, text, "must be a list of {role, content} objects")) from None
 
 
 def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
     """Return one turn, or None after adding what is wrong with it to ``flaws``."""
     if not isinstance(turn, Mapping):
-        flaws.append(Flaw(field, redacted_repr(turn), "must be an object with role and content"))
+        flaws.append(Flaw(field, turn, "must be an object with role and content"))
         return None
     before = len(flaws)
     turn = {k: v for k, v in turn.items() if v is not None}
@@ -168,16 +167,12 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
         return _sharegpt_turn(turn, field, flaws)
     role = _ROLES.get(turn["role"]) if isinstance(turn.get("role"), str) else None
     if role is None:
-        flaws.append(Flaw(f"{field}.role", redacted_repr(turn.get("role")), _role_fix(turn.get("role"))))
+        flaws.append(Flaw(f"{field}.role", turn.get("role"), _role_fix(turn.get("role"))))
     calls = _calls(turn, field, flaws)
     if calls and role != "assistant":
-        flaws.append(
-            Flaw(f"{field}.tool_calls", redacted_repr(turn.get("role")), "only the assistant calls functions")
-        )
+        flaws.append(Flaw(f"{field}.tool_calls", turn.get("role"), "only the assistant calls functions"))
     flaws += [
-        Flaw(f"{field}.{key}", redacted_repr(turn[key]), "unknown key; remove it")
-        for key in turn
-        if key not in _KNOWN_KEYS
+        Flaw(f"{field}.{key}", turn[key], "unknown key; remove it") for key in turn if key not in _KNOWN_KEYS
     ]
     if calls and turn.get("content") is None:
         content = ""
@@ -186,9 +181,9 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
     content = write_answer(content, calls)
     weight = turn.get("weight", 1)
     if weight not in (0, 1) or isinstance(weight, bool):
-        flaws.append(Flaw(f"{field}.weight", redacted_repr(weight), "must be 0 (not trained on) or 1"))
+        flaws.append(Flaw(f"{field}.weight", weight, "must be 0 (not trained on) or 1"))
     elif weight == 0 and role != "assistant":
-        flaws.append(Flaw(f"{field}.weight", "0", "only assistant turns have a weight; remove it"))
+        flaws.append(Flaw(f"{field}.weight", weight, "only assistant turns have a weight; remove it"))
     if len(flaws) > before:
         return None
     return Message(role=cast(Role, role), content=content, weight=1 if weight else 0)
@@ -198,7 +193,7 @@ def _calls(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> list[ToolC
     """Return the functions that a turn calls, in OpenAI's present form or the older one."""
     given = turn.get("tool_calls") or []
     if not isinstance(given, list):
-        flaws.append(Flaw(f"{field}.tool_calls", redacted_repr(given), "must be a list of calls"))
+        flaws.append(Flaw(f"{field}.tool_calls", given, "must be a list of calls"))
         return []
     inner = [c.get("function", c) if isinstance(c, Mapping) else c for c in given]
     calls = _called(inner, f"{field}.tool_calls", flaws)
@@ -218,7 +213,7 @@ def _called(given: Sequence[Any], field: str, flaws: list[Flaw]) -> list[ToolCal
             calls.append(call_of(said.get("name"), said.get("arguments")))
         except (ValueError, RecursionError) as error:
             fix = str(error) if isinstance(error, NotACall) else "must be the JSON of a call"
-            flaws.append(Flaw(field, redacted_repr(call), fix))
+            flaws.append(Flaw(field, call, fix))
     return calls
 
 
@@ -231,7 +226,7 @@ def _sharegpt_turn(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> Me
         return Message(role="assistant", content=write_answer("", calls)) if calls else None
     role = _SHAREGPT_ROLES.get(who) if isinstance(who, str) else None
     if role is None and len(flaws) == before:
-        flaws.append(Flaw(f"{field}.from", redacted_repr(who), _role_fix(who, _SHAREGPT_ROLES)))
+        flaws.append(Flaw(f"{field}.from", who, _role_fix(who, _SHAREGPT_ROLES)))
     content = _content(turn.get("value"), f"{field}.value", flaws)
     if len(flaws) > before:
         return None
@@ -247,12 +242,11 @@ def _content(value: Any, field: str, flaws: list[Flaw]) -> str:
     """Return the text of a turn: a string, or a list of text parts joined."""
     if isinstance(value, str):
         if not is_unicode(value):
-            flaws.append(Flaw(field, redacted_repr(value), HALF_A_PAIR))
+            flaws.append(Flaw(field, value, HALF_A_PAIR))
         return value
     if isinstance(value, list) and value and all(_is_text_part(part) for part in value):
         return _content("".join(part["text"] for part in value), field, flaws)
-    kind = "missing" if value is None else redacted_repr(value)
-    flaws.append(Flaw(field, kind, "must be text, or a list of {type: text, text: …} parts"))
+    flaws.append(Flaw(field, value, "must be text, or a list of {type: text, text: …} parts"))
     return ""
 
 

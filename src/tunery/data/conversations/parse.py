@@ -12,9 +12,8 @@ from tunery.data.config import SourceConfig
 from tunery.data.conversations.messages import check_conversation, parse_messages, parse_transcript
 from tunery.data.conversations.shapes import Mapped
 from tunery.data.rows.refused import Refused
-from tunery.data.rows.row import BadRow, Flaw, UnusableRow, no_answer, no_prompt
+from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_answer, no_prompt
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
-from tunery.text.pii.mask import redacted_repr
 
 _REFERENCE = "reference_answer"
 """Key in OpenAI's reinforcement files."""
@@ -91,12 +90,12 @@ def _text(value: Any, column: str, missing: Callable[[str], UnusableRow]) -> str
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (Mapping, list)):
-        raise BadRow(Flaw(column, redacted_repr(value), "an object or list, where text is expected"))
+        raise BadRow(Flaw(column, value, "an object or list, where text is expected"))
     if isinstance(value, bytes):
-        raise BadRow(Flaw(column, redacted_repr(value), "bytes, where text is expected"))
+        raise BadRow(Flaw(column, value, "bytes, where text is expected"))
     text = str(value)
     if not is_unicode(text):
-        raise BadRow(Flaw(column, redacted_repr(text), HALF_A_PAIR))
+        raise BadRow(Flaw(column, text, HALF_A_PAIR))
     return text
 
 
@@ -104,7 +103,7 @@ def _answer(value: Any, column: str, source: SourceConfig) -> str:
     if not source.output_json:
         if isinstance(value, (Mapping, list)):
             fix = "an object or list; set output_json: true for this source to answer in JSON"
-            raise BadRow(Flaw(column, redacted_repr(value), fix))
+            raise BadRow(Flaw(column, value, fix))
         return _text(value, column, no_answer)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise no_answer(column)
@@ -112,7 +111,7 @@ def _answer(value: Any, column: str, source: SourceConfig) -> str:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise BadRow(Flaw(column, redacted_repr(value), "not JSON, though output_json is set")) from None
+            raise BadRow(Flaw(column, value, "not JSON, though output_json is set")) from None
     return _text(compact_json(value), column, no_answer)
 
 
@@ -140,7 +139,7 @@ def _with_tools(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tup
             try:
                 return with_functions(messages, describe(functions_of(tools)))
             except NotACall as error:
-                raise BadRow(Flaw(key, redacted_repr(tools), str(error))) from None
+                raise BadRow(Flaw(key, tools, str(error))) from None
     return messages
 
 
@@ -148,9 +147,7 @@ def _loaded(text: str, column: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise BadRow(
-            Flaw(column, redacted_repr(text), "must be a list of functions, or the JSON of one")
-        ) from None
+        raise BadRow(Flaw(column, text, "must be a list of functions, or the JSON of one")) from None
 
 
 def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Conversation:
@@ -166,7 +163,8 @@ def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Convers
     elif len(better) > 1 or len(worse) > 1:
         long_at = chosen_at if len(better) > 1 else rejected_at
         if better[:-1] != prompt or worse[:-1] != prompt:
-            raise BadRow(Flaw(long_at, f"{max(len(better), len(worse))} turns", "must be one assistant turn"))
+            turns = max(len(better), len(worse))
+            raise BadRow(Flaw(long_at, NO_VALUE, f"{turns} turns; must be one assistant turn"))
     if not prompt:
         raise no_prompt("prompt")
     messages = (*prompt, better[-1])

@@ -6,36 +6,36 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Dropped
+from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Drop, Dropped
 from tunery.data.config import SourceConfig
 from tunery.data.conversations.parse import json_ready, parse_row
 from tunery.data.conversations.shapes import Mapped, shape_of_keys
 from tunery.data.rows.dropped import dropped_row
+from tunery.data.rows.flaws import BAD_ROW, sentence
 from tunery.data.rows.row import BadRow, Draft, Flaw, RawRow, UnusableRow
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
-from tunery.text.pii.mask import redacted_repr
 
 
 class Understood(NamedTuple):
-    """What raw rows mean; each is in one of the three lists."""
+    """What raw rows mean; each is in one of the two lists."""
 
     drafts: list[Draft]
-    unusable: list[Dropped]
-    """Rows that are well formed but teach nothing."""
-    flawed: list[tuple[RawRow, tuple[Flaw, ...]]]
-    """Rows that cannot be understood."""
+    dropped: list[Dropped]
+    """Rows that are well formed but teach nothing, and as ``bad_row`` those that cannot be understood."""
 
 
 def understand(rows: Sequence[RawRow], mapped: Mapped, settings: SourceConfig) -> Understood:
     """Read raw rows as conversations."""
-    found = Understood([], [], [])
+    found = Understood([], [])
     for raw in rows:
         try:
             found.drafts.append(_draft(raw, mapped, settings))
+            continue
         except BadRow as bad:
-            found.flawed.append((raw, bad.flaws))
+            drop = Drop(BAD_ROW, "; ".join(map(sentence, bad.flaws)))
         except UnusableRow as unusable:
-            found.unusable.append(dropped_row(settings.path, raw.number, unusable.drop, dict(raw.values)))
+            drop = unusable.drop
+        found.dropped.append(dropped_row(settings.path, raw.number, drop, dict(raw.values)))
     return found
 
 
@@ -52,7 +52,7 @@ def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
     )
     for column, value in (("group", draft.group_keys), ("metadata", draft.metadata)):
         if value and not is_unicode(written := json.dumps(value, ensure_ascii=False, default=str)):
-            raise BadRow(Flaw(column, redacted_repr(written), HALF_A_PAIR))
+            raise BadRow(Flaw(column, written, HALF_A_PAIR))
     return draft
 
 
@@ -85,4 +85,4 @@ def _check_shape(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> None:
     if other is not None and other != mapped.shape:
         keys = ", ".join(list(raw.values)[:6])
         fix = f"this is a {other} row among {mapped.shape} rows; put one shape in each file"
-        raise BadRow(Flaw("(columns)", redacted_repr(keys), fix))
+        raise BadRow(Flaw("(columns)", keys, fix))

@@ -12,8 +12,8 @@ from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import Mapped, map_columns, shape_of_keys
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
+from tunery.data.rows.flaws import sentence
 from tunery.data.rows.row import BadRow, Flaw, UnusableRow
-from tunery.text.pii.mask import redacted_repr
 
 MINIMUM_ROWS = 10
 _MAX_PROBLEMS = 50
@@ -108,8 +108,7 @@ def _check_row(
         parse_row(values, mapped, source)
     except BadRow as bad:
         for flaw in bad.flaws:
-            parts = [p for p in (flaw.field, flaw.value) if p]
-            flaws.add(f"row {number}: {': '.join(parts)}{'; ' if parts else ''}{flaw.fix}")
+            flaws.add(f"row {number}: {sentence(flaw)}")
     except UnusableRow as unusable:
         flaws.add(
             f"row {number}: {unusable.drop.detail}; {_FIXES.get(unusable.drop.reason, 'remove the row')}"
@@ -126,4 +125,4 @@ _FIXES = {
 
 def _shapeless(keys: list[str]) -> Flaw:
     fix = "needs messages, or prompt and completion, or input, preferred_output and non_preferred_output"
-    return Flaw("(keys)", redacted_repr(", ".join(keys[:6])), fix)
+    return Flaw("(keys)", ", ".join(keys[:6]), fix)

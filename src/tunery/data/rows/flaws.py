@@ -1,29 +1,36 @@
-"""Flaws of a file's rows, collected into one error."""
+"""Flaws in words: what a person reads of a row that could not be understood, without personal data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunery.core.errors import ConfigError
-from tunery.data.rows.row import Flaw
+from tunery.core.example import Dropped
+from tunery.data.rows.row import NO_VALUE, Flaw
+from tunery.text.pii.mask import redacted_repr
+
+BAD_ROW = "bad_row"
+"""Drop reason of a row that could not be understood."""
+_LISTED = 10
 
 
-class FlawList:
-    """Collects flaws by row and turns them into one error; keeps the first ten, counts the rest."""
+def sentence(flaw: Flaw) -> str:
+    """Return a flaw in words: the field, its value shortened and redacted, and the fix.
 
-    SHOWN = 10
+    >>> sentence(Flaw("messages[0].content", None, "must be text"))
+    'messages[0].content: missing; must be text'
+    """
+    value = "missing" if flaw.value is None else redacted_repr(flaw.value)
+    found = flaw.fix if flaw.value is NO_VALUE else f"{value}; {flaw.fix}"
+    return f"{flaw.field}: {found}" if flaw.field else found
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._lines: list[str] = []
-        self._count = 0
 
-    def add(self, row: int, flaws: tuple[Flaw, ...]) -> None:
-        """Remember what is wrong with ``row``."""
-        for flaw in flaws:
-            self._count += 1
-            if len(self._lines) < self.SHOWN:
-                self._lines.append(f"row {row}, {flaw.field}: {flaw.value}; {flaw.fix}")
+def refusal(name: str, dropped: Sequence[Dropped]) -> ConfigError:
+    """Return the error that lists rows a file must not have: the first ten, and how many more there are.
 
-    def raise_if_any(self) -> None:
-        """Raise :class:`ConfigError` with every remembered flaw."""
-        if self._count:
-            raise ConfigError.of_problems(self._path, self._lines, total=self._count)
+    Args:
+        name: What the user calls the file.
+        dropped: At least one row.
+    """
+    problems = [f"row {d.row}: {d.detail}" for d in dropped[:_LISTED]]
+    return ConfigError.of_problems(name, problems, total=len(dropped))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tunery.data.rows.row import BadRow, Flaw, RawRow, UnusableRow
-from tunery.text.pii.mask import RAW_CHARS, redacted_repr
+from tunery.text.pii.mask import RAW_CHARS
 
 REFUSED_KEY = "(row)"
 
@@ -35,8 +35,8 @@ def repr_bounded(content: object) -> str:
 
 def broken(number: int, fix: str, content: object, *, field: str = REFUSED_KEY) -> RawRow:
     """Return a row that cannot be understood, with what to do about it."""
-    text = content if isinstance(content, str) else repr_bounded(content)
-    return RawRow(number, Refused(BadRow(Flaw(field, redacted_repr(text), fix)), content))
+    text = content[:RAW_CHARS] if isinstance(content, str) else repr_bounded(content)
+    return RawRow(number, Refused(BadRow(Flaw(field, text, fix)), content))
 
 
 def unusable(number: int, reason: str, detail: str, content: object) -> RawRow:

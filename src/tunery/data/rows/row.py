@@ -19,17 +19,22 @@ class RawRow(NamedTuple):
     """Column to value; a missing value is None or absent."""
 
 
+NO_VALUE = ...
+"""In place of a flaw's value where its fix says all; the same object in every process."""
+
+
 class Flaw(NamedTuple):
-    """Why a row cannot be understood."""
+    """Why a row cannot be understood; :func:`tunery.data.rows.flaws.sentence` puts it in words."""
 
     field: str
-    value: str
-    """As found, shortened."""
+    """Where, such as ``messages[2].role``; empty for the row as a whole."""
+    value: Any
+    """As found, not redacted; None where it is missing, :data:`NO_VALUE` where there is none to show."""
     fix: str
     """What to do about it."""
 
 
-class BadRow(Exception):  # noqa: N818 - never leaves this room; carries flaws to whoever collects them
+class BadRow(Exception):  # noqa: N818 - never leaves this package; carries flaws to whoever collects them
     """Raised by a parser for a row it cannot read."""
 
     def __init__(self, *flaws: Flaw) -> None:

@@ -8,22 +8,32 @@ from typing import Any
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import Example
-from tunery.data.writers.alpaca import _write_array
+from tunery.data.writers.writer import Writer, untrained_turn, write_array
 
-_SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+_SENDERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
-def _sharegpt(examples: Sequence[Example], version: DatasetVersion, path: Path) -> None:
-    def said(role: str, text: str) -> dict[str, str]:
-        return {"from": _SHAREGPT[role], "value": text}
+def _write(examples: Sequence[Example], _: DatasetVersion, path: Path) -> None:
+    write_array(path, map(_row, examples))
 
-    def row(example: Example) -> dict[str, Any]:
-        if example.rejected is None:
-            return {"conversations": [said(m.role, m.content) for m in example.messages]}
-        return {
-            "conversations": [said(m.role, m.content) for m in example.prompt],
-            "chosen": said("assistant", example.reference),
-            "rejected": said("assistant", example.rejected),
-        }
 
-    _write_array(path, (row(e) for e in examples))
+def _row(example: Example) -> dict[str, Any]:
+    if example.rejected is None:
+        return {"conversations": [_turn(m.role, m.content) for m in example.messages]}
+    return {
+        "conversations": [_turn(m.role, m.content) for m in example.prompt],
+        "chosen": _turn("assistant", example.reference),
+        "rejected": _turn("assistant", example.rejected),
+    }
+
+
+def _turn(role: str, text: str) -> dict[str, str]:
+    return {"from": _SENDERS[role], "value": text}
+
+
+def _source(version: DatasetVersion) -> dict[str, Any]:
+    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    return {"columns": columns} if version.preference else {}
+
+
+WRITER = Writer(title="ShareGPT's JSON", ending="json", write=_write, misfit=untrained_turn, source=_source)

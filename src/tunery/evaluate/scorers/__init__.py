@@ -1,19 +1,54 @@
 """When an answer is right: one file per scorer, found by its file name.
 
-A scorer is a module here with a function ``make(options)`` that returns a :class:`Scorer`; the module's
-name is the scorer's, the metric's (its mean over examples) and what recipes write. Adding one is adding a
-file and its test.
+A scorer is a module here with a function ``make(options)`` that returns a :class:`Scorer` and a
+``DECLARATION`` of what it is; the module's name is the scorer's, the metric's (its mean over examples) and
+what recipes write. Settings, documentation, reports and model cards read the declaration, so adding one is
+adding a file and its test.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from tunery.core.errors import NotFoundError
+from tunery.core.example import Example, Message
+
+TaskKind = Literal["labels", "json", "text"]
+"""What the references are: labels of a closed set, JSON objects, or anything else."""
+Need = Literal["labels", "json", "encoder", "judge"]
+"""A closed label set; JSON objects as references; an embedding model; a model that judges."""
+
+
+class Declaration(NamedTuple):
+    """What a metric is, said where it is computed and read wherever it is named."""
+
+    title: str
+    """As a reader says it."""
+    higher_is_better: bool = True
+    needs: tuple[Need, ...] = ()
+    """What a task must have for it."""
+    checks_form: bool = False
+    """Whether the scorer is a :class:`FormScorer`, which needs no reference to call an answer valid."""
+    auto: tuple[TaskKind, ...] = ()
+    """Tasks on which ``metrics: auto`` measures it."""
+    judged_by: str | None = None
+    """The scorer that says which answers are right, for a metric that judges none by itself."""
+
+
+class ScorerModels(NamedTuple):
+    """Models that scorers may ask, where an evaluation is given them."""
+
+    encoder: Callable[[Sequence[str]], Any] | None = None
+    """Texts to vectors of length one, shape ``(n_texts, dimensions)``."""
+    judge: Callable[[Sequence[Message]], str] | None = None
+    """A conversation to the judging model's answer."""
+
+
+NO_MODELS = ScorerModels()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +61,18 @@ class ScorerOptions:
     """What a JSON answer must follow."""
     fields: tuple[str, ...] | None = None
     """Fields of a JSON answer that count; None for all that the reference has."""
+    models: ScorerModels = NO_MODELS
+    """Models that the scorer may ask."""
 
 
 class Scorer(Protocol):
-    """Judges one answer against its reference; must never raise on what a model may write."""
+    """Judges one answer against its example; must never raise on what a model may write."""
 
-    def score(self, prediction: str, reference: str) -> float:
-        """Return a value in [0, 1], 1 being best."""
+    def score(self, prediction: str, example: Example) -> float:
+        """Return a value in [0, 1]; the declaration says which end is best."""
         ...
 
-    def correct(self, prediction: str, reference: str) -> bool:
+    def correct(self, prediction: str, example: Example) -> bool:
         """Return whether the answer counts as right where only right and wrong are counted."""
         ...
 
@@ -44,8 +81,17 @@ class Scorer(Protocol):
 class DetailedScorer(Protocol):
     """A scorer that also judges parts of an answer; each part becomes a metric ``scorer.part``."""
 
-    def parts(self, prediction: str, reference: str) -> Mapping[str, float]:
+    def parts(self, prediction: str, example: Example) -> Mapping[str, float]:
         """Return part to a value in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class FormScorer(Protocol):
+    """A scorer that tells by the answer alone whether it has the form that the task asks for."""
+
+    def valid(self, prediction: str) -> bool:
+        """Return whether whoever calls the model could use the answer, be it right or wrong."""
         ...
 
 
@@ -61,8 +107,20 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         NotFoundError: There is no such scorer; says the nearest.
         ConfigError: The scorer needs an option that is not given.
     """
+    return cast(Scorer, _module(name).make(options or ScorerOptions()))
+
+
+def declaration_of_scorer(name: str) -> Declaration:
+    """Return what the scorer called ``name`` says of itself.
+
+    Raises:
+        NotFoundError: There is no such scorer; says the nearest.
+    """
+    return cast(Declaration, _module(name).DECLARATION)
+
+
+def _module(name: str) -> Any:
     known = scorer_names()
     if name not in known:  # also keeps a name from a recipe from importing anything else
         raise NotFoundError.of("scorer", name, known)
-    module = importlib.import_module(f"{__name__}.{name}")
-    return cast(Scorer, module.make(options or ScorerOptions()))
+    return importlib.import_module(f"{__name__}.{name}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from tunery.core.errors import ConfigError
+from tunery.core.example import Example
 from tunery.evaluate.answer import LabelReader
-from tunery.evaluate.scorers import Scorer, ScorerOptions
+from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+
+DECLARATION = Declaration("accuracy", needs=("labels",), checks_form=True, auto=("labels",))
 
 
 class LabelMatch:
@@ -17,14 +20,18 @@ class LabelMatch:
     def __init__(self, labels: tuple[str, ...]) -> None:
         self._reader = LabelReader(labels)
 
-    def score(self, prediction: str, reference: str) -> float:
+    def score(self, prediction: str, example: Example) -> float:
         """Return 1.0 or 0.0."""
-        return float(self.correct(prediction, reference))
+        return float(self.correct(prediction, example))
 
-    def correct(self, prediction: str, reference: str) -> bool:
+    def correct(self, prediction: str, example: Example) -> bool:
         """Return whether both name the same label; a reference outside the set is matched by none."""
         named = self._reader.read(prediction)
-        return named is not None and named == self._reader.read(reference)
+        return named is not None and named == self._reader.read(example.reference)
+
+    def valid(self, prediction: str) -> bool:
+        """Return whether the answer names any label."""
+        return self._reader.read(prediction) is not None
 
 
 def make(options: ScorerOptions) -> Scorer:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from tunery.evaluate.answer import squeeze
-from tunery.evaluate.scorers import Scorer, ScorerOptions
+from tunery.core.example import Example
+from tunery.evaluate.answer import same_text
+from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+
+DECLARATION = Declaration("exact match", auto=("labels", "json", "text"))
 
 
 class ExactMatch:
-    """1 when answer and reference are the same text.
+    """1 when answer and reference are the same text, see :func:`~tunery.evaluate.answer.same_text`."""
 
-    White space around the text does not count and runs of it count as one space; case, punctuation and
-    everything else counts.
-    """
-
-    def score(self, prediction: str, reference: str) -> float:
+    def score(self, prediction: str, example: Example) -> float:
         """Return 1.0 or 0.0."""
-        return float(self.correct(prediction, reference))
+        return float(self.correct(prediction, example))
 
-    def correct(self, prediction: str, reference: str) -> bool:
+    def correct(self, prediction: str, example: Example) -> bool:
         """Return whether the two are the same text."""
-        return squeeze(prediction) == squeeze(reference)
+        return same_text(prediction, example.reference)
 
 
 def make(options: ScorerOptions) -> Scorer:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunery.core.example import Example
 from tunery.evaluate.answer import NotJson, fold, read_json
-from tunery.evaluate.scorers import Scorer, ScorerOptions
+from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
 
+DECLARATION = Declaration("fields right", needs=("json",), auto=("json",))
 _ABSENT = object()
 
 
@@ -25,22 +27,22 @@ class FieldMatch:
     def __init__(self, fields: tuple[str, ...] | None = None) -> None:
         self._fields = fields
 
-    def score(self, prediction: str, reference: str) -> float:
+    def score(self, prediction: str, example: Example) -> float:
         """Return the share of fields right; 1.0 for an empty reference that was met."""
-        parts = self.parts(prediction, reference)
-        return sum(parts.values()) / len(parts) if parts else float(self.correct(prediction, reference))
+        parts = self.parts(prediction, example)
+        return sum(parts.values()) / len(parts) if parts else float(self.correct(prediction, example))
 
-    def correct(self, prediction: str, reference: str) -> bool:
+    def correct(self, prediction: str, example: Example) -> bool:
         """Return whether the object is the reference's."""
-        wanted, given = _object(reference), _object(prediction)
+        wanted, given = _object(example.reference), _object(prediction)
         if wanted is None or given is None:
             return False
         invented = set() if self._fields else {k for k in given if k not in wanted and given[k] is not None}
-        return not invented and all(self.parts(prediction, reference).values())
+        return not invented and all(self.parts(prediction, example).values())
 
-    def parts(self, prediction: str, reference: str) -> Mapping[str, float]:
+    def parts(self, prediction: str, example: Example) -> Mapping[str, float]:
         """Return field to 1.0 or 0.0."""
-        wanted, given = _object(reference), _object(prediction)
+        wanted, given = _object(example.reference), _object(prediction)
         if wanted is None:
             return {}
         names = self._fields if self._fields is not None else tuple(wanted)

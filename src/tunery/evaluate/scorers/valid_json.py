@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunery.core.example import Example
 from tunery.evaluate.answer import NotJson, read_json
-from tunery.evaluate.scorers import Scorer, ScorerOptions
+from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+
+DECLARATION = Declaration("valid JSON", checks_form=True, auto=("json",))
 
 
 class ValidJson:
@@ -18,11 +21,15 @@ class ValidJson:
     def __init__(self, json_schema: Mapping[str, Any] | None) -> None:
         self._validator = _validator(json_schema) if json_schema else None
 
-    def score(self, prediction: str, reference: str) -> float:
+    def score(self, prediction: str, example: Example) -> float:
         """Return 1.0 or 0.0."""
-        return float(self.correct(prediction, reference))
+        return float(self.valid(prediction))
 
-    def correct(self, prediction: str, reference: str) -> bool:
+    def correct(self, prediction: str, example: Example) -> bool:
+        """Return whether the answer is valid."""
+        return self.valid(prediction)
+
+    def valid(self, prediction: str) -> bool:
         """Return whether the answer parses and follows the schema."""
         try:
             value = read_json(prediction)

@@ -53,7 +53,7 @@ def test_bad_rows_are_all_told_and_do_not_hide_each_other(tmp_path: Path) -> Non
         "row 5: messages[1].content: no value; write the answer, or remove the row",
         "row 6: (keys): 'text'; needs messages, or prompt and completion, or input, preferred_output and "
         "non_preferred_output",
-        "row 7: (keys): input, preferred_output, non_preferred_output; this is a preference row in a chat "
+        "row 7: (keys): 'input, preferred_output, non_preferred_output'; this is a preference row in a chat "
         "file; upload one shape a file",
         "row 8: messages: every assistant turn has weight 0; give one assistant turn weight 1",
         "row 9: tools: [{'type': 'function'}]; each function must be an object with a name",

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.fixtures_cli import Tunery, home, tunery
+from tests.plugins import add_plugin
 from tunery.core.config import parse_settings
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, ConflictError
-from tunery.core.example import Example
+from tunery.core.example import SPLITS, Example
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.readers.training_file import check_training_file
-from tunery.data.writers.export import SPLITS, Exported, export_dataset
+from tunery.data.writers.export import Exported, export_dataset, writers
 from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
 
-FORMATS = ["openai", "alpaca", "sharegpt", "hf", "csv"]
+__all__ = ["home", "tunery"]
+
+FORMATS = sorted(writers())
 NASTY = [
     "=1+1 {}",
     "-{} £",
@@ -81,7 +86,7 @@ def export(workspace: Workspace, version: DatasetVersion, out: Path, **more: Any
     return export_dataset(version, workspace.artifacts.path("datasets", version.id), out, **more)
 
 
-def said(workspace: Workspace, version: DatasetVersion) -> dict[str, list[Any]]:
+def rows_of(workspace: Workspace, version: DatasetVersion) -> dict[str, list[Any]]:
     folder = workspace.artifacts.path("datasets", version.id)
 
     def content(e: Example) -> Any:
@@ -104,7 +109,7 @@ def test_single_turns_come_back_the_same(
     written = export(workspace, version, tmp_path / "out", form=form)
     assert written.rows == {"train": 30, "validation": 5, "test": 5}
     again = built_again(workspace, written)
-    assert said(workspace, again) == said(workspace, version)
+    assert rows_of(workspace, again) == rows_of(workspace, version)
     assert yaml.safe_load(written.recipe)["data"]["sources"][0]["license"] == "CC0-1.0"
 
 
@@ -113,7 +118,7 @@ def test_preference_pairs_come_back_the_same(workspace: Workspace, tmp_path: Pat
     version = build(workspace, tmp_path, pairs())
     again = built_again(workspace, export(workspace, version, tmp_path / "out", form=form))
     assert again.preference
-    assert said(workspace, again) == said(workspace, version)
+    assert rows_of(workspace, again) == rows_of(workspace, version)
 
 
 @pytest.mark.parametrize("form", ["openai", "hf"])
@@ -122,7 +127,7 @@ def test_long_conversations_with_untrained_turns_come_back_the_same(
 ) -> None:
     version = build(workspace, tmp_path, chats())
     again = built_again(workspace, export(workspace, version, tmp_path / "out", form=form))
-    assert said(workspace, again) == said(workspace, version)
+    assert rows_of(workspace, again) == rows_of(workspace, version)
 
 
 def calls(count: int = 40) -> list[dict[str, Any]]:
@@ -160,7 +165,7 @@ def test_calls_of_functions_come_back_the_same_and_as_openai_writes_them(
 ) -> None:
     version = build(workspace, tmp_path, calls(), system_prompt=system_prompt)
     written = export(workspace, version, tmp_path / "out", form="openai")
-    assert said(workspace, built_again(workspace, written)) == said(workspace, version)
+    assert rows_of(workspace, built_again(workspace, written)) == rows_of(workspace, version)
     rows = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
     assert all(row["tools"] == calls(1)[0]["tools"] for row in rows)
     roles = ["system"] * (system_prompt is not None) + ["user", "assistant", "tool", "assistant"]
@@ -275,3 +280,42 @@ def test_a_split_without_rows_and_an_unknown_format_are_refused(workspace: Works
         export(workspace, version, tmp_path / "out", form="csv", split="validation")
     with pytest.raises(ConfigError, match="no export format"):
         export(workspace, version, tmp_path / "out", form="xml")
+
+
+TWO_COLUMNS = """
+    from tunery.data.writers.writer import Writer, other_than_one_turn
+
+    def write(examples, version, path):
+        rows = [f"{e.prompt[-1].content}\\t{e.reference}" for e in examples]
+        path.write_text("\\n".join(["question\\tanswer", *rows]), encoding="utf-8")
+
+    WRITER = Writer(
+        title="two columns",
+        ending="tab",
+        write=write,
+        misfit=other_than_one_turn,
+        source=lambda version: {"columns": {"input": "question", "output": "answer"}},
+    )
+"""
+
+
+def test_one_more_format_is_one_more_file(
+    workspace: Workspace, tunery: Tunery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_plugin(monkeypatch, tmp_path / "more", "tunery.data.writers", name="columns", source=TWO_COLUMNS)
+    plain = [{"input": f"question {i}", "output": f"answer {i}"} for i in range(40)]
+    version = build(workspace, tmp_path, plain)
+    written = export(workspace, version, tmp_path / "out", form="columns")
+    assert rows_of(workspace, built_again(workspace, written)) == rows_of(workspace, version)
+    export(workspace, version, tmp_path / "out", form="columns", replace=True)
+    with pytest.raises(ConfigError, match=r"columns \(two columns\)") as refused:
+        export(workspace, build(workspace, tmp_path, chats()), tmp_path / "no", form="columns")
+    assert refused.value.hint == "--format hf or openai takes these rows"
+    # The command line reads the names when it is loaded.
+    monkeypatch.delitem(sys.modules, "tunery.cli.data", raising=False)
+    out = tmp_path / "train.tab"
+    called = tunery("data", "export", version.id, "--format", "columns", "--split", "train", "--out", out)
+    assert called.code == 0, called.err
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 31
+    assert "columns" in tunery("data", "export", "--help").out
+    assert tunery("data", "export", version.id, "--format", "xml", "--out", out).code == 2

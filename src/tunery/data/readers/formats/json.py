@@ -22,7 +22,7 @@ from tunery.data.readers.storage.lines import (
 )
 from tunery.data.readers.storage.urls import RawFile
 from tunery.data.rows.refused import broken
-from tunery.data.rows.row import BadRow, Flaw, RawRow
+from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, RawRow
 from tunery.text.pii.mask import redacted_repr
 
 _CHUNK_BYTES = 65_536
@@ -86,17 +86,15 @@ def parse_object(text: str) -> dict[str, Any]:
         if not _keys_are_unique(value, text):
             value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise BadRow(Flaw("", "", f"not JSON: {error.msg} at character {error.pos + 1}")) from None
+        raise BadRow(Flaw("", NO_VALUE, f"not JSON: {error.msg} at character {error.pos + 1}")) from None
     except RecursionError:
-        raise BadRow(Flaw("", "", _TOO_DEEP)) from None
+        raise BadRow(Flaw("", NO_VALUE, _TOO_DEEP)) from None
     except ValueError as error:  # an integer of over 4,300 digits
-        raise BadRow(Flaw("", "", f"not usable JSON: {error}")) from None
+        raise BadRow(Flaw("", NO_VALUE, f"not usable JSON: {error}")) from None
     if not isinstance(value, dict):
-        raise BadRow(
-            Flaw("", redacted_repr(value), f"a {_KINDS[type(value)]}, where an object {{…}} is expected")
-        )
+        raise BadRow(Flaw("", value, f"a {_KINDS[type(value)]}, where an object {{…}} is expected"))
     if text.count("{") + text.count("[") > MAX_DEPTH and is_too_deep(value):
-        raise BadRow(Flaw("", "", _TOO_DEEP))
+        raise BadRow(Flaw("", NO_VALUE, _TOO_DEEP))
     return value
 
 
@@ -144,7 +142,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(n for n in names if names.count(n) > 1)
-        raise BadRow(Flaw(twice, "", f"key {twice!r} is given twice in one object"))
+        raise BadRow(Flaw(twice, NO_VALUE, f"key {twice!r} is given twice in one object"))
     return made
 
 
@@ -382,12 +380,12 @@ def _next_object(source: _Characters, where: str, max_row_bytes: int) -> dict[st
         ConfigError: It is not JSON, or too long.
     """
     if source.peek() != "{":
-        raise BadRow(Flaw("", source.ahead(), f"begins with {source.ahead()!r}; expected an object {{…}}"))
+        raise BadRow(Flaw("", NO_VALUE, f"begins with {source.ahead()!r}; expected an object {{…}}"))
     value, end = _scan(source, where, max_row_bytes)
     text = source.buffer
     brackets = text.count("{", source.position, end) + text.count("[", source.position, end)
     if brackets > MAX_DEPTH and is_too_deep(value):
-        raise BadRow(Flaw("", "", _TOO_DEEP))
+        raise BadRow(Flaw("", NO_VALUE, _TOO_DEEP))
     source.position = end
     return dict(value)
 

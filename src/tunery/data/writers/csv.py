@@ -1,0 +1,34 @@
+"""A CSV file for spreadsheets, whose cells none of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunery.core.dataset import DatasetVersion
+from tunery.core.example import Example
+from tunery.data.readers.formats.spreadsheet import write_sheet
+from tunery.data.writers.writer import Writer, other_than_one_turn
+
+
+def _write(examples: Sequence[Example], version: DatasetVersion, path: Path) -> None:
+    def cells(example: Example) -> list[str]:
+        answers = [example.reference, example.rejected or ""]
+        return [example.prompt[-1].content, *answers[: len(columns) - 1]]
+
+    columns = _columns(version)
+    write_sheet(path, columns, map(cells, examples))
+
+
+def _columns(version: DatasetVersion) -> list[str]:
+    return ["prompt", "chosen", "rejected"] if version.preference else ["input", "output"]
+
+
+def _source(version: DatasetVersion) -> dict[str, Any]:
+    return {"export": "spreadsheet", "columns": {name: name for name in _columns(version)}}
+
+
+WRITER = Writer(
+    title="CSV for spreadsheets", ending="csv", write=_write, misfit=other_than_one_turn, source=_source
+)
