@@ -100,7 +100,7 @@ def _mix(columns: Columns, known: Sequence[str | None], majority: float) -> Iter
         if odd:
             message = (
                 f"{counted(len(odd), 'row is', 'rows are')} in another language than {percent(most / total)} "
-                f"of the rows ({usual}): {most_frequent(Counter(str(known[i]) for i in odd))}."
+                f"of the rows ({usual}): {listed_counts(Counter(str(known[i]) for i in odd), 5)}."
             )
             cases = [Case((i,), _text(columns, i), f"looks like {known[i]}") for i in odd]
             numbers = {"usual": usual, "counts": dict(counts)}
