@@ -15,7 +15,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.example import SEED_PROMPTS, Drop, Example
 from tunery.core.figures import listed_counts
-from tunery.core.progress import Progress, Task
+from tunery.core.progress import Progress, ProgressBar
 from tunery.synthesise.answers import Candidate, Malformed, candidate_of, json_list, scores_of
 from tunery.synthesise.ask import Asker, Questions, sampling
 from tunery.synthesise.budget import Budget
@@ -165,7 +165,7 @@ class _Work:
     seeds: Seeds
     sieve: Sieve
     journal: Journal
-    task: Task
+    task: ProgressBar
     now: Callable[[], datetime]
     should_stop: Callable[[], bool]
     rejected: list[dict[str, Any]] = field(default_factory=list)

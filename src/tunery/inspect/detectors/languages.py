@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, listed_counts, percent
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, finding
 from tunery.text.language import language
