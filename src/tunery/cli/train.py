@@ -181,4 +181,6 @@ def _best_loss(adapter: Adapter) -> str:
 
 
 def _loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    from tunery.core.figures import number
+
+    return "" if value is None else number(value)

@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping
 
 from tunery.core.config import Record
+from tunery.core.figures import size
 from tunery.plan.machine import Machine
 from tunery.plan.shape import BaseShape
 
@@ -184,16 +185,16 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
             what="memory",
             value=max(memory, serving),
             unit="bytes",
-            because=f"training: weights {_mb(shape.parameters * schedule.weight_bytes)}, adapter and "
-            f"optimizer {_mb(4 * schedule.adapter_parameters * _FLOAT)}, activations "
-            f"{_mb(activations)}, libraries {_mb(LIBRARIES_BYTES)}; answering: {_mb(serving)}",
+            because=f"training: weights {size(shape.parameters * schedule.weight_bytes)}, adapter and "
+            f"optimizer {size(4 * schedule.adapter_parameters * _FLOAT)}, activations "
+            f"{size(activations)}, libraries {size(LIBRARIES_BYTES)}; answering: {size(serving)}",
         ),
         Estimate(
             what="disk",
             value=disk,
             unit="bytes",
-            because=f"dataset {_mb(rows.dataset_bytes)}, adapter and two checkpoints "
-            f"{_mb(7 * schedule.adapter_parameters * _FLOAT)}, answers {_mb(_answers(rows, schedule))}",
+            because=f"dataset {size(rows.dataset_bytes)}, adapter and two checkpoints "
+            f"{size(7 * schedule.adapter_parameters * _FLOAT)}, answers {size(_answers(rows, schedule))}",
         ),
     )
     found = Forecast(
@@ -307,13 +308,13 @@ def _warnings(found: Forecast) -> tuple[str, ...]:
     told = []
     if machine.free_memory_bytes and found.memory_bytes > machine.free_memory_bytes:
         told.append(
-            f"needs about {_mb(found.memory_bytes)} of memory, and {_mb(machine.free_memory_bytes)} are "
+            f"needs about {size(found.memory_bytes)} of memory, and {size(machine.free_memory_bytes)} are "
             "free: set train.micro_batch_size lower, or data.max_tokens"
         )
     if found.disk_bytes > machine.free_disk_bytes:
         told.append(
-            f"needs about {_mb(found.disk_bytes)} of disk, and {_mb(machine.free_disk_bytes)} are free: set "
-            "TUNERY_HOME to a larger disk"
+            f"needs about {size(found.disk_bytes)} of disk, and {size(machine.free_disk_bytes)} are free: "
+            "set TUNERY_HOME to a larger disk"
         )
     if rows.too_long_rows:
         told.append(
@@ -325,10 +326,6 @@ def _warnings(found: Forecast) -> tuple[str, ...]:
 
 def _speed(machine: Machine, share: Mapping[str, float]) -> float:
     return machine.flops * share.get(machine.device, share["cpu"])
-
-
-def _mb(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _tflop(count: float) -> str:
