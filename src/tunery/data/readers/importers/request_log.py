@@ -121,7 +121,7 @@ def _unfit(values: Mapping[str, Any], messages: list[Any]) -> Skip | None:
     if not str(values.get("completion") or "").strip():
         return Skip("empty_output", f"{name}: its answer is empty")
     if values.get("format_valid") is False:
-        return Skip("format_invalid", f"{name}: its answer had not the form that was asked for")
+        return Skip("format_invalid", f"{name}: its answer had not the form that was requested")
     return None
 
 
