@@ -36,7 +36,8 @@ def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) 
                 return job_object(made)
         base = shared.bases.default
         spec = base_spec_of(base, shared.settings.base)
-        job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by)
+        engine = shared.settings.chosen_engine
+        job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, engine=engine)
         shared.workspace.jobs.add(job)
     jobs = shared.workspace.jobs
     jobs.add_event(job.id, f"Created fine-tuning job: {job.id}")

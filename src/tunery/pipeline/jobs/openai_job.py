@@ -18,6 +18,7 @@ from tunery.core.training import Adapter, BaseModelInfo
 from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
 from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
+from tunery.serve.engines import EngineSettings
 from tunery.serve.openai.wire import Metadata, Text, Wire
 from tunery.store.workspace import Workspace
 from tunery.train.config import TrainConfig
@@ -88,7 +89,13 @@ class JobBody(Wire):
 
 
 def new_job(
-    body: JobBody, workspace: Workspace, base: BaseModelInfo, *, base_spec: str, submitted_by: str
+    body: JobBody,
+    workspace: Workspace,
+    base: BaseModelInfo,
+    *,
+    base_spec: str,
+    submitted_by: str,
+    engine: EngineSettings | None = None,
 ) -> Job:
     """Return the job that a body asks for, its recipe checked as a whole, not yet stored.
 
@@ -98,6 +105,7 @@ def new_job(
         base: The base that the server serves, the only one a client may name.
         base_spec: How a recipe names that base.
         submitted_by: Name of the client's key.
+        engine: The engine that serves, where the operator chose one: what answers is what judges.
 
     Raises:
         ConfigError: The model or a setting is wrong.
@@ -115,9 +123,9 @@ def new_job(
             "name": model_name(body.suffix, job_id),
             "base": base_spec,
             "goal": {},
-            **_sections(body),
+            **_sections(body, engine),
             "data": _data(body, workspace),
-            "train": {**_train(body), **((body.tunery or {}).get("train") or {})},
+            "train": {**_train(body), **_section(body, "train")},
         },
         where="fine-tuning job",
     )
@@ -152,9 +160,7 @@ def model_name(suffix: str | None, job_id: str) -> str:
 
 
 def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
-    given = (body.tunery or {}).get("data") or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError("tunery.data is not an object", param="tunery.data")
+    given = _section(body, "data")
     _refuse_unknown(given, _DATA_KEYS, "tunery.data")
     sources = [_source(workspace, body.training_file, "training_file")]
     if body.validation_file:
@@ -186,14 +192,27 @@ def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:
     return {"path": str(open_content(workspace, file.id)), "format": "jsonl"}
 
 
-def _sections(body: JobBody) -> dict[str, Any]:
+def _sections(body: JobBody, engine: EngineSettings | None) -> dict[str, Any]:
     given = body.tunery or {}
     _refuse_unknown(given, (*_SECTIONS, "data"), "tunery")
-    if (given.get("evaluate") or {}).get("suites"):
+    evaluate = _section(body, "evaluate")
+    if evaluate.get("suites"):
         raise ConfigError(
             "tunery.evaluate.suites names files and is for recipes only", param="tunery.evaluate"
         )
-    return {k: v for k, v in given.items() if k in _SECTIONS and k != "train"}
+    if "engine" in evaluate:
+        raise ConfigError(
+            "tunery.evaluate.engine is the server's choice; leave it out", param="tunery.evaluate"
+        )
+    sections = {k: v for k, v in given.items() if k in _SECTIONS and k != "train"}
+    return {**sections, "evaluate": {**evaluate, "engine": engine}} if engine else sections
+
+
+def _section(body: JobBody, name: str) -> Mapping[str, Any]:
+    section = (body.tunery or {}).get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"tunery.{name} is not an object", param=f"tunery.{name}")
+    return section
 
 
 def _train(body: JobBody) -> dict[str, Any]:
