@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
+from tunery.core.figures import size
 from tunery.synthesise.config import TeacherConfig
 from tunery.text.normalise import is_unicode
 
@@ -220,11 +221,11 @@ def _key_of(config: TeacherConfig) -> str:
 
 
 async def _read(response: AsyncAPIResponse[Any]) -> bytes:
-    parts, size = [], 0
+    parts, received = [], 0
     async for part in response.iter_bytes():
-        size += len(part)
-        if size > _LARGEST_ANSWER:
-            raise Transient(f"the answer is over {_LARGEST_ANSWER // 2**20} MB", maybe_billed=True)
+        received += len(part)
+        if received > _LARGEST_ANSWER:
+            raise Transient(f"the answer is over {size(_LARGEST_ANSWER)}", maybe_billed=True)
         parts.append(part)
     return b"".join(parts)
 

@@ -12,7 +12,7 @@ from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric
 from tunery.core.statistics import wilson_interval
 from tunery.evaluate.config import EvaluateConfig, GateRule
-from tunery.evaluate.gate import Evidence, SuiteNumbers, check_rules, judge, verdict
+from tunery.evaluate.gate import GateEvidence, SuiteNumbers, check_rules, judge, verdict
 from tunery.evaluate.task import make_task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ def comparison(a: str, p_value: float, difference: float = 0.1, name: str = "exa
     )
 
 
-def evidence(tuned: float = 0.731, **changes: Any) -> Evidence:
+def evidence(tuned: float = 0.731, **changes: Any) -> GateEvidence:
     found: dict[str, Any] = {
         "tuned": evaluation("tuned", exact_match=tuned),
         "baselines": {
@@ -67,10 +67,10 @@ def evidence(tuned: float = 0.731, **changes: Any) -> Evidence:
         },
         "comparisons": [comparison("few_shot", 1e-50), comparison("zero_shot_constrained", 1e-40)],
     }
-    return Evidence(**(found | changes))
+    return GateEvidence(**(found | changes))
 
 
-def one(rule: Mapping[str, Any], given: Evidence) -> tuple[bool, str]:
+def one(rule: Mapping[str, Any], given: GateEvidence) -> tuple[bool, str]:
     result = judge([GateRule(**{"metric": "exact_match", **rule})], given, now=NOW)
     assert result.passed == result.rules[0].passed
     return result.passed, result.rules[0].sentence
@@ -80,14 +80,17 @@ def test_a_gain_is_told_in_one_sentence_with_its_numbers() -> None:
     passed, sentence = one({"gain_over": "few_shot", "by": 0.05, "significant": True}, evidence())
     assert passed
     assert sentence == (
-        "exact match 0.731 is 0.412 above few_shot (0.319), a gain of at least 0.05 asked; p = 1e-50"
+        "exact match 73.1 % is 41.2 points above few_shot (31.9 %), a gain of at least 5.0 points required; "
+        "p < 0.001"
     )
 
 
 def test_a_bound_is_told_with_n_and_interval() -> None:
     passed, sentence = one({"at_least": 0.7}, evidence())
     assert passed
-    assert sentence == "exact match is 0.731 (n = 1000, 95 % 0.703 to 0.758), at least 0.7 asked"
+    assert sentence == (
+        "exact match is 73.1 % (n = 1,000, 95 % interval 70.3–75.8 %), at least 70.0 % required"
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,8 +117,8 @@ def test_the_gate_says_that_prompting_wins() -> None:
     result = judge(rules, evidence(0.3), now=NOW)
     assert not result.passed
     assert result.rules[0].sentence == (
-        "exact match 0.300 is 0.110 below zero_shot_constrained (0.410), a gain of at least 0.02 asked; "
-        "prompting wins"
+        "exact match 30.0 % is 11.0 points below zero_shot_constrained (41.0 %), a gain of at least "
+        "2.0 points required; prompting wins"
     )
     assert verdict(result) == "do not ship; prompting wins"
 
@@ -140,13 +143,13 @@ def test_a_gain_that_chance_explains_does_not_pass_where_significance_is_asked()
     rule = {"gain_over": "few_shot", "significant": True}
     passed, sentence = one(rule, evidence(comparisons=[comparison("few_shot", 0.08)]))
     assert not passed
-    assert sentence.endswith("p = 0.08, no gain shown")
+    assert sentence.endswith("p = 0.080, no gain shown")
     assert not one(rule, evidence(comparisons=[comparison("few_shot", 0.001, difference=-0.1)]))[0]
 
 
 def test_a_p_value_too_small_for_a_float_is_told_as_a_bound() -> None:
     rule = {"gain_over": "few_shot", "significant": True}
-    assert one(rule, evidence(comparisons=[comparison("few_shot", 0.0)]))[1].endswith("p < 1e-300")
+    assert one(rule, evidence(comparisons=[comparison("few_shot", 0.0)]))[1].endswith("p < 0.001")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_what_is_no_number_never_passes(rule: dict[str, Any], value: float | Non
     broken = evaluation("tuned", **({} if value is None else {"exact_match": value}))
     suite = SuiteNumbers({"exact_match": metric("exact_match", 0.5)}, broken.metrics)
     given = evidence(tuned=0, champion=evaluation("name@1", exact_match=0.1), suites={"general": suite})
-    given = Evidence(broken, given.baselines, given.comparisons, given.champion, given.suites)
+    given = GateEvidence(broken, given.baselines, given.comparisons, given.champion, given.suites)
     passed, sentence = one(rule, given)
     assert not passed
     assert "cannot be judged" in sentence
@@ -237,12 +240,12 @@ def test_a_named_suite_may_lose_no_more_than_the_tolerance(after: float, passes:
     passed, sentence = one(rule, evidence(suites={"hellaswag": numbers}))
     assert passed is passes
     assert "accuracy on hellaswag is" in sentence
-    assert "up to 0.02 is accepted" in sentence
+    assert "up to 2.0 points is accepted" in sentence
 
 
 @pytest.mark.parametrize(("tuned", "passes"), [(2.0, True), (3.0, False), (4.0, False)])
 def test_a_gain_in_perplexity_is_a_fall(tuned: float, passes: bool) -> None:
-    given = Evidence(
+    given = GateEvidence(
         tuned=evaluation("tuned", perplexity=tuned),
         baselines={
             name: evaluation(name, perplexity=v) for name, v in (("zero_shot", 9.0), ("few_shot", 3.0))
@@ -250,7 +253,7 @@ def test_a_gain_in_perplexity_is_a_fall(tuned: float, passes: bool) -> None:
     )
     passed, sentence = one({"metric": "perplexity", "gain_over": "best_baseline"}, given)
     assert passed is passes
-    assert "few_shot (3.000)" in sentence
+    assert "few_shot (3)" in sentence
     assert ("prompting wins" in sentence) is (tuned == 4.0)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tunery.core.example import Example, Message, content_sha256, short_id
-from tunery.core.progress import Task
+from tunery.core.progress import ProgressBar
 from tunery.core.tool_text import with_system_prompt, with_words, words_of
 from tunery.data.clean.personal_data import apply_policy
 from tunery.data.config import CleanConfig
@@ -21,7 +21,7 @@ _BATCH = 1000
 
 
 def clean_drafts(
-    drafts: Sequence[Draft], clean: CleanConfig, masked: Counter[PiiType], task: Task | None = None
+    drafts: Sequence[Draft], clean: CleanConfig, masked: Counter[PiiType], task: ProgressBar | None = None
 ) -> list[Draft]:
     """Return drafts with their texts normalised and masked as the settings ask; ``masked`` counts masks."""
     cleaned: list[Draft] = []

@@ -13,7 +13,7 @@ from tunery.core.engine import Generation, TokenEvent
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
-from tunery.pipeline.gateway.start import Routed, Started
+from tunery.pipeline.gateway.start import RoutedCall, StartedCall
 
 Status = Literal["ok", "error", "cancelled"]
 Events = asyncio.Queue[tuple[int, TokenEvent | None]]
@@ -40,7 +40,7 @@ class Running:
     """
 
     def __init__(
-        self, started: Started, events: Events | None, done: Callable[[RequestRecord], None]
+        self, started: StartedCall, events: Events | None, done: Callable[[RequestRecord], None]
     ) -> None:
         self.routed = started.routed
         self.call = started.routed.call
@@ -122,7 +122,7 @@ class Running:
 
 
 def record_of(
-    routed: Routed,
+    routed: RoutedCall,
     status: Status,
     generations: Sequence[Generation] = (),
     *,
@@ -156,7 +156,7 @@ def record_of(
     )
 
 
-def _turns(routed: Routed) -> tuple[Message, ...]:
+def _turns(routed: RoutedCall) -> tuple[Message, ...]:
     if routed.call.messages is not None:
         return routed.messages
     decode = routed.base.tokenizer.decode

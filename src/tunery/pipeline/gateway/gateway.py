@@ -14,7 +14,7 @@ from tunery.pipeline.gateway.call import Call
 from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.gateway.names import resolve
-from tunery.pipeline.gateway.start import Arrival, Listen, Refused, Routed, Started, start
+from tunery.pipeline.gateway.start import Arrival, FailedStart, Listen, RoutedCall, StartedCall, start
 from tunery.store.workspace import Workspace
 
 
@@ -69,23 +69,23 @@ class Gateway:
         except BaseException:
             self._in_flight -= 1
             raise
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, FailedStart):
             self._done(record_of(outcome.routed, "error"))
             raise outcome.error
         return Running(outcome, events, self._done)
 
-    def _start(self, call: Call, arrival: Arrival, listen: Listen | None) -> Started | Refused:
+    def _start(self, call: Call, arrival: Arrival, listen: Listen | None) -> StartedCall | FailedStart:
         """Do the blocking part of the start; runs in a thread."""
         target = resolve(self.workspace, self.bases.default, call.model, call.subject)
-        routed = Routed(call, target, self.bases.get(target.base), arrival)
+        routed = RoutedCall(call, target, self.bases.get(target.base), arrival)
         return start(routed, self._forms.check(target.version, call.constraint), listen)
 
-    def _abandon(self, work: asyncio.Future[Started | Refused]) -> None:
+    def _abandon(self, work: asyncio.Future[StartedCall | FailedStart]) -> None:
         if work.cancelled() or work.exception() is not None:  # it never became known who would answer
             self._in_flight -= 1
             return
         outcome = work.result()
-        if isinstance(outcome, Started):
+        if isinstance(outcome, StartedCall):
             Running(outcome, None, self._done).end(None)
         else:
             self._done(record_of(outcome.routed, "cancelled"))

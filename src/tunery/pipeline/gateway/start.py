@@ -28,7 +28,7 @@ class Arrival(NamedTuple):
     """By ``time.perf_counter`` [s]."""
 
 
-class Routed(NamedTuple):
+class RoutedCall(NamedTuple):
     """A call and what answers it."""
 
     call: Call
@@ -50,10 +50,10 @@ class Routed(NamedTuple):
         return with_system_prompt(messages, version.system_prompt)
 
 
-class Started(NamedTuple):
+class StartedCall(NamedTuple):
     """A call that is being answered."""
 
-    routed: Routed
+    routed: RoutedCall
     form: FormCheck | None
     """Tells whether an answer has the form that is expected; None where none is."""
     choices: tuple[Future[Generation], ...]
@@ -64,14 +64,14 @@ class Started(NamedTuple):
         _cancel(self.choices)
 
 
-class Refused(NamedTuple):
+class FailedStart(NamedTuple):
     """A call that failed once it was known who would answer."""
 
-    routed: Routed
+    routed: RoutedCall
     error: Exception
 
 
-def start(routed: Routed, form: FormCheck | None, listen: Listen | None) -> Started | Refused:
+def start(routed: RoutedCall, form: FormCheck | None, listen: Listen | None) -> StartedCall | FailedStart:
     """Render a call and queue its choices; all of them or none.
 
     Args:
@@ -80,12 +80,12 @@ def start(routed: Routed, form: FormCheck | None, listen: Listen | None) -> Star
         listen: Takes the tokens as they come.
     """
     try:
-        return Started(routed, form, _submit(routed, _render(routed), listen))
+        return StartedCall(routed, form, _submit(routed, _render(routed), listen))
     except Exception as error:
-        return Refused(routed, error)
+        return FailedStart(routed, error)
 
 
-def _render(routed: Routed) -> list[tuple[int, ...]]:
+def _render(routed: RoutedCall) -> list[tuple[int, ...]]:
     call, tokenizer = routed.call, routed.base.tokenizer
     if call.messages is None:
         return [tokenizer.encode(p) if isinstance(p, str) else p for p in call.prompts]
@@ -93,7 +93,7 @@ def _render(routed: Routed) -> list[tuple[int, ...]]:
 
 
 def _submit(
-    routed: Routed, prompts: list[tuple[int, ...]], listen: Listen | None
+    routed: RoutedCall, prompts: list[tuple[int, ...]], listen: Listen | None
 ) -> tuple[Future[Generation], ...]:
     requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
     queued: list[Future[Generation]] = []
@@ -106,7 +106,7 @@ def _submit(
     return tuple(queued)
 
 
-def _request(routed: Routed, prompt: tuple[int, ...], choice: int) -> GenerationRequest:
+def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> GenerationRequest:
     sampling, version = routed.call.sampling, routed.target.version
     if choice and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + choice)  # else every choice were the same
@@ -116,7 +116,7 @@ def _request(routed: Routed, prompt: tuple[int, ...], choice: int) -> Generation
 
 
 def _submit_one(
-    routed: Routed, request: GenerationRequest, index: int, listen: Listen | None
+    routed: RoutedCall, request: GenerationRequest, index: int, listen: Listen | None
 ) -> Future[Generation]:
     folder = routed.target.adapter_folder
     if listen is None:
