@@ -1,4 +1,4 @@
-"""Settings: the base class, strict YAML, ``key=value`` overrides, and problems told all at once."""
+"""Settings: the base class, strict YAML, ``key=value`` overrides, and problems listed all at once."""
 
 from __future__ import annotations
 

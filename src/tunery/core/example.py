@@ -94,8 +94,8 @@ def prompt_text(example: Example) -> str:
 SPLIT_HINT = "split_hint"
 """Key in a row's own ``metadata``: ``train`` keeps it out of held-out splits, whatever the recipe says."""
 SEED_PROMPTS = "seed_prompts"
-"""Key beside it in a synthetic row: prints of the prompts it was made after. Where one of them is held out,
-the row would tell training what the test asks, and is removed."""
+"""Key beside it in a synthetic row: fingerprints of the prompts it was written after. Where one of
+them is held out, the row would tell training what the test asks, and is removed."""
 
 
 class Drop(NamedTuple):

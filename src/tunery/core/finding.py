@@ -1,4 +1,4 @@
-"""A finding: something in the data that hurts, which rows it sits in, and what would mend it."""
+"""A finding: something in the data that hurts, which rows it sits in, and what would repair it."""
 
 from __future__ import annotations
 
