@@ -41,7 +41,7 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
     """Say something of one served answer: a rating, a correction, or which of two answers is better."""
     from tunery.core.config import parse_settings
     from tunery.core.errors import ConfigError
-    from tunery.feedback.collect import Opinion, record
+    from tunery.feedback.collect import GivenFeedback, record
 
     values: dict[str, Any] = {}
     if rating is not None:
@@ -56,7 +56,7 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
         values = {"kind": "correction", "correction": correction}
     elif rating is None:
         values = {"kind": "preference", "correction": preferred, "rejected": rejected}
-    given = parse_settings(Opinion, {**values, "comment": comment}, where="feedback")
+    given = parse_settings(GivenFeedback, {**values, "comment": comment}, where="feedback")
     with open_workspace(ctx) as workspace:
         stored = record(workspace, request_id, given, author=author)
     answer(

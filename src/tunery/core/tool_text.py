@@ -172,8 +172,8 @@ def with_words(message: Message, words: Sequence[str]) -> Message:
     if list(words) == words_of(message):
         return message
     if message.role == "system":
-        functions = read_functions(message.content)
-        rest = message.content[len(functions.text) :]
+        described = read_functions(message.content)
+        rest = message.content[len(described.text) :]
         return message.with_(content=words[0] + rest if words[0] else rest.lstrip("\n"))
     answer = read_answer(message.content) if message.role == "assistant" else Answer(message.content, ())
     left = iter(words[1:])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from tunery.core.example import Drop, Dropped, Example
-from tunery.core.ids import draw_key
+from tunery.core.ids import sampling_key
 from tunery.data.clean.repair import clean_drafts, identified
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.conversations.shapes import Mapped
@@ -48,7 +48,7 @@ def clean_chunk(task: ChunkTask) -> ChunkResult:
     masked: Counter[PiiType] = Counter()
     draws = None
     if task.settings.limit is not None:
-        draws = [draw_key(0, "limit", d.row, d.messages[-1].content) for d in understood.drafts]
+        draws = [sampling_key(0, "limit", d.row, d.messages[-1].content) for d in understood.drafts]
     drafts = clean_drafts(understood.drafts, task.config.clean, masked)
     found = [identified(d, task.config.system_prompt) for d in drafts]
     examples = [f.example for f in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tunery.core.evaluation import Comparison, Prediction
-from tunery.core.example import Example
+from tunery.core.example import Example, without_system
 from tunery.core.figures import (
     change,
     change_interval,
@@ -145,7 +145,7 @@ def _card(example: Example | None, before: Prediction | None, after: Prediction 
     if example is None and known is None:
         return None
     # The system turn is the same for all and shown once, in the lineage.
-    prompt = [m for m in example.prompt if m.role != "system"] if example else []
+    prompt = without_system(example.prompt) if example else []
     reference = known.reference if known else (example.reference if example else "")
     return ExampleCard(
         _where(example) or (example.id if example else known.id if known else ""),

@@ -67,14 +67,14 @@ def _group_keys(raw: RawRow, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _hint(raw: RawRow) -> dict[str, Any]:
-    """Return what a row says of its own split: rows from feedback or a teacher are for training only."""
+    """Return what a row states of its own split: rows from feedback or a teacher are for training only."""
     about = raw.values.get("metadata")
     if not isinstance(about, Mapping) or about.get(SPLIT_HINT) != "train":
         return {}
-    prints = about.get(SEED_PROMPTS)
-    if not isinstance(prints, list):
+    fingerprints = about.get(SEED_PROMPTS)
+    if not isinstance(fingerprints, list):
         return {SPLIT_HINT: "train"}
-    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(p) for p in prints]}
+    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(f) for f in fingerprints]}
 
 
 def _check_shape(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> None:

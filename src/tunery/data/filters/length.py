@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunery.core.example import Drop, Example
+from tunery.core.example import Drop, Example, without_system
 
 
 class LengthFilter:
@@ -19,7 +19,7 @@ class LengthFilter:
         return [self._judge_one(e) for e in examples]
 
     def _judge_one(self, example: Example) -> Drop | None:
-        prompt = sum(len(m.content) for m in example.prompt if m.role != "system")
+        prompt = sum(len(m.content) for m in without_system(example.prompt))
         return _outside(prompt, self._inputs, "input") or _outside(
             len(example.reference), self._outputs, "output"
         )
