@@ -24,7 +24,7 @@ from tunery.train.config import TrainConfig
 
 _SECTIONS = ("goal", "train", "evaluate", "gate", "deploy")
 """Recipe sections that a job may bring; ``base`` and ``data.sources`` name files and are not among them."""
-_DATA_KEYS = ("system_prompt", "labels", "clean", "split", "max_tokens")
+_DATA_KEYS = ("system_prompt", "labels", "clean", "filters", "split", "max_tokens")
 
 Auto = Literal["auto"]
 
