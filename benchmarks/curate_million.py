@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
     seconds: float
     memory_mib: float
-    told: dict[str, Any]
+    figures: dict[str, Any]
 
 
 def write_rows(path: Path, rows: int, seed: int = 0) -> None:
@@ -215,12 +215,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         who, path = options.worker[0], Path(options.worker[1])
-        told = (
+        figures = (
             ours(path, options.engine)
             if who == "ours"
             else {"pandas": pandas_script, "datatrove": datatrove}[who](path)
         )
-        print(json.dumps(told))
+        print(json.dumps(figures))
         return
     with tempfile.TemporaryDirectory() as folder:
         seconds: dict[int, float] = {}
@@ -235,7 +235,7 @@ def main() -> None:
                 at_once[who] = found.seconds
                 print(
                     f"{rows:>10,} {who:<22} {found.seconds:>8.1f} {rows / found.seconds:>9,.0f} "
-                    f"{found.memory_mib:>6.0f}  {json.dumps(found.told)}",
+                    f"{found.memory_mib:>6.0f}  {json.dumps(found.figures)}",
                     flush=True,
                 )
             seconds[rows] = at_once["ours"]

@@ -46,7 +46,7 @@ from tunery.data.select.select import choose, take
 from tunery.data.select.signals import intact
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import BaselineConfig, GoalConfig
-from tunery.inspect.labels.wrong_labels import rank_suspects
+from tunery.inspect.labels import rank_label_issues
 from tunery.model.render import render
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.recipe import EvaluateSection, Recipe
@@ -170,16 +170,16 @@ def curated(
     legible = [i for i, text in enumerate(columns.prompts) if intact(text) >= INTACT]
     labels = list(columns.answers)
     for _ in range(ROUNDS):
-        ranking = rank_suspects(
+        ranking = rank_label_issues(
             [columns.prompts[i] for i in legible], [labels[i] for i in legible], encoder=encoder
         )
-        for found in ranking.suspects[: ranking.likely]:
+        for found in ranking.issues[: ranking.likely]:
             labels[legible[found.row]] = found.suggested
         gone = {found.row for found in ranking.doubtful}
         legible = [row for place, row in enumerate(legible) if place not in gone]
-    mended = [rows[columns.rows[i] - 1]._replace(label=labels[i]) for i in legible]
-    now = [row.label for row in mended]
-    return replace(take(columns, legible), answers=now, labels=now), mended
+    repaired = [rows[columns.rows[i] - 1]._replace(label=labels[i]) for i in legible]
+    now = [row.label for row in repaired]
+    return replace(take(columns, legible), answers=now, labels=now), repaired
 
 
 def data_settings(path: str, clean: CleanConfig) -> DataConfig:

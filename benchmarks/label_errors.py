@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
 
-from tunery.inspect.labels.wrong_labels import Ranking, rank_suspects
+from tunery.inspect.labels import LabelIssueRanking, rank_label_issues
 
 ROWS = Path(__file__).parents[1] / "recipes" / "data" / "banking77-train.csv"
 RATE = 0.1
@@ -48,11 +48,11 @@ def main() -> None:
     names = sorted({row["category"] for row in rows})
     truth = np.array([names.index(row["category"]) for row in rows])
     vectors = embeddings(texts, args.embeddings)
-    opinion = naive_bayes(texts, truth)
+    probabilities = naive_bayes(texts, truth)
     print(f"{len(texts):,} rows, {len(names)} classes; precision / recall, rows flagged, CPU seconds")
     for kind in args.kinds:
         for seed in args.seeds:
-            given = moved(kind, truth, opinion, seed)
+            given = moved(kind, truth, probabilities, seed)
             wrong = given != truth
             print(f"{kind}, seed {seed}, {wrong.sum():,} labels moved", flush=True)
             compare_cleanlab(vectors, given, wrong)
@@ -60,35 +60,35 @@ def main() -> None:
             for title, encoder in (("MiniLM", lambda _: vectors), ("words only", None)):
                 if encoder is not None or args.words:
                     start = time.process_time()
-                    ranking = rank_suspects(texts, labels, encoder=encoder)
+                    ranking = rank_label_issues(texts, labels, encoder=encoder)
                     show_ours(title, ranking, wrong, time.process_time() - start)
 
 
 def naive_bayes(texts: list[str], truth: Classes) -> npt.NDArray[np.float64]:
     counts = CountVectorizer(ngram_range=(1, 2), binary=True).fit_transform(texts)
     parts = StratifiedKFold(5, shuffle=True, random_state=99)
-    opinion: npt.NDArray[np.float64] = cross_val_predict(
+    probabilities: npt.NDArray[np.float64] = cross_val_predict(
         MultinomialNB(alpha=0.1), counts, truth, cv=parts, method="predict_proba"
     )
-    return opinion
+    return probabilities
 
 
-def moved(kind: str, truth: Classes, opinion: npt.NDArray[np.float64], seed: int) -> Classes:
+def moved(kind: str, truth: Classes, probabilities: npt.NDArray[np.float64], seed: int) -> Classes:
     # The generator has a seed range of its own: one shared with a detector's draws would give rows away.
     rng = np.random.default_rng([77, seed])
-    classes = opinion.shape[1]
+    classes = probabilities.shape[1]
     chosen = rng.choice(len(truth), round(RATE * len(truth)), replace=False)
     given = truth.copy()
     if kind == "uniform":
         given[chosen] = (truth[chosen] + rng.integers(1, classes, len(chosen))) % classes
     elif kind == "confusable":
         taken_for = np.zeros((classes, classes))
-        np.add.at(taken_for, (truth, opinion.argmax(axis=1)), 1)
-        np.add.at(taken_for, truth, opinion / len(truth))  # decides between equal counts
+        np.add.at(taken_for, (truth, probabilities.argmax(axis=1)), 1)
+        np.add.at(taken_for, truth, probabilities / len(truth))  # decides between equal counts
         np.fill_diagonal(taken_for, 0)
         given[chosen] = taken_for.argmax(axis=1)[truth[chosen]]
     else:
-        others = opinion.copy()
+        others = probabilities.copy()
         others[np.arange(len(truth)), truth] = -1
         given[chosen] = others.argmax(axis=1)[chosen]
     return given
@@ -114,8 +114,8 @@ def compare_cleanlab(vectors: npt.NDArray[np.float32], given: Classes, wrong: np
         show(f"cleanlab, {method}, true count", order[: wrong.sum()], wrong)
 
 
-def show_ours(title: str, ranking: Ranking, wrong: npt.NDArray[np.bool_], seconds: float) -> None:
-    order = np.array([s.row for s in ranking.suspects])
+def show_ours(title: str, ranking: LabelIssueRanking, wrong: npt.NDArray[np.bool_], seconds: float) -> None:
+    order = np.array([s.row for s in ranking.issues])
     show(f"tunery, {title}", order[: ranking.likely], wrong)
     show(f"tunery, {title}, true count ({seconds:.0f} s)", order[: wrong.sum()], wrong)
 

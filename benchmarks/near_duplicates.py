@@ -53,7 +53,7 @@ def _pairs(texts: Sequence[str], threshold: float, common: np.ndarray) -> list[t
 
 
 def rensa(texts: Sequence[str], threshold: float) -> list[tuple[int, int]]:
-    """The peer's own index, asked for every text."""
+    """The peer's own index, queried for every text."""
     index = RMinHashLSH(threshold, 128, 32)
     found = []
     for i, text in enumerate(texts):
@@ -114,8 +114,8 @@ def main() -> None:
             sample = draw.sample(pairs, min(1000, len(pairs)))
             left_out = common if who == "ours" else frozenset()
             false = sum(jaccard(every[a], every[b], left_out) < threshold - 1e-3 for a, b in sample)
-            asked = f"{threshold:>5} {edits:>5} {who:<12}"
-            print(f"{asked} {found:>6.3f} {len(pairs):>7,} {false:>6} {seconds:>8.2f}", flush=True)
+            settings = f"{threshold:>5} {edits:>5} {who:<12}"
+            print(f"{settings} {found:>6.3f} {len(pairs):>7,} {false:>6} {seconds:>8.2f}", flush=True)
     print(f"\n{'similarity':>10} {'ours':>6} {'plain':>6} {'published':>9}")
     for threshold, size in PUBLISHED.items():
         left = [kept(texts, find(texts, threshold)) for find in (ours, plain)]

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import torch
 
 from tunery.core.engine import GenerationRequest, Sampling
-from tunery.serve.config import EngineSettings
 from tunery.serve.engines.embedded.engine import EmbeddedEngine
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 
 ROWS, PROMPT, NEW = 8, 40, 16
 ADAPTERS = ("one", "two", "three")
@@ -81,7 +81,7 @@ def best(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Taken]:
 
 def compare_throughput(base: Path, folder: Path, threads: int, rounds: int) -> None:
     peer = build_peer(base, folder)
-    engine = EmbeddedEngine(base, settings=EngineSettings(threads=threads, prefix_cache_bytes=0))
+    engine = EmbeddedEngine(base, settings=EmbeddedSettings(threads=threads, prefix_cache_bytes=0))
     for name in ADAPTERS:
         engine.load_adapter(name, str(folder / name))
     source = torch.Generator().manual_seed(1)
@@ -134,7 +134,7 @@ def compare_throughput(base: Path, folder: Path, threads: int, rounds: int) -> N
 
 
 def compare_first_token(base: Path, threads: int, rounds: int) -> None:
-    engine = EmbeddedEngine(base, settings=EngineSettings(threads=threads))
+    engine = EmbeddedEngine(base, settings=EmbeddedSettings(threads=threads))
     source = torch.Generator().manual_seed(2)
 
     def ids(length: int) -> tuple[int, ...]:

@@ -72,11 +72,11 @@ def ask_served(model: str, question: str) -> str:
 
 def url_of(server: subprocess.Popen[str]) -> str:
     """Return the address that the server prints once it listens."""
-    said = ""
+    written = ""
     for line in server.stdout or ():
-        said += line
+        written += line
         try:
-            return str(json.loads(said)["url"])
+            return str(json.loads(written)["url"])
         except json.JSONDecodeError:
             continue  # a JSON value over several lines
     raise SystemExit(f"the server ended with code {server.wait()}")

@@ -49,7 +49,7 @@ def tunery(home: Path, capsys: pytest.CaptureFixture[str]) -> Tunery:
     def call(*arguments: object) -> Called:
         capsys.readouterr()
         code = execute([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return Called(code, said.out, said.err)
+        written = capsys.readouterr()
+        return Called(code, written.out, written.err)
 
     return call

@@ -1,4 +1,4 @@
-"""The workspace that tests of every room work in; a plugin of ``tests/conftest.py``."""
+"""The workspace that tests of every package work in; a plugin of ``tests/conftest.py``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from openai import OpenAI
 
 from tunery.api.app import create_app
 from tunery.api.config import ServerSettings
-from tunery.api.server import bind, embedded_engine, first_key
+from tunery.api.server import bind, engine_opener, first_key
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter, BaseModelInfo
@@ -64,7 +64,7 @@ def live(
     """Serve a workspace on a free loopback port until the block ends."""
     settings = settings or ServerSettings(port=0, run_jobs=False, base=str(base))
     info = describe_base(base, name=BASE)
-    bases = BasePool(info, open_base or embedded_engine(), max_adapters=settings.max_adapters)
+    bases = BasePool(info, open_base or engine_opener(settings.engine), max_adapters=settings.max_adapters)
     app = create_app(workspace, bases, settings)
     secret = first_key(workspace, settings) or workspace.keys.create("test").secret
     with bind(settings) as listening:

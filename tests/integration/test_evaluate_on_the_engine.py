@@ -16,8 +16,8 @@ from tunery.evaluate.run import evaluate
 from tunery.evaluate.task import make_task
 from tunery.model.render import render
 from tunery.model.tokenizer import load_tokenizer
-from tunery.serve.config import EngineSettings
 from tunery.serve.engines.embedded.engine import EmbeddedEngine
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 
 LABELS = ("card arrival", "exchange rate", "top up failed")
 SYSTEM = "Name the intent of the customer's message."
@@ -29,7 +29,7 @@ TRAIN = [example(f"other words {i}", LABELS[i % 3], label=LABELS[i % 3], system=
 
 @pytest.fixture
 def engine(tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[EmbeddedEngine]:
-    engine = EmbeddedEngine(tiny_model, settings=EngineSettings(device="cpu", max_cache_tokens=4096))
+    engine = EmbeddedEngine(tiny_model, settings=EmbeddedSettings(device="cpu", max_cache_tokens=4096))
     engine.load_adapter("adapter-a", str(tiny_adapters["a"]))
     yield engine
     engine.close()

@@ -18,8 +18,8 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import parse_recipe
 from tunery.pipeline.stages.data import split_of
 from tunery.pipeline.stages.score import score_recipe, score_rows
-from tunery.serve.config import EngineSettings
 from tunery.serve.engines.embedded.engine import EmbeddedEngine
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 from tunery.store.workspace import Workspace
 
 SYSTEM = "Name the intent of the customer's message."
@@ -33,7 +33,7 @@ ROWS = [
 
 @pytest.fixture
 def engine(tiny_model: Path) -> Iterator[EmbeddedEngine]:
-    engine = EmbeddedEngine(tiny_model, settings=EngineSettings(device="cpu", max_cache_tokens=4096))
+    engine = EmbeddedEngine(tiny_model, settings=EmbeddedSettings(device="cpu", max_cache_tokens=4096))
     yield engine
     engine.close()
 

@@ -92,8 +92,8 @@ def _answers_as_in_plain_peft(workspace: Workspace, adapter_id: str) -> None:
 
     from tunery.core.example import Message
     from tunery.model.tokenizer import load_tokenizer
-    from tunery.serve.config import EngineSettings
     from tunery.serve.engines.embedded.engine import EmbeddedEngine
+    from tunery.serve.engines.embedded.settings import EmbeddedSettings
 
     base = workspace.adapters.get(adapter_id).base.path
     folder = workspace.artifacts.path("adapters", adapter_id)
@@ -107,7 +107,7 @@ def _answers_as_in_plain_peft(workspace: Workspace, adapter_id: str) -> None:
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
     out = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False, pad_token_id=2)
     expected = tokenizer.decode(out[0, len(prompt) :].tolist())
-    engine = EmbeddedEngine(Path(base), settings=EngineSettings(device="cpu"))
+    engine = EmbeddedEngine(Path(base), settings=EmbeddedSettings(device="cpu"))
     try:
         engine.load_adapter("it", str(folder))
         (ours,) = engine.generate([GenerationRequest(prompt, "it", Sampling(max_tokens=8))])

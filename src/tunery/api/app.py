@@ -19,7 +19,7 @@ from tunery.api.config import ServerSettings
 from tunery.api.metrics import Metrics
 from tunery.api.routes import feedback, files, generate, jobs, models, rollouts, stored
 from tunery.api.services import Services, Shared
-from tunery.core.errors import TuneryError
+from tunery.core.errors import ResourceError, TuneryError
 from tunery.deploy import canary
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.gateway import Gateway
@@ -81,9 +81,16 @@ def _add_routes(app: FastAPI) -> None:
 
 
 def health(shared: Shared) -> dict[str, object]:
-    """Tell whether the server can answer: its database is asked, its engine is not."""
+    """Say whether the server can answer: its database reads, and no open engine has stopped.
+
+    Raises:
+        ResourceError: An engine has stopped; says why.
+    """
     base = shared.bases.default
     shared.workspace.jobs.list(limit=1)
+    problems = shared.bases.problems()
+    if problems:
+        raise ResourceError("; ".join(problems), hint="start the server again")
     return {
         "status": "ok",
         "version": tunery.__version__,

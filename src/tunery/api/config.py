@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from tunery.core.config import Settings
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
-from tunery.serve.config import EngineSettings
+from tunery.serve.engines import AnyEngine, engine_settings
 from tunery.serve.openai.wire import SamplingDefaults
 
 
@@ -36,8 +36,8 @@ class ServerSettings(Settings):
     """Adapters held in memory at once [count]; the least recently used one makes room."""
     defaults: SamplingDefaults = SamplingDefaults()
     """What a request that leaves it open gets."""
-    engine: EngineSettings = EngineSettings()
-    """How the embedded engine spends memory and time."""
+    engine: AnyEngine = engine_settings()
+    """Which engine answers, by its `kind`, and how it works; the embedded one where `kind` is left out."""
     canary_interval_s: float = Field(default=5.0, gt=0)
     """Pause between two looks at each running rollout [s]."""
     run_jobs: bool = True

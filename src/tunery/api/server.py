@@ -16,7 +16,7 @@ from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
-from tunery.serve.config import EngineSettings
+from tunery.serve.engines import EngineSettings, open_engine
 from tunery.store.workspace import Workspace
 
 FIRST_KEY = "first"
@@ -57,7 +57,7 @@ def serve(
     settings = settings or ServerSettings()
     with bind(settings) as listening:
         base = resolve(settings, workspace, progress or Silent())
-        bases = BasePool(base, embedded_engine(settings.engine), max_adapters=settings.max_adapters)
+        bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)
         started = Started(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)
         config = uvicorn.Config(
@@ -118,12 +118,11 @@ def resolve(settings: ServerSettings, workspace: Workspace, progress: Progress) 
     return resolve_base(settings.base, workspace.root / "models", progress=progress)
 
 
-def embedded_engine(settings: EngineSettings | None = None) -> OpenBase:
-    """Return what opens a base in this process; torch is loaded with the first request that needs it."""
+def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
+    """Return what opens a base's engine; what computes is loaded with the first request that needs it."""
 
     def open_base(info: BaseModelInfo) -> Opened:
         from tunery.model.tokenizer import load_tokenizer
-        from tunery.serve.engines import open_engine
 
         return Opened(open_engine(Path(info.path), settings), load_tokenizer(Path(info.path)))
 

@@ -14,7 +14,8 @@ from tunery.api.config import ServerSettings
 from tunery.api.metrics import Metrics
 from tunery.core.job import ApiKey
 from tunery.pipeline.gateway.bases import BasePool
-from tunery.pipeline.gateway.gateway import Gateway, subject_of
+from tunery.pipeline.gateway.call import subject_of
+from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.store.workspace import Workspace
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tunery.cli.output import facts, styled, table
 from tunery.core.errors import first_of
-from tunery.core.finding import Changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.dataset import DatasetVersion
     from tunery.core.example import Dropped, Example, SplitName
-    from tunery.core.finding import Severity
+    from tunery.core.finding import Changed, Severity
     from tunery.data.edits.review import Review
     from tunery.data.version.diff import DatasetDiff, Reason
     from tunery.data.writers.export import Exported
@@ -89,7 +88,7 @@ def inspection_text(found: Inspection) -> Iterable[Part]:
             ],
         )
     yield facts([("inspection", found.id), ("page", found.page)])
-    able = [f.kind for f in applicable(found.findings)]
+    able = [f.kind for f in applicable(found.findings, found.kinds)]
     if able:
         yield f"try: tunery data fix RECIPE {' '.join(f'--apply {kind}' for kind in able)}"
     if any(f.rows for f in found.findings):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
 
-    from tunery.core.progress import Level, Progress, Task
+    from tunery.core.progress import Level, Progress, ProgressBar
 
 LINE_INTERVAL_S = 10.0
 """Pause between two lines about the same task where there are no bars [s]."""
@@ -80,7 +80,7 @@ class Lines:
         self._told_step_at: float | None = None
 
     @contextmanager
-    def task(self, description: str, total: float | None) -> Iterator[Task]:
+    def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Say that a task began, how far it is now and then, and how long it took."""
         started = self._monotonic()
         self._say(f"{description} …" if self._can_write("…") else f"{description} ...")
@@ -152,7 +152,7 @@ class Bars:
         self._lock = threading.RLock()
 
     @contextmanager
-    def task(self, description: str, total: float | None) -> Iterator[Task]:
+    def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Draw a bar for the length of the block."""
         started = time.monotonic()
         bars = self._begin()

@@ -159,7 +159,9 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, location[:-1])
         meant = did_you_mean(str(location[-1]), known)
-        return f"{path}: unknown setting" + (meant or f" (known here: {', '.join(sorted(known)) or 'none'})")
+        return f"{path}: unknown setting" + (
+            meant or f" (known here: {', '.join(sorted(set(known))) or 'none'})"
+        )
     if error["type"] == "missing":
         return f"{path}: missing"
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -176,7 +178,7 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Return field names of whatever models may stand at ``location`` (unions give the sum)."""
+    """Return field names of whatever may stand at ``location``: of all in a union, of all subclasses."""
     here: list[Any] = [model]
     for part in location:
         following: list[Any] = []
@@ -197,7 +199,7 @@ def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[s
 
 def _models_in(annotation: Any) -> list[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
+        return [annotation, *annotation.__subclasses__()]
     if get_origin(annotation) is not None or get_origin(annotation) is Union:
         return [m for arg in get_args(annotation) for m in _models_in(arg)]
     return []

@@ -81,7 +81,7 @@ class Generation:
     ttft_ms: float
     latency_ms: float
     tokens: tuple[TokenEvent, ...] = ()
-    """Filled when log-probabilities were asked for."""
+    """Filled when log-probabilities were requested."""
 
     @property
     def completion_tokens(self) -> int:
@@ -98,8 +98,28 @@ class Score(NamedTuple):
     """Completion tokens scored [count]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether an engine can answer; true where it can."""
+
+    reason: str | None = None
+    """Why it cannot; None where it can."""
+
+    def __bool__(self) -> bool:
+        return self.reason is None
+
+
 class Engine(Protocol):
     """Computes completions for a base and any number of adapters on it. Thread-safe."""
+
+    @property
+    def context_window(self) -> int:
+        """Tokens that a prompt and its completion may have together [count]."""
+        ...
+
+    def healthy(self) -> Health:
+        """Return whether requests can be answered, and why not."""
+        ...
 
     def load_adapter(self, name: str, path: str) -> None:
         """Make a PEFT LoRA folder answer under ``name``; loading the same name and path again is free.

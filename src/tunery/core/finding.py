@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,23 @@ Severity = Literal["high", "medium", "low"]
 """``high``: trains the model wrong or leaks the test; ``medium``: costs quality; ``low``: worth a look."""
 
 Action = Literal["drop", "set_input", "set_output", "set_rejected"]
+
+
+class FindingKind(NamedTuple):
+    """One kind of trouble, as the detector that reports it declares it."""
+
+    name: str
+    """Stable word such as ``contradiction``; what ``inspect.ignore`` and ``--apply`` take."""
+    title: str
+    """What a page calls it."""
+    severity: Severity
+    """How bad it usually is; a detector may say otherwise of what it found."""
+    fix: str
+    """What to do, in one sentence."""
+    is_guess: bool = False
+    """Whether its edits are guesses, to be accepted one by one and never all at once."""
+    is_private: bool = False
+    """Whether its rows hold what no page may show."""
 
 
 class Edit(Record):

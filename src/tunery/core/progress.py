@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 Level = Literal["info", "warn", "error"]
 
 
-class Task(Protocol):
+class ProgressBar(Protocol):
     """One bar."""
 
     def advance(self, steps: float = 1) -> None:
@@ -20,7 +20,7 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where work reports to. Implementations must be cheap to call from a training loop."""
 
-    def task(self, description: str, total: float | None) -> AbstractContextManager[Task]:
+    def task(self, description: str, total: float | None) -> AbstractContextManager[ProgressBar]:
         """Open a bar for the length of a ``with`` block; ``total`` None means unknown."""
         ...
 
@@ -29,7 +29,7 @@ class Progress(Protocol):
         ...
 
 
-class _SilentTask:
+class _SilentBar:
     def advance(self, steps: float = 1) -> None:
         pass
 
@@ -38,9 +38,9 @@ class Silent:
     """Says nothing."""
 
     @contextmanager
-    def task(self, description: str, total: float | None) -> Iterator[Task]:
+    def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Open nothing."""
-        yield _SilentTask()
+        yield _SilentBar()
 
     def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Drop the event."""

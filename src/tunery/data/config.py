@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty, Settings
+from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.quality import QualityId
 from tunery.data.filters.filters import settings_of_filters
 from tunery.text.pii.types import DEFAULT_PII, PiiPolicy, PiiType
@@ -58,6 +59,18 @@ class TrafficConfig(Settings):
     """Where the metadata says so: the value ``true``, ``yes`` or ``1``."""
 
 
+IMPORTERS = "tunery.data.readers.importers"
+"""Package with one file for each program whose export is read."""
+
+
+def _describe_importers(schema: dict[str, Any]) -> None:
+    """Add to the reference which exports there are, each as the first line of its file describes it."""
+    names = plugin_names(IMPORTERS)
+    lines = {name: (load_plugin(IMPORTERS, "export", name).__doc__ or "").split("\n")[0] for name in names}
+    schema["enum"] = ["auto", "none", *names]
+    schema["description"] += "".join(f" ``{name}``: {line}" for name, line in lines.items())
+
+
 class SourceConfig(Settings):
     """One file or folder of rows."""
 
@@ -72,12 +85,9 @@ class SourceConfig(Settings):
     """``auto`` goes by the file name's ending."""
     shape: Literal["auto", "columns", "instruction", "chat", "completion", "preference"] = "auto"
     """How a row is understood; ``auto`` goes by the mapped columns, then by the first row's keys."""
-    export: Literal[
-        "auto", "none", "argilla", "label_studio", "opentelemetry", "request_log", "spreadsheet"
-    ] = "auto"
+    export: str = Field(default="auto", json_schema_extra=_describe_importers)
     """Which program wrote the file, where its rows must be taken apart first; ``auto`` goes by the first
-    row's keys, ``none`` takes rows as they are. ``spreadsheet`` is a CSV file that ``tunery data export``
-    wrote with its cells escaped against formulas; ``auto`` cannot tell it."""
+    row's keys, ``none`` takes rows as they are."""
     traffic: TrafficConfig = TrafficConfig()
     """Which requests of a request log or of traces become rows."""
     columns: ColumnsConfig = ColumnsConfig()
@@ -100,6 +110,14 @@ class SourceConfig(Settings):
     max_row_bytes: int = Field(default=1_048_576, ge=1024)
     """A longer row is refused: it is a broken file (an unclosed quote, a missing newline) far more often
     than an example [bytes]."""
+
+    @field_validator("export")
+    @classmethod
+    def _check_export(cls, value: str) -> str:
+        known = ("auto", "none", *plugin_names(IMPORTERS))
+        if value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return value
 
 
 class CleanConfig(Settings):

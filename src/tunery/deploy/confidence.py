@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
+from tunery.core.statistics import Interval
 
 _PRIOR = 0.5
 """Both parameters of the mixing Beta distribution: Jeffreys' prior, whose cost over knowing the rate grows as
@@ -33,13 +34,6 @@ class Counts(NamedTuple):
     def rate(self) -> float | None:
         """``events / n``; None before the first observation."""
         return self.events / self.n if self.n else None
-
-
-class Interval(NamedTuple):
-    """A closed interval."""
-
-    low: float
-    high: float
 
 
 def rate_interval(counts: Counts, alpha: float) -> Interval:

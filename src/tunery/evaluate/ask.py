@@ -15,7 +15,7 @@ from tunery.evaluate.task import Task, draw_stratified
 T = TypeVar("T")
 
 
-class Answers(NamedTuple):
+class Completions(NamedTuple):
     """What the engine gave."""
 
     generations: tuple[Generation, ...]
@@ -26,7 +26,9 @@ class Answers(NamedTuple):
     """Prompt and completion tokens processed [count]."""
 
 
-def ask(engine: Engine, tokenizer: Tokenizer, task: Task, *, subject: Subject, progress: Progress) -> Answers:
+def ask(
+    engine: Engine, tokenizer: Tokenizer, task: Task, *, subject: Subject, progress: Progress
+) -> Completions:
     """Ask a subject every question of a task, batch by batch so that progress can be shown.
 
     Prompts of one subject share their beginning (system turn, solved examples), which an engine with a
@@ -53,7 +55,7 @@ def ask(engine: Engine, tokenizer: Tokenizer, task: Task, *, subject: Subject, p
     scores: list[Score] = []
     for some in _batches(pairs, size, progress, f"{subject.name}: perplexity"):
         scores += engine.score(some, subject.adapter)
-    return Answers(tuple(generations), {e.id: s for e, s in zip(rows, scores, strict=True)}, tokens)
+    return Completions(tuple(generations), {e.id: s for e, s in zip(rows, scores, strict=True)}, tokens)
 
 
 def completion_ids(tokenizer: Tokenizer, reference: str) -> tuple[int, ...]:

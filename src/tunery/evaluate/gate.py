@@ -29,7 +29,7 @@ class SuiteNumbers(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class GateEvidence:
     """Everything that rules may look at."""
 
     tuned: Evaluation
@@ -89,7 +89,7 @@ def check_rules(
         raise ConfigError.of_problems("gate", problems)
 
 
-def judge(rules: Sequence[GateRule], evidence: Evidence, *, now: datetime) -> GateResult:
+def judge(rules: Sequence[GateRule], evidence: GateEvidence, *, now: datetime) -> GateResult:
     """Judge every rule; the gate passes when all of them hold.
 
     A rule that cannot be judged, because a number is missing or is no number, fails and says so: a gate
@@ -136,7 +136,7 @@ def _prompting_wins(outcome: RuleOutcome) -> bool:
     return against_prompting and outcome.observed is not None and outcome.observed < 0
 
 
-def _outcome(rule: GateRule, evidence: Evidence) -> RuleOutcome:
+def _outcome(rule: GateRule, evidence: GateEvidence) -> RuleOutcome:
     try:
         if rule.gain_over is not None:
             judged = _judge_gain(rule, evidence)
@@ -156,7 +156,7 @@ def _outcome(rule: GateRule, evidence: Evidence) -> RuleOutcome:
     )
 
 
-def _judge_bound(rule: GateRule, evidence: Evidence) -> _Judged:
+def _judge_bound(rule: GateRule, evidence: GateEvidence) -> _Judged:
     metric = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
     low, high = metric.ci95
     measured = f"{title_of(rule.metric)} is {metric.value:.3f} (n = {metric.n}, 95 % {low:.3f} to {high:.3f})"
@@ -168,7 +168,7 @@ def _judge_bound(rule: GateRule, evidence: Evidence) -> _Judged:
     return _Judged(passed, metric.value, bound, f"{measured}, at most {bound:g} asked")
 
 
-def _judge_gain(rule: GateRule, evidence: Evidence) -> _Judged:
+def _judge_gain(rule: GateRule, evidence: GateEvidence) -> _Judged:
     if rule.gain_over == "champion" and evidence.champion is None:
         sentence = (
             f"there is no champion yet to compare {title_of(rule.metric)} with, so nothing stands against it"
@@ -198,7 +198,7 @@ def _judge_gain(rule: GateRule, evidence: Evidence) -> _Judged:
     return _Judged(passed, gain, rule.by, sentence)
 
 
-def _judge_regression(rule: GateRule, evidence: Evidence) -> _Judged:
+def _judge_regression(rule: GateRule, evidence: GateEvidence) -> _Judged:
     name = str(rule.no_regression_on)
     if name not in evidence.suites:
         raise _Unjudgeable(f"suite {name!r} was not measured")
@@ -214,7 +214,7 @@ def _judge_regression(rule: GateRule, evidence: Evidence) -> _Judged:
     return _Judged(gain >= -rule.tolerance - _SLACK, gain, -rule.tolerance, sentence)
 
 
-def _opponent(rule: GateRule, evidence: Evidence) -> Evaluation:
+def _opponent(rule: GateRule, evidence: GateEvidence) -> Evaluation:
     if rule.gain_over == "champion" and evidence.champion is not None:
         return evidence.champion
     if rule.gain_over != "best_baseline":
@@ -230,7 +230,7 @@ def _opponent(rule: GateRule, evidence: Evidence) -> Evaluation:
     return max(measured, key=lambda e: sign * e.metrics[rule.metric].value)
 
 
-def _comparison(rule: GateRule, opponent: Evaluation, evidence: Evidence) -> Comparison:
+def _comparison(rule: GateRule, opponent: Evaluation, evidence: GateEvidence) -> Comparison:
     for comparison in evidence.comparisons:
         wanted = (opponent.subject, evidence.tuned.subject, rule.metric)
         if (comparison.a, comparison.b, comparison.metric) == wanted and math.isfinite(comparison.p_value):

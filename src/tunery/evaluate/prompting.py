@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,8 @@ class Subject:
     prompting: Prompting = field(default_factory=Prompting)
     perplexity: bool = True
     """Whether to measure perplexity, where the task does."""
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """What its answers depend on in the engine that gives them, JSON-ready."""
 
 
 def baseline_subjects(

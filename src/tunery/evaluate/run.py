@@ -16,7 +16,7 @@ from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
 from tunery.evaluate.answer import LabelReader
-from tunery.evaluate.ask import Answers, ask
+from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.comparison import LOGPROB, TOKENS
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.predictions import write_predictions
@@ -128,10 +128,11 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
         "labels": list(task.labels) if task.labels else None,
         "prompt": subject.prompting.describe(),
         "perplexity": subject.perplexity,
+        "engine": dict(subject.engine),
     }
 
 
-def _judge(task: Task, answers: Answers) -> tuple[Prediction, ...]:
+def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
     scorers = {name: make_scorer(name, task.scorer_options) for name in (*task.scorers, task.main_scorer)}
     plain = {name: scorers[name] for name in task.scorers}
     main = scorers[task.main_scorer]
@@ -192,7 +193,7 @@ def _label_tables(task: Task, predictions: Sequence[Prediction]) -> _LabelTables
     )
 
 
-def _warnings(task: Task, answers: Answers, *, measured: bool) -> tuple[str, ...]:
+def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str, ...]:
     found = []
     cut = sum(g.finish_reason == "length" for g in answers.generations)
     if cut:

@@ -16,7 +16,7 @@ from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.lineage import EVERYTHING, HeldOutGuard, Objection
-from tunery.feedback.rows import Rows, not_wanted, rows_of
+from tunery.feedback.rows import FeedbackRows, not_wanted, rows_of
 from tunery.store.workspace import Workspace
 
 EXAMPLES = "examples.jsonl"
@@ -118,7 +118,7 @@ class _Collector:
     """Gathers rows and what was skipped."""
 
     def __init__(self, guard: HeldOutGuard, settings: ExportConfig) -> None:
-        self.rows = Rows([], [])
+        self.rows = FeedbackRows([], [])
         self.skipped: list[Skipped] = []
         self._guard = guard
         self._settings = settings

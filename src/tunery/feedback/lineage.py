@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, TuneryError
-from tunery.core.example import Message
 from tunery.core.registry import ModelRef, parse_ref
 from tunery.core.rollout import RequestRecord
-from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt, prompt_text
+from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt, normalise
+from tunery.store.dataset_files import read_held_out
 from tunery.store.workspace import Workspace
 
-_TABLE = "examples.parquet"
-"""File of a dataset version with a row for each example; of its columns ``id`` (text), ``split`` (text) and
-``messages`` (list of ``role`` and ``content``, the answer last) are read here."""
-
-_HELD_OUT = ("validation", "test")
 _DATASET_PREFIX = "ds-"
 EVERYTHING = 2**31 - 1
 """More records than any list has."""
@@ -119,7 +113,10 @@ class HeldOutGuard:
         for id in sorted(datasets):
             try:
                 if id not in self._prompts:
-                    self._prompts[id] = read_held_out(self._workspace.artifacts.path("datasets", id), id)
+                    rows = read_held_out(self._workspace.artifacts.path("datasets", id))
+                    self._prompts[id] = [
+                        HeldOutPrompt(id, row.split, row.example_id, normalise(row.prompt)) for row in rows
+                    ]
             except TuneryError as error:
                 return Objection(
                     "held_out_not_checkable", f"dataset version {id} cannot be read: {error.message}"
@@ -138,28 +135,3 @@ def _version_ref(model: str) -> ModelRef | None:
     except ConfigError:
         return None
     return ref if ref.version is not None else None
-
-
-def read_held_out(folder: Path, dataset_version: str) -> list[HeldOutPrompt]:
-    """Return the prompts of the validation and test split of a dataset version.
-
-    Args:
-        folder: Its artifact folder.
-        dataset_version: Its id, for messages.
-
-    Raises:
-        ConfigError: The folder's table is missing, unreadable or of another layout.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / _TABLE
-    try:
-        table = pq.read_table(path, columns=["id", "split", "messages"], filters=[("split", "in", _HELD_OUT)])
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
-    prompts = []
-    for row in table.to_pylist():
-        turns = [Message(role=m["role"], content=m["content"]) for m in row["messages"][:-1]]
-        prompts.append(HeldOutPrompt(dataset_version, row["split"], row["id"], prompt_text(turns)))
-    return prompts

@@ -9,7 +9,7 @@ from tunery.feedback.config import ExportConfig
 from tunery.feedback.lineage import Objection
 
 
-class Rows(NamedTuple):
+class FeedbackRows(NamedTuple):
     """Rows by the file they go to."""
 
     examples: list[dict[str, Any]]
@@ -45,17 +45,17 @@ def not_wanted(feedback: Feedback, request: RequestRecord, settings: ExportConfi
     return None
 
 
-def rows_of(feedback: Feedback, request: RequestRecord, settings: ExportConfig) -> Rows:
+def rows_of(feedback: Feedback, request: RequestRecord, settings: ExportConfig) -> FeedbackRows:
     """Return the rows that accepted feedback gives."""
     served = request.completion
     if feedback.kind == "preference":
         pair = _preference(feedback, request, feedback.correction or "", feedback.rejected or "")
-        return Rows(examples=[], preferences=[pair])
+        return FeedbackRows(examples=[], preferences=[pair])
     answer = served if feedback.kind == "rating" else feedback.correction or ""
     pairs = []
     if feedback.kind == "correction" and settings.corrections_as_preferences and request.status == "ok":
         pairs = [_preference(feedback, request, answer, served)]
-    return Rows(examples=[_example(feedback, request, answer)], preferences=pairs)
+    return FeedbackRows(examples=[_example(feedback, request, answer)], preferences=pairs)
 
 
 def _example(feedback: Feedback, request: RequestRecord, answer: str) -> dict[str, Any]:

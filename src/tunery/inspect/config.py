@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tunery.core.config import NonEmpty, Settings
+from tunery.core.errors import did_you_mean
 from tunery.core.quality import QualityId
 
 
@@ -38,3 +39,18 @@ class InspectConfig(Settings):
     """Cosine of the prompts' embeddings from which they say the same."""
     overlap_words: int = Field(default=13, ge=2)
     """Words in a row that a training text may not share with a held-out or a benchmark text [words]."""
+
+    @field_validator("ignore")
+    @classmethod
+    def _known_kinds(cls, ignored: tuple[str, ...]) -> tuple[str, ...]:
+        if not ignored:
+            return ignored  # detectors take a while to import
+        from tunery.inspect.detectors import finding_kinds
+
+        known = sorted(finding_kinds())
+        for name in ignored:
+            if name not in known:
+                raise ValueError(
+                    f"no detector reports {name!r}{did_you_mean(name, known)} (there is: {', '.join(known)})"
+                )
+        return ignored

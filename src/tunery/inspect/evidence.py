@@ -1,4 +1,4 @@
-"""Show: how rows with trouble become a finding: counted, shortened, ten of them as evidence."""
+"""Evidence: how rows with trouble become a finding: shortened, without secrets, ten of them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.columns import Columns
-from tunery.core.finding import Action, Edit, Evidence, Finding, Severity
+from tunery.core.errors import listed
+from tunery.core.finding import Action, Edit, Evidence, Finding, FindingKind
 from tunery.text.pii.mask import redact
 
 _EVIDENCE = 10
-_SHOWN_CHARS = 200
+_EXCERPT_CHARS = 200
 _BEFORE = 60
 _SPACE = re.compile(r"\s+")
 
 
-class Part(NamedTuple):
+class TextColumn(NamedTuple):
     """One text of every row."""
 
     name: str
@@ -38,16 +39,7 @@ class Case(NamedTuple):
     """Where in the text the trouble is, so that the shortened text shows it."""
 
 
-class Verdict(NamedTuple):
-    """What a detector says of all its cases."""
-
-    kind: str
-    severity: Severity
-    message: str
-    fix: str
-
-
-def parts(columns: Columns, inputs: Sequence[str] | None = None) -> list[Part]:
+def text_columns(columns: Columns, inputs: Sequence[str] | None = None) -> list[TextColumn]:
     """Return the texts of a dataset that an edit can replace; a missing rejected answer is empty.
 
     Args:
@@ -55,11 +47,11 @@ def parts(columns: Columns, inputs: Sequence[str] | None = None) -> list[Part]:
         inputs: The last user turn of each row; None where every prompt is one turn.
     """
     found = [
-        Part("prompt", "set_input", columns.prompts if inputs is None else inputs),
-        Part("answer", "set_output", columns.answers),
+        TextColumn("prompt", "set_input", columns.prompts if inputs is None else inputs),
+        TextColumn("answer", "set_output", columns.answers),
     ]
     if any(text is not None for text in columns.rejected):
-        found.append(Part("rejected answer", "set_rejected", [text or "" for text in columns.rejected]))
+        found.append(TextColumn("rejected answer", "set_rejected", [text or "" for text in columns.rejected]))
     return found
 
 
@@ -68,9 +60,10 @@ def closed(columns: Columns) -> bool:
     return any(label is not None for label in columns.labels)
 
 
-def made(
+def finding(
     columns: Columns,
-    verdict: Verdict,
+    kind: FindingKind,
+    message: str,
     cases: Sequence[Case],
     *,
     edits: Iterable[Edit] = (),
@@ -79,67 +72,52 @@ def made(
     """Return the finding that cases make, most serious first; the first ten are its evidence."""
     rows = dict.fromkeys(i for case in cases for i in case.rows)
     return Finding(
-        kind=verdict.kind,
-        severity=verdict.severity,
-        message=verdict.message,
+        kind=kind.name,
+        severity=kind.severity,
+        message=message,
         rows=tuple(columns.ids[i] for i in rows),
         evidence=tuple(
             Evidence(
                 rows=tuple(columns.ids[i] for i in case.rows[:_EVIDENCE]),
-                text=_shown(case),
+                text=_excerpt(case),
                 detail=redact(case.detail),
             )
             for case in cases[:_EVIDENCE]
         ),
-        fix=verdict.fix,
+        fix=kind.fix,
         edits=tuple(edits),
         numbers=dict(numbers or {}),
     )
 
 
-def _shown(case: Case) -> str:
+def drops(columns: Columns, kind: FindingKind, rows: Iterable[int]) -> list[Edit]:
+    """Return the edits that take rows out."""
+    return [Edit(row=columns.ids[i], action="drop", reason=kind.name) for i in rows]
+
+
+def _excerpt(case: Case) -> str:
     """Return a case's text, shortened after it was masked: half a key would not be known for one."""
     text = redact(case.text)
     at = case.at if text == case.text else len(redact(case.text[: case.at]))
-    return shown(text, at)
+    return excerpt(text, at)
 
 
-def shown(text: str, at: int = 0) -> str:
+def excerpt(text: str, at: int = 0) -> str:
     """Return a text on one line, at most some 200 characters of it, around ``at``.
 
-    >>> shown("one\\n  two")
+    >>> excerpt("one\\n  two")
     'one two'
     """
-    start = 0 if at < _SHOWN_CHARS - _BEFORE else at - _BEFORE
-    piece = _SPACE.sub(" ", text[start : start + _SHOWN_CHARS]).strip()
-    return f"{'… ' if start else ''}{piece}{' …' if len(text) > start + _SHOWN_CHARS else ''}"
+    start = 0 if at < _EXCERPT_CHARS - _BEFORE else at - _BEFORE
+    piece = _SPACE.sub(" ", text[start : start + _EXCERPT_CHARS]).strip()
+    return f"{'… ' if start else ''}{piece}{' …' if len(text) > start + _EXCERPT_CHARS else ''}"
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return a count with its noun.
+def most_frequent(counts: Mapping[str, int]) -> str:
+    """Return the five most frequent names with their counts.
 
-    >>> counted(1, "row"), counted(1200, "row"), counted(2, "answer is", "answers are")
-    ('1 row', '1,200 rows', '2 answers are')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
-def percent(count: int, of: int) -> str:
-    """Return a share as people write it.
-
-    >>> percent(1, 3), percent(1, 2000), percent(0, 0)
-    ('33 %', '0.05 %', '0 %')
-    """
-    share = 100 * count / of if of else 0.0
-    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
-
-
-def listed(counts: Mapping[str, int], limit: int = 5) -> str:
-    """Return names with their counts, most frequent first.
-
-    >>> listed({"en": 3, "de": 9})
+    >>> most_frequent({"en": 3, "de": 9})
     '9 de, 3 en'
     """
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    more = len(order) - limit
-    return ", ".join(f"{n:,} {name}" for name, n in order[:limit]) + (f" and {more} more" if more > 0 else "")
+    return listed([f"{n:,} {name}" for name, n in order], 5)

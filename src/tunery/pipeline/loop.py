@@ -84,8 +84,10 @@ def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
         version=1,
         config={
             "recipe": context.recipe.model_dump(
-                mode="json", exclude={"description": True, "train": set(NOT_IN_IDENTITY)}
+                mode="json",
+                exclude={"description": True, "train": set(NOT_IN_IDENTITY), "evaluate": {"engine"}},
             ),
+            "engine": context.engine_settings.identity,
             "stages": {"train": TRAIN_VERSION, "evaluate": EVALUATE_VERSION},
         },
         inputs={"dataset": dataset.id, "base": context.base.sha256, **suites},

@@ -17,6 +17,7 @@ from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
 from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
 from tunery.inspect.config import InspectConfig
+from tunery.serve.engines import AnyEngine
 from tunery.train.config import TrainConfig
 
 MOVED = {"data.inspect": "inspect", **{f"data.{old}": f"data.{new}" for old, new in MOVED_DATA.items()}}
@@ -41,6 +42,9 @@ class SuiteConfig(Settings):
 class EvaluateSection(EvaluateConfig):
     """What is measured, on the test split and on named suites."""
 
+    engine: AnyEngine | None = None
+    """Engine that answers: baselines, suites and the tuned model alike. By default the embedded one on
+    `train.device` with `train.threads`."""
     suites: Mapping[str, SuiteConfig] = {}
     """Name to suite; gate rules with ``no_regression_on`` refer to them."""
 

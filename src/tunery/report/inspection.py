@@ -16,7 +16,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
 from tunery.core.example import Dropped
 from tunery.core.figures import count, counted, percent
-from tunery.core.finding import Evidence, Finding, Severity
+from tunery.core.finding import Evidence, Finding, FindingKind, Severity
 from tunery.report.histogram import Lengths, histogram, lengths_of
 from tunery.report.page import moment, render_page, write_page
 from tunery.report.rows import data_story
@@ -30,8 +30,6 @@ _ROWS_OF_GROUP = 6
 _CONFUSIONS = 20
 _OPEN_CLASSES = 12
 _WORDS: Mapping[Severity, str] = {"high": "serious", "medium": "costs quality", "low": "worth a look"}
-_FOR_PEOPLE = frozenset({"label_error"})
-"""Kinds whose edits are guesses to be accepted one by one, not to be made all at once."""
 _SPLITS = ("train", "validation", "test")
 
 
@@ -45,11 +43,13 @@ class InspectionInputs:
     columns: Columns
     findings: Sequence[Finding]
     """In the order they are shown."""
+    kinds: Mapping[str, FindingKind]
+    """What detectors declare of the kinds, by name; others are called by their name."""
     dropped: Sequence[Dropped]
     """Rows that curation removed; a few of each reason are enough."""
 
 
-class Verdict(NamedTuple):
+class DataVerdict(NamedTuple):
     """Whether to train on it, in one sentence."""
 
     kind: Literal["ship", "refused", "open"]
@@ -139,8 +139,9 @@ def render_inspection(inputs: InspectionInputs) -> str:
     columns = inputs.columns
     views = [_finding(f, inputs) for f in inputs.findings]
     prompts, answers = [len(t) for t in columns.prompts], [len(t) for t in columns.answers]
-    secret = {row for f in inputs.findings if f.kind == "secret" for row in f.rows}
-    groups = [rows for rows in _groups(columns) if not any(columns.ids[i] in secret for i in rows)]
+    names_of_private = {kind.name for kind in inputs.kinds.values() if kind.is_private}
+    private = {row for f in inputs.findings if f.kind in names_of_private for row in f.rows}
+    groups = [rows for rows in _groups(columns) if not any(columns.ids[i] in private for i in rows)]
     classes = _classes(columns)
     return render_page(
         "inspection.html.j2",
@@ -174,26 +175,28 @@ def _rows_of(findings: Iterable[Finding]) -> int:
     return len({row for f in findings for row in f.rows})
 
 
-def _verdict(inputs: InspectionInputs) -> Verdict:
+def _verdict(inputs: InspectionInputs) -> DataVerdict:
     rows = max(1, len(inputs.columns))
     high = [f for f in inputs.findings if f.severity == "high"]
     medium = [f for f in inputs.findings if f.severity == "medium"]
-    steps = _steps(inputs.findings)
+    steps = _steps(inputs)
     if high:
         concerned = _rows_of(high)
         touched = f" in {counted(concerned, 'row')} ({percent(concerned / rows)})" if concerned else ""
         noun = counted(len(high), "serious finding")
-        return Verdict("refused", "Mend it first", f"{noun}{touched}: {_listed(high)}.", steps)
+        return DataVerdict("refused", "Mend it first", f"{noun}{touched}: {_listed(high)}.", steps)
     if medium:
         concerned = _rows_of(medium)
         sentence = (
             f"nothing would train the model wrong, but {counted(concerned, 'row')} "
             f"({percent(concerned / rows)}) cost quality: {_listed(medium)}."
         )
-        return Verdict("open", "Usable, with flaws", sentence, steps)
+        return DataVerdict("open", "Usable, with flaws", sentence, steps)
     if inputs.findings:
-        return Verdict("ship", "Good to train on", f"{_listed(inputs.findings)} may be worth a look.", steps)
-    return Verdict("ship", "Good to train on", "no detector found anything.", ())
+        return DataVerdict(
+            "ship", "Good to train on", f"{_listed(inputs.findings)} may be worth a look.", steps
+        )
+    return DataVerdict("ship", "Good to train on", "no detector found anything.", ())
 
 
 def _listed(findings: Sequence[Finding]) -> str:
@@ -201,13 +204,14 @@ def _listed(findings: Sequence[Finding]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def applicable(findings: Sequence[Finding]) -> list[Finding]:
+def applicable(findings: Sequence[Finding], kinds: Mapping[str, FindingKind]) -> list[Finding]:
     """Return the findings whose edits can be made without a person looking at each."""
-    return [f for f in findings if f.edits and f.kind not in _FOR_PEOPLE]
+    return [f for f in findings if f.edits and not (f.kind in kinds and kinds[f.kind].is_guess)]
 
 
-def _steps(findings: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
-    able = [f for f in applicable(findings) if f.severity != "low"]
+def _steps(inputs: InspectionInputs) -> tuple[tuple[str, str], ...]:
+    findings = inputs.findings
+    able = [f for f in applicable(findings, inputs.kinds) if f.severity != "low"]
     steps = []
     if able:
         flags = " ".join(f"--apply {f.kind}" for f in able)
@@ -257,12 +261,13 @@ def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
         "set_input": "correct the question of {}",
         "set_rejected": "correct the rejected answer of {}",
     }
-    guesses = finding.kind in _FOR_PEOPLE
+    kind = inputs.kinds.get(finding.kind)
+    guesses = kind is not None and kind.is_guess
     way = f"--export-review review.csv --kind {finding.kind}" if guesses else f"--apply {finding.kind}"
     doing = [said[action].format(counted(n, "row")) for action, n in counts.most_common()]
     return FindingView(
         key=f"f-{finding.kind.replace('_', '-')}",
-        name=finding.kind.replace("_", " "),
+        name=kind.title if kind else finding.kind.replace("_", " "),
         severity=finding.severity,
         word=_WORDS[finding.severity],
         message=finding.message,

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -138,6 +138,32 @@ def read_columns(dataset_version: Path) -> Columns:
         sources=table["source"].to_pylist(),
         rows=table["row"].to_pylist(),
     )
+
+
+class HeldOutRow(NamedTuple):
+    """A row that the model is measured on."""
+
+    example_id: str
+    split: str
+    prompt: str
+    """As :func:`~tunery.core.example.prompt_text` gives it."""
+
+
+def read_held_out(dataset_version: Path) -> list[HeldOutRow]:
+    """Read the prompts of the validation and the test split.
+
+    Args:
+        dataset_version: The version's artifact folder.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+        ConfigError: Its table cannot be read.
+    """
+    columns = ["id", "split", "messages"]
+    table = open_table(dataset_version / EXAMPLES, columns=columns, filters=[("split", "!=", "train")])
+    prompts, _ = _conversations(table["messages"])
+    rows = zip(table["id"].to_pylist(), table["split"].to_pylist(), prompts, strict=True)
+    return [HeldOutRow(*row) for row in rows]
 
 
 def read_inputs(dataset_version: Path) -> list[str]:

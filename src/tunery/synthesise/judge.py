@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example, prompt_text
 from tunery.core.ids import canonical_json, sha256_text
-from tunery.core.progress import Progress, Task
+from tunery.core.progress import Progress, ProgressBar
 from tunery.synthesise.answers import Malformed, scores_of
 from tunery.synthesise.ask import Asker, Questions, request_key
 from tunery.synthesise.budget import Amount, Budget
@@ -149,7 +149,7 @@ class _Call:
     config: RowJudgeConfig
     judging: Judging
     journal: Journal
-    bar: Task
+    bar: ProgressBar
     questions: Questions = field(default_factory=Questions)
     scores: dict[str, int] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)

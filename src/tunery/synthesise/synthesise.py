@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.example import SEED_PROMPTS, Drop, Example
-from tunery.core.progress import Progress, Task
+from tunery.core.progress import Progress, ProgressBar
 from tunery.synthesise.answers import Candidate, Malformed, candidate_of, json_list, scores_of
 from tunery.synthesise.ask import Asker, Questions, sampling
 from tunery.synthesise.budget import Budget
@@ -164,7 +164,7 @@ class _Work:
     seeds: Seeds
     sieve: Sieve
     journal: Journal
-    task: Task
+    task: ProgressBar
     now: Callable[[], datetime]
     should_stop: Callable[[], bool]
     rejected: list[dict[str, Any]] = field(default_factory=list)

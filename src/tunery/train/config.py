@@ -56,7 +56,8 @@ class TrainConfig(Settings):
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of initial weights, data order and dropout."""
     device: str = "auto"
-    """auto, cpu or cuda; among several GPUs CUDA_VISIBLE_DEVICES chooses."""
+    """Where it computes: auto (a CUDA GPU if there is one), cpu, or cuda for the first GPU it sees;
+    CUDA_VISIBLE_DEVICES says which that is."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base: fp32 on a CPU, bf16 on a GPU; the adapter is always trained in fp32."""
     threads: int | None = Field(default=None, ge=1)

@@ -13,7 +13,8 @@ from torch import nn
 
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.training import BaseModelInfo, StepLog
-from tunery.model.load import load_for_packing, pick_device
+from tunery.model.device import choose_training_device
+from tunery.model.load import load_for_packing
 from tunery.model.render import Rendered
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
@@ -92,7 +93,7 @@ def train_adapter(
 
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = pick_device(config.device)
+    device = choose_training_device(config.device)
     set_seed(config.seed)
     model = _lora_model(base, config, device)
     steps = config.total_steps(len(rows.train))

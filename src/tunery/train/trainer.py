@@ -21,8 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tunery.core.errors import ConfigError, ResourceError
-from tunery.core.progress import Progress
-from tunery.core.progress import Task as ProgressTask
+from tunery.core.progress import Progress, ProgressBar
 from tunery.model.packing import Packed, pack, target_logits
 from tunery.model.render import Rendered
 from tunery.train import checkpoints
@@ -137,7 +136,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
     def __init__(
         self,
         reporting: Reporting,
-        bar: ProgressTask,
+        bar: ProgressBar,
         *,
         seconds_before: float,
         history: list[dict[str, float]],

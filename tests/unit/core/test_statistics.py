@@ -1,4 +1,4 @@
-"""Intervals that several rooms rely on, held against scipy and a closed form."""
+"""Intervals that several packages rely on, held against scipy and a closed form."""
 
 import math
 

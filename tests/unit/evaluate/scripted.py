@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from tunery.core.engine import Generation, GenerationRequest, Score, TokenEvent
+from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent
 from tunery.core.errors import NotFoundError
 from tunery.core.example import Example, Message, example_id
 
@@ -50,6 +50,13 @@ class ScriptedEngine:
         self.requests: list[GenerationRequest] = []
         self.batch_sizes: list[int] = []
         self.scored: list[tuple[Sequence[int], Sequence[int]]] = []
+
+    @property
+    def context_window(self) -> int:
+        return 100_000
+
+    def healthy(self) -> Health:
+        return Health()
 
     def load_adapter(self, name: str, path: str) -> None:
         self.tables.setdefault(name, {})

@@ -12,7 +12,7 @@ from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric
 from tunery.core.statistics import wilson_interval
 from tunery.evaluate.config import EvaluateConfig, GateRule
-from tunery.evaluate.gate import Evidence, SuiteNumbers, check_rules, judge, verdict
+from tunery.evaluate.gate import GateEvidence, SuiteNumbers, check_rules, judge, verdict
 from tunery.evaluate.task import make_task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ def comparison(a: str, p_value: float, difference: float = 0.1, name: str = "exa
     )
 
 
-def evidence(tuned: float = 0.731, **changes: Any) -> Evidence:
+def evidence(tuned: float = 0.731, **changes: Any) -> GateEvidence:
     found: dict[str, Any] = {
         "tuned": evaluation("tuned", exact_match=tuned),
         "baselines": {
@@ -67,10 +67,10 @@ def evidence(tuned: float = 0.731, **changes: Any) -> Evidence:
         },
         "comparisons": [comparison("few_shot", 1e-50), comparison("zero_shot_constrained", 1e-40)],
     }
-    return Evidence(**(found | changes))
+    return GateEvidence(**(found | changes))
 
 
-def one(rule: Mapping[str, Any], given: Evidence) -> tuple[bool, str]:
+def one(rule: Mapping[str, Any], given: GateEvidence) -> tuple[bool, str]:
     result = judge([GateRule(**{"metric": "exact_match", **rule})], given, now=NOW)
     assert result.passed == result.rules[0].passed
     return result.passed, result.rules[0].sentence
@@ -182,7 +182,7 @@ def test_what_is_no_number_never_passes(rule: dict[str, Any], value: float | Non
     broken = evaluation("tuned", **({} if value is None else {"exact_match": value}))
     suite = SuiteNumbers({"exact_match": metric("exact_match", 0.5)}, broken.metrics)
     given = evidence(tuned=0, champion=evaluation("name@1", exact_match=0.1), suites={"general": suite})
-    given = Evidence(broken, given.baselines, given.comparisons, given.champion, given.suites)
+    given = GateEvidence(broken, given.baselines, given.comparisons, given.champion, given.suites)
     passed, sentence = one(rule, given)
     assert not passed
     assert "cannot be judged" in sentence
@@ -242,7 +242,7 @@ def test_a_named_suite_may_lose_no_more_than_the_tolerance(after: float, passes:
 
 @pytest.mark.parametrize(("tuned", "passes"), [(2.0, True), (3.0, False), (4.0, False)])
 def test_a_gain_in_perplexity_is_a_fall(tuned: float, passes: bool) -> None:
-    given = Evidence(
+    given = GateEvidence(
         tuned=evaluation("tuned", perplexity=tuned),
         baselines={
             name: evaluation(name, perplexity=v) for name, v in (("zero_shot", 9.0), ("few_shot", 3.0))

@@ -17,7 +17,7 @@ from tunery.evaluate import scorers
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import EvaluateConfig, GateConfig, GateRule, GoalConfig, gate_rules
 from tunery.evaluate.form import form_check
-from tunery.evaluate.gate import Evidence, check_rules, judge
+from tunery.evaluate.gate import GateEvidence, check_rules, judge
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.run import EvaluationResult, evaluate
 from tunery.evaluate.scorers import ScorerModels
@@ -121,8 +121,8 @@ def test_a_gate_holds_it_to_a_bound_and_says_its_title() -> None:
     check_rules(rules, measured, baselines=["zero_shot"], suites=[])
     before, after = result(measured, "zero_shot", "where is card"), result(measured, "tuned", "on its way")
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    passed = judge(rules, Evidence(after.evaluation, {"zero_shot": before.evaluation}), now=now)
-    failed = judge(rules, Evidence(before.evaluation, {"zero_shot": after.evaluation}), now=now)
+    passed = judge(rules, GateEvidence(after.evaluation, {"zero_shot": before.evaluation}), now=now)
+    failed = judge(rules, GateEvidence(before.evaluation, {"zero_shot": after.evaluation}), now=now)
     assert (passed.passed, failed.passed) == (True, False)
     assert "words of the question said again" in passed.rules[0].sentence
 

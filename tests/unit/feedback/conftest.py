@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tunery.core.dataset import DatasetVersion
@@ -15,24 +13,10 @@ from tunery.core.example import Message
 from tunery.core.registry import ModelVersion
 from tunery.core.rollout import RequestRecord
 from tunery.feedback import collect, review
+from tunery.store.dataset_files import EXAMPLE_SCHEMA, EXAMPLES, write_parquet
 from tunery.store.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("weight", pa.int8())])
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("split", pa.string()),
-        ("source", pa.string()),
-        ("row", pa.int64()),
-        ("messages", pa.list_(MESSAGE)),
-        ("rejected", pa.string()),
-        ("group", pa.string()),
-        ("label", pa.string()),
-        ("metadata", pa.string()),
-    ]
-)
 
 Rows = Sequence[tuple[str, str]]
 """Split and prompt."""
@@ -41,7 +25,7 @@ Rows = Sequence[tuple[str, str]]
 def add_dataset(
     workspace: Workspace, id: str, rows: Rows, *, name: str = "bot", parents: tuple[str, ...] = ()
 ) -> None:
-    """Store a dataset version: its record, and its table in the layout that the data stage writes."""
+    """Store a dataset version: its record, and its table."""
     table = [
         {
             "id": f"ex-{id}-{i}",
@@ -61,7 +45,7 @@ def add_dataset(
         for i, (split, prompt) in enumerate(rows)
     ]
     with workspace.artifacts.create("datasets", id, {}) as folder:
-        pq.write_table(pa.Table.from_pylist(table, schema=SCHEMA), folder / "examples.parquet")
+        write_parquet(table, folder / EXAMPLES, EXAMPLE_SCHEMA)
     add_dataset_record(workspace, id, name=name, parents=parents)
 
 

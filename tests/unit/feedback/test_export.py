@@ -14,6 +14,7 @@ from tunery.feedback import review
 from tunery.feedback.collect import Opinion, record
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.export import export
+from tunery.store.dataset_files import EXAMPLES
 
 HELD_OUT = "I was charged twice for the same purchase at the supermarket yesterday"
 
@@ -135,7 +136,7 @@ def test_feedback_is_skipped_when_its_lineage_can_no_longer_be_read(bot, serve, 
 
 def test_a_table_of_another_layout_is_not_taken_for_nothing_held_out(bot, serve, tmp_path):
     with bot.artifacts.create("datasets", "ds-7", {}) as folder:
-        (folder / "examples.parquet").write_bytes(b"PAR1 not really")
+        (folder / EXAMPLES).write_bytes(b"PAR1 not really")
     add_dataset_record(bot, "ds-7")
     accepted(bot, serve("Anything new"), kind="correction", correction="x")
     assert export(bot, tmp_path / "out").skipped == {"held_out_not_checkable": 1}
@@ -251,16 +252,3 @@ def test_a_rating_of_an_unusual_text_survives_the_round_trip(bot, serve, tmp_pat
     raw = (tmp_path / "out/examples.jsonl").read_text(encoding="utf-8")
     (row,) = [json.loads(line) for line in raw.split("\n") if line]
     assert row["messages"][-1]["content"] == text + "!"
-
-
-def test_the_table_that_these_tests_make_is_the_one_the_data_stage_makes():
-    from tests.unit.feedback.conftest import SCHEMA
-
-    from tunery.store.dataset_files import EXAMPLE_SCHEMA, EXAMPLES
-
-    assert EXAMPLES == "examples.parquet"
-    assert [(f.name, f.type) for f in SCHEMA if f.name != "messages"] == [
-        (f.name, f.type) for f in EXAMPLE_SCHEMA if f.name != "messages"
-    ]
-    turn = EXAMPLE_SCHEMA.field("messages").type.value_type
-    assert {f.name for f in SCHEMA.field("messages").type.value_type} == {f.name for f in turn}

@@ -12,6 +12,7 @@ from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.example import Dropped
 from tunery.core.finding import Edit, Evidence, Finding
+from tunery.inspect.detectors import finding_kinds
 from tunery.report.inspection import InspectionInputs, render_inspection, write_inspection
 
 LABELS = ("card", "refund")
@@ -73,7 +74,7 @@ MEDIUM = Finding(kind="imbalance", severity="medium", message="Classes differ.",
 def render(*findings: Finding, closed: bool = True, count: int = 40) -> Page:
     data = columns(count, closed=closed)
     dropped = [Dropped(source="rows.csv", row=9, reason="exact_duplicate", detail="repeats row 1", text="{}")]
-    inputs = InspectionInputs("inspection-1", version(data), data, findings, dropped)
+    inputs = InspectionInputs("inspection-1", version(data), data, findings, finding_kinds(), dropped)
     html = render_inspection(inputs)
     assert "<script" not in html
     assert not re.search(r"(?:src|href)=\"(?!#)", html), "nothing is fetched"
@@ -156,6 +157,6 @@ def test_one_row_and_equal_lengths_are_drawn_too() -> None:
 def test_the_page_is_written_whole(tmp_path: Path) -> None:
     data = columns()
     path = tmp_path / "deep" / "page.html"
-    write_inspection(InspectionInputs("inspection-1", version(data), data, [high()], []), path)
+    write_inspection(InspectionInputs("inspection-1", version(data), data, [high()], {}, []), path)
     assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert [p.name for p in path.parent.iterdir()] == ["page.html"]

@@ -19,7 +19,8 @@ from tunery.api.services import Caller, Services, Shared, subject
 from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
 from tunery.core.job import ApiKey
-from tunery.pipeline.gateway.gateway import Call, Piece, Running
+from tunery.pipeline.gateway.answer import Piece, Running
+from tunery.pipeline.gateway.call import Call
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import CompletionBody
@@ -185,7 +186,7 @@ def _usage(head: Head, body: ChatBody | CompletionBody, running: Running) -> dic
 
 
 def _head(running: Running) -> Head:
-    return Head(running.call.id, int(running.created.timestamp()), running.model)
+    return Head(running.call.id, int(running.routed.arrival.at.timestamp()), running.routed.model)
 
 
 def _event(content: dict[str, Any]) -> str:

@@ -4,3 +4,5 @@ A further filter is one further file here. Its class holds everything that other
 :mod:`tunery.data.filters.filters` finds it: its settings are the recipe's ``data.filters.<file name>``, its
 reasons are counted in the dataset version and explained in the data card.
 """
+
+SHARED = ("filters",)

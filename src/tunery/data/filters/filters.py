@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from pydantic import Field, create_model
@@ -12,8 +10,10 @@ from pydantic import Field, create_model
 from tunery.core.config import Settings
 from tunery.core.engine import Tokenizer
 from tunery.core.example import Drop, Example
-from tunery.data import filters as package
+from tunery.core.plugins import load_plugin, plugin_names
 from tunery.text.pii.types import PiiType
+
+_PACKAGE = "tunery.data.filters"
 
 
 class FilterContext(NamedTuple):
@@ -53,17 +53,12 @@ def filter_kinds() -> dict[str, type[Filter]]:
     Raises:
         TypeError: A file of this package declares no filter.
     """
-    found = {name: _declared(name) for name in _files()}
+    found = {name: _declared(name) for name in plugin_names(_PACKAGE)}
     return dict(sorted(found.items(), key=lambda item: (item[1].cost, item[0])))
 
 
-def _files() -> Iterator[str]:
-    own = __name__.rpartition(".")[2]
-    return (module.name for module in pkgutil.iter_modules(package.__path__) if module.name != own)
-
-
 def _declared(name: str) -> type[Filter]:
-    module = importlib.import_module(f"{package.__name__}.{name}")
+    module = load_plugin(_PACKAGE, "filter", name)
     for value in vars(module).values():
         if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "judge"):
             return cast(type[Filter], value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Protocol, get_args
 
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.example import SplitName
@@ -27,7 +27,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import is_empty, is_url, sha256_raw, shown_url
+from tunery.data.readers.storage.urls import RawFile, is_empty, is_url, sha256_raw, shown_url
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import BadRow, RawRow
 
@@ -47,6 +47,10 @@ _ENDINGS: dict[str, FileFormat] = {
 }
 _LEADING = 1000
 """So many unusable rows may come before the first that tells how the file is read [count]."""
+
+
+class _Reader(Protocol):
+    def __call__(self, path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]: ...
 
 
 class Source(NamedTuple):
@@ -272,16 +276,16 @@ def _read(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Ite
     limit = source.settings.max_row_bytes
     if source.format in ("csv", "tsv"):
         delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
-        return read_delimited(
-            found.file, name, delimiter=delimiter, wanted=wanted, max_row_bytes=limit, go_on=True
-        )
-    if source.format == "jsonl":
-        return read_jsonl(found.file, name, max_row_bytes=limit, go_on=True)
-    if source.format == "json":
-        return read_json_array(found.file, name, max_row_bytes=limit, go_on=True)
-    if source.format == "parquet":
-        return read_parquet(found.file, name, max_row_bytes=limit, go_on=True)
-    return read_arrow(found.file, name, max_row_bytes=limit, go_on=True)
+        return read_delimited(found.file, name, delimiter=delimiter, wanted=wanted, max_row_bytes=limit)
+    return _READERS[source.format](found.file, name, max_row_bytes=limit)
+
+
+_READERS: dict[str, _Reader] = {
+    "jsonl": read_jsonl,
+    "json": read_json_array,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+}
 
 
 def _first_is_usable(rows: Iterator[RawRow], name: str) -> Iterator[RawRow]:

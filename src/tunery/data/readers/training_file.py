@@ -1,7 +1,9 @@
-"""Training files as the OpenAI API takes them: JSON Lines, checked row by row, every problem told."""
+"""Training files as the OpenAI API takes them: JSON Lines, checked row by row, every problem listed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,26 +26,11 @@ class FileCheck(NamedTuple):
     """What a look at a training file found."""
 
     shape: Shape | None
-    """``chat``, ``preference`` or ``completion``; None where no row tells."""
+    """``chat``, ``preference`` or ``completion``; None where no row shows one."""
     rows: int
     """Rows read; blank lines are none [count]."""
     problems: list[str]
     """One sentence each, with row number, field, value and fix; the first 50. Empty when all is well."""
-
-
-class _Flaws:
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self.more = 0
-
-    def add(self, problem: str) -> None:
-        if len(self.problems) < _MAX_PROBLEMS:
-            self.problems.append(problem)
-        else:
-            self.more += 1
-
-    def lines(self) -> list[str]:
-        return first_of(self.problems, _MAX_PROBLEMS, total=len(self.problems) + self.more)
 
 
 def check_training_file(path: Path) -> FileCheck:
@@ -58,22 +45,16 @@ def check_training_file(path: Path) -> FileCheck:
     Returns:
         Shape, number of rows and problems; what cannot be read at all is a problem too.
     """
-    source = SourceConfig(path=path.name, format="jsonl")
-    flaws = _Flaws()
-    mapped: Mapped | None = None
-    rows = 0
-    try:
-        for line in read_lines(path, path.name, max_bytes=source.max_row_bytes):
-            if line.text.strip():
-                rows += 1
-                mapped = _check_row(rows, line.text, mapped, source, flaws)
-    except ConfigError as error:
-        flaws.add(error.message)
-    if not rows and not flaws.problems:
-        flaws.add("the file has no rows")
-    elif rows < MINIMUM_ROWS and not flaws.problems:
-        flaws.add(f"the file has {rows} rows; at least {MINIMUM_ROWS} are needed")
-    return FileCheck(mapped.shape if mapped else None, rows, flaws.lines())
+    check = _Check(path)
+    found = check.problems()
+    first = list(islice(found, _MAX_PROBLEMS))
+    total = len(first) + sum(1 for _ in found)
+    if not total and not check.rows:
+        first = ["the file has no rows"]
+    elif not total and check.rows < MINIMUM_ROWS:
+        first = [f"the file has {check.rows} rows; at least {MINIMUM_ROWS} are needed"]
+    shape = check.mapped.shape if check.mapped else None
+    return FileCheck(shape, check.rows, first_of(first, _MAX_PROBLEMS, total=max(total, len(first))))
 
 
 def require_training_file(path: Path, filename: str) -> FileCheck:
@@ -92,28 +73,41 @@ def require_training_file(path: Path, filename: str) -> FileCheck:
     return check
 
 
-def _check_row(
-    number: int, text: str, mapped: Mapped | None, source: SourceConfig, flaws: _Flaws
-) -> Mapped | None:
-    """Check one row and return how the file is read, once a row has told it."""
-    try:
-        values = parse_object(text)
-        shape = shape_of_keys(values)
-        if shape not in _ACCEPTED:
-            raise BadRow(_shapeless(list(values)))
-        mapped = mapped or map_columns(source, values)
-        if shape != mapped.shape:
-            fix = f"this is a {shape} row in a {mapped.shape} file; upload one shape a file"
-            raise BadRow(Flaw("(keys)", ", ".join(list(values)[:6]), fix))
-        parse_row(values, mapped, source)
-    except BadRow as bad:
-        for flaw in bad.flaws:
-            flaws.add(f"row {number}: {sentence(flaw)}")
-    except UnusableRow as unusable:
-        flaws.add(
-            f"row {number}: {unusable.drop.detail}; {_FIXES.get(unusable.drop.reason, 'remove the row')}"
-        )
-    return mapped
+class _Check:
+    """One pass over a file: how many rows it has so far, and how they are read once one has shown it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._source = SourceConfig(path=path.name, format="jsonl")
+        self.mapped: Mapped | None = None
+        self.rows = 0
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong, in the order of the rows."""
+        try:
+            for line in read_lines(self._path, self._path.name, max_bytes=self._source.max_row_bytes):
+                if line.text.strip():
+                    self.rows += 1
+                    yield from (f"row {self.rows}: {problem}" for problem in self._problems_of(line.text))
+        except ConfigError as error:
+            yield error.message
+
+    def _problems_of(self, text: str) -> list[str]:
+        try:
+            values = parse_object(text)
+            shape = shape_of_keys(values)
+            if shape not in _ACCEPTED:
+                raise BadRow(Flaw("(keys)", ", ".join([*values][:6]), _SHAPES_FIX))
+            self.mapped = self.mapped or map_columns(self._source, values)
+            if shape != self.mapped.shape:
+                fix = f"this is a {shape} row in a {self.mapped.shape} file; upload one shape a file"
+                raise BadRow(Flaw("(keys)", ", ".join([*values][:6]), fix))
+            parse_row(values, self.mapped, self._source)
+        except BadRow as bad:
+            return [sentence(flaw) for flaw in bad.flaws]
+        except UnusableRow as unusable:
+            return [f"{unusable.drop.detail}; {_FIXES.get(unusable.drop.reason, 'remove the row')}"]
+        return []
 
 
 _FIXES = {
@@ -121,8 +115,4 @@ _FIXES = {
     "empty_output": "write the answer, or remove the row",
     "no_trained_turn": "give one assistant turn weight 1",
 }
-
-
-def _shapeless(keys: list[str]) -> Flaw:
-    fix = "needs messages, or prompt and completion, or input, preferred_output and non_preferred_output"
-    return Flaw("(keys)", ", ".join(keys[:6]), fix)
+_SHAPES_FIX = "needs messages, or prompt and completion, or input, preferred_output and non_preferred_output"

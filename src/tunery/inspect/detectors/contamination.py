@@ -7,9 +7,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tunery.core.columns import Columns
-from tunery.core.finding import Edit, Finding, Severity
-from tunery.inspect.evidence import Case, Verdict, closed, counted, listed, made
+from tunery.core.figures import counted
+from tunery.core.finding import Finding, FindingKind
+from tunery.inspect.evidence import Case, closed, drops, finding, most_frequent
 from tunery.text.normalise import fingerprint
+
+_KNOWN_TEXTS = FindingKind(
+    "contamination",
+    "Benchmark texts in training",
+    "high",
+    "Take the training rows out before you compare with results on those texts.",
+)
+_HELD_OUT_TEXTS = FindingKind(
+    "split_overlap",
+    "Held-out texts in training",
+    "high",
+    "Take the training rows out, or give rows that share texts one group.",
+)
+KINDS = (_KNOWN_TEXTS, _HELD_OUT_TEXTS)
 
 _HELD_OUT = ("validation", "test")
 _COMMON = 10
@@ -26,9 +41,9 @@ class _Hit(NamedTuple):
     """The run that both have."""
 
 
-def contamination(
-    columns: Columns, references: Iterable[tuple[str, Iterable[str]]] = (), *, words: int = 13
-) -> list[Finding]:
+def find(
+    columns: Columns, references: Iterable[tuple[str, Iterable[str]]] = (), *, overlap_words: int = 13
+) -> Iterator[Finding]:
     """Find training rows that share a run of words with the held-out splits or with reference texts.
 
     Words are those of the fingerprint: case and punctuation do not count. A reference text with fewer words
@@ -39,60 +54,41 @@ def contamination(
     Args:
         columns: The rows. Of a closed set of classes only prompts are read.
         references: Names, such as of a benchmark, with their texts.
-        words: Length of the run [words].
+        overlap_words: Length of the run [words].
 
     Returns:
-        ``contamination`` (high): overlap with a reference. ``split_overlap`` (high where training rows of
-        a tenth of the held-out rows' number are concerned, else medium): overlap with a held-out split. Edits
-        take out the training rows.
+        ``contamination``: overlap with a reference. ``split_overlap`` (medium where training rows of less
+        than a tenth of the held-out rows' number are concerned): overlap with a held-out split. Edits take
+        out the training rows.
 
     Source:
         Brown et al. (2020), arXiv 2005.14165, appendix C: 13 words, and runs in more than ten training
         documents left out.
     """
     held = [i for i, split in enumerate(columns.splits) if split in _HELD_OUT]
-    training = [i for i, split in enumerate(columns.splits) if split not in _HELD_OUT]
     texts = _texts(columns)
-    inside = _hits(
-        columns, training, texts, ((columns.splits[i], text) for i in held for text in texts(i)), words
-    )
-    outside = _hits(
-        columns, training, texts, ((name, text) for name, many in references for text in many), words
-    )
-    found = []
-    if outside:
-        rows = len({hit.row for hit in outside})
-        message = (
-            f"{counted(rows, 'training row shares', 'training rows share')} {counted(words, 'word')} in a "
-            f"row, or a whole short text, with {_named(outside)}."
-        )
-        fix = "Take the training rows out before you compare with results on those texts."
-        found.append(_finding(columns, Verdict("contamination", "high", message, fix), outside))
-    if inside:
-        rows = len({hit.row for hit in inside})
-        message = (
-            f"{counted(rows, 'training row shares', 'training rows share')} {counted(words, 'word')} in a "
-            f"row, or a whole short text, with held-out rows ({_named(inside)})."
-        )
-        severity: Severity = "high" if 10 * rows >= len(held) else "medium"
-        fix = "Take the training rows out, or give rows that share texts one group."
-        verdict = Verdict("split_overlap", severity, message, fix)
-        found.append(_finding(columns, verdict, inside))
-    return found
+    outside = ((name, text) for name, many in references for text in many)
+    if hits := _hits(columns, texts, outside, overlap_words):
+        yield _finding(columns, _KNOWN_TEXTS, hits, overlap_words, "{}")
+    inside = ((columns.splits[i], text) for i in held for text in texts(i))
+    if hits := _hits(columns, texts, inside, overlap_words):
+        few = 10 * len({hit.row for hit in hits}) < len(held)
+        kind = _HELD_OUT_TEXTS._replace(severity="medium") if few else _HELD_OUT_TEXTS
+        yield _finding(columns, kind, hits, overlap_words, "held-out rows ({})")
 
 
-def _finding(columns: Columns, verdict: Verdict, hits: Sequence[_Hit]) -> Finding:
+def _finding(columns: Columns, kind: FindingKind, hits: Sequence[_Hit], words: int, what: str) -> Finding:
     rows = dict.fromkeys(hit.row for hit in hits)
     cases = [
         Case((hit.row,), hit.words, f"also in {hit.reference}; here {columns.where(hit.row)}") for hit in hits
     ]
-    edits = [Edit(row=columns.ids[i], action="drop", reason=verdict.kind) for i in rows]
     counts = Counter(name for _, name in {(hit.row, hit.reference) for hit in hits})
-    return made(columns, verdict, cases, edits=edits, numbers={"rows": len(rows), "references": dict(counts)})
-
-
-def _named(hits: Iterable[_Hit]) -> str:
-    return listed(Counter(name for _, name in {(hit.row, hit.reference) for hit in hits}))
+    message = (
+        f"{counted(len(rows), 'training row shares', 'training rows share')} {counted(words, 'word')} in a "
+        f"row, or a whole short text, with {what.format(most_frequent(counts))}."
+    )
+    numbers = {"rows": len(rows), "references": dict(counts)}
+    return finding(columns, kind, message, cases, edits=drops(columns, kind, rows), numbers=numbers)
 
 
 class _Texts(NamedTuple):
@@ -109,13 +105,7 @@ def _texts(columns: Columns) -> _Texts:
     return _Texts(columns, answers=not closed(columns))
 
 
-def _hits(
-    columns: Columns,
-    training: Sequence[int],
-    texts: _Texts,
-    references: Iterable[tuple[str, str]],
-    words: int,
-) -> list[_Hit]:
+def _hits(columns: Columns, texts: _Texts, references: Iterable[tuple[str, str]], words: int) -> list[_Hit]:
     """Return the first shared run of each training row with each reference."""
     names: dict[int, str] = {}
     whole: dict[str, str] = {}
@@ -130,7 +120,9 @@ def _hits(
         return []
     found: list[_Hit] = []
     runs_of: dict[int, list[tuple[int, int]]] = defaultdict(list)  # run to (row, place in found)
-    for i in training:
+    for i, part in enumerate(columns.splits):
+        if part in _HELD_OUT:
+            continue
         for k, text in enumerate(texts(i)):
             split = fingerprint(text).split()
             # A short answer ('Paris is the capital of France') is no copy; a short prompt is.

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
 from tunery.core.errors import listed
-from tunery.core.finding import Edit, Finding
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made
+from tunery.core.figures import counted
+from tunery.core.finding import Edit, Finding, FindingKind
+from tunery.inspect.evidence import Case, closed, finding
 from tunery.inspect.likeness import Likeness
 from tunery.text.normalise import fingerprint
+
+_CONTRADICTION = FindingKind(
+    "contradiction",
+    "Contradictions",
+    "high",
+    "Decide which answer is right; the edits set a clear majority's, where there is one.",
+)
+_NEAR = FindingKind(
+    "near_contradiction",
+    "Near contradictions",
+    "medium",
+    "Look at each pair and decide whether both answers are right.",
+)
+_SEVERAL = FindingKind(
+    "several_answers", "Several answers", "low", "Keep the best answer of each where one reply is wanted."
+)
+KINDS = (_CONTRADICTION, _NEAR, _SEVERAL)
 
 _CLEAR = 2 / 3
 _CLEAR_ROWS = 2
@@ -34,25 +52,25 @@ _TURNS = re.compile(
 """Words that turn a question into another one."""
 
 
-def contradictions(columns: Columns, like: Likeness) -> list[Finding]:
+def find(columns: Columns, likeness: Likeness) -> Iterator[Finding]:
     """Find prompts with more than one answer.
 
     Args:
         columns: The rows.
-        like: Their prompts compared.
+        likeness: Their prompts compared.
 
     Returns:
-        ``contradiction`` (high): the same prompt with different classes, or with different short answers or
+        ``contradiction``: the same prompt with different classes, or with different short answers or
         numbers; the answers that are not a clear majority's (two thirds of the rows, two at least) get an
-        edit to it. ``several_answers`` (low): the same prompt with different long answers, which may all be
-        right. ``near_contradiction`` (medium): prompts that differ in spelling or in words that turn nothing
+        edit to it. ``several_answers``: the same prompt with different long answers, which may all be
+        right. ``near_contradiction``: prompts that differ in spelling or in words that turn nothing
         round, with different classes or very short answers.
     """
     answers = [fingerprint(text) for text in columns.answers]
     hard, soft = [], []
     edits: list[Edit] = []
     is_closed = closed(columns)
-    for rows in like.same:
+    for rows in likeness.same:
         if len({answers[i] for i in rows}) < 2:
             continue
         if not is_closed and not _clash(columns, rows):
@@ -60,33 +78,16 @@ def contradictions(columns: Columns, like: Likeness) -> list[Finding]:
             continue
         hard.append(_case(columns, rows, answers))
         edits += _edits(columns, rows, answers)
-    found = []
     if hard:
         hard.sort(key=lambda case: (-len(case.rows), case.rows))
         message = f"{counted(len(hard), 'prompt has', 'prompts have')} different answers in different rows."
-        fix = (
-            "Decide which answer is right; the edits set a clear majority's."
-            if edits
-            else "Decide which answer is right: no answer has a clear majority."
-        )
-        verdict = Verdict("contradiction", "high", message, fix)
-        found.append(made(columns, verdict, hard, edits=edits, numbers={"prompts": len(hard)}))
-    if near := _near(columns, like, answers):
+        yield finding(columns, _CONTRADICTION, message, hard, edits=edits, numbers={"prompts": len(hard)})
+    if near := _near(columns, likeness, answers):
         message = f"{counted(len(near), 'pair')} of nearly equal prompts have different answers."
-        verdict = Verdict(
-            "near_contradiction",
-            "medium",
-            message,
-            "Look at each pair and decide whether both answers are right.",
-        )
-        found.append(made(columns, verdict, near, numbers={"pairs": len(near)}))
+        yield finding(columns, _NEAR, message, near, numbers={"pairs": len(near)})
     if soft:
         message = f"{counted(len(soft), 'prompt has', 'prompts have')} several different answers."
-        verdict = Verdict(
-            "several_answers", "low", message, "Keep the best answer of each where one reply is wanted."
-        )
-        found.append(made(columns, verdict, soft, numbers={"prompts": len(soft)}))
-    return found
+        yield finding(columns, _SEVERAL, message, soft, numbers={"prompts": len(soft)})
 
 
 def _clash(columns: Columns, rows: Sequence[int]) -> bool:
@@ -121,27 +122,27 @@ def _edits(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> lis
     ]
 
 
-def _near(columns: Columns, like: Likeness, answers: Sequence[str]) -> list[Case]:
+def _near(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> list[Case]:
     """Return pairs of prompts that differ in little, with answers that do not."""
     is_closed = closed(columns)
     variants: dict[str, list[int]] = defaultdict(list)
-    for rows in like.same:
-        variants[like.prints[rows[0]]] = list(rows)
+    for rows in likeness.same:
+        variants[likeness.fingerprints[rows[0]]] = list(rows)
     found = []
-    for pair in like.near:
-        first = variants.get(like.prints[pair.first], [pair.first])
-        second = variants.get(like.prints[pair.second], [pair.second])
+    for pair in likeness.near:
+        first = variants.get(likeness.fingerprints[pair.first], [pair.first])
+        second = variants.get(likeness.fingerprints[pair.second], [pair.second])
         if {answers[i] for i in first} & {answers[i] for i in second}:
-            continue  # some rows agree; the others contradict their own twins, which is told there
+            continue  # some rows agree; the others contradict their own twins, which is reported there
         a, b = first[0], second[0]
         if not is_closed and not all(len(columns.answers[i].split()) <= _FEW_WORDS_NEAR for i in (a, b)):
             continue
         if not is_closed and _OPEN_ENDED.search(columns.prompts[a]):
             continue
-        if not _same_question(like.prints[a], like.prints[b]):
+        if not _same_question(likeness.fingerprints[a], likeness.fingerprints[b]):
             continue
-        said = f"{_quoted(columns.answers[a])} and {_quoted(columns.answers[b])}"
-        detail = f"{pair.similarity:.0%} alike, answered {said}"
+        both = f"{_quoted(columns.answers[a])} and {_quoted(columns.answers[b])}"
+        detail = f"{pair.similarity:.0%} alike, answered {both}"
         found.append((pair.similarity, Case((a, b), f"{columns.prompts[a]} / {columns.prompts[b]}", detail)))
     found.sort(key=lambda item: (-item[0], item[1].rows))
     return [case for _, case in found]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from tunery.core.columns import Columns
-from tunery.core.finding import Edit, Finding, Severity
-from tunery.inspect.evidence import Case, Part, Verdict, counted, made, parts, percent
+from tunery.core.figures import counted, percent
+from tunery.core.finding import Edit, Finding, FindingKind
+from tunery.inspect.evidence import Case, TextColumn, finding, text_columns
 from tunery.text.markup import find_html, strip_html
 from tunery.text.normalise import fix_mojibake
 
-_SUSPECT = re.compile("[^\t\n -~]|[&<]|   |^[ \t\n]|[ \t\n]\\Z")
+_NOTICEABLE = re.compile("[^\t\n -~]|[&<]|   |^[ \t\n]|[ \t\n]\\Z")
 """What no undamaged ASCII text holds: one search lets most texts pass."""
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb]"
@@ -38,45 +38,52 @@ _FORMAT_SHARE = 0.2
 _ROUNDS = 8
 
 
-class _Trouble(NamedTuple):
-    severity: Severity
-    message: str
-    fix: str
-
-
-_TROUBLES = {
-    "mojibake": _Trouble(
+KINDS = (
+    FindingKind(
+        "mojibake",
+        "Wrongly decoded characters",
         "medium",
-        "with characters that were decoded wrongly",
         "Set data.clean.fix_mojibake, or apply the edits; better, read the file in its own encoding.",
     ),
-    "html": _Trouble(
+    FindingKind(
+        "html",
+        "HTML in texts",
         "medium",
-        "with tags or entities of HTML",
         "Set data.clean.strip_html, or apply the edits; leave it where the model is to write HTML.",
     ),
-    "invisible_characters": _Trouble(
+    FindingKind(
+        "invisible_characters",
+        "Invisible characters",
         "medium",
-        "with control characters or characters that nobody sees",
         "Apply the edits; data.clean.normalise removes most of them.",
     ),
-    "odd_whitespace": _Trouble(
+    FindingKind(
+        "odd_whitespace",
+        "Unusual spaces",
         "low",
-        "with unusual spaces, runs of spaces, or spaces at their ends",
         "Apply the edits; data.clean.normalise makes unusual spaces plain.",
     ),
-    "lost_characters": _Trouble(
+    FindingKind(
+        "lost_characters",
+        "Lost characters",
         "medium",
-        "with characters that stand for ones that were lost",
-        "Read the file again in its own encoding; what is lost here cannot be mended.",
+        "Read the file again in its own encoding; what is lost here cannot be repaired.",
     ),
+)
+_DESCRIPTIONS = {
+    "mojibake": "characters that were decoded wrongly",
+    "html": "tags or entities of HTML",
+    "invisible_characters": "control characters or characters that nobody sees",
+    "odd_whitespace": "unusual spaces, runs of spaces, or spaces at their ends",
+    "lost_characters": "characters that stand for ones that were lost",
 }
+"""Kind to words that complete 'rows with ...'."""
 
 
-def text_damage(columns: Columns, *, inputs: Sequence[str] | None = None) -> list[Finding]:
+def find(columns: Columns, *, inputs: Sequence[str] | None = None) -> list[Finding]:
     """Find texts that were damaged on their way into the file.
 
-    A text with several troubles gets the same edit from each of them, mended of all, so that the edits of
+    A text with several troubles gets the same edit from each of them, repaired of all, so that the edits of
     several kinds can be applied together.
 
     Args:
@@ -91,36 +98,34 @@ def text_damage(columns: Columns, *, inputs: Sequence[str] | None = None) -> lis
     """
     cases: dict[str, list[Case]] = defaultdict(list)
     edits: dict[str, list[Edit]] = defaultdict(list)
-    for part in parts(columns, inputs):
+    for part in text_columns(columns, inputs):
         html_rows = _html_rows(columns, part)
         for i, text in enumerate(part.texts):
-            if not _SUSPECT.search(text):
+            if not _NOTICEABLE.search(text):
                 continue
             html = i in html_rows
             kinds = _kinds(text, html=html)
             if not kinds:
                 continue
-            mended = mend(text, html=html)
+            repaired = repair(text, html=html)
             for kind, at in kinds.items():
                 place = f"in the {part.name} of {columns.where(i)}"
                 cases[kind].append(Case((i,), _visible(text), place, at))
-                if kind != "lost_characters" and mended not in ("", text):
+                if kind != "lost_characters" and repaired not in ("", text):
                     edits[kind].append(
-                        Edit(row=columns.ids[i], action=part.action, value=mended, reason=kind)
+                        Edit(row=columns.ids[i], action=part.action, value=repaired, reason=kind)
                     )
-    return [_finding(columns, kind, cases[kind], edits[kind]) for kind in _TROUBLES if kind in cases]
+    return [_finding(columns, k, cases[k.name], edits[k.name]) for k in KINDS if k.name in cases]
 
 
-def _finding(columns: Columns, kind: str, cases: Sequence[Case], edits: Sequence[Edit]) -> Finding:
-    trouble = _TROUBLES[kind]
+def _finding(columns: Columns, kind: FindingKind, cases: Sequence[Case], edits: Sequence[Edit]) -> Finding:
     rows = len({case.rows for case in cases})
-    message = f"{counted(rows, 'row')} ({percent(rows, len(columns))}) {trouble.message}."
-    verdict = Verdict(kind, trouble.severity, message, trouble.fix)
-    return made(columns, verdict, cases, edits=edits, numbers={"rows": rows, "texts": len(cases)})
+    message = f"{counted(rows, 'row')} ({percent(rows / len(columns))}) with {_DESCRIPTIONS[kind.name]}."
+    return finding(columns, kind, message, cases, edits=edits, numbers={"rows": rows, "texts": len(cases)})
 
 
-def mend(text: str, *, html: bool = True) -> str:
-    """Return text without the damage that can be undone; mending twice changes nothing.
+def repair(text: str, *, html: bool = True) -> str:
+    """Return text without the damage that can be undone; repairing twice changes nothing.
 
     Args:
         text: Any text.
@@ -175,7 +180,7 @@ def _kinds(text: str, *, html: bool) -> dict[str, int]:
     return found
 
 
-def _html_rows(columns: Columns, part: Part) -> set[int]:
+def _html_rows(columns: Columns, part: TextColumn) -> set[int]:
     """Return rows whose text has markup that is no matter of the row."""
     marked = [
         i for i, text in enumerate(part.texts) if ("<" in text or "&" in text) and find_html(text) is not None

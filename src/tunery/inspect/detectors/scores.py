@@ -6,12 +6,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.finding import Edit, Finding
+from tunery.core.figures import counted, percent
+from tunery.core.finding import Finding, FindingKind
 from tunery.core.quality import JUDGED_WRONG, RowQuality
-from tunery.inspect.evidence import Case, Verdict, counted, made, percent
+from tunery.inspect.evidence import Case, drops, finding
+
+_JUDGED = FindingKind(
+    "judged_wrong", "Rows that a judge holds for wrong", "high", "Review them, or take them out."
+)
+_MISLEADING = FindingKind(
+    "misleading_prompt",
+    "Prompts that mislead the base",
+    "medium",
+    "Look whether prompt and answer belong together; a task the base does not know shows up too.",
+)
+KINDS = (_JUDGED, _MISLEADING)
 
 
-def score_findings(columns: Columns, scores: Sequence[RowQuality]) -> Iterator[Finding]:
+def find(columns: Columns, scores: Sequence[RowQuality]) -> Iterator[Finding]:
     """Find rows with bad scores.
 
     Args:
@@ -19,9 +31,9 @@ def score_findings(columns: Columns, scores: Sequence[RowQuality]) -> Iterator[F
         scores: Of some of them, by example id; what was scored and is not there is passed over.
 
     Returns:
-        ``judged_wrong`` (high): a judge gave at most 2 of 5; with edits that drop the rows.
-        ``misleading_prompt`` (medium): the base finds the answer likelier without the prompt's words than
-        with them (IFD of at least 1); no edits, for it may be what the base has to learn.
+        ``judged_wrong``: a judge gave at most 2 of 5; with edits that drop the rows. ``misleading_prompt``:
+        the base finds the answer likelier without the prompt's words than with them (IFD of at least 1); no
+        edits, for it may be what the base has to learn.
     """
     known = {row.id: row for row in scores}
     found = [(i, known[id]) for i, id in enumerate(columns.ids) if id in known]
@@ -35,45 +47,31 @@ def _judged(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> Iterat
     )
     if not wrong:
         return
-    judged = sum(row.judge is not None for _, row in found)
-    yield made(
+    judged = Counter(row.judge for _, row in found if row.judge is not None)
+    yield finding(
         columns,
-        Verdict(
-            "judged_wrong",
-            "high",
-            f"A judge holds {counted(len(wrong), 'row')} for wrong or mostly so "
-            f"({percent(len(wrong), judged)} of those it scored).",
-            "Review them, or take them out.",
-        ),
-        [
-            Case((i,), columns.prompts[i], f"answered {columns.answers[i]!r:.100}; score {score} of 5")
-            for score, i in wrong
-        ],
-        edits=[Edit(row=columns.ids[i], action="drop", reason="judged_wrong") for _, i in wrong],
-        numbers={
-            "scores": {str(k): n for k, n in sorted(Counter(r.judge for _, r in found if r.judge).items())}
-        },
+        _JUDGED,
+        f"A judge holds {counted(len(wrong), 'row')} for wrong or mostly so "
+        f"({percent(len(wrong) / judged.total())} of those it scored).",
+        [_case(columns, i, f"score {score} of 5") for score, i in wrong],
+        edits=drops(columns, _JUDGED, (i for _, i in wrong)),
+        numbers={"scores": {str(score): n for score, n in sorted(judged.items())}},
     )
 
 
 def _misleading(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> Iterator[Finding]:
-    against = sorted(((-row.ifd, i) for i, row in found if row.ifd >= 1))
+    against = sorted((-row.ifd, i) for i, row in found if row.ifd >= 1)
     if not against:
         return
-    yield made(
+    yield finding(
         columns,
-        Verdict(
-            "misleading_prompt",
-            "medium",
-            f"In {counted(len(against), 'row')} ({percent(len(against), len(found))} of those scored) "
-            "the base finds the answer likelier without the prompt than with it.",
-            "Look whether prompt and answer belong together; a task the base does not know shows up too.",
-        ),
-        [
-            Case(
-                (i,), columns.prompts[i], f"answered {columns.answers[i]!r:.100}; difficulty (IFD) {-ifd:.2f}"
-            )
-            for ifd, i in against
-        ],
+        _MISLEADING,
+        f"In {counted(len(against), 'row')} ({percent(len(against) / len(found))} of those scored) "
+        "the base finds the answer likelier without the prompt than with it.",
+        [_case(columns, i, f"difficulty (IFD) {-ifd:.2f}") for ifd, i in against],
         numbers={"rows": len(against), "scored": len(found)},
     )
+
+
+def _case(columns: Columns, i: int, score: str) -> Case:
+    return Case((i,), columns.prompts[i], f"answered {columns.answers[i]!r:.100}; {score}")

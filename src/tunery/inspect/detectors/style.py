@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from tunery.core.columns import Columns
-from tunery.core.finding import Edit, Finding, Severity
-from tunery.inspect.detectors.answers import cut_off
-from tunery.inspect.detectors.json_answers import json_value, unfenced
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made, percent
+from tunery.core.figures import counted, percent
+from tunery.core.finding import Edit, Finding, FindingKind
+from tunery.inspect.detectors.bad_answers import cut_off
+from tunery.inspect.evidence import Case, closed, finding
+from tunery.inspect.json_answers import json_value, unfenced
 
 _ROWS = 20
 """Answers that must show a trait before their majority says anything [rows]."""
@@ -25,17 +26,16 @@ _ASKS_FOR_FORMAT = re.compile(
 
 
 class _Trait(NamedTuple):
-    kind: str
-    severity: Severity
+    kind: FindingKind
     value: Callable[[str], str | None]
     """What a text shows of the trait; None where it shows nothing."""
-    mended: Callable[[str, str, str], str | None]
+    rewrite: Callable[[str, str, str], str | None]
     """(text, its value, majority's value) to the text in the majority's style, if that is mechanical."""
-    said: dict[str, str]
+    words: dict[str, str]
     """Value to words that complete 'answers ...'."""
 
 
-def output_style(columns: Columns, *, majority: float = 0.9) -> list[Finding]:
+def find(columns: Columns, *, majority: float = 0.9) -> Iterator[Finding]:
     """Find answers in another style than almost all others.
 
     Args:
@@ -47,50 +47,54 @@ def output_style(columns: Columns, *, majority: float = 0.9) -> list[Finding]:
         ``key_outlier`` (the keys of JSON objects), ``case_outlier`` (how the first letter is written) and
         ``punctuation_outlier`` (a full stop at the end, or none).
     """
-    if closed(columns):
-        return []
-    found = [f for trait in _TRAITS if (f := _outliers(columns, trait, majority)) is not None]
-    keys = _key_outliers(columns, majority)
-    return [*found, keys] if keys else found
+    if not closed(columns):
+        for trait in _TRAITS:
+            yield from _outliers(columns, trait, majority)
+        yield from _key_outliers(columns, majority)
 
 
-def _outliers(columns: Columns, trait: _Trait, majority: float) -> Finding | None:
-    values = [trait.value(text) for text in columns.answers]
-    counts = Counter(v for v in values if v is not None)
-    total = counts.total()
-    if total < _ROWS or len(counts) < 2:
+_T = TypeVar("_T", bound=Hashable)
+
+
+def _usual(values: Iterable[_T], majority: float) -> tuple[_T, int] | None:
+    """Return the value of almost all and how many have it; None where there is none, or no other."""
+    counts = Counter(values)
+    if counts.total() < _ROWS or len(counts) < 2:
         return None
     usual, count = counts.most_common(1)[0]
-    if count < majority * total:
-        return None
-    odd = [i for i, v in enumerate(values) if v not in (None, usual)]
-    if trait.kind == "format_outlier":
+    return (usual, count) if count >= majority * counts.total() else None
+
+
+def _outliers(columns: Columns, trait: _Trait, majority: float) -> Iterator[Finding]:
+    kind = trait.kind
+    values = {i: v for i, text in enumerate(columns.answers) if (v := trait.value(text)) is not None}
+    found = _usual(values.values(), majority)
+    if found is None:
+        return
+    usual, count = found
+    odd = [i for i, v in values.items() if v != usual]
+    if kind is _FORMAT:
         # Where the prompt asks for another format, the row is right.
         odd = [i for i in odd if usual != "prose" or not _ASKS_FOR_FORMAT.search(columns.prompts[i])]
     if not odd:
-        return None
-    others = Counter(str(values[i]) for i in odd)
-    cases = [Case((i,), columns.answers[i], f"the others {trait.said[usual]}") for i in odd]
+        return
+    cases = [Case((i,), columns.answers[i], f"the others {trait.words[usual]}") for i in odd]
     edits = []
     # A full stop behind an answer that was cut off would make it look whole.
     unfinished = {case.rows[0] for case in cut_off(columns)}
     for i in odd:
-        if i in unfinished:
-            continue
-        text = trait.mended(columns.answers[i], str(values[i]), usual)
+        text = None if i in unfinished else trait.rewrite(columns.answers[i], values[i], usual)
         if text is not None and text.strip() and text != columns.answers[i]:
-            edits.append(Edit(row=columns.ids[i], action="set_output", value=text, reason=trait.kind))
-    described = " and ".join(f"{n:,} {trait.said[v]}" for v, n in others.most_common())
+            edits.append(Edit(row=columns.ids[i], action="set_output", value=text, reason=kind.name))
+    others = Counter(values[i] for i in odd)
+    described = " and ".join(f"{n:,} {trait.words[v]}" for v, n in others.most_common())
     message = (
-        f"{counted(count, 'answer')} of {total:,} ({percent(count, total)}) {trait.said[usual]}; {described}."
+        f"{counted(count, 'answer')} of {len(values):,} ({percent(count / len(values))}) "
+        f"{trait.words[usual]}; {described}."
     )
-    fix = (
-        "Apply the edits, and rewrite what they leave, so that the model sees one style."
-        if edits
-        else "Rewrite the others in the style of the majority, or take them out."
-    )
-    verdict = Verdict(trait.kind, trait.severity, message, fix)
-    return made(columns, verdict, cases, edits=edits, numbers={"usual": usual, "counts": dict(counts)})
+    numbers = {"usual": usual, "counts": dict(Counter(values.values()))}
+    kind = kind if edits else kind._replace(fix=_BY_HAND)
+    yield finding(columns, kind, message, cases, edits=edits, numbers=numbers)
 
 
 def _format(text: str) -> str | None:
@@ -175,18 +179,25 @@ def _restop(text: str, value: str, usual: str) -> str | None:
     return bare[:-1] if bare.endswith(".") and not bare.endswith("..") and bare.count(".") == 1 else None
 
 
+_APPLY = "Apply the edits, and rewrite what they leave, so that the model sees one style."
+_BY_HAND = "Rewrite the others in the style of the majority, or take them out."
+_FORMAT = FindingKind("format_outlier", "Answers in another format", "medium", _APPLY)
+_KEYS = FindingKind(
+    "key_outlier",
+    "JSON with other keys",
+    "medium",
+    "Give all answers the same keys; null says that nothing is known.",
+)
 _TRAITS = (
-    _Trait("format_outlier", "medium", _format, _to_json, {"json": "are JSON", "prose": "are prose"}),
+    _Trait(_FORMAT, _format, _to_json, {"json": "are JSON", "prose": "are prose"}),
     _Trait(
-        "fence_outlier",
-        "medium",
+        FindingKind("fence_outlier", "Answers fenced otherwise", "medium", _APPLY),
         _fence,
         _refence,
         {"fenced": "stand in a code fence", "bare": "are JSON without a code fence"},
     ),
     _Trait(
-        "case_outlier",
-        "low",
+        FindingKind("case_outlier", "Answers that begin otherwise", "low", _APPLY),
         _case,
         _recase,
         {
@@ -196,16 +207,16 @@ _TRAITS = (
         },
     ),
     _Trait(
-        "punctuation_outlier",
-        "low",
+        FindingKind("punctuation_outlier", "Answers that end otherwise", "low", _APPLY),
         _end,
         _restop,
         {"stop": "end with a full stop or another end of a sentence", "open": "end without one"},
     ),
 )
+KINDS = (*(trait.kind for trait in _TRAITS), _KEYS)
 
 
-def _key_outliers(columns: Columns, majority: float) -> Finding | None:
+def _key_outliers(columns: Columns, majority: float) -> Iterator[Finding]:
     """Find JSON objects whose keys are not those of almost all others."""
     keys: dict[int, tuple[str, ...]] = {}
     for i, text in enumerate(columns.answers):
@@ -214,27 +225,26 @@ def _key_outliers(columns: Columns, majority: float) -> Finding | None:
         value = json_value((inner if inner is not None else bare).strip())
         if isinstance(value, dict):
             keys[i] = tuple(sorted(value))
-    counts = Counter(keys.values())
-    if len(keys) < _ROWS or len(counts) < 2:
-        return None
-    usual, count = counts.most_common(1)[0]
-    if count < majority * len(keys):
-        return None
-    cases = []
-    for i, found in keys.items():
-        if found != usual:
-            lacks, adds = [k for k in usual if k not in found], [k for k in found if k not in usual]
-            said = [
-                f"{verb} {', '.join(map(repr, names[:5]))}"
-                for verb, names in (("lacks", lacks), ("adds", adds))
-                if names
-            ]
-            cases.append(Case((i,), columns.answers[i], " and ".join(said)))
+    found = _usual(keys.values(), majority)
+    if found is None:
+        return
+    usual, count = found
+    cases = [
+        Case((i,), columns.answers[i], _key_differences(usual, names))
+        for i, names in keys.items()
+        if names != usual
+    ]
     message = (
-        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent(count, len(keys))}) have the keys "
+        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent(count / len(keys))}) have the keys "
         f"{', '.join(map(repr, usual[:8])) or 'none'}; {counted(len(cases), 'has others', 'have others')}."
     )
-    verdict = Verdict(
-        "key_outlier", "medium", message, "Give all answers the same keys; null says that nothing is known."
+    yield finding(columns, _KEYS, message, cases, numbers={"keys": list(usual), "rows": len(cases)})
+
+
+def _key_differences(usual: Sequence[str], names: Sequence[str]) -> str:
+    lacks, adds = [k for k in usual if k not in names], [k for k in names if k not in usual]
+    return " and ".join(
+        f"{verb} {', '.join(map(repr, some[:5]))}"
+        for verb, some in (("lacks", lacks), ("adds", adds))
+        if some
     )
-    return made(columns, verdict, cases, numbers={"keys": list(usual), "rows": len(cases)})

@@ -1,4 +1,4 @@
-"""Disputes: preference pairs whose order is probably the wrong way round."""
+"""Reversed pairs: preference pairs whose order is probably the wrong way round."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tunery.inspect.labels.classifiers import folds
+from tunery.inspect.labels.out_of_fold import folds
 from tunery.text.embeddings import Encoder, word_vectors
 from tunery.text.features import Vectors
 
@@ -16,10 +16,10 @@ _FEWEST = 20
 _FOLDS = 5
 _INVERSE_RIDGE = 1.0
 _CONFIDENT = 0.8
-"""Probability of the other order from which a pair is disputed."""
+"""Probability of the other order from which a pair counts as reversed."""
 
 
-class Disputed(NamedTuple):
+class ReversedPair(NamedTuple):
     """A pair whose rejected answer looks like the better one."""
 
     row: int
@@ -28,21 +28,21 @@ class Disputed(NamedTuple):
     """Probability of the other order, as learnt from the other pairs, in [0, 1]."""
 
 
-def disputed_pairs(
+def find_reversed_pairs(
     prompts: Sequence[str],
     chosen: Sequence[str],
     rejected: Sequence[str],
     *,
     encoder: Encoder | None = None,
     count: int | None = None,
-) -> list[Disputed]:
+) -> list[ReversedPair]:
     """Find preference pairs in which the answers probably changed places.
 
     A logistic regression on the difference of the answers' features learns what the other pairs prefer (five
-    folds), and a pair is disputed where that taste gives the other order a probability of 0.8 or more. It
+    folds), and a pair is reversed where that taste gives the other order a probability of 0.8 or more. It
     finds reversed pairs only where taste shows in length, wording and subject, as it does for tone; it knows
-    nothing of truth. Where the given order contradicts more than one confident opinion in five, no taste was
-    learnt, and none is disputed.
+    nothing of truth. Where the given order contradicts more than one confident prediction in five, no taste
+    was learnt, and none is returned.
 
     Args:
         prompts: What was answered; tells how much of an answer repeats its prompt.
@@ -52,7 +52,7 @@ def disputed_pairs(
         count: How many pairs to return; None returns those from 0.8, if that can be believed.
 
     Returns:
-        Most disputed first, ties by position; nothing for fewer than 20 pairs.
+        The most probable first, ties by position; nothing for fewer than 20 pairs.
 
     Raises:
         ValueError: The lists differ in length.
@@ -64,7 +64,7 @@ def disputed_pairs(
     against = 1 - _kept_order(_differences(prompts, chosen, rejected, encoder))
     wanted = _believable(against) if count is None else max(0, count)
     order = np.argsort(-against, kind="stable")[:wanted]
-    return [Disputed(int(i), float(against[i])) for i in order]
+    return [ReversedPair(int(i), float(against[i])) for i in order]
 
 
 def _believable(against: npt.NDArray[np.float64]) -> int:
@@ -87,8 +87,8 @@ def _differences(
 
 def _plain(prompt: str, answer: str) -> tuple[float, float, float, float]:
     words = answer.casefold().split()
-    asked = set(prompt.casefold().split())
-    repeated = sum(word in asked for word in words) / max(1, len(words))
+    prompt_words = set(prompt.casefold().split())
+    repeated = sum(word in prompt_words for word in words) / max(1, len(words))
     return np.log1p(len(answer)), np.log1p(len(words)), repeated, float(answer.rstrip().endswith("?"))
 
 

@@ -107,8 +107,14 @@ class BasePool:
             return served
 
     def is_open(self, info: BaseModelInfo) -> bool:
-        """Tell whether a base's engine is running."""
+        """Return whether a base's engine was opened."""
         return info.sha256 in self._served
+
+    def problems(self) -> list[str]:
+        """Return why open engines cannot answer, a sentence for each; empty while all can."""
+        served = list(self._served.values())  # without the lock, which is held while a base is being loaded
+        health = {base.info.name: base.engine.healthy() for base in served}
+        return [f"{name}: {state.reason}" for name, state in health.items() if not state]
 
     def forget_adapter(self, adapter: str) -> None:
         """Unload an adapter wherever it is loaded."""

@@ -39,7 +39,7 @@ class Target(NamedTuple):
     rollout_id: str | None
 
     @property
-    def shown(self) -> str:
+    def name(self) -> str:
         """Name of what answers: ``name@N`` or the base's."""
         return self.version.ref if self.version else self.base.name
 
@@ -157,8 +157,8 @@ def _registered(workspace: Workspace, default: BaseModelInfo | None, name: str) 
         known = workspace.models.names()
         if name.partition("@")[0] in known:  # then the message tells which versions and aliases there are
             raise UnknownModel(error.message, hint=error.hint, param="model") from None
-        told = UnknownModel.of("model", name, [*([default.name] if default else []), *known])
-        raise UnknownModel(told.message, hint="GET /v1/models lists every name", param="model") from None
+        unknown = UnknownModel.of("model", name, [*([default.name] if default else []), *known])
+        raise UnknownModel(unknown.message, hint="GET /v1/models lists every name", param="model") from None
 
 
 def _of_version(workspace: Workspace, version: ModelVersion) -> Target:

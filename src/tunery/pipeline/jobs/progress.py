@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tunery.core.progress import Level, Task
+from tunery.core.progress import Level, ProgressBar
 from tunery.store.workspace import Workspace
 
 _RENAMED = {
@@ -67,7 +67,7 @@ class JobProgress:
         self._read_back()
 
     @contextmanager
-    def task(self, description: str, total: float | None) -> Iterator[Task]:
+    def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Tell the beginning of a stretch of work, once for all workers of this job."""
         self.event(f"Now {description}")
         yield _Silent()

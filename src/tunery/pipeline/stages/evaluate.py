@@ -78,6 +78,7 @@ def measure(
     from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
 
     context.check_stop()
+    subject = replace(subject, engine=context.engine_settings.identity)
     workspace, identity = context.workspace, evaluation_id(task, subject)
     known, folder = workspace.evaluations.find(identity), workspace.artifacts.find("evaluations", identity)
     if known is not None and folder is not None:

@@ -54,11 +54,11 @@ def judge_gate(
         suites: Numbers on the named suites.
     """
     from tunery.core.run import TUNED
-    from tunery.evaluate.gate import Evidence, judge
+    from tunery.evaluate.gate import GateEvidence, judge
     from tunery.pipeline.stages.evaluate import CHAMPION
 
     champion = results.get(CHAMPION)
-    evidence = Evidence(
+    evidence = GateEvidence(
         tuned=results[TUNED].evaluation,
         baselines={n: r.evaluation for n, r in results.items() if n not in (TUNED, CHAMPION)},
         comparisons=comparisons,

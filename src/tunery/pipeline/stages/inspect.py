@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.finding import Finding, Severity
+from tunery.core.finding import Finding, FindingKind
 from tunery.core.ids import artifact_id
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of
@@ -38,6 +38,8 @@ class Inspection(NamedTuple):
     columns: Columns
     findings: tuple[Finding, ...]
     """The most serious kind first, then the one with most rows."""
+    kinds: Mapping[str, FindingKind]
+    """What detectors declare of the kinds that they report, by name."""
     page: Path
     """The findings as one HTML file."""
 
@@ -58,8 +60,6 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
         NotFoundError: ``thorough``, and the encoder is not installed.
         ResourceError: The disk is full.
     """
-    from tunery.inspect.detectors.labels import label_findings
-    from tunery.inspect.detectors.scores import score_findings
     from tunery.inspect.inspect import Given, inspect_columns
     from tunery.store.dataset_files import read_columns, read_inputs
 
@@ -67,19 +67,18 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
     folder = context.workspace.artifacts.path("datasets", dataset.id)
     columns = read_columns(folder)
     with context.progress.task("Inspecting rows", None):
-        encoder = sentence_encoder() if thorough else None
         findings = inspect_columns(
             columns,
             context.recipe.inspect,
             Given(
                 inputs=read_inputs(folder),
                 pii_types=_sought(context.recipe.data.clean),
-                encoder=encoder,
+                encoder=sentence_encoder() if thorough else None,
                 references=_references(context),
                 lengths=_lengths(context, dataset, columns),
                 max_tokens=training_limit(context),
+                scores=_scores(context),
             ),
-            more=[partial(label_findings, encoder=encoder), partial(score_findings, scores=_scores(context))],
         )
     return keep_inspection(context.workspace, dataset, columns, findings)
 
@@ -92,8 +91,8 @@ def _sought(clean: CleanConfig) -> tuple[PiiType, ...]:
     return tuple(t for t in DEFAULT_PII if clean.pii_policy.get(t) not in meant)
 
 
-def _scores(context: RunContext) -> list[RowQuality]:
-    """Return the scores that the recipe names.
+def _scores(context: RunContext) -> list[RowQuality] | None:
+    """Return the scores that the recipe names; None where it names none.
 
     Raises:
         NotFoundError: There are none of that id.
@@ -101,7 +100,7 @@ def _scores(context: RunContext) -> list[RowQuality]:
     from tunery.data.select.scores import read_quality
 
     named = context.recipe.inspect.scores
-    return read_quality(context.workspace.artifacts.path("quality", named)) if named else []
+    return read_quality(context.workspace.artifacts.path("quality", named)) if named else None
 
 
 def _references(context: RunContext) -> list[tuple[str, list[str]]]:
@@ -136,12 +135,12 @@ def keep_inspection(
     workspace: Workspace, dataset: DatasetVersion, columns: Columns, found: tuple[Finding, ...]
 ) -> Inspection:
     """Store findings under their own hash and write their page."""
+    from tunery.inspect.detectors import finding_kinds
+    from tunery.inspect.inspect import worst_first
     from tunery.report.inspection import InspectionInputs, write_inspection
     from tunery.store.dataset_files import read_dropped
 
-    findings = tuple(
-        sorted(found, key=lambda f: (get_args(Severity).index(f.severity), -len(f.rows), f.kind))
-    )
+    findings = worst_first(found)
     rows = [f.model_dump(mode="json") for f in findings]
     identity = artifact_id(
         "inspection",
@@ -163,8 +162,9 @@ def keep_inspection(
     folder = workspace.artifacts.path("datasets", dataset.id)
     page = workspace.root / "reports" / f"{identity}.html"
     dropped = read_dropped(folder, per_reason=3)
-    write_inspection(InspectionInputs(identity, dataset, columns, findings, dropped), page)
-    return Inspection(identity, dataset, columns, findings, page)
+    kinds = finding_kinds()
+    write_inspection(InspectionInputs(identity, dataset, columns, findings, kinds, dropped), page)
+    return Inspection(identity, dataset, columns, findings, kinds, page)
 
 
 def stored_findings(workspace: Workspace, inspection: str, dataset: DatasetVersion) -> tuple[Finding, ...]:

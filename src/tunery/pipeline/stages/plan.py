@@ -54,7 +54,7 @@ def plan_recipe(context: RunContext) -> Forecast:
         validations=validations if rows.validation_rows else 0,
         subjects=subjects,
         max_new_tokens=context.recipe.evaluate.max_new_tokens,
-        cache_bytes=_cache_bytes(),
+        cache_bytes=context.engine_settings.cache_bytes,
         weight_bytes=2 if half else 4,
     )
     return forecast(rows, schedule, shape, machine)
@@ -62,9 +62,9 @@ def plan_recipe(context: RunContext) -> Forecast:
 
 def measure(context: RunContext) -> Machine:
     """Time the device that training would use, and look at what is free on it."""
-    from tunery.model.load import pick_device
+    from tunery.model.device import choose_training_device
 
-    device = pick_device(context.recipe.train.device)
+    device = choose_training_device(context.recipe.train.device)
     disk = free_disk_bytes(context.workspace.root)
     if device.type == "cuda":
         import torch
@@ -160,9 +160,3 @@ def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple
         *asked,
         *(Asked(name=name, added_tokens=0, free=False, perplexity_rows=scored) for name in tuned),
     )
-
-
-def _cache_bytes() -> int:
-    from tunery.serve.config import EngineSettings
-
-    return EngineSettings().prefix_cache_bytes

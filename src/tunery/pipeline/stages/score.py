@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.engine import Engine, Score, Tokenizer
@@ -61,8 +61,10 @@ def score_recipe(
     train = split_of(context, dataset, "train")
     task = context.recipe.description or context.recipe.data.system_prompt
     judging = Judging(task, dataset.labels or (), judge.rubric if judge else None)
-    asked = {"judge": judge_identity(judge, judging, train)} if judge else {}
-    identity = artifact_id("quality", stage="quality", version=STAGE_VERSION, config=asked, inputs=inputs)
+    config: dict[str, Any] = {"engine": context.engine_settings.identity}
+    if judge:
+        config["judge"] = judge_identity(judge, judging, train)
+    identity = artifact_id("quality", stage="quality", version=STAGE_VERSION, config=config, inputs=inputs)
     folder = artifacts.find("quality", identity)
     if folder is not None:
         context.progress.event(f"{identity} is already there", data={"quality": identity})

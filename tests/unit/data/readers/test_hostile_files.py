@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError, TuneryError
 from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.conversations.parse import parse_row
@@ -27,7 +28,6 @@ from tunery.data.conversations.shapes import map_columns, wanted_columns
 from tunery.data.readers.formats.spreadsheet import escaped, unescaped
 from tunery.data.readers.source import iterate, locate
 from tunery.data.readers.storage import compression as unpack
-from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import BadRow, RawRow, UnusableRow
 
 MAPPED = ColumnsConfig(input="text", output="label")
@@ -46,14 +46,6 @@ def refused(path: Path, says: str, **more: object) -> ConfigError:
     with pytest.raises(ConfigError, match=says) as caught:
         read(path, **more)  # type: ignore[arg-type]
     return caught.value
-
-
-def fixes(rows: list[RawRow]) -> list[tuple[int, str]]:
-    return [
-        (r.number, r.values.error.flaws[0].fix)
-        for r in rows
-        if isinstance(r.values, Refused) and isinstance(r.values.error, BadRow)
-    ]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd])
@@ -99,11 +91,11 @@ def test_a_line_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join(lines))
     rows = read(path, max_row_bytes=10_000)
     assert [r.number for r in rows] == list(range(1, 13))
-    told = dict(fixes(rows))
-    assert list(told) == [4, 6, 8, 12]
-    assert "not UTF-8 at byte" in told[4]
-    assert "is zero" in told[6]
-    assert "longer than 10,000 bytes" in told[8] == told[12].replace("line 12", "line 8")
+    reasons = dict(fixes(rows))
+    assert list(reasons) == [4, 6, 8, 12]
+    assert "not UTF-8 at byte" in reasons[4]
+    assert "is zero" in reasons[6]
+    assert "longer than 10,000 bytes" in reasons[8] == reasons[12].replace("line 12", "line 8")
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd])
@@ -194,7 +186,7 @@ def test_a_hundred_levels_are_still_read(tmp_path: Path) -> None:
     assert fixes(read(path)) == []
 
 
-def test_unbalanced_quotes_and_a_huge_number_are_told(tmp_path: Path) -> None:
+def test_unbalanced_quotes_and_a_huge_number_are_refused_with_reasons(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\n"open,b\nc,d\n')
     refused(path, "opened and never closed")
@@ -352,9 +344,9 @@ def test_a_row_of_fifty_megabytes_costs_little_memory(tmp_path: Path, ending: st
     packed = {"gz": gzip.compress, "zst": zstd}.get(ending.rpartition(".")[2], bytes)(content)
     path = tmp_path / f"a.{ending}"
     path.write_bytes(packed)
-    kib, said = grown_kib(path)
-    assert "longer than 1,048,576 bytes" in said
-    assert kib < 40_000, said
+    kib, output = grown_kib(path)
+    assert "longer than 1,048,576 bytes" in output
+    assert kib < 40_000, output
 
 
 def test_a_bomb_costs_little_memory(tmp_path: Path) -> None:
@@ -362,9 +354,9 @@ def test_a_bomb_costs_little_memory(tmp_path: Path) -> None:
     with gzip.open(path, "wb", compresslevel=6) as stream:
         for _ in range(80):
             stream.write((b'{"text": "' + b"a" * 1000 + b'", "label": "b"}\n') * 1000)
-    kib, said = grown_kib(path)
-    assert "no file of rows does" in said
-    assert kib < 40_000, said
+    kib, output = grown_kib(path)
+    assert "no file of rows does" in output
+    assert kib < 40_000, output
 
 
 def test_a_long_file_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -375,9 +367,9 @@ def test_a_long_file_is_read_in_bounded_memory(tmp_path: Path) -> None:
         stream.write(",".join('{"text": "%s"}' % ("x" * 2000) for _ in range(15_000)))
         stream.write("]}")
     for name in ("a.parquet", "a.json"):
-        kib, said = grown_kib(tmp_path / name)
-        assert "rows 15000" in said
-        assert kib < 60_000, said
+        kib, output = grown_kib(tmp_path / name)
+        assert "rows 15000" in output
+        assert kib < 60_000, output
 
 
 # Whatever the bytes are.
@@ -388,11 +380,11 @@ ROWS = 12
 def _tables() -> dict[str, bytes]:
     columns = {"text": [f"question {i}" for i in range(ROWS)], "label": ["a"] * ROWS, "n": list(range(ROWS))}
     table = pa.table(columns)
-    made = {}
+    tables = {}
     for name, compression in (("a.parquet", "zstd"), ("b.parquet", "none")):
         parquet = io.BytesIO()
         pq.write_table(table, parquet, compression=compression)
-        made[name] = parquet.getvalue()
+        tables[name] = parquet.getvalue()
     for name, new, options in (
         ("a.arrow", pa.ipc.new_file, None),
         ("b.arrow", pa.ipc.new_stream, None),
@@ -401,8 +393,8 @@ def _tables() -> dict[str, bytes]:
         arrow = io.BytesIO()
         with new(arrow, table.schema, options=options) as writer:
             writer.write_table(table)
-        made[name] = arrow.getvalue()
-    return made
+        tables[name] = arrow.getvalue()
+    return tables
 
 
 LINES = [json.dumps({"text": f"question {i}", "label": "a", "n": i}) for i in range(ROWS)]
@@ -475,14 +467,20 @@ def test_files_with_flipped_bits_are_read_or_refused(
     consume(tmp_path / name)
 
 
-def test_arrow_that_unpacks_to_far_more_than_rows_would_is_refused_unopened(tmp_path: Path) -> None:
+def test_arrow_that_unpacks_to_far_more_than_rows_would_is_refused_within_some_batches(
+    tmp_path: Path,
+) -> None:
     schema = pa.schema([("text", pa.large_string()), ("label", pa.string())])
     options = pa.ipc.IpcWriteOptions(compression="zstd")
+    bomb = pa.table({"text": ["x" * 8_000_000], "label": ["a"]}, schema)
     for name, writer in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
         path = tmp_path / f"{name}.arrow"
         with writer(str(path), schema, options=options) as stream:
-            stream.write_table(pa.table({"text": ["x" * 280_000_000], "label": ["a"]}, schema))
-        refused(path, "unpacks to 280,0")
+            for _ in range(100):
+                stream.write_table(bomb)
+        kib, output = grown_kib(path)
+        assert "no table of rows does" in output
+        assert kib < 60_000, output
 
 
 @given(st.data())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tunery.core.columns import Columns
 from tunery.core.finding import Finding
@@ -68,10 +68,11 @@ def clean(count: int = 400, seed: int = 0) -> tuple[list[str], list[str]]:
     return prompts, answers
 
 
-def one(findings: Sequence[Finding], kind: str) -> Finding:
+def one(findings: Iterable[Finding], kind: str) -> Finding:
     """Return the finding of a kind; says what else was found where there is none."""
-    matching = [f for f in findings if f.kind == kind]
-    assert len(matching) == 1, f"{kind} not among {[f.kind for f in findings]}"
+    found = list(findings)
+    matching = [f for f in found if f.kind == kind]
+    assert len(matching) == 1, f"{kind} not among {[f.kind for f in found]}"
     return matching[0]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.inspect.detectors.rows import clean, columns, one
-from tunery.inspect.detectors.contamination import contamination
+from tunery.inspect.detectors import contamination
 
 BENCHMARK = (
     "A train leaves the station at noon and travels north at sixty miles an hour for three hours, "
@@ -21,7 +21,7 @@ def test_a_benchmark_question_inside_a_prompt_is_found_whatever_its_case_and_pun
     prompts, answers = clean(100)
     prompts[7] = f"Solve: {BENCHMARK.upper().replace('.', '!')} How far did it go?"
 
-    finding = one(contamination(columns(prompts, answers), [("trains", [BENCHMARK])]), "contamination")
+    finding = one(contamination.find(columns(prompts, answers), [("trains", [BENCHMARK])]), "contamination")
 
     assert finding.rows == ("ex-7",)
     assert finding.numbers["references"] == {"trains": 1}
@@ -32,7 +32,7 @@ def test_twelve_words_in_a_row_are_too_few():
     prompts, answers = clean(100)
     prompts[7] = "Now " + " ".join(BENCHMARK.split()[:12])
 
-    assert contamination(columns(prompts, answers), [("trains", [BENCHMARK])]) == []
+    assert list(contamination.find(columns(prompts, answers), [("trains", [BENCHMARK])])) == []
 
 
 def test_a_short_text_counts_as_a_whole_only():
@@ -40,7 +40,9 @@ def test_a_short_text_counts_as_a_whole_only():
         ["What is the boiling point of water?", "What is the boiling point of water in Rome?"], ["A", "B"]
     )
 
-    finding = one(contamination(rows, [("quiz", ["what is the boiling point of water"])]), "contamination")
+    finding = one(
+        contamination.find(rows, [("quiz", ["what is the boiling point of water"])]), "contamination"
+    )
 
     assert finding.rows == ("ex-0",)
 
@@ -49,7 +51,7 @@ def test_a_template_that_many_rows_have_is_no_copy():
     template = "Below is an instruction that describes a task, write a response that completes the request: "
     prompts = [template + str(n) for n in range(30)]
 
-    assert contamination(columns(prompts, ["A"] * 30), [("other", [template + "sum"])]) == []
+    assert list(contamination.find(columns(prompts, ["A"] * 30), [("other", [template + "sum"])])) == []
 
 
 def test_training_rows_that_share_a_run_with_the_test_split_are_told():
@@ -57,7 +59,7 @@ def test_training_rows_that_share_a_run_with_the_test_split_are_told():
         [BENCHMARK, f"{BENCHMARK} And then?", "Why?"], ["A", "B", "C"], splits=["train", "test", "train"]
     )
 
-    finding = one(contamination(rows), "split_overlap")
+    finding = one(contamination.find(rows), "split_overlap")
 
     assert finding.rows == ("ex-0",)
 
@@ -81,6 +83,6 @@ def test_it_finds_what_comparing_every_run_with_every_run_finds(seed: int):
     }
     rows = columns(texts, ["yes"] * len(texts), labels=["yes"] * len(texts))
 
-    found = contamination(rows, [("other", references)], words=size)
+    found = contamination.find(rows, [("other", references)], overlap_words=size)
 
     assert {row for f in found for row in f.rows} == expected

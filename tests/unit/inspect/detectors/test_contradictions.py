@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tests.unit.inspect.detectors.rows import clean, columns, one
 from tunery.core.columns import Columns
-from tunery.inspect.detectors.contradictions import contradictions
-from tunery.inspect.likeness import likeness
+from tunery.inspect.detectors import contradictions
+from tunery.inspect.likeness import compare_prompts
 
 
 def found(rows: Columns):
-    return contradictions(rows, likeness(rows, 0.9))
+    return list(contradictions.find(rows, compare_prompts(rows, 0.9)))
 
 
 def classes(pairs: list[tuple[str, str]]) -> Columns:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.inspect.detectors.rows import clean, columns, one
-from tunery.inspect.detectors.damage import mend, text_damage
+from tunery.inspect.detectors import damage
 from tunery.text.markup import strip_html
 from tunery.text.normalise import fix_mojibake
 
@@ -36,10 +36,10 @@ MARKED = st.lists(
 
 
 @given(st.text() | MARKED, st.booleans())
-def test_mending_twice_changes_nothing(text: str, html: bool):
-    once = mend(text, html=html)
+def test_repairing_twice_changes_nothing(text: str, html: bool):
+    once = damage.repair(text, html=html)
 
-    assert mend(once, html=html) == once
+    assert damage.repair(once, html=html) == once
 
 
 @given(st.text() | MARKED)
@@ -66,7 +66,7 @@ def test_ascii_holds_no_mojibake(text: str):
     ],
 )
 def test_right_texts_of_other_scripts_stay(text: str):
-    assert mend(text) == text
+    assert damage.repair(text) == text
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_markup_that_the_row_speaks_of_is_left_alone():
     answers[1] = "Write `<b>` before it."
     prompts[2] = "Clean this up: <p>Hello</p>"
 
-    found = text_damage(columns(prompts, answers))
+    found = damage.find(columns(prompts, answers))
 
     assert one(found, "html").rows == ("ex-2",)
 
@@ -102,11 +102,11 @@ def test_markup_that_a_fifth_of_the_answers_hold_is_their_format():
     prompts, answers = clean(60)
     answers = [f"<p>{a}</p>" if i % 4 == 0 else a for i, a in enumerate(answers)]
 
-    assert text_damage(columns(prompts, answers)) == []
+    assert list(damage.find(columns(prompts, answers))) == []
 
 
 def test_a_row_with_two_troubles_gets_one_text_from_both():
-    found = text_damage(columns(["Itâ€™s <b>late</b>, why?"], ["Because."]))
+    found = damage.find(columns(["Itâ€™s <b>late</b>, why?"], ["Because."]))
 
     values = {one(found, kind).edits[0].value for kind in ("mojibake", "html")}
     assert values == {"It’s late, why?"}
@@ -115,7 +115,7 @@ def test_a_row_with_two_troubles_gets_one_text_from_both():
 def test_an_edit_of_a_conversation_replaces_its_last_turn_only():
     talk = columns(["Helloâ€¦\nHi\nItâ€™s late"], ["Yes."])
 
-    edit = one(text_damage(talk, inputs=["Itâ€™s late"]), "mojibake").edits[0]
+    edit = one(damage.find(talk, inputs=["Itâ€™s late"]), "mojibake").edits[0]
 
     assert (edit.action, edit.value) == ("set_input", "It’s late")
 
@@ -123,10 +123,10 @@ def test_an_edit_of_a_conversation_replaces_its_last_turn_only():
 def test_a_rejected_answer_is_mended_too():
     pair = columns(["Why?"], ["So."], rejected=["Itâ€™s so."])
 
-    assert one(text_damage(pair), "mojibake").edits[0].action == "set_rejected"
+    assert one(damage.find(pair), "mojibake").edits[0].action == "set_rejected"
 
 
 def test_invisible_characters_are_shown_by_their_code_points():
-    found = one(text_damage(columns(["pay\u200b now"], ["Yes."])), "invisible_characters")
+    found = one(damage.find(columns(["pay\u200b now"], ["Yes."])), "invisible_characters")
 
     assert "<U+200B>" in found.evidence[0].text

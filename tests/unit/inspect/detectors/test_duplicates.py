@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.unit.inspect.detectors.rows import clean, columns, one
-from tunery.inspect.detectors.duplicates import duplicates
-from tunery.inspect.likeness import likeness
+from tunery.inspect.detectors import duplicates, semantic_duplicates
+from tunery.inspect.likeness import compare_prompts
 
 LONG = "I paid for the express delivery of my parcel on Monday and it is still not here, why is that"
 
@@ -19,7 +19,7 @@ def test_exact_and_near_repeats_are_told_apart_and_only_later_rows_go():
         ["Where is it?", "where is it", LONG, LONG + "?!", LONG + " so"], ["A", "A", "B", "B", "B"]
     )
 
-    found = duplicates(rows, likeness(rows, 0.9))
+    found = list(duplicates.find(rows, compare_prompts(rows, 0.9)))
 
     exact, near = one(found, "exact_duplicate"), one(found, "near_duplicate")
     assert [e.row for e in exact.edits] == ["ex-1", "ex-3"]
@@ -29,7 +29,7 @@ def test_exact_and_near_repeats_are_told_apart_and_only_later_rows_go():
 def test_clean_rows_of_few_templates_are_not_called_repeats():
     rows = columns(*clean())
 
-    assert duplicates(rows, likeness(rows, 0.9)) == []
+    assert list(duplicates.find(rows, compare_prompts(rows, 0.9))) == []
 
 
 def test_a_row_in_two_splits_is_a_leak_and_the_training_row_goes():
@@ -37,7 +37,7 @@ def test_a_row_in_two_splits_is_a_leak_and_the_training_row_goes():
         ["Where is it?", "where is it", "Why?"], ["A", "A", "B"], splits=["test", "train", "train"]
     )
 
-    finding = one(duplicates(rows, likeness(rows, 0.9)), "leak")
+    finding = one(duplicates.find(rows, compare_prompts(rows, 0.9)), "leak")
 
     assert finding.severity == "high"
     assert [(e.row, e.action) for e in finding.edits] == [("ex-1", "drop")]
@@ -46,7 +46,7 @@ def test_a_row_in_two_splits_is_a_leak_and_the_training_row_goes():
 def test_templates_that_differ_in_their_numbers_are_no_repeats():
     rows = columns([f"{LONG} {n}" for n in (5, 7)], ["B", "B"], splits=["train", "test"])
 
-    assert duplicates(rows, likeness(rows, 0.9)) == []
+    assert list(duplicates.find(rows, compare_prompts(rows, 0.9))) == []
 
 
 def by_topic(texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -68,7 +68,7 @@ def test_an_encoder_finds_what_is_said_in_other_words():
         splits=["train", "train", "train", "train", "test"],
     )
 
-    found = duplicates(rows, likeness(rows, 0.9), encoder=by_topic)
+    found = list(semantic_duplicates.find(rows, compare_prompts(rows, 0.9), by_topic))
 
     assert one(found, "semantic_duplicate").rows == ("ex-0", "ex-1")
     assert set(one(found, "semantic_leak").rows) == {"ex-0", "ex-1", "ex-4"}

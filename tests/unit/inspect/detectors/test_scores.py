@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.inspect.detectors.rows import clean, columns
 from tunery.core.quality import RowQuality
 from tunery.data.select.scores import merit
-from tunery.inspect.detectors.scores import score_findings
+from tunery.inspect.detectors import scores as detector
 
 
 def quality(place: int, *, ifd: float = 0.5, judge: int | None = None) -> RowQuality:
@@ -25,18 +25,18 @@ def test_rows_with_bad_scores_are_told_worst_first() -> None:
         quality(5),
         quality(99, judge=1),
     ]
-    wrong, misleading = score_findings(rows, scores)
+    wrong, misleading = detector.find(rows, scores)
     assert (wrong.kind, wrong.rows) == ("judged_wrong", ("ex-2", "ex-1"))
     assert [(e.row, e.action) for e in wrong.edits] == [("ex-2", "drop"), ("ex-1", "drop")]
     assert "2 rows" in wrong.message
-    assert "50 %" in wrong.message  # of the four that a judge saw
+    assert "50.0 %" in wrong.message  # of the four that a judge saw
     assert (misleading.kind, misleading.rows) == ("misleading_prompt", ("ex-3", "ex-4"))
     assert not misleading.edits
 
 
 def test_good_scores_are_no_finding() -> None:
-    assert list(score_findings(columns(*clean(3)), [quality(0, judge=3), quality(1, ifd=0.99)])) == []
-    assert list(score_findings(columns(*clean(3)), [])) == []
+    assert list(detector.find(columns(*clean(3)), [quality(0, judge=3), quality(1, ifd=0.99)])) == []
+    assert list(detector.find(columns(*clean(3)), [])) == []
 
 
 def test_a_row_judged_wrong_is_chosen_after_all_others() -> None:

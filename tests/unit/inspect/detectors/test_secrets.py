@@ -8,7 +8,7 @@ import string
 import pytest
 
 from tests.unit.inspect.detectors.rows import clean, columns, one
-from tunery.inspect.detectors.secrets import secrets
+from tunery.inspect.detectors import secrets
 from tunery.text.pii.secrets import find_secrets, replaced
 
 draw = random.Random(5)
@@ -61,7 +61,7 @@ def test_no_part_of_a_finding_but_its_edits_shows_more_than_four_characters(kind
     # The first line of a key block names its kind, as the finding does.
     secret = text[hidden.start : hidden.end].split("\n")[1 if kind == "PRIVATE_KEY" else 0]
 
-    finding = one(secrets(columns([text], ["Done."])), "secret")
+    finding = one(secrets.find(columns([text], ["Done."])), "secret")
 
     said = finding.model_dump_json()
     assert all(secret[at : at + 5] not in said.replace(f"<{kind}>", "") for at in range(len(secret) - 4))
@@ -91,14 +91,14 @@ def test_placeholders_code_and_prose_are_no_secrets(text: str):
 
 
 def test_clean_rows_hold_no_secret():
-    assert secrets(columns(*clean())) == []
+    assert list(secrets.find(columns(*clean()))) == []
 
 
 def test_a_secret_in_an_earlier_turn_is_told_without_an_edit():
     key = SHAPES["STRIPE_KEY"]
     talk = columns([f"I use {key}\nFine\nAnd now?"], ["Wait."])
 
-    finding = one(secrets(talk, inputs=["And now?"]), "secret")
+    finding = one(secrets.find(talk, inputs=["And now?"]), "secret")
 
     assert finding.rows == ("ex-0",)
     assert finding.edits == ()

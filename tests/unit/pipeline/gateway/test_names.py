@@ -45,6 +45,6 @@ def test_an_ft_name_of_a_job_without_a_model_is_unknown(workspace: Workspace) ->
 
 def test_the_base_answers_to_its_name_alone(workspace: Workspace) -> None:
     target = resolve(workspace, INFO, "tiny", "someone")
-    assert (target.base, target.version, target.arm, target.shown) == (INFO, None, None, "tiny")
+    assert (target.base, target.version, target.arm, target.name) == (INFO, None, None, "tiny")
     with pytest.raises(UnknownModel, match="did you mean 'tiny'"):
         resolve(workspace, INFO, "tinny", "someone")

@@ -28,9 +28,10 @@ def read_delimited(
     delimiter: str | None,
     wanted: Sequence[str],
     max_row_bytes: int,
-    go_on: bool = False,
 ) -> Iterator[RawRow]:
     """Yield the rows of a CSV file whose first line names the columns.
+
+    A row of another width than the header's comes as a :class:`~tunery.data.rows.refused.Refused` one.
 
     Args:
         path: The file.
@@ -38,12 +39,10 @@ def read_delimited(
         delimiter: The separator; None finds it.
         wanted: Columns that must exist; they also tell separators apart.
         max_row_bytes: Longest row accepted [bytes].
-        go_on: Yield a row of another width than the header's as a
-            :class:`~tunery.data.rows.refused.Refused` row, and read all others.
 
     Raises:
-        ConfigError: Wrong delimiter, a column named twice, rows of unequal width unless ``go_on``, broken
-            quoting, a row over the limit, or text that is not UTF-8; with row numbers.
+        ConfigError: Wrong delimiter, a column named twice, broken quoting, a row over the limit, or text that
+            is not UTF-8; with line numbers.
     """
     head = _head(path, name, max_row_bytes)
     chosen = delimiter or sniff(head, wanted)
@@ -54,7 +53,7 @@ def read_delimited(
     try:
         header = [column.strip() for column in next(reader, [])]
         _check_header(header, head, chosen, wanted, name)
-        yield from _rows(reader, meter, header, name, go_on=go_on)
+        yield from _rows(reader, meter, header, name)
     except csv.Error as error:
         raise ConfigError(f"{name}: line {reader.line_num}: {_explain(error)}") from None
 
@@ -145,9 +144,8 @@ def _check_header(
 
 
 def _rows(
-    reader: Iterator[list[str]], meter: _RowMeter, header: Sequence[str], name: str, *, go_on: bool
+    reader: Iterator[list[str]], meter: _RowMeter, header: Sequence[str], name: str
 ) -> Iterator[RawRow]:
-    problems: list[str] = []
     number = 0
     width = len(header)
     for cells in reader:
@@ -155,27 +153,17 @@ def _rows(
         if not cells:
             continue  # A blank line.
         number += 1
-        if len(cells) == width:
-            if not _MISSING.isdisjoint(cells):
-                yield RawRow(
-                    number, dict(zip(header, (None if c in _MISSING else c for c in cells), strict=True))
-                )
-            else:
-                yield RawRow(number, dict(zip(header, cells, strict=True)))
-        elif go_on:
+        if len(cells) != width:
             fix = (
                 f"has {len(cells)} cells, the header {width}; quote cells that contain the delimiter "
                 f"(line {meter.number} of {name})"
             )
             yield broken(number, fix, ", ".join(cells[:20]))
+        elif _MISSING.isdisjoint(cells):
+            yield RawRow(number, dict(zip(header, cells, strict=True)))
         else:
-            problems.append(f"row {number} has {len(cells)} cells, the header {width}")
-            if len(problems) == 10:
-                break
-    if problems:
-        raise ConfigError.of_problems(
-            name, problems, hint="quote cells that contain the delimiter, or set delimiter for this source"
-        )
+            values = (None if c in _MISSING else c for c in cells)
+            yield RawRow(number, dict(zip(header, values, strict=True)))
 
 
 def _explain(error: csv.Error) -> str:

@@ -26,29 +26,28 @@ from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, RawRow
 from tunery.text.pii.mask import redacted_repr
 
 _CHUNK_BYTES = 65_536
-_MAX_PROBLEMS = 10
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 MAX_DEPTH = 100
 """Levels of nesting accepted in a row. Rows of any known export have under twenty; printing, comparing or
 storing a value nested some hundred levels deep overflows Python's stack."""
 
 
-def read_jsonl(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
+def read_jsonl(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of a JSON Lines file; blank lines are passed over.
+
+    A line that is not UTF-8, too long or no JSON object comes as a
+    :class:`~tunery.data.rows.refused.Refused` row.
 
     Args:
         path: The file.
         name: How messages call it.
         max_row_bytes: Longest row accepted [bytes].
-        go_on: Yield a broken line as a :class:`~tunery.data.rows.refused.Refused` row and read all others.
 
     Raises:
-        ConfigError: Lines that are not UTF-8, too long or not JSON objects, each with its number, unless
-            ``go_on``.
+        ConfigError: The file is of another kind, damaged, or cannot be read.
     """
-    problems: list[str] = []
     number = line = 0
-    for block in read_blocks(path, name, max_bytes=max_row_bytes, go_on=go_on):
+    for block in read_blocks(path, name, max_bytes=max_row_bytes, go_on=True):
         for text in block:
             line += 1
             if isinstance(text, Unreadable):
@@ -58,21 +57,12 @@ def read_jsonl(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = Fa
             try:
                 values = parse_object(text)
             except BadRow as bad:
-                if not text or text.isspace():
-                    continue
-                number += 1
-                fix = f"{bad.flaws[0].fix} (line {line} of {name})"
-                if go_on:
-                    yield broken(number, fix, text.strip())
-                    continue
-                problems.append(f"row {number} (line {line}): {bad.flaws[0].fix}")
-                if len(problems) == _MAX_PROBLEMS:
-                    raise ConfigError.of_problems(name, problems) from None
+                if text and not text.isspace():
+                    number += 1
+                    yield broken(number, f"{bad.flaws[0].fix} (line {line} of {name})", text.strip())
             else:
                 number += 1
                 yield RawRow(number, values)
-    if problems:
-        raise ConfigError.of_problems(name, problems)
 
 
 def parse_object(text: str) -> dict[str, Any]:
@@ -155,39 +145,39 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_not_
 _PLAIN = json.JSONDecoder(parse_constant=_not_a_number)
 
 
-def read_json_array(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
+def read_json_array(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the objects of a JSON file, holding one row at a time.
 
     The file is a list of objects, or one object that holds such a list (``{"data": [{…}, …]}``), or, when a
-    second object follows the first, JSON Lines. One object with the keys of a row is a row.
+    second object follows the first, JSON Lines. One object with the keys of a row is a row. An element that
+    is no object comes as a :class:`~tunery.data.rows.refused.Refused` row.
 
     Args:
         path: The file.
         name: How messages call it.
         max_row_bytes: Longest row accepted [bytes].
-        go_on: Yield a broken element as a :class:`~tunery.data.rows.refused.Refused` row where the next one
-            can be found.
 
     Raises:
-        ConfigError: It is none of these, or a row is broken or over ``max_row_bytes``; with the row's number.
+        ConfigError: It is none of these, or a row is over ``max_row_bytes`` or broken so that the next one
+            cannot be found; with the row's number.
     """
     with readable(name):
         source = _Characters(path, name)
         opening = source.peek()
         if opening == "{":
-            yield from _from_object(source, path, name, max_row_bytes, go_on=go_on)
+            yield from _from_object(source, path, name, max_row_bytes)
             return
         if opening != "[":
             raise ConfigError(
                 f"{name}: begins with {opening!r}; a JSON file must be a list of objects: [{{…}}, …]"
             )
         source.position += 1
-        yield from _elements(source, name, max_row_bytes, go_on=go_on)
+        yield from _elements(source, name, max_row_bytes)
         if source.peek() != "":
             raise ConfigError(f"{name}: something follows the end of the list: {source.ahead()!r}")
 
 
-def _elements(source: _Characters, name: str, max_row_bytes: int, *, go_on: bool) -> Iterator[RawRow]:
+def _elements(source: _Characters, name: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the elements of the list that opened before the position, and stop behind it."""
     number = 0
     while source.peek() not in ("]", ""):
@@ -196,15 +186,10 @@ def _elements(source: _Characters, name: str, max_row_bytes: int, *, go_on: bool
         try:
             values = _next_object(source, where, max_row_bytes)
         except BadRow as bad:
-            fix = bad.flaws[0].fix
-            if not go_on:
-                raise ConfigError(
-                    f"{where} {fix}" if fix.startswith("begins") else f"{where}: {fix}"
-                ) from None
             start = source.position
             _skip_value(source, where, max_row_bytes)
             text = source.buffer[start : source.position]
-            yield broken(number, f"{fix} (row {number} of {name})", text)
+            yield broken(number, f"{bad.flaws[0].fix} (row {number} of {name})", text)
         else:
             yield RawRow(number, values)
         if source.peek() == ",":
@@ -216,9 +201,7 @@ def _elements(source: _Characters, name: str, max_row_bytes: int, *, go_on: bool
     source.position += 1
 
 
-def _from_object(
-    source: _Characters, path: RawFile, name: str, max_row_bytes: int, *, go_on: bool
-) -> Iterator[RawRow]:
+def _from_object(source: _Characters, path: RawFile, name: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Read a file that begins with an object: a row, rows in lines, or an object around a list of rows."""
     try:
         value, end = _scan(source, name, max_row_bytes, decoder=_PLAIN)
@@ -232,9 +215,9 @@ def _from_object(
             yield from _alone(path, name, max_row_bytes)
             return
     if wrapper:
-        yield from _wrapped(_Characters(path, name), name, max_row_bytes, go_on=go_on)
+        yield from _wrapped(_Characters(path, name), name, max_row_bytes)
     else:
-        yield from read_jsonl(path, name, max_row_bytes=max_row_bytes, go_on=go_on)
+        yield from read_jsonl(path, name, max_row_bytes=max_row_bytes)
 
 
 def _alone(path: RawFile, name: str, max_row_bytes: int) -> Iterator[RawRow]:
@@ -264,7 +247,7 @@ def _is_wrapper(source: _Characters) -> bool:
     return _FIRST_KEYS.match(source.buffer, source.position) is not None
 
 
-def _wrapped(source: _Characters, name: str, max_row_bytes: int, *, go_on: bool) -> Iterator[RawRow]:
+def _wrapped(source: _Characters, name: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of the one list of objects that a file's object holds, passing over the rest."""
     found: str | None = None
     source.peek()
@@ -287,7 +270,7 @@ def _wrapped(source: _Characters, name: str, max_row_bytes: int, *, go_on: bool)
                 )
             else:
                 found = str(key)
-                yield from _elements(source, name, max_row_bytes, go_on=go_on)
+                yield from _elements(source, name, max_row_bytes)
         if source.peek() == ",":
             source.position += 1
             source.peek()

@@ -1,4 +1,4 @@
-"""Parquet and Arrow: rows read batch by batch, and typed tables written."""
+"""Parquet and Arrow: rows read batch by batch, and the names of classes that they number."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunery.core.errors import ConfigError
-from tunery.data.readers.formats.arrow_sizes import unpacked_sizes
 from tunery.data.readers.storage.compression import MAX_RATIO, open_seekable
-from tunery.data.readers.storage.lines import readable, too_large
+from tunery.data.readers.storage.lines import readable
 from tunery.data.readers.storage.urls import RawFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import RawRow
@@ -31,34 +30,33 @@ _BUFFER_BYTES = 1 << 20
 """A column is read through a buffer of this size, not whole: row groups of a gigabyte exist [bytes]."""
 
 
-def read_parquet(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
-    """Yield the rows of a Parquet file.
+def read_parquet(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
+    """Yield the rows of a Parquet file; a row that is too long as a refused one.
 
     Args:
         path: The file; a packed one (``.parquet.gz``) is unpacked into a temporary file first.
         name: How messages call it.
         max_row_bytes: Longest row accepted [bytes].
-        go_on: Yield a row over ``max_row_bytes`` as a :class:`~tunery.data.rows.refused.Refused` row.
 
     Raises:
-        ConfigError: Not Parquet, damaged, a column named twice, one that unpacks to far more than a table of
-            rows would, or a row over ``max_row_bytes`` unless ``go_on``.
+        ConfigError: Not Parquet, damaged, a column named twice, or one that unpacks to far more than a table
+            of rows would.
     """
     with readable(name), open_seekable(path) as stream, _explained(name, "Parquet"):
-        yield from _rows(_parquet_batches(stream, name), name, max_row_bytes, go_on=go_on)
+        yield from _rows(_parquet_batches(stream, name), name, max_row_bytes)
 
 
-def read_arrow(path: RawFile, name: str, *, max_row_bytes: int, go_on: bool = False) -> Iterator[RawRow]:
+def read_arrow(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of an Arrow file, in the file or the stream form, told apart by the first bytes.
 
     Args and errors are those of :func:`read_parquet`.
 
     Raises:
-        ConfigError: Not Arrow, damaged, a column named twice, a batch that unpacks to far more than rows
-            would, or a row over ``max_row_bytes`` unless ``go_on``.
+        ConfigError: Not Arrow, damaged, a column named twice, or batches that unpack to far more than rows
+            would.
     """
     with readable(name), open_seekable(path) as stream, _explained(name, "Arrow"):
-        yield from _rows(_arrow_batches(stream, name), name, max_row_bytes, go_on=go_on)
+        yield from _rows(_arrow_batches(stream, name), name, max_row_bytes)
 
 
 def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
@@ -88,6 +86,7 @@ def _batch_rows(metadata: Any, name: str, packed: int) -> int:
 
 
 def _check_ratio(unpacked: int, packed: int, name: str) -> None:
+    """Refuse a file that unpacks to far more than rows would."""
     if unpacked > _FREE_BYTES and unpacked > MAX_RATIO * max(packed, 1):
         raise ConfigError(f"{name}: unpacks to {unpacked:,} bytes from {packed:,}; no table of rows does")
 
@@ -95,20 +94,16 @@ def _check_ratio(unpacked: int, packed: int, name: str) -> None:
 def _arrow_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
     packed = stream.seek(0, 2)
     stream.seek(0)
-    first = 8 if stream.read(6) == b"ARROW1" else 0
-    stream.seek(first)
-    for unpacked in unpacked_sizes(stream):
-        _check_ratio(unpacked, packed, name)
+    in_file_form = stream.read(6) == b"ARROW1"
     stream.seek(0)
-    if first:
-        with pa.ipc.open_file(stream) as reader:
-            _check_names(reader.schema.names, name)
-            for i in range(reader.num_record_batches):
-                yield reader.get_batch(i)
-        return
-    with pa.ipc.open_stream(stream) as reader:
+    # What a batch unpacks to is known only when it is: one batch over the limit is held before the error.
+    unpacked = 0
+    with (pa.ipc.open_file if in_file_form else pa.ipc.open_stream)(stream) as reader:
         _check_names(reader.schema.names, name)
-        yield from reader
+        for batch in map(reader.get_batch, range(reader.num_record_batches)) if in_file_form else reader:
+            unpacked += batch.get_total_buffer_size()
+            _check_ratio(unpacked, packed, name)
+            yield batch
 
 
 def _check_names(names: Sequence[str], name: str) -> None:
@@ -117,7 +112,7 @@ def _check_names(names: Sequence[str], name: str) -> None:
         raise ConfigError(f"{name}: column named twice: {', '.join(map(repr, twice))}")
 
 
-def _rows(batches: Iterator[Any], name: str, max_row_bytes: int, *, go_on: bool) -> Iterator[RawRow]:
+def _rows(batches: Iterator[Any], name: str, max_row_bytes: int) -> Iterator[RawRow]:
     number = 0
     classes: dict[str, list[str]] | None = None
     for batch in batches:
@@ -129,8 +124,6 @@ def _rows(batches: Iterator[Any], name: str, max_row_bytes: int, *, go_on: bool)
             for values in part.to_pylist():
                 number += 1
                 if _size(values) > max_row_bytes:
-                    if not go_on:
-                        raise too_large(name, f"row {number}", max_row_bytes)
                     fix = f"longer than {max_row_bytes:,} bytes; raise max_row_bytes of this source"
                     yield broken(number, f"{fix} (row {number} of {name})", f"{len(values)} columns")
                     continue
@@ -145,11 +138,11 @@ def _class_names(schema: Any) -> dict[str, list[str]]:
     Source:
         ``datasets.ClassLabel``; its features lie as JSON under ``huggingface`` in the schema's metadata.
     """
-    told = (schema.metadata or {}).get(b"huggingface")
-    if told is None:
+    written = (schema.metadata or {}).get(b"huggingface")
+    if written is None:
         return {}
     try:
-        features = json.loads(told)["info"]["features"]
+        features = json.loads(written)["info"]["features"]
         found = {n: f["names"] for n, f in features.items() if f.get("_type") == "ClassLabel"}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}  # written by another program, or damaged; then the numbers are all there is

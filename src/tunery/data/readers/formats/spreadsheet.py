@@ -1,14 +1,10 @@
-"""Spreadsheet cells: text that Excel and its kin must show and never run, and that comes back as it was."""
+"""Spreadsheet cells: text that Excel and others must show and never run, and that comes back as it was."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-from tunery.data.config import SourceConfig
-from tunery.data.rows.row import RawRow
 
 _STARTS = frozenset("=+-@\t\r\n＝＋－＠")
 """What makes a cell a formula, alone or once leading white space is cut off; the wide forms do so too."""
@@ -65,18 +61,3 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
             writer.writerow([escaped(cell) for cell in row])
             count += 1
     return count
-
-
-def recognises(_: Mapping[str, Any]) -> bool:
-    """Tell nothing: no row says by itself that its cells were escaped, so the recipe must."""
-    return False
-
-
-def convert(rows: Iterator[RawRow], _: SourceConfig) -> Iterator[RawRow]:
-    """Yield rows with their cells as they were before :func:`escaped`."""
-    for row in rows:
-        if type(row.values) is not dict:  # a row that could not be read stays what it is
-            yield row
-            continue
-        cells = {name: unescaped(v) if isinstance(v, str) else v for name, v in row.values.items()}
-        yield RawRow(row.number, cells)

@@ -1,1 +1,3 @@
-"""Exports of other programs: one file each, recognised and taken apart into plain rows."""
+"""Importers: exports of other programs, one file each, recognised and taken apart into plain rows."""
+
+SHARED = ("annotations", "recognise", "sampling")

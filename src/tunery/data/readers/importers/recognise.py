@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Protocol, cast
 
-from tunery.data.config import SourceConfig
-from tunery.data.readers.formats import spreadsheet as sheet
-from tunery.data.readers.importers import argilla, label_studio, opentelemetry, request_log
+from tunery.core.errors import ConfigError
+from tunery.core.plugins import load_plugin, plugin_names
+from tunery.data.config import IMPORTERS, SourceConfig
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import RawRow
 
-Convert = Callable[[Iterator[RawRow], SourceConfig], Iterator[RawRow]]
 _LOOKED_AT = 1000
 """So many broken rows may come before the first that tells what wrote the file [count]."""
 
 
-class Kind(NamedTuple):
-    """One program's export."""
+class Importer(Protocol):
+    """What the file of one program's export offers; its name is what a source's ``export`` says."""
 
-    recognises: Callable[[Mapping[str, Any]], bool]
-    """Tells its rows by keys that no other kind of file has together."""
-    convert: Convert
-    """Takes its rows apart into rows of a known shape, numbered anew where one becomes several."""
+    def recognises(self, values: Mapping[str, Any]) -> bool:
+        """Tell the program's rows by keys that no other kind of file has together."""
+        ...
 
-
-KINDS: dict[str, Kind] = {
-    "opentelemetry": Kind(opentelemetry.recognises, opentelemetry.convert),
-    "label_studio": Kind(label_studio.recognises, label_studio.convert),
-    "argilla": Kind(argilla.recognises, argilla.convert),
-    "request_log": Kind(request_log.recognises, request_log.convert),
-    "spreadsheet": Kind(sheet.recognises, sheet.convert),
-}
+    def convert(self, rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
+        """Take rows apart into rows of a known shape, numbered anew where one becomes several."""
+        ...
 
 
-def recognise(values: Mapping[str, Any]) -> str | None:
-    """Return the name of the export that a row comes from, None where it is a row as any other."""
-    return next((name for name, kind in KINDS.items() if kind.recognises(values)), None)
+def importer(name: str) -> Importer:
+    """Return what reads the export of a program."""
+    return cast(Importer, load_plugin(IMPORTERS, "export", name))
+
+
+def recognise(values: Mapping[str, Any], path: str) -> str | None:
+    """Return the name of the export that a row comes from, None where it is a row as any other.
+
+    Raises:
+        ConfigError: Several programs may have written it; nothing is guessed.
+    """
+    found = [name for name in plugin_names(IMPORTERS) if importer(name).recognises(values)]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{path}: its first row may be an export of {' or '.join(found)}",
+            hint=f"set export: for this source to one of {', '.join(found)}, or to none",
+        )
+    return found[0] if found else None
 
 
 def as_plain_rows(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
@@ -46,19 +54,20 @@ def as_plain_rows(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[Ra
     Args:
         rows: As the file has them.
         settings: Whose ``export`` names the program, or ``auto``.
+
+    Raises:
+        ConfigError: Several programs may have written the file.
     """
-    if settings.export == "none":
-        yield from rows
-        return
-    held: list[RawRow] = []
-    name: str | None = None if settings.export == "auto" else settings.export
-    if name is None:
+    looked_at: list[RawRow] = []
+    name = settings.export
+    if name == "auto":
+        name = "none"
         for row in rows:
-            held.append(row)
+            looked_at.append(row)
             if not isinstance(row.values, Refused):
-                name = recognise(row.values)
+                name = recognise(row.values, settings.path) or "none"
                 break
-            if len(held) == _LOOKED_AT:
+            if len(looked_at) == _LOOKED_AT:
                 break
-    every = chain(held, rows)
-    yield from every if name is None else KINDS[name].convert(every, settings)
+    every = chain(looked_at, rows)
+    yield from every if name == "none" else importer(name).convert(every, settings)

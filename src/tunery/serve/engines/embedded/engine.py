@@ -9,23 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from tunery.core.engine import Generation, GenerationRequest, Score, TokenEvent
-from tunery.core.errors import ConfigError, NotFoundError, ResourceError
+from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent
+from tunery.core.errors import NotFoundError, ResourceError
+from tunery.model.device import choose_device
 from tunery.model.tokenizer import load_tokenizer
-from tunery.serve.config import EngineSettings
+from tunery.serve.engines.embedded.admission import Admission
 from tunery.serve.engines.embedded.causal_lm import CausalLm
-from tunery.serve.engines.embedded.constraints import Grammars
 from tunery.serve.engines.embedded.decoder import Decoder
 from tunery.serve.engines.embedded.lora import BASE, LoraPair
 from tunery.serve.engines.embedded.peft_folder import read_peft_folder
 from tunery.serve.engines.embedded.prefix_cache import PrefixCache
-from tunery.serve.engines.embedded.request import CompletionRow, Row, ScoreRow
-from tunery.serve.engines.embedded.sampling import generator
+from tunery.serve.engines.embedded.request import Row
 from tunery.serve.engines.embedded.scheduler import Scheduler
-from tunery.serve.engines.embedded.text_stream import TextStream
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 
 T = TypeVar("T")
 
@@ -53,19 +51,18 @@ class EmbeddedEngine:
         ResourceError: Not enough memory.
     """
 
-    def __init__(self, base: Path, *, settings: EngineSettings | None = None) -> None:
-        self.settings = settings or EngineSettings()
+    def __init__(self, base: Path, *, settings: EmbeddedSettings | None = None) -> None:
+        self.settings = settings or EmbeddedSettings()
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         base = Path(base)
         self.tokenizer = load_tokenizer(base)
-        device = _device(self.settings.device)
-        self._model = CausalLm(base, device=device, dtype=getattr(torch, self.settings.dtype))
-        self.context_window = min(self._model.context_window, self.settings.max_cache_tokens)
-        """Tokens a prompt and its completion may have together [count]."""
-        self.vocab_size = self._model.vocab_size
-        """Ids the model knows [count]; how many alternatives ``logprobs`` can list."""
-        self._grammars = Grammars(self.tokenizer.hf, self.tokenizer.stop_ids)
+        self._model = CausalLm(
+            base, device=choose_device(self.settings.device), dtype=getattr(torch, self.settings.dtype)
+        )
+        self._admission = Admission(
+            self.tokenizer, context_window=self.context_window, vocab_size=self.vocab_size
+        )
         cache = PrefixCache(
             max_bytes=self.settings.prefix_cache_bytes,
             bytes_per_token=self._model.shape.bytes_per_token(self._model.dtype),
@@ -83,9 +80,19 @@ class EmbeddedEngine:
         self._incoming: list[Row] = []
         self._commands: list[Callable[[], None]] = []
         self._closing = False
-        self._death: BaseException | None = None
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="tunery-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def context_window(self) -> int:
+        """Tokens a prompt and its completion may have together [count]."""
+        return min(self._model.context_window, self.settings.max_cache_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids the model knows [count]; how many alternatives ``logprobs`` can list."""
+        return self._model.vocab_size
 
     # Adapters
 
@@ -157,7 +164,7 @@ class EmbeddedEngine:
                 of range.
             ResourceError: The engine has stopped.
         """
-        row = self._completion_row(request, on_token)
+        row = self._admission.completion(request, on_token)
         self._enqueue([row], [request.adapter])
         return row.future
 
@@ -171,7 +178,7 @@ class EmbeddedEngine:
             ConfigError: A request is wrong.
             ResourceError: The engine has stopped.
         """
-        rows = [self._completion_row(request, None) for request in requests]
+        rows = [self._admission.completion(request, None) for request in requests]
         order = sorted(range(len(rows)), key=lambda i: (requests[i].adapter or "", requests[i].prompt))
         self._enqueue([rows[i] for i in order], [requests[i].adapter for i in order])
         return _results([row.future for row in rows])
@@ -188,73 +195,16 @@ class EmbeddedEngine:
             ConfigError: A prompt is empty or a row does not fit; lists all rows at fault.
             ResourceError: The engine has stopped.
         """
-        problems = []
-        for number, (prompt, completion) in enumerate(rows):
-            problem = self._problem_of(prompt) or self._problem_of([*prompt, *completion], room=0)
-            if problem:
-                problems.append(f"row {number}: {problem}")
-        if problems:
-            raise ConfigError.of_problems("score", problems, limit=20)
-        futures: list[Future[Score]] = [Future() for _ in rows]
-        waiting: list[Row] = []
-        for future, (prompt, completion) in zip(futures, rows, strict=True):
-            if not completion:
-                future.set_result(Score(0.0, 0))
-                continue
-            waiting.append(
-                ScoreRow(
-                    adapter=BASE,
-                    tokens=[*prompt, *completion],
-                    prompt=np.array(prompt, dtype=np.int64),
-                    future=future,
-                    arrival=0,
-                    first=len(prompt),
-                )
-            )
+        scored = self._admission.scores(rows)
+        waiting = []
+        for row in scored:
+            if row.scores_nothing:
+                row.finish()
+            else:
+                waiting.append(row)
         waiting.sort(key=lambda row: row.tokens)
         self._enqueue(waiting, [adapter] * len(waiting))
-        return _results(futures)
-
-    def _completion_row(
-        self, request: GenerationRequest, on_token: Callable[[TokenEvent], None] | None
-    ) -> CompletionRow:
-        sampling = request.sampling
-        problem = self._problem_of(request.prompt, room=1)
-        if problem:
-            raise ConfigError(problem, param="messages")
-        if sampling.max_tokens < 1:
-            raise ConfigError(f"max_tokens={sampling.max_tokens} must be at least 1", param="max_tokens")
-        if not 0 <= sampling.temperature < float("inf"):
-            raise ConfigError(f"temperature={sampling.temperature} must be 0 or more", param="temperature")
-        if not 0 < sampling.top_p <= 1:
-            raise ConfigError(f"top_p={sampling.top_p} must be above 0 and at most 1", param="top_p")
-        if sampling.logprobs is not None and not 0 <= sampling.logprobs <= self._model.vocab_size:
-            raise ConfigError(f"logprobs={sampling.logprobs} is out of range", param="top_logprobs")
-        return CompletionRow(
-            adapter=BASE,
-            tokens=list(request.prompt),
-            prompt=np.array(request.prompt, dtype=np.int64),
-            future=Future(),
-            arrival=0,
-            request=request,
-            max_tokens=min(sampling.max_tokens, self.context_window - len(request.prompt)),
-            stream=TextStream(self.tokenizer, sampling.stop),
-            source=generator(sampling.seed),
-            constraint=self._grammars.start(request.constraint) if request.constraint else None,
-            on_token=on_token,
-        )
-
-    def _problem_of(self, tokens: Sequence[int], *, room: int = 0) -> str | None:
-        if not tokens:
-            return "the prompt is empty"
-        if len(tokens) + room > self.context_window:
-            return (
-                f"the prompt's {len(tokens)} tokens leave no room in the context window of "
-                f"{self.context_window} tokens"
-            )
-        if min(tokens) < 0 or max(tokens) >= self._model.vocab_size:
-            return f"token ids must be from 0 to {self._model.vocab_size - 1}"
-        return None
+        return _results([row.future for row in scored])
 
     def _enqueue(self, rows: Sequence[Row], adapters: Sequence[str | None]) -> None:
         with self._wake:
@@ -269,10 +219,15 @@ class EmbeddedEngine:
 
     # Life
 
-    def healthy(self) -> bool:
-        """Return whether the engine answers."""
+    def healthy(self) -> Health:
+        """Return whether the engine answers, and why not."""
         with self._wake:
-            return self._death is None and not self._closing and self._thread.is_alive()
+            return self._health()
+
+    def _health(self) -> Health:
+        if self._failure is not None:
+            return Health(_stopped_by(self._failure).message)
+        return Health("the engine is closed" if self._closing else None)
 
     def close(self) -> None:
         """Stop: waiting requests are cancelled, running ones end with what they have."""
@@ -283,8 +238,8 @@ class EmbeddedEngine:
             self._thread.join()
 
     def _check_alive(self) -> None:
-        if self._death is not None:
-            raise ResourceError(f"the engine stopped: {self._death}", hint="start the server again")
+        if self._failure is not None:
+            raise _stopped_by(self._failure)
         if self._closing:
             raise ResourceError("the engine is closed")
 
@@ -343,35 +298,31 @@ class EmbeddedEngine:
         self._retired &= needed
 
     def _end(self, error: BaseException | None) -> None:
+        """Answer everyone who still waits; ``error`` is what stopped the engine, None for :meth:`close`."""
         with self._wake:
-            self._death = error
+            self._failure = error
             self._closing = True
             commands, self._commands = self._commands, []
             waiting = [*self._scheduler.waiting, *self._incoming]
             self._incoming = []
-        for row in waiting:
-            if error is None:
+        if error is None:
+            for row in waiting:
                 row.future.cancel()
-            else:
-                row.fail(_as_told(error))
-        for row in self._scheduler.rows:
-            if error is None and isinstance(row, CompletionRow):
-                row.stream.finish()
-                row.finish("cancelled", row.generated)
-            elif error is None:
-                row.future.cancel()
-            else:
-                row.fail(_as_told(error))
+            for row in self._scheduler.rows:
+                row.abandon()
+        else:
+            for row in (*waiting, *self._scheduler.rows):
+                row.fail(_stopped_by(error))  # one each: an exception collects the traceback of who raises it
         for command in commands:
             command()  # harmless on a model that no longer runs, and whoever waits goes on
 
 
-def _as_told(error: BaseException) -> ResourceError:
-    told = ResourceError(
+def _stopped_by(error: BaseException) -> ResourceError:
+    stopped = ResourceError(
         f"the engine stopped: {type(error).__name__}: {error}", hint="start the server again"
     )
-    told.__cause__ = error
-    return told
+    stopped.__cause__ = error
+    return stopped
 
 
 def _results(futures: Sequence[Future[Any]]) -> list[Any]:
@@ -389,17 +340,3 @@ def _stamp(folder: Path) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return (stat.st_size, stat.st_mtime_ns)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device {name!r} is not one; write auto, cpu or cuda", param="device") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"device {name}: this PyTorch sees no CUDA GPU", hint="device: auto", param="device"
-        )
-    return device

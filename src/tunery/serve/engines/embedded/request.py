@@ -54,6 +54,10 @@ class Row:
         """Forget what is computed, because the slot went to another row."""
         self.computed = 0
 
+    def abandon(self) -> None:
+        """Answer a row that stops while it runs."""
+        self.future.cancel()
+
     def fail(self, error: BaseException) -> None:
         """Answer with an error, unless the client has gone."""
         with contextlib.suppress(InvalidStateError):
@@ -89,6 +93,11 @@ class CompletionRow(Row):
         """Ids generated so far."""
         return self.tokens[len(self.request.prompt) :]
 
+    def abandon(self) -> None:
+        """Answer with what there is."""
+        self.stream.finish()
+        self.finish("cancelled", self.generated)
+
     def finish(self, reason: FinishReason, ids: list[int]) -> None:
         """Answer with what was generated."""
         now = time.perf_counter()
@@ -109,12 +118,17 @@ class CompletionRow(Row):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ScoreRow(Row):
-    """A prompt and its completion, whose likelihood is asked for."""
+    """A prompt and its completion, whose likelihood is wanted."""
 
     first: int
     """Length of the prompt: position of the first token scored."""
     logprob: float = 0.0
     scored: int = 0
+
+    @property
+    def scores_nothing(self) -> bool:
+        """Whether the completion is empty."""
+        return self.first == len(self.tokens)
 
     def wanted(self, count: int) -> range:
         """Return positions whose next token is part of the completion."""

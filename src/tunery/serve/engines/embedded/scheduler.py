@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tunery.serve.config import EngineSettings
 from tunery.serve.engines.embedded.kv_arena import KvArena
 from tunery.serve.engines.embedded.prefix_cache import PrefixCache
 from tunery.serve.engines.embedded.request import Row
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 
 
 class Work(NamedTuple):
@@ -45,7 +45,7 @@ class Scheduler:
 
     _LOOK_AHEAD = 64  # waiting requests looked at per step: comparing prompts is not free
 
-    def __init__(self, settings: EngineSettings, arena: KvArena, cache: PrefixCache) -> None:
+    def __init__(self, settings: EmbeddedSettings, arena: KvArena, cache: PrefixCache) -> None:
         self._settings = settings
         self._arena = arena
         self._cache = cache

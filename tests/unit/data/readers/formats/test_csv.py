@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats.csv import DELIMITERS, read_delimited, sniff
 from tunery.data.rows.row import RawRow
@@ -79,11 +80,13 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
         rows(tmp_path, "text,label,text\na,b,c\n")
 
 
-def test_rows_of_unequal_width_are_all_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        rows(tmp_path, "text,label\na,b\nc\nd,e,f\n")
-    assert "row 2 has 1 cells, the header 2" in str(caught.value)
-    assert "row 3 has 3 cells" in str(caught.value)
+def test_rows_of_unequal_width_stop_no_other(tmp_path: Path) -> None:
+    found = rows(tmp_path, "text,label\na,b\nc\nd,e,f\n")
+    assert found[0].values == {"text": "a", "label": "b"}
+    assert fixes(found) == [
+        (2, "has 1 cells, the header 2; quote cells that contain the delimiter (line 3 of a.csv)"),
+        (3, "has 3 cells, the header 2; quote cells that contain the delimiter (line 4 of a.csv)"),
+    ]
 
 
 @pytest.mark.parametrize(

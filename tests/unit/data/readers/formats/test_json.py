@@ -1,4 +1,4 @@
-"""JSON Lines and JSON arrays: one row in memory at a time, broken rows told by number."""
+"""JSON Lines and JSON arrays: one row in memory at a time, broken rows named by number."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats import json as jsonrows
 from tunery.data.readers.formats.json import read_json_array, read_jsonl
@@ -52,15 +53,15 @@ def test_lines_are_read_as_the_json_module_reads_them(
     assert [r.values for r in read_jsonl(path, "a.json", max_row_bytes=10_000)] == rows
 
 
-def test_broken_lines_are_told_together_by_row_and_line(tmp_path: Path) -> None:
+def test_broken_lines_stop_no_other_and_are_named_by_row_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, '{"a": 1}\n\n{"a": \n[1]\n{"a": 1, "a": 2}\n')
-    with pytest.raises(ConfigError) as caught:
-        list(read_jsonl(path, "a.jsonl", max_row_bytes=1000))
-    message = str(caught.value)
-    assert "3 problems" in message
-    assert "row 2 (line 3): not JSON: Expecting value at character" in message
-    assert "row 3 (line 4): a list, where an object {…} is expected" in message
-    assert "row 4 (line 5): key 'a' is given twice" in message
+    rows = list(read_jsonl(path, "a.jsonl", max_row_bytes=1000))
+    assert rows[0].values == {"a": 1}
+    assert fixes(rows) == [
+        (2, "not JSON: Expecting value at character 8 (line 3 of a.jsonl)"),
+        (3, "a list, where an object {…} is expected (line 4 of a.jsonl)"),
+        (4, "key 'a' is given twice in one object (line 5 of a.jsonl)"),
+    ]
 
 
 def test_nan_is_no_value(tmp_path: Path) -> None:
@@ -103,13 +104,19 @@ def test_one_row_over_several_lines_is_a_row(tmp_path: Path) -> None:
         ('{"a": [{"x": 1}], "b": [{"x": 1}]}', "two lists of objects, 'a' and 'b'"),
         ('{"data": [{"x": 1}, {"x": ', "not JSON"),
         ('{"data": [{"x": 1}]', "not JSON|never closed"),
-        ('{"data": [{"x": 1}]} trailing', "not JSON"),
         ('[{"x": 1}] trailing', "something follows the end of the list"),
     ],
 )
-def test_broken_objects_around_lists_are_told(tmp_path: Path, text: str, says: str) -> None:
+def test_broken_objects_around_lists_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         list(read_json_array(write(tmp_path, text), "a.json", max_row_bytes=1000))
+
+
+def test_an_object_that_something_follows_is_a_broken_line(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"data": [{"x": 1}]} trailing')
+    ((number, fix),) = fixes(read_json_array(path, "a.json", max_row_bytes=1000))
+    assert number == 1
+    assert fix.startswith("not JSON: Extra data at character 22")
 
 
 def test_keys_given_twice_are_found_however_they_are_written(tmp_path: Path) -> None:
@@ -122,26 +129,38 @@ def test_keys_given_twice_are_found_however_they_are_written(tmp_path: Path) -> 
         '{"a": "x\\": y", "b": {"c": {"d": 1, "d": 2}}}',
     ]
     for text in twice:
-        with pytest.raises(ConfigError, match="given twice"):
-            list(read_jsonl(write(tmp_path, text), "a.jsonl", max_row_bytes=1000))
+        ((_, fix),) = fixes(read_jsonl(write(tmp_path, text), "a.jsonl", max_row_bytes=1000))
+        assert "given twice" in fix
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ('"text"', "must be a list of objects"),
-        ('[{"a": 1}, 5]', "row 2 begins with '5]'"),
         ('[{"a": 1} {"a": 2}]', "row 1 is not followed by"),
         ('[{"a": 1}, {"a": ', "row 2 is not JSON"),
         ('[{"a": 1}', "never closed"),
         ('[{"a": x}]' + " " * 100_000, "row 1 is not JSON: Expecting value"),
         ('[{"a": ' + "[" * 100_000 + "]" * 100_000 + "}]", "nested too deeply"),
-        ('[{"a": 1, "a": 2}]', "given twice"),
     ],
 )
-def test_broken_arrays_are_told_by_row(tmp_path: Path, text: str, says: str) -> None:
+def test_broken_arrays_are_refused_by_row(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         list(read_json_array(write(tmp_path, text), "a.json", max_row_bytes=1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("element", "fix"),
+    [("5", "begins with '5, {\"a\": 2}]'"), ('{"a": 1, "a": 2}', "key 'a' is given twice")],
+)
+def test_a_broken_element_stops_no_other(tmp_path: Path, element: str, fix: str) -> None:
+    path = write(tmp_path, f'[{{"a": 1}}, {element}, {{"a": 2}}]')
+    rows = list(read_json_array(path, "a.json", max_row_bytes=1000))
+    assert [r.number for r in rows] == [1, 2, 3]
+    ((number, found),) = fixes(rows)
+    assert number == 2
+    assert found.startswith(fix)
+    assert found.endswith("(row 2 of a.json)")
 
 
 def test_a_row_of_fifty_megabytes_is_refused_within_bounded_memory(tmp_path: Path) -> None:
@@ -155,8 +174,11 @@ def test_a_row_of_fifty_megabytes_is_refused_within_bounded_memory(tmp_path: Pat
         stream.write('"}]')
     for read in (read_json_array, read_jsonl):
         tracemalloc.start()
-        with pytest.raises(ConfigError, match="longer than 1,048,576 bytes"):
-            list(read(path, "a.json", max_row_bytes=1_048_576))
+        try:
+            ((_, reason),) = fixes(read(path, "a.json", max_row_bytes=1_048_576))
+        except ConfigError as error:
+            reason = error.message
+        assert "longer than 1,048,576 bytes" in reason
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 16_000_000

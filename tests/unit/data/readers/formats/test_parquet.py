@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats.parquet import read_arrow, read_parquet
 from tunery.store.dataset_files import write_parquet
@@ -42,29 +43,28 @@ def test_a_file_that_is_not_parquet_and_a_huge_row_are_refused(tmp_path: Path) -
     with pytest.raises(ConfigError, match="not a readable Parquet file"):
         list(read_parquet(path, "a.parquet", max_row_bytes=1000))
     pl.DataFrame({"text": ["short", "x" * 2000]}).write_parquet(path)
-    with pytest.raises(ConfigError, match="row 2 is longer than 1,000 bytes"):
-        list(read_parquet(path, "a.parquet", max_row_bytes=1000))
+    ((number, fix),) = fixes(read_parquet(path, "a.parquet", max_row_bytes=1000))
+    assert number == 2
+    assert fix.startswith("longer than 1,000 bytes")
 
 
 def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="column named twice: 'text'"):
         list(read_parquet(tmp_path / "a.parquet", "a.parquet", max_row_bytes=1000))
 
 
-@pytest.mark.parametrize("told", ["names", "damaged", "none"])
-def test_classes_that_datasets_wrote_as_numbers_are_read_by_name(tmp_path: Path, told: str) -> None:
+@pytest.mark.parametrize("written", ["names", "damaged", "none"])
+def test_classes_that_datasets_wrote_as_numbers_are_read_by_name(tmp_path: Path, written: str) -> None:
     features = {"label": {"names": ["card", "refund"], "_type": "ClassLabel"}, "text": {"_type": "Value"}}
-    metadata = {"names": json.dumps({"info": {"features": features}}), "damaged": "{", "none": "{}"}[told]
+    metadata = {"names": json.dumps({"info": {"features": features}}), "damaged": "{", "none": "{}"}[written]
     table = pa.table({"text": ["a", "b", "c", "d"], "label": [0, 1, -1, 7]})
     table = table.replace_schema_metadata({"huggingface": metadata})
     pq.write_table(table, tmp_path / "a.parquet")
     with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as stream:
         stream.write_table(table)
-    expected = ["card", "refund", None, 7] if told == "names" else [0, 1, -1, 7]
+    expected = ["card", "refund", None, 7] if written == "names" else [0, 1, -1, 7]
     for read, name in ((read_parquet, "a.parquet"), (read_arrow, "a.arrow")):
         rows = read(tmp_path / name, name, max_row_bytes=1000)
         assert [r.values["label"] for r in rows] == expected

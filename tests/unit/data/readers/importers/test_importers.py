@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.plugins import add_plugin
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
@@ -18,7 +19,7 @@ from tunery.core.tool_text import describe
 from tunery.data.config import ColumnsConfig, SourceConfig, TrafficConfig
 from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import map_columns, wanted_columns
-from tunery.data.readers.importers.recognise import KINDS, recognise
+from tunery.data.readers.importers.recognise import importer, recognise
 from tunery.data.readers.importers.request_log import write_traffic
 from tunery.data.readers.source import iterate, locate
 from tunery.data.rows.refused import Refused
@@ -40,7 +41,7 @@ def read(
     """Return the conversations of a file, and why its other rows gave none."""
     source = SourceConfig.model_validate({"path": "a.jsonl", **settings})
     mapped = None
-    said, dropped = [], []
+    conversations, dropped = [], []
     for row in raw(folder, rows, **settings):
         mapped = mapped or map_columns(source, row.values)
         try:
@@ -48,11 +49,11 @@ def read(
         except UnusableRow as unusable:
             dropped.append(unusable.drop.reason)
         else:
-            said.append([(m.role, m.content, m.weight) for m in found.messages])
-    return said, dropped
+            conversations.append([(m.role, m.content, m.weight) for m in found.messages])
+    return conversations, dropped
 
 
-def asked(question: str, answer: str) -> list[tuple[str, str, int]]:
+def exchange(question: str, answer: str) -> list[tuple[str, str, int]]:
     return [("user", question, 1), ("assistant", answer, 1)]
 
 
@@ -93,9 +94,9 @@ def test_argillas_forms_mean_the_same(tmp_path: Path) -> None:
         "label.suggestion.score": 0.9,
     }
     for record in (by_question, by_user, flat):
-        assert recognise(record) == "argilla"
-        said, dropped = read(tmp_path, [record])
-        assert said == [asked("Where is my card?", "card_arrival")]
+        assert recognise(record, "a.jsonl") == "argilla"
+        conversations, dropped = read(tmp_path, [record])
+        assert conversations == [exchange("Where is my card?", "card_arrival")]
         assert dropped == []
 
 
@@ -103,8 +104,8 @@ def test_of_several_reviewers_the_majority_counts_and_a_tie_is_dropped(tmp_path:
     def votes(*labels: str) -> dict[str, Any]:
         return argilla({"label": [{"value": v, "user_id": str(i)} for i, v in enumerate(labels)]})
 
-    said, dropped = read(tmp_path, [votes("a", "b", "a"), votes("a", "b"), votes(), argilla(None)])
-    assert said == [asked("Where is my card?", "a")]
+    conversations, dropped = read(tmp_path, [votes("a", "b", "a"), votes("a", "b"), votes(), argilla(None)])
+    assert conversations == [exchange("Where is my card?", "a")]
     assert dropped == ["reviewers_disagree", "not_reviewed", "not_reviewed"]
 
 
@@ -115,8 +116,8 @@ def test_a_suggestion_is_never_an_answer(tmp_path: Path) -> None:
 
 def test_several_questions_are_mapped_by_name(tmp_path: Path) -> None:
     record = argilla({"label": [{"value": "a"}], "text": [{"value": "better words"}]})
-    said, _ = read(tmp_path, [record], columns={"input": "text.answer", "output": "label"})
-    assert said == [asked("better words", "a")]
+    conversations, _ = read(tmp_path, [record], columns={"input": "text.answer", "output": "label"})
+    assert conversations == [exchange("better words", "a")]
     with pytest.raises(ConfigError, match="cannot tell how to read rows with the columns"):
         read(tmp_path, [record])
 
@@ -124,8 +125,8 @@ def test_several_questions_are_mapped_by_name(tmp_path: Path) -> None:
 def test_a_chat_field_is_the_prompt_of_a_chat_row(tmp_path: Path) -> None:
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     record = argilla({"reply": [{"value": "Hello"}]}, fields={"chat": chat})
-    said, _ = read(tmp_path, [record])
-    assert said == [[("system", "Be brief.", 1), *asked("Hi", "Hello")]]
+    conversations, _ = read(tmp_path, [record])
+    assert conversations == [[("system", "Be brief.", 1), *exchange("Hi", "Hello")]]
 
 
 # Label Studio.
@@ -157,9 +158,9 @@ def test_label_studio_choices_and_texts_become_answers(tmp_path: Path) -> None:
         task(by(1, result(["a"])), by(2, result(["b"], name="intent"), ground_truth=True)),
         task(by(1, result(["a"]), was_cancelled=True), by(2, result(["b"]))),
     ]
-    assert recognise(rows[0]) == "label_studio"
-    said, dropped = read(tmp_path, rows)
-    assert [s[-1][1] for s in said] == ["card_arrival", "Two\nlines", "b", "b", "b"]
+    assert recognise(rows[0], "a.jsonl") == "label_studio"
+    conversations, dropped = read(tmp_path, rows)
+    assert [s[-1][1] for s in conversations] == ["card_arrival", "Two\nlines", "b", "b", "b"]
     assert dropped == []
 
 
@@ -172,8 +173,8 @@ def test_label_studio_tasks_without_a_usable_answer_are_dropped(tmp_path: Path) 
         task(by(1, result(["a"])), by(2, result(["b"]))),
         {**task(), "predictions": [by(0, result(["guess"]))]},
     ]
-    said, dropped = read(tmp_path, rows)
-    assert len(said) == 1
+    conversations, dropped = read(tmp_path, rows)
+    assert len(conversations) == 1
     assert dropped == ["not_reviewed", "not_reviewed", "reviewers_disagree", "not_reviewed"]
 
 
@@ -283,9 +284,9 @@ def test_every_version_of_the_conventions_gives_the_same_conversation(
     tmp_path: Path, attributes: dict[str, Any], events: list[tuple[str, dict[str, Any]]]
 ) -> None:
     exported = otlp(span({**CHAT, **attributes}, events))
-    assert recognise(exported) == "opentelemetry"
-    said, dropped = read(tmp_path, [exported], traffic=FREE)
-    assert said == [asked("Hi", "Hello")]
+    assert recognise(exported, "a.jsonl") == "opentelemetry"
+    conversations, dropped = read(tmp_path, [exported], traffic=FREE)
+    assert conversations == [exchange("Hi", "Hello")]
     assert dropped == []
 
 
@@ -301,8 +302,8 @@ def test_system_instructions_earlier_answers_and_reasoning(tmp_path: Path) -> No
             [{"role": "assistant", "parts": [thought, {"type": "text", "content": "Bye."}]}]
         ),
     }
-    said, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
-    assert said == [
+    conversations, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
+    assert conversations == [
         [
             ("system", "Be brief.", 1),
             ("user", "Hi", 1),
@@ -314,7 +315,7 @@ def test_system_instructions_earlier_answers_and_reasoning(tmp_path: Path) -> No
 
 
 def test_functions_their_calls_and_results_become_text(tmp_path: Path) -> None:
-    asked_and_called = [
+    turns_with_call = [
         {"role": "user", "parts": [{"type": "text", "content": "Time?"}]},
         {
             "role": "assistant",
@@ -324,12 +325,12 @@ def test_functions_their_calls_and_results_become_text(tmp_path: Path) -> None:
     ]
     attributes = {
         **CHAT,
-        "gen_ai.input.messages": json.dumps(asked_and_called),
+        "gen_ai.input.messages": json.dumps(turns_with_call),
         "gen_ai.output.messages": OUT,
         "gen_ai.tool.definitions": json.dumps([{"type": "function", "name": "now"}]),
     }
-    said, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
-    assert said == [
+    conversations, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
+    assert conversations == [
         [
             ("system", describe([{"type": "function", "name": "now"}]), 1),
             ("user", "Time?", 1),
@@ -354,8 +355,8 @@ def test_calls_in_numbered_attributes_become_text(tmp_path: Path) -> None:
         "gen_ai.completion.0.tool_calls.0.name": "weather",
         "gen_ai.completion.0.tool_calls.0.arguments": '{"city": "Paris"}',
     }
-    said, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
-    assert said == [
+    conversations, _ = read(tmp_path, [otlp(span(attributes))], traffic=FREE)
+    assert conversations == [
         [
             ("user", "Weather?", 1),
             ("assistant", '<tool_call>{"name":"now","arguments":{}}</tool_call>', 0),
@@ -383,8 +384,8 @@ def test_calls_that_teach_nothing_are_dropped_and_other_spans_are_no_rows(tmp_pa
         span({**good, "gen_ai.output.messages": call}),
         span({**good, "gen_ai.input.messages": image}),
     )
-    said, dropped = read(tmp_path, [exported], traffic=FREE)
-    assert said == [asked("Hi", "Hello")]
+    conversations, dropped = read(tmp_path, [exported], traffic=FREE)
+    assert conversations == [exchange("Hi", "Hello")]
     assert dropped == ["content_not_captured", "request_failed", "answer_cut", "tool_call", "not_text"]
 
 
@@ -438,9 +439,9 @@ def test_served_calls_with_consent_become_chat_rows_for_training_only(tmp_path: 
     roles = ("user", "assistant", "user")
     long = request(messages=tuple(Message(role=r, content=t) for r, t in zip(roles, turns, strict=True)))  # type: ignore[arg-type]
     rows = dumped(long, request(2, metadata={}), request(3, metadata={"training_consent": "no"}))
-    assert recognise(rows[0]) == "request_log"
-    said, dropped = read(tmp_path, rows)
-    assert said == [
+    assert recognise(rows[0], "a.jsonl") == "request_log"
+    conversations, dropped = read(tmp_path, rows)
+    assert conversations == [
         [("user", "Hi", 1), ("assistant", "Hello?", 0), ("user", "Who?", 1), ("assistant", "Hello", 1)]
     ]
     assert dropped == ["no_consent", "consent_refused"]
@@ -466,8 +467,8 @@ def test_calls_with_nothing_to_learn_are_dropped(tmp_path: Path, change: dict[st
 
 def test_no_user_gives_more_than_their_share(tmp_path: Path) -> None:
     rows = dumped(*(request(i, subject="loud" if i % 10 else "quiet") for i in range(100)))
-    said, dropped = read(tmp_path, rows, traffic={"per_user": 7})
-    assert len(said) == 14
+    conversations, dropped = read(tmp_path, rows, traffic={"per_user": 7})
+    assert len(conversations) == 14
     assert dropped == ["user_over_limit"] * 86
 
 
@@ -491,18 +492,18 @@ def test_written_traffic_is_read_as_the_log_itself_is(tmp_path: Path) -> None:
     ]
     rule = TrafficConfig(share=0.7, per_user=5)
     out = tmp_path / "traffic.jsonl"
-    made = write_traffic(iter(requests), out, rule)
+    summary = write_traffic(iter(requests), out, rule)
     direct, dropped = read(tmp_path, dumped(*requests), traffic=rule)
     written = [json.loads(line) for line in out.read_text().splitlines()]
-    assert made.rows == len(written) == len(direct) > 5
-    assert sum(made.skipped.values()) == len(dropped)
+    assert summary.rows == len(written) == len(direct) > 5
+    assert sum(summary.skipped.values()) == len(dropped)
     assert read(tmp_path, written)[0] == direct
     assert not list(tmp_path.glob(".*.partial"))
     with pytest.raises(ResourceError, match="cannot write"):
         write_traffic(requests, tmp_path / "none" / "a.jsonl", rule)
     with pytest.raises(NotFoundError, match="no such request"):
         write_traffic([], out, rule)
-    assert len(out.read_text().splitlines()) == made.rows
+    assert len(out.read_text().splitlines()) == summary.rows
 
 
 # What holds for all of them.
@@ -516,6 +517,37 @@ def test_an_export_may_be_taken_as_it_is_or_named(tmp_path: Path) -> None:
         raw(tmp_path, [record], export="label_studio")
 
 
+TICKETS = """
+    from tunery.data.rows.row import RawRow
+
+    def recognises(values):
+        return "ticket" in values and "resolution" in values
+
+    def convert(rows, settings):
+        for row in rows:
+            yield RawRow(row.number, {"input": row.values["ticket"], "output": row.values["resolution"]})
+"""
+
+
+def test_one_more_program_is_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = "tunery.data.readers.importers"
+    ticket = {"ticket": "Where is my card?", "resolution": "card_arrival"}
+    with pytest.raises(ValueError, match="must be one of auto, none, argilla"):
+        raw(tmp_path, [ticket], export="tickets")
+    add_plugin(monkeypatch, tmp_path / "more", package, name="tickets", source=TICKETS)
+    for export in ("auto", "tickets"):
+        assert read(tmp_path, [ticket], export=export) == ([exchange(*ticket.values())], [])
+    assert raw(tmp_path, [ticket], export="none")[0].values == ticket
+    assert "tickets" in SourceConfig.model_json_schema()["properties"]["export"]["enum"]
+
+
+def test_a_row_that_two_programs_may_have_written_is_not_guessed(tmp_path: Path) -> None:
+    record = {**argilla({"label": [{"value": "a"}]}), **task(by(1, result(["a"])))}
+    with pytest.raises(ConfigError, match="its first row may be an export of argilla or label_studio"):
+        raw(tmp_path, [record])
+    assert raw(tmp_path, [record], export="argilla")[0].values["output"] == "a"
+
+
 def test_plain_rows_are_no_export() -> None:
     for row in (
         {"input": "a", "output": "b"},
@@ -524,7 +556,7 @@ def test_plain_rows_are_no_export() -> None:
         {"fields": "x", "responses": "y"},
         {"text": "a", "attributes": {"spanId": 1}},
     ):
-        assert recognise(row) is None
+        assert recognise(row, "a.jsonl") is None
 
 
 def odd() -> Iterator[Any]:
@@ -559,7 +591,7 @@ def test_a_record_with_any_part_replaced_breaks_nothing(kind: str, record: dict[
     for variant in variants(record):
         if isinstance(variant, dict):
             tried += 1
-            for row in KINDS[kind].convert(iter([RawRow(1, variant)]), settings):
+            for row in importer(kind).convert(iter([RawRow(1, variant)]), settings):
                 assert isinstance(row, RawRow)
     assert tried > 50
 
@@ -579,5 +611,5 @@ def test_calls_that_are_no_objects_are_left_out_not_guessed(tmp_path: Path) -> N
         "gen_ai.output.messages": [{"role": "assistant", "content": "x", "tool_calls": [{"function": "f"}]}],
     }
     good = {**CHAT, "gen_ai.input.messages": IN, "gen_ai.output.messages": OUT}
-    said, dropped = read(tmp_path, [otlp(span(good), span(attributes))], traffic=FREE)
-    assert (len(said), dropped) == (1, ["tool_call"])
+    conversations, dropped = read(tmp_path, [otlp(span(good), span(attributes))], traffic=FREE)
+    assert (len(conversations), dropped) == (1, ["tool_call"])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from tunery.serve.config import EngineSettings
 from tunery.serve.engines.embedded.engine import EmbeddedEngine
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 
 EngineFactory = Callable[..., EmbeddedEngine]
 
@@ -22,7 +22,7 @@ def make_engine(tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[En
     engines = []
 
     def make(**settings: Any) -> EmbeddedEngine:
-        engine = EmbeddedEngine(tiny_model, settings=EngineSettings(**settings))
+        engine = EmbeddedEngine(tiny_model, settings=EmbeddedSettings(**settings))
         engines.append(engine)
         for name, path in tiny_adapters.items():
             engine.load_adapter(name, str(path))

@@ -14,8 +14,8 @@ from tests.unit.serve.engines.embedded.conftest import EngineFactory
 from tests.unit.serve.engines.embedded.prompts import prompt
 from tunery.core.engine import GenerationRequest, Sampling, TokenEvent
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
-from tunery.serve.config import EngineSettings
 from tunery.serve.engines.embedded.engine import EmbeddedEngine
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 
 LONG = Sampling(max_tokens=400)
 SOON = 30  # seconds: nothing here takes one, but a hang must fail
@@ -297,4 +297,4 @@ def test_a_base_without_safetensors_or_of_a_foreign_architecture_is_refused(tmp_
     with pytest.raises(ConfigError, match="cannot be loaded"):
         EmbeddedEngine(folder)
     with pytest.raises(ConfigError, match="device"):
-        EmbeddedEngine(build_tiny(tmp_path / "good"), settings=EngineSettings(device="abacus"))
+        EmbeddedEngine(build_tiny(tmp_path / "good"), settings=EmbeddedSettings(device="abacus"))

@@ -1,4 +1,4 @@
-"""Opinions: what classifiers that never saw a row's label think of that row."""
+"""Out-of-fold probabilities: what classifiers that never saw a row's label think of that row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folds(classes: Classes, count: int = _FOLDS) -> Classes:
     return place
 
 
-def linear_opinion(vectors: Vectors, classes: Classes, *, inverse_ridge: float) -> Probabilities:
+def linear_probabilities(vectors: Vectors, classes: Classes, *, inverse_ridge: float) -> Probabilities:
     """Return five-fold out-of-fold probabilities of a multinomial logistic regression.
 
     Args:
@@ -57,13 +57,13 @@ def linear_opinion(vectors: Vectors, classes: Classes, *, inverse_ridge: float) 
             continue
         model = LogisticRegression(C=inverse_ridge, max_iter=200)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is as good for an opinion
+            warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is good enough
             model.fit(vectors[inside], classes[inside])
         out[np.ix_(outside, model.classes_)] = model.predict_proba(vectors[outside])
     return out
 
 
-def kernel_opinion(vectors: Vectors, classes: Classes, *, width: float = 1.0) -> Probabilities:
+def kernel_probabilities(vectors: Vectors, classes: Classes, *, width: float = 1.0) -> Probabilities:
     """Return leave-one-out probabilities of a kernel ridge classifier.
 
     It sees what a linear model cannot: the label that prevails in a text's neighbourhood. Leaving one row out
@@ -72,7 +72,7 @@ def kernel_opinion(vectors: Vectors, classes: Classes, *, width: float = 1.0) ->
 
     Args:
         vectors: Rows of length one, shape ``(n, dimensions)``.
-        classes: As for :func:`linear_opinion`.
+        classes: As for :func:`linear_probabilities`.
         width: Factor in ``exp(-width * squared distance)``.
 
     Returns:
@@ -107,19 +107,19 @@ def leave_one_out(
     return predicted
 
 
-def pooled(opinions: Sequence[Probabilities], sharpness: float) -> Probabilities:
-    """Return probabilities halfway between the opinions' geometric and arithmetic means, made sharper.
+def pooled(views: Sequence[Probabilities], sharpness: float) -> Probabilities:
+    """Return probabilities halfway between the geometric and arithmetic means of several, made sharper.
 
-    The geometric mean believes in a class when no opinion is against it, the arithmetic one when any is for
-    it. Each alone finds fewer errors of one kind: the geometric mean of labels moved anywhere, the
+    The geometric mean believes in a class when no classifier is against it, the arithmetic one when any is
+    for it. Each alone finds fewer errors of one kind: the geometric mean of labels moved anywhere, the
     arithmetic mean of labels moved to a class nearby.
 
     Args:
-        opinions: Arrays of shape ``(n, classes)``.
-        sharpness: Power; above 1 trusts the mean more than each opinion, since their errors differ.
+        views: One array of shape ``(n, classes)`` for each classifier.
+        sharpness: Power; above 1 trusts the mean more than each classifier, since their errors differ.
     """
-    geometric = sum(np.log(np.maximum(p, _FLOOR)) for p in opinions) / len(opinions)
-    arithmetic = np.log(np.maximum(sum(opinions) / len(opinions), _FLOOR))
+    geometric = sum(np.log(np.maximum(p, _FLOOR)) for p in views) / len(views)
+    arithmetic = np.log(np.maximum(sum(views) / len(views), _FLOOR))
     return _softmax((geometric + arithmetic) * (sharpness / 2))
 
 

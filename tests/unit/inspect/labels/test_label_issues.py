@@ -7,8 +7,8 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from tunery.core.errors import ConfigError
-from tunery.inspect.labels.classifiers import folds, leave_one_out, linear_opinion, pooled
-from tunery.inspect.labels.wrong_labels import suspect
+from tunery.inspect.labels import find_label_issues
+from tunery.inspect.labels.out_of_fold import folds, leave_one_out, linear_probabilities, pooled
 
 _SUBJECTS = {
     "card": ("card", "delivery", "post", "envelope", "arrive"),
@@ -43,7 +43,7 @@ def swapped(labels: list[str], count: int, seed: int = 1) -> tuple[list[str], se
 def test_swapped_labels_come_first_with_the_right_suggestion() -> None:
     texts, labels = questions(200)
     wrong, rows = swapped(labels, 20)
-    found = suspect(texts, wrong, count=20)
+    found = find_label_issues(texts, wrong, count=20)
     assert {s.row for s in found} == rows
     assert all(s.suggested == labels[s.row] and s.given == wrong[s.row] for s in found)
 
@@ -51,7 +51,7 @@ def test_swapped_labels_come_first_with_the_right_suggestion() -> None:
 def test_the_number_returned_is_near_the_number_of_errors_and_all_are_errors() -> None:
     texts, labels = questions(200)
     wrong, rows = swapped(labels, 20)
-    found = {s.row for s in suspect(texts, wrong)}
+    found = {s.row for s in find_label_issues(texts, wrong)}
     assert found <= rows
     assert len(found) >= 12
 
@@ -59,7 +59,7 @@ def test_the_number_returned_is_near_the_number_of_errors_and_all_are_errors() -
 def test_scores_fall_and_lie_between_nought_and_one() -> None:
     texts, labels = questions(120)
     wrong, _ = swapped(labels, 10)
-    scores = [s.score for s in suspect(texts, wrong, count=120)]
+    scores = [s.score for s in find_label_issues(texts, wrong, count=120)]
     assert len(scores) == 120
     assert scores == sorted(scores, reverse=True)
     assert 0 <= scores[-1] <= scores[0] <= 1
@@ -67,13 +67,13 @@ def test_scores_fall_and_lie_between_nought_and_one() -> None:
 
 def test_clean_labels_raise_next_to_no_suspicion() -> None:
     texts, labels = questions(200)
-    assert len(suspect(texts, labels)) <= 2
+    assert len(find_label_issues(texts, labels)) <= 2
 
 
 def test_the_same_rows_give_the_same_result() -> None:
     texts, labels = questions(100)
     wrong, _ = swapped(labels, 8)
-    assert suspect(texts, wrong) == suspect(texts, wrong)
+    assert find_label_issues(texts, wrong) == find_label_issues(texts, wrong)
 
 
 def test_an_encoder_decides_where_words_cannot() -> None:
@@ -82,7 +82,7 @@ def test_an_encoder_decides_where_words_cannot() -> None:
     vectors = {f"w{i}": np.eye(2, dtype=np.float32)[i % 2] for i in range(80)}
     wrong = list(names)
     wrong[10] = "b"
-    found = suspect(
+    found = find_label_issues(
         list(vectors), wrong, encoder=lambda texts: np.stack([vectors[t] for t in texts]), count=1
     )
     assert (found[0].row, found[0].suggested) == (10, "a")
@@ -90,20 +90,20 @@ def test_an_encoder_decides_where_words_cannot() -> None:
 
 def test_tiny_classes_are_left_alone() -> None:
     texts, labels = questions(80)
-    found = suspect([*texts, "odd one", "odd two"], [*labels, "odd", "odd"], count=82)
+    found = find_label_issues([*texts, "odd one", "odd two"], [*labels, "odd", "odd"], count=82)
     assert len(found) == 80
     assert all("odd" not in (s.given, s.suggested) for s in found)
-    assert suspect(["a b", "c d", "e f"], ["x", "x", "y"]) == []
-    assert suspect([], []) == []
+    assert find_label_issues(["a b", "c d", "e f"], ["x", "x", "y"]) == []
+    assert find_label_issues([], []) == []
 
 
 def test_unusable_input_is_refused() -> None:
     with pytest.raises(ValueError, match="2 texts but 1 labels"):
-        suspect(["a", "b"], ["x"])
+        find_label_issues(["a", "b"], ["x"])
     with pytest.raises(ConfigError, match="one class only: all 2 rows have the label 'x'"):
-        suspect(["a", "b"], ["x", "x"])
+        find_label_issues(["a", "b"], ["x", "x"])
     with pytest.raises(ConfigError, match="none of the 6 texts has a letter"):
-        suspect([" "] * 6, ["x", "y"] * 3)
+        find_label_issues([" "] * 6, ["x", "y"] * 3)
 
 
 def test_folds_hold_each_class_evenly() -> None:
@@ -123,15 +123,15 @@ def test_leaving_one_out_equals_fitting_without_the_row() -> None:
         np.testing.assert_allclose(closed[i], model.predict(features[i : i + 1])[0], rtol=1e-8)
 
 
-def test_an_opinion_never_saw_the_label_it_judges() -> None:
+def test_out_of_fold_probabilities_never_saw_the_label_they_judge() -> None:
     # Labels without any pattern: who had seen them would do better than chance.
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(400, 20)).astype(np.float32)
     classes = rng.integers(0, 2, 400)
-    right = (linear_opinion(vectors, classes, inverse_ridge=100.0).argmax(axis=1) == classes).mean()
+    right = (linear_probabilities(vectors, classes, inverse_ridge=100.0).argmax(axis=1) == classes).mean()
     assert right < 0.58
 
 
-def test_pooling_one_opinion_gives_it_back() -> None:
-    opinion = np.array([[0.2, 0.8], [0.6, 0.4]], dtype=np.float32)
-    np.testing.assert_allclose(pooled([opinion, opinion], 1.0), opinion, atol=1e-6)
+def test_pooling_equal_probabilities_gives_them_back() -> None:
+    probabilities = np.array([[0.2, 0.8], [0.6, 0.4]], dtype=np.float32)
+    np.testing.assert_allclose(pooled([probabilities, probabilities], 1.0), probabilities, atol=1e-6)

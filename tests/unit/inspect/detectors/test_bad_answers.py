@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.inspect.detectors.rows import clean, columns, one
-from tunery.inspect.detectors.answers import bad_answers
+from tunery.inspect.detectors import bad_answers
 
 
 def kinds(answer: str, prompt: str = "What about my order?") -> list[str]:
     prompts, answers = clean(100)
     prompts[0], answers[0] = prompt, answer
-    return [f.kind for f in bad_answers(columns(prompts, answers))]
+    return [f.kind for f in bad_answers.find(columns(prompts, answers))]
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_json_that_is_not_closed_among_json_that_is():
     answers = [f'{{"name": "n{i}", "items": [1, 2, {{"k": "a }} b"}}]}}' for i in range(60)]
     answers[5] = answers[5][:-4]
 
-    assert one(bad_answers(columns(prompts, answers)), "cut_off").rows == ("ex-5",)
+    assert one(bad_answers.find(columns(prompts, answers)), "cut_off").rows == ("ex-5",)
 
 
 def test_where_most_answers_lack_an_end_none_is_called_cut_off():
     prompts, answers = clean(60)
     answers = [a.rstrip(".") if i % 2 else a for i, a in enumerate(answers)]
 
-    assert bad_answers(columns(prompts, answers)) == []
+    assert list(bad_answers.find(columns(prompts, answers))) == []
 
 
 @pytest.mark.parametrize("cycle", ["no ", "please wait ", "the order is on the way to you and "])
@@ -84,7 +84,7 @@ def test_refusals_in_a_dataset_of_refusals_are_meant():
     prompts, answers = clean(60)
     answers = ["I can't help with that." if i % 2 else a for i, a in enumerate(answers)]
 
-    assert one(bad_answers(columns(prompts, answers)), "refusal").severity == "low"
+    assert one(bad_answers.find(columns(prompts, answers)), "refusal").severity == "low"
 
 
 def test_an_answer_without_the_last_line_of_all_others_is_cut_off():
@@ -92,4 +92,4 @@ def test_an_answer_without_the_last_line_of_all_others_is_cut_off():
     answers = [f"{a}\n#### {10 - i}" for i, a in enumerate(answers)]
     answers[5] = answers[5].split("\n")[0]
 
-    assert one(bad_answers(columns(prompts, answers)), "cut_off").rows == ("ex-5",)
+    assert one(bad_answers.find(columns(prompts, answers)), "cut_off").rows == ("ex-5",)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.finding import Edit, Finding, Severity
-from tunery.inspect.detectors.json_answers import json_value
-from tunery.inspect.evidence import Case, Verdict, closed, counted, made, percent
+from tunery.core.figures import counted, percent
+from tunery.core.finding import Finding, FindingKind
+from tunery.inspect.evidence import Case, closed, drops, finding
+from tunery.inspect.json_answers import json_value
 from tunery.text.normalise import fingerprint
 
 _CANNOT = (
@@ -61,97 +62,66 @@ _LOOP_TIMES = 4
 _LONGEST_CYCLE = 12
 
 
-def bad_answers(columns: Columns) -> list[Finding]:
-    """Find answers that teach nothing, or the wrong thing.
+_OPEN_END = FindingKind(
+    "cut_off",
+    "Answers that were cut off",
+    "high",
+    "Complete them or take the rows out; a model learns to stop where they stop.",
+)
+_REFUSES = FindingKind("refusal", "Refusals", "high", "Take out those that refuse what the model should do.")
+_PHRASES = FindingKind(
+    "boilerplate",
+    "Phrases of a language model",
+    "medium",
+    "Rewrite them without it; a model repeats such phrases everywhere.",
+)
+_EMPTY = FindingKind("empty_answer", "Empty answers", "high", "Write the answers or take the rows out.")
+_LOOPS = FindingKind("loop", "Answers that go in circles", "high", "Take the rows out.")
+_ECHO = FindingKind(
+    "echo", "Answers that repeat their prompt", "medium", "Write the answers or take the rows out."
+)
+KINDS = (_EMPTY, _OPEN_END, _REFUSES, _PHRASES, _LOOPS, _ECHO)
+_TAKEN_OUT = (_EMPTY, _LOOPS, _ECHO)
+"""Kinds whose edits take the rows out."""
 
-    Returns:
-        ``empty_answer`` (high), ``cut_off`` (high), ``refusal`` (high, but low where a fifth of the answers
-        refuse: then it is meant), ``boilerplate`` (medium), ``loop`` (high), ``echo`` (medium). Of classes in
-        a closed set only empty ones are looked for. Edits take out empty, looping and echoing rows.
+
+def find(columns: Columns) -> Iterator[Finding]:
+    """Find answers that teach nothing, or the wrong thing; in a closed set of classes only empty ones.
+
+    A refusal is worth a look only where a fifth of the answers refuse: then it is meant.
     """
     answers = columns.answers
-    empty = [i for i, text in enumerate(answers) if not text.strip()]
-    found = [
-        _found(
-            columns,
-            "empty_answer",
-            [Case((i,), columns.prompts[i], "no answer") for i in empty],
-            ("answer is empty", "answers are empty"),
-            "Write the answers or take the rows out.",
-            drop=True,
-        )
+    empty = [
+        Case((i,), columns.prompts[i], "no answer") for i, text in enumerate(answers) if not text.strip()
     ]
+    yield from _found(columns, _EMPTY, empty, "answer is empty", "answers are empty")
     if closed(columns):
-        return [f for f in found if f]
+        return
+    ends = "answer ends before its end", "answers end before their end"
+    yield from _found(columns, _OPEN_END, cut_off(columns), *ends)
     refusals = _matches(columns, _REFUSAL.match)
     meant = len(refusals) > max(_FEW, _MEANT_SHARE * len(columns))
+    refuses = _REFUSES._replace(severity="low") if meant else _REFUSES
+    yield from _found(columns, refuses, refusals, "answer refuses", "answers refuse")
     refused = {case.rows for case in refusals}
-    found += [
-        _found(
-            columns,
-            "cut_off",
-            cut_off(columns),
-            ("answer ends before its end", "answers end before their end"),
-            "Complete them or take the rows out; a model learns to stop where they stop.",
-        ),
-        _found(
-            columns,
-            "refusal",
-            refusals,
-            ("answer refuses", "answers refuse"),
-            "Take out those that refuse what the model should do.",
-            severity="low" if meant else "high",
-        ),
-        _found(
-            columns,
-            "boilerplate",
-            [case for case in _matches(columns, _BOILERPLATE.search) if case.rows not in refused],
-            ("answer speaks of being a language model", "answers speak of being a language model"),
-            "Rewrite them without it; a model repeats such phrases everywhere.",
-            severity="medium",
-        ),
-        _found(
-            columns,
-            "loop",
-            [
-                Case((i,), text, said, at)
-                for i, text in enumerate(answers)
-                if (where := _loop(text)) is not None
-                for said, at in (where,)
-            ],
-            ("answer says the same over and over", "answers say the same over and over"),
-            "Take the rows out.",
-            drop=True,
-        ),
-        _found(
-            columns,
-            "echo",
-            [Case((i,), answers[i], "the answer is the prompt") for i in _echoes(columns)],
-            ("answer only repeats its prompt", "answers only repeat their prompt"),
-            "Write the answers or take the rows out.",
-            drop=True,
-            severity="medium",
-        ),
-    ]
-    return [f for f in found if f]
+    phrases = [case for case in _matches(columns, _BOILERPLATE.search) if case.rows not in refused]
+    model = "of being a language model"
+    yield from _found(columns, _PHRASES, phrases, f"answer speaks {model}", f"answers speak {model}")
+    loops = [Case((i,), text, *where) for i, text in enumerate(answers) if (where := _loop(text))]
+    same = "the same over and over"
+    yield from _found(columns, _LOOPS, loops, f"answer says {same}", f"answers say {same}")
+    echoes = [Case((i,), answers[i], "the answer is the prompt") for i in _echoes(columns)]
+    repeats = "answer only repeats its prompt", "answers only repeat their prompt"
+    yield from _found(columns, _ECHO, echoes, *repeats)
 
 
-def _found(  # noqa: PLR0913 - the words of one kind
-    columns: Columns,
-    kind: str,
-    cases: Sequence[Case],
-    words: tuple[str, str],
-    fix: str,
-    *,
-    drop: bool = False,
-    severity: Severity = "high",
-) -> Finding | None:
-    if not cases:
-        return None
-    message = f"{counted(len(cases), *words)} ({percent(len(cases), len(columns))})."
-    edits = [Edit(row=columns.ids[c.rows[0]], action="drop", reason=kind) for c in cases] if drop else []
-    verdict = Verdict(kind, severity, message, fix)
-    return made(columns, verdict, cases, edits=edits, numbers={"rows": len(cases)})
+def _found(
+    columns: Columns, kind: FindingKind, cases: Sequence[Case], one: str, many: str
+) -> Iterator[Finding]:
+    if cases:
+        message = f"{counted(len(cases), one, many)} ({percent(len(cases) / len(columns))})."
+        edits = drops(columns, kind, (c.rows[0] for c in cases)) if kind in _TAKEN_OUT else []
+        yield finding(columns, kind, message, cases, edits=edits, numbers={"rows": len(cases)})
 
 
 def _matches(columns: Columns, search: Callable[[str], re.Match[str] | None]) -> list[Case]:
@@ -168,14 +138,14 @@ def cut_off(columns: Columns) -> list[Case]:
     cases: dict[int, Case] = {}
     for opened, shows in _OPEN:
         looked_at = [i for i, text in enumerate(columns.answers) if shows(text)]
-        odd = [(i, said) for i in looked_at if (said := opened(columns.answers[i]))]
+        odd = [(i, reason) for i in looked_at if (reason := opened(columns.answers[i]))]
         if len(odd) <= _OPEN_SHARE * max(len(looked_at), _FEW):
-            for i, said in odd:
+            for i, reason in odd:
                 text = columns.answers[i]
-                cases.setdefault(i, Case((i,), text, said, len(text)))
+                cases.setdefault(i, Case((i,), text, reason, len(text)))
     for i in _unlike_the_last_lines(columns.answers):
-        said = "it has no last line as almost all others have"
-        cases.setdefault(i, Case((i,), columns.answers[i], said, len(columns.answers[i])))
+        reason = "it has no last line as almost all others have"
+        cases.setdefault(i, Case((i,), columns.answers[i], reason, len(columns.answers[i])))
     return [cases[i] for i in sorted(cases)]
 
 
@@ -184,8 +154,8 @@ def _unlike_the_last_lines(answers: Sequence[str]) -> list[int]:
     marks = [_LAST_LINE.search(text.rstrip()) for text in answers]
     counts = Counter(m.group(1) for m in marks if m)
     mark, count = counts.most_common(1)[0] if counts else ("", 0)
-    shown = sum(bool(text.strip()) for text in answers)
-    if count < max(2 * _FEW, (1 - _OPEN_SHARE) * shown) or mark in "-*•|`":
+    written = sum(bool(text.strip()) for text in answers)
+    if count < max(2 * _FEW, (1 - _OPEN_SHARE) * written) or mark in "-*•|`":
         return []
     return [
         i
@@ -269,8 +239,7 @@ def _loop(text: str) -> tuple[str, int] | None:
                 cycle = words[at : at + size]
                 if any(c.isalpha() for c in "".join(cycle)):
                     start = text.find(" ".join(words[at - run + 1 : at - run + 3]))
-                    said = " ".join(cycle)
-                    return f"repeats {said[:60]!r}", max(0, start)
+                    return f"repeats {' '.join(cycle)[:60]!r}", max(0, start)
                 break
     return None
 

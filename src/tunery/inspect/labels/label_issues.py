@@ -1,4 +1,4 @@
-"""Suspects: rows whose label is probably wrong, most suspect first."""
+"""Label issues: rows whose label is probably wrong, the most doubtful first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tunery.core.errors import ConfigError
-from tunery.inspect.labels.classifiers import Classes, Probabilities, kernel_opinion, linear_opinion, pooled
+from tunery.inspect.labels.out_of_fold import (
+    Classes,
+    Probabilities,
+    kernel_probabilities,
+    linear_probabilities,
+    pooled,
+)
 from tunery.text.embeddings import Encoder, word_vectors
 from tunery.text.features import unit
 
@@ -26,7 +32,7 @@ _DOUBTFUL = 0.3
 """Of rows with this doubt that are not held for wrong, 59 % were, with 10 and 20 % of labels moved."""
 
 
-class Suspect(NamedTuple):
+class LabelIssue(NamedTuple):
     """A row whose label is doubted."""
 
     row: int
@@ -39,16 +45,16 @@ class Suspect(NamedTuple):
     """Doubt about the given label, in [0, 1]; it orders the rows of one call and is not calibrated."""
 
 
-def suspect(
+def find_label_issues(
     texts: Sequence[str], labels: Sequence[str], *, encoder: Encoder | None = None, count: int | None = None
-) -> list[Suspect]:
+) -> list[LabelIssue]:
     """Find rows whose label is probably wrong.
 
     Three classifiers judge each row without having seen its label: two logistic regressions out of fold and
     a kernel ridge leave-one-out. A noise model estimates how often rows of each class carry each label, and
-    turns the pooled opinion into doubt. Where the errors of a class go to one other class the noise model
-    counts fully, and where they go anywhere it hardly counts. The same rows in the same order give the same
-    result. 10,000 rows of 77 classes take about 25 s on one core, embeddings not counted.
+    turns the pooled probabilities into doubt. Where the errors of a class go to one other class the noise
+    model counts fully, and where they go anywhere it hardly counts. The same rows in the same order give the
+    same result. 10,000 rows of 77 classes take about 25 s on one core, embeddings not counted.
 
     Run it on rows without exact duplicates: two copies of one wrong row vouch for each other.
 
@@ -61,40 +67,42 @@ def suspect(
             rows for which the noise model finds the given label less probable than not.
 
     Returns:
-        Most suspect first; ties by position.
+        Most doubtful first; ties by position.
 
     Raises:
         ValueError: The lists differ in length.
         ConfigError: There is one class only, or no text has a letter.
 
     Source:
-        The noise model is that of Dawid and Skene (1979) with one annotator and a classifier's opinion as the
-        prior of each row; the rest is our own, with its measurements in ``benchmarks/label_errors.py``.
+        The noise model is that of Dawid and Skene (1979) with one annotator and the out-of-fold probabilities
+        as the prior of each row; the rest is our own, measured by ``benchmarks/label_errors.py``.
     """
-    ranking = rank_suspects(texts, labels, encoder=encoder)
-    return ranking.suspects[: ranking.likely if count is None else max(0, count)]
+    ranking = rank_label_issues(texts, labels, encoder=encoder)
+    return ranking.issues[: ranking.likely if count is None else max(0, count)]
 
 
-class Ranking(NamedTuple):
+class LabelIssueRanking(NamedTuple):
     """Every row that could be judged, and how many of them are probably wrong."""
 
-    suspects: list[Suspect]
-    """Most suspect first."""
+    issues: list[LabelIssue]
+    """Most doubtful first."""
     likely: int
     """Rows for which the noise model finds the given label less probable than not."""
 
     @property
-    def doubtful(self) -> list[Suspect]:
+    def doubtful(self) -> list[LabelIssue]:
         """Those behind the likely ones that are doubted so much that about every other one is wrong."""
-        return [s for s in self.suspects[self.likely :] if s.score >= _DOUBTFUL]
+        return [issue for issue in self.issues[self.likely :] if issue.score >= _DOUBTFUL]
 
 
-def rank_suspects(texts: Sequence[str], labels: Sequence[str], *, encoder: Encoder | None = None) -> Ranking:
-    """Return what :func:`suspect` chooses from; arguments and errors are the same."""
+def rank_label_issues(
+    texts: Sequence[str], labels: Sequence[str], *, encoder: Encoder | None = None
+) -> LabelIssueRanking:
+    """Return what :func:`find_label_issues` chooses from; arguments and errors are the same."""
     if len(texts) != len(labels):
         raise ValueError(f"{len(texts)} texts but {len(labels)} labels: they must be pairs")
     if not texts:
-        return Ranking([], 0)
+        return LabelIssueRanking([], 0)
     if len(set(labels)) < 2:
         raise ConfigError(
             f"there is one class only: all {len(labels)} rows have the label {labels[0]!r:.80}",
@@ -103,38 +111,38 @@ def rank_suspects(texts: Sequence[str], labels: Sequence[str], *, encoder: Encod
     frequency = Counter(labels)
     names = sorted(name for name, rows in frequency.items() if rows >= _FEWEST)
     if len(names) < 2:
-        return Ranking([], 0)
+        return LabelIssueRanking([], 0)
     number = {name: i for i, name in enumerate(names)}
     judged = [i for i, label in enumerate(labels) if label in number]
     given = np.array([number[labels[i]] for i in judged], dtype=np.int64)
-    doubt = _doubt(_opinion([texts[i] for i in judged], given, encoder), given)
-    suspects = [
-        Suspect(
+    doubt = _doubt(_out_of_fold([texts[i] for i in judged], given, encoder), given)
+    issues = [
+        LabelIssue(
             judged[i], labels[judged[i]], names[doubt.others[i]], min(1.0, max(0.0, float(doubt.scores[i])))
         )
         for i in np.argsort(-doubt.scores, kind="stable")
     ]
-    return Ranking(suspects, doubt.likely)
+    return LabelIssueRanking(issues, doubt.likely)
 
 
-def _opinion(texts: Sequence[str], given: Classes, encoder: Encoder | None) -> Probabilities:
+def _out_of_fold(texts: Sequence[str], given: Classes, encoder: Encoder | None) -> Probabilities:
     words = word_vectors(texts)
     if encoder is None:
         together = unit(np.hstack(words))
-        opinions = [
-            linear_opinion(words[0], given, inverse_ridge=3.0),
-            linear_opinion(np.hstack(words), given, inverse_ridge=1.0),
-            kernel_opinion(together, given),
+        views = [
+            linear_probabilities(words[0], given, inverse_ridge=3.0),
+            linear_probabilities(np.hstack(words), given, inverse_ridge=1.0),
+            kernel_probabilities(together, given),
         ]
     else:
         meaning = encoder(texts)
         both = np.hstack([meaning, *(_WORDS_WEIGHT * w for w in words)]).astype(np.float32)
-        opinions = [
-            linear_opinion(meaning, given, inverse_ridge=3.0),
-            linear_opinion(both, given, inverse_ridge=1.0),
-            kernel_opinion(meaning, given),
+        views = [
+            linear_probabilities(meaning, given, inverse_ridge=3.0),
+            linear_probabilities(both, given, inverse_ridge=1.0),
+            kernel_probabilities(meaning, given),
         ]
-    return pooled(opinions, _SHARPNESS)
+    return pooled(views, _SHARPNESS)
 
 
 class _Doubt(NamedTuple):
@@ -146,30 +154,30 @@ class _Doubt(NamedTuple):
     """Rows more probably wrong than right."""
 
 
-def _doubt(opinion: Probabilities, given: Classes) -> _Doubt:
-    noise, truth = _noise(opinion, given)
+def _doubt(probabilities: Probabilities, given: Classes) -> _Doubt:
+    noise, truth = _noise(probabilities, given)
     rows = np.arange(len(given))
     likely = int((truth[rows, given] < 0.5).sum())
-    blurred = _posterior(opinion, np.maximum(noise, _TINY) ** _concentration(truth, given), given)
+    blurred = _posterior(probabilities, np.maximum(noise, _TINY) ** _concentration(truth, given), given)
     scores = 1 - blurred[rows, given].astype(np.float64)
     blurred[rows, given] = -1
     return _Doubt(scores, blurred.argmax(axis=1), likely)
 
 
-def _noise(opinion: Probabilities, given: Classes) -> tuple[npt.NDArray[np.float64], Probabilities]:
+def _noise(probabilities: Probabilities, given: Classes) -> tuple[npt.NDArray[np.float64], Probabilities]:
     """Estimate, by expectation maximisation, how classes come to be labelled, and each row's class.
 
     Returns:
         P(label | class), shape ``(classes, classes)``; P(class | text, label), shape ``(n, classes)``.
     """
-    classes = opinion.shape[1]
+    classes = probabilities.shape[1]
     noise = _even(classes, _PRIOR_ERRORS)
     for _ in range(_STEPS):
-        pairs = _pairs(_posterior(opinion, noise, given), given)
+        pairs = _pairs(_posterior(probabilities, noise, given), given)
         errors = 1 - float(np.trace(pairs)) / len(given)
         noise = pairs + _PRIOR_ROWS * _even(classes, errors)
         noise /= noise.sum(axis=1, keepdims=True)
-    return noise, _posterior(opinion, noise, given)
+    return noise, _posterior(probabilities, noise, given)
 
 
 def _even(classes: int, errors: float) -> npt.NDArray[np.float64]:
@@ -179,8 +187,8 @@ def _even(classes: int, errors: float) -> npt.NDArray[np.float64]:
     return noise
 
 
-def _posterior(opinion: Probabilities, noise: npt.NDArray[np.float64], given: Classes) -> Probabilities:
-    joint = opinion * noise.T[given].astype(np.float32)
+def _posterior(probabilities: Probabilities, noise: npt.NDArray[np.float64], given: Classes) -> Probabilities:
+    joint = probabilities * noise.T[given].astype(np.float32)
     total = joint.sum(axis=1, keepdims=True)
     even = np.full_like(joint, 1 / joint.shape[1])
     posterior: Probabilities = np.divide(joint, total, out=even, where=total > 0)

@@ -1,19 +1,23 @@
-"""Settings of serving."""
+"""Settings of the embedded engine."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from tunery.core.config import Settings
+from tunery.serve.engines import EngineSettings
 
 
-class EngineSettings(Settings):
+class EmbeddedSettings(EngineSettings):
     """How the embedded engine spends memory and time."""
 
+    kind: Literal["embedded"] = "embedded"
+    """This engine; may be left out, being the default."""
+
     device: str = "auto"
-    """Where it computes: ``auto`` (a CUDA GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``."""
+    """Where it computes: ``auto`` (a CUDA GPU if there is one), ``cpu``, ``cuda``, or ``cuda:1`` for the
+    second GPU it sees."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of weights and cache. ``float32`` equals PEFT to 1e-4; the others halve memory."""
@@ -34,3 +38,13 @@ class EngineSettings(Settings):
     prefill_chunk_tokens: int = Field(default=256, ge=1)
     """Prompt tokens computed per step. Lower: running completions stutter less while a long prompt comes in.
     Higher: long prompts are through sooner."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What answers depend on; memory, batch and device move no more than the last bits of logits."""
+        return self.model_dump(mode="json", include={"kind", "dtype"})
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the prefix cache [bytes]."""
+        return self.prefix_cache_bytes

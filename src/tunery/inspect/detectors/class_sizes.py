@@ -1,0 +1,58 @@
+"""Class sizes: classes with too few rows, and one that outweighs the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tunery.core.columns import Columns
+from tunery.core.figures import counted
+from tunery.core.finding import Finding, FindingKind
+from tunery.inspect.evidence import Case, finding, most_frequent
+
+_FEW_ROWS = 5
+_TIMES = 10
+_SMALL = FindingKind(
+    "small_class",
+    "Small classes",
+    "medium",
+    "Add rows of these classes, or merge each with the class next to it.",
+)
+_IMBALANCE = FindingKind(
+    "imbalance",
+    "Class imbalance",
+    "low",
+    "Limit the large class (sources.limit_per_class) or add rows of the others, and judge by the macro "
+    "average.",
+)
+KINDS = (_SMALL, _IMBALANCE)
+
+
+def find(columns: Columns, labels: Sequence[str | None]) -> Iterator[Finding]:
+    """Find classes of under 5 training rows, and one of ten times the rows of the median class.
+
+    Args:
+        columns: The rows.
+        labels: The class of each row, None for free text.
+    """
+    known = sorted({label for label in labels if label is not None})
+    training = Counter(label for label, split in zip(labels, columns.splits, strict=True) if split == "train")
+    sizes = {name: training[name] for name in known}
+    small = {name: size for name, size in sizes.items() if size < _FEW_ROWS}
+    if small:
+        message = (
+            f"{counted(len(small), 'class has', 'classes have')} under {_FEW_ROWS} training rows: "
+            f"{most_frequent(small)}."
+        )
+        cases = [_members(labels, name) for name in sorted(small, key=lambda name: (small[name], name))]
+        yield finding(columns, _SMALL, message, cases, numbers={"rows": sizes})
+    middle = sorted(sizes.values())[len(sizes) // 2]
+    largest = max(known, key=lambda name: sizes[name])
+    if middle and sizes[largest] >= _TIMES * middle:
+        message = f"Class {largest} has {sizes[largest]:,} training rows, the median class {middle:,}."
+        yield finding(columns, _IMBALANCE, message, [], numbers={"rows": sizes})
+
+
+def _members(labels: Sequence[str | None], name: str) -> Case:
+    rows = tuple(i for i, label in enumerate(labels) if label == name)
+    return Case(rows, name, counted(len(rows), "row") + " in all splits")

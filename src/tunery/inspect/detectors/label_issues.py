@@ -1,0 +1,120 @@
+"""Label issues: classes that classifiers which did not see them hold for wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tunery.core.columns import Columns
+from tunery.core.errors import ConfigError
+from tunery.core.figures import counted, percent
+from tunery.core.finding import Edit, Finding, FindingKind
+from tunery.inspect.evidence import Case, drops, finding
+from tunery.inspect.labels import LabelIssue, rank_label_issues
+from tunery.inspect.unverified import MOST_ROWS, not_verified, unverified
+from tunery.text.embeddings import Encoder
+
+_WRONG = FindingKind(
+    "label_error",
+    "Wrong labels",
+    "high",
+    "Review them, the most doubtful first, and accept or refuse the suggested label.",
+    is_guess=True,
+)
+_DOUBTFUL = FindingKind(
+    "doubtful_label",
+    "Doubtful labels",
+    "low",
+    "Review them where a person can tell; to train, a set is better off without them.",
+)
+_NOT_VERIFIED = not_verified("labels")
+KINDS = (_WRONG, _DOUBTFUL, _NOT_VERIFIED)
+
+_MANY_WRONG = 0.03
+_MOST_CLASSES = 1000
+_CONFUSIONS = 20
+
+
+class _Issue(NamedTuple):
+    row: int
+    """Position in the columns."""
+    issue: LabelIssue
+
+
+def find(
+    columns: Columns, labels: Sequence[str | None], *, encoder: Encoder | None = None
+) -> Iterator[Finding]:
+    """Find labels that are probably wrong.
+
+    Args:
+        columns: The rows.
+        labels: The class of each row, None for free text.
+        encoder: Gives sentence embeddings; without one words alone are compared and fewer errors are found.
+
+    Returns:
+        ``label_error``: labels that classifiers which did not see them hold for wrong, each with an edit to
+        the class they suggest, for a reviewer to accept; medium under 3 % of the rows. ``doubtful_label``:
+        labels that may as well be wrong, with edits that drop the rows. ``labels_not_verified`` in their
+        place beyond 50,000 rows.
+    """
+    rows = [(i, label) for i, label in enumerate(labels) if label is not None]
+    if not 2 <= len({label for _, label in rows}) <= _MOST_CLASSES:
+        return
+    if len(rows) > MOST_ROWS:
+        yield unverified(columns, _NOT_VERIFIED, "labels", len(rows))
+        return
+    prompts = [columns.prompts[i] for i, _ in rows]
+    try:
+        ranking = rank_label_issues(prompts, [label for _, label in rows], encoder=encoder)
+    except ConfigError:
+        return  # no prompt has a letter or a digit to judge a label by
+    doubtful = [_Issue(rows[issue.row][0], issue) for issue in ranking.doubtful]
+    likely = [_Issue(rows[issue.row][0], issue) for issue in ranking.issues[: ranking.likely]]
+    if doubtful:
+        message = (
+            f"{counted(len(doubtful), 'row has', 'rows have')} a label that may as well be wrong "
+            f"({percent(len(doubtful) / len(rows))})."
+        )
+        edits = drops(columns, _DOUBTFUL, (found.row for found in doubtful))
+        cases = _cases(columns, doubtful, "perhaps")
+        yield finding(
+            columns, _DOUBTFUL, message, cases, edits=edits, numbers={"scores": _scores(columns, doubtful)}
+        )
+    if likely:
+        kind = _WRONG if len(likely) >= _MANY_WRONG * len(rows) else _WRONG._replace(severity="medium")
+        message = (
+            f"{counted(len(likely), 'row has', 'rows have')} a label that is probably wrong "
+            f"({percent(len(likely) / len(rows))})."
+        )
+        edits = [
+            Edit(row=columns.ids[i], action="set_output", value=issue.suggested, reason=kind.name)
+            for i, issue in likely
+        ]
+        numbers = {"confusions": _confusions(likely), "scores": _scores(columns, likely)}
+        yield finding(
+            columns, kind, message, _cases(columns, likely, "looks like"), edits=edits, numbers=numbers
+        )
+
+
+def _cases(columns: Columns, found: Sequence[_Issue], words: str) -> list[Case]:
+    return [
+        Case(
+            (i,),
+            columns.prompts[i],
+            f"labelled {issue.given}, {words} {issue.suggested} (doubt {issue.score:.2f})",
+        )
+        for i, issue in found
+    ]
+
+
+def _scores(columns: Columns, found: Sequence[_Issue]) -> dict[str, float]:
+    return {columns.ids[i]: round(issue.score, 4) for i, issue in found}
+
+
+def _confusions(found: Sequence[_Issue]) -> list[dict[str, str | int]]:
+    counts = Counter((issue.given, issue.suggested) for _, issue in found)
+    return [
+        {"given": given, "suggested": suggested, "rows": rows}
+        for (given, suggested), rows in counts.most_common(_CONFUSIONS)
+    ]

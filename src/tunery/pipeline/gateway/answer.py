@@ -1,0 +1,183 @@
+"""The rest of a call: its answer whole or streamed, its end, and the record of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future
+from typing import Any, Literal, NamedTuple
+
+from tunery.core.engine import Generation, TokenEvent
+from tunery.core.errors import ResourceError
+from tunery.core.example import Message
+from tunery.core.rollout import RequestRecord
+from tunery.pipeline.gateway.start import RoutedCall, StartedCall
+
+Status = Literal["ok", "error", "cancelled"]
+Events = asyncio.Queue[tuple[int, TokenEvent | None]]
+"""Choices' tokens as they come, None at the end of each."""
+_STOPPED = "the engine stopped before this request was answered"
+
+
+class Piece(NamedTuple):
+    """Part of a streamed answer: text, or the end of one choice."""
+
+    choice: int
+    text: str
+    tokens: tuple[TokenEvent, ...]
+    finished: Generation | None
+
+
+class Running:
+    """A call from its start to its end; use as an async context manager, which ends it in any case.
+
+    Args:
+        started: The call.
+        events: Its tokens, where it is to be streamed.
+        done: Takes its record.
+    """
+
+    def __init__(
+        self, started: StartedCall, events: Events | None, done: Callable[[RequestRecord], None]
+    ) -> None:
+        self.routed = started.routed
+        self.call = started.routed.call
+        self.generations: tuple[Generation, ...] = ()
+        """The finished choices, in order, once all of them are."""
+        self._started = started
+        self._events = events
+        self._done: Callable[[RequestRecord], None] | None = done
+
+    def decode(self, ids: Any) -> str:
+        """Return the text of token ids."""
+        return self.routed.base.tokenizer.decode(ids)
+
+    async def __aenter__(self) -> Running:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """Stop what still runs and hand the record over; the second time, do nothing."""
+        done, self._done = self._done, None
+        if done is None:
+            return
+        self._started.cancel()
+        finished = self.generations or [g for f in self._started.choices if (g := _generation(f))]
+        valid = self._started.form and [self._started.form(g.text) for g in finished]
+        done(
+            record_of(
+                self.routed,
+                _status(self.generations, error),
+                finished,
+                format_valid=all(valid) if valid else None,
+            )
+        )
+
+    async def finish(self) -> tuple[Generation, ...]:
+        """Wait for every choice.
+
+        Raises:
+            ResourceError: The engine was stopped meanwhile.
+        """
+        try:
+            self.generations = tuple([await asyncio.wrap_future(f) for f in self._started.choices])
+        except asyncio.CancelledError:
+            if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            raise ResourceError(_STOPPED) from None
+        return self.generations
+
+    async def stream(self) -> AsyncIterator[Piece]:
+        """Yield text as it becomes final, then each choice's end, choices interleaved.
+
+        Raises:
+            ResourceError: The engine was stopped meanwhile.
+        """
+        if self._events is None:
+            raise RuntimeError("this call was started without stream=True")
+        choices = self._started.choices
+        sent = [""] * len(choices)
+        unsent: list[list[TokenEvent]] = [[] for _ in choices]
+        ended: dict[int, Generation] = {}
+        while len(ended) < len(choices):
+            index, event = await self._events.get()
+            if event is not None:
+                unsent[index].append(event)
+                if event.text:
+                    sent[index] += event.text
+                    yield Piece(index, event.text, tuple(unsent[index]), None)
+                    unsent[index] = []
+                continue
+            generation = ended[index] = _result(choices[index])
+            rest = generation.text.removeprefix(sent[index])
+            if rest or unsent[index]:
+                yield Piece(index, rest, tuple(unsent[index]), None)
+            if len(ended) == len(choices):
+                self.generations = tuple(ended[i] for i in range(len(choices)))
+            yield Piece(index, "", (), generation)
+
+
+def record_of(
+    routed: RoutedCall,
+    status: Status,
+    generations: Sequence[Generation] = (),
+    *,
+    format_valid: bool | None = None,
+) -> RequestRecord:
+    """Return the record of a call that has ended.
+
+    A call that failed once it was known who would answer counts as that version's error, be it a broken
+    adapter or a prompt that is too long: arms draw equal shares of the clients' own mistakes.
+    """
+    call, target = routed.call, routed.target
+    first = generations[0] if generations else None
+    return RequestRecord(
+        id=call.id,
+        created_at=routed.arrival.at,
+        endpoint=call.model,
+        model=target.name,
+        arm=target.arm,
+        rollout_id=target.rollout_id,
+        subject=call.subject,
+        messages=_turns(routed) if call.keep_text else (),
+        completion=first.text if first and call.keep_text else "",
+        status=status,
+        finish_reason=first.finish_reason if first else None,
+        format_valid=format_valid,
+        prompt_tokens=sum(g.prompt_tokens for g in generations[:: call.choices]),
+        completion_tokens=sum(g.completion_tokens for g in generations),
+        latency_ms=(time.perf_counter() - routed.arrival.ticks) * 1000,
+        ttft_ms=min((g.ttft_ms for g in generations), default=None),
+        metadata=dict(call.metadata),
+    )
+
+
+def _turns(routed: RoutedCall) -> tuple[Message, ...]:
+    if routed.call.messages is not None:
+        return routed.messages
+    decode = routed.base.tokenizer.decode
+    texts = (p if isinstance(p, str) else decode(p) for p in routed.call.prompts)
+    return tuple(Message(role="user", content=t) for t in texts)
+
+
+def _status(answered: Sequence[Generation], error: BaseException | None) -> Status:
+    if answered:
+        return "cancelled" if any(g.finish_reason == "cancelled" for g in answered) else "ok"
+    gone = error is None or isinstance(error, (asyncio.CancelledError, GeneratorExit, FutureCancelled))
+    return "cancelled" if gone else "error"
+
+
+def _generation(choice: Future[Generation]) -> Generation | None:
+    """Return what a choice came to, None where it came to nothing."""
+    return choice.result() if choice.done() and not choice.cancelled() and not choice.exception() else None
+
+
+def _result(choice: Future[Generation]) -> Generation:
+    try:
+        return choice.result(timeout=0)
+    except FutureCancelled:
+        raise ResourceError(_STOPPED) from None

@@ -1,0 +1,38 @@
+"""What a client asks of the gateway, free of any wire format."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tunery.core.engine import Constraint, Sampling
+from tunery.core.example import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for completions."""
+
+    id: str
+    model: str
+    """As the client wrote it."""
+    subject: str
+    """See :func:`subject_of`."""
+    messages: tuple[Message, ...] | None = None
+    """A conversation; None where ``prompts`` are given."""
+    prompts: tuple[str | tuple[int, ...], ...] = ()
+    """Plain texts or ids, no chat template applied."""
+    choices: int = 1
+    """Completions for each prompt [count]."""
+    sampling: Sampling = field(default_factory=Sampling)
+    constraint: Constraint | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    keep_text: bool = True
+    """Whether the record of this call holds its texts."""
+
+
+def subject_of(user: str | None, key_id: str | None) -> str:
+    """Return the hash that requests stick by: of the user where the client names one, else of its key."""
+    identity = f"user\n{user}" if user else f"key\n{key_id or ''}"
+    return hashlib.sha256(identity.encode("utf-8")).hexdigest()[:32]

@@ -1,0 +1,132 @@
+"""The start of a call: who answers it, its prompts as token ids, and its choices in the engine's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from tunery.core.engine import Generation, GenerationRequest, TokenEvent
+from tunery.core.example import Message
+from tunery.core.tool_text import with_system_prompt
+from tunery.evaluate.form import FormCheck
+from tunery.pipeline.gateway.bases import ServedBase
+from tunery.pipeline.gateway.call import Call
+from tunery.pipeline.gateway.names import Target
+
+Listen = Callable[[int, TokenEvent | None], None]
+"""Takes a choice's next token, None at its end; called in the engine's thread."""
+
+
+class Arrival(NamedTuple):
+    """When a call came in."""
+
+    at: datetime
+    ticks: float
+    """By ``time.perf_counter`` [s]."""
+
+
+class RoutedCall(NamedTuple):
+    """A call and what answers it."""
+
+    call: Call
+    target: Target
+    base: ServedBase
+    arrival: Arrival
+
+    @property
+    def model(self) -> str:
+        """Name of what answers, as the client is to read it."""
+        return self.call.model if self.call.model.startswith("ft:") else self.target.name
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation with the version's system prompt, where it has none of its own."""
+        messages, version = self.call.messages or (), self.target.version
+        if version is None or any(m.role == "system" for m in messages[1:]):
+            return messages
+        return with_system_prompt(messages, version.system_prompt)
+
+
+class StartedCall(NamedTuple):
+    """A call that is being answered."""
+
+    routed: RoutedCall
+    form: FormCheck | None
+    """Tells whether an answer has the form that is expected; None where none is."""
+    choices: tuple[Future[Generation], ...]
+    """Prompt by prompt."""
+
+    def cancel(self) -> None:
+        """Stop the choices that have not ended."""
+        _cancel(self.choices)
+
+
+class FailedStart(NamedTuple):
+    """A call that failed once it was known who would answer."""
+
+    routed: RoutedCall
+    error: Exception
+
+
+def start(routed: RoutedCall, form: FormCheck | None, listen: Listen | None) -> StartedCall | FailedStart:
+    """Render a call and queue its choices; all of them or none.
+
+    Args:
+        routed: The call.
+        form: Kept for its end.
+        listen: Takes the tokens as they come.
+    """
+    try:
+        return StartedCall(routed, form, _submit(routed, _render(routed), listen))
+    except Exception as error:
+        return FailedStart(routed, error)
+
+
+def _render(routed: RoutedCall) -> list[tuple[int, ...]]:
+    call, tokenizer = routed.call, routed.base.tokenizer
+    if call.messages is None:
+        return [tokenizer.encode(p) if isinstance(p, str) else p for p in call.prompts]
+    return [tokenizer.render_prompt(routed.messages)]
+
+
+def _submit(
+    routed: RoutedCall, prompts: list[tuple[int, ...]], listen: Listen | None
+) -> tuple[Future[Generation], ...]:
+    requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
+    queued: list[Future[Generation]] = []
+    try:
+        for index, request in enumerate(requests):
+            queued.append(_submit_one(routed, request, index, listen))
+    except BaseException:
+        _cancel(queued)
+        raise
+    return tuple(queued)
+
+
+def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> GenerationRequest:
+    sampling, version = routed.call.sampling, routed.target.version
+    if choice and sampling.seed is not None:
+        sampling = replace(sampling, seed=sampling.seed + choice)  # else every choice were the same
+    return GenerationRequest(
+        prompt, version.adapter_id if version else None, sampling, routed.call.constraint
+    )
+
+
+def _submit_one(
+    routed: RoutedCall, request: GenerationRequest, index: int, listen: Listen | None
+) -> Future[Generation]:
+    folder = routed.target.adapter_folder
+    if listen is None:
+        return routed.base.submit(request, folder, None)
+    future = routed.base.submit(request, folder, lambda token: listen(index, token))
+    future.add_done_callback(lambda _: listen(index, None))
+    return future
+
+
+def _cancel(choices: list[Future[Generation]] | tuple[Future[Generation], ...]) -> None:
+    for choice in choices:
+        if not choice.done():
+            choice.cancel()

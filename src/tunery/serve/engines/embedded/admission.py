@@ -1,0 +1,110 @@
+"""What may enter the engine: requests checked against the base and made into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+
+from tunery.core.engine import GenerationRequest, Sampling, TokenEvent
+from tunery.core.errors import ConfigError
+from tunery.model.tokenizer import ChatTokenizer
+from tunery.serve.engines.embedded.constraints import Grammars
+from tunery.serve.engines.embedded.lora import BASE
+from tunery.serve.engines.embedded.request import CompletionRow, ScoreRow
+from tunery.serve.engines.embedded.sampling import generator
+from tunery.serve.engines.embedded.text_stream import TextStream
+
+
+class Admission:
+    """Checks requests and lays them out as rows, in the threads that bring them.
+
+    Rows come out for the base; the engine gives them their adapter and their place in the queue.
+
+    Args:
+        tokenizer: Decodes completions, and compiles constraints.
+        context_window: Tokens a prompt and its completion may have together [count].
+        vocab_size: Ids the model knows [count].
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer, *, context_window: int, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._context_window = context_window
+        self._vocab_size = vocab_size
+        self._grammars = Grammars(tokenizer.hf, tokenizer.stop_ids)
+
+    def completion(
+        self, request: GenerationRequest, on_token: Callable[[TokenEvent], None] | None
+    ) -> CompletionRow:
+        """Return the row of a prompt to complete.
+
+        Raises:
+            ConfigError: The prompt is empty or does not fit, or a setting is out of range.
+        """
+        sampling = request.sampling
+        problem = self._prompt_problem(request.prompt, reserve=1)
+        if problem:
+            raise ConfigError(problem, param="messages")
+        self._check(sampling)
+        return CompletionRow(
+            adapter=BASE,
+            tokens=list(request.prompt),
+            prompt=np.array(request.prompt, dtype=np.int64),
+            future=Future(),
+            arrival=0,
+            request=request,
+            max_tokens=min(sampling.max_tokens, self._context_window - len(request.prompt)),
+            stream=TextStream(self._tokenizer, sampling.stop),
+            source=generator(sampling.seed),
+            constraint=self._grammars.start(request.constraint) if request.constraint else None,
+            on_token=on_token,
+        )
+
+    def scores(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[ScoreRow]:
+        """Return one row for each prompt and its completion, in order.
+
+        Raises:
+            ConfigError: A prompt is empty or a pair does not fit; lists all pairs at fault.
+        """
+        problems = []
+        for number, (prompt, completion) in enumerate(pairs):
+            problem = self._prompt_problem(prompt) or self._prompt_problem([*prompt, *completion])
+            if problem:
+                problems.append(f"row {number}: {problem}")
+        if problems:
+            raise ConfigError.of_problems("score", problems, limit=20)
+        return [
+            ScoreRow(
+                adapter=BASE,
+                tokens=[*prompt, *completion],
+                prompt=np.array(prompt, dtype=np.int64),
+                future=Future(),
+                arrival=0,
+                first=len(prompt),
+            )
+            for prompt, completion in pairs
+        ]
+
+    def _check(self, sampling: Sampling) -> None:
+        if sampling.max_tokens < 1:
+            raise ConfigError(f"max_tokens={sampling.max_tokens} must be at least 1", param="max_tokens")
+        if not 0 <= sampling.temperature < float("inf"):
+            raise ConfigError(f"temperature={sampling.temperature} must be 0 or more", param="temperature")
+        if not 0 < sampling.top_p <= 1:
+            raise ConfigError(f"top_p={sampling.top_p} must be above 0 and at most 1", param="top_p")
+        if sampling.logprobs is not None and not 0 <= sampling.logprobs <= self._vocab_size:
+            raise ConfigError(f"logprobs={sampling.logprobs} is out of range", param="top_logprobs")
+
+    def _prompt_problem(self, tokens: Sequence[int], *, reserve: int = 0) -> str | None:
+        """Return what is wrong with token ids that must leave ``reserve`` tokens of the window free."""
+        if not tokens:
+            return "the prompt is empty"
+        if len(tokens) + reserve > self._context_window:
+            return (
+                f"the prompt's {len(tokens)} tokens leave no room in the context window of "
+                f"{self._context_window} tokens"
+            )
+        if min(tokens) < 0 or max(tokens) >= self._vocab_size:
+            return f"token ids must be from 0 to {self._vocab_size - 1}"
+        return None
