@@ -54,7 +54,7 @@ from tunery.store.dataset_files import read_columns
 from tunery.store.workspace import Workspace
 from tunery.text.embeddings import Encoder
 from tunery.text.normalise import fingerprint
-from tunery.train.config import TrainConfig
+from tunery.train.methods.sft import SftConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "recipes" / "data" / "banking77-train.csv"
@@ -296,7 +296,7 @@ def recipe_of(options: argparse.Namespace, path: str, *, epochs: float) -> Recip
         goal=GoalConfig(metric="exact_match", target=0.5),
         base=options.base,
         data=data_settings(path, AS_IS),
-        train=TrainConfig(
+        train=SftConfig(
             epochs=epochs,
             batch_size=BATCH,
             dropout=0.1,  # as recipes/banking77.yaml

@@ -30,8 +30,10 @@ from tunery.model.load import load_for_packing
 from tunery.model.render import Rendered, render
 from tunery.model.tokenizer import load_tokenizer
 from tunery.store.workspace import Workspace
-from tunery.train.config import TrainConfig
-from tunery.train.trainer import Batches, PackedTrainer, Rows, collate, silence, training_arguments
+from tunery.train.methods.method import TrainingRow
+from tunery.train.methods.sft import SftConfig
+from tunery.train.section import objective_of
+from tunery.train.trainer import Batches, PackedTrainer, RowDataset, collate, silence, training_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "recipes" / "data" / "banking77-train.csv"
@@ -77,7 +79,7 @@ def main() -> None:
 
     workspace = Workspace.open()
     base = resolve_base("smollm2-135m-instruct", workspace.root / "models", progress=Silent()).path
-    config = TrainConfig(epochs=1, device="cpu", threads=options.threads, early_stopping=None)
+    config = SftConfig(epochs=1, device="cpu", threads=options.threads, early_stopping=None)
     rows = banking_rows(base, options.steps * config.batch_size)
     ours: list[Stepwise] = []
     theirs: list[Stepwise] = []
@@ -106,7 +108,7 @@ def banking_rows(base: str, count: int) -> list[Rendered]:
     ]
 
 
-def lora_model(base: str, config: TrainConfig, *, packed: bool) -> Any:
+def lora_model(base: str, config: SftConfig, *, packed: bool) -> Any:
     """Return the same adapter on the same base, for either trainer."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -121,7 +123,7 @@ def lora_model(base: str, config: TrainConfig, *, packed: bool) -> Any:
     return get_peft_model(model, lora)
 
 
-def run_ours(base: str, rows: list[Rendered], config: TrainConfig) -> Stepwise:
+def run_ours(base: str, rows: list[Rendered], config: SftConfig) -> Stepwise:
     """Train with packed rows."""
     timer = StepTimer()
     with tempfile.TemporaryDirectory() as folder:
@@ -136,16 +138,17 @@ def run_ours(base: str, rows: list[Rendered], config: TrainConfig) -> Stepwise:
         trainer = PackedTrainer(
             model=lora_model(base, config, packed=True),
             args=arguments,
-            train_dataset=Rows(rows),
+            train_dataset=RowDataset([TrainingRow((row,)) for row in rows]),
             data_collator=collate,
             callbacks=[timer],
         )
+        trainer.objective = objective_of(config)
         silence(trainer)
         trainer.train()
     return Stepwise(timer.losses, timer.seconds)
 
 
-def run_trl(base: str, rows: list[Rendered], config: TrainConfig) -> Stepwise:
+def run_trl(base: str, rows: list[Rendered], config: SftConfig) -> Stepwise:
     """Train the same rows with TRL."""
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -191,7 +194,7 @@ def run_trl(base: str, rows: list[Rendered], config: TrainConfig) -> Stepwise:
     return Stepwise(timer.losses, timer.seconds)
 
 
-def report(rows: list[Rendered], config: TrainConfig, ours: list[Stepwise], theirs: list[Stepwise]) -> None:
+def report(rows: list[Rendered], config: SftConfig, ours: list[Stepwise], theirs: list[Stepwise]) -> None:
     """Print speeds, their ratio round by round, and how far losses are apart."""
     tokens = sum(len(r.ids) for r in rows) / (len(rows) / config.batch_size)  # mean of a step
 

@@ -89,15 +89,15 @@ def main() -> int:
     import tunery
 
     root = Path(tunery.__file__).parent
-    from tunery.train.methods.sft import rows_of
-
     from tunery.core.example import SPLITS
     from tunery.data.build import build_dataset
     from tunery.data.config import DataConfig
-    from tunery.model.packing import pack
     from tunery.model.tokenizer import load_tokenizer
     from tunery.store.dataset_files import read_examples
     from tunery.store.workspace import Workspace
+    from tunery.train.methods.sft import SftConfig
+    from tunery.train.rows import TrainingExamples, training_rows
+    from tunery.train.trainer import collate
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from tests.tiny.build import build_tiny
@@ -120,7 +120,7 @@ def main() -> int:
         )
         place = workspace.artifacts.path("datasets", version.id)
         examples = [e for split in SPLITS for e in read_examples(place, split)]
-        pack(rows_of(tokenizer, examples))
+        collate(training_rows(SftConfig(), tokenizer, TrainingExamples(examples, [])).train)
         sys.setprofile(None)
         workspace.close()
     print(f"{len(walk.files)} files hold the row, {len(walk.running)} run meanwhile; {len(walk.forms)} forms")

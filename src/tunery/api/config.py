@@ -23,7 +23,7 @@ class ServerSettings(Settings):
     base: str = "smollm2-135m-instruct"
     """Base model served by its own name, as a recipe's ``base`` names it; jobs train on it."""
     auth: bool = True
-    """Ask for an API key. May be off on the loopback address only."""
+    """Require an API key. May be off on the loopback address only."""
     cors_origins: tuple[str, ...] = ()
     """Web origins whose pages may call the server, such as ``https://app.example.com``; none by default."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)

@@ -20,10 +20,10 @@ from tunery.serve.engines import EngineSettings, open_engine
 from tunery.store.workspace import Workspace
 
 FIRST_KEY = "first"
-"""Name of the key that the first start makes."""
+"""Name of the key that the first start creates."""
 
 
-class Started(NamedTuple):
+class ConnectionDetails(NamedTuple):
     """What a person needs to know to call the server."""
 
     url: str
@@ -38,7 +38,7 @@ def serve(
     workspace: Workspace,
     settings: ServerSettings | None = None,
     *,
-    announce: Callable[[Started], None] | None = None,
+    announce: Callable[[ConnectionDetails], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Serve until interrupted.
@@ -46,11 +46,11 @@ def serve(
     Args:
         workspace: Where everything is kept.
         settings: How to listen.
-        announce: Told once requests can come; writes to stderr by default.
-        progress: Told of the base model's one-time conversion.
+        announce: Called once requests can come; writes to stderr by default.
+        progress: Shows the base model's one-time conversion.
 
     Raises:
-        ConflictError: The port is in use; nothing was started.
+        ConflictError: The port is in use; nothing was details.
         ConfigError: The address does not exist, or the base cannot be served.
         NotFoundError: There is no such base.
     """
@@ -58,20 +58,20 @@ def serve(
     with bind(settings) as listening:
         base = resolve(settings, workspace, progress or Silent())
         bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)
-        started = Started(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
+        details = ConnectionDetails(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=30, lifespan="on"
         )
         try:
-            (announce or _tell)(started)
+            (announce or _announce)(details)
             uvicorn.Server(config).run(sockets=[listening])
         finally:
             bases.close()
 
 
 def bind(settings: ServerSettings) -> socket.socket:
-    """Take the port, before anything else is started.
+    """Take the port, before anything else is details.
 
     Raises:
         ConflictError: Another process has it.
@@ -105,7 +105,7 @@ def bind(settings: ServerSettings) -> socket.socket:
 
 
 def first_key(workspace: Workspace, settings: ServerSettings) -> str | None:
-    """Make the first API key where keys are asked for and none was ever made; return its secret."""
+    """Create the first API key where keys are required and none exists; return its secret."""
     if not settings.auth or workspace.keys.list(limit=1):
         return None
     return workspace.keys.create(FIRST_KEY).secret
@@ -134,9 +134,9 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _tell(started: Started) -> None:
-    lines = [f"Tunery serves {started.base} at {started.url}"]
-    if started.secret:
-        lines.append(f"API key, shown this once: {started.secret}")
+def _announce(details: ConnectionDetails) -> None:
+    lines = [f"Tunery serves {details.base} at {details.url}"]
+    if details.secret:
+        lines.append(f"API key, shown this once: {details.secret}")
     sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()

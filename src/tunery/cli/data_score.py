@@ -114,14 +114,19 @@ def _judged(rows: Sequence[RowQuality]) -> dict[str, int] | None:
 
 def scored_text(quality: str, rows: Sequence[RowQuality], recipe: Path) -> Iterable[Part]:
     """Return what the base says of the rows, and how a recipe selects by it."""
+    from tunery.core.figures import number
+
     ifd, perplexity = (sorted(getattr(row, name) for row in rows) for name in ("ifd", "perplexity"))
     middle, judged = len(rows) // 2, _judged(rows)
     yield facts(
         [
             ("scores", quality),
             ("rows", f"{len(rows):,}"),
-            ("median difficulty", f"{ifd[middle]:.2f} of the answer's loss is left when the prompt is known"),
-            ("median perplexity", f"{perplexity[middle]:.3g}"),
+            (
+                "median difficulty",
+                f"{number(ifd[middle])} of the answer's loss is left when the prompt is known",
+            ),
+            ("median perplexity", number(perplexity[middle])),
             ("judged", judged and ", ".join(f"{score}: {count:,}" for score, count in judged.items())),
         ]
     )

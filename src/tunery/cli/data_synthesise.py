@@ -95,7 +95,9 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
 
 def made_text(made: Synthesised) -> Iterable[Part]:
     """Return what a person reads of a file of synthetic rows."""
-    rejected = ", ".join(f"{reason} {count:,}" for reason, count in made.rejected.items())
+    from tunery.core.figures import listed_counts
+
+    rejected = listed_counts(made.rejected)
     unsure = (
         f", {made.tokens_unsure:,} of them for requests without a known end" if made.tokens_unsure else ""
     )

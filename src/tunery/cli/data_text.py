@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from tunery.cli.output import facts, styled, table
 from tunery.core.errors import first_of
+from tunery.core.figures import listed_counts
+from tunery.core.finding import Changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +43,9 @@ def version_text(version: DatasetVersion) -> Iterable[Part]:
             *(("grown from", parent) for parent in version.parents),
             ("rows", f"{version.rows_kept:,} kept of {version.rows_read:,} read"),
             ("splits", ", ".join(f"{name} {version.splits.get(name, 0):,}" for name in SPLITS)),
-            ("dropped", _counts(version.dropped) or "nothing"),
-            ("changed", _counts(version.changed) or None),
-            ("masked", _counts(version.masked) or "nothing found"),
+            ("dropped", listed_counts(version.dropped) or "nothing"),
+            ("changed", listed_counts(version.changed) or None),
+            ("masked", listed_counts(version.masked) or "nothing found"),
             ("labels", f"{len(version.labels):,} classes" if version.labels else "open text"),
             ("system prompt", version.system_prompt),
         ]
@@ -101,11 +103,11 @@ def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iter
     yield facts(
         [
             ("edits", fixed.edits),
-            ("asked for", _counts(fixed.asked)),
+            ("asked for", listed_counts(fixed.asked)),
             ("before", f"{before.id} ({before.rows_kept:,} rows)"),
             ("after", f"{after.id} ({after.rows_kept:,} rows)"),
             ("texts changed", f"{len(fixed.changed):,}"),
-            ("left out now", _counts(_more(before.dropped, after.dropped)) or "nothing more"),
+            ("left out now", listed_counts(_more(before.dropped, after.dropped)) or "nothing more"),
             ("kept by review", None if review is None else f"{review.kept:,}"),
             ("undecided", None if review is None else f"{review.undecided:,}, they stay as they are"),
         ]
@@ -180,10 +182,6 @@ def _change(change: Changed) -> str:
 
 def _more(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     return {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)}
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _cut(text: str) -> str:

@@ -11,6 +11,7 @@ from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reference
 from tunery.cli.registry import promote_version, rollback_champion
 from tunery.cli.session import ACTOR, open_workspace
+from tunery.core.figures import milliseconds
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
@@ -164,4 +165,4 @@ def _share(part: int, whole: int) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f} ms"
+    return "" if value is None else milliseconds(value)

@@ -153,9 +153,15 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
 
 def comparison_text(compared: Comparison) -> Iterable[Part]:
     """Return a comparison as a person reads it."""
-    from tunery.core.figures import count, number, p_value
+    from tunery.core.figures import change, change_interval, count, is_share, p_value, quantity
 
-    low, high = compared.ci95
+    values = [v for v in (compared.value_a, compared.value_b) if v is not None]
+    share = is_share(compared.metric, *values)
+    a, b = (
+        "" if value is None else f"  {quantity(value, share=share)}"
+        for value in (compared.value_a, compared.value_b)
+    )
+    interval = change_interval(*compared.ci95, share=share)
     yield {
         "better": "B is better.",
         "worse": "B is worse.",
@@ -163,10 +169,10 @@ def comparison_text(compared: Comparison) -> Iterable[Part]:
     }[compared.verdict]
     yield facts(
         [
-            ("A", f"{compared.a}" + ("" if compared.value_a is None else f"  {number(compared.value_a)}")),
-            ("B", f"{compared.b}" + ("" if compared.value_b is None else f"  {number(compared.value_b)}")),
+            ("A", f"{compared.a}{a}"),
+            ("B", f"{compared.b}{b}"),
             ("metric", compared.metric_title),
-            ("difference", f"{compared.difference:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"),
+            ("difference", f"{change(compared.difference, share=share)} (95 % interval {interval})"),
             ("test", f"{compared.test.replace('_', ' ')}, {p_value(compared.p_value)}"),
             ("rows", count(compared.n)),
             ("fixed", f"{count(compared.fixed)} wrong in A, right in B"),

@@ -40,7 +40,7 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
     """Say something of one served answer: a rating, a correction, or which of two answers is better."""
     from tunery.core.config import parse_settings
     from tunery.core.errors import ConfigError
-    from tunery.feedback.collect import Opinion, record
+    from tunery.feedback.collect import GivenFeedback, record
 
     said: dict[str, Any] = {}
     if rating is not None:
@@ -55,7 +55,7 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
         said = {"kind": "correction", "correction": correction}
     elif rating is None:
         said = {"kind": "preference", "correction": preferred, "rejected": rejected}
-    opinion = parse_settings(Opinion, {**said, "comment": comment}, where="feedback")
+    opinion = parse_settings(GivenFeedback, {**said, "comment": comment}, where="feedback")
     with open_workspace(ctx) as workspace:
         made = record(workspace, request_id, opinion, author=author)
     answer(made, lambda: [f"{made.id}: {made.kind} on {made.request_id} waits for a review"], as_json=as_json)

@@ -37,17 +37,17 @@ def plan(
 
 def forecast_text(found: Forecast) -> Iterable[Part]:
     """Return a forecast as a person reads it: amounts with their reasons, then what stands in the way."""
-    from tunery.core.figures import duration
+    from tunery.core.figures import duration, percent_of
 
     rows = found.rows
-    share = rows.supervised_tokens / max(rows.train_tokens, 1)
+    supervised = percent_of(rows.supervised_tokens, rows.train_tokens)
     yield facts(
         [
             (
                 "rows",
                 f"train {rows.train_rows:,}, validation {rows.validation_rows:,}, test {rows.test_rows:,}",
             ),
-            ("tokens", f"{rows.train_tokens:,} in train, {share:.0%} of them trained on"),
+            ("tokens", f"{rows.train_tokens:,} in train, {supervised} of them trained on"),
             ("longest row", f"{rows.longest:,} tokens"),
             ("too long", f"{rows.too_long_rows:,} rows (over {rows.max_tokens:,} tokens)"),
             ("steps", f"{found.steps:,}"),
@@ -66,10 +66,10 @@ def forecast_text(found: Forecast) -> Iterable[Part]:
 
 def amount(estimate: Estimate) -> str:
     """Return an estimate in the unit a person would use."""
-    from tunery.core.figures import count, duration
+    from tunery.core.figures import count, duration, size
 
     if estimate.unit == "s":
         return duration(estimate.value)
     if estimate.unit == "bytes":
-        return f"{estimate.value / 1e9:.1f} GB" if estimate.value >= 1e9 else f"{estimate.value / 1e6:.0f} MB"
+        return size(estimate.value)
     return count(round(estimate.value))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tunery.core.figures import duration
+from tunery.core.figures import duration, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,7 +138,7 @@ class _LineTask:
         share = min(1.0, self._done / self._total)
         left = (now - self._started) * (1 - share) / share if share else float("nan")
         amount = f"{self._done:,.0f} of {self._total:,.0f}"
-        self._say(f"{self._description}: {share:.0%} ({amount}), {duration(left)} left")
+        self._say(f"{self._description}: {percent(share)} ({amount}), {duration(left)} left")
 
 
 class Bars:

@@ -175,11 +175,14 @@ def rollback_champion(
 
 
 def _main_metric(version: ModelVersion) -> str:
+    from tunery.core.evaluation import metric_title
+    from tunery.core.figures import is_share, quantity
+
     name = str(version.config.get("goal", {}).get("metric") or next(iter(version.metrics), ""))
     value = version.metrics.get(name)
     if value is None:
         return ""
-    return f"{name.replace('_', ' ')} {f'{value:.1%}' if 0 <= value <= 1 else f'{value:.3g}'}"
+    return f"{metric_title(name)} {quantity(value, share=is_share(name, value))}"
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check]) -> Iterable[Part]:

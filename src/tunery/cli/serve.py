@@ -12,7 +12,7 @@ from tunery.cli.parameters import Json
 from tunery.cli.session import open_workspace
 
 if TYPE_CHECKING:
-    from tunery.api.server import Started
+    from tunery.api.server import ConnectionDetails
 
 
 def serve(
@@ -43,13 +43,13 @@ def serve(
     values = apply_overrides({k: v for k, v in given.items() if v is not None}, overrides or ())
     settings = parse_settings(ServerSettings, values, where="serve")
 
-    def announce(started: Started) -> None:
-        if started.secret:
-            sys.stderr.write(f"API key, shown this once: {started.secret}\n")
+    def announce(details: ConnectionDetails) -> None:
+        if details.secret:
+            sys.stderr.write(f"API key, shown this once: {details.secret}\n")
             sys.stderr.flush()
         answer(
-            {"url": started.url, "base": started.base},
-            lambda: [f"serving {started.base} and every registered version at {started.url}"],
+            {"url": details.url, "base": details.base},
+            lambda: [f"serving {details.base} and every registered version at {details.url}"],
             as_json=as_json,
         )
 

@@ -105,7 +105,10 @@ def show_adapter(
 def preflight_text(found: Preflight) -> Iterable[Part]:
     """Return sample rows with their trained tokens marked, then every check."""
     opening, closing = trained_marks()
-    yield f"trained tokens stand between {opening} and {closing}\n"
+    yield f"trained tokens stand between {opening} and {closing}"
+    if any(token.prompt_loss for row in found.samples for token in row.tokens):
+        yield "those of prompts are yellow and count by train.prompt_loss_weight"
+    yield ""
     for row in found.samples:
         yield styled(row.example_id, "bold")
         yield row_text(row)
@@ -124,9 +127,10 @@ def row_text(row: PreflightRow) -> Text:
 
     opening, closing = trained_marks()
     text = Text()
-    for trained, tokens in groupby(row.tokens, key=lambda token: token.trained):
+    for (trained, prompt_loss), tokens in groupby(row.tokens, key=lambda t: (t.trained, t.prompt_loss)):
         run = "".join(token.text for token in tokens)
-        text.append(f"{opening}{run}{closing}" if trained else run, style="bold green" if trained else "dim")
+        style = "bold yellow" if prompt_loss else "bold green"
+        text.append(f"{opening}{run}{closing}" if trained else run, style=style if trained else "dim")
     return text
 
 
@@ -177,4 +181,6 @@ def _best_loss(adapter: Adapter) -> str:
 
 
 def _loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    from tunery.core.figures import number
+
+    return "" if value is None else number(value)

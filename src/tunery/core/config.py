@@ -1,4 +1,4 @@
-"""Settings: the base class, strict YAML, ``key=value`` overrides, and problems told all at once."""
+"""Settings: the base class, strict YAML, ``key=value`` overrides, and all problems at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic.fields import FieldInfo
 
 from tunery.core.errors import ConfigError, did_you_mean
+from tunery.core.variants import Variants
 
 
 class Settings(BaseModel):
@@ -149,15 +151,17 @@ def parse_settings(model: type[S], values: Mapping[str, Any], *, where: str) -> 
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(model, dict(e)) for e in error.errors(include_url=False, include_context=True)]
+        problems = [
+            _explain(model, values, dict(e)) for e in error.errors(include_url=False, include_context=True)
+        ]
         raise ConfigError.of_problems(where, problems) from None
 
 
-def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+def _explain(model: type[BaseModel], values: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     location = tuple(error["loc"])
     path = _dotted(location)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
+        known = _known_keys(model, values, location[:-1])
         meant = did_you_mean(str(location[-1]), known)
         return f"{path}: unknown setting" + (
             meant or f" (known here: {', '.join(sorted(set(known))) or 'none'})"
@@ -166,8 +170,8 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
         return f"{path}: missing"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    shown = f" (got {given!r:.80})" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"{path}: {message}{shown}" if path else f"{message}"
+    value = f" (got {given!r:.80})" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    return f"{path}: {message}{value}" if path else f"{message}"
 
 
 def _dotted(location: Sequence[str | int]) -> str:
@@ -177,15 +181,16 @@ def _dotted(location: Sequence[str | int]) -> str:
     return out
 
 
-def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Return field names of whatever may stand at ``location``: of all in a union, of all subclasses."""
+def _known_keys(model: type[BaseModel], values: Any, location: Sequence[str | int]) -> list[str]:
+    """Return field names of whatever models may stand at ``location`` (unions give the sum)."""
     here: list[Any] = [model]
     for part in location:
+        values = _value_at(values, part)
         following: list[Any] = []
         for kind in here:
             if isinstance(part, str) and isinstance(kind, type) and issubclass(kind, BaseModel):
                 field = kind.model_fields.get(part)
-                following += _models_in(field.annotation) if field else [kind]
+                following += _models_of(field, values) if field else [kind]
             else:
                 following.append(kind)
         here = following
@@ -197,9 +202,21 @@ def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[s
     ]
 
 
+def _value_at(values: Any, part: str | int) -> Any:
+    try:
+        return values[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _models_of(field: FieldInfo, values: Any) -> list[Any]:
+    variants = [m for m in field.metadata if isinstance(m, Variants)]
+    return [v.model_for(values) for v in variants] or _models_in(field.annotation)
+
+
 def _models_in(annotation: Any) -> list[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation, *annotation.__subclasses__()]
+        return [annotation]
     if get_origin(annotation) is not None or get_origin(annotation) is Union:
         return [m for arg in get_args(annotation) for m in _models_in(arg)]
     return []

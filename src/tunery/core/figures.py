@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import TypeVar
 
+from tunery.core.errors import listed
 from tunery.core.evaluation import Evaluation, Metric
 
+_Name = TypeVar("_Name", bound=str)
 _UNBOUNDED = re.compile(r"perplexity|loss|nll|nats|length|tokens|_ms$|seconds|bytes")
 
 _SUBJECT_NAMES = {
@@ -26,6 +30,16 @@ def subject_name(name: str) -> str:
     return _SUBJECT_NAMES.get(name, name if "@" in name else name.replace("_", " ").capitalize())
 
 
+def subject_phrase(name: str) -> str:
+    """Return what was evaluated as it stands within a sentence.
+
+    >>> subject_phrase("few_shot"), subject_phrase("Support@3")
+    ('few-shot prompting', 'Support@3')
+    """
+    written = subject_name(name)
+    return written if "@" in written else written[0].lower() + written[1:]
+
+
 def subject_order(name: str) -> tuple[int, str]:
     """Return a sort key: prompting from plain to constrained, then versions, then the tuned model."""
     if name == "tuned":
@@ -41,11 +55,16 @@ def is_prompting(evaluation: Evaluation) -> bool:
     return evaluation.adapter is None and evaluation.subject != "tuned" and "@" not in evaluation.subject
 
 
+def is_share(name: str, *values: float) -> bool:
+    """Return whether a metric of that name with these values reads as a percentage."""
+    if _UNBOUNDED.search(name):
+        return False
+    return all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in values)
+
+
 def is_rate(metric: Metric) -> bool:
     """Return whether a metric is a share that reads as a percentage."""
-    if _UNBOUNDED.search(metric.name):
-        return False
-    return all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in (metric.value, *metric.ci95))
+    return is_share(metric.name, metric.value, *metric.ci95)
 
 
 def percent(share: float) -> str:
@@ -63,15 +82,31 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f} %"
 
 
+def percent_of(part: float, whole: float) -> str:
+    """Write a part of a whole in percent; a part of nothing is 0.0 %.
+
+    >>> percent_of(1, 3), percent_of(0, 0)
+    ('33.3 %', '0.0 %')
+    """
+    return percent(part / whole if whole else 0.0)
+
+
+def rate(events: int, trials: int) -> str:
+    """Write a measured rate with the counts behind it.
+
+    >>> rate(3, 71), rate(0, 0)
+    ('4.2 % (3 of 71)', 'unknown (0 of 0)')
+    """
+    return f"{percent(events / trials) if trials else 'unknown'} ({events:,} of {trials:,})"
+
+
 def points(difference: float) -> str:
     """Write a difference of two shares in percentage points, with its sign.
 
     >>> points(0.517), points(-0.021), points(0.0)
     ('+51.7 points', '−2.1 points', '0.0 points')
     """
-    rounded = round(difference * 100, 1)
-    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
-    return f"{sign}{abs(rounded):.1f} points"
+    return change(difference, share=True)
 
 
 def number(value: float) -> str:
@@ -92,6 +127,39 @@ def number(value: float) -> str:
     return f"{value:.2g}"
 
 
+def quantity(value: float, *, share: bool) -> str:
+    """Write a value in a metric's unit: a share in percent, anything else as a number."""
+    return percent(value) if share else number(value)
+
+
+def gap(amount: float, *, share: bool) -> str:
+    """Write how far two values of a metric are apart, without a sign.
+
+    >>> gap(-0.021, share=True), gap(0.3, share=False), gap(0.0002, share=True)
+    ('2.1 points', '0.300', 'under 0.1 points')
+    """
+    if not share:
+        return number(abs(amount))
+    rounded = round(abs(amount) * 100, 1)
+    return f"{rounded:.1f} points" if rounded or not amount else "under 0.1 points"
+
+
+def change(amount: float, *, share: bool) -> str:
+    """Write a difference of two values of a metric with its sign: points for a share, else a number."""
+    rounded = round(amount, 3) if share else amount
+    size = gap(rounded, share=share)
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{size}"
+
+
+def change_interval(low: float, high: float, *, share: bool) -> str:
+    """Write the interval of a difference, its unit left to the sentence around it.
+
+    >>> change_interval(-0.011, 0.04, share=True)
+    '−1.1 to +4.0'
+    """
+    return " to ".join(change(end, share=share).removesuffix(" points") for end in (low, high))
+
+
 def count(value: int) -> str:
     """Write a count with thousands separators."""
     return f"{value:,}"
@@ -104,6 +172,16 @@ def counted(value: int, singular: str, plural: str | None = None) -> str:
     ('1 row', '1,200 rows', '2 classes')
     """
     return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
+
+
+def listed_counts(counts: Mapping[_Name, int], limit: int | None = None) -> str:
+    """Write names with their counts, most frequent first; empty for none.
+
+    >>> listed_counts({"en": 3, "de": 1009, "fr": 3}, 2)
+    '1,009 de, 3 en and 1 more'
+    """
+    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return listed([f"{n:,} {name}" for name, n in order], limit or len(order))
 
 
 def p_value(p: float) -> str:
@@ -142,9 +220,29 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def milliseconds(value: float) -> str:
+    """Write a latency.
+
+    >>> milliseconds(1234.5)
+    '1,234 ms'
+    """
+    return f"{value:,.0f} ms"
+
+
+def size(amount: float) -> str:
+    """Write an amount of memory or disk in decimal units, as a disk's label has them.
+
+    >>> size(900), size(34_600_000), size(1_250_000_000)
+    ('900 bytes', '35 MB', '1.2 GB')
+    """
+    if amount >= 1e9:
+        return f"{amount / 1e9:,.1f} GB"
+    return f"{amount / 1e6:.0f} MB" if amount >= 1e6 else f"{amount:,.0f} bytes"
+
+
 def metric_value(metric: Metric) -> str:
     """Write a metric's value in its own unit."""
-    return percent(metric.value) if is_rate(metric) else number(metric.value)
+    return quantity(metric.value, share=is_rate(metric))
 
 
 def metric_interval(metric: Metric) -> str:
@@ -164,10 +262,7 @@ def metric_phrase(metric: Metric) -> str:
 
 def difference(metric: Metric, amount: float) -> str:
     """Write an improvement of ``metric``: points for a share, a signed number otherwise."""
-    if is_rate(metric):
-        return points(amount)
-    sign = "+" if amount > 0 else "−" if amount < 0 else ""
-    return f"{sign}{number(abs(amount))}"
+    return change(amount, share=is_rate(metric))
 
 
 def at_least_as_good(one: Metric, other: Metric) -> bool:

@@ -14,6 +14,7 @@ from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import SPLITS, Message
+from tunery.core.figures import listed_counts
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.core.quality import RowQuality
@@ -250,9 +251,7 @@ def _store(
 
 
 def _summary(version: DatasetVersion) -> str:
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in version.dropped.items()) or "none"
-    splits = ", ".join(f"{count:,} {split}" for split, count in version.splits.items())
     return (
-        f"Dataset {version.id}: {version.rows_read:,} rows read, {version.rows_kept:,} kept ({splits}); "
-        f"dropped: {dropped}"
+        f"Dataset {version.id}: {version.rows_read:,} rows read, {version.rows_kept:,} kept "
+        f"({listed_counts(version.splits)}); dropped: {listed_counts(version.dropped) or 'none'}"
     )

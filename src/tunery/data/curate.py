@@ -15,6 +15,7 @@ import pyarrow as pa
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import Drop, Dropped, content_sha256
+from tunery.core.figures import listed_counts
 from tunery.core.progress import Progress
 from tunery.data.chunk import ChunkTask, clean_chunk
 from tunery.data.config import DataConfig
@@ -187,5 +188,4 @@ def _limit(curated: Curated) -> None:
 
 
 def _reasons(curated: Curated) -> str:
-    counts = curated.dropped_counts()
-    return ", ".join(f"{n:,} {r}" for r, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+    return listed_counts(curated.dropped_counts())

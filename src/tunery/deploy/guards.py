@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tunery.core.config import Record
+from tunery.core.figures import change, gap, milliseconds, number, percent, rate
 from tunery.deploy.confidence import Counts, difference_interval
 from tunery.deploy.config import CanaryConfig
 from tunery.store.requests import Tally
@@ -36,18 +37,19 @@ class GuardReading(Record):
 
     def sentence(self) -> str:
         """Say the numbers in a clause."""
-        text = f"{self.guard} {_share(self.challenger)} against the champion's {_share(self.champion)}"
+        text = f"{self.guard} {rate(*self.challenger)} against the champion's {rate(*self.champion)}"
         if self.verdict == "worse":
             return (
-                f"{text}: worse by at least {_points(self.low)} points where {_points(self.tolerated)} are "
-                f"tolerated ({self.confidence:.1%} confidence, however often looked at)"
+                f"{text}: worse by at least {gap(self.low, share=True)} where "
+                f"{gap(self.tolerated, share=True)} are tolerated ({percent(self.confidence)} confidence, "
+                "however often looked at)"
             )
         if self.verdict == "not worse":
             return (
-                f"{text}: worse by at most {_points(self.high)} points, within the {_points(self.tolerated)} "
+                f"{text}: worse by at most {_most(self.high)}, within the {gap(self.tolerated, share=True)} "
                 "tolerated"
             )
-        return f"{text}: not shown to be worse, though up to {_points(self.high)} points remain possible"
+        return f"{text}: not shown to be worse, though up to {_most(self.high)} remain possible"
 
 
 class Judgement(Record):
@@ -94,9 +96,9 @@ def weigh(config: CanaryConfig, champion: Tally, challenger: Tally, *, hours: fl
     if limit is not None and ratio is not None and ratio > limit:
         return judged(
             "continue",
-            f"held at the horizon ({progress}): latency p95 {challenger.latency_ms_p95:.0f} ms is "
-            f"{ratio:.1f} times the champion's {champion.latency_ms_p95:.0f} ms, {limit:g} being the "
-            f"most; {clauses}",
+            f"held at the horizon ({progress}): latency p95 "
+            f"{milliseconds(challenger.latency_ms_p95 or 0)} is {number(ratio)} times the champion's "
+            f"{milliseconds(champion.latency_ms_p95 or 0)}, {limit:g} being the most; {clauses}",
         )
     if config.on_horizon == "hold":
         return judged("continue", f"held at the horizon ({progress}) for a person to promote; {clauses}")
@@ -165,10 +167,6 @@ def _progress(config: CanaryConfig, requests: int, hours: float) -> str:
     return ", ".join(parts)
 
 
-def _share(counts: tuple[int, int]) -> str:
-    events, n = counts
-    return f"{events / n:.1%} ({events} of {n})" if n else "unknown rate (0 of 0)"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:.1f}"
+def _most(increase: float) -> str:
+    """Write an upper bound; below nothing it says that the rate fell."""
+    return change(increase, share=True) if increase < 0 else gap(increase, share=True)

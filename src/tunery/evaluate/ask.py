@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from tunery.core.engine import Engine, Generation, GenerationRequest, Sampling, Score, Tokenizer
+from tunery.core.errors import ConfigError
 from tunery.core.example import Example
 from tunery.core.progress import Progress
 from tunery.evaluate.metrics import PERPLEXITY
@@ -36,9 +37,10 @@ def ask(
 
     Raises:
         NotFoundError: The engine does not hold the adapter.
-        ConfigError: A prompt does not fit the base's context window.
+        ConfigError: Prompts do not fit the engine's context window; lists them, before any is answered.
     """
     prompts = {e.id: tokenizer.render_prompt(subject.prompting.conversation(e)) for e in task.examples}
+    _check_lengths(prompts, engine.context_window, subject)
     sampling = Sampling(max_tokens=task.config.max_new_tokens)
     requests = [
         GenerationRequest(prompts[e.id], subject.adapter, sampling, subject.prompting.constraint)
@@ -56,6 +58,16 @@ def ask(
     for some in _batches(pairs, size, progress, f"{subject.name}: perplexity"):
         scores += engine.score(some, subject.adapter)
     return Completions(tuple(generations), {e.id: s for e, s in zip(rows, scores, strict=True)}, tokens)
+
+
+def _check_lengths(prompts: Mapping[str, Sequence[int]], window: int, subject: Subject) -> None:
+    problems = [
+        f"example {name}: its {len(ids):,} prompt tokens leave none of the engine's {window:,} for an answer"
+        for name, ids in prompts.items()
+        if len(ids) >= window
+    ]
+    if problems:
+        raise ConfigError.of_problems(subject.name, problems, limit=20)
 
 
 def completion_ids(tokenizer: Tokenizer, reference: str) -> tuple[int, ...]:

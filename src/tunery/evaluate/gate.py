@@ -10,6 +10,15 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, RuleOutcome
+from tunery.core.figures import (
+    count,
+    gap,
+    is_rate,
+    metric_interval,
+    metric_value,
+    p_value,
+    quantity,
+)
 from tunery.core.ids import artifact_id
 from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.config import GateRule
@@ -121,10 +130,10 @@ def judge(rules: Sequence[GateRule], evidence: GateEvidence, *, now: datetime) -
 
 
 def verdict(result: GateResult) -> str:
-    """Return the gate's word for a person: ship, or do not ship and the chief reason."""
+    """Return the gate's verdict for a person: ship, or do not ship and the chief reason."""
     if result.passed:
-        count = len(result.rules)
-        return "ship: the rule holds" if count == 1 else f"ship: all {count} rules hold"
+        rules = len(result.rules)
+        return "ship: the rule holds" if rules == 1 else f"ship: all {rules} rules hold"
     failed = [outcome for outcome in result.rules if not outcome.passed]
     if any(_prompting_wins(outcome) for outcome in failed):
         return "do not ship; prompting wins"
@@ -158,14 +167,24 @@ def _outcome(rule: GateRule, evidence: GateEvidence) -> RuleOutcome:
 
 def _judge_bound(rule: GateRule, evidence: GateEvidence) -> _Judged:
     metric = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
-    low, high = metric.ci95
-    measured = f"{title_of(rule.metric)} is {metric.value:.3f} (n = {metric.n}, 95 % {low:.3f} to {high:.3f})"
+    share = is_rate(metric)
+    measured = (
+        f"{title_of(rule.metric)} is {metric_value(metric)} (n = {count(metric.n)}, 95 % interval "
+        f"{metric_interval(metric)})"
+    )
     if rule.at_least is not None:
         passed = metric.value >= rule.at_least - _SLACK
-        return _Judged(passed, metric.value, rule.at_least, f"{measured}, at least {rule.at_least:g} asked")
+        return _Judged(
+            passed,
+            metric.value,
+            rule.at_least,
+            f"{measured}, at least {quantity(rule.at_least, share=share)} required",
+        )
     bound = rule.at_most if rule.at_most is not None else math.inf
     passed = metric.value <= bound + _SLACK
-    return _Judged(passed, metric.value, bound, f"{measured}, at most {bound:g} asked")
+    return _Judged(
+        passed, metric.value, bound, f"{measured}, at most {quantity(bound, share=share)} required"
+    )
 
 
 def _judge_gain(rule: GateRule, evidence: GateEvidence) -> _Judged:
@@ -185,14 +204,14 @@ def _judge_gain(rule: GateRule, evidence: GateEvidence) -> _Judged:
     gain = _gain(rule.metric, tuned.value, other.value)
     passed = gain >= rule.by - _SLACK and gain > 0
     sentence = (
-        f"{title_of(rule.metric)} {tuned.value:.3f} is {_distance(rule.metric, tuned.value, other.value)} "
-        f"{opponent.subject} ({other.value:.3f}), {_asked(rule)} asked"
+        f"{title_of(rule.metric)} {metric_value(tuned)} is {_distance(tuned, other)} "
+        f"{opponent.subject} ({metric_value(other)}), {_required_gain(rule, tuned)} required"
     )
     if rule.significant:
         comparison = _comparison(rule, opponent, evidence)
         shown = comparison.p_value < SIGNIFICANT and comparison.difference > 0
         passed = passed and shown
-        sentence += f"; {_p_value(comparison.p_value)}" + ("" if shown else ", no gain shown")
+        sentence += f"; {p_value(comparison.p_value)}" + ("" if shown else ", no gain shown")
     if gain < 0 and rule.gain_over in _PROMPTED:
         sentence += "; prompting wins"
     return _Judged(passed, gain, rule.by, sentence)
@@ -207,9 +226,9 @@ def _judge_regression(rule: GateRule, evidence: GateEvidence) -> _Judged:
     after = _metric(numbers.tuned, rule.metric, f"the tuned model on {name}")
     gain = _gain(rule.metric, after.value, before.value)
     sentence = (
-        f"{title_of(rule.metric)} on {name} is {after.value:.3f} (n = {after.n}), "
-        f"{_distance(rule.metric, after.value, before.value)} the base ({before.value:.3f}); "
-        f"a loss of up to {rule.tolerance:g} is accepted"
+        f"{title_of(rule.metric)} on {name} is {metric_value(after)} (n = {count(after.n)}), "
+        f"{_distance(after, before)} the base ({metric_value(before)}); "
+        f"a loss of up to {gap(rule.tolerance, share=is_rate(after))} is accepted"
     )
     return _Judged(gain >= -rule.tolerance - _SLACK, gain, -rule.tolerance, sentence)
 
@@ -236,8 +255,8 @@ def _comparison(rule: GateRule, opponent: Evaluation, evidence: GateEvidence) ->
         if (comparison.a, comparison.b, comparison.metric) == wanted and math.isfinite(comparison.p_value):
             return comparison
     raise _Unjudgeable(
-        f"a significant gain in {title_of(rule.metric)} over {opponent.subject} is asked, and no paired test "
-        "of the two was made"
+        f"a significant gain in {title_of(rule.metric)} over {opponent.subject} is required, and no "
+        "paired test of the two was made"
     )
 
 
@@ -253,18 +272,13 @@ def _gain(metric: str, tuned: float, other: float) -> float:
     return tuned - other if higher_is_better(metric) else other - tuned
 
 
-def _distance(metric: str, value: float, other: float) -> str:
-    gap = value - other
-    if gap == 0:
+def _distance(one: Metric, other: Metric) -> str:
+    amount = one.value - other.value
+    if amount == 0:
         return "level with"
-    return f"{abs(gap):.3f} {'above' if gap > 0 else 'below'}"
+    share = is_rate(one) and is_rate(other)
+    return f"{gap(amount, share=share)} {'above' if amount > 0 else 'below'}"
 
 
-def _asked(rule: GateRule) -> str:
-    if rule.by == 0:
-        return "any gain"
-    return f"a gain of at least {rule.by:g}"
-
-
-def _p_value(p: float) -> str:
-    return f"p = {p:.2g}" if p > 0 else "p < 1e-300"
+def _required_gain(rule: GateRule, metric: Metric) -> str:
+    return "any gain" if rule.by == 0 else f"a gain of at least {gap(rule.by, share=is_rate(metric))}"

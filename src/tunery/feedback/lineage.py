@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, TuneryError
+from tunery.core.figures import percent
 from tunery.core.registry import ModelRef, parse_ref
 from tunery.core.rollout import RequestRecord
 from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt, normalise
@@ -70,7 +71,7 @@ class HeldOutGuard:
         where = f"{held.example_id} in the {held.split} split of {held.dataset_version}"
         if match.kind == "exact":
             return Objection("held_out_exact", f"the prompt is that of {where}")
-        return Objection("held_out_near", f"the prompt is {match.similarity:.0%} like that of {where}")
+        return Objection("held_out_near", f"the prompt is {percent(match.similarity)} like that of {where}")
 
     def _lineage(self, model: str) -> _Lineage:
         if model not in self._lineages:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.columns import Columns
-from tunery.core.errors import listed
 from tunery.core.finding import Action, Edit, Evidence, Finding, FindingKind
 from tunery.text.pii.mask import redact
 
@@ -111,13 +110,3 @@ def excerpt(text: str, at: int = 0) -> str:
     start = 0 if at < _EXCERPT_CHARS - _BEFORE else at - _BEFORE
     piece = _SPACE.sub(" ", text[start : start + _EXCERPT_CHARS]).strip()
     return f"{'… ' if start else ''}{piece}{' …' if len(text) > start + _EXCERPT_CHARS else ''}"
-
-
-def most_frequent(counts: Mapping[str, int]) -> str:
-    """Return the five most frequent names with their counts.
-
-    >>> most_frequent({"en": 3, "de": 9})
-    '9 de, 3 en'
-    """
-    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return listed([f"{n:,} {name}" for name, n in order], 5)

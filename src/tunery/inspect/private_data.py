@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, listed_counts, percent
 from tunery.core.finding import Edit, Finding, FindingKind
-from tunery.inspect.evidence import Case, finding, most_frequent, text_columns
+from tunery.inspect.evidence import Case, finding, text_columns
 
 
 class Located(Protocol):
@@ -73,7 +73,7 @@ class PrivateData(Generic[S]):
         rows = len({case.rows for case in cases})
         message = (
             f"{counted(rows, 'row holds', 'rows hold')} {self.name} ({percent(rows / len(columns))}): "
-            f"{most_frequent(counts)}."
+            f"{listed_counts(counts, 5)}."
         )
         return [
             finding(columns, kind, message, cases, edits=edits, numbers={"types": dict(counts), "rows": rows})

@@ -56,8 +56,8 @@ class Packed:
     """Token to be predicted, shape ``(targets,)``."""
     row: torch.Tensor
     """Row each target belongs to, shape ``(targets,)``."""
-    trained: torch.Tensor
-    """Whether the target is what the model should say, not what it hears; shape ``(targets,)``."""
+    completion: torch.Tensor
+    """Whether the target is a completion token, not one of the prompt loss; shape ``(targets,)``."""
     logical_tokens: int
     """Tokens of all rows, the prefix counted once a row [count]."""
 
@@ -70,7 +70,7 @@ class Packed:
             self.source.to(device),
             self.targets.to(device),
             self.row.to(device),
-            self.trained.to(device),
+            self.completion.to(device),
             self.logical_tokens,
         )
 
@@ -83,8 +83,7 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
         share_prefix: Whether the longest common beginning is stored once.
 
     Returns:
-        The packed batch; a row's targets are its tokens with mask 1, and those it marks as heard; the first
-        token never.
+        The packed batch; a row's targets are its tokens with a 1 in either mask; the first token never.
     """
     prefix = common_prefix(rows) if share_prefix else 0
     ids = list(rows[0].ids[:prefix])
@@ -95,20 +94,23 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
     source: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
-    trained: list[bool] = []
+    completion: list[bool] = []
     for index, row in enumerate(rows):
         start, own = len(ids), len(row.ids) - prefix
         gather[index, :own] = torch.arange(start, start + own)
         scatter += range(index * longest, index * longest + own)
         ids += row.ids[prefix:]
+        # Every row goes on where the prefix ends: rotary positions are those it would have alone.
         positions += range(prefix, len(row.ids))
         for place in range(1, len(row.ids)):
-            if row.mask[place] or (row.heard and row.heard[place]):
+            if row.mask[place] or (row.prompt_mask and row.prompt_mask[place]):
+                # A token is predicted one place before itself. For the first behind the prefix that place is
+                # in the prefix, so one position may predict a token of each row.
                 before = place - 1
                 source.append(before if before < prefix else start + before - prefix)
                 targets.append(row.ids[place])
                 owner.append(index)
-                trained.append(bool(row.mask[place]))
+                completion.append(bool(row.mask[place]))
     return Packed(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
@@ -116,7 +118,7 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
         source=torch.tensor(source, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         row=torch.tensor(owner, dtype=torch.long),
-        trained=torch.tensor(trained, dtype=torch.bool),
+        completion=torch.tensor(completion, dtype=torch.bool),
         logical_tokens=sum(len(r.ids) for r in rows),
     )
 
@@ -125,6 +127,7 @@ def common_prefix(rows: Sequence[Rendered]) -> int:
     """Return how many leading tokens all rows share, leaving each at least one of its own [count]."""
     if len(rows) < 2:
         return 0
+    # Ids compare as words do in a dictionary: what the first and the last share, all between them share.
     low, high = min(r.ids for r in rows), max(r.ids for r in rows)
     limit = min(len(r.ids) for r in rows) - 1
     same = 0
@@ -184,6 +187,7 @@ def packed_attention(  # noqa: PLR0913 - the signature that transformers calls
 
     keys, values = own(key), own(value)
     if prefix:
+        # Computed once, seen by every row: its gradient is the sum over rows, as if each had its own copy.
         shared = (rows, heads, prefix, head_dim)
         keys = torch.cat([key[:, :, :prefix].expand(shared), keys], dim=2)
         values = torch.cat([value[:, :, :prefix].expand(shared), values], dim=2)
@@ -191,8 +195,10 @@ def packed_attention(  # noqa: PLR0913 - the signature that transformers calls
     out = F.scaled_dot_product_attention(
         own(query), keys, values, attn_mask=mask, dropout_p=dropout, scale=scaling
     )
+    # Padded places attend to something, too (no row of the mask is empty); scatter drops what they give.
     result = out.permute(0, 2, 1, 3).reshape(rows * longest, heads, head_dim).index_select(0, layout.scatter)
     if prefix:
+        # The prefix precedes all rows, so causally it sees itself alone, whichever row it is read with.
         front = F.scaled_dot_product_attention(
             query[:, :, :prefix],
             key[:, :, :prefix],

@@ -21,9 +21,9 @@ class Rendered(NamedTuple):
     """1 where predicting this token from those before it counts in the loss; same shape."""
     prompt_tokens: int
     """Tokens before the first trained one of the last assistant turn [count]."""
-    heard: tuple[int, ...] = ()
-    """1 where a token stands in a turn of a user or a tool, as the template writes it; same shape. Empty
-    where nobody asked for it."""
+    prompt_mask: tuple[int, ...] = ()
+    """1 where a token of a user's or tool's turn counts in the prompt loss; same shape, or empty where none
+    does."""
 
 
 def render(
@@ -31,7 +31,7 @@ def render(
     messages: Sequence[Message],
     *,
     loss_on: LossOn = "completion",
-    mark_heard: bool = False,
+    mark_prompt: bool = False,
 ) -> Rendered:
     """Render a conversation that ends with an assistant turn.
 
@@ -44,7 +44,7 @@ def render(
         messages: Turns; an assistant turn with ``weight`` 0 is context only.
         loss_on: ``completion`` trains every assistant turn, ``last_completion`` the last one, ``all`` every
             token but the first.
-        mark_heard: Whether to tell tokens of users' and tools' turns, too.
+        mark_prompt: Whether to mask tokens of users' and tools' turns for the prompt loss, too.
 
     Returns:
         Ids up to the last stop token and their mask.
@@ -57,7 +57,7 @@ def render(
         raise ConfigError("a conversation to train on must end with an assistant turn")
     ids: list[int] = []
     mask: list[int] = []
-    heard: list[int] = []
+    prompt_mask: list[int] = []
     written = ""
     prompt_tokens = 0
     for index, message in enumerate(messages):
@@ -75,14 +75,14 @@ def render(
         trained = message.weight == 1 and (loss_on != "last_completion" or index == len(messages) - 1)
         ids += [*context, *answer]
         mask += [0] * len(context) + [int(trained)] * len(answer)
-        if mark_heard:
+        if mark_prompt:
             opening = _system_tokens(tokenizer, messages, opened) if not written else 0
-            heard += [0] * opening + [1] * (len(context) - opening) + [0] * len(answer)
+            prompt_mask += [0] * opening + [1] * (len(context) - opening) + [0] * len(answer)
         prompt_tokens = len(ids) - len(answer)
         written = opened + _text_until_stop(tokenizer, closed[len(opened) :])
     if loss_on == "all":
         mask = [0] + [1] * (len(ids) - 1)
-    return Rendered(tuple(ids), tuple(mask), prompt_tokens, tuple(heard))
+    return Rendered(tuple(ids), tuple(mask), prompt_tokens, tuple(prompt_mask))
 
 
 def _system_tokens(tokenizer: ChatTokenizer, messages: Sequence[Message], opened: str) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def never() -> bool:
-    """Ask nobody to stop."""
+    """Return that nobody asks the run to stop."""
     return False
 
 

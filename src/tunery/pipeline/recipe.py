@@ -18,7 +18,7 @@ from tunery.deploy.config import DeployConfig
 from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
 from tunery.inspect.config import InspectConfig
 from tunery.serve.engines import AnyEngine
-from tunery.train.config import TrainConfig
+from tunery.train.section import TrainSection, default_train_config
 
 MOVED = {"data.inspect": "inspect", **{f"data.{old}": f"data.{new}" for old, new in MOVED_DATA.items()}}
 """Settings of earlier recipes to where they stand now, as dotted paths."""
@@ -64,7 +64,7 @@ class Recipe(Settings):
     """Where the rows come from, how they are cleaned and split."""
     inspect: InspectConfig = InspectConfig()
     """What ``tunery data inspect`` looks for; no part of what a run makes."""
-    train: TrainConfig = TrainConfig()
+    train: TrainSection = default_train_config()
     """How the adapter is trained."""
     evaluate: EvaluateSection = EvaluateSection()
     """What is measured."""

@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping
 
 from tunery.core.config import Record
+from tunery.core.figures import size
 from tunery.plan.machine import Machine
 from tunery.plan.shape import BaseShape
 
@@ -94,6 +95,8 @@ class Schedule(Record):
     """Most that the serving engine keeps for prompts [bytes]."""
     weight_bytes: int
     """Of one frozen weight or activation: 4 in fp32, 2 in bf16 [bytes]."""
+    reference_forwards: int = 0
+    """Forwards without a gradient that training adds to each of its own [count]."""
 
 
 class Estimate(Record):
@@ -182,16 +185,16 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
             what="memory",
             value=max(memory, serving),
             unit="bytes",
-            because=f"training: weights {_mb(shape.parameters * schedule.weight_bytes)}, adapter and "
-            f"optimizer {_mb(4 * schedule.adapter_parameters * _FLOAT)}, activations "
-            f"{_mb(activations)}, libraries {_mb(LIBRARIES_BYTES)}; answering: {_mb(serving)}",
+            because=f"training: weights {size(shape.parameters * schedule.weight_bytes)}, adapter and "
+            f"optimizer {size(4 * schedule.adapter_parameters * _FLOAT)}, activations "
+            f"{size(activations)}, libraries {size(LIBRARIES_BYTES)}; answering: {size(serving)}",
         ),
         Estimate(
             what="disk",
             value=disk,
             unit="bytes",
-            because=f"dataset {_mb(rows.dataset_bytes)}, adapter and two checkpoints "
-            f"{_mb(7 * schedule.adapter_parameters * _FLOAT)}, answers {_mb(_answers(rows, schedule))}",
+            because=f"dataset {size(rows.dataset_bytes)}, adapter and two checkpoints "
+            f"{size(7 * schedule.adapter_parameters * _FLOAT)}, answers {size(_answers(rows, schedule))}",
         ),
     )
     found = Forecast(
@@ -224,6 +227,9 @@ def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> fl
         + 6 * schedule.adapter_parameters * tokens
         + 12 * shape.layers * shape.attention * tokens * mean_row
         + 4 * shape.output * rows.supervised_tokens
+    )
+    a_pass += schedule.reference_forwards * (
+        2 * shape.trunk * tokens + 2 * shape.output * rows.supervised_tokens
     )
     forwards = math.ceil(rows.validation_rows / max(schedule.micro_batch_size, 16))
     validated = rows.validation_tokens - rows.shared_prefix * max(0, rows.validation_rows - forwards)
@@ -302,13 +308,13 @@ def _warnings(found: Forecast) -> tuple[str, ...]:
     told = []
     if machine.free_memory_bytes and found.memory_bytes > machine.free_memory_bytes:
         told.append(
-            f"needs about {_mb(found.memory_bytes)} of memory, and {_mb(machine.free_memory_bytes)} are "
+            f"needs about {size(found.memory_bytes)} of memory, and {size(machine.free_memory_bytes)} are "
             "free: set train.micro_batch_size lower, or data.max_tokens"
         )
     if found.disk_bytes > machine.free_disk_bytes:
         told.append(
-            f"needs about {_mb(found.disk_bytes)} of disk, and {_mb(machine.free_disk_bytes)} are free: set "
-            "TUNERY_HOME to a larger disk"
+            f"needs about {size(found.disk_bytes)} of disk, and {size(machine.free_disk_bytes)} are free: "
+            "set TUNERY_HOME to a larger disk"
         )
     if rows.too_long_rows:
         told.append(
@@ -320,10 +326,6 @@ def _warnings(found: Forecast) -> tuple[str, ...]:
 
 def _speed(machine: Machine, share: Mapping[str, float]) -> float:
     return machine.flops * share.get(machine.device, share["cpu"])
-
-
-def _mb(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _tflop(count: float) -> str:

@@ -15,12 +15,14 @@ from tunery.core.figures import (
     counted,
     duration,
     is_rate,
+    listed_counts,
     metric_interval,
     metric_value,
-    number,
     percent,
+    quantity,
     subject_name,
     subject_order,
+    subject_phrase,
 )
 from tunery.core.markdown import bullets, code, fenced, inline, table, without_controls
 from tunery.core.registry import ModelVersion
@@ -139,7 +141,7 @@ def _opening(
     interval = f"(95 % interval {metric_interval(main)}, n {count(main.n)})"
     reached = f"{metric_value(main)} {inline(main.title)} {interval}"
     others = [
-        f"{_spoken(subject)} {metric_value(one.metrics[main.name])}"
+        f"{inline(subject_phrase(subject))} {metric_value(one.metrics[main.name])}"
         for subject, one in _ordered(baselines)
         if main.name in one.metrics
     ]
@@ -161,7 +163,7 @@ def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
         metric, target = evaluation.metrics.get(str(goal["metric"])), goal.get("target")
         worth = ""
         if metric and isinstance(target, (int, float)):
-            worth = f", with {percent(target) if is_rate(metric) else number(target)} as its target"
+            worth = f", with {quantity(target, share=is_rate(metric))} as its target"
         title = metric.title if metric else metric_title(str(goal["metric"]))
         said.append(f"The recipe's goal is {inline(title)}{worth}.")
     if version.system_prompt:
@@ -221,9 +223,10 @@ def _data(version: ModelVersion, dataset: DatasetVersion) -> str:
         for source in dataset.sources
     ]
     splits = ", ".join(f"{name} {count(rows)}" for name, rows in dataset.splits.items())
-    dropped = sorted(dataset.dropped.items(), key=lambda item: -item[1])
-    reasons = ", ".join(f"{inline(reason.replace('_', ' '))} {count(n)}" for reason, n in dropped)
-    masked = ", ".join(f"{inline(kind)} {count(n)}" for kind, n in dataset.masked.items())
+    reasons, masked = (
+        inline(listed_counts({name.replace("_", " "): n for name, n in counts.items()}))
+        for counts in (dataset.dropped, dataset.masked)
+    )
     return "\n\n".join(
         [
             f"Dataset version `{code(dataset.id)}`: {counted(dataset.rows_read, 'row')} read, "
@@ -296,12 +299,6 @@ def _max_tokens(version: ModelVersion) -> int:
     evaluate = version.config.get("evaluate")
     given = evaluate.get("max_new_tokens") if isinstance(evaluate, Mapping) else None
     return given if isinstance(given, int) and given > 0 else 64
-
-
-def _spoken(subject: str) -> str:
-    """Return a subject's name as it stands within a sentence."""
-    name = subject_name(subject)
-    return inline(name if "@" in name else name[0].lower() + name[1:])
 
 
 def _ordered(baselines: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:

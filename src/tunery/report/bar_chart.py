@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from markupsafe import Markup
 
 from tunery.core.evaluation import Metric
-from tunery.core.figures import is_rate, metric_interval, metric_value, number, percent
+from tunery.core.figures import is_rate, metric_interval, metric_value, quantity
 from tunery.report.svg import across, chart, element, ticks
 
 _ROW = 46
@@ -37,7 +37,7 @@ def bar_chart(bars: Sequence[Bar], target: float | None = None) -> Markup:
     parts = [_grid(top, bottom, rates=rates)]
     parts += [_bar(bar, _TOP + _ROW * i, top) for i, bar in enumerate(bars)]
     if target is not None and 0 <= target <= top:
-        parts.append(_target(target / top, bottom, percent(target) if rates else number(target)))
+        parts.append(_target(target / top, bottom, quantity(target, share=rates)))
     height = bottom + (44 if target is not None else 24)
     name = bars[0].metric.title
     return chart("bars", f"{name[0].upper()}{name[1:]} by model", _described(bars), height, *parts)
@@ -55,7 +55,7 @@ def _grid(top: float, bottom: int, *, rates: bool) -> Markup:
         x = across(value / top)
         parts.append(element("line", {"class": "grid", "x1": x, "x2": x, "y1": _TOP, "y2": bottom}))
         anchor = "start" if value == 0 else "end" if value / top > 0.97 else "middle"
-        label = f"{value * 100:.0f} %" if rates else number(value)
+        label = quantity(value, share=rates)
         parts.append(
             element("text", {"class": "axis", "x": x, "y": bottom + 16, "text-anchor": anchor}, label)
         )

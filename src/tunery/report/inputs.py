@@ -28,6 +28,8 @@ class ReportInputs:
     """The run itself; the one part that is always there."""
     dataset: DatasetVersion | None = None
     adapter: Adapter | None = None
+    training_method: str | None = None
+    """What the adapter was trained by and what its losses mean."""
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     """Subject to its evaluation on the test split."""
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic_core import to_jsonable_python
 
-from tunery.core.figures import count, counted
+from tunery.core.figures import count, counted, size
 from tunery.report.inputs import ReportInputs
 
 _SECRET = re.compile(
@@ -128,7 +128,7 @@ def _written(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and key.endswith("_bytes"):
-        return f"{value / 2**30:.1f} GiB"
+        return size(value)
     if isinstance(value, int):
         return count(value)
     if isinstance(value, (list, tuple)):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tunery.core.evaluation import Comparison, Prediction
-from tunery.core.example import Example
+from tunery.core.example import Example, without_system
 from tunery.core.figures import (
+    change,
+    change_interval,
     count,
     counted,
-    difference,
     is_rate,
-    number,
     p_value,
     subject_name,
     subject_order,
+    subject_phrase,
 )
 from tunery.report.inputs import ReportInputs
 from tunery.report.text import Clipped, clip
@@ -78,10 +79,9 @@ def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> Pair:
     gain, interval = _gain(comparison, inputs)
     name = comparison.metric_title
     against = subject_name(subject)
-    spoken = against if "@" in against else against[0].lower() + against[1:]
     what = (
         f"On the same {counted(comparison.n, 'test row')}, tuning fixed "
-        f"{counted(comparison.fixed, 'answer')} that {spoken} got wrong and broke "
+        f"{counted(comparison.fixed, 'answer')} that {subject_phrase(subject)} got wrong and broke "
         f"{count(comparison.broken)} that it got right: {gain} {name} (95 % interval {interval})."
     )
     test = _TESTS.get(comparison.test, comparison.test.replace("_", " "))
@@ -100,22 +100,9 @@ def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> Pair:
 
 
 def _gain(comparison: Comparison, inputs: ReportInputs) -> tuple[str, str]:
-    low, high = comparison.ci95
     metric = inputs.tuned.metrics.get(comparison.metric) if inputs.tuned else None
-    if metric is None or is_rate(metric):
-        ends = [_signed(f"{abs(x) * 100:.1f}", round(x, 3)) for x in (low, high)]
-        gain = difference(metric, comparison.difference) if metric else _as_points(comparison.difference)
-        return gain, f"{ends[0]} to {ends[1]}"
-    ends = [_signed(number(abs(x)), x) for x in (low, high)]
-    return difference(metric, comparison.difference), f"{ends[0]} to {ends[1]}"
-
-
-def _as_points(amount: float) -> str:
-    return f"{_signed(f'{abs(amount) * 100:.1f}', round(amount, 3))} points"
-
-
-def _signed(digits: str, value: float) -> str:
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{digits}"
+    share = metric is None or is_rate(metric)
+    return change(comparison.difference, share=share), change_interval(*comparison.ci95, share=share)
 
 
 def luck_in_words(comparison: Comparison) -> str:
@@ -158,7 +145,7 @@ def _card(example: Example | None, before: Prediction | None, after: Prediction 
     if example is None and known is None:
         return None
     # The system turn is the same for all and shown once, in the lineage.
-    prompt = [m for m in example.prompt if m.role != "system"] if example else []
+    prompt = without_system(example.prompt) if example else []
     reference = known.reference if known else (example.reference if example else "")
     return Card(
         _where(example) or (example.id if example else known.id if known else ""),

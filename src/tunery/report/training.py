@@ -50,6 +50,7 @@ def training_of(inputs: ReportInputs) -> Training | None:
     )
     speed = adapter.trained_tokens / adapter.seconds if adapter.seconds > 0 else 0.0
     facts = (
+        *((("Method", inputs.training_method),) if inputs.training_method else ()),
         ("Steps", count(adapter.steps)),
         ("Kept", f"the adapter of step {count(adapter.best_step)}"),
         (

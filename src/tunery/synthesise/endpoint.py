@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.figures import size
 from tunery.synthesise.config import TeacherConfig
 from tunery.text.normalise import is_unicode
 
@@ -198,11 +199,11 @@ def _key_of(config: TeacherConfig) -> str:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    parts, size = [], 0
+    parts, received = [], 0
     async for part in response.content.iter_chunked(65_536):
-        size += len(part)
-        if size > _LARGEST_ANSWER:
-            raise Transient(f"the answer is over {_LARGEST_ANSWER // 2**20} MB", maybe_billed=True)
+        received += len(part)
+        if received > _LARGEST_ANSWER:
+            raise Transient(f"the answer is over {size(_LARGEST_ANSWER)}", maybe_billed=True)
         parts.append(part)
     return b"".join(parts)
 

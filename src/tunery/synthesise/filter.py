@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tunery.core.example import Drop, Example, prompt_text
+from tunery.core.figures import percent
 from tunery.synthesise.answers import Candidate
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.language import Expected, expected_for, expected_in, foreign
@@ -125,7 +126,7 @@ class Sieve:
                     "held_out": "a held-out row", "repeats_data": "a training row",
                     "repeats_other": "an earlier synthetic row",
                 }[name]  # fmt: skip
-                return Drop(name, f"{near.similarity:.0%} like {what}")
+                return Drop(name, f"{percent(near.similarity)} like {what}")
         return None
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.example import SEED_PROMPTS, Drop, Example
+from tunery.core.figures import listed_counts
 from tunery.core.progress import Progress, ProgressBar
 from tunery.synthesise.answers import Candidate, Malformed, candidate_of, json_list, scores_of
 from tunery.synthesise.ask import Asker, Questions, sampling
@@ -105,7 +106,7 @@ def _nothing(work: _Work, config: SynthesiseConfig) -> TuneryError:
             hint="raise --budget-tokens or --budget-usd, or lower teacher.max_tokens",
         )
     counts = Counter(r["reason"] for r in work.rejected)
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common()) or "no answer"
+    reasons = listed_counts(counts) or "no answer"
     first = f"; the first: {work.rejected[0]['detail']}" if work.rejected else ""
     return ConfigError(
         f"not one row of {config.teacher.model} could be used ({reasons}{first})",

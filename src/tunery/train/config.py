@@ -1,4 +1,4 @@
-"""Settings of training."""
+"""Settings of training that every method has."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tunery.core.config import Settings
-from tunery.model.render import LossOn
 
 
 class TrainConfig(Settings):
-    """How the adapter is trained."""
+    """How the adapter is trained; each method's file adds its own settings."""
 
+    method: str
+    """What is learnt from the rows."""
     rank: int = Field(default=16, ge=1, le=1024)
     """LoRA rank: width of the trained low-rank update."""
     alpha: float = Field(default=32.0, gt=0)
@@ -40,12 +41,6 @@ class TrainConfig(Settings):
     """Decoupled weight decay (AdamW)."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
-    loss_on: LossOn = "completion"
-    """Tokens trained on: every assistant turn, the last one only, or all tokens."""
-    prompt_loss_weight: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Weight of the mean loss over the tokens of users' and tools' turns, added to the mean over completion
-    tokens. About 0.1 keeps small sets of short answers from being learnt by heart; it costs the output layer
-    for those tokens. Validation losses leave it out."""
     validation_every: int | None = Field(default=None, ge=1)
     """Steps between validation losses and checkpoints; by default eight times a run."""
     early_stopping: int | None = Field(default=3, ge=1)
@@ -69,8 +64,6 @@ class TrainConfig(Settings):
             raise ValueError(
                 f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
             )
-        if self.prompt_loss_weight and self.loss_on == "all":
-            raise ValueError("loss_on: all trains prompt tokens already; leave prompt_loss_weight out")
         return self
 
     def rows_per_forward(self, longest: int) -> int:

@@ -15,14 +15,15 @@ from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.training import BaseModelInfo, StepLog
 from tunery.model.device import choose_training_device
 from tunery.model.load import load_for_packing
-from tunery.model.render import Rendered
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
+from tunery.train.rows import TrainingRows
+from tunery.train.section import objective_of
 from tunery.train.trainer import (
     Batches,
     PackedTrainer,
     Reporting,
-    Rows,
+    RowDataset,
     Watcher,
     collate,
     early_stopping,
@@ -33,15 +34,6 @@ from tunery.train.trainer import (
 
 _VALIDATION_ROWS = 16
 """Validation rows per forward at most; there is no gradient to hold, but there are logits [rows]."""
-
-
-class TrainingRows(NamedTuple):
-    """Tokenised rows."""
-
-    train: Sequence[Rendered]
-    """At least one."""
-    validation: Sequence[Rendered]
-    """For the validation loss; may be empty, then the last step counts as the best."""
 
 
 class Folders(NamedTuple):
@@ -80,7 +72,7 @@ def train_adapter(
         rows: What to train and to validate on.
         config: Train settings.
         folders: Where to write.
-        reporting: Who to tell, and who may stop it.
+        reporting: Who hears of its progress and may stop it.
 
     Returns:
         History and counts.
@@ -117,12 +109,12 @@ def train_adapter(
                     batches=_batches(config, rows),
                     steps_per_validation=config.steps_between_validations(steps),
                 ),
-                train_dataset=Rows(rows.train),
-                eval_dataset=Rows(rows.validation) if rows.validation else None,
+                train_dataset=RowDataset(rows.train),
+                eval_dataset=RowDataset(rows.validation) if rows.validation else None,
                 data_collator=collate,
                 callbacks=[watcher, *(early_stopping(config, history) if rows.validation else [])],
             )
-            trainer.prompt_loss_weight = config.prompt_loss_weight
+            trainer.objective = objective_of(config)
             silence(trainer)
             _run(trainer, resume)
     _save(model, folders.output)
@@ -131,16 +123,16 @@ def train_adapter(
         steps=int(history[-1]["step"]),
         best_step=_kept_step(config, history),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        trained_tokens=round(sum(len(r.ids) for r in rows.train) * history[-1]["epoch"]),
+        trained_tokens=round(sum(r.tokens for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
     )
 
 
 def _batches(config: TrainConfig, rows: TrainingRows) -> Batches:
     """Choose rows per forward so that both splits keep to the token bound."""
-    longest = max((len(r.ids) for r in rows.validation), default=0)
+    longest = max((r.tokens for r in rows.validation), default=0)
     return Batches(
-        train=config.rows_per_forward(max(len(r.ids) for r in rows.train)),
+        train=config.rows_per_forward(max(r.tokens for r in rows.train)),
         validation=max(1, min(_VALIDATION_ROWS, config.micro_batch_tokens // longest)) if longest else 0,
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from tunery.core.config import Record
-from tunery.core.errors import ConfigError, listed
+from tunery.core.errors import ConfigError, first_of
 from tunery.core.example import Example
 from tunery.model.render import Rendered
 from tunery.model.tokenizer import ChatTokenizer
+from tunery.train.methods.method import TrainingRow
 
-_SHOWN = 5
+_NAMED = 5
+"""Rows at fault that a sentence names [count]."""
 
 
 class PreflightToken(Record):
@@ -18,16 +21,19 @@ class PreflightToken(Record):
 
     text: str
     trained: bool
+    """Whether it counts in the loss."""
+    prompt_loss: bool = False
+    """Whether it counts there by ``train.prompt_loss_weight``, not in full."""
 
 
 class PreflightRow(Record):
-    """One row as it will be trained."""
+    """One sequence as it will be trained; a preference pair has two."""
 
     example_id: str
     tokens: tuple[PreflightToken, ...]
 
 
-class Check(Record):
+class PreflightCheck(Record):
     """One thing that was looked at in every row."""
 
     name: str
@@ -43,7 +49,7 @@ class Check(Record):
 class Preflight(Record):
     """What training will see."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[PreflightCheck, ...]
     samples: tuple[PreflightRow, ...]
     rows: int
     tokens: int
@@ -71,10 +77,18 @@ class Preflight(Record):
             )
 
 
+class _Sequence(NamedTuple):
+    """What the model will read, and the answer that it should end with."""
+
+    example: Example
+    rendered: Rendered
+    answer: str
+
+
 def preflight(
     tokenizer: ChatTokenizer,
     examples: Sequence[Example],
-    rows: Sequence[Rendered],
+    rows: Sequence[TrainingRow],
     *,
     max_tokens: int,
     serving_template_sha256: str,
@@ -85,120 +99,118 @@ def preflight(
     Args:
         tokenizer: The training tokenizer.
         examples: Shape ``(n_rows,)``.
-        rows: The same rows, rendered.
-        max_tokens: Longest row that training and the base's context window allow [count].
+        rows: The same, as the training method tokenised them.
+        max_tokens: Longest sequence that training and the base's context window allow [count].
         serving_template_sha256: Hash of the template that serving renders with.
         samples: Rows to show, spread evenly.
 
     Returns:
         All checks, failed ones included; nothing is raised here.
     """
-    checks = (
-        _stop_token(tokenizer, examples, rows),
-        _trained(examples, rows),
-        _truncated(examples, rows, max_tokens),
-        _template(tokenizer, examples, rows, serving_template_sha256),
-        _answer(tokenizer, examples, rows),
-    )
+    sequences = [s for example, row in zip(examples, rows, strict=True) for s in _sequences(example, row)]
     every = max(1, len(rows) // max(samples, 1))
     return Preflight(
-        checks=checks,
+        checks=tuple(_checks(tokenizer, sequences, max_tokens, serving_template_sha256)),
         samples=tuple(
-            _show(tokenizer, examples[i], rows[i]) for i in list(range(0, len(rows), every))[:samples]
+            _sample(tokenizer, sequence)
+            for i in list(range(0, len(rows), every))[:samples]
+            for sequence in _sequences(examples[i], rows[i])
         ),
         rows=len(rows),
-        tokens=sum(len(r.ids) for r in rows),
-        trained_tokens=sum(sum(r.mask) for r in rows),
-        longest=max((len(r.ids) for r in rows), default=0),
+        tokens=sum(r.tokens for r in rows),
+        trained_tokens=sum(r.loss_tokens for r in rows),
+        longest=max((len(s.rendered.ids) for s in sequences), default=0),
     )
 
 
-def _stop_token(tokenizer: ChatTokenizer, examples: Sequence[Example], rows: Sequence[Rendered]) -> Check:
+def _sequences(example: Example, row: TrainingRow) -> list[_Sequence]:
+    answers = (example.reference, example.rejected or "")
+    return [_Sequence(example, s, answer) for s, answer in zip(row.sequences, answers, strict=False)]
+
+
+def _checks(
+    tokenizer: ChatTokenizer, sequences: Sequence[_Sequence], max_tokens: int, serving_sha256: str
+) -> Iterator[PreflightCheck]:
     wanted = {tokenizer.end_of_turn} if tokenizer.end_of_turn is not None else tokenizer.stop_ids
-    bad = [
-        e.id
-        for e, r in zip(examples, rows, strict=True)
-        if not (r.mask and r.mask[-1] == 1 and r.ids[-1] in wanted)
-    ]
     stop = ", ".join(sorted(tokenizer.token_text(i) for i in wanted if i is not None)) or "none found"
-    return _check(
+    yield _check(
         "stop_token_trained",
-        bad,
+        sequences,
+        lambda s: bool(s.rendered.mask) and s.rendered.mask[-1] == 1 and s.rendered.ids[-1] in wanted,
         good=f"the stop token ({stop}) ends every row and is trained",
         fault=f"the stop token ({stop}) is not trained, so the model would never learn to stop,",
     )
-
-
-def _trained(examples: Sequence[Example], rows: Sequence[Rendered]) -> Check:
-    bad = [e.id for e, r in zip(examples, rows, strict=True) if not any(r.mask)]
-    return _check(
+    yield _check(
         "has_trained_tokens",
-        bad,
+        sequences,
+        lambda s: any(s.rendered.mask),
         good="every row has trained tokens",
         fault="no token at all would be trained",
     )
-
-
-def _truncated(examples: Sequence[Example], rows: Sequence[Rendered], max_tokens: int) -> Check:
-    bad = [e.id for e, r in zip(examples, rows, strict=True) if len(r.ids) > max_tokens]
-    return _check(
+    yield _check(
         "not_truncated",
-        bad,
+        sequences,
+        lambda s: len(s.rendered.ids) <= max_tokens,
         good=f"no row is longer than {max_tokens} tokens, nothing is cut",
         fault=f"longer than {max_tokens} tokens and would have to be cut (set data.max_tokens to drop them)",
     )
-
-
-def _template(
-    tokenizer: ChatTokenizer, examples: Sequence[Example], rows: Sequence[Rendered], serving_sha256: str
-) -> Check:
-    """Serving renders the prompt alone; its ids must be what the row begins with."""
-    if tokenizer.chat_template_sha256 != serving_sha256:
-        return Check(
+    if tokenizer.chat_template_sha256 == serving_sha256:
+        yield _check(
+            "serving_template",
+            sequences,
+            lambda s: _begins_as_served(tokenizer, s),
+            good="every row begins with exactly the tokens that serving will feed the model",
+            fault="training and serving tokenise the prompt differently",
+        )
+    else:
+        yield PreflightCheck(
             name="serving_template",
             passed=False,
-            rows=len(rows),
+            rows=len({s.example.id for s in sequences}),
             sentence=f"the training template ({tokenizer.chat_template_sha256[:12]}) is not the serving "
             f"template ({serving_sha256[:12]})",
         )
-    bad = []
-    for example, row in zip(examples, rows, strict=True):
-        prompt = tokenizer.render_prompt(example.prompt)
-        if row.ids[: len(prompt)] != prompt or row.prompt_tokens != len(prompt):
-            bad.append(example.id)
-    return _check(
-        "serving_template",
-        bad,
-        good="every row begins with exactly the tokens that serving will feed the model",
-        fault="training and serving tokenise the prompt differently",
-    )
-
-
-def _answer(tokenizer: ChatTokenizer, examples: Sequence[Example], rows: Sequence[Rendered]) -> Check:
-    """What is trained after the prompt must read as the answer that will be asked for, and nothing else."""
-    bad = []
-    for example, row in zip(examples, rows, strict=True):
-        written = tokenizer.decode(row.ids[row.prompt_tokens :])
-        if written.strip() != tokenizer.decode(tokenizer.encode(example.reference)).strip():
-            bad.append(example.id)
-    return _check(
+    yield _check(
         "answer_as_given",
-        bad,
+        sequences,
+        lambda s: _ends_as_given(tokenizer, s),
         good="what is trained reads exactly as the answers given",
         fault="the template adds to or changes the answer, so the model would learn to say something else,",
     )
 
 
-def _check(name: str, bad: Sequence[str], *, good: str, fault: str) -> Check:
+def _begins_as_served(tokenizer: ChatTokenizer, sequence: _Sequence) -> bool:
+    """Tell whether a row begins with the ids of its prompt alone, which is what serving renders."""
+    prompt = tokenizer.render_prompt(sequence.example.prompt)
+    row = sequence.rendered
+    return row.ids[: len(prompt)] == prompt and row.prompt_tokens == len(prompt)
+
+
+def _ends_as_given(tokenizer: ChatTokenizer, sequence: _Sequence) -> bool:
+    """Tell whether what follows the prompt reads as the answer, and nothing else."""
+    written = tokenizer.decode(sequence.rendered.ids[sequence.rendered.prompt_tokens :])
+    return written.strip() == tokenizer.decode(tokenizer.encode(sequence.answer)).strip()
+
+
+def _check(
+    name: str, sequences: Sequence[_Sequence], holds: Callable[[_Sequence], bool], *, good: str, fault: str
+) -> PreflightCheck:
+    bad = list(dict.fromkeys(s.example.id for s in sequences if not holds(s)))
     if not bad:
-        return Check(name=name, passed=True, rows=0, sentence=good)
-    sentence = f"{fault} in {len(bad)} rows: {listed(bad, _SHOWN)}"
-    return Check(name=name, passed=False, rows=len(bad), sentence=sentence)
-
-
-def _show(tokenizer: ChatTokenizer, example: Example, row: Rendered) -> PreflightRow:
-    tokens = tuple(
-        PreflightToken(text=tokenizer.token_text(i), trained=bool(m))
-        for i, m in zip(row.ids, row.mask, strict=True)
+        return PreflightCheck(name=name, passed=True, rows=0, sentence=good)
+    which = ", ".join(first_of(bad, _NAMED))
+    return PreflightCheck(
+        name=name, passed=False, rows=len(bad), sentence=f"{fault} in {len(bad)} rows: {which}"
     )
-    return PreflightRow(example_id=example.id, tokens=tokens)
+
+
+def _sample(tokenizer: ChatTokenizer, sequence: _Sequence) -> PreflightRow:
+    row = sequence.rendered
+    prompt_mask = row.prompt_mask or (0,) * len(row.ids)
+    return PreflightRow(
+        example_id=sequence.example.id,
+        tokens=tuple(
+            PreflightToken(text=tokenizer.token_text(i), trained=bool(m or p), prompt_loss=bool(p and not m))
+            for i, m, p in zip(row.ids, row.mask, prompt_mask, strict=True)
+        ),
+    )

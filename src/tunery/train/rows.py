@@ -1,35 +1,43 @@
-"""A dataset version's split as tokenised rows, ready to be packed."""
+"""A dataset version's splits as the rows that training gets; preflight and plan look at these very rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from tunery.core.errors import ConfigError
 from tunery.core.example import Example
-from tunery.model.render import LossOn, Rendered, render
 from tunery.model.tokenizer import ChatTokenizer
+from tunery.train.config import TrainConfig
+from tunery.train.methods.method import TrainingRow
+from tunery.train.section import method_of
 
 
-def render_split(
-    tokenizer: ChatTokenizer,
-    examples: Sequence[Example],
-    *,
-    loss_on: LossOn = "completion",
-    mark_heard: bool = False,
-) -> list[Rendered]:
-    """Tokenise examples in order, as :func:`tunery.model.render.render` does.
+class TrainingExamples(NamedTuple):
+    """The splits that training uses."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+
+
+class TrainingRows(NamedTuple):
+    """The same, tokenised row by row."""
+
+    train: Sequence[TrainingRow]
+    """At least one."""
+    validation: Sequence[TrainingRow]
+    """For the validation loss; may be empty, then the last step counts as the best."""
+
+
+def training_rows(config: TrainConfig, tokenizer: ChatTokenizer, examples: TrainingExamples) -> TrainingRows:
+    """Tokenise both splits as the settings' method wants them.
 
     Raises:
-        ConfigError: A row is a preference pair; supervised training would silently ignore the rejected
-            answer.
+        ConfigError: Examples are not of the shape that the method takes, or cannot be rendered.
     """
-    pairs = sum(1 for e in examples if e.rejected is not None)
-    if pairs:
-        raise ConfigError(
-            f"{pairs} of {len(examples)} rows are preference pairs, and supervised training does not use "
-            "the rejected answers",
-            hint="map only the preferred answers: data.sources[0].columns={input: …, output: …}",
-        )
-    return [
-        render(tokenizer, example.messages, loss_on=loss_on, mark_heard=mark_heard) for example in examples
-    ]
+    method = method_of(config)
+    method.check([*examples.train, *examples.validation])
+    objective = method.objective(config)
+    return TrainingRows(
+        objective.rows(tokenizer, examples.train, split="train"),
+        objective.rows(tokenizer, examples.validation, split="validation"),
+    )

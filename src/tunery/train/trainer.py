@@ -15,57 +15,53 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.progress import Progress, ProgressBar
-from tunery.model.packing import Packed, pack, target_logits
-from tunery.model.render import Rendered
+from tunery.model.packing import Packed, pack
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
+from tunery.train.methods.method import Objective, TrainingRow
 
 _BATCH = "packed"
 
 
 class Reporting(NamedTuple):
-    """Who training talks to."""
+    """Who hears of training's progress and may stop it."""
 
     progress: Progress
     should_stop: Callable[[], bool] = lambda: False
-    """Asked after every step; True ends training with :class:`KeyboardInterrupt`."""
+    """Called after every step; True ends training with :class:`KeyboardInterrupt`."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
-    """Told the step and the losses of every checkpoint that is complete on disk."""
+    """Called with the step and the losses of every checkpoint that is complete on disk."""
 
 
-class Rows(Dataset[Rendered]):
-    """Tokenised rows as a torch dataset."""
+class RowDataset(Dataset[TrainingRow]):
+    """Tokenised rows as torch's loaders take them."""
 
-    def __init__(self, rows: Sequence[Rendered]) -> None:
+    def __init__(self, rows: Sequence[TrainingRow]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Rendered:
+    def __getitem__(self, index: int) -> TrainingRow:
         return self.rows[index]
 
 
-def collate(rows: Sequence[Rendered]) -> dict[str, Packed]:
-    """Pack a micro-batch."""
-    return {_BATCH: pack(rows)}
+def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
+    """Pack the sequences of a micro-batch, row by row."""
+    return {_BATCH: pack([sequence for row in rows for sequence in row.sequences])}
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose batches are packed rows.
+    """A Trainer whose batches are packed rows and whose loss is the method's."""
 
-    The loss is the mean over all completion tokens of a step, and the mean over the tokens that its rows mark
-    as heard, times ``prompt_loss_weight``.
-    """
-
-    prompt_loss_weight: float = 0.0
+    objective: Objective
+    """Set before training."""
 
     def compute_loss(
         self,
@@ -79,18 +75,23 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         Dividing by the step's counts, not the micro-batch's, makes accumulation equal to one big batch.
         """
         batch = inputs[_BATCH].to(self.args.device)
-        counts = num_items_in_batch if isinstance(num_items_in_batch, torch.Tensor) else _counts([batch])
-        said, heard = counts.unbind()
-        losses = F.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="none")
-        loss = losses[batch.trained].sum() / said
-        return loss + self.prompt_loss_weight * losses[~batch.trained].sum() / heard
+        counts = num_items_in_batch if isinstance(num_items_in_batch, torch.Tensor) else self._counts([batch])
+        shares = zip(
+            self.objective.weights, self.objective.losses(model, batch), counts.unbind(), strict=True
+        )
+        return torch.stack([weight * loss / count for weight, loss, count in shares]).sum()
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """Take a step's micro-batches and count their completion tokens and their heard ones, shape (2,)."""
+        """Take a step's micro-batches and count what its loss is a mean over, shape ``(terms,)``."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        return batches, _counts([batch[_BATCH] for batch in batches]).to(device)
+        return batches, self._counts([batch[_BATCH] for batch in batches]).to(device)
+
+    def _counts(self, batches: Sequence[Packed]) -> torch.Tensor:
+        """Return the summed counts of each term, shape ``(terms,)``; at least 1, which no sum is then by."""
+        each = [self.objective.counts(batch) for batch in batches]
+        return torch.tensor([max(sum(term), 1) for term in zip(*each, strict=True)])
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Return 0: the Trainer's own count would read fields that packed batches do not have."""
@@ -99,30 +100,26 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Return the mean validation loss over supervised tokens [nats]."""
-        model, device = self.model, self.args.device
+        """Return the loss of the validation split, as if it were one batch [nats]."""
+        model, objective = self.model, self.objective
         model.eval()
-        total, count = 0.0, 0
+        totals = [0.0] * len(objective.weights)
+        counts = [0] * len(objective.weights)
         loader = DataLoader(self.eval_dataset, self.args.per_device_eval_batch_size, collate_fn=collate)
         with torch.no_grad():
             for item in loader:
-                batch = item[_BATCH].to(device)
-                loss = F.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="sum")
-                total += float(loss)
-                count += len(batch.targets)
+                batch = item[_BATCH].to(self.args.device)
+                totals = [
+                    t + float(loss) for t, loss in zip(totals, objective.losses(model, batch), strict=True)
+                ]
+                counts = [c + n for c, n in zip(counts, objective.counts(batch), strict=True)]
         model.train()
-        metrics = {f"{metric_key_prefix}_loss": total / max(count, 1)}
+        shares = zip(objective.weights, totals, counts, strict=True)
+        metrics = {f"{metric_key_prefix}_loss": sum(w * t / max(c, 1) for w, t, c in shares)}
         self.log(dict(metrics))
         handler = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def _counts(batches: Sequence[Packed]) -> torch.Tensor:
-    """Return how many targets are completion tokens and how many are heard, shape ``(2,)``; at least 1."""
-    said = sum(int(batch.trained.sum()) for batch in batches)
-    targets = sum(len(batch.targets) for batch in batches)
-    return torch.tensor([max(said, 1), max(targets - said, 1)])
 
 
 def silence(trainer: Trainer) -> None:
@@ -164,7 +161,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Record one point and tell it."""
+        """Record one point and report it."""
         if "loss" in logs and not math.isfinite(logs["loss"]):
             raise ResourceError(
                 f"the training loss became {logs['loss']} at step {state.global_step}: the model diverged",
@@ -177,13 +174,13 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         if not {"train_loss", "validation_loss"} & point.keys():
             return
         self.history.append(point)
-        told = {k: v for k, v in point.items() if k != "seconds"} | {"total_steps": state.max_steps}
+        data = {k: v for k, v in point.items() if k != "seconds"} | {"total_steps": state.max_steps}
         loss = (
             f"training loss={point['train_loss']:.4f}"
             if "train_loss" in point
             else f"validation loss={point['validation_loss']:.4f}"
         )
-        self.reporting.progress.event(f"Step {state.global_step}/{state.max_steps}: {loss}", data=told)
+        self.reporting.progress.event(f"Step {state.global_step}/{state.max_steps}: {loss}", data=data)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Seal the checkpoint just written, then let go of those that are neither best nor last."""

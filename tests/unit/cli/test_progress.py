@@ -32,9 +32,9 @@ def test_lines_tell_how_far_a_long_task_is_and_how_long_it_will_take() -> None:
     assert told[0].startswith("training ")
     # A second a step, so what is left takes as many seconds as there are steps left.
     assert told[1:] == [
-        "training: 10% (10 of 100), 1 min 30 s left",
-        "training: 20% (20 of 100), 1 min 20 s left",
-        "training: 30% (30 of 100), 1 min 10 s left",
+        "training: 10.0 % (10 of 100), 1 min 30 s left",
+        "training: 20.0 % (20 of 100), 1 min 20 s left",
+        "training: 30.0 % (30 of 100), 1 min 10 s left",
         "training: done in 30 s",
     ]
 

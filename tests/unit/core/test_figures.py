@@ -69,6 +69,61 @@ def test_what_is_no_number_is_called_so() -> None:
     assert figures.p_value(nan) == "p unknown"
 
 
+@pytest.mark.parametrize(
+    ("value", "share", "quantity", "gap", "change"),
+    [
+        (0.857, True, "85.7 %", "85.7 points", "+85.7 points"),
+        (0.0, True, "0.0 %", "0.0 points", "0.0 points"),
+        (1.0, True, "100.0 %", "100.0 points", "+100.0 points"),
+        (0.0004, True, "< 0.1 %", "under 0.1 points", "0.0 points"),
+        (0.857, False, "0.857", "0.857", "+0.857"),
+        (12.5, False, "12.5", "12.5", "+12.5"),
+        (0.0, False, "0", "0", "0"),
+    ],
+)
+def test_a_value_its_distance_and_its_change_have_one_unit(
+    value: float,
+    share: bool,
+    quantity: str,
+    gap: str,
+    change: str,
+) -> None:
+    assert figures.quantity(value, share=share) == quantity
+    assert figures.gap(value, share=share) == figures.gap(-value, share=share) == gap
+    assert figures.change(value, share=share) == change
+    assert figures.change(-value, share=share) == change.replace("+", "−")
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "written"),
+    [
+        ({}, None, ""),
+        ({"too_long": 1}, 5, "1 too_long"),
+        ({"b": 2, "a": 2, "c": 3000}, None, "3,000 c, 2 a, 2 b"),
+        ({"b": 2, "a": 2, "c": 3000}, 1, "3,000 c and 2 more"),
+    ],
+)
+def test_names_are_listed_with_the_most_frequent_first(
+    counts: dict[str, int], limit: int | None, written: str
+) -> None:
+    assert figures.listed_counts(counts, limit) == written
+
+
+@pytest.mark.parametrize(
+    ("events", "trials", "written"),
+    [(0, 0, "unknown (0 of 0)"), (0, 50, "0.0 % (0 of 50)"), (12, 6000, "0.2 % (12 of 6,000)")],
+)
+def test_a_rate_comes_with_its_counts(events: int, trials: int, written: str) -> None:
+    assert figures.rate(events, trials) == written
+
+
+@given(st.floats(0, 1e15))
+def test_an_amount_of_memory_reads_back_to_within_its_last_digit(amount: float) -> None:
+    number, unit = figures.size(amount).split()
+    read = float(number.replace(",", "")) * {"bytes": 1, "MB": 1e6, "GB": 1e9}[unit]
+    assert read == pytest.approx(amount, rel=0.06, abs=0.5)
+
+
 def test_subjects_go_from_plain_prompting_to_the_tuned_model() -> None:
     shuffled = ["tuned", "champion", "few_shot", "zero_shot_constrained", "zero_shot"]
     ordered = ["zero_shot", "few_shot", "zero_shot_constrained", "champion", "tuned"]

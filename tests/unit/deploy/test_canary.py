@@ -26,8 +26,8 @@ def test_a_bad_canary_is_rolled_back_by_itself_with_the_numbers_as_reason(bots, 
     serve(rollout, "challenger", 40, errors=12)
     ended = canary.step(bots, rollout.id)
     assert ended.status == "rolled_back"
-    assert "error rate 20.0% (12 of 60) against the champion's 1.0% (2 of 200)" in ended.reason
-    assert "2.0 are tolerated" in ended.reason
+    assert "error rate 20.0 % (12 of 60) against the champion's 1.0 % (2 of 200)" in ended.reason
+    assert "2.0 points are tolerated" in ended.reason
     assert ended.actor == "canary"
     assert champion(bots) == 1
     assert [m.version for m in bots.models.moves("bot") if m.alias == "champion"] == [1]
@@ -159,7 +159,7 @@ def test_a_slow_challenger_is_held_at_the_horizon_but_never_rolled_back(bots, se
     serve(rollout, "challenger", 20, latency_ms=900)
     judgement = canary.judge(bots, rollout)
     assert judgement.action == "continue"
-    assert "900 ms is 9.0 times the champion's 100 ms" in judgement.reason
+    assert "900 ms is 9 times the champion's 100 ms" in judgement.reason
 
 
 def test_on_horizon_hold_leaves_the_promotion_to_a_person(bots, serve):

@@ -52,7 +52,7 @@ def test_a_broken_guard_outweighs_a_horizon_that_is_reached():
 def test_a_promotion_says_which_increase_it_could_not_rule_out():
     judged = weigh(CanaryConfig(horizon_requests=50), tally(500, errors=5), tally(50), hours=0)
     assert judged.action == "promote"
-    assert "0.0% (0 of 50) against the champion's 1.0% (5 of 500)" in judged.reason
+    assert "0.0 % (0 of 50) against the champion's 1.0 % (5 of 500)" in judged.reason
     high = judged.guards[0].high
     assert high > 0.02
     assert f"up to {100 * high:.1f} points remain possible" in judged.reason
@@ -61,13 +61,13 @@ def test_a_promotion_says_which_increase_it_could_not_rule_out():
 def test_a_challenger_shown_to_be_no_worse_is_called_so():
     judged = weigh(CanaryConfig(), tally(90_000, errors=900), tally(10_000, errors=100), hours=0)
     assert judged.guards[0].verdict == "not worse"
-    assert "within the 2.0 tolerated" in judged.reason
+    assert "within the 2.0 points tolerated" in judged.reason
 
 
 def test_a_champion_that_has_answered_nobody_cannot_convict_a_sound_challenger():
     judged = weigh(CanaryConfig(), tally(0), tally(60, errors=1), hours=0)
     assert judged.action == "continue"
-    assert "unknown rate" in judged.reason
+    assert "unknown (0 of 0)" in judged.reason
 
 
 @settings(max_examples=60)

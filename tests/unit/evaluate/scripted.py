@@ -37,6 +37,7 @@ class ScriptedEngine:
         answers: Last user turn to answer; for an adapter ``{name: {...}}`` goes in ``adapters``.
         adapters: Adapter name to its own table.
         nats: Negative log-likelihood of each completion token [nats].
+        window: Its context window [tokens].
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class ScriptedEngine:
         answers: Mapping[str, str],
         adapters: Mapping[str, Mapping[str, str]] | None = None,
         nats: float = 0.5,
+        window: int = 100_000,
     ) -> None:
+        self.window = window
         self.tables: dict[str | None, Mapping[str, str]] = {None: answers, **(adapters or {})}
         self.nats = nats
         self.requests: list[GenerationRequest] = []
@@ -53,7 +56,7 @@ class ScriptedEngine:
 
     @property
     def context_window(self) -> int:
-        return 100_000
+        return self.window
 
     def healthy(self) -> Health:
         return Health()

@@ -80,14 +80,17 @@ def test_a_gain_is_told_in_one_sentence_with_its_numbers() -> None:
     passed, sentence = one({"gain_over": "few_shot", "by": 0.05, "significant": True}, evidence())
     assert passed
     assert sentence == (
-        "exact match 0.731 is 0.412 above few_shot (0.319), a gain of at least 0.05 asked; p = 1e-50"
+        "exact match 73.1 % is 41.2 points above few_shot (31.9 %), a gain of at least 5.0 points required; "
+        "p < 0.001"
     )
 
 
 def test_a_bound_is_told_with_n_and_interval() -> None:
     passed, sentence = one({"at_least": 0.7}, evidence())
     assert passed
-    assert sentence == "exact match is 0.731 (n = 1000, 95 % 0.703 to 0.758), at least 0.7 asked"
+    assert sentence == (
+        "exact match is 73.1 % (n = 1,000, 95 % interval 70.3–75.8 %), at least 70.0 % required"
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,8 +117,8 @@ def test_the_gate_says_that_prompting_wins() -> None:
     result = judge(rules, evidence(0.3), now=NOW)
     assert not result.passed
     assert result.rules[0].sentence == (
-        "exact match 0.300 is 0.110 below zero_shot_constrained (0.410), a gain of at least 0.02 asked; "
-        "prompting wins"
+        "exact match 30.0 % is 11.0 points below zero_shot_constrained (41.0 %), a gain of at least "
+        "2.0 points required; prompting wins"
     )
     assert verdict(result) == "do not ship; prompting wins"
 
@@ -140,13 +143,13 @@ def test_a_gain_that_chance_explains_does_not_pass_where_significance_is_asked()
     rule = {"gain_over": "few_shot", "significant": True}
     passed, sentence = one(rule, evidence(comparisons=[comparison("few_shot", 0.08)]))
     assert not passed
-    assert sentence.endswith("p = 0.08, no gain shown")
+    assert sentence.endswith("p = 0.080, no gain shown")
     assert not one(rule, evidence(comparisons=[comparison("few_shot", 0.001, difference=-0.1)]))[0]
 
 
 def test_a_p_value_too_small_for_a_float_is_told_as_a_bound() -> None:
     rule = {"gain_over": "few_shot", "significant": True}
-    assert one(rule, evidence(comparisons=[comparison("few_shot", 0.0)]))[1].endswith("p < 1e-300")
+    assert one(rule, evidence(comparisons=[comparison("few_shot", 0.0)]))[1].endswith("p < 0.001")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +240,7 @@ def test_a_named_suite_may_lose_no_more_than_the_tolerance(after: float, passes:
     passed, sentence = one(rule, evidence(suites={"hellaswag": numbers}))
     assert passed is passes
     assert "accuracy on hellaswag is" in sentence
-    assert "up to 0.02 is accepted" in sentence
+    assert "up to 2.0 points is accepted" in sentence
 
 
 @pytest.mark.parametrize(("tuned", "passes"), [(2.0, True), (3.0, False), (4.0, False)])
@@ -250,7 +253,7 @@ def test_a_gain_in_perplexity_is_a_fall(tuned: float, passes: bool) -> None:
     )
     passed, sentence = one({"metric": "perplexity", "gain_over": "best_baseline"}, given)
     assert passed is passes
-    assert "few_shot (3.000)" in sentence
+    assert "few_shot (3)" in sentence
     assert ("prompting wins" in sentence) is (tuned == 4.0)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine, example
 from tunery.core.engine import Score
-from tunery.core.errors import NotFoundError
+from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Example
 from tunery.evaluate.compare_subjects import compare_results
 from tunery.evaluate.config import EvaluateConfig
@@ -86,6 +86,24 @@ def test_the_adapter_answers_and_the_base_does_not_answer_for_it() -> None:
     assert run(engine, label_task()).evaluation.main.value == 0.0
     with pytest.raises(NotFoundError, match="adapter-2"):
         run(engine, label_task(), "adapter-2")
+
+
+def test_prompts_that_do_not_fit_the_engine_are_all_named_before_any_is_answered() -> None:
+    engine = ScriptedEngine(TRUTH, window=10)
+    with pytest.raises(ConfigError, match="leave none of the engine's 10 for an answer") as caught:
+        run(engine, label_task())
+    examples = label_task().examples
+    assert f"{len(examples)} problems" in caught.value.message
+    assert examples[0].id in caught.value.message
+    assert engine.requests == []
+
+
+def test_answers_of_another_engine_are_another_evaluation() -> None:
+    ids = {
+        evaluation_id(label_task(), Subject("tuned", BASE, engine=engine))
+        for engine in ({}, {"kind": "embedded", "dtype": "float32"}, {"kind": "embedded", "dtype": "float16"})
+    }
+    assert len(ids) == 3
 
 
 def test_the_same_work_has_the_same_id_and_other_work_another() -> None:

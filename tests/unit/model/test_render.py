@@ -36,17 +36,17 @@ def test_what_users_and_tools_say_is_marked_and_nothing_else(tokenizer: ChatToke
         Message(role="tool", content="result"),
         Message(role="assistant", content="Second."),
     ]
-    row = render(tokenizer, talk, mark_heard=True)
-    marked = tokenizer.hf.decode([i for i, h in zip(row.ids, row.heard, strict=True) if h])
+    row = render(tokenizer, talk, mark_prompt=True)
+    marked = tokenizer.hf.decode([i for i, h in zip(row.ids, row.prompt_mask, strict=True) if h])
     assert "One?" in marked
     assert "result" in marked
     assert "brief" not in marked
     assert "First." not in marked
     assert "Second." not in marked
-    assert not any(h and m for h, m in zip(row.heard, row.mask, strict=True))
-    assert render(tokenizer, talk) == row._replace(heard=())
-    alone = render(tokenizer, talk[1:], mark_heard=True)
-    assert alone.heard[0] == 1
+    assert not any(h and m for h, m in zip(row.prompt_mask, row.mask, strict=True))
+    assert render(tokenizer, talk) == row._replace(prompt_mask=())
+    alone = render(tokenizer, talk[1:], mark_prompt=True)
+    assert alone.prompt_mask[0] == 1
 
 
 def test_answer_and_stop_token_are_trained_and_nothing_else(tokenizer: ChatTokenizer) -> None:

@@ -69,10 +69,10 @@ def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) ->
 
     from tunery.model.packing import pack, target_logits
     from tunery.model.render import Rendered
-    from tunery.train.config import TrainConfig
     from tunery.train.lora import _lora_model
+    from tunery.train.methods.sft import SftConfig
 
-    config = TrainConfig(rank=4)
+    config = SftConfig(rank=4)
     base = describe_base(tiny_model, name="tiny")
     model = _lora_model(base, config, torch.device("cpu"))
     prefix = tuple(range(3, 33))

@@ -350,7 +350,7 @@ def test_time_and_environment_are_told(page: Page) -> None:
     assert "Adapter trained ✓ done 6 min 15 s" in words(page.section("time").text)
     environment = words(page.section("environment").text)
     assert "transformers 5.23.0" in environment
-    assert "8.0 GiB" in environment
+    assert "8.6 GB" in environment
 
 
 # The curves

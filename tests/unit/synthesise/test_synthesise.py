@@ -315,7 +315,7 @@ def test_answers_without_a_count_stand_at_their_ceiling(make: Make, teacher: Tea
 
 def test_a_teacher_that_never_says_anything_useful_is_given_up(make: Make, teacher: Teacher) -> None:
     teacher.say = lambda body: "no"
-    with pytest.raises(ConfigError, match="bad_json 20"):
+    with pytest.raises(ConfigError, match="20 bad_json"):
         make()
     assert teacher.seen == 20, "five times as many requests as would do"
 

@@ -15,8 +15,10 @@ from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
-from tunery.train.config import TrainConfig
-from tunery.train.lora import Folders, Trained, TrainingRows, train_adapter
+from tunery.train.lora import Folders, Trained, train_adapter
+from tunery.train.methods.method import TrainingRow
+from tunery.train.methods.sft import SftConfig
+from tunery.train.rows import TrainingRows
 from tunery.train.trainer import Reporting
 
 
@@ -43,16 +45,16 @@ def killed_when_sealed(step: int) -> Any:
     return die
 
 
-def rows(count: int) -> list[Rendered]:
-    made = []
-    for i in range(count):
-        ids = (1, 50, 51, 60 + i % 7, 70 + i % 5, 80 + i % 3, 2)
-        made.append(Rendered(ids, (0, 0, 0, 0, 0, 1, 1), 5))
-    return made
+def row(*ids: int, mask: tuple[int, ...], prompt_mask: tuple[int, ...] = ()) -> TrainingRow:
+    return TrainingRow((Rendered(ids, mask, mask.index(1), prompt_mask),))
+
+
+def rows(count: int, *, mask: tuple[int, ...] = (0, 0, 0, 0, 0, 1, 1), **masks: Any) -> list[TrainingRow]:
+    return [row(1, 50, 51, 60 + i % 7, 70 + i % 5, 80 + i % 3, 2, mask=mask, **masks) for i in range(count)]
 
 
 DATA = TrainingRows(rows(44), rows(10))
-CONFIG = TrainConfig(
+CONFIG = SftConfig(
     rank=4,
     epochs=2,
     batch_size=8,
@@ -69,7 +71,7 @@ def base(tiny_model: Path) -> BaseModelInfo:
     return describe_base(tiny_model, name="tiny")
 
 
-def train(base: BaseModelInfo, folder: Path, *, config: TrainConfig = CONFIG, **options: Any) -> Trained:
+def train(base: BaseModelInfo, folder: Path, *, config: SftConfig = CONFIG, **options: Any) -> Trained:
     folder.mkdir(exist_ok=True)
     folders = Folders(folder, folder / "checkpoints")
     return train_adapter(
@@ -116,7 +118,7 @@ def test_an_adapter_is_two_files_that_peft_knows(undisturbed: tuple[Trained, Pat
 
 def test_accumulated_micro_batches_equal_one_big_batch(base: BaseModelInfo, tmp_path: Path) -> None:
     still = CONFIG.model_copy(update={"dropout": 0.0})
-    uneven = [*rows(10), *[Rendered((1, 50, 51, 52), (0, 1, 1, 1), 1) for _ in range(6)]]
+    uneven = [*rows(10), *[row(1, 50, 51, 52, mask=(0, 1, 1, 1))] * 6]
     data = TrainingRows(uneven, [])
     whole = train(base, tmp_path / "a", config=still, data=data, progress=Silent())
     parts = train(
@@ -130,26 +132,24 @@ def test_accumulated_micro_batches_equal_one_big_batch(base: BaseModelInfo, tmp_
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
 
 
-def test_what_is_heard_counts_with_its_weight_whatever_the_micro_batch(
+def test_prompt_tokens_count_with_their_weight_whatever_the_micro_batch(
     base: BaseModelInfo, tmp_path: Path
 ) -> None:
     still = CONFIG.model_copy(update={"dropout": 0.0, "prompt_loss_weight": 0.5, "learning_rate": 1e-9})
-    heard = [r._replace(heard=(0, 0, 1, 1, 1, 0, 0)) for r in rows(16)]
-    uneven = [*heard, *[Rendered((1, 50, 51, 52), (0, 0, 1, 1), 2, (0, 1, 0, 0)) for _ in range(8)]]
+    some, few = (0, 0, 1, 1, 1, 0, 0), (0, 1, 0, 0)
+    both = [*rows(16, prompt_mask=some), *[row(1, 50, 51, 52, mask=(0, 0, 1, 1), prompt_mask=few)] * 8]
     first = {}
     for name, data, config in (
-        ("both", uneven, still),
-        ("in parts", uneven, still.model_copy(update={"micro_batch_size": 2})),
-        ("said", [r._replace(heard=()) for r in uneven], still),
-        ("heard", [r._replace(mask=r.heard, heard=()) for r in uneven], still),
+        ("both", both, still),
+        ("in parts", both, still.model_copy(update={"micro_batch_size": 2})),
+        ("completions", [*rows(16), *[row(1, 50, 51, 52, mask=(0, 0, 1, 1))] * 8], still),
+        ("prompts", [*rows(16, mask=some), *[row(1, 50, 51, 52, mask=few)] * 8], still),
     ):
         done = train(base, tmp_path / name, config=config, data=TrainingRows(data, []), progress=Silent())
         first[name] = [h.train_loss for h in done.history]
-    for both, parts, said, alone in zip(
-        *(first[n] for n in ("both", "in parts", "said", "heard")), strict=True
-    ):
-        assert both == pytest.approx(parts, rel=1e-4)
-        assert both == pytest.approx(said + 0.5 * alone, rel=1e-4)
+    for whole, parts, completions, prompts in zip(*first.values(), strict=True):
+        assert whole == pytest.approx(parts, rel=1e-4)
+        assert whole == pytest.approx(completions + 0.5 * prompts, rel=1e-4)
 
 
 def test_the_adapter_opens_in_plain_peft_and_changes_the_model(
@@ -158,11 +158,11 @@ def test_the_adapter_opens_in_plain_peft_and_changes_the_model(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    ids = torch.tensor([DATA.train[0].ids[:5]])
+    ids = torch.tensor([DATA.train[0].sequences[0].ids[:5]])
     plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     before = plain(ids).logits[0, -1]
     tuned = PeftModel.from_pretrained(plain, undisturbed[1])(ids).logits[0, -1]
-    wanted = DATA.train[0].ids[5]
+    wanted = DATA.train[0].sequences[0].ids[5]
     assert tuned.log_softmax(-1)[wanted] > before.log_softmax(-1)[wanted] + 1
 
 
@@ -171,9 +171,10 @@ def test_the_best_step_is_the_one_with_the_lowest_validation_loss(undisturbed: t
     assert validated[undisturbed[0].best_step] == min(validated.values())
 
 
-def opposite(count: int) -> list[Rendered]:
+def opposite(count: int) -> list[TrainingRow]:
     """Validation rows that want what training unlearns: their loss is lowest early."""
-    return [Rendered((*r.ids[:5], 99, 2), r.mask, 5) for r in rows(count)]
+    given = [r.sequences[0] for r in rows(count)]
+    return [row(*r.ids[:5], 99, 2, mask=r.mask) for r in given]
 
 
 def test_the_last_step_is_kept_where_that_is_asked_for(base: BaseModelInfo, tmp_path: Path) -> None:
@@ -253,11 +254,11 @@ def test_target_modules_that_fit_nothing_name_those_that_exist(base: BaseModelIn
 
 def test_a_micro_batch_must_divide_the_batch() -> None:
     with pytest.raises(ValueError, match="does not divide"):
-        TrainConfig(batch_size=16, micro_batch_size=5)
+        SftConfig(batch_size=16, micro_batch_size=5)
 
 
 def test_the_default_micro_batch_fits_its_token_bound() -> None:
-    config = TrainConfig(batch_size=16, micro_batch_tokens=4096)
+    config = SftConfig(batch_size=16, micro_batch_tokens=4096)
     assert config.rows_per_forward(100) == 16
     assert config.rows_per_forward(1000) == 4
     assert config.rows_per_forward(100_000) == 1

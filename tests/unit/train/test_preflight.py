@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message, example_id
 from tunery.model.render import Rendered, render
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
+from tunery.train.methods.method import TrainingRow
+from tunery.train.methods.sft import SftConfig
 from tunery.train.preflight import Preflight, preflight
-from tunery.train.rows import render_split
+from tunery.train.rows import TrainingExamples, training_rows
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,15 @@ def example(question: str, answer: str, *, weight: int = 1) -> Example:
 EXAMPLES = [example(f"row {i}", f"answer {i}") for i in range(4)]
 
 
-def look(tokenizer: ChatTokenizer, rows: list[Rendered], **changes: object) -> Preflight:
+def rows_of(tokenizer: ChatTokenizer) -> list[TrainingRow]:
+    return list(training_rows(SftConfig(), tokenizer, TrainingExamples(EXAMPLES, [])).train)
+
+
+def changed(tokenizer: ChatTokenizer, change: Callable[[Rendered], Rendered]) -> list[TrainingRow]:
+    return [TrainingRow(tuple(map(change, row.sequences))) for row in rows_of(tokenizer)]
+
+
+def look(tokenizer: ChatTokenizer, rows: Sequence[TrainingRow], **changes: object) -> Preflight:
     options = {"max_tokens": 512, "serving_template_sha256": tokenizer.chat_template_sha256, **changes}
     return preflight(tokenizer, EXAMPLES[: len(rows)], rows, **options)  # type: ignore[arg-type]
 
@@ -41,7 +52,7 @@ def failed(result: Preflight) -> list[str]:
 
 
 def test_good_rows_pass_every_check(tokenizer: ChatTokenizer) -> None:
-    result = look(tokenizer, render_split(tokenizer, EXAMPLES))
+    result = look(tokenizer, rows_of(tokenizer))
     assert result.passed
     assert [c.name for c in result.checks] == [
         "stop_token_trained",
@@ -54,7 +65,7 @@ def test_good_rows_pass_every_check(tokenizer: ChatTokenizer) -> None:
 
 
 def test_a_mask_that_misses_the_stop_token_is_refused(tokenizer: ChatTokenizer) -> None:
-    rows = [Rendered(r.ids, (*r.mask[:-1], 0), r.prompt_tokens) for r in render_split(tokenizer, EXAMPLES)]
+    rows = changed(tokenizer, lambda r: r._replace(mask=(*r.mask[:-1], 0)))
     result = look(tokenizer, rows)
     assert failed(result) == ["stop_token_trained"]
     with pytest.raises(ConfigError, match="would never learn to stop"):
@@ -66,7 +77,7 @@ def test_a_row_that_trains_nothing_is_refused_and_named(tokenizer: ChatTokenizer
     result = preflight(
         tokenizer,
         [silent],
-        [render(tokenizer, silent.messages)],
+        [TrainingRow((render(tokenizer, silent.messages),))],
         max_tokens=512,
         serving_template_sha256=tokenizer.chat_template_sha256,
     )
@@ -75,23 +86,20 @@ def test_a_row_that_trains_nothing_is_refused_and_named(tokenizer: ChatTokenizer
 
 
 def test_rows_that_would_be_cut_are_counted_and_named(tokenizer: ChatTokenizer) -> None:
-    rows = render_split(tokenizer, EXAMPLES)
-    result = look(tokenizer, rows, max_tokens=len(rows[0].ids) - 1)
+    rows = rows_of(tokenizer)
+    result = look(tokenizer, rows, max_tokens=rows[0].tokens - 1)
     check = next(c for c in result.checks if c.name == "not_truncated")
     assert not check.passed
     assert check.rows == 4
 
 
 def test_another_serving_template_is_refused(tokenizer: ChatTokenizer) -> None:
-    result = look(tokenizer, render_split(tokenizer, EXAMPLES), serving_template_sha256="0" * 64)
+    result = look(tokenizer, rows_of(tokenizer), serving_template_sha256="0" * 64)
     assert failed(result) == ["serving_template"]
 
 
 def test_rows_tokenised_otherwise_than_serving_are_refused(tokenizer: ChatTokenizer) -> None:
-    rows = [
-        Rendered((r.ids[0], *r.ids), (0, *r.mask), r.prompt_tokens + 1)
-        for r in render_split(tokenizer, EXAMPLES)
-    ]
+    rows = changed(tokenizer, lambda r: Rendered((r.ids[0], *r.ids), (0, *r.mask), r.prompt_tokens + 1))
     assert failed(look(tokenizer, rows)) == ["serving_template"]
 
 
@@ -101,15 +109,15 @@ def test_a_template_that_writes_into_the_answer_is_refused(tiny_model: Path) -> 
     tokenizer.hf.chat_template = tokenizer.hf.chat_template.replace(
         "m['content'] +", "('(thinks)' if m['role'] == 'assistant' else '') + m['content'] +"
     )
-    assert failed(look(tokenizer, render_split(tokenizer, EXAMPLES))) == ["answer_as_given"]
+    assert failed(look(tokenizer, rows_of(tokenizer))) == ["answer_as_given"]
 
 
 def test_samples_mark_exactly_the_trained_tokens(tokenizer: ChatTokenizer) -> None:
-    shown = look(tokenizer, render_split(tokenizer, EXAMPLES)).samples[0]
+    shown = look(tokenizer, rows_of(tokenizer)).samples[0]
     assert "".join(t.text for t in shown.tokens if t.trained) == "answer 0<|im_end|>"
 
 
 def test_preference_pairs_are_not_silently_trained_as_answers(tokenizer: ChatTokenizer) -> None:
     pair = EXAMPLES[0].with_(rejected="worse")
-    with pytest.raises(ConfigError, match="preference pairs"):
-        render_split(tokenizer, [pair])
+    with pytest.raises(ConfigError, match="1 of 4 rows are preference pairs, and supervised fine-tuning"):
+        training_rows(SftConfig(), tokenizer, TrainingExamples(EXAMPLES[1:], [pair]))

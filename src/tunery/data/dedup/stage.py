@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from tunery.core.errors import listed
 from tunery.core.example import Drop
+from tunery.core.figures import percent
 from tunery.data.decisions import Curated
 from tunery.data.dedup.near import Answers, near_keepers
 from tunery.data.workers import spread
@@ -89,7 +90,7 @@ def find_near(curated: Curated) -> NearRows:
         for second, keeper in keepers.items():
             where = curated.where(int(originals[keeper.row]))
             drops[int(originals[second])] = Drop(
-                "near_duplicate", f"{keeper.similarity:.0%} like {where}, with the same answer"
+                "near_duplicate", f"{percent(keeper.similarity)} like {where}, with the same answer"
             )
     near = Pairs(originals[pairs.first], originals[pairs.second], pairs.similarity)
     return NearRows(Pairs(*(np.concatenate(columns) for columns in zip(same, near, strict=True))), drops)

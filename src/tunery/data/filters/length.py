@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from tunery.core.config import Settings
-from tunery.core.example import Drop, Example
+from tunery.core.example import Drop, Example, without_system
 from tunery.data.filters.filters import FilterContext
 
 
@@ -64,7 +64,7 @@ class LengthFilter:
 
     def _judge_one(self, example: Example) -> Drop | None:
         bounds = self._bounds
-        prompt = sum(len(m.content) for m in example.prompt if m.role != "system")
+        prompt = sum(len(m.content) for m in without_system(example.prompt))
         answer = len(example.reference)
         if not prompt:
             return Drop("empty_input", "nothing is left of the prompt after cleaning")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from tunery.core.example import Drop, Example
+from tunery.core.example import Drop, Example, without_system
 from tunery.data.filters.filters import FilterContext
 from tunery.text.pii import detect
 from tunery.text.pii.types import PiiType
@@ -30,7 +30,7 @@ class PersonalDataFilter:
     def judge(self, examples: Sequence[Example]) -> list[Drop | None]:
         """Look at every turn but the system's, and at the answer that was not preferred."""
         texts = [
-            [*(m.content for m in e.messages if m.role != "system"), *([e.rejected] if e.rejected else [])]
+            [*(m.content for m in without_system(e.messages)), *([e.rejected] if e.rejected else [])]
             for e in examples
         ]
         found = iter(detect([t for row in texts for t in row], self._types))

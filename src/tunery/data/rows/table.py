@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tunery.core.example import SPLIT_HINT, Drop, Dropped, Example, Message, prompt_text, short_id
+from tunery.core.example import (
+    SPLIT_HINT,
+    Drop,
+    Dropped,
+    Example,
+    Message,
+    messages_text,
+    prompt_text,
+    short_id,
+    without_system,
+)
 from tunery.core.ids import canonical_json
 from tunery.data.rows.dropped import dropped_messages, masked_drops
 from tunery.data.rows.row import CleanRow
@@ -88,15 +98,13 @@ class _Keys(NamedTuple):
 
     @classmethod
     def of(cls, example: Example) -> _Keys:
-        spoken = [m for m in example.prompt if m.role != "system"]
+        spoken = without_system(example.prompt)
         text = fingerprint(prompt_text(example))
         if len(example.messages) - len(spoken) == 1 and len(spoken) == 1:
             prompt = f"{spoken[0].role}:{text}"
         else:
             prompt = "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
-        numbers = sorted(
-            _NUMBER.findall("\n".join(m.content for m in example.messages if m.role != "system"))
-        )
+        numbers = sorted(_NUMBER.findall(messages_text(example.messages)))
         answers = (example.reference, example.rejected or "")
         return cls(
             text,

@@ -8,6 +8,7 @@ import yaml
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
+from tunery.core.figures import count, percent_of
 from tunery.core.markdown import bullets, code, fenced, inline, table
 from tunery.data.version.reasons import meaning
 
@@ -112,9 +113,7 @@ def _masked(version: DatasetVersion) -> str:
 
 def _splits(version: DatasetVersion) -> str:
     whole = sum(version.splits.values())
-    rows = [
-        [name, f"{n:,}", f"{100 * n / whole:.1f} %" if whole else ""] for name, n in version.splits.items()
-    ]
+    rows = [[name, count(n), percent_of(n, whole)] for name, n in version.splits.items()]
     note = "Rows that resemble each other share a split, and no held-out row is ever trained on."
     return f"{table(['split', 'rows', 'share'], rows)}\n\n{note}"
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted
+from tunery.core.figures import counted, listed_counts
 from tunery.core.finding import Finding, FindingKind
-from tunery.inspect.evidence import Case, finding, most_frequent
+from tunery.inspect.evidence import Case, finding
 
 _FEW_ROWS = 5
 _TIMES = 10
@@ -42,7 +42,7 @@ def find(columns: Columns, labels: Sequence[str | None]) -> Iterator[Finding]:
     if small:
         message = (
             f"{counted(len(small), 'class has', 'classes have')} under {_FEW_ROWS} training rows: "
-            f"{most_frequent(small)}."
+            f"{listed_counts(small, 5)}."
         )
         cases = [_members(labels, name) for name in sorted(small, key=lambda name: (small[name], name))]
         yield finding(columns, _SMALL, message, cases, numbers={"rows": sizes})

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted
+from tunery.core.figures import counted, listed_counts
 from tunery.core.finding import Finding, FindingKind
-from tunery.inspect.evidence import Case, closed, drops, finding, most_frequent
+from tunery.inspect.evidence import Case, closed, drops, finding
 from tunery.text.normalise import fingerprint
 
 _KNOWN_TEXTS = FindingKind(
@@ -85,7 +85,7 @@ def _finding(columns: Columns, kind: FindingKind, hits: Sequence[_Hit], words: i
     counts = Counter(name for _, name in {(hit.row, hit.reference) for hit in hits})
     message = (
         f"{counted(len(rows), 'training row shares', 'training rows share')} {counted(words, 'word')} in a "
-        f"row, or a whole short text, with {what.format(most_frequent(counts))}."
+        f"row, or a whole short text, with {what.format(listed_counts(counts, 5))}."
     )
     numbers = {"rows": len(rows), "references": dict(counts)}
     return finding(columns, kind, message, cases, edits=drops(columns, kind, rows), numbers=numbers)

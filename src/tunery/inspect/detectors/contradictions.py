@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
 from tunery.core.errors import listed
-from tunery.core.figures import counted
+from tunery.core.figures import counted, percent
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, finding
 from tunery.inspect.likeness import Likeness
@@ -142,7 +142,7 @@ def _near(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> list[
         if not _same_question(likeness.fingerprints[a], likeness.fingerprints[b]):
             continue
         both = f"{_quoted(columns.answers[a])} and {_quoted(columns.answers[b])}"
-        detail = f"{pair.similarity:.0%} alike, answered {both}"
+        detail = f"{percent(pair.similarity)} alike, answered {both}"
         found.append((pair.similarity, Case((a, b), f"{columns.prompts[a]} / {columns.prompts[b]}", detail)))
     found.sort(key=lambda item: (-item[0], item[1].rows))
     return [case for _, case in found]

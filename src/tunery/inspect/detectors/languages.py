@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, listed_counts, percent
 from tunery.core.finding import Finding, FindingKind
-from tunery.inspect.evidence import Case, closed, finding, most_frequent
+from tunery.inspect.evidence import Case, closed, finding
 from tunery.text.language import language
 
 _CROSSED = FindingKind(
@@ -100,7 +100,7 @@ def _mix(columns: Columns, known: Sequence[str | None], majority: float) -> Iter
         if odd:
             message = (
                 f"{counted(len(odd), 'row is', 'rows are')} in another language than {percent(most / total)} "
-                f"of the rows ({usual}): {most_frequent(Counter(str(known[i]) for i in odd))}."
+                f"of the rows ({usual}): {listed_counts(Counter(str(known[i]) for i in odd), 5)}."
             )
             cases = [Case((i,), _text(columns, i), f"looks like {known[i]}") for i in odd]
             numbers = {"usual": usual, "counts": dict(counts)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted
+from tunery.core.figures import counted, percent
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, finding
 
@@ -39,9 +39,9 @@ def find(columns: Columns, *, min_unique_words: float = 0.3, unique_words_from: 
     if not found:
         return []
     answers = counted(len(found), "answer has", "answers have")
-    message = f"{answers} fewer than {min_unique_words:.0%} different words."
+    message = f"{answers} fewer than {percent(min_unique_words)} different words."
     cases = [
-        Case((i,), columns.answers[i], f"{ratio:.0%} of {counted(count, 'word')} are different")
+        Case((i,), columns.answers[i], f"{percent(ratio)} of {counted(count, 'word')} are different")
         for ratio, i, count in sorted(found)
     ]
     return [finding(columns, _REPEATED, message, cases, numbers={"rows": len(found)})]

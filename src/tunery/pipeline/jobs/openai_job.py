@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name, new_id
@@ -20,7 +21,8 @@ from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
 from tunery.serve.openai.wire import Metadata, Text, Wire
 from tunery.store.workspace import Workspace
-from tunery.train.config import TrainConfig
+from tunery.train.methods.method import TrainingMethod
+from tunery.train.section import DEFAULT_METHOD, method_named, training_methods
 
 _SECTIONS = ("goal", "train", "evaluate", "gate", "deploy")
 """Recipe sections that a job may bring; ``base`` and ``data.sources`` name files and are not among them."""
@@ -30,7 +32,9 @@ Auto = Literal["auto"]
 
 
 class Hyperparameters(Wire):
-    """OpenAI's three, each ``auto`` or a number."""
+    """OpenAI's three, each ``auto`` or a number, and whichever of its own the training method has."""
+
+    model_config = ConfigDict(extra="allow")
 
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] | None = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = (
@@ -39,23 +43,50 @@ class Hyperparameters(Wire):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] | None = "auto"
 
 
-class Supervised(Wire):
-    """Settings of supervised training."""
+class MethodSettings(Wire):
+    """Settings of one method."""
 
     hyperparameters: Hyperparameters = Hyperparameters()
 
 
 class Method(Wire):
-    """How to train; other than supervised is refused with a sentence, not with a list of literals."""
+    """How to train; one that does not exist is refused with a sentence, not with a list of literals."""
+
+    model_config = ConfigDict(extra="allow")  # settings stand under a key that is the type's name
 
     type: str = "supervised"
-    supervised: Supervised | None = None
 
-    @model_validator(mode="after")
-    def _supervised_only(self) -> Self:
-        if self.type != "supervised":
-            raise ValueError(f"only supervised training exists here, not {self.type!r:.40}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_type(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        known = {method.openai_type for method in training_methods().values()}
+        name = str(values.get("type", "supervised"))
+        if name not in known:
+            raise ValueError(f"only {' or '.join(sorted(known))} training exists here, not {name!r:.40}")
+        settings = values.get(name)
+        return {"type": name} if settings is None else {"type": name, name: _method_settings(name, settings)}
+
+    @property
+    def settings(self) -> MethodSettings | None:
+        """What was sent under the type's own name."""
+        return (self.model_extra or {}).get(self.type)
+
+
+def _method_settings(name: str, values: Any) -> MethodSettings:
+    try:
+        return MethodSettings.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            InitErrorDetails(
+                type=PydanticCustomError("method_settings", "{reason}", {"reason": found["msg"]}),
+                loc=(name, *found["loc"]),
+                input=found["input"],
+            )
+            for found in error.errors(include_url=False)
+        ]
+        raise ValidationError.from_exception_data(name, problems) from None
 
 
 class JobBody(Wire):
@@ -82,9 +113,28 @@ class JobBody(Wire):
     @property
     def settings(self) -> Hyperparameters:
         """The hyperparameters, from the method or from their older place."""
-        if self.method and self.method.supervised:
-            return self.method.supervised.hyperparameters
+        if self.method and self.method.settings:
+            return self.method.settings.hyperparameters
         return self.hyperparameters or Hyperparameters()
+
+    @property
+    def training_method(self) -> TrainingMethod:
+        """The method that the type means, unless ``tunery.train.method`` names another."""
+        methods = training_methods()
+        named = methods.get(str(self.section("train").get("method")))
+        wanted = self.method.type if self.method else methods[DEFAULT_METHOD].openai_type
+        return named or next(method for method in methods.values() if method.openai_type == wanted)
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return what the body brings of one section of a recipe.
+
+        Raises:
+            ConfigError: It is no object.
+        """
+        given = (self.tunery or {}).get(name) or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"tunery.{name} is not an object", param=f"tunery.{name}")
+        return given
 
 
 def new_job(
@@ -117,7 +167,7 @@ def new_job(
             "goal": {},
             **_sections(body),
             "data": _data(body, workspace),
-            "train": {**_train(body), **((body.tunery or {}).get("train") or {})},
+            "train": {**_train(body), **body.section("train")},
         },
         where="fine-tuning job",
     )
@@ -152,23 +202,22 @@ def model_name(suffix: str | None, job_id: str) -> str:
 
 
 def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
-    given = (body.tunery or {}).get("data") or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError("tunery.data is not an object", param="tunery.data")
+    given = body.section("data")
     _refuse_unknown(given, _DATA_KEYS, "tunery.data")
-    sources = [_source(workspace, body.training_file, "training_file")]
+    method = body.training_method
+    sources = [_source(workspace, body.training_file, "training_file", method)]
     if body.validation_file:
         if body.validation_file == body.training_file:
             raise ConfigError(
                 "validation_file is the training file: what is trained on validates nothing",
                 param="validation_file",
             )
-        held_out = _source(workspace, body.validation_file, "validation_file")
+        held_out = _source(workspace, body.validation_file, "validation_file", method)
         sources.append({**held_out, "split": "validation"})
     return {**given, "sources": sources}
 
 
-def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:
+def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMethod) -> dict[str, Any]:
     file = workspace.files.find(file_id)
     if file is None:
         known = [f.id for f in workspace.files.list(limit=1_000, purpose="fine-tune").items]
@@ -177,11 +226,11 @@ def _source(workspace: Workspace, file_id: str, param: str) -> dict[str, Any]:
         )
     if file.purpose != "fine-tune":
         raise ConfigError(f"{param} {file.id} has purpose {file.purpose!r}, not 'fine-tune'", param=param)
-    if workspace.artifacts.about("files", file.id).get("shape") == "preference":
+    pairs = workspace.artifacts.about("files", file.id).get("shape") == "preference"
+    if pairs != (method.takes == "preference pairs"):
+        holds = "preference pairs" if pairs else "chat or completion rows"
         raise ConfigError(
-            f"{param} {file.id} holds preference pairs; only supervised training exists here, on chat or "
-            "completion rows",
-            param=param,
+            f"{param} {file.id} holds {holds}, and {method.title} learns from {method.takes}", param=param
         )
     return {"path": str(open_content(workspace, file.id)), "format": "jsonl"}
 
@@ -197,17 +246,19 @@ def _sections(body: JobBody) -> dict[str, Any]:
 
 
 def _train(body: JobBody) -> dict[str, Any]:
-    settings = body.settings
-    train: dict[str, Any] = {}
+    settings, method = body.settings, body.training_method
+    train: dict[str, Any] = {"method": method.name}
     if isinstance(settings.n_epochs, int):
         train["epochs"] = settings.n_epochs
     if isinstance(settings.batch_size, int):
         train["batch_size"] = settings.batch_size
     if isinstance(settings.learning_rate_multiplier, float):
-        train["learning_rate"] = TrainConfig().learning_rate * settings.learning_rate_multiplier
+        train["learning_rate"] = method.defaults.learning_rate * settings.learning_rate_multiplier
     if body.seed is not None:
         train["seed"] = body.seed
-    return train
+    extra = settings.model_extra or {}
+    own = {k: v for k, v in extra.items() if k in method.own_settings and v not in (None, "auto")}
+    return {**own, **train}
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -223,7 +274,9 @@ def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str
 def job_object(job: Job) -> dict[str, Any]:
     """Return OpenAI's job object."""
     train = job.recipe.get("train", {})
-    multiplier = train.get("learning_rate", 0.0) / TrainConfig().learning_rate
+    # A job of a method whose file is gone is shown as one of the default method.
+    method = method_named(train.get("method")) or training_methods()[DEFAULT_METHOD]
+    multiplier = train.get("learning_rate", 0.0) / method.defaults.learning_rate
     hyperparameters = {
         "n_epochs": _whole(train.get("epochs")),
         "batch_size": train.get("batch_size"),
@@ -246,7 +299,7 @@ def job_object(job: Job) -> dict[str, Any]:
         "training_file": job.request.get("training_file", ""),
         "validation_file": job.request.get("validation_file"),
         "hyperparameters": hyperparameters,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "method": {"type": method.openai_type, method.openai_type: {"hyperparameters": hyperparameters}},
         "integrations": [],
         "metadata": job.request.get("metadata"),
         "trained_tokens": job.trained_tokens,

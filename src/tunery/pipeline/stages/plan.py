@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import make_dataset, split_of
 from tunery.pipeline.stages.preflight import training_limit
+from tunery.pipeline.stages.train import training_examples
 from tunery.plan.forecast import Asked, Forecast, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
 
 if TYPE_CHECKING:
     from tunery.evaluate.task import Task
-    from tunery.model.render import Rendered
 
 
 def plan_recipe(context: RunContext) -> Forecast:
@@ -32,6 +32,8 @@ def plan_recipe(context: RunContext) -> Forecast:
     Raises:
         ConfigError: The recipe, a file or a row is wrong.
     """
+    from tunery.train.section import method_of
+
     dataset = make_dataset(context)
     with context.progress.task("counting tokens", None):
         rows = _count(context, dataset)
@@ -56,6 +58,7 @@ def plan_recipe(context: RunContext) -> Forecast:
         max_new_tokens=context.recipe.evaluate.max_new_tokens,
         cache_bytes=context.engine_settings.cache_bytes,
         weight_bytes=2 if half else 4,
+        reference_forwards=method_of(config).reference_forwards,
     )
     return forecast(rows, schedule, shape, machine)
 
@@ -99,40 +102,39 @@ def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
 
 
 def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
-    from tunery.train.rows import render_split
+    from tunery.train.rows import training_rows
 
-    tokenizer, loss_on = context.tokenizer, context.recipe.train.loss_on
-    hears = context.recipe.train.prompt_loss_weight > 0
-    train = render_split(tokenizer, split_of(context, dataset, "train"), loss_on=loss_on, mark_heard=hears)
-    validation = render_split(tokenizer, split_of(context, dataset, "validation"), loss_on=loss_on)
+    tokenizer = context.tokenizer
+    train, validation = training_rows(context.recipe.train, tokenizer, training_examples(context, dataset))
+    answers = [row.sequences[0] for row in train]
+    sequences = [sequence for row in (*train, *validation) for sequence in row.sequences]
     test = split_of(context, dataset, "test")
     limit = context.recipe.evaluate.limit
     prompts = [len(tokenizer.render_prompt(example.prompt)) for example in test[:limit]]
-    longest = max((len(r.ids) for r in (*train, *validation)), default=0)
     max_tokens = training_limit(context, tokenizer)
-    over = sum(len(r.ids) > max_tokens for r in (*train, *validation))
+    over = sum(len(s.ids) > max_tokens for s in sequences)
     folder = context.workspace.artifacts.path("datasets", dataset.id)
     return RowCounts(
         train_rows=len(train),
         validation_rows=len(validation),
         test_rows=len(prompts),
-        train_tokens=sum(len(r.ids) for r in train),
-        supervised_tokens=sum(sum(r.mask) + sum(r.heard) for r in train),
-        validation_tokens=sum(len(r.ids) for r in validation),
-        validation_supervised_tokens=sum(sum(r.mask) for r in validation),
+        train_tokens=sum(r.tokens for r in train),
+        supervised_tokens=sum(r.loss_tokens for r in train),
+        validation_tokens=sum(r.tokens for r in validation),
+        validation_supervised_tokens=sum(r.loss_tokens for r in validation),
         test_prompt_tokens=sum(prompts),
-        answer_tokens=sum(sum(r.mask) for r in train) / max(len(train), 1),
-        shared_prefix=_shared_prefix(train),
-        longest=longest,
+        answer_tokens=sum(len(a.ids) - a.prompt_tokens for a in answers) / max(len(answers), 1),
+        shared_prefix=_shared_prefix(s.ids for row in train for s in row.sequences),
+        longest=max((r.tokens for r in (*train, *validation)), default=0),
         too_long_rows=over + dataset.dropped.get("too_long", 0),
         max_tokens=max_tokens,
         dataset_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
     )
 
 
-def _shared_prefix(rows: Sequence[Rendered]) -> int:
-    """Return how many leading tokens all rows share [count]."""
-    ids = [row.ids for row in rows]
+def _shared_prefix(sequences: Iterable[tuple[int, ...]]) -> int:
+    """Return how many leading tokens all sequences share [count]."""
+    ids = list(sequences)
     # Whatever the smallest and the largest row share, all between them share.
     pairs = zip(min(ids), max(ids), strict=False) if len(ids) > 1 else ()
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import split_of
+from tunery.pipeline.stages.train import training_examples
 
 if TYPE_CHECKING:
     from tunery.model.tokenizer import ChatTokenizer
@@ -20,19 +20,19 @@ def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) 
 
 
 def check_before_training(context: RunContext, dataset: DatasetVersion) -> Preflight:
-    """Render every row that training and validation will see and check it; nothing is raised here."""
+    """Tokenise every row that training and validation will see, and check it; a failed check is no error."""
     from tunery.model.tokenizer import load_tokenizer
     from tunery.train.preflight import preflight
-    from tunery.train.rows import render_split
+    from tunery.train.rows import training_rows
 
-    examples = [*split_of(context, dataset, "train"), *split_of(context, dataset, "validation")]
-    rows = render_split(context.tokenizer, examples, loss_on=context.recipe.train.loss_on)
+    examples = training_examples(context, dataset)
+    rows = training_rows(context.recipe.train, context.tokenizer, examples)
     # Read afresh from what serving will load, not from the object that training holds.
     serving = load_tokenizer(context.base.path)
     return preflight(
         context.tokenizer,
-        examples,
-        rows,
+        [*examples.train, *examples.validation],
+        [*rows.train, *rows.validation],
         max_tokens=training_limit(context, serving),
         serving_template_sha256=serving.chat_template_sha256,
     )

@@ -37,6 +37,7 @@ def report_inputs(context: RunContext, run: Run) -> ReportInputs:
     """Gather the records that a run left behind."""
     from tunery.report import ReportInputs
     from tunery.store.dataset_files import read_dropped, read_examples
+    from tunery.train.section import method_named
 
     workspace = context.workspace
     dataset = workspace.datasets.find(run.dataset_version) if run.dataset_version else None
@@ -44,10 +45,13 @@ def report_inputs(context: RunContext, run: Run) -> ReportInputs:
     comparisons = {s: Comparison.model_validate(c) for s, c in run.comparisons.items()}
     named = {i for c in comparisons.values() for i in (*c.fixed_ids, *c.broken_ids)}
     examples = read_examples(folder, "test") if folder and named else []
+    adapter = workspace.adapters.find(run.adapter_id) if run.adapter_id else None
+    method = method_named(adapter.config.get("method")) if adapter else None
     return ReportInputs(
         run=run,
         dataset=dataset,
-        adapter=workspace.adapters.find(run.adapter_id) if run.adapter_id else None,
+        adapter=adapter,
+        training_method=method.summary if method else None,
         evaluations={s: workspace.evaluations.get(i) for s, i in run.evaluations.items()},
         predictions={s: predictions_of(context, i) for s, i in run.evaluations.items()},
         comparisons=comparisons,

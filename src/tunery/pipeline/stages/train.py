@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.ids import artifact_id, sha256_file
@@ -13,21 +14,31 @@ from tunery.pipeline.stages.data import split_of
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
 
+if TYPE_CHECKING:
+    from tunery.train.rows import TrainingExamples
+
 STAGE_VERSION = 1
 """Raise when equal inputs would give another adapter."""
 
 
 def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Return the id that training this recipe on this dataset version gives."""
-    from tunery.train.config import NOT_IN_IDENTITY
+    from tunery.train.section import identity_of
 
     return artifact_id(
         "adapter",
         stage="train",
         version=STAGE_VERSION,
-        config=context.recipe.train.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
+        config=identity_of(context.recipe.train),
         inputs={"base": context.base.sha256, "dataset": dataset.id},
     )
+
+
+def training_examples(context: RunContext, dataset: DatasetVersion) -> TrainingExamples:
+    """Return the splits that training uses."""
+    from tunery.train.rows import TrainingExamples
+
+    return TrainingExamples(split_of(context, dataset, "train"), split_of(context, dataset, "validation"))
 
 
 def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
@@ -67,23 +78,12 @@ def _find(context: RunContext, identity: str) -> Adapter | None:
 
 
 def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:
-    from tunery.train.lora import Folders, TrainingRows, train_adapter
-    from tunery.train.rows import render_split
+    from tunery.train.lora import Folders, train_adapter
+    from tunery.train.rows import training_rows
     from tunery.train.trainer import Reporting
 
     config = context.recipe.train
-    hears = config.prompt_loss_weight > 0
-    rows = TrainingRows(
-        *(
-            render_split(
-                context.tokenizer,
-                split_of(context, dataset, split),
-                loss_on=config.loss_on,
-                mark_heard=hears and split == "train",
-            )
-            for split in ("train", "validation")
-        )
-    )
+    rows = training_rows(config, context.tokenizer, training_examples(context, dataset))
     trained = train_adapter(
         context.base,
         rows,

@@ -15,12 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializeAsAny
-from pydantic_core import CoreSchema, core_schema
-
 from tunery.core.config import Settings
-from tunery.core.errors import NotFoundError
 from tunery.core.plugins import load_plugin, plugin_names
+from tunery.core.variants import Variants
 
 if TYPE_CHECKING:
     from tunery.core.engine import Engine
@@ -52,20 +49,13 @@ class _EngineModule(Protocol):
     def open(self, base: Path, settings: EngineSettings) -> Engine: ...
 
 
-class _ByKind:
-    """Reads a mapping as the settings of the engine that its ``kind`` names."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(
-            lambda value: engine_settings(value) if isinstance(value, Mapping) else value, handler(source)
-        )
-
-    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        kinds = [_module(name).SETTINGS for name in plugin_names(__name__)]
-        return handler(core_schema.union_schema([kind.__pydantic_core_schema__ for kind in kinds]))
-
-
-AnyEngine = Annotated[SerializeAsAny[EngineSettings], _ByKind()]
+_KINDS = Variants(
+    "engine",
+    key="kind",
+    find=lambda: {name: _module(name).SETTINGS for name in plugin_names(__name__)},
+    default=DEFAULT,
+)
+AnyEngine = Annotated[EngineSettings, _KINDS]
 """Type of a setting that holds the settings of any engine, told apart by ``kind``."""
 
 
@@ -76,12 +66,7 @@ def engine_settings(values: Mapping[str, Any] | None = None) -> EngineSettings:
         ValueError: There is no such engine, or one of its settings is wrong; pydantic's own error, so that
             settings around these report it with the others.
     """
-    values = values or {}
-    try:
-        kind = _module(str(values.get("kind", DEFAULT)))
-    except NotFoundError as error:
-        raise ValueError(error.message) from None
-    return kind.SETTINGS.model_validate(values)
+    return cast(EngineSettings, _KINDS.read(values or {}))
 
 
 def open_engine(base: Path, settings: EngineSettings | None = None) -> Engine:

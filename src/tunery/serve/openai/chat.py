@@ -70,7 +70,7 @@ class ChatBody(GenerationBody):
         return self
 
     def turns(self) -> tuple[Message, ...]:
-        """Return the conversation, functions told of in the system turn; ``developer`` means ``system``."""
+        """Return the conversation, functions described in the system turn; ``developer`` means ``system``."""
         turns = tuple(
             Message(role="system" if m.role == "developer" else m.role, content=m.text) for m in self.messages
         )
@@ -83,7 +83,7 @@ class ChatBody(GenerationBody):
         return bool(offered(self.tools, self.tool_choice))
 
     def how(self, defaults: SamplingDefaults) -> Sampling:
-        """Return the sampling this body asks for."""
+        """Return the sampling this body requests."""
         return self.sampling(
             defaults,
             max_tokens=self.max_completion_tokens or self.max_tokens,
@@ -151,9 +151,9 @@ def text_chunk(head: Head, index: int, text: str, logprobs: dict[str, Any] | Non
 
 
 def calls_chunk(head: Head, index: int, calls: Sequence[ToolCall]) -> dict[str, Any]:
-    """Return the chunk that tells which functions a choice calls."""
-    told = [{"index": i, **call} for i, call in enumerate(wire_calls(calls, head.id, index))]
-    return _chunk(head, index, {"tool_calls": told})
+    """Return the chunk with the functions that a choice calls."""
+    numbered = [{"index": i, **call} for i, call in enumerate(wire_calls(calls, head.id, index))]
+    return _chunk(head, index, {"tool_calls": numbered})
 
 
 def last_chunk(head: Head, index: int, generation: Generation, *, called: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt, model_validator
 
 from tunery.core.engine import Generation, Sampling, TokenEvent
 from tunery.serve.openai.chat import Decode, Head, finish_reason, usage_of
-from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text
+from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, refuse
 
 TokenId = Annotated[StrictInt, Field(ge=0)]
 Prompt = str | tuple[int, ...]
@@ -32,10 +32,7 @@ class CompletionBody(GenerationBody):
 
     @model_validator(mode="after")
     def _no_extras(self) -> Self:
-        asked = {"echo": self.echo, "suffix": self.suffix, "best_of": (self.best_of or 1) > self.choices}
-        refused = [name for name, value in asked.items() if value]
-        if refused:
-            raise ValueError(f"not served here: {', '.join(refused)}; leave it out")
+        refuse({"echo": self.echo, "suffix": self.suffix, "best_of": (self.best_of or 1) > self.choices})
         return self
 
     def prompts(self) -> tuple[Prompt, ...]:
@@ -48,7 +45,7 @@ class CompletionBody(GenerationBody):
         return tuple(p if isinstance(p, str) else tuple(p) for p in given)
 
     def how(self, defaults: SamplingDefaults) -> Sampling:
-        """Return the sampling this body asks for."""
+        """Return the sampling this body requests."""
         return self.sampling(defaults, max_tokens=self.max_tokens, logprobs=self.logprobs)
 
 

@@ -1,4 +1,4 @@
-"""Tool calls on the wire: what a request says of functions, and what an answer calls."""
+"""Tool calls on the wire: what a request offers, and what an answer calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def calls_of(tool_calls: list[Any] | None) -> list[ToolCall]:
 
 
 def offered(tools: list[Any] | None, tool_choice: Any) -> list[Any]:
-    """Return the functions that the model is told of; none where the client forbids calls.
+    """Return the functions that the prompt describes; none where the client forbids calls.
 
     Raises:
         ValueError: They are no functions, or a call is demanded, which nothing here can promise.
@@ -38,10 +38,10 @@ def offered(tools: list[Any] | None, tool_choice: Any) -> list[Any]:
 
 def message_of(text: str, head_id: str, index: int) -> dict[str, Any]:
     """Return the ``message`` of a choice that may call functions."""
-    said = read_answer(text)
-    message: dict[str, Any] = {"role": "assistant", "content": said.text or None, "refusal": None}
-    if said.calls:
-        message["tool_calls"] = wire_calls(said.calls, head_id, index)
+    answer = read_answer(text)
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
+    if answer.calls:
+        message["tool_calls"] = wire_calls(answer.calls, head_id, index)
     return message
 
 

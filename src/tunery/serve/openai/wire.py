@@ -39,6 +39,13 @@ class Wire(BaseModel):
     )
 
 
+def refuse(fields: Mapping[str, object]) -> None:
+    """Raise ValueError for fields that carry a value and are not served."""
+    refused = [name for name, value in fields.items() if value]
+    if refused:
+        raise ValueError(f"not served here: {', '.join(refused)}; leave it out")
+
+
 class SamplingDefaults(Settings):
     """What a request that leaves it open gets."""
 
@@ -110,15 +117,14 @@ class GenerationBody(Wire):
 
     @model_validator(mode="after")
     def _only_what_is_served(self) -> Self:
-        asked = {
-            "functions": self.functions,
-            "frequency_penalty": self.frequency_penalty,
-            "presence_penalty": self.presence_penalty,
-            "logit_bias": self.logit_bias,
-        }
-        refused = [name for name, value in asked.items() if value]
-        if refused:
-            raise ValueError(f"not served here: {', '.join(refused)}; leave it out")
+        refuse(
+            {
+                "functions": self.functions,
+                "frequency_penalty": self.frequency_penalty,
+                "presence_penalty": self.presence_penalty,
+                "logit_bias": self.logit_bias,
+            }
+        )
         wanted = [
             self.response_format and self.response_format.type != "text",
             self.guided_choice,
@@ -132,7 +138,7 @@ class GenerationBody(Wire):
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The closed set asked for under ``tunery``."""
+        """The closed set requested under ``tunery``."""
         return tuple(self.tunery.labels) if self.tunery and self.tunery.labels else None
 
     @property

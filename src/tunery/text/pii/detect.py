@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,7 +10,8 @@ from typing import NamedTuple
 from tunery.text.pii.json_text import is_json, without_escapes
 from tunery.text.pii.national_ids import NUMBERS
 from tunery.text.pii.patterns import FORMS
-from tunery.text.pii.types import ALL_PII, NAME_PII, Pattern, PiiType, Span, without_overlaps
+from tunery.text.pii.secrets import find_secrets, may_lack_digits
+from tunery.text.pii.types import ALL_PII, NAME_PII, Pattern, PiiType, Span, is_free, without_overlaps
 
 NAME_THRESHOLD = 0.5
 """Probability from which a token is taken for a name. A lower one finds hardly more and errs more."""
@@ -42,8 +42,9 @@ def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> li
     wanted = frozenset(ALL_PII if types is None else types)
     plan = _plan(wanted)
     found = [_detect_one(text, plan) for text in texts]
-    if any("\\" in text for text in texts):
-        found = [_with_escapes(text, spans, plan) for text, spans in zip(texts, found, strict=True)]
+    for i, text in enumerate(texts):
+        if "\\" in text:
+            found[i] = _with_escapes(text, found[i], plan)
     if wanted.isdisjoint(NAME_PII):
         return found
     # Imported here: numpy takes longer to import than the patterns take for a thousand texts.
@@ -52,12 +53,11 @@ def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> li
     read = [without_escapes(t) if is_json(t) else t for t in texts]
     named = name_model().find(read, NAME_THRESHOLD)
     for spans, names in zip(found, named, strict=True):
-        starts = [s.start for s in spans]
-        free = []
-        for name in names:
-            after = bisect_left(starts, name.end)  # spans do not overlap, so only the last one before matters
-            if name.label in wanted and (after == 0 or spans[after - 1].end <= name.start):
-                free.append(Span(name.start, name.end, name.label, name.score))
+        free = [
+            Span(name.start, name.end, name.label, name.score)
+            for name in names
+            if name.label in wanted and is_free(spans, name.start, name.end)
+        ]
         if free:
             spans += free
             spans.sort()
@@ -65,21 +65,30 @@ def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> li
 
 
 class _Plan(NamedTuple):
-    """Patterns for the types asked for, by what a text must hold."""
+    """What to look for, by what a text must hold."""
 
     anywhere: tuple[Pattern, ...]
     cued: tuple[Pattern, ...]
+    pages: bool
+    """Whether a pattern's cue is ``/``."""
+    secrets: bool
 
 
 @lru_cache(maxsize=64)
 def _plan(types: frozenset[PiiType]) -> _Plan:
     chosen = [p for p in (*FORMS, *NUMBERS) if p.type in types]
-    return _Plan(tuple(p for p in chosen if not p.cue), tuple(p for p in chosen if p.cue))
+    cued = tuple(p for p in chosen if p.cue)
+    return _Plan(
+        tuple(p for p in chosen if not p.cue), cued, any(p.cue == "/" for p in cued), "SECRET" in types
+    )
 
 
 def _detect_one(text: str, plan: _Plan) -> list[Span]:
-    cues = ("@" if "@" in text else "") + ("/" if "://" in text or "www." in text else "")
-    if _DIGIT.search(text):
+    cues = "@" if "@" in text else ""
+    if plan.pages and ("://" in text or "www." in text):
+        cues += "/"
+    has_digit = _DIGIT.search(text) is not None
+    if has_digit:
         cues += "06" if _SIX_DIGITS.search(text) else "0"
     found: list[Span] = []
     if cues and plan.cued:
@@ -89,6 +98,8 @@ def _detect_one(text: str, plan: _Plan) -> list[Span]:
                 found += _matches(text, pattern)
     for pattern in plan.anywhere:
         found += _matches(text, pattern)
+    if plan.secrets and (has_digit or may_lack_digits(text)):
+        found += [Span(s.start, s.end, "SECRET", 1.0) for s in find_secrets(text)]
     return without_overlaps(found) if len(found) > 1 else found
 
 
@@ -100,8 +111,9 @@ def _with_escapes(text: str, spans: list[Span], plan: _Plan) -> list[Span]:
     plain = without_escapes(text)
     if plain is text:
         return spans
-    seen = _detect_one(plain, plan)
-    return seen if seen == spans or is_json(text) else without_overlaps([*spans, *seen])
+    seen = _detect_one(plain, plan._replace(secrets=False))  # whose own search has read the escapes already
+    kept = [s for s in spans if s.type == "SECRET"] if is_json(text) else spans
+    return without_overlaps([*kept, *seen])
 
 
 def _matches(text: str, pattern: Pattern) -> Iterator[Span]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from tunery.text.pii.detect import detect
 from tunery.text.pii.json_text import is_json, quoted_numbers
-from tunery.text.pii.secrets import find_secrets, masked
 from tunery.text.pii.types import DEFAULT_PII, PiiType, Span
 from tunery.text.pii.vault import Mapping, Replaced
 
@@ -26,10 +25,9 @@ def mask(texts: Sequence[str], types: Collection[PiiType] = DEFAULT_PII) -> Mask
 
     Args:
         texts: Any number of texts.
-        types: What is replaced. By default that of a form of its own: names are masked on request only,
-        because
-            in a row that is to be classified a name is often what the class hangs on, and no reader of names
-            is right every time.
+        types: What is replaced. By default that of a form of its own. Names are masked on request only: in a
+            row that is to be classified the class often hangs on a name, and no reader of names is right each
+            time.
     """
     return replace_found(texts, types, lambda span, _: f"<{span.type}>", None)
 
@@ -93,8 +91,8 @@ def replace_spans(text: str, spans: Sequence[Span], replacements: Sequence[str])
 
 
 def redact(text: str) -> str:
-    """Return a text without keys and personal data, whatever the finding is about."""
-    return mask([masked(text, find_secrets(text))]).texts[0]
+    """Return one text masked as by default."""
+    return mask([text]).texts[0]
 
 
 RAW_CHARS = 12_000

@@ -96,15 +96,6 @@ _LOOSE_NUMBER = r"(?P<value>(?:\+|\()?\d(?:[ ().-]{0,2}\d){5,14})"
 _MAIL = r"0-9A-Za-z_\u00c0-\u024f\u0370-\u052f"
 """Letters of mail addresses in alphabets that part words by spaces; elsewhere none would have a start."""
 FORMS: tuple[Pattern, ...] = (
-    # An address that carries a password.
-    Pattern(
-        "SECRET",
-        "@",
-        re.compile(
-            r"\b[a-z][a-z0-9+.-]{1,15}://[^\s/@:<>\"']{1,64}:[^\s/@<>\"']{1,128}@[^\s<>\"']{1,256}", re.I
-        ),
-        _always(1.0),
-    ),
     Pattern(
         "URL",
         "/",
@@ -188,24 +179,6 @@ FORMS: tuple[Pattern, ...] = (
         "0",
         re.compile(rf"(?<![\w.,/-]){_DATE_FORMS}{_TIME}(?![\w/]|[.,-]\d)", re.I),
         _always(0.6),
-    ),
-    Pattern(
-        "SECRET",
-        "0",
-        re.compile(
-            r"(?<![\w-])(?:(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{36,255}|xox[abprs]-[A-Za-z0-9-]{10,250}"
-            r"|sk-[A-Za-z0-9_-]{20,200}|AIza[\w-]{35}|eyJ[\w-]{8,2000}\.eyJ[\w-]{8,4000}\.[\w-]{8,2000})(?![\w-])"
-        ),
-        _always(1.0),
-    ),
-    Pattern(
-        "SECRET",
-        "0",
-        re.compile(
-            r"-----BEGIN (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----[A-Za-z0-9+/=\s]{16,8192}"
-            r"-----END (?:[A-Z]{2,9} ){0,2}PRIVATE KEY-----"
-        ),
-        _always(1.0),
     ),
     # Peoples and faiths, where the words around speak of a person.
     Pattern(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple, get_args
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple, Protocol, get_args
 
 NamePii = Literal["PERSON", "LOCATION", "ORGANIZATION"]
 PiiType = Literal[
@@ -69,15 +69,25 @@ class Span(NamedTuple):
     """How sure: 1.0 where a checksum holds, less where only the form or the words around speak, in (0, 1]."""
 
 
+class _Placed(Protocol):
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+
+
+def is_free(taken: Sequence[_Placed], start: int, end: int) -> bool:
+    """Tell whether nothing in ``taken``, sorted and without overlaps, has one of these characters."""
+    after = bisect_left(taken, end, key=lambda s: s.start)  # only the last one that begins before matters
+    return after == 0 or taken[after - 1].end <= start
+
+
 def without_overlaps(spans: Iterable[Span]) -> list[Span]:
-    """Return spans sorted, none overlapping: of two the surer stays, then the longer, then the first."""
+    """Return spans sorted, none overlapping: a secret stays, then the surer, longer, first."""
     kept: list[Span] = []
-    for span in sorted(spans, key=lambda s: (-s.score, s.start - s.end, s.start)):
-        place = bisect_left(kept, span)
-        after_previous = place == 0 or kept[place - 1].end <= span.start
-        before_next = place == len(kept) or span.end <= kept[place].start
-        if after_previous and before_next:
-            kept.insert(place, span)
+    for span in sorted(spans, key=lambda s: (s.type != "SECRET", -s.score, s.start - s.end, s.start)):
+        if is_free(kept, span.start, span.end):
+            insort(kept, span)
     return kept
 
 

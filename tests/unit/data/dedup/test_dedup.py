@@ -90,7 +90,7 @@ LONG = "How long does it take until the card that I ordered last week gets here"
 
 def test_a_near_repeat_with_the_same_label_goes(rows: Rows) -> None:
     found = rows((LONG, "x"), (LONG + " now", "x"), ("Another", "y"), labels="closed")
-    assert found.drops == {1: ("near_duplicate", "94% like row 1 of a.jsonl, with the same answer")}
+    assert found.drops == {1: ("near_duplicate", "94.4 % like row 1 of a.jsonl, with the same answer")}
 
 
 def test_a_near_repeat_with_another_label_stays_in_the_same_group(rows: Rows) -> None:

@@ -25,7 +25,7 @@ from tunery.pipeline.jobs.openai_job import (
 )
 from tunery.pipeline.recipe import Recipe
 from tunery.store.workspace import Workspace
-from tunery.train.config import TrainConfig
+from tunery.train.methods.sft import SftConfig
 
 INFO = BaseModelInfo(name="tiny", sha256="0" * 64, path="/models/tiny", parameters=1)
 ROWS = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n' * 12
@@ -51,7 +51,7 @@ def made(workspace: Workspace, **body: Any) -> Job:
 def test_auto_means_the_recipes_own_defaults(workspace: Workspace) -> None:
     job = made(workspace, hyperparameters={"n_epochs": "auto", "batch_size": "auto"})
     recipe = Recipe.model_validate(job.recipe)
-    assert recipe.train == TrainConfig()
+    assert recipe.train == SftConfig()
     assert recipe.name == f"ft-{job.id.removeprefix('ftjob-')}"
     assert recipe.data.sources[0].path.endswith("content.jsonl")
     assert workspace.jobs.find(job.id) is None
@@ -64,7 +64,7 @@ def test_hyperparameters_become_train_settings_from_either_place(workspace: Work
     for job in (old, new):
         train = Recipe.model_validate(job.recipe).train
         assert (train.epochs, train.batch_size, train.seed) == (4, 8, 7)
-        assert train.learning_rate == pytest.approx(TrainConfig().learning_rate / 2)
+        assert train.learning_rate == pytest.approx(SftConfig().learning_rate / 2)
         shown = job_object(job)["hyperparameters"]
         assert shown == {"n_epochs": 4, "batch_size": 8, "learning_rate_multiplier": 0.5}
 
@@ -91,7 +91,9 @@ def test_a_job_cannot_name_files_of_the_server(workspace: Workspace, section: st
 def test_preference_pairs_are_not_trained_on_as_if_they_were_answers(workspace: Workspace) -> None:
     file = store_training_file(workspace, "pairs.jsonl", writing(PAIRS))
     body = JobBody(model="tiny", training_file=file.id)
-    with pytest.raises(ConfigError, match="only supervised training exists here"):
+    with pytest.raises(
+        ConfigError, match="holds preference pairs, and supervised fine-tuning learns from answers"
+    ):
         new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key")
 
 

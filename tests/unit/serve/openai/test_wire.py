@@ -57,10 +57,10 @@ def test_what_is_left_open_gets_the_defaults() -> None:
 
 
 def test_what_is_asked_for_is_passed_on() -> None:
-    asked = body(
+    request = body(
         max_tokens=5, max_completion_tokens=7, temperature=0.3, top_p=0.9, seed=-4, stop="end", logprobs=True
     )
-    how = asked.how(SamplingDefaults())
+    how = request.how(SamplingDefaults())
     assert (how.max_tokens, how.temperature, how.top_p, how.seed, how.stop) == (7, 0.3, 0.9, -4, ("end",))
     assert how.logprobs == 0
     assert body(logprobs=True, top_logprobs=5).how(SamplingDefaults()).logprobs == 5
@@ -127,9 +127,9 @@ def test_a_completion_and_its_chunks_are_what_the_clients_types_say() -> None:
     ChatCompletion.model_validate(whole, strict=True)
     assert whole["usage"]["prompt_tokens"] == 10
     assert whole["usage"]["completion_tokens"] == 6  # two tokens and the stop token, twice
-    told = whole["choices"][0]["logprobs"]["content"]
-    assert told[0]["bytes"] == [104, 101]
-    assert told[0]["top_logprobs"][1]["logprob"] == -9999.0
+    content = whole["choices"][0]["logprobs"]["content"]
+    assert content[0]["bytes"] == [104, 101]
+    assert content[0]["top_logprobs"][1]["logprob"] == -9999.0
     for chunk in (
         chat.first_chunk(HEAD, 0),
         chat.text_chunk(HEAD, 0, "he", chat.logprobs_of(TOKENS, decode)),
@@ -144,7 +144,7 @@ CALL = '<tool_call>{"name": "now", "arguments": {"zone": "UTC"}}</tool_call>'
 
 
 def test_functions_are_told_of_in_the_system_turn_and_calls_go_back_as_text() -> None:
-    asked = body(
+    request = body(
         tools=TOOLS,
         messages=[
             {"role": "system", "content": "Be brief."},
@@ -163,10 +163,10 @@ def test_functions_are_told_of_in_the_system_turn_and_calls_go_back_as_text() ->
             {"role": "tool", "tool_call_id": "c", "content": "12:00"},
         ],
     )
-    turns = asked.turns()
+    turns = request.turns()
     assert read_functions(turns[0].content) == ("Be brief.", (TOOLS[0]["function"],))
     assert read_answer(turns[2].content).calls == (ToolCall("now", '{"zone":"UTC"}'),)
-    assert asked.may_call
+    assert request.may_call
     silent = body(tools=TOOLS, tool_choice="none")
     assert not silent.may_call
     assert [t.role for t in silent.turns()] == ["user"]
@@ -185,8 +185,8 @@ def test_a_call_is_told_as_the_clients_types_say() -> None:
     assert found.choices[1].finish_reason == "stop"
     assert found.choices[1].message.tool_calls is None
     calls = read_answer(done.text).calls
-    told = ChatCompletionChunk.model_validate(chat.calls_chunk(HEAD, 0, calls), strict=True)
-    assert [c.index for c in told.choices[0].delta.tool_calls or []] == [0, 1]
+    chunk = ChatCompletionChunk.model_validate(chat.calls_chunk(HEAD, 0, calls), strict=True)
+    assert [c.index for c in chunk.choices[0].delta.tool_calls or []] == [0, 1]
 
 
 @given(st.lists(st.sampled_from(["a ", "<", "<tool", "_call>", CALL, "\n", "<tool_call>{", "b"])), st.data())

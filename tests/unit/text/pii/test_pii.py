@@ -75,7 +75,7 @@ FOUND = [
         "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
     ),
     ("device 00:1b:44:11:3a:b7", "MAC_ADDRESS", "00:1b:44:11:3a:b7"),
-    ("key AKIA" + "IOSFODNN7EXAMPLE", "SECRET", "AKIA" + "IOSFODNN7EXAMPLE"),
+    ("key AKIA" + "Q3EGRT7LZX2M5WNB", "SECRET", "AKIA" + "Q3EGRT7LZX2M5WNB"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What may enter the engine: requests checked against the base and made into rows."""
+"""What may enter the engine: requests, checked against the base and laid out as rows."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ATTENTION = "tunery_serving"
 """Name under which :func:`attend` is registered with transformers; training registers its own."""
 
 
-class Span(NamedTuple):
+class RowSpan(NamedTuple):
     """Tokens of one row in a step."""
 
     slot: int
@@ -47,12 +47,14 @@ class PackedBatch:
         groups: Query heads that share one key-value head [count].
     """
 
-    def __init__(self, arena: KvArena, *, decoding: int, spans: Sequence[Span], groups: int) -> None:
+    def __init__(self, arena: KvArena, *, decoding: int, spans: Sequence[RowSpan], groups: int) -> None:
         device = arena.device
         self.arena = arena
         self.decoding = decoding
         self.groups = groups
         self.layers_seen = 0
+        # Indices are computed on the CPU and moved once: on a GPU each of these small operations would cost
+        # a kernel launch.
         slots = torch.tensor([s.slot for s in spans])
         pasts = torch.tensor([s.past for s in spans])
         counts = torch.tensor([s.size for s in spans])
@@ -71,16 +73,16 @@ class PackedBatch:
     def _decode_mask(self, pasts: torch.Tensor) -> torch.Tensor | None:
         """Return an additive mask ``(rows, kv_heads, groups, longest)``, or None where no row is shorter."""
         if bool((pasts + 1 == self.longest).all()):
-            return None
+            return None  # without a mask PyTorch may take its fast kernels
         hidden = torch.arange(self.longest)[None, :] > pasts[:, None]
         mask = torch.zeros(hidden.shape, dtype=self.arena.dtype).masked_fill_(hidden, float("-inf"))
         mask = mask.to(self.arena.device)[:, None, None, :]
         return mask.expand(-1, self.arena.shape.kv_heads, self.groups, -1)
 
-    def _segment(self, span: Span, start: int) -> _Segment:
+    def _segment(self, span: RowSpan, start: int) -> _Segment:
         length = span.past + span.size
         mask = None
-        if span.size > 1:
+        if span.size > 1:  # a single token is the row's last and sees everything
             hidden = torch.arange(length)[None, :] > torch.arange(span.past, length)[:, None]
             mask = torch.zeros(hidden.shape, dtype=self.arena.dtype).masked_fill_(hidden, float("-inf"))
             mask = mask.to(self.arena.device).repeat(self.groups, 1)  # (groups × count, length)
@@ -136,6 +138,7 @@ def attend(  # noqa: PLR0913 - the signature transformers calls
             scale=scaling,
         )
         out[:rows] = attended.reshape(rows, heads, head_dim)
+    # Prompts attend one by one: their lengths differ, and what padding costs grows with the square.
     for segment in packed.segments:
         count = segment.stop - segment.start
         attended = F.scaled_dot_product_attention(

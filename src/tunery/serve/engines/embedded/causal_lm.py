@@ -11,7 +11,7 @@ import torch
 from tunery.core.errors import ConfigError
 from tunery.model.load import load_causal_lm
 from tunery.model.tokenizer import context_window
-from tunery.serve.engines.embedded.attention import ATTENTION, PackedBatch, Span, attend
+from tunery.serve.engines.embedded.attention import ATTENTION, PackedBatch, RowSpan, attend
 from tunery.serve.engines.embedded.blocked_linear import block_linears
 from tunery.serve.engines.embedded.kv_arena import KvArena, KvShape
 from tunery.serve.engines.embedded.lora import AdapterBank, AdapterBoard, Run
@@ -68,7 +68,7 @@ class CausalLm:
             self.shape, dtype=self.dtype, device=self.device, max_tokens=max_tokens, max_rows=max_rows
         )
 
-    def batch(self, arena: KvArena, *, decoding: int, spans: Sequence[Span]) -> PackedBatch:
+    def batch(self, arena: KvArena, *, decoding: int, spans: Sequence[RowSpan]) -> PackedBatch:
         """Lay out one step; see :class:`PackedBatch`."""
         return PackedBatch(arena, decoding=decoding, spans=spans, groups=self._groups)
 
@@ -108,7 +108,7 @@ class CausalLm:
         """Run two tokens, because a model that ignored our attention would answer wrongly, not fail."""
         arena = self.arena(max_tokens=2, max_rows=1)
         arena.reserve(1, 2)
-        batch = self.batch(arena, decoding=0, spans=[Span(slot=0, past=0, size=2)])
+        batch = self.batch(arena, decoding=0, spans=[RowSpan(slot=0, past=0, size=2)])
         try:
             logits = self.forward([0, 0], batch, wanted=[1], body=[], head=[])
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:

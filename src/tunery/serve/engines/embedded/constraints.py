@@ -18,7 +18,7 @@ _KEPT = 32  # compiled grammars
 _JSON_OPTIONS = {
     # Bounded, because a small base model may print blanks until its tokens run out.
     "whitespace_pattern": r"[ \t\n\r]{0,16}",
-    # What json.dumps writes for é unless told otherwise.
+    # What json.dumps writes for é by default.
     "json_allow_general_unicode_escapes": True,
 }
 

@@ -11,7 +11,7 @@ import torch
 from tunery.core.engine import FinishReason, TokenEvent, TopLogprob
 from tunery.core.errors import ConfigError
 from tunery.model.tokenizer import ChatTokenizer
-from tunery.serve.engines.embedded.attention import Span
+from tunery.serve.engines.embedded.attention import RowSpan
 from tunery.serve.engines.embedded.causal_lm import CausalLm
 from tunery.serve.engines.embedded.constraints import ConstraintState
 from tunery.serve.engines.embedded.kv_arena import KvArena
@@ -83,7 +83,7 @@ class Decoder:
             self._model.batch(
                 self._arena,
                 decoding=step.decoding,
-                spans=[Span(w.slot, w.row.computed, w.size) for w in step.work],
+                spans=[RowSpan(w.slot, w.row.computed, w.size) for w in step.work],
             ),
             wanted=packed,
             body=bank.runs(decoding, [(w.row.adapter, w.size) for w in step.work[step.decoding :]]),
@@ -151,7 +151,7 @@ class Decoder:
         self._scheduler.remove(row)
 
     def _accept(self, row: CompletionRow, token: int, logits: torch.Tensor) -> None:
-        """Add a token to its row, tell the client, and end the row if it was the last."""
+        """Add a token to its row, send it to the client, and end the row if it was the last."""
         if row.first_token_at is None:
             row.first_token_at = time.perf_counter()
         logprob, top = self._likelihoods(row, token, logits)

@@ -67,10 +67,11 @@ class KvArena:
         """
         if rows <= self.slots and length <= self.capacity:
             return True
-        rounded = -(-length // self._STEP) * self._STEP
+        rounded = -(-length // self._STEP) * self._STEP  # up to the next multiple
         roomy = max(rounded, self.max_tokens // self.max_rows)
         if self.capacity:
             roomy = max(rounded, 2 * self.capacity) if length > self.capacity else self.capacity
+        # From generous to exact: near the bound a rounded capacity may not fit where the length itself does.
         for capacity in (roomy, rounded, length):
             if rows * capacity <= self.max_tokens:
                 self._resize(min(self.max_rows, self.max_tokens // capacity), capacity, keep=rows)
@@ -116,6 +117,7 @@ class KvArena:
             Keys and values, views of shape ``(slots, kv_heads, capacity, head_dim)``.
         """
         all_keys, all_values = self._data[0, layer], self._data[1, layer]
+        # The two index tensors stand around a slice, so both sides have shape (tokens, kv_heads, head_dim).
         all_keys[slots, :, positions] = keys
         all_values[slots, :, positions] = values
         return all_keys, all_values

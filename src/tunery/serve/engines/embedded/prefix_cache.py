@@ -11,7 +11,7 @@ import torch
 
 
 class PrefixHit(NamedTuple):
-    """A stored prompt that begins like the one asked for."""
+    """A stored prompt that begins like the one looked up."""
 
     block: torch.Tensor
     """Keys and values, shape ``(2, layers, kv_heads, length, head_dim)``."""
@@ -80,6 +80,7 @@ class PrefixCache:
         if best is None:
             return None
         self._entries.move_to_end(best)
+        # Only the shared part is of use, and causal attention makes that part equal in both prompts.
         return PrefixHit(self._entries[best].block[:, :, :, :best_length], best_length)
 
     def wants(self, adapter: int, tokens: np.ndarray) -> bool:
@@ -101,6 +102,7 @@ class PrefixCache:
 
     def store(self, adapter: int, tokens: np.ndarray, block: torch.Tensor) -> None:
         """Keep a prompt; entries that are beginnings of it go, then the least recently used."""
+        # What a longer prompt holds it holds for its beginnings too: keys and values do not look ahead.
         covered = [
             key
             for key, entry in self._entries.items()

@@ -67,6 +67,7 @@ class Scheduler:
     def next_step(self) -> Step:
         """Choose rows and tokens, with room for all of them in the arena."""
         work = self._share()
+        # Ends: a row alone fits, because no request is longer than the arena.
         while not self._arena.reserve(
             len(self.rows), max((w.row.computed + w.size for w in work), default=0)
         ):
@@ -84,6 +85,8 @@ class Scheduler:
         budget = self._settings.prefill_chunk_tokens
         work = []
         for slot, row in enumerate(self.rows):
+            # A decoding row gets its token whatever the budget: that is what keeps long prompts from
+            # stopping the others.
             count = 1 if row.pending == 1 else min(row.pending, budget)
             budget -= count if row.pending > 1 else 0
             if count:
@@ -148,6 +151,8 @@ class Scheduler:
         """Free a row's slot, keeping decoding rows in front."""
         hole = self.rows.index(row)
         last = len(self.rows) - 1
+        # Decoding rows attend as one block only as far as no prompt stands among them. So where a prompt is
+        # last, the row before it fills the hole, and the prompt takes that row's place.
         if self.rows[last].pending > 1 and hole < last - 1:
             self._fill(hole, last - 1)
             hole = last - 1

@@ -1,4 +1,4 @@
-"""A blocked layer is the layer it was made from."""
+"""A blocked layer is the layer it copies."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_every_completion_is_exactly_a_label(
     make_engine: EngineFactory, temperature: float, logprobs: int | None
 ) -> None:
     engine = make_engine()
-    asked = [
+    batch = [
         GenerationRequest(
             prompt(12, seed=n),
             adapter=(None, "a", "b", "c")[n % 4],
@@ -77,7 +77,7 @@ def test_every_completion_is_exactly_a_label(
         )
         for n in range(24)
     ]
-    generations = engine.generate(asked)
+    generations = engine.generate(batch)
     assert {g.text for g in generations} <= set(LABELS)
     assert {g.finish_reason for g in generations} == {"stop"}
     assert len({g.text for g in generations}) > 1
@@ -118,7 +118,7 @@ def test_streamed_pieces_join_to_the_label(make_engine: EngineFactory) -> None:
 
 
 def test_json_follows_its_schema(make_engine: EngineFactory) -> None:
-    asked = [
+    batch = [
         GenerationRequest(
             prompt(9, seed=n),
             sampling=Sampling(max_tokens=400, temperature=1.0, seed=n),
@@ -126,7 +126,7 @@ def test_json_follows_its_schema(make_engine: EngineFactory) -> None:
         )
         for n in range(6)
     ]
-    finished = [g for g in make_engine().generate(asked) if g.finish_reason == "stop"]
+    finished = [g for g in make_engine().generate(batch) if g.finish_reason == "stop"]
     assert finished
     for generation in finished:
         value = json.loads(generation.text)

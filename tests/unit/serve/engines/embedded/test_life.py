@@ -216,17 +216,17 @@ def test_an_adapter_whose_numbers_explode_fails_its_own_request_only(
     (folder / "adapter_config.json").write_bytes((tiny_adapters["a"] / "adapter_config.json").read_bytes())
     engine = make_engine(max_batch=2)
     engine.load_adapter("huge", str(folder))
-    asked = GenerationRequest(prompt(30), adapter="b", sampling=Sampling(max_tokens=30))
-    expected = engine.generate([asked])[0].token_ids
+    request = GenerationRequest(prompt(30), adapter="b", sampling=Sampling(max_tokens=30))
+    expected = engine.generate([request])[0].token_ids
     for _ in range(3):
-        sane = engine.submit(asked)
+        sane = engine.submit(request)
         insane = engine.submit(GenerationRequest(prompt(60), adapter="huge", sampling=LONG))
         with pytest.raises(ConfigError, match="not finite"):
             insane.result(SOON)
         assert sane.result(SOON).token_ids == expected
     with pytest.raises(ConfigError, match="not finite"):
         engine.score([(prompt(9), prompt(9))], "huge")
-    assert engine.generate([asked, asked, asked])[2].token_ids == expected
+    assert engine.generate([request, request, request])[2].token_ids == expected
 
 
 def test_unloading_lets_running_requests_end_on_the_weights_they_began_with(

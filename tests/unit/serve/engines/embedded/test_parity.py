@@ -42,8 +42,8 @@ def test_base_and_three_adapters_in_one_batch_give_pefts_probabilities_and_token
     make_engine: EngineFactory, peft_reference: PeftReference, chunk: int
 ) -> None:
     engine = make_engine(prefill_chunk_tokens=chunk)
-    asked = requests((5, 40, 90, 7, 1, 64, 33, 12), logprobs=engine.vocab_size)
-    for request, generation in zip(asked, engine.generate(asked), strict=True):
+    batch = requests((5, 40, 90, 7, 1, 64, 33, 12), logprobs=engine.vocab_size)
+    for request, generation in zip(batch, engine.generate(batch), strict=True):
         expected = peft_reference.generate(request.prompt, request.adapter, 12, engine.tokenizer.stop_ids)
         assert list(generation.token_ids) == expected[: len(generation.token_ids)]
         assert generation.completion_tokens == len(expected)
@@ -54,15 +54,15 @@ def test_base_and_three_adapters_in_one_batch_give_pefts_probabilities_and_token
 
 def test_a_batch_of_many_equals_each_request_alone(make_engine: EngineFactory) -> None:
     engine = make_engine(prefix_cache_bytes=0)
-    asked = requests((30, 3, 17, 55, 8, 41), logprobs=engine.vocab_size)
-    for together, request in zip(engine.generate(asked), asked, strict=True):
+    batch = requests((30, 3, 17, 55, 8, 41), logprobs=engine.vocab_size)
+    for together, request in zip(engine.generate(batch), batch, strict=True):
         assert_equal_steps(together, engine.generate([request])[0])
 
 
 def test_the_prefix_cache_changes_nothing_but_the_time(make_engine: EngineFactory) -> None:
     without, having = make_engine(prefix_cache_bytes=0), make_engine()
     shared = prompt(100, seed=50)
-    asked = [
+    batch = [
         GenerationRequest(
             shared + prompt(10 + number, seed=number),
             adapter=ADAPTERS[number % 4],
@@ -70,8 +70,8 @@ def test_the_prefix_cache_changes_nothing_but_the_time(make_engine: EngineFactor
         )
         for number in range(12)
     ]
-    plain, cached = without.generate(asked), having.generate(asked)
-    again = having.generate(asked)
+    plain, cached = without.generate(batch), having.generate(batch)
+    again = having.generate(batch)
     for one, two, three in zip(plain, cached, again, strict=True):
         assert_equal_steps(one, two)
         assert_equal_steps(one, three)
@@ -82,16 +82,16 @@ def test_the_prefix_cache_changes_nothing_but_the_time(make_engine: EngineFactor
 
 
 def test_rows_that_had_to_give_way_end_with_the_same_tokens(make_engine: EngineFactory) -> None:
-    asked = requests((60, 60, 60, 60, 60, 60))
-    roomy = make_engine().generate(asked)
+    batch = requests((60, 60, 60, 60, 60, 60))
+    roomy = make_engine().generate(batch)
     cramped_engine = make_engine(max_cache_tokens=140, prefix_cache_bytes=0)
-    assert [g.token_ids for g in cramped_engine.generate(asked)] == [g.token_ids for g in roomy]
+    assert [g.token_ids for g in cramped_engine.generate(batch)] == [g.token_ids for g in roomy]
 
 
 def test_more_requests_than_slots_are_all_answered_in_order(make_engine: EngineFactory) -> None:
-    asked = requests(tuple(range(2, 42)))
-    expected = make_engine().generate(asked)
-    given = make_engine(max_batch=3, prefill_chunk_tokens=5).generate(asked)
+    batch = requests(tuple(range(2, 42)))
+    expected = make_engine().generate(batch)
+    given = make_engine(max_batch=3, prefill_chunk_tokens=5).generate(batch)
     assert [g.token_ids for g in given] == [g.token_ids for g in expected]
 
 
@@ -120,12 +120,12 @@ def test_completions_of_one_stored_prompt_are_scored_in_full(make_engine: Engine
 
 def test_scores_and_completions_share_a_cramped_cache(make_engine: EngineFactory) -> None:
     """Completions grow and push rows out; a score that had to start again counts nothing twice."""
-    asked = requests((40, 40, 40))
+    batch = requests((40, 40, 40))
     rows = [(prompt(30, seed=n), prompt(20, seed=n)) for n in range(6)]
     roomy = make_engine(prefix_cache_bytes=0)
-    expected = [s.logprob for s in roomy.score(rows)], [g.token_ids for g in roomy.generate(asked)]
+    expected = [s.logprob for s in roomy.score(rows)], [g.token_ids for g in roomy.generate(batch)]
     cramped = make_engine(prefix_cache_bytes=0, max_cache_tokens=110, prefill_chunk_tokens=3)
-    futures = [cramped.submit(request) for request in asked]
+    futures = [cramped.submit(request) for request in batch]
     scores = cramped.score(rows)
     assert [s.logprob for s in scores] == pytest.approx(expected[0], abs=1e-3)
     assert [s.tokens for s in scores] == [20] * 6

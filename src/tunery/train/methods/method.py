@@ -1,0 +1,130 @@
+"""What a file of this package declares, and what training, preflight and plan ask of it.
+
+Whatever the method, training leaves a LoRA adapter on the base, so serving asks nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from tunery.core.errors import ConfigError
+from tunery.core.example import Example
+from tunery.model.render import Rendered
+from tunery.model.tokenizer import ChatTokenizer
+from tunery.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunery.model.packing import Packed
+
+
+class TrainingRow(NamedTuple):
+    """What one example becomes: the sequences that the model reads for it."""
+
+    sequences: tuple[Rendered, ...]
+    """One where an answer is learnt; the preferred one, then the rejected one, where a pair is."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sequences [count]."""
+        return sum(len(s.ids) for s in self.sequences)
+
+    @property
+    def loss_tokens(self) -> int:
+        """Tokens in the loss [count]."""
+        return sum(sum(s.mask) + sum(s.prompt_mask) for s in self.sequences)
+
+
+class Objective(Protocol):
+    """A method with its settings: turns examples into rows and rows into a loss."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Factor of each term of the loss, shape ``(terms,)``."""
+        ...
+
+    def rows(
+        self,
+        tokenizer: ChatTokenizer,
+        examples: Sequence[Example],
+        *,
+        split: Literal["train", "validation"],
+    ) -> list[TrainingRow]:
+        """Tokenise examples in order, each to one row with its loss mask."""
+        ...
+
+    def counts(self, batch: Packed) -> tuple[int, ...]:
+        """Return what each term is a mean over, such as completion tokens, shape ``(terms,)`` [count]."""
+        ...
+
+    def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
+        """Return each term summed over the batch, shape ``(terms,)`` [nats].
+
+        Sums, not means: they are divided by the counts of the whole step, so that accumulated micro-batches
+        equal one big batch whatever the method.
+
+        Args:
+            model: The base with the adapter; ``model.disable_adapter()`` gives the base alone.
+            batch: Rows' sequences in order, on the model's device.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingMethod:
+    """A training method as its file declares it, in a constant named ``METHOD``."""
+
+    name: str
+    """What ``train.method`` calls it."""
+    title: str
+    """What a report calls it."""
+    takes: Literal["answers", "preference pairs"]
+    """Shape of its examples."""
+    loss: str
+    """What its loss is the mean over, such as ``completion tokens``."""
+    openai_type: str
+    """What ``method.type`` of a fine-tuning job calls it."""
+    config: type[TrainConfig]
+    """Its settings; ``method`` is a literal with its name."""
+    objective: Callable[[Any], Objective]
+    """Builds it from its settings."""
+    reference_forwards: int = 0
+    """Forwards per batch without a gradient, such as those of a reference model [count]."""
+
+    @property
+    def defaults(self) -> TrainConfig:
+        """Its settings where a recipe says nothing else."""
+        return self.config.model_validate({})
+
+    @property
+    def own_settings(self) -> frozenset[str]:
+        """Names of the settings that it adds to those of every method."""
+        return frozenset(self.config.model_fields.keys() - TrainConfig.model_fields.keys())
+
+    @property
+    def summary(self) -> str:
+        """What it is and what its loss means, for a report."""
+        return f"{self.title}; losses are means over {self.loss}"
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Refuse examples of the other shape.
+
+        Raises:
+            ConfigError: Says how many and what to type instead.
+        """
+        pairs = sum(example.rejected is not None for example in examples)
+        if self.takes == "answers" and pairs:
+            raise ConfigError(
+                f"{pairs} of {len(examples)} rows are preference pairs, and {self.title} does not use the "
+                "rejected answers",
+                hint="map only the preferred answers: data.sources[0].columns={input: …, output: …}",
+            )
+        if self.takes == "preference pairs" and pairs < len(examples):
+            raise ConfigError(
+                f"{len(examples) - pairs} of {len(examples)} rows have no rejected answer, and {self.title} "
+                "learns from pairs",
+                hint="map both answers: data.sources[0].columns={input: …, output: …, rejected: …}",
+            )

@@ -1,0 +1,98 @@
+"""Supervised fine-tuning: the answers given are learnt token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from tunery.core.example import Example
+from tunery.model.render import LossOn, render
+from tunery.model.tokenizer import ChatTokenizer
+from tunery.train.config import TrainConfig
+from tunery.train.methods.method import TrainingMethod, TrainingRow
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunery.model.packing import Packed
+
+
+class SftConfig(TrainConfig):
+    """How the adapter is trained."""
+
+    method: Literal["sft"] = "sft"
+    """Supervised fine-tuning: the answers given are learnt."""
+    loss_on: LossOn = "completion"
+    """Tokens trained on: every assistant turn, the last one only, or all tokens."""
+    prompt_loss_weight: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Weight of the mean loss over the tokens of users' and tools' turns, added to the mean over completion
+    tokens. About 0.1 keeps small sets of short answers from being learnt by heart; it costs the output layer
+    for those tokens. Validation losses leave it out."""
+
+    @model_validator(mode="after")
+    def _prompts_are_trained_once(self) -> SftConfig:
+        if self.prompt_loss_weight and self.loss_on == "all":
+            raise ValueError("loss_on: all trains prompt tokens already; leave prompt_loss_weight out")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """Mean cross-entropy of completion tokens and, where that has a weight, of prompt tokens."""
+
+    config: SftConfig
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of completion tokens and of prompt tokens; the latter only where they have one."""
+        return (1.0, self.config.prompt_loss_weight) if self.config.prompt_loss_weight else (1.0,)
+
+    def rows(
+        self,
+        tokenizer: ChatTokenizer,
+        examples: Sequence[Example],
+        *,
+        split: Literal["train", "validation"],
+    ) -> list[TrainingRow]:
+        """Tokenise examples; validation rows carry no prompt loss, so that losses of recipes compare."""
+        mark_prompt = self.config.prompt_loss_weight > 0 and split == "train"
+        return [
+            TrainingRow(
+                (render(tokenizer, e.messages, loss_on=self.config.loss_on, mark_prompt=mark_prompt),)
+            )
+            for e in examples
+        ]
+
+    def counts(self, batch: Packed) -> tuple[int, ...]:
+        """Return the completion tokens and the prompt tokens among the targets [count]."""
+        completion = int(batch.completion.sum())
+        return (completion, len(batch.targets) - completion)[: len(self.weights)]
+
+    def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
+        """Return the summed cross-entropies of completion and of prompt tokens [nats]."""
+        import torch
+        import torch.nn.functional as F
+
+        from tunery.model.packing import target_logits
+
+        logits = target_logits(model, batch).float()
+        if not torch.is_grad_enabled():  # validation: completion tokens alone, so the kernel may sum them
+            total = F.cross_entropy(logits, batch.targets, reduction="sum")
+            return (total, torch.zeros_like(total))[: len(self.weights)]
+        each = F.cross_entropy(logits, batch.targets, reduction="none")
+        completion = each[batch.completion].sum()
+        return (completion, each[~batch.completion].sum()) if len(self.weights) > 1 else (completion,)
+
+
+METHOD = TrainingMethod(
+    name="sft",
+    title="supervised fine-tuning",
+    takes="answers",
+    loss="completion tokens",
+    openai_type="supervised",
+    config=SftConfig,
+    objective=Supervised,
+)

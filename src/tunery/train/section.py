@@ -1,0 +1,63 @@
+"""The ``train`` section of a recipe: the settings of whichever method it names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from tunery.core.plugins import load_plugin, plugin_names
+from tunery.core.variants import Variants
+from tunery.train.config import NOT_IN_IDENTITY, TrainConfig
+from tunery.train.methods.method import Objective, TrainingMethod
+
+METHODS = "tunery.train.methods"
+"""Package with one file for each method."""
+DEFAULT_METHOD = "sft"
+"""The method of recipes and stored adapters that name none."""
+
+
+def training_methods() -> dict[str, TrainingMethod]:
+    """Return every method there is, by its name."""
+    modules = (load_plugin(METHODS, "training method", name) for name in plugin_names(METHODS))
+    return {module.METHOD.name: module.METHOD for module in modules}
+
+
+def method_named(name: str | None) -> TrainingMethod | None:
+    """Return the method that a stored adapter or job names; None where its file is gone."""
+    return training_methods().get(name or DEFAULT_METHOD)
+
+
+def method_of(config: TrainConfig) -> TrainingMethod:
+    """Return the method that settings belong to."""
+    return training_methods()[config.method]
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """Return the method of these settings, ready to train by them."""
+    return method_of(config).objective(config)
+
+
+def default_train_config() -> TrainConfig:
+    """Return the settings of a recipe without a ``train`` section."""
+    return training_methods()[DEFAULT_METHOD].defaults
+
+
+def identity_of(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that make the adapter what it is, JSON-ready.
+
+    The default method is left unsaid: adapters trained before there were others keep their ids, so they are
+    found, not trained again, and a training of theirs that was interrupted goes on.
+    """
+    unsaid = {"method"} if config.method == DEFAULT_METHOD else set()
+    return config.model_dump(mode="json", exclude={*NOT_IN_IDENTITY, *unsaid})
+
+
+TrainSection = Annotated[
+    TrainConfig,
+    Variants(
+        "training method",
+        key="method",
+        find=lambda: {name: method.config for name, method in training_methods().items()},
+        default=DEFAULT_METHOD,
+    ),
+]
+"""Train settings, validated by the method that they name."""
