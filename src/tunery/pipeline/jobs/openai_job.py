@@ -27,7 +27,7 @@ from tunery.train.section import DEFAULT_METHOD, method_named, training_methods
 
 _SECTIONS = ("goal", "train", "evaluate", "gate", "deploy")
 """Recipe sections that a job may bring; ``base`` and ``data.sources`` name files and are not among them."""
-_DATA_KEYS = ("system_prompt", "labels", "clean", "split", "max_tokens")
+_DATA_KEYS = ("system_prompt", "labels", "clean", "filters", "split", "max_tokens")
 
 Auto = Literal["auto"]
 
