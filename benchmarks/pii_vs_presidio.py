@@ -36,7 +36,7 @@ import tldextract.tldextract
 from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
 from presidio_analyzer.nlp_engine import NlpEngineProvider
 
-from tunery.core.ids import draw_key
+from tunery.core.ids import sampling_key
 from tunery.text.pii import detect
 from tunery.text.pii.names import name_model
 from tunery.text.pii.types import ALL_PII, DEFAULT_PII, NAME_PII
@@ -81,7 +81,7 @@ class Score(NamedTuple):
 def read_presidio(path: Path, sample: int) -> list[Record]:
     """Return a fixed sample of the records of held-out templates, drawn by hash of the text."""
     rows = [r for r in json.loads(path.read_text(encoding="utf-8")) if is_held_out(r["template_id"])]
-    rows = sorted(rows, key=lambda r: draw_key(0, "pii", r["full_text"]))[:sample]
+    rows = sorted(rows, key=lambda r: sampling_key(0, "pii", r["full_text"]))[:sample]
     return [
         Record(r["full_text"], [_span(s, "start_position", "end_position") for s in r["spans"]]) for r in rows
     ]

@@ -13,7 +13,7 @@ class Columns:
     ids: Sequence[str]
     """Example ids, unique."""
     prompts: Sequence[str]
-    """What was said before the answer: the turns joined by newlines, system turns left out."""
+    """What stands before the answer: the turns joined by newlines, system turns left out."""
     answers: Sequence[str]
     """The last assistant turn."""
     rejected: Sequence[str | None]

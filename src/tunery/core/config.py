@@ -1,4 +1,4 @@
-"""Settings: the base class, strict YAML, ``key=value`` overrides, and problems told all at once."""
+"""Settings: the base class, strict YAML, ``key=value`` overrides, and all problems at once."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ def _explain(model: type[BaseModel], values: Mapping[str, Any], error: Mapping[s
         return f"{path}: missing"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    shown = f" (got {given!r:.80})" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"{path}: {message}{shown}" if path else f"{message}"
+    value = f" (got {given!r:.80})" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    return f"{path}: {message}{value}" if path else f"{message}"
 
 
 def _dotted(location: Sequence[str | int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -20,7 +20,7 @@ class Message(Record):
     role: Role
     """Who speaks."""
     content: str
-    """What is said."""
+    """Its text."""
     weight: Literal[0, 1] = 1
     """0 keeps an assistant turn out of the loss; other roles are never trained on."""
 
@@ -86,16 +86,26 @@ class Dropped(Record):
     """The row's content as JSON, cut to 2,000 characters."""
 
 
+def without_system(messages: Iterable[Message]) -> list[Message]:
+    """Return the turns but the system's, which are the same for all rows."""
+    return [m for m in messages if m.role != "system"]
+
+
+def messages_text(messages: Iterable[Message]) -> str:
+    """Return what turns say, one below the other, the system's left out."""
+    return "\n".join(m.content for m in without_system(messages))
+
+
 def prompt_text(example: Example) -> str:
-    """Return what was said before the answer, system turns left out: they are the same for all rows."""
-    return "\n".join(m.content for m in example.prompt if m.role != "system")
+    """Return what stands before the answer, as rows are compared by it."""
+    return messages_text(example.prompt)
 
 
 SPLIT_HINT = "split_hint"
 """Key in a row's own ``metadata``: ``train`` keeps it out of held-out splits, whatever the recipe says."""
 SEED_PROMPTS = "seed_prompts"
-"""Key beside it in a synthetic row: prints of the prompts it was made after. Where one of them is held out,
-the row would tell training what the test asks, and is removed."""
+"""Key beside it in a synthetic row: fingerprints of the prompts it was written after. Where one of them is
+held out, the row would tell training what the test asks, and is removed."""
 
 
 class Drop(NamedTuple):

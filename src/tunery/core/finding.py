@@ -1,4 +1,4 @@
-"""A finding: something in the data that hurts, which rows it sits in, and what would mend it."""
+"""A finding: something in the data that hurts, which rows it sits in, and what would repair it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Edit(Record):
     reason: str
     """Kind of the finding, or ``review``; kept with the row it took out."""
     by: str = "fix"
-    """Who asked: ``fix``, or a reviewer's name."""
+    """Who requested it: ``fix``, or a reviewer's name."""
 
     @model_validator(mode="after")
     def _has_value(self) -> Self:
@@ -106,6 +106,6 @@ class Changed(Record):
     reason: str
     """Kind of the finding, or ``review``."""
     by: str
-    """Who asked."""
+    """Who requested it."""
     edits: str
     """The edits it was part of: an artifact's id or a file."""

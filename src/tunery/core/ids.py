@@ -91,7 +91,7 @@ def check_id(value: str, what: str) -> str:
     return value
 
 
-def draw_key(seed: int, *parts: str | int) -> str:
+def sampling_key(seed: int, *parts: str | int) -> str:
     """Return a key to sort by: uniform over things, fixed for one thing and seed.
 
     A lower limit draws a subset of what a higher one draws, because the order does not depend on it.

@@ -30,4 +30,4 @@ class RowQuality(Record):
     """Instruction-following difficulty, loss / loss_alone: near 0 the prompt says it all, near 1 it does not
     help, above 1 it misleads."""
     judge: int | None = Field(default=None, ge=1, le=5)
-    """A judge's score, 5 is best; None where nobody was asked or the answer could not be read."""
+    """A judge's score, 5 is best; None where there was no judge or the answer could not be read."""

@@ -1,4 +1,4 @@
-"""Traffic: what was served, how it is split between versions, and what users said of it."""
+"""Traffic: what was served, how it is split between versions, and what users thought of it."""
 
 from __future__ import annotations
 

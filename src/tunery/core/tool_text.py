@@ -130,17 +130,17 @@ def read_answer(text: str) -> Answer:
     >>> read_answer('Wait.\n<tool_call>{"name": "now", "arguments": {}}</tool_call>')
     Answer(text='Wait.', calls=(ToolCall(name='now', arguments='{}'),))
     """
-    calls, said, at = [], [], 0
+    calls, texts, at = [], [], 0
     for begin, end in _tagged_places(text):
         try:
             call = json.loads(text[begin + len(OPEN) : end - len(CLOSE)])
             calls.append(call_of(call.get("name"), call.get("arguments")))
         except (ValueError, AttributeError, RecursionError):
             continue
-        said.append(text[at:begin])
+        texts.append(text[at:begin])
         at = end
-    said.append(text[at:])
-    return Answer("".join(said).rstrip() if calls else text, tuple(calls))
+    texts.append(text[at:])
+    return Answer("".join(texts).rstrip() if calls else text, tuple(calls))
 
 
 def _tagged_places(text: str) -> Iterator[tuple[int, int]]:
@@ -163,8 +163,8 @@ def words_of(message: Message) -> list[str]:
         return [read_functions(message.content).text]
     if message.role != "assistant" or CLOSE not in message.content:
         return [message.content]
-    said = read_answer(message.content)
-    return [said.text, *(leaf for call in said.calls for leaf in _leaves(json.loads(call.arguments)))]
+    answer = read_answer(message.content)
+    return [answer.text, *(leaf for call in answer.calls for leaf in _leaves(json.loads(call.arguments)))]
 
 
 def with_words(message: Message, words: Sequence[str]) -> Message:
@@ -172,12 +172,12 @@ def with_words(message: Message, words: Sequence[str]) -> Message:
     if list(words) == words_of(message):
         return message
     if message.role == "system":
-        told = read_functions(message.content)
-        rest = message.content[len(told.text) :]
+        described = read_functions(message.content)
+        rest = message.content[len(described.text) :]
         return message.with_(content=words[0] + rest if words[0] else rest.lstrip("\n"))
-    said = read_answer(message.content) if message.role == "assistant" else Answer(message.content, ())
+    answer = read_answer(message.content) if message.role == "assistant" else Answer(message.content, ())
     left = iter(words[1:])
-    calls = [call_of(c.name, _replaced(json.loads(c.arguments), left)) for c in said.calls]
+    calls = [call_of(c.name, _replaced(json.loads(c.arguments), left)) for c in answer.calls]
     return message.with_(content=write_answer(words[0], calls))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunery.core.columns import Columns
-from tunery.text.minhash import Pair, similar_pairs
+from tunery.text.minhash import SimilarPair, similar_pairs
 from tunery.text.normalise import fingerprint
 
 
@@ -19,7 +19,7 @@ class Likeness:
     """Fingerprint of each prompt."""
     same: Sequence[Sequence[int]]
     """Positions of rows whose prompts share a fingerprint, two at least, in row order."""
-    near: Sequence[Pair]
+    near: Sequence[SimilarPair]
     """Similar prompts that differ, by the position of the first row with each."""
 
 
@@ -37,6 +37,7 @@ def compare_prompts(columns: Columns, threshold: float) -> Likeness:
             places[text].append(i)
     first = [rows[0] for rows in places.values()]
     near = [
-        Pair(first[p.first], first[p.second], p.similarity) for p in similar_pairs(list(places), threshold)
+        SimilarPair(first[p.first], first[p.second], p.similarity)
+        for p in similar_pairs(list(places), threshold)
     ]
     return Likeness(fingerprints, [rows for rows in places.values() if len(rows) > 1], near)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.core.example import SEED_PROMPTS, Example, Message
-from tunery.core.ids import canonical_json, draw_key, sha256_text
+from tunery.core.example import SEED_PROMPTS, Example, Message, without_system
+from tunery.core.ids import canonical_json, sampling_key, sha256_text
 from tunery.synthesise.ask import request_key
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.prompts import Prompt, prompt
@@ -65,7 +65,7 @@ class Seeds:
         self._prompt: Prompt = prompt(config.method)
         single = config.method != "paraphrase"
         usable = [e for e in train if not is_synthetic(e) and _is_usable(e, single=single)]
-        self.pool = sorted(usable, key=lambda e: draw_key(config.seed, "synthetic", e.id))
+        self.pool = sorted(usable, key=lambda e: sampling_key(config.seed, "synthetic", e.id))
         if not self.pool:
             what = "one user turn" if single else "a user turn last before the answer"
             raise ConfigError(
@@ -99,9 +99,7 @@ class Seeds:
             turn, place = divmod(index, len(self.pool))
             seeds: tuple[Example, ...] = (self.pool[place],)
             output = seeds[0].reference
-            earlier = [
-                {"role": m.role, "content": m.content} for m in seeds[0].prompt[:-1] if m.role != "system"
-            ]
+            earlier = [{"role": m.role, "content": m.content} for m in without_system(seeds[0].prompt[:-1])]
             values |= {
                 "index": index + turn,
                 "earlier": earlier,
@@ -177,5 +175,5 @@ def _window(rows: Sequence[Example], turn: int, size: int, seed: int) -> tuple[E
     """Return the next ``size`` rows; each lap around all of them is in another order, so none repeats."""
     size = min(size, len(rows))
     lap, place = divmod(turn, -(-len(rows) // size))
-    order = rows if lap == 0 else sorted(rows, key=lambda e: draw_key(seed, "lap", lap, e.id))
+    order = rows if lap == 0 else sorted(rows, key=lambda e: sampling_key(seed, "lap", lap, e.id))
     return tuple(order[(place * size + i) % len(order)] for i in range(size))

@@ -36,7 +36,7 @@ _BATCH = 2000
 """Texts hashed at once: some 200,000 shingles, which stay in the processor's cache."""
 
 
-class Pair(NamedTuple):
+class SimilarPair(NamedTuple):
     """Two similar texts."""
 
     first: int
@@ -89,7 +89,7 @@ def no_pairs() -> Pairs:
     return Pairs(none, none, np.empty(0, dtype=np.float64))
 
 
-def similar_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
+def similar_pairs(texts: Sequence[str], threshold: float) -> list[SimilarPair]:
     """Find pairs of texts that share at least ``threshold`` of their shingles.
 
     Candidates come from MinHash signatures cut into bands; each is then verified on the sets themselves, so
@@ -111,7 +111,7 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
         Ullman, Mining of Massive Datasets, section 3.4.
     """
     pairs = close_pairs(make_sketch(texts, common_shingles(texts)), threshold)
-    return [Pair(*row) for row in zip(*(column.tolist() for column in pairs), strict=True)]
+    return [SimilarPair(*row) for row in zip(*(column.tolist() for column in pairs), strict=True)]
 
 
 def common_shingles(texts: Sequence[str]) -> npt.NDArray[np.int32]:

@@ -41,8 +41,8 @@ NO_TAGS = st.text(alphabet=st.characters(exclude_characters="<>", exclude_catego
 
 @given(NO_TAGS, st.lists(st.tuples(st.text(min_size=1), st.dictionaries(st.text(), VALUES)), max_size=3))
 def test_calls_are_read_back_as_they_were_written(text: str, calls: list[tuple[str, dict[str, Any]]]) -> None:
-    made = [call_of(name, arguments) for name, arguments in calls]
-    assert read_answer(write_answer(text, made)) == (text, tuple(made))
+    written = [call_of(name, arguments) for name, arguments in calls]
+    assert read_answer(write_answer(text, written)) == (text, tuple(written))
 
 
 @given(NO_TAGS, st.lists(st.dictionaries(st.text(), VALUES), min_size=1, max_size=3))
@@ -53,11 +53,11 @@ def test_functions_are_read_back_as_they_were_told(text: str, functions: list[di
 
 
 def test_a_system_prompt_goes_before_functions_but_not_over_another_prompt() -> None:
-    told = describe([{"name": "now"}])
+    described = describe([{"name": "now"}])
     user = Message(role="user", content="Time?")
-    only_functions = with_functions((user,), told)
-    assert with_system_prompt(only_functions, "Be brief.")[0].content == f"Be brief.\n\n{told}"
-    own = with_functions((Message(role="system", content="Shout."), user), told)
+    only_functions = with_functions((user,), described)
+    assert with_system_prompt(only_functions, "Be brief.")[0].content == f"Be brief.\n\n{described}"
+    own = with_functions((Message(role="system", content="Shout."), user), described)
     assert with_system_prompt(own, "Be brief.") == own
     assert with_system_prompt((user,), None) == (user,)
     assert [m.role for m in with_system_prompt((user,), "Be brief.")] == ["system", "user"]
@@ -93,9 +93,9 @@ def test_words_in_calls_are_cleaned_as_they_are_meant() -> None:
     assert with_words(turn, words) is turn
     cleaned = with_words(turn, ["Calling!", "<PHONE_NUMBER>", 'Hi\n<"NAME">\u2028', "keep", "2"])
     assert cleaned.weight == 0
-    said = read_answer(cleaned.content)
-    assert said.text == "Calling!"
-    assert json.loads(said.calls[0].arguments) == {
+    answer = read_answer(cleaned.content)
+    assert answer.text == "Calling!"
+    assert json.loads(answer.calls[0].arguments) == {
         "number": "<PHONE_NUMBER>",
         "body": 'Hi\n<"NAME">\u2028',
         "deep": [{"a": "keep", "n": 2, "ok": True}, None],
@@ -103,12 +103,14 @@ def test_words_in_calls_are_cleaned_as_they_are_meant() -> None:
 
 
 def test_descriptions_of_functions_are_not_cleaned() -> None:
-    told = describe([{"name": "mail", "description": "Such as a@b.org"}])
+    described = describe([{"name": "mail", "description": "Such as a@b.org"}])
     for text, replaced in (("Be brief.", "Be <X>."), ("Be brief.", "")):
-        turn = with_functions((Message(role="system", content=text),), told)[0]
+        turn = with_functions((Message(role="system", content=text),), described)[0]
         assert words_of(turn) == [text]
         assert read_functions(with_words(turn, [replaced]).content) == read_functions(
-            with_functions((Message(role="system", content=replaced),) if replaced else (), told)[0].content
+            with_functions((Message(role="system", content=replaced),) if replaced else (), described)[
+                0
+            ].content
         )
     plain = Message(role="system", content="Be brief.")
     assert with_words(plain, ["x"]).content == "x"

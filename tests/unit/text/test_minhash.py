@@ -21,16 +21,16 @@ identity verify statement cheque salary holiday phone lost stolen virtual dispos
 def sentences(count: int, seed: int) -> list[str]:
     """Random sentences, a third of them an earlier one with a word changed."""
     draw = random.Random(seed)
-    made: list[str] = []
-    while len(made) < count:
+    texts: list[str] = []
+    while len(texts) < count:
         words = [draw.choice(WORDS) for _ in range(draw.randint(6, 16))]
-        if made and draw.random() < 0.35:
-            words = draw.choice(made).split()
+        if texts and draw.random() < 0.35:
+            words = draw.choice(texts).split()
             words[draw.randrange(len(words))] = draw.choice(WORDS)
         text = " ".join(words)
-        if text not in made:
-            made.append(text)
-    return made
+        if text not in texts:
+            texts.append(text)
+    return texts
 
 
 def shingles(text: str) -> frozenset[str]:

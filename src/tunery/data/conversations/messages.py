@@ -207,10 +207,10 @@ def _called(given: Sequence[Any], field: str, flaws: list[Flaw]) -> list[ToolCal
     calls = []
     for call in given:
         try:
-            said = json.loads(call) if isinstance(call, str) else call
-            if not isinstance(said, Mapping):
+            parsed = json.loads(call) if isinstance(call, str) else call
+            if not isinstance(parsed, Mapping):
                 raise NotACall("a call must be an object with name and arguments")
-            calls.append(call_of(said.get("name"), said.get("arguments")))
+            calls.append(call_of(parsed.get("name"), parsed.get("arguments")))
         except (ValueError, RecursionError) as error:
             fix = str(error) if isinstance(error, NotACall) else "must be the JSON of a call"
             flaws.append(Flaw(field, call, fix))

@@ -20,7 +20,7 @@ _REFERENCE = "reference_answer"
 
 
 class Conversation(NamedTuple):
-    """What a row says."""
+    """What a row holds."""
 
     messages: tuple[Message, ...]
     rejected: str | None = None
@@ -130,7 +130,7 @@ def _style(answer: str, source: SourceConfig) -> str:
 
 
 def _with_tools(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Return a conversation whose system turn tells of the functions that the row lists."""
+    """Return a conversation whose system turn describes the functions that the row lists."""
     for key in ("tools", "functions"):
         tools = values.get(key)
         if isinstance(tools, str) and tools.strip():  # a column of a table holds JSON

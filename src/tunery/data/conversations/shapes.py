@@ -9,8 +9,8 @@ from tunery.core.dataset import Shape
 from tunery.core.errors import ConfigError
 from tunery.data.config import ColumnsConfig, SourceConfig
 
-# Keys that tell a shape, most telling first: a preference row may also have an instruction and an output.
-_TELLING: tuple[tuple[Shape, tuple[str, ...]], ...] = (
+# Keys that mark a shape, the surest first: a preference row may also have an instruction and an output.
+_MARKS: tuple[tuple[Shape, tuple[str, ...]], ...] = (
     ("preference", ("preferred_output", "non_preferred_output")),
     ("preference", ("chosen", "rejected")),
     ("chat", ("messages",)),
@@ -22,7 +22,7 @@ _TELLING: tuple[tuple[Shape, tuple[str, ...]], ...] = (
     ("chat", ("conversation",)),
 )
 _TURN_COLUMNS = ("conversations", "conversation")
-"""What ShareGPT files and their kin call the list of turns."""
+"""What ShareGPT files and others like them call the list of turns."""
 # Parts without which a row of that shape means nothing; preference rows vary too much for such a list.
 _NEEDED: dict[Shape, tuple[str, ...]] = {
     "columns": ("input", "output"),
@@ -55,8 +55,8 @@ def _parts(columns: ColumnsConfig) -> dict[str, str]:
 
 
 def shape_of_keys(keys: Mapping[str, Any]) -> Shape | None:
-    """Return the shape that a row's keys tell, or None."""
-    return next((shape for shape, telling in _TELLING if all(k in keys for k in telling)), None)
+    """Return the shape that a row's keys mark, or None."""
+    return next((shape for shape, keys_of_shape in _MARKS if all(k in keys for k in keys_of_shape)), None)
 
 
 def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
@@ -67,7 +67,7 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
         first: The first row's values.
 
     Raises:
-        ConfigError: Neither the settings nor the keys tell a shape; lists the columns there are.
+        ConfigError: Neither the settings nor the keys mark a shape; lists the columns there are.
     """
     shape = source.shape if source.shape != "auto" else _shape_of_mapping(source.columns, first)
     shape = shape or shape_of_keys(first)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Drop, Dropped
+from tunery.core.ids import sampling_key
 from tunery.data.config import SourceConfig
 from tunery.data.conversations.parse import json_ready, parse_row
 from tunery.data.conversations.shapes import Mapped, shape_of_keys
@@ -49,6 +50,9 @@ def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
         rejected=conversation.rejected,
         group_keys=_group_keys(raw, settings.columns.groups),
         metadata={c: json_ready(raw.values.get(c)) for c in settings.columns.metadata} | _hint(raw),
+        sampling_key=None
+        if settings.limit is None
+        else sampling_key(0, "limit", raw.number, conversation.messages[-1].content),
     )
     for column, value in (("group", draft.group_keys), ("metadata", draft.metadata)):
         if value and not is_unicode(written := json.dumps(value, ensure_ascii=False, default=str)):
@@ -67,14 +71,14 @@ def _group_keys(raw: RawRow, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _hint(raw: RawRow) -> dict[str, Any]:
-    """Return what a row says of its own split: rows from feedback or a teacher are for training only."""
+    """Return what a row states of its own split: rows from feedback or a teacher are for training only."""
     about = raw.values.get("metadata")
     if not isinstance(about, Mapping) or about.get(SPLIT_HINT) != "train":
         return {}
-    prints = about.get(SEED_PROMPTS)
-    if not isinstance(prints, list):
+    fingerprints = about.get(SEED_PROMPTS)
+    if not isinstance(fingerprints, list):
         return {SPLIT_HINT: "train"}
-    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(p) for p in prints]}
+    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(f) for f in fingerprints]}
 
 
 def _check_shape(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> None:

@@ -18,7 +18,7 @@ _CHUNK_CHARS = 8_000_000
 
 
 class _Census:
-    """Counts rows in which a column stands and has a value: tells a missing column from an empty one."""
+    """Counts in how many rows each column is and has a value: a missing column is no empty one."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -30,20 +30,19 @@ class _Census:
         self.present.update(values.keys())
         self.filled.update(k for k, v in values.items() if v is not None and v != "")
 
-    def check(self, name: str, needed: Iterable[str]) -> None:
+    def check(self, name: str, needed: Iterable[str], *, first_row_only: bool = False) -> None:
         """Raise :class:`ConfigError` for needed columns that no row has, or that are empty in all rows."""
-        problems = []
-        for column in needed:
-            if column not in self.present:
-                problems.append(missing_column(column, list(self.present)))
-            elif not self.filled[column]:
-                problems.append(f"column {column!r} is empty in all {self.rows} rows")
+        known = list(self.present)
+        problems = [missing_column(c, known) for c in needed if c not in self.present]
+        if not first_row_only:
+            empty = [c for c in needed if c in self.present and not self.filled[c]]
+            problems += [f"column {c!r} is empty in all {self.rows} rows" for c in empty]
         if problems:
             raise ConfigError.of_problems(name, problems, hint="set columns: for this source to map them")
 
 
 def missing_column(column: str, known: Sequence[str]) -> str:
-    """Return a sentence that says which columns there are, and which one was perhaps meant."""
+    """Return a sentence with the columns there are, and the one that was perhaps meant."""
     return f"no column {column!r}{did_you_mean(column, known)} (there is: {listed([*map(repr, known)], 20)})"
 
 
@@ -79,11 +78,11 @@ class Reading:
             chunk: list[RawRow] = []
             size = 0
             for raw in iterate(source, wanted_columns(settings.columns)):
+                self._census.count(raw.values)
                 if self._mapped is None:
                     self._mapped = map_columns(settings, raw.values)
-                    if source.format in ("csv", "tsv", "parquet"):
-                        _check_header(source.name, self._mapped, raw)
-                self._census.count(raw.values)
+                    if source.format in ("csv", "tsv", "parquet"):  # every row has the same columns
+                        self._census.check(source.name, self._mapped.needed, first_row_only=True)
                 chunk.append(raw)
                 size += sum(len(v) for v in raw.values.values() if isinstance(v, str))
                 if len(chunk) == CHUNK_ROWS or size > _CHUNK_CHARS:
@@ -101,10 +100,3 @@ class Reading:
             ConfigError: Says which columns, and which there are.
         """
         self._census.check(self._source.name, self.mapped.needed)
-
-
-def _check_header(name: str, mapped: Mapped, first: RawRow) -> None:
-    known = list(first.values)
-    problems = [missing_column(c, known) for c in mapped.needed if c not in first.values]
-    if problems:
-        raise ConfigError.of_problems(name, problems, hint="set columns: for this source to map them")

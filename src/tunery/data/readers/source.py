@@ -27,7 +27,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import RawFile, is_empty, is_url, sha256_raw, shown_url
+from tunery.data.readers.storage.urls import RawFile, is_empty, is_url, redacted_url, sha256_raw
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import BadRow, RawRow
 
@@ -46,7 +46,7 @@ _ENDINGS: dict[str, FileFormat] = {
     ".ipc": "arrow",
 }
 _LEADING = 1000
-"""So many unusable rows may come before the first that tells how the file is read [count]."""
+"""So many unusable rows may come before the first that shows how the file is read [count]."""
 
 
 class _Reader(Protocol):
@@ -68,11 +68,11 @@ class Source(NamedTuple):
     @property
     def name(self) -> str:
         """How messages and records call it: as the recipe wrote it."""
-        return shown_url(self.settings.path)
+        return redacted_url(self.settings.path)
 
 
 def locate(settings: SourceConfig, base_dir: Path) -> Source:
-    """Find a source's files, tell their format and hash their bytes.
+    """Find a source's files, find out their format and hash their bytes.
 
     Args:
         settings: Its ``path`` is a file, a folder, a pattern such as ``train-*.parquet``, a folder that
@@ -81,10 +81,10 @@ def locate(settings: SourceConfig, base_dir: Path) -> Source:
         base_dir: Folder that relative paths start from.
 
     Raises:
-        ConfigError: No such file (names the nearest one beside it), empty, unreadable, an ending that tells
-            no format, several splits or formats in one folder, or files in it that are never read.
+        ConfigError: No such file (names the nearest one beside it), empty, unreadable, an ending of no known
+            format, several splits or formats in one folder, or files in it that are never read.
     """
-    name = shown_url(settings.path)
+    name = redacted_url(settings.path)
     found, chosen = _find(settings, base_dir)
     kinds = {file_format(settings, Path(f.name)) for f in found}
     if len(kinds) > 1:
@@ -121,7 +121,7 @@ def expand_sources(config: DataConfig, base_dir: Path) -> DataConfig:
         odd = sorted(s for s, meant in splits.items() if meant is None)
         if odd:
             raise ConfigError(
-                f"{shown_url(settings.path)}: what are the splits {', '.join(map(repr, odd))} for?",
+                f"{redacted_url(settings.path)}: what are the splits {', '.join(map(repr, odd))} for?",
                 hint=f"list the splits to use as sources, such as {settings.path}#{min(splits)}",
             )
         expanded += [
@@ -194,7 +194,7 @@ def _of_folder(path: Path, name: str, fragment: str, settings: SourceConfig) -> 
 
 def _of_split(found: list[Found], fragment: str, settings: SourceConfig) -> list[Found]:
     """Return those files of a folder that the source means."""
-    name = shown_url(settings.path)
+    name = redacted_url(settings.path)
     by_split = {str(split): files for split, files in (splits_of(found) or {}).items()}
     if not fragment and (len(by_split) < 2):
         return found
@@ -230,7 +230,7 @@ def file_format(settings: SourceConfig, path: Path) -> FileFormat:
     """Return the format, from the settings or the file name's ending (``.gz`` and ``.zst`` left aside).
 
     Raises:
-        ConfigError: The ending tells nothing.
+        ConfigError: The ending is that of no format.
     """
     if settings.format != "auto":
         return settings.format
@@ -289,23 +289,23 @@ _READERS: dict[str, _Reader] = {
 
 
 def _first_is_usable(rows: Iterator[RawRow], name: str) -> Iterator[RawRow]:
-    """Put the first row that was understood in front: it tells how all others are read."""
-    held: list[RawRow] = []
+    """Put the first row that was understood in front: it shows how all others are read."""
+    waiting: list[RawRow] = []
     for row in rows:
         if not isinstance(row.values, Refused):
             yield row
-            yield from held
+            yield from waiting
             yield from rows
             return
-        held.append(row)
-        if len(held) == _LEADING:
+        waiting.append(row)
+        if len(waiting) == _LEADING:
             break
-    if held:
+    if waiting:
         raise ConfigError.of_problems(
             name,
-            list(_reasons(held[:10])),
-            total=len(held),
-            hint="correct one of them: the first usable row tells how all are read",
+            list(_reasons(waiting[:10])),
+            total=len(waiting),
+            hint="correct one of them: the first usable row shows how all are read",
         )
 
 

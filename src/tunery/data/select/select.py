@@ -11,7 +11,7 @@ import numpy as np
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
-from tunery.core.ids import draw_key
+from tunery.core.ids import sampling_key
 from tunery.data.config import SelectBy
 from tunery.data.select.signals import Numbers, by_label, signals
 from tunery.data.split.quotas import quotas
@@ -93,7 +93,9 @@ def _choose(
     """Choose among rows that are all of the train split and more than ``rows``."""
     classes = by_label(pool, range(len(pool)))
     shares = _shares({name: len(members) for name, members in classes.items()}, rows)
-    rank = {i: n for n, i in enumerate(sorted(range(len(pool)), key=lambda i: draw_key(seed, "select", i)))}
+    rank = {
+        i: n for n, i in enumerate(sorted(range(len(pool)), key=lambda i: sampling_key(seed, "select", i)))
+    }
     if by == "random":
         drawn = [sorted(members, key=rank.__getitem__)[: shares[name]] for name, members in classes.items()]
         return sorted(i for some in drawn for i in some)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import SplitName
-from tunery.core.ids import draw_key
+from tunery.core.ids import sampling_key
 from tunery.data.config import SplitConfig
 from tunery.data.split.quotas import quotas
 
@@ -94,7 +94,7 @@ def assign_by_time(
         newest[group] = max(time, newest.get(group, time))
     order = sorted(
         (g for g in newest if g not in start.decided),
-        key=lambda g: (-newest[g], draw_key(settings.seed, "split", g)),
+        key=lambda g: (-newest[g], sampling_key(settings.seed, "split", g)),
     )
     where = dict(start.decided)
     left = sum(rows[g] for g in order)
@@ -161,7 +161,7 @@ def _assign_by_hash(
     sizes: Mapping[SplitName, int],
 ) -> SplitResult:
     free = [g for g in dict.fromkeys(groups) if g not in decided]
-    draws = {g: int(draw_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
+    draws = {g: int(sampling_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
     where: dict[str, SplitName] = dict(decided)
     start = 0.0
     shares: tuple[tuple[SplitName, float], ...] = (
@@ -196,7 +196,7 @@ def _assign_exactly(
     for i, group in enumerate(groups):
         members[group].append(i)
     stratum_of = {g: Counter(strata[i] or "" for i in rs).most_common(1)[0][0] for g, rs in members.items()}
-    order = sorted(members, key=lambda g: draw_key(settings.seed, "split", g))
+    order = sorted(members, key=lambda g: sampling_key(settings.seed, "split", g))
     warnings = []
     for name, size in sizes.items():
         left = [g for g in order if g not in decided and splits[members[g][0]] == "train"]

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import SEED_PROMPTS, SPLITS, Drop, SplitName
-from tunery.core.ids import canonical_json, draw_key
+from tunery.core.ids import canonical_json, sampling_key
 from tunery.data.config import SourceConfig
-from tunery.data.rows.curation import Curated
+from tunery.data.decisions import Curated
 from tunery.data.split.assign import assign, assign_by_time
 
 
@@ -190,5 +190,5 @@ def _surplus(curated: Curated, position: int, source: SourceConfig) -> dict[int,
     return {
         int(curated.kept[i]): drop
         for members in classes.values()
-        for i in sorted(members, key=lambda i: draw_key(seed, "class", ids[i]))[limit:]
+        for i in sorted(members, key=lambda i: sampling_key(seed, "class", ids[i]))[limit:]
     }

@@ -67,16 +67,16 @@ def surrogate(value: str, kind: PiiType, seed: int) -> str:
 
 def _shape(value: str, draw: _Draw) -> str:
     """Replace each digit by a digit and each letter by a letter of the same case."""
-    made = []
+    chars = []
     for char in value:
         if char.isdecimal():
-            made.append(str(draw.below(10)))
+            chars.append(str(draw.below(10)))
         elif char.isalpha():
             letter = chr(ord("a") + draw.below(26))
-            made.append(letter.upper() if char.isupper() else letter)
+            chars.append(letter.upper() if char.isupper() else letter)
         else:
-            made.append(char)
-    return "".join(made)
+            chars.append(char)
+    return "".join(chars)
 
 
 def _refill(value: str, digits: str) -> str:
@@ -93,9 +93,9 @@ def _card(value: str, draw: _Draw) -> str:
 
 def _iban(value: str, draw: _Draw) -> str:
     code = re.sub(r"[ -]", "", value).upper()
-    made = code[:2] + "00" + _shape(code[4:], draw)
-    made = made[:2] + iban_check_digits(made) + made[4:]
-    rest = iter(made)
+    new = code[:2] + "00" + _shape(code[4:], draw)
+    new = new[:2] + iban_check_digits(new) + new[4:]
+    rest = iter(new)
     return "".join((next(rest) if c.isupper() else next(rest).lower()) if c.isalnum() else c for c in value)
 
 

@@ -43,12 +43,12 @@ class Mapping:
         self._fernet = _fernet()
 
     def add(self, replaced: Iterable[Replaced]) -> None:
-        """Add what was replaced, as one line; only the owner may read a file made here."""
-        told = json.dumps(sorted(replaced), ensure_ascii=True)
+        """Add what was replaced, as one line; only the owner may read a file written here."""
+        content = json.dumps(sorted(replaced), ensure_ascii=True)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(self._fernet.encrypt(told.encode()) + b"\n")
+            file.write(self._fernet.encrypt(content.encode()) + b"\n")
 
     def read(self) -> list[Replaced]:
         """Return what was ever added, each once, sorted.
@@ -64,14 +64,14 @@ class Mapping:
         found: set[Replaced] = set()
         for number, line in enumerate(self._path.read_bytes().splitlines(), start=1):
             try:
-                told = self._fernet.decrypt(line)
+                content = self._fernet.decrypt(line)
             except InvalidToken:
                 raise ConfigError(
                     f"line {number} of {self._path} does not open with this {KEY}: another key wrote it, "
                     "or it was changed",
                     hint=f"set {KEY} to the key of the build that wrote it",
                 ) from None
-            found.update(Replaced(*row) for row in json.loads(told))
+            found.update(Replaced(*row) for row in json.loads(content))
         return sorted(found)
 
 

@@ -17,7 +17,7 @@ from tunery.data.readers.storage.lines import (
     guess_encoding,
     read_blocks,
     readable,
-    refuse_foreign,
+    refuse_binary,
     too_large,
 )
 from tunery.data.readers.storage.urls import RawFile
@@ -47,7 +47,7 @@ def read_jsonl(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawR
         ConfigError: The file is of another kind, damaged, or cannot be read.
     """
     number = line = 0
-    for block in read_blocks(path, name, max_bytes=max_row_bytes, go_on=True):
+    for block in read_blocks(path, name, max_bytes=max_row_bytes, keep_bad_lines=True):
         for text in block:
             line += 1
             if isinstance(text, Unreadable):
@@ -92,7 +92,7 @@ def _keys_are_unique(value: Any, text: str) -> bool:
     """Tell cheaply, for most rows, that no key was lost to a later one of the same name.
 
     Where no colon stands apart from its key, every key is written ``":``. As many keys as there are of these
-    is then proof; anything else (deeper nesting, a text with ``":`` in it) says nothing and is read again
+    is then proof; anything else (deeper nesting, a text with ``":`` in it) proves nothing and is read again
     with a check at every object, which takes three times as long.
     """
     if not isinstance(value, dict) or " :" in text or "\t:" in text or "\r:" in text or "\n:" in text:
@@ -128,12 +128,12 @@ _KINDS = {list: "list", str: "string", int: "number", float: "number", bool: "bo
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(n for n in names if names.count(n) > 1)
         raise BadRow(Flaw(twice, NO_VALUE, f"key {twice!r} is given twice in one object"))
-    return made
+    return values
 
 
 def _not_a_number(_: str) -> None:
@@ -318,7 +318,7 @@ class _Characters:
         with open_bytes(path) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 if not read:
-                    refuse_foreign(chunk, name)
+                    refuse_binary(chunk, name)
                 try:
                     text = decoder.decode(chunk)
                 except UnicodeDecodeError as error:
@@ -409,7 +409,7 @@ def _scan(
 
 
 def _may_be_cut(error: json.JSONDecodeError) -> bool:
-    """Tell whether the text may only have ended too early; then more of the file may mend it.
+    """Tell whether the text may only have ended too early; then more of the file may complete it.
 
     An open string is reported at its opening quote, everything else where the parser stood.
     """

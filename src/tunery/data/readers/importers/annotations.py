@@ -1,4 +1,4 @@
-"""Reviewed rows: several people's answers made one, and put where shapes look for them."""
+"""Reviewed rows: several people's answers brought to one, and put where shapes look for them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ METADATA = "metadata."
 _PROMPT_FIELDS = ("text", "input", "prompt", "instruction", "question", "query")
 
 
-class Verdict(NamedTuple):
-    """What reviewers said of one question."""
+class Agreement(NamedTuple):
+    """What reviewers answered to one question."""
 
     value: Any
     """The answer most of them gave; None where two answers were given equally often."""
@@ -28,20 +28,20 @@ class Verdict(NamedTuple):
     """How many answered [count]."""
 
 
-def majority(values: Sequence[Any]) -> Verdict:
+def majority(values: Sequence[Any]) -> Agreement:
     """Return the answer that most reviewers gave.
 
     >>> majority(["refund", "refund", "card"])
-    Verdict(value='refund', votes=2, reviewers=3)
+    Agreement(value='refund', votes=2, reviewers=3)
     >>> majority(["refund", "card"]).value is None
     True
     """
     keys = [_key(v) for v in values]
     ranked = Counter(keys).most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
-        return Verdict(None, ranked[0][1], len(values))
+        return Agreement(None, ranked[0][1], len(values))
     winner, votes = ranked[0]
-    return Verdict(values[keys.index(winner)], votes, len(values))
+    return Agreement(values[keys.index(winner)], votes, len(values))
 
 
 def _key(value: Any) -> str:
@@ -56,8 +56,8 @@ def reviewed_row(
 ) -> RawRow:
     """Return one reviewed record as a row: its fields, and each question's agreed answer under its name.
 
-    Where the recipe maps no columns, one question and one text are enough to know what is asked and answered:
-    they become ``input`` and ``output``. A question named as a field goes by ``<name>.answer``.
+    Where the recipe maps no columns, one question and one text leave no doubt which is the prompt and which
+    the answer: they become ``input`` and ``output``. A question named as a field goes by ``<name>.answer``.
 
     Args:
         number: Of the row.
@@ -67,30 +67,25 @@ def reviewed_row(
     """
     if not answers:
         return unusable(number, "not_reviewed", "nobody submitted an answer", dict(fields))
-    verdicts = {question: majority(values) for question, values in answers.items()}
-    split = [q for q, v in verdicts.items() if v.value is None]
+    agreements = {question: majority(values) for question, values in answers.items()}
+    split = [q for q, v in agreements.items() if v.value is None]
     if split:
-        first = verdicts[split[0]]
+        first = agreements[split[0]]
         detail = f"{split[0]}: two answers were given by {first.votes} of {first.reviewers} reviewers each"
         return unusable(number, "reviewers_disagree", detail, {**fields, **answers})
     row = dict(fields)
-    for question, verdict in verdicts.items():
-        row[question if question not in fields else f"{question}.answer"] = verdict.value
-    if not wanted_columns(settings.columns) and settings.shape == "auto":
-        _add_input_and_output(row, fields, verdicts)
+    for question, agreement in agreements.items():
+        row[question if question not in fields else f"{question}.answer"] = agreement.value
+    if len(agreements) == 1 and not wanted_columns(settings.columns) and settings.shape == "auto":
+        _add_input_and_output(row, fields, next(iter(agreements.values())).value)
     return RawRow(number, row)
 
 
-def _add_input_and_output(
-    row: dict[str, Any], fields: Mapping[str, Any], verdicts: Mapping[str, Verdict]
-) -> None:
-    if len(verdicts) != 1:
-        return
-    (answer,) = (v.value for v in verdicts.values())
+def _add_input_and_output(row: dict[str, Any], fields: Mapping[str, Any], answer: Any) -> None:
     chats = [v for v in fields.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
     texts = {k: v for k, v in fields.items() if isinstance(v, str) and not k.startswith(METADATA)}
-    asked = next((n for n in _PROMPT_FIELDS if n in texts), next(iter(texts), None))
+    prompt = next((n for n in _PROMPT_FIELDS if n in texts), next(iter(texts), None))
     if len(chats) == 1 and not texts:
         row["messages"] = [*chats[0], {"role": "assistant", "content": answer}]
-    elif asked is not None and (len(texts) == 1 or asked in _PROMPT_FIELDS):
-        row["input"], row["output"] = texts[asked], answer
+    elif prompt is not None and (len(texts) == 1 or prompt in _PROMPT_FIELDS):
+        row["input"], row["output"] = texts[prompt], answer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tunery.core.example import SPLIT_HINT
 from tunery.core.tool_text import NotACall, call_of, write_answer
@@ -16,9 +16,9 @@ from tunery.data.rows.row import RawRow
 
 _TOP = ("resourceSpans", "resourceLogs")
 _SCOPES = ("scopeSpans", "scopeLogs", "instrumentationLibrarySpans")
-_INDEXED = re.compile(r"^gen_ai\.(prompt|completion)\.(\d{1,4})\.(role|content|finish_reason)$")
-_INDEXED_CALL = re.compile(
-    r"^gen_ai\.(prompt|completion)\.(\d{1,4})\.tool_calls\.(\d{1,4})\.(?:function\.)?(name|arguments)$"
+_INDEXED = re.compile(
+    r"^gen_ai\.(prompt|completion)\.(\d{1,4})\."
+    r"(?:(role|content|finish_reason)|tool_calls\.(\d{1,4})\.(?:function\.)?(name|arguments))$"
 )
 _EVENT_ROLES = {
     "gen_ai.system.message": "system",
@@ -128,15 +128,15 @@ def _plain(value: Any, depth: int) -> Any:
         text = str(value["intValue"])
         return int(text) if re.fullmatch(r"-?\d{1,20}", text) else text
     if "arrayValue" in value:
-        inner = value["arrayValue"]
-        return [
-            _plain(v, depth + 1) for v in _objects(inner.get("values") if isinstance(inner, Mapping) else [])
-        ]
+        return [_plain(v, depth + 1) for v in _values(value["arrayValue"])]
     if "kvlistValue" in value:
-        inner = value["kvlistValue"]
-        pairs = _objects(inner.get("values") if isinstance(inner, Mapping) else [])
+        pairs = _values(value["kvlistValue"])
         return {str(p.get("key")): _plain(p.get("value"), depth + 1) for p in pairs}
     return None
+
+
+def _values(inner: Any) -> list[Mapping[str, Any]]:
+    return _objects(inner.get("values")) if isinstance(inner, Mapping) else []
 
 
 def _is_model_call(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
@@ -183,16 +183,13 @@ def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any], name: str)
     ):
         raise _Unfit("request_failed", f"{name} ended in an error")
     reasons = attributes.get("gen_ai.response.finish_reasons")
-    for reason in reasons[:1] if isinstance(reasons, list) else [reasons]:
-        if reason in _CUT:
-            raise _Unfit("answer_cut", f"{name}: its answer ended by {reason}")
-    asked, answered = _captured(span, attributes)
-    if not asked or not answered:
+    _check_whole(next(iter(reasons), None) if isinstance(reasons, list) else reasons, name)
+    captured = next((c for c in _captured(span, attributes) if c.prompt and c.answers), None)
+    if captured is None:
         raise _Unfit("content_not_captured", f"{name} was traced without its prompt or its answer")
-    turns = [_turn(t, name) for t in asked]
-    answer = _turn(answered[0], name)
-    if answered[0].get("finish_reason") in _CUT:
-        raise _Unfit("answer_cut", f"{name}: its answer ended by {answered[0]['finish_reason']}")
+    turns = [_turn(t, name) for t in captured.prompt]
+    answer = _turn(captured.answers[0], name)
+    _check_whole(captured.answers[0].get("finish_reason"), name)
     system = _loads(attributes.get("gen_ai.system_instructions"))
     if system and not any(t["role"] == "system" for t in turns):
         parts = system if isinstance(system, list) else [system]
@@ -203,60 +200,62 @@ def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any], name: str)
     return [*turns, {"role": "assistant", "content": answer["content"]}]
 
 
-def _captured(
-    span: Mapping[str, Any], attributes: Mapping[str, Any]
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Return the turns asked and the answers given, wherever this version of the conventions has them."""
+def _check_whole(reason: Any, name: str) -> None:
+    if reason in _CUT:
+        raise _Unfit("answer_cut", f"{name}: its answer ended by {reason}")
+
+
+class _Captured(NamedTuple):
+    """Turns as one version of the conventions writes them; empty where it is not the one in use."""
+
+    prompt: Sequence[Mapping[str, Any]]
+    answers: Sequence[Mapping[str, Any]]
+
+
+def _captured(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[_Captured]:
+    """Yield prompt and answers from every place that some version of the conventions has for them."""
     events = [(str(e.get("name")), _attributes(e.get("attributes"))) for e in _objects(span.get("events"))]
-    for held in (attributes, *(a for _, a in events)):
-        asked = _turns(held.get("gen_ai.input.messages"), "user")
-        answered = _turns(held.get("gen_ai.output.messages"), "assistant")
-        if asked and answered:
-            return asked, answered
+    for place in (attributes, *(a for _, a in events)):
+        yield _pair(place, "gen_ai.input.messages", "gen_ai.output.messages")
     merged = dict(attributes)
-    for name, held in events:
+    for name, more in events:
         if name in ("gen_ai.content.prompt", "gen_ai.content.completion"):
-            merged.update(held)
-    asked = _turns(merged.get("gen_ai.prompt"), "user")
-    answered = _turns(merged.get("gen_ai.completion"), "assistant")
-    if asked and answered:
-        return asked, answered
-    asked, answered = _numbered(attributes)
-    if asked and answered:
-        return asked, answered
+            merged.update(more)
+    yield _pair(merged, "gen_ai.prompt", "gen_ai.completion")
+    yield _numbered(attributes)
     turns = [(n, {"role": _EVENT_ROLES[n], **_body(a)}) for n, a in events if n in _EVENT_ROLES]
-    return [t for n, t in turns if n != "gen_ai.choice"], [t for n, t in turns if n == "gen_ai.choice"]
+    choices = [t for n, t in turns if n == "gen_ai.choice"]
+    yield _Captured([t for n, t in turns if n != "gen_ai.choice"], choices)
+
+
+def _pair(place: Mapping[str, Any], prompt: str, answers: str) -> _Captured:
+    return _Captured(_turns(place.get(prompt), "user"), _turns(place.get(answers), "assistant"))
 
 
 def _body(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return content and tool calls of a message event; a choice wraps them in ``message``."""
     message = _loads(attributes.get("message"))
-    held = {**attributes, **message} if isinstance(message, Mapping) else dict(attributes)
-    return {k: held[k] for k in ("content", "tool_calls", "finish_reason") if held.get(k) is not None}
+    body = {**attributes, **message} if isinstance(message, Mapping) else attributes
+    return {k: body[k] for k in ("content", "tool_calls", "finish_reason") if body.get(k) is not None}
 
 
-def _numbered(attributes: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def _numbered(attributes: Mapping[str, Any]) -> _Captured:
     """Return turns written as ``gen_ai.prompt.0.role``, ``gen_ai.prompt.0.content`` and so on."""
     sides: dict[str, dict[int, dict[str, Any]]] = {"prompt": {}, "completion": {}}
     for key, value in attributes.items():
         matched = _INDEXED.match(str(key))
-        if matched:
-            side, index, part = matched.groups()
-            default = {"role": "user" if side == "prompt" else "assistant"}
-            sides[side].setdefault(int(index), default)[part] = value
+        if not matched:
             continue
-        called = _INDEXED_CALL.match(str(key))
-        if called:
-            side, index, number, part = called.groups()
-            default = {"role": "user" if side == "prompt" else "assistant"}
-            turn = sides[side].setdefault(int(index), default)
-            turn.setdefault("tool_calls", {}).setdefault(int(number), {})[part] = value
+        side, index, part, call, call_part = matched.groups()
+        turn = sides[side].setdefault(int(index), {"role": "user" if side == "prompt" else "assistant"})
+        if part:
+            turn[part] = value
+        else:
+            turn.setdefault("tool_calls", {}).setdefault(int(call), {})[call_part] = value
     for turn in (*sides["prompt"].values(), *sides["completion"].values()):
         if "tool_calls" in turn:
             turn["tool_calls"] = [call for _, call in sorted(turn["tool_calls"].items())]
-    asked: list[Mapping[str, Any]] = [turn for _, turn in sorted(sides["prompt"].items())]
-    answered: list[Mapping[str, Any]] = [turn for _, turn in sorted(sides["completion"].items())]
-    return asked, answered
+    return _Captured(*([turn for _, turn in sorted(sides[side].items())] for side in sides))
 
 
 def _turns(value: Any, role: str) -> list[Mapping[str, Any]]:

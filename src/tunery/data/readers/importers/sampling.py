@@ -35,19 +35,19 @@ class Sampler:
         """Return why a request is not taken; None where it is, which counts towards its user's share.
 
         Args:
-            request_id: Decides the draw, so that the same requests are taken every time.
-            user: Who asked; requests of nobody in particular count as one user's.
+            request_id: Its hash decides, so that the same requests are taken every time.
+            user: Whose request it is; those of nobody in particular count as one user's.
             about: The request's metadata, in which consent is looked for.
         """
         rule = self._rule
-        said = about.get(rule.consent_key)
-        if said is not None and not agreed(said):
-            told = f"request {request_id} says {str(said)[:20]!r} as its {rule.consent_key}"
-            return Skip("consent_refused", told)
-        if rule.require_consent and said is None:
+        consent = about.get(rule.consent_key)
+        if consent is None and rule.require_consent:
             fix = "set traffic: {require_consent: false} for this source where users agreed in another way"
             return Skip("no_consent", f"request {request_id} carries no {rule.consent_key}; {fix}")
-        if rule.share < 1 and _draw(request_id) >= rule.share:
+        if consent is not None and not agreed(consent):
+            answer = f"request {request_id} has {str(consent)[:20]!r} as its {rule.consent_key}"
+            return Skip("consent_refused", answer)
+        if rule.share < 1 and _sampling_key(request_id) >= rule.share:
             return Skip("not_sampled", f"request {request_id} is not in the share of {rule.share:g}")
         # Eight bytes for each user and not their name: a log may have millions of them.
         who = hash(user or "")
@@ -60,7 +60,7 @@ class Sampler:
 
 
 def agreed(value: Any) -> bool:
-    """Tell whether a metadata value says yes.
+    """Tell whether a metadata value means yes.
 
     >>> agreed("true"), agreed(True), agreed("no"), agreed(None)
     (True, True, False, False)
@@ -68,6 +68,6 @@ def agreed(value: Any) -> bool:
     return value is True or (isinstance(value, (str, int)) and str(value).strip().lower() in _YES)
 
 
-def _draw(request_id: str) -> float:
+def _sampling_key(request_id: str) -> float:
     """Return a number in [0, 1) that depends on the id alone."""
     return int(sha256_text(f"traffic:{request_id}")[:13], 16) / 16**13

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
@@ -23,7 +23,7 @@ FREE_BYTES = 64 << 20
 _CHUNK_BYTES = 256 << 10
 
 
-class PackedTooTight(OSError):  # noqa: N818 - an OSError, so that every reader already tells of it
+class PackedTooTight(OSError):  # noqa: N818 - an OSError, so that every reader already reports it
     """A packed file that unpacks to more than a file of rows would."""
 
     def __init__(self, unpacked: int, packed: int) -> None:
@@ -37,42 +37,26 @@ class Truncated(OSError):  # noqa: N818 - as above
     """A packed file whose data is damaged or ends too early."""
 
 
-class _Counted(io.RawIOBase):
-    """Counts the packed bytes that were read."""
+class _Unpacked(io.RawIOBase):
+    """Unpacked bytes, refused once they are too many for the packed ones that were read."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        got = self._stream.read(len(buffer))
-        buffer[: len(got)] = got
-        self.count += len(got)
-        return len(got)
-
-
-class _Bounded(io.RawIOBase):
-    """Unpacked bytes, refused once they are too many for the packed ones."""
-
-    def __init__(self, unpacked: Any, packed: _Counted) -> None:
-        self._unpacked = unpacked
-        self._packed = packed
-        self._out = 0
+    def __init__(self, read: Callable[[int], bytes], packed: IO[bytes]) -> None:
+        self._read, self._packed = read, packed
+        self._count = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        got = self._unpacked.read(min(len(buffer), _CHUNK_BYTES))
-        buffer[: len(got)] = got
-        self._out += len(got)
-        packed = max(self._packed.count, 1)
-        if self._out > MAX_UNPACKED_BYTES or (self._out > FREE_BYTES and self._out > MAX_RATIO * packed):
-            raise PackedTooTight(self._out, packed)
-        return len(got)
+        content = self._read(min(len(buffer), _CHUNK_BYTES))
+        buffer[: len(content)] = content
+        self._count += len(content)
+        packed = max(self._packed.tell(), 1)
+        if self._count > MAX_UNPACKED_BYTES or (
+            self._count > FREE_BYTES and self._count > MAX_RATIO * packed
+        ):
+            raise PackedTooTight(self._count, packed)
+        return len(content)
 
 
 def unpacked_name(name: str) -> str:
@@ -107,34 +91,26 @@ def open_bytes(file: RawFile) -> Iterator[IO[bytes]]:
         if kind is None:
             yield stream
             return
-        counted = _Counted(stream)
-        with _unpacker(kind, counted) as unpacked:
-            yield cast(IO[bytes], io.BufferedReader(_Bounded(unpacked, counted), _CHUNK_BYTES))
+        with _unpacker(kind, stream) as read:
+            yield cast(IO[bytes], io.BufferedReader(_Unpacked(read, stream), _CHUNK_BYTES))
 
 
 @contextmanager
-def _unpacker(kind: str, counted: _Counted) -> Iterator[Any]:
+def _unpacker(kind: str, packed: IO[bytes]) -> Iterator[Callable[[int], bytes]]:
     if kind == "gzip":
-        with gzip.GzipFile(fileobj=cast(IO[bytes], counted)) as unpacked:
-            yield unpacked
+        with gzip.GzipFile(fileobj=packed) as unpacked:
+            yield unpacked.read
         return
     import pyarrow as pa
 
-    with pa.CompressedInputStream(pa.PythonFile(counted, mode="r"), "zstd") as unpacked:
-        yield _Zstd(unpacked)
-
-
-class _Zstd:
-    """Arrow's unpacker, whose errors say the same as gzip's."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def read(self, size: int) -> bytes:
+    def read(size: int) -> bytes:
         try:
-            return bytes(self._stream.read(size))
+            return bytes(stream.read(size))
         except OSError as error:
             raise Truncated(f"the zstd data is damaged or cut short: {error}") from None
+
+    with pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd") as stream:
+        yield read
 
 
 @contextmanager

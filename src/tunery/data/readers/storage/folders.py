@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tunery.core.errors import ConfigError
 from tunery.core.example import SplitName
 from tunery.data.readers.storage.compression import unpacked_name
-from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, shown_url
+from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, redacted_url
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -56,57 +56,59 @@ def list_folder(folder: Path, name: str, endings: Sequence[str]) -> list[Found]:
         ConfigError: A link that leads out, a pickle, an archive, too many files, or no file of rows.
     """
     root = folder.resolve()
-    found: list[Found] = []
-    problems: list[str] = []
-    seen = 0
-    for parent, folders, files in os.walk(root):  # does not follow links to folders
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for file in sorted(files):
-            seen += 1
-            if seen > MAX_FILES:
-                raise ConfigError(f"{name}: over {MAX_FILES:,} files; name the folder that holds the rows")
-            path = Path(parent) / file
-            below = path.relative_to(root).as_posix()
-            problem = _problem(file) or (_outside(path, root) if path.is_symlink() else None)
-            if problem:
-                problems.append(f"{below!r:.200} {problem}")
-            elif _is_wanted(file, endings) and path.is_file():  # a pipe would never end
-                found.append(Found(below, path))
-    return _checked(found, problems, name)
+
+    def files() -> Iterator[Found]:
+        for parent, folders, names in os.walk(root):  # does not follow links to folders
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            for path in (Path(parent) / n for n in sorted(names)):
+                yield Found(path.relative_to(root).as_posix(), path)
+
+    return _chosen(files(), name, endings, root)
 
 
-def list_remote(filesystem: AbstractFileSystem, path: str, name: str, endings: Sequence[str]) -> list[Found]:
-    """Return the files of known endings below a remote folder, sorted by name.
+def _list_remote(filesystem: AbstractFileSystem, path: str, name: str, endings: Sequence[str]) -> list[Found]:
+    """Return the files of known endings below a remote folder, sorted by name; hidden ones are passed over.
 
     Raises:
-        ConfigError: A pickle, an archive, too many files, no file of rows, or the store cannot be read.
+        ConfigError: A pickle, an archive, too many files, or no file of rows.
     """
-    try:
-        listed = sorted(filesystem.find(path))
-    except Exception as error:  # each store has errors of its own
-        raise ConfigError(f"{name}: cannot be listed: {type(error).__name__}: {error}") from None
-    if len(listed) > MAX_FILES:
-        raise ConfigError(f"{name}: over {MAX_FILES:,} files; name the folder that holds the rows")
-    found: list[Found] = []
+    below = ((str(e)[len(path.rstrip("/")) :].lstrip("/"), str(e)) for e in filesystem.find(path))
+    return _chosen((_remote(filesystem, e, b) for b, e in below if "/." not in f"/{b}"), name, endings)
+
+
+def _remote(filesystem: AbstractFileSystem, path: str, name: str | None = None) -> Found:
+    return Found(name or PurePosixPath(path).name, RemoteFile(filesystem, path))
+
+
+def _chosen(
+    files: Iterable[Found], name: str, endings: Sequence[str] | None = None, root: Path | None = None
+) -> list[Found]:
+    """Return the files to read, sorted by name.
+
+    Args:
+        files: All there are.
+        name: How messages call the folder.
+        endings: Of the files that hold rows; None takes all.
+        root: The folder that links must not lead out of.
+
+    Raises:
+        ConfigError: A link that leads out, a pickle, an archive, too many files, or no file of rows.
+    """
+    chosen: list[Found] = []
     problems: list[str] = []
-    for entry in listed:
-        below = str(entry)[len(path.rstrip("/")) :].lstrip("/")
-        last = PurePosixPath(below).name
-        if any(part.startswith(".") for part in PurePosixPath(below).parts):
-            continue
-        if problem := _problem(last):
-            problems.append(f"{below!r:.200} {problem}")
-        elif _is_wanted(last, endings):
-            found.append(Found(below, RemoteFile(filesystem, str(entry))))
-    return _checked(found, problems, name)
-
-
-def _checked(found: list[Found], problems: list[str], name: str) -> list[Found]:
+    for seen, found in enumerate(files, 1):
+        if seen > MAX_FILES:
+            raise ConfigError(f"{name}: over {MAX_FILES:,} files; name the folder that holds the rows")
+        problem = _problem(found.name) or (_outside(found.file, root) if root else None)
+        if problem:
+            problems.append(f"{found.name!r:.200} {problem}")
+        elif endings is None or _is_wanted(found, endings):
+            chosen.append(found)
     if problems:
         raise ConfigError.of_problems(name, problems, limit=10, hint="move them out of the folder")
-    if not found:
+    if not chosen:
         raise ConfigError(f"{name}: there is no file of rows in the folder", hint=f"ls -R {name}")
-    return sorted(found, key=lambda f: f.name)
+    return sorted(chosen, key=lambda f: f.name)
 
 
 def _problem(file: str) -> str | None:
@@ -118,22 +120,26 @@ def _problem(file: str) -> str | None:
     return None
 
 
-def _outside(path: Path, root: Path) -> str | None:
+def _outside(file: RawFile, root: Path) -> str | None:
+    if not isinstance(file, Path) or not file.is_symlink():
+        return None
     try:
-        target = path.resolve(strict=True)
+        target = file.resolve(strict=True)
     except (OSError, RuntimeError):  # a link that leads nowhere, or to itself
         return "is a link that leads nowhere"
-    if target.is_dir():
-        return None
-    return None if target.is_relative_to(root) else "is a link to a file outside the folder"
+    return (
+        None if target.is_dir() or target.is_relative_to(root) else "is a link to a file outside the folder"
+    )
 
 
-def _is_wanted(file: str, endings: Sequence[str]) -> bool:
+def _is_wanted(found: Found, endings: Sequence[str]) -> bool:
+    file = PurePosixPath(found.name).name
     plain = unpacked_name(file.lower())
     return (
         not file.startswith(".")
         and Path(plain).suffix in endings
         and plain not in ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+        and (not isinstance(found.file, Path) or found.file.is_file())  # a pipe would never end
     )
 
 
@@ -207,7 +213,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 
 
 def split_of_name(name: str) -> SplitName | None:
-    """Return the split that a shard's name tells, None where it tells none.
+    """Return the split that a shard's name says, None where it says none.
 
     >>> split_of_name("data/train-00000-of-00002.parquet"), split_of_name("val.jsonl"), split_of_name("x.csv")
     ('train', 'validation', None)
@@ -237,8 +243,7 @@ def match_files(pattern: str, base_dir: Path) -> list[Found]:
     found = [n for n in names if fnmatchcase(n, path.name) and (path.parent / n).is_file()]
     if not found:
         raise ConfigError(f"{pattern}: no file matches", hint=f"ls {path.parent}")
-    problems = [f"{n!r:.200} {p}" for n in found if (p := _problem(n))]
-    return _checked([Found(n, path.parent / n) for n in found], problems, pattern)
+    return _chosen([Found(n, path.parent / n) for n in found], pattern)
 
 
 def is_pattern(path: str) -> bool:
@@ -253,28 +258,26 @@ def find_remote(url: str, endings: Sequence[str]) -> tuple[bool, list[Found]]:
         ConfigError: Nothing is there, or the store cannot be reached.
     """
     filesystem, path = open_filesystem(url)
-    name = shown_url(url)
+    name = redacted_url(url)
     try:
         if is_pattern(path):
-            matched = sorted(str(p) for p in filesystem.glob(path))
+            matched = [str(m) for m in filesystem.glob(path)]
             if not matched:
                 raise ConfigError(f"{name}: no file matches")
-            problems = [f"{m!r:.200} {p}" for m in matched if (p := _problem(PurePosixPath(m).name))]
-            files = [Found(PurePosixPath(m).name, RemoteFile(filesystem, m)) for m in matched]
-            return True, _checked(files, problems, name)
+            return True, _chosen((_remote(filesystem, m) for m in matched), name)
         if filesystem.isdir(path):
-            return True, list_remote(filesystem, path, name, endings)
+            return True, _list_remote(filesystem, path, name, endings)
         if not filesystem.exists(path):
             raise ConfigError(f"{name}: no such file")
     except ConfigError:
         raise
     except Exception as error:  # each store has errors of its own: no credentials, no network, no bucket
         raise ConfigError(f"{name}: cannot be reached: {type(error).__name__}: {error}") from None
-    return False, [Found(PurePosixPath(path).name, RemoteFile(filesystem, path))]
+    return False, [_remote(filesystem, path)]
 
 
 def splits_of(found: Sequence[Found]) -> dict[SplitName, list[Found]] | None:
-    """Return a folder's files by the split their names tell; None unless all of them tell one."""
+    """Return a folder's files by the split their names say; None unless all of them say one."""
     by_split: dict[SplitName, list[Found]] = {}
     for file in found:
         split = split_of_name(file.name)

@@ -13,7 +13,7 @@ from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.compression import PackedTooTight, Truncated, open_bytes
 from tunery.data.readers.storage.urls import RawFile
 
-_FOREIGN = {
+_MAGIC = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
     b"PK\x03\x04": "a zip archive",
@@ -27,7 +27,7 @@ _FOREIGN = {
     b"\xfd7zXZ": "xz",
 }
 _BLOCK_BYTES = 256 << 10
-_SHOWN_BYTES = 16_384
+_KEPT_BYTES = 16_384
 
 
 class Line(NamedTuple):
@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 class Unreadable(str):
-    """The beginning of a line that cannot be read, as far as it can be shown."""
+    """The beginning of a line that cannot be read, decoded as far as it can be."""
 
     __slots__ = ("fix",)
 
@@ -50,7 +50,7 @@ class Unreadable(str):
     @classmethod
     def of(cls, raw: bytes, fix: str) -> Unreadable:
         """Return what stands for the line ``raw`` among those that were read."""
-        line = cls(raw[:_SHOWN_BYTES].decode("utf-8", "replace"))
+        line = cls(raw[:_KEPT_BYTES].decode("utf-8", "replace"))
         line.fix = fix
         return line
 
@@ -74,14 +74,16 @@ def read_lines(path: RawFile, name: str, *, max_bytes: int) -> Iterator[Line]:
             yield Line(number, text)
 
 
-def read_blocks(path: RawFile, name: str, *, max_bytes: int, go_on: bool = False) -> Iterator[list[str]]:
+def read_blocks(
+    path: RawFile, name: str, *, max_bytes: int, keep_bad_lines: bool = False
+) -> Iterator[list[str]]:
     """Yield the lines of a UTF-8 file, some hundred at a time: one by one costs three times more.
 
     Args:
         path: The file.
         name: How messages call it.
         max_bytes: Longest line accepted [bytes].
-        go_on: Yield an :class:`Unreadable` line in the place of one that is no UTF-8 or too long.
+        keep_bad_lines: Yield an :class:`Unreadable` line in the place of one that is no UTF-8 or too long.
 
     Returns:
         Lists of consecutive lines, each with its line end.
@@ -89,7 +91,7 @@ def read_blocks(path: RawFile, name: str, *, max_bytes: int, go_on: bool = False
     Raises:
         ConfigError: As :func:`read_lines`, after the lines before the one at fault.
     """
-    seen = _Seen(name, max_bytes, go_on=go_on)
+    seen = _Seen(name, max_bytes, keep_bad_lines=keep_bad_lines)
     with readable(name), open_bytes(path) as stream:
         carry, skipping = b"", False
         while chunk := stream.read(_BLOCK_BYTES):
@@ -113,8 +115,8 @@ def read_blocks(path: RawFile, name: str, *, max_bytes: int, go_on: bool = False
 class _Seen:
     """How much of a file has been handed out, and what becomes of a line that cannot be."""
 
-    def __init__(self, name: str, max_bytes: int, *, go_on: bool) -> None:
-        self.name, self.max_bytes, self.go_on = name, max_bytes, go_on
+    def __init__(self, name: str, max_bytes: int, *, keep_bad_lines: bool) -> None:
+        self.name, self.max_bytes, self.keep_bad_lines = name, max_bytes, keep_bad_lines
         self.lines = 0
         self.bytes = 0
 
@@ -124,18 +126,18 @@ class _Seen:
         Raises:
             ConfigError: The same, where such a line ends the file.
         """
-        if not self.go_on:
+        if not self.keep_bad_lines:
             raise error
         self.lines += 1
         self.bytes += len(raw)
-        told = error.message.removeprefix(f"{self.name}: ")
-        return Unreadable.of(raw, f"{told} ({error.hint})" if error.hint else told)
+        reason = error.message.removeprefix(f"{self.name}: ")
+        return Unreadable.of(raw, f"{reason} ({error.hint})" if error.hint else reason)
 
 
 def _decoded(block: bytes, seen: _Seen) -> Iterator[list[str]]:
     """Yield a block's lines at once where nothing is wrong with it, else those before the fault."""
     if not seen.bytes:
-        refuse_foreign(block[:_BLOCK_BYTES].partition(b"\n")[0], seen.name)
+        refuse_binary(block[:_BLOCK_BYTES].partition(b"\n")[0], seen.name)
     start = len(_BOM) if not seen.bytes and block.startswith(_BOM) else 0
     raw = block[start:].split(b"\n")
     longest = max(map(len, raw))
@@ -197,13 +199,13 @@ def too_large(name: str, where: str, max_bytes: int) -> ConfigError:
     """Return the error for a row or line over the limit."""
     return ConfigError(
         f"{name}: {where} is longer than {max_bytes:,} bytes; a quote or a line end is probably missing",
-        hint="mend that row, or raise max_row_bytes of this source",
+        hint="repair that row, or raise max_row_bytes of this source",
     )
 
 
-def refuse_foreign(raw: bytes, name: str) -> None:
+def refuse_binary(raw: bytes, name: str) -> None:
     """Raise :class:`ConfigError` when a file's first bytes are those of something other than UTF-8 text."""
-    for magic, what in _FOREIGN.items():
+    for magic, what in _MAGIC.items():
         if raw.startswith(magic):
             hint = f"iconv -f UTF-16 -t UTF-8 {name} > utf8-{Path(name).name}" if what == "UTF-16" else None
             raise ConfigError(f"{name}: this is {what}, not UTF-8 text", hint=hint)

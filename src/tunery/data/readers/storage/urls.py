@@ -1,4 +1,4 @@
-"""Places: where raw files lie, on this machine or behind a URL such as ``s3://bucket/rows.jsonl``."""
+"""Where raw files lie, on this machine or behind a URL such as ``s3://bucket/rows.jsonl``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SCHEMES: dict[str, str] = {
     "memory": "fsspec",
 }
 """Scheme to the package that reads it. fsspec knows more, but some of those (chains with ``::``, archives,
-``reference``) reach other places than the one they name, or unpack without a bound."""
+``reference``) reach files other than the one they name, or unpack without a bound."""
 _BUFFER_BYTES = 1 << 20
 _SECRET = re.compile(r"//[^/@]*@")
 _PASSWORD = re.compile(r"//[^/@]*:[^/@]*@")
@@ -75,12 +75,12 @@ class RemoteFile:
 
     def open(self, mode: Literal["rb"]) -> IO[bytes]:
         """Open for reading; whatever the store raises comes out as :class:`OSError`."""
-        with _told_as_os_error():
+        with _failing_as_os_error():
             stream = self.filesystem.open(self.path, mode)
-        return cast(IO[bytes], io.BufferedReader(_Guarded(stream), _BUFFER_BYTES))
+        return cast(IO[bytes], io.BufferedReader(_RemoteStream(stream), _BUFFER_BYTES))
 
 
-class _Guarded(io.RawIOBase):
+class _RemoteStream(io.RawIOBase):
     """A remote stream whose every failure is an OSError, so that readers need to know one kind only."""
 
     def __init__(self, stream: Any) -> None:
@@ -93,13 +93,13 @@ class _Guarded(io.RawIOBase):
         return bool(self._stream.seekable())
 
     def readinto(self, buffer: Any) -> int:
-        with _told_as_os_error():
+        with _failing_as_os_error():
             got = self._stream.read(len(buffer))
         buffer[: len(got)] = got
         return len(got)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        with _told_as_os_error():
+        with _failing_as_os_error():
             return int(self._stream.seek(offset, whence))
 
     def tell(self) -> int:
@@ -112,7 +112,7 @@ class _Guarded(io.RawIOBase):
 
 
 @contextmanager
-def _told_as_os_error() -> Iterator[None]:
+def _failing_as_os_error() -> Iterator[None]:
     try:
         yield
     except OSError:
@@ -135,10 +135,10 @@ def is_url(path: str) -> bool:
     return _URL.match(path) is not None
 
 
-def shown_url(url: str) -> str:
+def redacted_url(url: str) -> str:
     """Return a URL without the user name and password it may carry.
 
-    >>> shown_url("sftp://me:secret@host/rows.csv")
+    >>> redacted_url("sftp://me:secret@host/rows.csv")
     'sftp://host/rows.csv'
     """
     return _SECRET.sub("//", url, count=1)
@@ -157,14 +157,14 @@ def open_filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
     if _PASSWORD.search(url):
         raise ConfigError(
-            f"{shown_url(url)}: a password has no place in a recipe, which every dataset version keeps",
+            f"{redacted_url(url)}: a password has no place in a recipe, which every dataset version keeps",
             hint="give it as the store's own tools take it: an environment variable, a profile or a key file",
         )
     found = _URL.match(url)
     scheme = found.group(1).lower() if found else ""
     if scheme not in _SCHEMES or "::" in url:
         raise ConfigError(
-            f"{shown_url(url)}: {'chained URLs are' if '::' in url else f'{scheme}:// is'} not read "
+            f"{redacted_url(url)}: {'chained URLs are' if '::' in url else f'{scheme}:// is'} not read "
             f"(read are: {', '.join(sorted(_SCHEMES))})"
         )
     try:
@@ -172,11 +172,11 @@ def open_filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     except ImportError:
         package = _SCHEMES[scheme]
         raise ConfigError(
-            f"{shown_url(url)}: reading {scheme}:// needs the package {package}",
+            f"{redacted_url(url)}: reading {scheme}:// needs the package {package}",
             hint=f"pip install {package}",
         ) from None
     except Exception as error:  # as above: the store's own errors, from no credentials to no network
-        raise ConfigError(f"{shown_url(url)}: {type(error).__name__}: {error}") from None
+        raise ConfigError(f"{redacted_url(url)}: {type(error).__name__}: {error}") from None
     return cast("AbstractFileSystem", filesystem), str(path)
 
 
