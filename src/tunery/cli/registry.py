@@ -175,14 +175,14 @@ def rollback_champion(
 
 
 def _main_metric(version: ModelVersion) -> str:
-    from tunery.core.evaluation import metric_title
     from tunery.core.figures import is_share, quantity
+    from tunery.evaluate.metrics import title_of
 
     name = str(version.config.get("goal", {}).get("metric") or next(iter(version.metrics), ""))
     value = version.metrics.get(name)
     if value is None:
         return ""
-    return f"{metric_title(name)} {quantity(value, share=is_share(name, value))}"
+    return f"{title_of(name)} {quantity(value, share=is_share(name, value))}"
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[LineageCheck]) -> Iterable[Part]:

@@ -296,6 +296,7 @@ def job_object(job: Job) -> dict[str, Any]:
         "batch_size": train.get("batch_size"),
         "learning_rate_multiplier": round(multiplier, 6),
     }
+    own = {name: train[name] for name in sorted(method.own_settings) if name in train}
     made = job.status == "succeeded" and job.model_version is not None
     return {
         "id": job.id,
@@ -313,7 +314,10 @@ def job_object(job: Job) -> dict[str, Any]:
         "training_file": job.request.get("training_file", ""),
         "validation_file": job.request.get("validation_file"),
         "hyperparameters": hyperparameters,
-        "method": {"type": method.openai_type, method.openai_type: {"hyperparameters": hyperparameters}},
+        "method": {
+            "type": method.openai_type,
+            method.openai_type: {"hyperparameters": {**hyperparameters, **own}},
+        },
         "integrations": [],
         "metadata": job.request.get("metadata"),
         "trained_tokens": job.trained_tokens,
