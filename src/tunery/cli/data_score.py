@@ -1,4 +1,4 @@
-"""``tunery data score``: what the base, and a judge if one is named, say of training rows."""
+"""``tunery data score``: what the base, and a judge if one is named, find in training rows."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def score(  # noqa: PLR0913 - each is an option of its own
     with the same options it goes on where it ended, and pays for what is missing only.
 
     A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-…; an inspection
-    tells of them with inspect.scores=quality-….
+    reports them with inspect.scores=quality-….
     """
     from tunery.cli.progress import terminal_progress, until_interrupted
     from tunery.pipeline.stages.score import score_recipe
 
     judge = endpoint_settings(judge_endpoint, judge_model, api_key_env, price_prompt, price_completion)
     about = {"rubric": rubric, "budget_tokens": budget_tokens, "budget_usd": budget_usd}
-    asked = _judge(judge, about, settings)
+    judge_config = _judge(judge, about, settings)
     progress = terminal_progress()
     # All rows are scored, those too that a selection would leave out.
     everything = [*(overrides or ()), "data.select=null"]
@@ -79,7 +79,7 @@ def score(  # noqa: PLR0913 - each is an option of its own
         progress.task("score", None),
     ):
         context.should_stop = stop
-        scored = score_recipe(context, judge=asked)
+        scored = score_recipe(context, judge=judge_config)
         path = context.workspace.artifacts.path("quality", scored.id)
     value = {"quality": scored.id, "rows": len(scored.rows), "path": path, "judged": _judged(scored.rows)}
     answer(value, lambda: scored_text(scored.id, scored.rows, recipe), as_json=as_json)
@@ -91,7 +91,7 @@ def _judge(
     """Return who judges; None where nobody is named.
 
     Raises:
-        ConfigError: Something is said of a judge that has no address or no name.
+        ConfigError: A judge is described that has no address or no name.
     """
     from tunery.core.config import apply_overrides, parse_settings
     from tunery.synthesise.config import RowJudgeConfig

@@ -87,49 +87,47 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context, until_interrupted(progress) as stop:
         context.should_stop = stop
-        made = synthesise(context, config, out)
-    if made.stopped is not None:
-        progress.event(_why_short(made), level="warn")
-    answer(made, lambda: made_text(made), as_json=as_json)
+        result = synthesise(context, config, out)
+    if result.stopped is not None:
+        progress.event(_why_short(result), level="warn")
+    answer(result, lambda: synthesised_text(result), as_json=as_json)
 
 
-def made_text(made: Synthesised) -> Iterable[Part]:
+def synthesised_text(result: Synthesised) -> Iterable[Part]:
     """Return what a person reads of a file of synthetic rows."""
     from tunery.core.figures import listed_counts
 
-    rejected = listed_counts(made.rejected)
+    rejected = listed_counts(result.rejected)
     unsure = (
-        f", {made.tokens_unsure:,} of them for requests without a known end" if made.tokens_unsure else ""
+        f", {result.tokens_unsure:,} of them for requests without a known end" if result.tokens_unsure else ""
     )
-    unmetered = f", {made.unmetered:,} answers at their ceiling" if made.unmetered else ""
+    unmetered = f", {result.unmetered:,} answers at their ceiling" if result.unmetered else ""
     yield facts(
         [
-            ("file", made.path),
-            ("rows", f"{made.rows:,} of {made.rows_asked:,} asked for"),
+            ("file", result.path),
+            ("rows", f"{result.rows:,} of {result.rows_asked:,} requested"),
             ("rejected", rejected or "nothing"),
             (
                 "scores",
-                None if made.scores is None else ", ".join(f"{s}: {n}" for s, n in made.scores.items()),
+                None if result.scores is None else ", ".join(f"{s}: {n}" for s, n in result.scores.items()),
             ),
-            ("teacher", f"{made.teacher} at {made.endpoint}"),
-            ("seeds", f"{made.seed_rows:,} training rows of {made.dataset_version}"),
+            ("teacher", f"{result.teacher} at {result.endpoint}"),
+            ("seeds", f"{result.seed_rows:,} training rows of {result.dataset_version}"),
             (
                 "answers",
-                f"{made.bought:,} paid for now, {made.retries:,} tried again, {made.failed:,} failed",
+                f"{result.bought:,} paid for now, {result.retries:,} tried again, {result.failed:,} failed",
             ),
-            ("tokens", f"{made.tokens:,}{unsure}{unmetered}"),
-            ("cost", None if made.usd is None else f"${made.usd:,.4f}"),
+            ("tokens", f"{result.tokens:,}{unsure}{unmetered}"),
+            ("cost", None if result.usd is None else f"${result.usd:,.4f}"),
         ]
     )
     yield "to train on them, list the file as a source behind your own: they never enter a held-out split"
 
 
-def _why_short(made: Synthesised) -> str:
-    what = {
-        "budget": "the budget does not pay for another request",
-        "requests": "the teacher was asked as often as max_requests allows",
-    }[made.stopped or "budget"]
-    more = {"budget": "a larger budget", "requests": "--set max_requests=N"}[made.stopped or "budget"]
-    return (
-        f"{made.rows:,} of {made.rows_asked:,} rows: {what}; the same command with {more} goes on from here"
-    )
+def _why_short(result: Synthesised) -> str:
+    what, more = {
+        "budget": ("the budget does not pay for another request", "a larger budget"),
+        "requests": ("as many requests were sent as max_requests allows", "--set max_requests=N"),
+    }[result.stopped or "budget"]
+    rows = f"{result.rows:,} of {result.rows_asked:,} rows"
+    return f"{rows}: {what}; the same command with {more} goes on from here"
