@@ -87,47 +87,47 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context, until_interrupted(progress) as stop:
         context.should_stop = stop
-        result = synthesise(context, config, out)
-    if result.stopped is not None:
-        progress.event(_why_short(result), level="warn")
-    answer(result, lambda: synthesised_text(result), as_json=as_json)
+        output = synthesise(context, config, out)
+    if output.stopped is not None:
+        progress.event(_why_short(output), level="warn")
+    answer(output, lambda: synthesised_text(output), as_json=as_json)
 
 
-def synthesised_text(result: Synthesised) -> Iterable[Part]:
+def synthesised_text(output: Synthesised) -> Iterable[Part]:
     """Return what a person reads of a file of synthetic rows."""
     from tunery.core.figures import listed_counts
 
-    rejected = listed_counts(result.rejected)
+    rejected = listed_counts(output.rejected)
     unsure = (
-        f", {result.tokens_unsure:,} of them for requests without a known end" if result.tokens_unsure else ""
+        f", {output.tokens_unsure:,} of them for requests without a known end" if output.tokens_unsure else ""
     )
-    unmetered = f", {result.unmetered:,} answers at their ceiling" if result.unmetered else ""
+    unmetered = f", {output.unmetered:,} answers at their ceiling" if output.unmetered else ""
     yield facts(
         [
-            ("file", result.path),
-            ("rows", f"{result.rows:,} of {result.rows_asked:,} requested"),
+            ("file", output.path),
+            ("rows", f"{output.rows:,} of {output.rows_asked:,} requested"),
             ("rejected", rejected or "nothing"),
             (
                 "scores",
-                None if result.scores is None else ", ".join(f"{s}: {n}" for s, n in result.scores.items()),
+                None if output.scores is None else ", ".join(f"{s}: {n}" for s, n in output.scores.items()),
             ),
-            ("teacher", f"{result.teacher} at {result.endpoint}"),
-            ("seeds", f"{result.seed_rows:,} training rows of {result.dataset_version}"),
+            ("teacher", f"{output.teacher} at {output.endpoint}"),
+            ("seeds", f"{output.seed_rows:,} training rows of {output.dataset_version}"),
             (
                 "answers",
-                f"{result.bought:,} paid for now, {result.retries:,} tried again, {result.failed:,} failed",
+                f"{output.bought:,} paid for now, {output.retries:,} tried again, {output.failed:,} failed",
             ),
-            ("tokens", f"{result.tokens:,}{unsure}{unmetered}"),
-            ("cost", None if result.usd is None else f"${result.usd:,.4f}"),
+            ("tokens", f"{output.tokens:,}{unsure}{unmetered}"),
+            ("cost", None if output.usd is None else f"${output.usd:,.4f}"),
         ]
     )
     yield "to train on them, list the file as a source behind your own: they never enter a held-out split"
 
 
-def _why_short(result: Synthesised) -> str:
+def _why_short(output: Synthesised) -> str:
     what, more = {
         "budget": ("the budget does not pay for another request", "a larger budget"),
         "requests": ("as many requests were sent as max_requests allows", "--set max_requests=N"),
-    }[result.stopped or "budget"]
-    rows = f"{result.rows:,} of {result.rows_asked:,} rows"
+    }[output.stopped or "budget"]
+    rows = f"{output.rows:,} of {output.rows_asked:,} rows"
     return f"{rows}: {what}; the same command with {more} goes on from here"
