@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty, Settings
+from tunery.core.example import SplitName
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.quality import QualityId
 from tunery.data.filters.filters import settings_of_filters
@@ -96,7 +97,7 @@ class SourceConfig(Settings):
     """``words`` turns ``card_arrival`` into ``card arrival``, which the model's tokens know better."""
     output_json: bool = False
     """Render the output column as compact JSON; for outputs that are objects, or JSON in a string."""
-    split: Literal["auto", "train", "validation", "test"] = "auto"
+    split: Literal["auto", SplitName] = "auto"
     """Put all rows of this file in one split. A split that has a file of its own is not drawn from the
     others, and rows of other files that repeat its rows are removed as ``held_out_elsewhere``; so is, in any
     file, a row that resembles rows of two splits."""

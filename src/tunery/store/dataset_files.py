@@ -176,12 +176,12 @@ def read_inputs(dataset_version: Path) -> list[str]:
     inputs = []
     for chunk in open_table(dataset_version / EXAMPLES, columns=["messages"])["messages"].chunks:
         turns = chunk.flatten()
-        is_user = [role == "user" for role in turns.field("role").to_pylist()]
+        from_user = [role == "user" for role in turns.field("role").to_pylist()]
         contents = turns.field("content").to_pylist()
         at = 0
         for length in chunk.value_lengths().to_pylist():
             last = at + length
-            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if is_user[i]), ""))
+            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if from_user[i]), ""))
             at = last
     return inputs
 
@@ -203,12 +203,12 @@ def dialogues(messages: pa.ChunkedArray) -> Dialogues:
     prompts, answers = [], []
     for chunk in messages.chunks:
         turns = chunk.flatten()
-        shown = [role != "system" for role in turns.field("role").to_pylist()]
+        in_prompt = [role != "system" for role in turns.field("role").to_pylist()]
         contents = turns.field("content").to_pylist()
         at = 0
         for length in chunk.value_lengths().to_pylist():
             last = at + length - 1
-            prompts.append("\n".join(contents[i] for i in range(at, last) if shown[i]))
+            prompts.append("\n".join(contents[i] for i in range(at, last) if in_prompt[i]))
             answers.append(contents[last])
             at = last + 1
     return Dialogues(prompts, answers)
