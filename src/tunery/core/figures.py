@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -11,7 +10,8 @@ from tunery.core.errors import listed
 from tunery.core.evaluation import Evaluation, Metric
 
 _Name = TypeVar("_Name", bound=str)
-_UNBOUNDED = re.compile(r"perplexity|loss|nll|nats|length|tokens|_ms$|seconds|bytes")
+_UNBOUNDED = frozenset({"perplexity"})
+"""Metrics that are no share even where their value is under 1; every scorer gives a value in [0, 1]."""
 
 _SUBJECT_NAMES = {
     "zero_shot": "Zero-shot prompting",
@@ -57,9 +57,7 @@ def is_prompting(evaluation: Evaluation) -> bool:
 
 def is_share(name: str, *values: float) -> bool:
     """Return whether a metric of that name with these values reads as a percentage."""
-    if _UNBOUNDED.search(name):
-        return False
-    return all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in values)
+    return name not in _UNBOUNDED and all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in values)
 
 
 def is_rate(metric: Metric) -> bool:
@@ -182,6 +180,16 @@ def listed_counts(counts: Mapping[_Name, int], limit: int | None = None) -> str:
     """
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return listed([f"{n:,} {name}" for name, n in order], limit or len(order))
+
+
+def one_line(text: str, most: int) -> str:
+    """Return a text on one line, cut after ``most`` characters.
+
+    >>> one_line("card\\n  arrival", 20), one_line("card arrival", 4)
+    ('card arrival', 'card…')
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}…"
 
 
 def p_value(p: float) -> str:
