@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, get_args
 
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.core.example import SplitName
 from tunery.core.ids import canonical_json, sha256_text
+from tunery.core.splits import SplitName
 from tunery.data.config import DataConfig, FileFormat, SourceConfig
 from tunery.data.readers.formats.csv import read_delimited
 from tunery.data.readers.formats.json import read_json_array, read_jsonl

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
-from tunery.core.example import SPLITS, Drop, prompt_text
+from tunery.core.example import Drop, prompt_text
 from tunery.core.quality import RowQuality
+from tunery.core.splits import SPLITS
 from tunery.data.config import SelectConfig
 from tunery.data.decisions import Curated
 from tunery.data.select.scores import merits

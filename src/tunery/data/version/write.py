@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunery.core.example import SPLITS, Drop, Dropped
+from tunery.core.example import Drop, Dropped
 from tunery.core.ids import canonical_json
+from tunery.core.splits import SPLITS
 from tunery.data.decisions import Curated
 from tunery.data.rows.table import dropped_texts
 from tunery.store.dataset_files import DROPPED, DROPPED_SCHEMA, EXAMPLE_SCHEMA, EXAMPLES
