@@ -1,4 +1,4 @@
-"""The splits of a dataset version; apart from its rows, so that a command line can name them at no cost."""
+"""The splits of a dataset version; a module without imports, because ``tunery --help`` names them."""
 
 from __future__ import annotations
 
