@@ -153,16 +153,17 @@ def compare_first_token(base: Path, threads: int, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", type=Path, default=default_base())
+    parser.add_argument("--base", type=Path, help="Hugging Face folder [the embedded base]")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
+    base = given.base or default_base()
     torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
-    print(f"{given.base.name}, {given.threads} threads, torch {torch.__version__}, best of {given.rounds}")
+    print(f"{base.name}, {given.threads} threads, torch {torch.__version__}, best of {given.rounds}")
     with tempfile.TemporaryDirectory() as folder:
-        compare_throughput(given.base, Path(folder), given.threads, given.rounds)
-    compare_first_token(given.base, given.threads, given.rounds)
+        compare_throughput(base, Path(folder), given.threads, given.rounds)
+    compare_first_token(base, given.threads, given.rounds)
 
 
 if __name__ == "__main__":

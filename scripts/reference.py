@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
@@ -45,9 +45,9 @@ def settings_page() -> str:
     for title, model, how in PAGES:
         parts.append(f"\n## {title}\n\n{how}\n")
         schema = model.model_json_schema()
-        for path, name in sections(schema):
+        for path, name, variant in sections(schema):
             group = schema if name is None else schema["$defs"][name]
-            heading = f"\n### `{path}`\n\n" if path else "\n"
+            heading = f"\n### `{path}`{variant and f' with `{variant}`'}\n\n" if path else "\n"
             parts.append(f"{heading}{prose(group.get('description', ''))}\n\n{table_of(group, schema)}")
     return "".join([*parts, metrics_table()])
 
@@ -66,21 +66,40 @@ def metrics_table() -> str:
     return "".join(lines)
 
 
-def sections(schema: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """Yield the path and definition of every group of settings, the root's first; each group once."""
-    waiting: list[tuple[str, str | None]] = [("", None)]
+class Section(NamedTuple):
+    """One group of settings."""
+
+    path: str
+    """Where it stands in the recipe; empty for the root."""
+    name: str | None
+    """Of its definition."""
+    variant: str = ""
+    """What tells it from others that may stand there, as ``method: sft``."""
+
+
+def sections(schema: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield every group of settings, the root's first; each group once."""
+    waiting = [Section("", None)]
     seen: set[str] = set()
     while waiting:
-        path, name = waiting.pop(0)
-        yield path, name
+        path, name, _ = here = waiting.pop(0)
+        yield here
         group = schema if name is None else schema["$defs"][name]
         inner = []
         for key, value in group.get("properties", {}).items():
-            for reference, suffix in references(value):
-                if reference not in seen and schema["$defs"][reference].get("properties"):
+            found = [r for r in references(value) if schema["$defs"][r[0]].get("properties")]
+            for reference, suffix in found:
+                if reference not in seen:
                     seen.add(reference)
-                    inner.append((f"{path}.{key}{suffix}".lstrip("."), reference))
+                    variant = constant_of(schema["$defs"][reference]) if len(found) > 1 else ""
+                    inner.append(Section(f"{path}.{key}{suffix}".lstrip("."), reference, variant))
         waiting = inner + waiting
+
+
+def constant_of(group: Mapping[str, Any]) -> str:
+    """Return the setting that a group has for a name, as YAML writes it; empty where there is none."""
+    named = (f"{key}: {value['const']}" for key, value in group["properties"].items() if "const" in value)
+    return next(named, "")
 
 
 def references(value: Mapping[str, Any], suffix: str = "") -> Iterator[tuple[str, str]]:

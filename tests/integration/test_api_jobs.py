@@ -268,6 +268,13 @@ def test_what_cannot_be_trained_is_refused_with_the_field(idle: Live) -> None:
             "tunery.evaluate",
             "names files",
         ),
+        (
+            {"extra_body": {"tunery": {"evaluate": {"engine": {"threads": 99}}}}},
+            "tunery.evaluate",
+            "the server's choice",
+        ),
+        ({"extra_body": {"tunery": {"evaluate": ["x"]}}}, "tunery.evaluate", "not an object"),
+        ({"extra_body": {"tunery": {"train": "fast"}}}, "tunery.train", "not an object"),
     ]
     for change, param, says in refusals:
         with pytest.raises(openai.BadRequestError) as error:

@@ -101,12 +101,12 @@ class Boundary:
         """
         origin = headers.get("origin")
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        strange_origin = (
+        foreign_origin = (
             origin is not None
             and origin not in self._settings.cors_origins
             and (urlsplit(origin).hostname or "") not in _LOOPBACK_HOSTS
         )
-        if strange_origin or host not in _LOOPBACK_HOSTS:
+        if foreign_origin or host not in _LOOPBACK_HOSTS:
             return Problem(
                 403,
                 "auth is off, so only this machine may call, by the name 127.0.0.1 or localhost",

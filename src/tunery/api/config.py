@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from tunery.core.config import Settings
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
-from tunery.serve.engines import AnyEngine, engine_settings
+from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
 from tunery.serve.openai.wire import SamplingDefaults
 
 
@@ -44,6 +44,11 @@ class ServerSettings(Settings):
     """Run queued fine-tuning jobs; off where another machine does."""
     jobs: SupervisorSettings = SupervisorSettings()
     """How jobs are run."""
+
+    @property
+    def chosen_engine(self) -> EngineSettings | None:
+        """The engine where one was chosen; None where it is the default as it comes."""
+        return self.engine if "engine" in self.model_fields_set else None
 
     @property
     def is_loopback(self) -> bool:

@@ -11,7 +11,6 @@ import typer
 from tunery.cli.data_score import score
 from tunery.cli.data_synthesise import synthesise_rows
 from tunery.cli.data_text import (
-    SPLITS,
     collected_text,
     diff_text,
     exported_text,
@@ -23,6 +22,7 @@ from tunery.cli.data_text import (
 from tunery.cli.output import answer, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath, Replace
 from tunery.cli.session import open_recipe, open_workspace
+from tunery.core.example import SPLITS, SplitName
 from tunery.core.plugins import plugin_names
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 else:
     Format = Literal[plugin_names("tunery.data.writers")]
 # Repeated here, because loading what defines it costs more than all of `tunery --help`.
-Split = Literal["train", "validation", "test"]
 
 
 @app.command("run")
@@ -56,8 +55,8 @@ def data_run(
 
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context, progress.task("data", None):
-        made = make_dataset(context)
-    answer(made, lambda: version_text(made), as_json=as_json)
+        version = make_dataset(context)
+    answer(version, lambda: version_text(version), as_json=as_json)
 
 
 @app.command("inspect")
@@ -268,7 +267,7 @@ def export(  # noqa: PLR0913 - which version, in which form, to where
     *,
     form: Annotated[Format, typer.Option("--format", help="What to write.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; a folder for all splits and for hf.")],
-    split: Annotated[Split | None, typer.Option("--split", help="One split; else all.")] = None,
+    split: Annotated[SplitName | None, typer.Option("--split", help="One split; else all.")] = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
@@ -318,13 +317,13 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
 
     if out.exists() and not replace:
         raise ConflictError(f"{out} is there already", hint="add --replace, or name another file")
-    asked = {
+    values = {
         "share": share,
         "per_user": per_user,
         "consent_key": consent_key,
         "require_consent": not without_consent,
     }
-    rule = parse_settings(TrafficConfig, asked, where="data collect")
+    rule = parse_settings(TrafficConfig, values, where="data collect")
     with open_workspace(ctx) as workspace:
         written = write_traffic(workspace.requests.every(model), out, rule)
     value = {"path": str(out), "rows": written.rows, "skipped": dict(written.skipped)}

@@ -69,7 +69,7 @@ def score(  # noqa: PLR0913 - each is an option of its own
 
     judge = endpoint_settings(judge_endpoint, judge_model, api_key_env, price_prompt, price_completion)
     about = {"rubric": rubric, "budget_tokens": budget_tokens, "budget_usd": budget_usd}
-    asked = _judge(judge, about, settings)
+    judge_config = _judge(judge, about, settings)
     progress = terminal_progress()
     # All rows are scored, those too that a selection would leave out.
     everything = [*(overrides or ()), "data.select=null"]
@@ -79,7 +79,7 @@ def score(  # noqa: PLR0913 - each is an option of its own
         progress.task("score", None),
     ):
         context.should_stop = stop
-        scored = score_recipe(context, judge=asked)
+        scored = score_recipe(context, judge=judge_config)
         path = context.workspace.artifacts.path("quality", scored.id)
     value = {"quality": scored.id, "rows": len(scored.rows), "path": path, "judged": _judged(scored.rows)}
     answer(value, lambda: scored_text(scored.id, scored.rows, recipe), as_json=as_json)

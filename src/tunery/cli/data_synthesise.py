@@ -87,49 +87,50 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context, until_interrupted(progress) as stop:
         context.should_stop = stop
-        made = synthesise(context, config, out)
-    if made.stopped is not None:
-        progress.event(_why_short(made), level="warn")
-    answer(made, lambda: made_text(made), as_json=as_json)
+        output = synthesise(context, config, out)
+    if output.stopped is not None:
+        progress.event(_why_short(output), level="warn")
+    answer(output, lambda: synthesised_text(output), as_json=as_json)
 
 
-def made_text(made: Synthesised) -> Iterable[Part]:
+def synthesised_text(output: Synthesised) -> Iterable[Part]:
     """Return what a person reads of a file of synthetic rows."""
     from tunery.core.figures import listed_counts
 
-    rejected = listed_counts(made.rejected)
+    rejected = listed_counts(output.rejected)
     unsure = (
-        f", {made.tokens_unsure:,} of them for requests without a known end" if made.tokens_unsure else ""
+        f", {output.tokens_unsure:,} of them for requests without a known end" if output.tokens_unsure else ""
     )
-    unmetered = f", {made.unmetered:,} answers at their ceiling" if made.unmetered else ""
+    unmetered = f", {output.unmetered:,} answers at their ceiling" if output.unmetered else ""
     yield facts(
         [
-            ("file", made.path),
-            ("rows", f"{made.rows:,} of {made.rows_asked:,} asked for"),
+            ("file", output.path),
+            ("rows", f"{output.rows:,} of {output.rows_asked:,} asked for"),
             ("rejected", rejected or "nothing"),
             (
                 "scores",
-                None if made.scores is None else ", ".join(f"{s}: {n}" for s, n in made.scores.items()),
+                None if output.scores is None else ", ".join(f"{s}: {n}" for s, n in output.scores.items()),
             ),
-            ("teacher", f"{made.teacher} at {made.endpoint}"),
-            ("seeds", f"{made.seed_rows:,} training rows of {made.dataset_version}"),
+            ("teacher", f"{output.teacher} at {output.endpoint}"),
+            ("seeds", f"{output.seed_rows:,} training rows of {output.dataset_version}"),
             (
                 "answers",
-                f"{made.bought:,} paid for now, {made.retries:,} tried again, {made.failed:,} failed",
+                f"{output.bought:,} paid for now, {output.retries:,} tried again, {output.failed:,} failed",
             ),
-            ("tokens", f"{made.tokens:,}{unsure}{unmetered}"),
-            ("cost", None if made.usd is None else f"${made.usd:,.4f}"),
+            ("tokens", f"{output.tokens:,}{unsure}{unmetered}"),
+            ("cost", None if output.usd is None else f"${output.usd:,.4f}"),
         ]
     )
     yield "to train on them, list the file as a source behind your own: they never enter a held-out split"
 
 
-def _why_short(made: Synthesised) -> str:
+def _why_short(output: Synthesised) -> str:
     what = {
         "budget": "the budget does not pay for another request",
         "requests": "the teacher was asked as often as max_requests allows",
-    }[made.stopped or "budget"]
-    more = {"budget": "a larger budget", "requests": "--set max_requests=N"}[made.stopped or "budget"]
+    }[output.stopped or "budget"]
+    more = {"budget": "a larger budget", "requests": "--set max_requests=N"}[output.stopped or "budget"]
     return (
-        f"{made.rows:,} of {made.rows_asked:,} rows: {what}; the same command with {more} goes on from here"
+        f"{output.rows:,} of {output.rows_asked:,} rows: {what}; "
+        f"the same command with {more} goes on from here"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunery.cli.output import facts, styled, table
 from tunery.core.errors import first_of
+from tunery.core.example import SPLITS
 from tunery.core.figures import listed_counts
 from tunery.core.finding import Changed
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from tunery.cli.output import Part
     from tunery.core.dataset import DatasetVersion
-    from tunery.core.example import Dropped, Example, SplitName
+    from tunery.core.example import Dropped, Example
     from tunery.core.finding import Changed, Severity
     from tunery.data.edits.review import Review
     from tunery.data.version.diff import DatasetDiff, Reason
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tunery.pipeline.stages.fix import Fixed
     from tunery.pipeline.stages.inspect import Inspection
 
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _CHARACTERS = 300
 _CHANGES = 5
 _CONTEXT = 40
@@ -103,7 +103,7 @@ def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iter
     yield facts(
         [
             ("edits", fixed.edits),
-            ("asked for", listed_counts(fixed.asked)),
+            ("requested", listed_counts(fixed.asked)),
             ("before", f"{before.id} ({before.rows_kept:,} rows)"),
             ("after", f"{after.id} ({after.rows_kept:,} rows)"),
             ("texts changed", f"{len(fixed.changed):,}"),

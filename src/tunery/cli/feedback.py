@@ -11,6 +11,7 @@ import typer
 from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit
 from tunery.cli.session import ACTOR, open_workspace
+from tunery.core.figures import listed_counts
 
 app = typer.Typer(no_args_is_help=True, help="Feedback on answers: add, review, export as training rows.")
 _CHARACTERS = 60
@@ -40,11 +41,11 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
     """Say something of one served answer: a rating, a correction, or which of two answers is better."""
     from tunery.core.config import parse_settings
     from tunery.core.errors import ConfigError
-    from tunery.feedback.collect import Opinion, record
+    from tunery.feedback.collect import GivenFeedback, record
 
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if rating is not None:
-        said = {"kind": "rating", "rating": 1 if rating == "up" else -1}
+        values = {"kind": "rating", "rating": 1 if rating == "up" else -1}
     kinds = [rating is not None, correction is not None, preferred is not None or rejected is not None]
     if sum(kinds) != 1:
         raise ConfigError(
@@ -52,13 +53,17 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
             hint=f"tunery feedback add {request_id} --rating up",
         )
     if correction is not None:
-        said = {"kind": "correction", "correction": correction}
+        values = {"kind": "correction", "correction": correction}
     elif rating is None:
-        said = {"kind": "preference", "correction": preferred, "rejected": rejected}
-    opinion = parse_settings(Opinion, {**said, "comment": comment}, where="feedback")
+        values = {"kind": "preference", "correction": preferred, "rejected": rejected}
+    given = parse_settings(GivenFeedback, {**values, "comment": comment}, where="feedback")
     with open_workspace(ctx) as workspace:
-        made = record(workspace, request_id, opinion, author=author)
-    answer(made, lambda: [f"{made.id}: {made.kind} on {made.request_id} waits for a review"], as_json=as_json)
+        stored = record(workspace, request_id, given, author=author)
+    answer(
+        stored,
+        lambda: [f"{stored.id}: {stored.kind} on {stored.request_id} waits for a review"],
+        as_json=as_json,
+    )
 
 
 @app.command("ls")
@@ -74,7 +79,7 @@ def list_feedback(
     """List feedback, newest first."""
     with open_workspace(ctx) as workspace:
         found = workspace.feedback.list(status=status, limit=limit)
-    rows = [(f.id, f.kind, _said(f), f.status, f.author, f.created_at) for f in found]
+    rows = [(f.id, f.kind, _content(f), f.status, f.author, f.created_at) for f in found]
     answer(
         found,
         lambda: [table(["feedback", "kind", "says", "status", "author", "given"], rows)],
@@ -147,19 +152,19 @@ def export_feedback(
     config = parse_settings(ExportConfig, apply_overrides({}, overrides or ()), where="export")
     with open_workspace(ctx) as workspace:
         # A time without a zone is the machine's own.
-        made = export(workspace, folder, model=model, since=since and since.astimezone(), config=config)
-    skipped = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in made.skipped.items())
+        exported = export(workspace, folder, model=model, since=since and since.astimezone(), config=config)
+    skipped = listed_counts(exported.skipped)
     pairs = [
-        ("export", made.id),
-        ("examples", f"{made.examples:,}"),
-        ("preferences", f"{made.preferences:,}"),
+        ("export", exported.id),
+        ("examples", f"{exported.examples:,}"),
+        ("preferences", f"{exported.preferences:,}"),
         ("skipped", skipped or "nothing"),
-        ("folder", made.path),
+        ("folder", exported.path),
     ]
-    answer(made, lambda: [facts(pairs)], as_json=as_json)
+    answer(exported, lambda: [facts(pairs)], as_json=as_json)
 
 
-def _said(feedback: Any) -> str:
+def _content(feedback: Any) -> str:
     if feedback.rating is not None:
         return "up" if feedback.rating > 0 else "down"
     text = " ".join((feedback.correction or "").split())

@@ -85,10 +85,10 @@ def follow_job(
 ) -> None:
     """Show how far a job is; with --follow wait for its end and show its events as they come."""
     with open_workspace(ctx) as workspace:
-        told: list[JobEvent] = []
+        followed: list[JobEvent] = []
         if follow:
             for event in _events_until_the_end(workspace, job_id):
-                told.append(event)
+                followed.append(event)
                 if not as_json:
                     write(f"{_event_text(event)}\n")
         job = workspace.jobs.get(job_id)
@@ -98,7 +98,7 @@ def follow_job(
         "status": job.status,
         "model_version": job.model_version,
         "error": job.error,
-        "events": told or newest,
+        "events": followed or newest,
     }
     answer(value, lambda: [*(_event_text(e) for e in newest), f"{job.id}: {job.status}"], as_json=as_json)
 
@@ -117,7 +117,7 @@ def _events_until_the_end(workspace: Workspace, job_id: str) -> Iterator[JobEven
 
     seen: set[str] = set()
     while True:
-        # Asked before the events are read, so that what was said last is not missed.
+        # Asked before the events are read, so that the last event is not missed.
         over = workspace.jobs.get(job_id).status in FINAL_STATUSES
         for event in reversed(_unseen(workspace, job_id, seen)):
             seen.add(event.id)

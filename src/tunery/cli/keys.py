@@ -22,9 +22,9 @@ def create_key(
 ) -> None:
     """Make a key. It is printed this once; only its hash is stored."""
     with open_workspace(ctx) as workspace:
-        made = workspace.keys.create(name)
-    value = {"id": made.key.id, "name": made.key.name, "secret": made.secret}
-    answer(value, lambda: [made.secret], as_json=as_json)
+        created = workspace.keys.create(name)
+    value = {"id": created.key.id, "name": created.key.name, "secret": created.secret}
+    answer(value, lambda: [created.secret], as_json=as_json)
 
 
 @app.command("ls")

@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; whatever goes wrong is told on stderr.
+    """Run one command and return its exit code; whatever goes wrong is written to stderr.
 
     Args:
         arguments: As typed behind ``tunery``.

@@ -81,10 +81,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table | T
 
     if not rows:
         return Text("none yet", style="dim")
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         right = column.startswith(">")
-        made.add_column(
+        drawn.add_column(
             Text(column.removeprefix(">")),
             justify="right" if right else "left",
             no_wrap=right,
@@ -92,13 +92,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table | T
         )
     for row in rows:
         # As Text: what users wrote may hold square brackets, which a plain string would read as markup.
-        made.add_row(*(cell if isinstance(cell, Text) else Text(_shown(cell)) for cell in row))
-    return made
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row))
+    return drawn
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
     """Return names and values, one pair a line, values under each other; pairs without value are left out."""
-    kept = [(name, _shown(value)) for name, value in pairs if value is not None]
+    kept = [(name, _cell(value)) for name, value in pairs if value is not None]
     width = max((len(name) for name, _ in kept), default=0)
     return "".join(f"{name:<{width}}  {value}\n" for name, value in kept)
 
@@ -151,7 +151,7 @@ def _console() -> Console:
     return Console(file=sys.stdout, highlight=False, width=None if terminal else _PIPE_WIDTH)
 
 
-def _shown(value: object) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return moment(value)
     return "" if value is None else str(value)

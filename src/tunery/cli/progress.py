@@ -83,11 +83,11 @@ class Lines:
     def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Say that a task began, how far it is now and then, and how long it took."""
         started = self._monotonic()
-        self._say(f"{description} …" if self._can_write("…") else f"{description} ...")
-        yield _LineTask(description, total, self._say, self._monotonic)
+        self._write(f"{description} …" if self._can_write("…") else f"{description} ...")
+        yield _LineTask(description, total, self._write, self._monotonic)
         took = self._monotonic() - started
         if took >= WORTH_TELLING_S:
-            self._say(f"{description}: done in {duration(took)}")
+            self._write(f"{description}: done in {duration(took)}")
 
     def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Write one line; of training steps those with a validation loss, and one now and then."""
@@ -96,9 +96,9 @@ class Lines:
             if self._told_step_at is not None and now - self._told_step_at < LINE_INTERVAL_S:
                 return
             self._told_step_at = now
-        self._say(f"{_PREFIX[level]}{message}")
+        self._write(f"{_PREFIX[level]}{message}")
 
-    def _say(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         self._stream.write(f"{line}\n")
         self._stream.flush()
 
@@ -120,25 +120,25 @@ class _LineTask:
     ) -> None:
         self._description = description
         self._total = total
-        self._say = say
+        self._write = say
         self._monotonic = monotonic
         self._done = 0.0
-        self._started = self._told_at = monotonic()
+        self._started = self._written_at = monotonic()
 
     def advance(self, steps: float = 1) -> None:
         """Move forward, and say so when it is time to."""
         self._done += steps
         now = self._monotonic()
-        if now - self._told_at < LINE_INTERVAL_S:
+        if now - self._written_at < LINE_INTERVAL_S:
             return
-        self._told_at = now
+        self._written_at = now
         if not self._total:
-            self._say(f"{self._description}: {self._done:,.0f}")
+            self._write(f"{self._description}: {self._done:,.0f}")
             return
         share = min(1.0, self._done / self._total)
         left = (now - self._started) * (1 - share) / share if share else float("nan")
         amount = f"{self._done:,.0f} of {self._total:,.0f}"
-        self._say(f"{self._description}: {percent(share)} ({amount}), {duration(left)} left")
+        self._write(f"{self._description}: {percent(share)} ({amount}), {duration(left)} left")
 
 
 class Bars:
@@ -170,7 +170,7 @@ class Bars:
         from rich.text import Text
 
         with self._lock:
-            bars = self._bars or self._made()
+            bars = self._bars or self._new_bars()
             if _is_plain_step(data) and data is not None and self._open:
                 bars.update(self._newest, note=f"loss {data['train_loss']:.3f}")
                 return
@@ -178,7 +178,7 @@ class Bars:
 
     def _begin(self) -> RichProgress:
         with self._lock:
-            bars = self._bars or self._made()
+            bars = self._bars or self._new_bars()
             if not self._open:
                 bars.start()
             self._open += 1
@@ -192,7 +192,7 @@ class Bars:
                 bars.stop()
                 self._bars = None
 
-    def _made(self) -> RichProgress:
+    def _new_bars(self) -> RichProgress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
         from rich.progress import Task as RichTask
@@ -255,19 +255,19 @@ def _escape(text: str) -> str:
 
 @contextmanager
 def until_interrupted(progress: Progress) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop, so that answers on their way are not paid for in vain."""
-    asked = threading.Event()
+    """Turn the first Ctrl-C into a request to stop, so that answers on their way are not paid for in vain."""
+    interrupted = threading.Event()
 
     def ask(number: int, frame: object) -> None:
-        asked.set()
+        interrupted.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         progress.event("Waiting for the answers on their way; Ctrl-C once more leaves them behind")
 
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield asked.is_set
+        yield interrupted.is_set
         return
     before = signal.signal(signal.SIGINT, ask)
     try:
-        yield asked.is_set
+        yield interrupted.is_set
     finally:
         signal.signal(signal.SIGINT, before)

@@ -15,7 +15,7 @@ from tunery.cli.session import ACTOR, open_workspace
 if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.registry import AliasMove, ModelVersion
-    from tunery.registry.lineage import Check, Lineage
+    from tunery.registry.lineage import Lineage, LineageCheck
 
 app = typer.Typer(no_args_is_help=True, help="Model versions: list, trace, export, promote, roll back.")
 
@@ -111,9 +111,9 @@ def export_version(
 
     with open_workspace(ctx) as workspace:
         version = resolve(workspace, ref)
-        made = export(workspace, version.ref, folder)
-    value = {"model_version": version.ref, "base": version.base, "path": made}
-    answer(value, lambda: [f"{version.ref} (an adapter on {version.base}) is in {made}"], as_json=as_json)
+        path = export(workspace, version.ref, folder)
+    value = {"model_version": version.ref, "base": version.base, "path": path}
+    answer(value, lambda: [f"{version.ref} (an adapter on {version.base}) is in {path}"], as_json=as_json)
 
 
 @app.command("compare")
@@ -175,17 +175,17 @@ def rollback_champion(
 
 
 def _main_metric(version: ModelVersion) -> str:
-    from tunery.core.evaluation import metric_title
     from tunery.core.figures import is_share, quantity
+    from tunery.evaluate.metrics import title_of
 
     name = str(version.config.get("goal", {}).get("metric") or next(iter(version.metrics), ""))
     value = version.metrics.get(name)
     if value is None:
         return ""
-    return f"{metric_title(name)} {quantity(value, share=is_share(name, value))}"
+    return f"{title_of(name)} {quantity(value, share=is_share(name, value))}"
 
 
-def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Check]) -> Iterable[Part]:
+def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[LineageCheck]) -> Iterable[Part]:
     from tunery.core.figures import count, metric_interval, metric_value
 
     model, dataset, adapter = chain.model, chain.dataset, chain.adapter

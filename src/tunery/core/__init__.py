@@ -1,4 +1,4 @@
-"""Vocabulary of the house: settings, records, ids, errors and the ports that rooms meet at.
+"""Vocabulary of all packages: settings, records, ids, errors and the ports they meet at.
 
 Nothing here imports torch, a web framework or SQL.
 """

@@ -163,7 +163,7 @@ class RuleOutcome(Record):
 
 
 class GateResult(Record):
-    """The gate's word, with each rule's."""
+    """The gate's verdict, with each rule's."""
 
     id: str
     passed: bool

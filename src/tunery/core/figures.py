@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -11,7 +10,8 @@ from tunery.core.errors import listed
 from tunery.core.evaluation import Evaluation, Metric
 
 _Name = TypeVar("_Name", bound=str)
-_UNBOUNDED = re.compile(r"perplexity|loss|nll|nats|length|tokens|_ms$|seconds|bytes")
+_UNBOUNDED = frozenset({"perplexity"})
+"""Metrics that are no share even where their value is under 1; every scorer gives a value in [0, 1]."""
 
 _SUBJECT_NAMES = {
     "zero_shot": "Zero-shot prompting",
@@ -57,9 +57,7 @@ def is_prompting(evaluation: Evaluation) -> bool:
 
 def is_share(name: str, *values: float) -> bool:
     """Return whether a metric of that name with these values reads as a percentage."""
-    if _UNBOUNDED.search(name):
-        return False
-    return all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in values)
+    return name not in _UNBOUNDED and all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in values)
 
 
 def is_rate(metric: Metric) -> bool:

@@ -1,4 +1,4 @@
-"""Statistics that more than one room needs; pure Python, so that importing them is free."""
+"""Statistics that more than one package needs; pure Python, so that importing them is free."""
 
 from __future__ import annotations
 

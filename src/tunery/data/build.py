@@ -20,9 +20,9 @@ from tunery.core.progress import Progress, Silent
 from tunery.core.quality import RowQuality
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
+from tunery.data.decisions import Curated
 from tunery.data.edits.sets import EditSet, load_edits, write_changed
 from tunery.data.readers.source import Source, expand_sources, locate
-from tunery.data.rows.curation import Curated
 from tunery.data.select.scores import read_quality
 from tunery.data.select.stage import SelectionInputs
 from tunery.data.version.card import CARD_FILE, data_card
@@ -169,6 +169,8 @@ def _identity(
     settings = config.model_dump(mode="json", exclude=NOT_IN_IDENTITY)
     settings["max_tokens"] = limit if tokenizer is not None else None
     settings["edits"] = [e.key for e in changes]
+    # A filter that is new since a version was made, and that nobody set, changes nothing of it.
+    settings["filters"] = config.filters.model_dump(mode="json", exclude_defaults=True)
     del settings["clean"]["pii_mapping"]  # what is remembered elsewhere changes no row
     for entry, source in zip(settings["sources"], sources, strict=True):
         del entry["path"]

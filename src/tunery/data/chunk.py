@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from tunery.core.example import Drop, Dropped, Example
-from tunery.core.ids import sampling_key
+from tunery.core.example import Dropped
 from tunery.data.clean.repair import clean_drafts, identified
-from tunery.data.config import DataConfig, SourceConfig
+from tunery.data.config import CleanConfig, SourceConfig
 from tunery.data.conversations.shapes import Mapped
-from tunery.data.conversations.understand import Understood, understand
-from tunery.data.filters.filters import filters
-from tunery.data.rows.dropped import masked_raw
+from tunery.data.conversations.understand import understand
+from tunery.data.filters.filters import Filter, judge
+from tunery.data.rows.dropped import masked_drops
 from tunery.data.rows.row import RawRow
-from tunery.data.rows.table import encode_rows, with_verdicts
+from tunery.data.rows.table import encode_rows
 from tunery.text.pii.types import PiiType
 
 
@@ -27,46 +25,28 @@ class ChunkTask(NamedTuple):
     settings: SourceConfig
     mapped: Mapped
     rows: list[RawRow]
-    config: DataConfig
-    filtered: bool = True
-    """False leaves the filters for later, where edits come first."""
+    clean: CleanConfig
+    system_prompt: str | None
+    filters: tuple[Filter, ...] = ()
+    """What removes rows; none where edits come first, or where every row is to stay."""
 
 
 class ChunkResult(NamedTuple):
     """What became of a chunk's rows: each is in ``rows`` or in ``dropped``."""
 
     rows: pa.RecordBatch
-    """Rows understood and cleaned, in reading order; of :data:`ROWS_SCHEMA`."""
+    """Rows understood and cleaned, in reading order; of :data:`tunery.data.rows.table.ROWS_SCHEMA`."""
     dropped: list[Dropped]
     """Rows that teach nothing or could not be understood, masked."""
     masked: Counter[PiiType]
+    """Type of personal data to spans masked [count]."""
 
 
 def clean_chunk(task: ChunkTask) -> ChunkResult:
-    """Understand, clean, mask and filter raw rows, and compute what repeats are found by."""
-    understood: Understood = understand(task.rows, task.mapped, task.settings)
-    masked: Counter[PiiType] = Counter()
-    draws = None
-    if task.settings.limit is not None:
-        draws = [sampling_key(0, "limit", d.row, d.messages[-1].content) for d in understood.drafts]
-    drafts = clean_drafts(understood.drafts, task.config.clean, masked)
-    found = [identified(d, task.config.system_prompt) for d in drafts]
-    examples = [f.example for f in found]
-    rows = encode_rows(examples, [f.sha256 for f in found], [d.group_keys for d in drafts], draws)
-    if task.filtered:
-        rows = filter_rows(rows, examples, task.config)
-    return ChunkResult(rows, masked_raw(understood.dropped, task.config.clean), masked)
-
-
-def filter_rows(rows: pa.RecordBatch, examples: Sequence[Example], config: DataConfig) -> pa.RecordBatch:
-    """Return the rows with a reason and a detail set for each one that a filter removes.
-
-    Filters that need a tokenizer are not among them: it stays where it was loaded.
-    """
-    left = list(range(len(examples)))
-    verdicts: dict[int, Drop] = {}
-    for step in filters(config.clean, None, None):
-        judged = step.judge([examples[i] for i in left])
-        verdicts.update((i, v) for i, v in zip(left, judged, strict=True) if v)
-        left = [i for i in left if i not in verdicts]
-    return with_verdicts(rows, verdicts)
+    """Understand, repair, mask, identify and filter raw rows, and compute what repeats are found by."""
+    understood = understand(task.rows, task.mapped, task.settings)
+    cleaned = clean_drafts(understood.drafts, task.clean)
+    found = [identified(draft, task.system_prompt) for draft in cleaned.drafts]
+    drops = judge(task.filters, [row.example for row in found])
+    dropped = masked_drops(understood.dropped, task.clean.pii_sought)
+    return ChunkResult(encode_rows(found, drops), dropped, cleaned.masked)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty, Settings
+from tunery.core.example import SplitName
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.quality import QualityId
+from tunery.data.filters.filters import settings_of_filters
 from tunery.text.pii.types import DEFAULT_PII, PiiPolicy, PiiType
 
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow"]
@@ -95,7 +97,7 @@ class SourceConfig(Settings):
     """``words`` turns ``card_arrival`` into ``card arrival``, which the model's tokens know better."""
     output_json: bool = False
     """Render the output column as compact JSON; for outputs that are objects, or JSON in a string."""
-    split: Literal["auto", "train", "validation", "test"] = "auto"
+    split: Literal["auto", SplitName] = "auto"
     """Put all rows of this file in one split. A split that has a file of its own is not drawn from the
     others, and rows of other files that repeat its rows are removed as ``held_out_elsewhere``; so is, in any
     file, a row that resembles rows of two splits."""
@@ -120,7 +122,7 @@ class SourceConfig(Settings):
 
 
 class CleanConfig(Settings):
-    """What is repaired, masked and removed; every removed row is kept with its reason."""
+    """What is repaired and masked, and which rows repeat others."""
 
     normalise: bool = True
     """Unicode to NFC, line ends to ``\\n``, odd spaces to plain ones, invisible characters away, ends
@@ -158,14 +160,6 @@ class CleanConfig(Settings):
     """Similarity from which two rows must share a split, whatever their answers. Of texts of 400 characters
     with one, two or three words replaced, 0.7 ties 1.0, 0.99 and 0.96 to the original, 0.8 only 0.99, 0.92
     and 0.75."""
-    min_input_chars: int = Field(default=1, ge=0)
-    """Shortest prompt kept, system turn not counted [characters]."""
-    max_input_chars: int | None = Field(default=None, ge=1)
-    """Longest prompt kept, system turn not counted [characters]."""
-    min_output_chars: int = Field(default=1, ge=1)
-    """Shortest answer kept [characters]."""
-    max_output_chars: int | None = Field(default=None, ge=1)
-    """Longest answer kept [characters]."""
 
     def policy_of(self, kind: PiiType) -> PiiPolicy:
         """Return what happens to a kind of personal data."""
@@ -177,6 +171,11 @@ class CleanConfig(Settings):
     def pii_replaced(self) -> tuple[PiiType, ...]:
         """Kinds that are masked or get a surrogate."""
         return tuple(t for t in self.pii_types if self.policy_of(t) in ("mask", "surrogate"))
+
+    @property
+    def pii_sought(self) -> tuple[PiiType, ...]:
+        """Kinds that a row may not show once it is cleaned or dropped."""
+        return (*self.pii_replaced, *self.pii_dropped)
 
     @property
     def pii_dropped(self) -> tuple[PiiType, ...]:
@@ -203,10 +202,6 @@ class CleanConfig(Settings):
             raise ValueError(
                 f"group_threshold {self.group_threshold} must not exceed near_threshold {self.near_threshold}"
             )
-        if self.max_input_chars is not None and self.max_input_chars < self.min_input_chars:
-            raise ValueError("max_input_chars is below min_input_chars: every row would be removed")
-        if self.max_output_chars is not None and self.max_output_chars < self.min_output_chars:
-            raise ValueError("max_output_chars is below min_output_chars: every row would be removed")
         return self
 
 
@@ -278,6 +273,21 @@ class SelectConfig(Settings):
     """Another seed draws other rows among equals."""
 
 
+if TYPE_CHECKING:
+
+    class FiltersConfig(Settings):
+        """Settings of each filter, by the name of its file in :mod:`tunery.data.filters`."""
+else:
+    FiltersConfig = settings_of_filters(__name__)
+
+MOVED = {
+    f"clean.{bound}_{part}_chars": f"filters.length.{bound}_{part}_chars"
+    for bound in ("min", "max")
+    for part in ("input", "output")
+}
+"""Settings of earlier recipes to where they stand now, as dotted paths from ``data``."""
+
+
 class DataConfig(Settings):
     """From raw files to a dataset version."""
 
@@ -295,6 +305,8 @@ class DataConfig(Settings):
     """``closed``: answers are one of a fixed set of classes; ``open``: free text; ``auto`` looks at them."""
     clean: CleanConfig = CleanConfig()
     """Cleaning switches."""
+    filters: FiltersConfig = FiltersConfig()
+    """Which rows are removed for what they hold."""
     edits: tuple[NonEmpty, ...] = ()
     """Changes to rows, made one after the other before anything is filtered: ids that ``tunery data fix``
     printed (``edits-…``), or JSON Lines files of edits. An edit whose row is not in the data is an error."""

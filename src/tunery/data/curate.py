@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +17,20 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Drop, Dropped, content_sha256
 from tunery.core.figures import listed_counts
 from tunery.core.progress import Progress
-from tunery.data.chunk import ChunkResult, ChunkTask, clean_chunk, filter_rows
+from tunery.data.chunk import ChunkTask, clean_chunk
 from tunery.data.config import DataConfig
+from tunery.data.decisions import Curated, SourceCount
 from tunery.data.dedup.stage import drop_exact, find_near
 from tunery.data.edits.apply import apply_all
 from tunery.data.edits.sets import EditSet
-from tunery.data.filters.tokens import TokenFilter
+from tunery.data.filters.filters import Filter, FilterContext, build_filters, judge
 from tunery.data.labels import set_labels, warn_of_labels
 from tunery.data.readers.reading import Reading
 from tunery.data.readers.source import Source
-from tunery.data.rows.curation import Curated, SourceCount
-from tunery.data.rows.dropped import masked_clean
-from tunery.data.rows.flaws import BAD_ROW, refusal
+from tunery.data.rows.dropped import masked_drops
+from tunery.data.rows.flaws import BAD_ROW, refuse_bad
 from tunery.data.rows.rowfile import RowFile
-from tunery.data.rows.table import decode_rows, encode_rows, with_verdicts
+from tunery.data.rows.table import decode_clean, encode_rows
 from tunery.data.select.stage import SelectionInputs, select_rows
 from tunery.data.split.assign import check_rows
 from tunery.data.split.groups import group_kept
@@ -62,11 +65,9 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
     Raises:
         ConfigError: A file or its rows are unusable, nothing is left, too little to split, or one class only.
     """
+    filters = build_filters(config.filters, FilterContext(config.clean.pii_dropped, tokenizer, max_tokens))
     with RowFile(scratch) as rows:
-        measure = None
-        if tokenizer is not None and max_tokens is not None:
-            measure = TokenFilter(tokenizer, max_tokens)
-        curated = _collect(rows, sources, config, edits, measure, progress)
+        curated = _collect(rows, sources, config, edits, filters, progress)
         _refuse_mixed(sources, curated.counts)
         _limit(curated)
         if not len(curated.kept):
@@ -90,35 +91,37 @@ def _collect(
     sources: Sequence[Source],
     config: DataConfig,
     edits: Sequence[EditSet],
-    measure: TokenFilter | None,
+    filters: tuple[Filter, ...],
     progress: Progress,
 ) -> Curated:
     """Fill the row file with every row that can be understood."""
     counts: dict[int, SourceCount] = {}
     curated = Curated(rows, config, [], [])
-    waiting: list[tuple[int, ChunkResult]] = []
+    unedited: list[_Unedited] = []
+    # Edits name rows that are not filtered yet.
+    first = () if edits else filters
     # Files held out as a whole come first, so that of two equal rows theirs is the one that stays.
     held_out = [s.split in ("validation", "test") for s in config.sources]
     for i in sorted(range(len(sources)), key=lambda i: not held_out[i]):
         reading = Reading(sources[i], progress)
         dropped: list[Dropped] = []
         tasks = (
-            ChunkTask(sources[i].settings, reading.mapped, raw, config, filtered=not edits)
+            ChunkTask(sources[i].settings, reading.mapped, raw, config.clean, config.system_prompt, first)
             for raw in reading.chunks()
         )
-        for result in spread(clean_chunk, tasks, engine=config.engine):
+        for result in spread(clean_chunk, tasks, engine=config.engine if _travels(first) else "here"):
             dropped += result.dropped
             curated.masked.update(result.masked)
             if edits:
-                waiting.append((i, result))
+                unedited.append(_Unedited(i, result.rows))
             else:
-                rows.add(_measured(result.rows, measure), i)
+                rows.add(result.rows, i)
         counts[i] = SourceCount(reading.rows, reading.mapped.shape)
-        _refuse_bad(dropped, sources[i], reading.rows, strict=config.strict)
+        refuse_bad(dropped, sources[i].name, reading.rows, strict=config.strict)
         curated.unread += dropped
         reading.check()
     if edits:
-        _edit(curated, waiting, edits, measure)
+        _edit(curated, unedited, edits, filters)
     rows.finish()
     curated.counts = [counts[i] for i in range(len(sources))]
     kept = np.asarray(rows.column("reason").is_null().to_numpy(), dtype=bool)
@@ -130,61 +133,36 @@ def _collect(
     return curated
 
 
+def _travels(filters: tuple[Filter, ...]) -> bool:
+    """Tell whether filters can be sent to workers: a tokenizer that a caller brings may not allow it."""
+    try:
+        pickle.dumps(filters)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return False
+    return True
+
+
+class _Unedited(NamedTuple):
+    source: int
+    rows: pa.RecordBatch
+
+
 def _edit(
-    curated: Curated,
-    waiting: Sequence[tuple[int, ChunkResult]],
-    edits: Sequence[EditSet],
-    measure: TokenFilter | None,
+    curated: Curated, unedited: Sequence[_Unedited], edits: Sequence[EditSet], filters: Sequence[Filter]
 ) -> None:
     """Apply edits to all rows together, since an edit also holds for rows that repeat the one it names."""
-    chunks = [decode_rows(result.rows) for _, result in waiting]
-    edited = apply_all([e for chunk in chunks for e in chunk], edits, curated.config.clean)
-    curated.unread += masked_clean(edited.dropped, curated.config.clean)
+    before = [row for chunk in unedited for row in decode_clean(chunk.rows)]
+    chunk_of = [n for n, chunk in enumerate(unedited) for _ in range(chunk.rows.num_rows)]
+    edited = apply_all([row.example for row in before], edits, curated.config.clean)
+    curated.unread += masked_drops(edited.dropped, curated.config.clean.pii_dropped)
     curated.changed += edited.changed
-    stay, at, start = edited.stay, 0, 0
-    for (source, result), chunk in zip(waiting, chunks, strict=True):
-        end = at
-        while end < len(stay) and stay[end] < start + len(chunk):
-            end += 1
-        inside = [i - start for i in stay[at:end]]
-        keys, draws, names = (result.rows[name].to_pylist() for name in ("group_keys", "draw", "name_key"))
-        examples = edited.examples[at:end]
-        rows = encode_rows(
-            examples,
-            [content_sha256(e.messages, e.rejected) for e in examples],
-            [keys[i] for i in inside],
-            [draws[i].hex() for i in inside] if result.rows["draw"].null_count == 0 else None,
-            [names[i] for i in inside],
-        )
-        curated.rows.add(_measured(filter_rows(rows, examples, curated.config), measure), source)
-        at, start = end, start + len(chunk)
-
-
-def _measured(rows: pa.RecordBatch, measure: TokenFilter | None) -> pa.RecordBatch:
-    """Return the rows with verdicts on those that are too long; only long texts become objects for it."""
-    if measure is None:
-        return rows
-    sizes, roles = rows["bytes"].to_pylist(), rows["roles"].to_pylist()
-    unsure = [
-        i
-        for i, (size, spoken, reason) in enumerate(zip(sizes, roles, rows["reason"].to_pylist(), strict=True))
-        if reason is None and not measure.surely_fits(size, spoken)
-    ]
-    if not unsure:
-        return rows
-    verdicts = measure.judge(decode_rows(rows, unsure))
-    return with_verdicts(rows, {i: v for i, v in zip(unsure, verdicts, strict=True) if v})
-
-
-def _refuse_bad(dropped: Sequence[Dropped], source: Source, rows: int, *, strict: bool) -> None:
-    """Refuse a file with rows that could not be understood.
-
-    Raises:
-        ConfigError: The settings are strict, or as many rows are bad as good: then the mapping is wrong.
-    """
-    bad = [d for d in dropped if d.reason == BAD_ROW]
-    if bad and (strict or 2 * len(bad) >= rows):
-        raise refusal(source.name, bad)
+    after = zip(edited.stay, edited.examples, strict=True)
+    for n, chunk in itertools.groupby(after, key=lambda row: chunk_of[row[0]]):
+        found = [
+            before[i]._replace(example=e, sha256=content_sha256(e.messages, e.rejected)) for i, e in chunk
+        ]
+        drops = judge(filters, [row.example for row in found])
+        curated.rows.add(encode_rows(found, drops), unedited[n].source)
 
 
 def _refuse_mixed(sources: Sequence[Source], counts: Sequence[SourceCount]) -> None:
@@ -203,8 +181,8 @@ def _limit(curated: Curated) -> None:
         if settings.limit is None:
             continue
         positions = np.flatnonzero(curated.rows.sources == i)
-        draws = curated.rows.column("draw").take(positions).to_pylist()
-        order = sorted(range(len(positions)), key=draws.__getitem__)
+        keys = curated.rows.column("sampling_key").take(positions).to_pylist()
+        order = sorted(range(len(positions)), key=keys.__getitem__)
         drop = Drop("over_limit", f"the source is limited to {settings.limit} rows")
         curated.drop({int(positions[j]): drop for j in order[settings.limit :]})
 

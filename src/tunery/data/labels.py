@@ -10,7 +10,7 @@ import numpy as np
 
 from tunery.core.errors import ConfigError, listed
 from tunery.core.example import SPLITS
-from tunery.data.rows.curation import Curated
+from tunery.data.decisions import Curated
 
 _MAX_CLASSES = 1000
 _MAX_CHARS = 80

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-from tunery.core.dataset import Shape
-from tunery.core.example import Dropped, Example
-from tunery.core.progress import Progress, Silent
-from tunery.data.clean.repair import clean_drafts, to_example
+from tunery.core.example import Example
+from tunery.core.progress import Silent
+from tunery.data.chunk import ChunkTask, clean_chunk
 from tunery.data.config import DataConfig, SourceConfig
-from tunery.data.conversations.understand import understand
 from tunery.data.labels import find_labels
 from tunery.data.readers.reading import Reading
-from tunery.data.readers.source import Source, iterate, locate
-from tunery.data.rows.flaws import refusal
-from tunery.data.rows.row import Draft
-from tunery.text.pii.types import PiiType
+from tunery.data.readers.source import iterate, locate
+from tunery.data.rows.flaws import refusal, refuse_bad
+from tunery.data.rows.table import decode_rows
 
 
 def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> list[Example]:
@@ -41,12 +36,18 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
     settings = source.model_copy(
         update={"path": str(path), "limit": None, "limit_per_class": None, "format": _format(path, source)}
     )
-    collected = collect(locate(settings, Path()), Silent())
-    if collected.dropped:
-        raise refusal(str(path), collected.dropped)
-    masked: Counter[PiiType] = Counter()
-    drafts = clean_drafts(collected.drafts, config.clean, masked)
-    examples = _number_repeats([to_example(d, config.system_prompt) for d in drafts])
+    found, dropped = [], []
+    reading = Reading(locate(settings, Path()), Silent())
+    for rows in reading.chunks():
+        task = ChunkTask(settings, reading.mapped, rows, config.clean, config.system_prompt)
+        result = clean_chunk(task)
+        found += decode_rows(result.rows)
+        dropped += result.dropped
+    refuse_bad(dropped, str(path), reading.rows, strict=True)
+    reading.check()
+    if dropped:
+        raise refusal(str(path), dropped)
+    examples = _number_repeats(found)
     if len({e.reference for e in examples}) < 2 or any(e.rejected is not None for e in examples):
         return examples
     if find_labels([e.reference for e in examples], config.labels) is None:
@@ -91,35 +92,3 @@ def _number_repeats(examples: list[Example]) -> list[Example]:
         seen.add(identity)
         unique.append(example if identity == example.id else example.model_copy(update={"id": identity}))
     return unique
-
-
-class Collected(NamedTuple):
-    """What one source gave."""
-
-    drafts: list[Draft]
-    dropped: list[Dropped]
-    rows: int
-    """Rows read [count]."""
-    shape: Shape
-
-
-def collect(source: Source, progress: Progress) -> Collected:
-    """Read a source to its end, all of it in memory; every row must be understood.
-
-    Args:
-        source: A located source.
-        progress: Where rows are reported to.
-
-    Raises:
-        ConfigError: No rows, a column missing or empty throughout, rows of several shapes, rows that cannot
-            be understood; all of them at once, with row numbers.
-    """
-    reading = Reading(source, progress)
-    drafts: list[Draft] = []
-    dropped: list[Dropped] = []
-    for rows in reading.chunks():
-        found = understand(rows, reading.mapped, source.settings)
-        drafts += found.drafts
-        dropped += found.dropped
-    reading.check()
-    return Collected(drafts, dropped, reading.rows, reading.mapped.shape)

@@ -12,7 +12,7 @@ from tunery.core.errors import ConfigError, ResourceError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Engine = Literal["local", "ray"]
+Engine = Literal["local", "ray", "here"]
 
 _ALONE = 4
 """Chunks worked on in this process before others are started: a small set is done before they would be up."""
@@ -34,7 +34,8 @@ def spread(
         function: Importable by name, without side effects: a lost worker's task is done again.
         tasks: Each small enough to be sent to another process.
         engine: ``local`` uses this machine's cores once there are more than a few tasks; ``ray`` the cluster
-            that ``RAY_ADDRESS`` names, else one on this machine.
+            that ``RAY_ADDRESS`` names, else one on this machine; ``here`` only this process, for tasks that
+            cannot be sent.
 
     Raises:
         ConfigError: Ray is asked for and not installed.
@@ -44,15 +45,15 @@ def spread(
         yield from _on_ray(function, tasks)
         return
     iterator = iter(tasks)
+    workers = _cores()
+    if engine == "here" or workers < 2:
+        yield from map(function, iterator)
+        return
     yield from map(function, itertools.islice(iterator, _ALONE))
     rest = next(iterator, None)
     if rest is None:
         return
     left = itertools.chain([rest], iterator)
-    workers = _cores()
-    if workers < 2:
-        yield from map(function, left)
-        return
     yield from _on_cores(function, left, workers)
 
 

@@ -130,7 +130,7 @@ def judge(rules: Sequence[GateRule], evidence: GateEvidence, *, now: datetime) -
 
 
 def verdict(result: GateResult) -> str:
-    """Return the gate's word for a person: ship, or do not ship and the chief reason."""
+    """Return the gate's verdict for a person: ship, or do not ship and the chief reason."""
     if result.passed:
         rules = len(result.rules)
         return "ship: the rule holds" if rules == 1 else f"ship: all {rules} rules hold"

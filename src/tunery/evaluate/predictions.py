@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ from typing import Any, NamedTuple
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.evaluation import Prediction
 from tunery.core.ids import canonical_json
+from tunery.store.whole_file import write_whole
 
 _PROBLEMS_SHOWN = 20
 
@@ -35,21 +34,11 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    except OSError as error:
-        raise ResourceError(f"{path}: cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with write_whole(path) as stream:
             for prediction in predictions:
                 stream.write(json.dumps(prediction.model_dump(mode="json"), ensure_ascii=False) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
     except OSError as error:
         raise ResourceError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -1,4 +1,4 @@
-"""What the model is shown: the conversation as trained, or the best prompt we can give the base."""
+"""What the model reads: the conversation as trained, or the best prompt we can give the base."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Prompting:
         own, turns = _split_system(example.prompt)
         system = self.system_prompt if self.system_prompt is not None else own
         system = "\n\n".join(part for part in (system, self.instruction) if part)
-        shown = [turn for shot in self.shots for turn in _split_system(shot.messages)[1]]
+        solved = [turn for shot in self.shots for turn in _split_system(shot.messages)[1]]
         opening = (Message(role="system", content=system),) if system else ()
-        return (*opening, *shown, *turns)
+        return (*opening, *solved, *turns)
 
     def describe(self) -> dict[str, Any]:
         """Return what made the prompt, for the evaluation's record and id."""
@@ -138,12 +138,12 @@ def draw_shots(
         )
     held_out = {example.group for example in test}
     shots: list[Example] = []
-    room = settings.max_shot_tokens
+    left = settings.max_shot_tokens
     for example in _shuffled_by_class(train, seed=settings.seed):
         if len(shots) == settings.shots:
             break
         length = len(tokenizer.render_prompt(_split_system(example.messages)[1]))
-        if length > room:
+        if length > left:
             continue
         if example.group in held_out:
             raise ConfigError(
@@ -151,7 +151,7 @@ def draw_shots(
                 "a solved example it would give the answer away",
                 hint="build the dataset version again: groups must not straddle splits",
             )
-        room -= length
+        left -= length
         shots.append(example)
     if not shots:
         raise ConfigError(

@@ -14,8 +14,8 @@ from tunery.feedback.rows import text_was_kept
 from tunery.store.workspace import Workspace
 
 
-class Opinion(Settings):
-    """What was said; one kind at a time."""
+class GivenFeedback(Settings):
+    """What a user thinks of an answer; one kind at a time."""
 
     kind: Literal["rating", "correction", "preference"]
     """A thumb up or down; what the answer should have been; or which of two answers is better."""
@@ -48,16 +48,16 @@ class Opinion(Settings):
         return self
 
 
-def record(workspace: Workspace, request_id: str, opinion: Opinion, *, author: str) -> Feedback:
+def record(workspace: Workspace, request_id: str, given: GivenFeedback, *, author: str) -> Feedback:
     """Write feedback on one served request; it waits for a review before it becomes a row.
 
-    A second opinion on the same request is a second record: nothing is overwritten. Text is kept as given,
-    and personal data in it is masked where the next dataset version is built, as in any other source.
+    More feedback on the same request is a second record: nothing is overwritten. Text is kept as given, and
+    personal data in it is masked where the next dataset version is built, as in any other source.
 
     Args:
         workspace: Where requests and feedback lie.
         request_id: The ``chatcmpl-…`` id that the client was given with the answer.
-        opinion: What was said.
+        given: What the user thinks of the answer.
         author: Who says it: a key's name, a user, or ``cli``.
 
     Returns:
@@ -70,15 +70,15 @@ def record(workspace: Workspace, request_id: str, opinion: Opinion, *, author: s
             out the served answer.
     """
     request = workspace.requests.get(request_id)
-    preferred, rejected = _answers(opinion, request)
+    preferred, rejected = _answers(given, request)
     feedback = Feedback(
         id=new_id("fb", workspace.clock.now()),
         request_id=request.id,
-        kind=opinion.kind,
-        rating=opinion.rating,
+        kind=given.kind,
+        rating=given.rating,
         correction=preferred,
         rejected=rejected,
-        comment=opinion.comment,
+        comment=given.comment,
         author=author,
         created_at=workspace.clock.now(),
     )
@@ -86,32 +86,32 @@ def record(workspace: Workspace, request_id: str, opinion: Opinion, *, author: s
     return feedback
 
 
-def _answers(opinion: Opinion, request: RequestRecord) -> tuple[str | None, str | None]:
-    """Return the better and the worse answer, as far as the kind of opinion has them."""
+def _answers(given: GivenFeedback, request: RequestRecord) -> tuple[str | None, str | None]:
+    """Return the better and the worse answer, as far as the kind of feedback has them."""
     served = request.completion if request.status == "ok" else None
-    if opinion.kind == "correction":
-        if served is not None and opinion.correction == served:
+    if given.kind == "correction":
+        if served is not None and given.correction == served:
             raise ConfigError(
                 f"the correction of {request.id} equals what was served",
                 hint="rate it with a thumb up instead",
                 param="correction",
             )
-        return opinion.correction, None
-    if served is None and (opinion.rating is not None or None in (opinion.correction, opinion.rejected)):
+        return given.correction, None
+    if served is None and (given.rating is not None or None in (given.correction, given.rejected)):
         raise ConfigError(
             f"request {request.id} ended with status {request.status!r}, so there is no answer to judge",
             hint="give a correction: what the answer should have been",
         )
-    if opinion.kind == "rating":
+    if given.kind == "rating":
         return None, None
-    if not text_was_kept(request) and None in (opinion.correction, opinion.rejected):
+    if not text_was_kept(request) and None in (given.correction, given.rejected):
         raise ConfigError(
             f"the text of request {request.id} was not kept, so there is no served answer to compare with",
             hint="rate it with a thumb, or send requests without store: false to learn from their feedback",
-            param="rejected" if opinion.rejected is None else "correction",
+            param="rejected" if given.rejected is None else "correction",
         )
-    preferred = served if opinion.correction is None else opinion.correction
-    rejected = served if opinion.rejected is None else opinion.rejected
+    preferred = served if given.correction is None else given.correction
+    rejected = served if given.rejected is None else given.rejected
     if preferred == rejected:
         raise ConfigError(
             f"both answers of the preference on {request.id} are the same text", param="rejected"

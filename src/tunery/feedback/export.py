@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -17,6 +16,7 @@ from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.lineage import EVERYTHING, HeldOutGuard, Objection
 from tunery.feedback.rows import FeedbackRows, not_wanted, rows_of
+from tunery.store.whole_file import write_whole
 from tunery.store.workspace import Workspace
 
 EXAMPLES = "examples.jsonl"
@@ -78,7 +78,7 @@ def export(
 
     Args:
         workspace: Where feedback, requests and dataset versions lie.
-        destination: Folder to write; made when missing, and an earlier export in it is replaced.
+        destination: Folder to write; created when missing, and an earlier export in it is replaced.
         model: Only feedback on this model name's answers (any version).
         since: Only feedback given at this time or later.
         config: What else becomes rows, and how near a held-out prompt is too near.
@@ -96,7 +96,7 @@ def export(
     for feedback, request in _candidates(workspace, model, since):
         collector.take(feedback, request)
     rows, skipped = collector.rows, collector.skipped
-    made = Export(
+    written = Export(
         id=artifact_id(
             "fbx",
             stage="feedback",
@@ -110,8 +110,8 @@ def export(
         path=str(destination),
         created_at=workspace.clock.now(),
     )
-    _write(destination, collector, made)
-    return made
+    _write(destination, collector, written)
+    return written
 
 
 class _Collector:
@@ -183,7 +183,7 @@ def _check_destination(destination: Path) -> None:
         )
 
 
-def _write(destination: Path, collected: _Collector, made: Export) -> None:
+def _write(destination: Path, collected: _Collector, written: Export) -> None:
     """Write all files, each whole or not at all, and the manifest last."""
     try:
         destination.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ def _write(destination: Path, collected: _Collector, made: Export) -> None:
         _write_lines(destination / EXAMPLES, collected.rows.examples)
         _write_lines(destination / PREFERENCES, collected.rows.preferences)
         _write_lines(destination / SKIPPED, [s._asdict() for s in collected.skipped])
-        _write_lines(destination / MANIFEST, [made.model_dump(mode="json")])
+        _write_lines(destination / MANIFEST, [written.model_dump(mode="json")])
     except OSError as error:
         raise ResourceError(
             f"cannot write {error.filename or destination}: {error.strerror}",
@@ -201,13 +201,6 @@ def _write(destination: Path, collected: _Collector, made: Export) -> None:
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            for row in rows:
-                stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_whole(path) as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

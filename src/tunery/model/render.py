@@ -81,7 +81,9 @@ def render(
         prompt_tokens = len(ids) - len(answer)
         written = opened + _text_until_stop(tokenizer, closed[len(opened) :])
     if loss_on == "all":
-        mask = [0] + [1] * (len(ids) - 1)
+        mask = [1] * len(ids)
+    mask[:1] = [0]  # nothing stands before the first token to predict it from
+    prompt_mask[:1] = [0] if mark_prompt else []
     return Rendered(tuple(ids), tuple(mask), prompt_tokens, tuple(prompt_mask))
 
 

@@ -1,4 +1,4 @@
-"""The whole loop over one recipe: each stage once, resumable, told as a record."""
+"""The whole loop over one recipe: each stage once, resumable, kept as a record."""
 
 from __future__ import annotations
 

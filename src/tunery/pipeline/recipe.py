@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from tunery.core.config import Settings, apply_overrides, parse_settings, read_yaml
 from tunery.core.errors import ConfigError
 from tunery.core.ids import check_name
+from tunery.data.config import MOVED as MOVED_DATA
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
 from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
@@ -19,7 +20,7 @@ from tunery.inspect.config import InspectConfig
 from tunery.serve.engines import AnyEngine
 from tunery.train.section import TrainSection, default_train_config
 
-MOVED = {"data.inspect": "inspect"}
+MOVED = {"data.inspect": "inspect", **{f"data.{old}": f"data.{new}" for old, new in MOVED_DATA.items()}}
 """Settings of earlier recipes to where they stand now, as dotted paths."""
 
 

@@ -305,23 +305,23 @@ def _answers(rows: RowCounts, schedule: Schedule) -> int:
 
 def _warnings(found: Forecast) -> tuple[str, ...]:
     rows, machine = found.rows, found.machine
-    told = []
+    warnings = []
     if machine.free_memory_bytes and found.memory_bytes > machine.free_memory_bytes:
-        told.append(
+        warnings.append(
             f"needs about {size(found.memory_bytes)} of memory, and {size(machine.free_memory_bytes)} are "
             "free: set train.micro_batch_size lower, or data.max_tokens"
         )
     if found.disk_bytes > machine.free_disk_bytes:
-        told.append(
+        warnings.append(
             f"needs about {size(found.disk_bytes)} of disk, and {size(machine.free_disk_bytes)} are free: "
             "set TUNERY_HOME to a larger disk"
         )
     if rows.too_long_rows:
-        told.append(
+        warnings.append(
             f"{rows.too_long_rows:,} rows are longer than {rows.max_tokens:,} tokens; none is ever cut: with "
             "data.max_tokens they are dropped, without it preflight stops"
         )
-    return tuple(told)
+    return tuple(warnings)
 
 
 def _speed(machine: Machine, share: Mapping[str, float]) -> float:

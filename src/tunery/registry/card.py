@@ -153,27 +153,29 @@ def _opening(
 def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
     goal = version.config.get("goal")
     goal = goal if isinstance(goal, Mapping) else {}
-    said = [inline(str(version.config["description"]))] if version.config.get("description") else []
+    paragraphs = [inline(str(version.config["description"]))] if version.config.get("description") else []
     if version.labels:
         labels = listed([f"`{code(label)}`" for label in version.labels], _SHOWN_LABELS)
-        said.append(f"Its answers are meant to be one of {counted(len(version.labels), 'label')}: {labels}.")
+        paragraphs.append(
+            f"Its answers are meant to be one of {counted(len(version.labels), 'label')}: {labels}."
+        )
     else:
-        said.append("It answers in the form of its training examples.")
+        paragraphs.append("It answers in the form of its training examples.")
     if goal.get("metric"):
         metric, target = evaluation.metrics.get(str(goal["metric"])), goal.get("target")
         worth = ""
         if metric and isinstance(target, (int, float)):
             worth = f", with {quantity(target, share=is_rate(metric))} as its target"
         title = metric.title if metric else metric_title(str(goal["metric"]))
-        said.append(f"The recipe's goal is {inline(title)}{worth}.")
+        paragraphs.append(f"The recipe's goal is {inline(title)}{worth}.")
     if version.system_prompt:
         turn = fenced(version.system_prompt)
-        said.append(f"Every example began with this system turn, and so should every call:\n\n{turn}")
-    said.append(
+        paragraphs.append(f"Every example began with this system turn, and so should every call:\n\n{turn}")
+    paragraphs.append(
         "It is meant for inputs like those of its dataset version. Nothing was measured on other subjects, "
         "other languages or hostile input."
     )
-    return "\n\n".join(said)
+    return "\n\n".join(paragraphs)
 
 
 def _results(evaluation: Evaluation, baselines: Mapping[str, Evaluation]) -> str:

@@ -36,7 +36,7 @@ class Lineage(Record):
     """Ids of parents that are no stored dataset version, such as feedback exports."""
 
 
-class Check(Record):
+class LineageCheck(Record):
     """One thing that was looked at again."""
 
     what: str
@@ -70,7 +70,7 @@ def lineage(workspace: Workspace, ref: str) -> Lineage:
     )
 
 
-def verify(workspace: Workspace, chain: Lineage) -> tuple[Check, ...]:
+def verify(workspace: Workspace, chain: Lineage) -> tuple[LineageCheck, ...]:
     """Compute the checksums of the adapter and of every dataset version again, and see that the links agree.
 
     Nothing is raised for what is wrong: every check is returned, so that a person sees all of it at once.
@@ -102,7 +102,7 @@ def _ancestors(
     return list(found.values()), unresolved
 
 
-def _links(chain: Lineage) -> Check:
+def _links(chain: Lineage) -> LineageCheck:
     model = chain.model
     problems = [
         f"{kind} {id} is no longer stored"
@@ -123,28 +123,28 @@ def _links(chain: Lineage) -> Check:
         problems.append(f"{chain.evaluation.id} is of {chain.evaluation.adapter or 'the base alone'}")
     if chain.gate and chain.gate.passed != model.gate_passed:
         problems.append(f"{chain.gate.id} says {'passed' if chain.gate.passed else 'refused'}")
-    return Check(
+    return LineageCheck(
         what=f"links of {model.ref}",
         ok=not problems,
         detail="; ".join(problems) or "every record is stored and names the next",
     )
 
 
-def _artifact(workspace: Workspace, kind: Kind, id: str) -> Check:
+def _artifact(workspace: Workspace, kind: Kind, id: str) -> LineageCheck:
     what = f"files of {id}"
     try:
         workspace.artifacts.verify(kind, id)
     except TuneryError as error:
-        return Check(what=what, ok=False, detail=error.message)
-    return Check(what=what, ok=True, detail="every file has the checksum it was stored with")
+        return LineageCheck(what=what, ok=False, detail=error.message)
+    return LineageCheck(what=what, ok=True, detail="every file has the checksum it was stored with")
 
 
-def _weights(workspace: Workspace, adapter: Adapter) -> Check:
+def _weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
     what = f"weights of {adapter.id}"
     folder = workspace.artifacts.find("adapters", adapter.id)
     if folder is None or not (folder / WEIGHTS).is_file():
-        return Check(what=what, ok=False, detail=f"{WEIGHTS} is not there")
+        return LineageCheck(what=what, ok=False, detail=f"{WEIGHTS} is not there")
     found = sha256_file(folder / WEIGHTS)
     same = found == adapter.sha256
     detail = "as the training run recorded them" if same else f"sha256 {found}, recorded {adapter.sha256}"
-    return Check(what=what, ok=same, detail=detail)
+    return LineageCheck(what=what, ok=same, detail=detail)

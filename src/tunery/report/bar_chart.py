@@ -16,7 +16,7 @@ _TOP = 8
 _BAR = 16
 
 
-class Bar(NamedTuple):
+class SubjectBar(NamedTuple):
     """One subject's bar."""
 
     name: str
@@ -24,7 +24,7 @@ class Bar(NamedTuple):
     metric: Metric
 
 
-def bar_chart(bars: Sequence[Bar], target: float | None = None) -> Markup:
+def bar_chart(bars: Sequence[SubjectBar], target: float | None = None) -> Markup:
     """Draw one bar a subject with its interval, and the target as a dashed line.
 
     Args:
@@ -43,7 +43,7 @@ def bar_chart(bars: Sequence[Bar], target: float | None = None) -> Markup:
     return chart("bars", f"{name[0].upper()}{name[1:]} by model", _described(bars), height, *parts)
 
 
-def _scale_top(bars: Sequence[Bar], target: float | None) -> float:
+def _scale_top(bars: Sequence[SubjectBar], target: float | None) -> float:
     if all(is_rate(bar.metric) for bar in bars):
         return 1.0
     return 1.05 * max(1e-9, target or 0, *(max(bar.metric.value, bar.metric.ci95[1]) for bar in bars))
@@ -62,7 +62,7 @@ def _grid(top: float, bottom: int, *, rates: bool) -> Markup:
     return element("g", {"aria-hidden": "true"}, *parts)
 
 
-def _bar(bar: Bar, y: int, top: float) -> Markup:
+def _bar(bar: SubjectBar, y: int, top: float) -> Markup:
     value, (low, high) = bar.metric.value, bar.metric.ci95
     middle = y + 22 + _BAR // 2
     kind = {"class": f"bar {bar.kind}", "y": y + 22, "width": across(max(0.0, value) / top), "height": _BAR}
@@ -104,7 +104,7 @@ def _target(share: float, bottom: int, label: str) -> Markup:
     )
 
 
-def _described(bars: Sequence[Bar]) -> str:
+def _described(bars: Sequence[SubjectBar]) -> str:
     return "; ".join(
         f"{bar.name}: {metric_value(bar.metric)}, "
         f"95 % interval {metric_interval(bar.metric)}, n {bar.metric.n:,}"

@@ -14,11 +14,12 @@ from markupsafe import Markup
 from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
-from tunery.core.example import Dropped
+from tunery.core.example import SPLITS, Dropped
 from tunery.core.figures import count, counted, percent
 from tunery.core.finding import Evidence, Finding, FindingKind, Severity
 from tunery.report.histogram import Lengths, histogram, lengths_of
 from tunery.report.page import moment, render_page, write_page
+from tunery.report.results import Tile
 from tunery.report.rows import data_story
 from tunery.report.svg import meter
 from tunery.report.text import Clipped, clip
@@ -30,7 +31,6 @@ _ROWS_OF_GROUP = 6
 _CONFUSIONS = 20
 _OPEN_CLASSES = 12
 _WORDS: Mapping[Severity, str] = {"high": "serious", "medium": "costs quality", "low": "worth a look"}
-_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,7 @@ class DataVerdict(NamedTuple):
     """What to do and what to type for it."""
 
 
-class Tile(NamedTuple):
-    """One figure."""
-
-    label: str
-    value: str
-    note: str
-
-
-class Shown(NamedTuple):
+class FindingCase(NamedTuple):
     """One row or group of rows that shows a finding."""
 
     text: Clipped
@@ -90,10 +82,10 @@ class FindingView(NamedTuple):
     edits: str | None
     """What its edits would do; None where only a person can tell."""
     command: str | None
-    shown: tuple[Shown, ...]
+    cases: tuple[FindingCase, ...]
 
 
-class Bar(NamedTuple):
+class CategoryBar(NamedTuple):
     """A name with its rows."""
 
     name: str
@@ -111,7 +103,7 @@ class Member(NamedTuple):
     where: str
 
 
-class Group(NamedTuple):
+class LookAlikes(NamedTuple):
     """Rows that resemble each other."""
 
     rows: str
@@ -147,7 +139,7 @@ def render_inspection(inputs: InspectionInputs) -> str:
         "inspection.html.j2",
         id=inputs.id,
         dataset=inputs.dataset,
-        made=moment(inputs.dataset.created_at),
+        built=moment(inputs.dataset.created_at),
         verdict=_verdict(inputs),
         tiles=_tiles(inputs, len(groups)),
         findings=views,
@@ -255,7 +247,7 @@ def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
     share = len(finding.rows) / max(1, rows)
     place = {row: i for i, row in enumerate(inputs.columns.ids)} if finding.evidence else {}
     counts = Counter(e.action for e in finding.edits)
-    said = {
+    verbs = {
         "drop": "take out {}",
         "set_output": "correct the answer of {}",
         "set_input": "correct the question of {}",
@@ -264,7 +256,7 @@ def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
     kind = inputs.kinds.get(finding.kind)
     guesses = kind is not None and kind.is_guess
     way = f"--export-review review.csv --kind {finding.kind}" if guesses else f"--apply {finding.kind}"
-    doing = [said[action].format(counted(n, "row")) for action, n in counts.most_common()]
+    doing = [verbs[action].format(counted(n, "row")) for action, n in counts.most_common()]
     return FindingView(
         key=f"f-{finding.kind.replace('_', '-')}",
         name=kind.title if kind else finding.kind.replace("_", " "),
@@ -277,14 +269,14 @@ def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
         fix=finding.fix,
         edits=f"Its edits would {' and '.join(doing)}." if doing else None,
         command=f"tunery data fix RECIPE {way}" if doing else None,
-        shown=tuple(_shown(e, inputs.columns, place) for e in finding.evidence),
+        cases=tuple(_case(e, inputs.columns, place) for e in finding.evidence),
     )
 
 
-def _shown(evidence: Evidence, columns: Columns, place: Mapping[str, int]) -> Shown:
+def _case(evidence: Evidence, columns: Columns, place: Mapping[str, int]) -> FindingCase:
     named = [place[row] for row in evidence.rows if row in place]
     where = listed([f"{columns.where(i)}, {columns.splits[i]}" for i in named], 4, separator="; ")
-    return Shown(clip(evidence.text, _SHOWN), evidence.detail, where)
+    return FindingCase(clip(evidence.text, _SHOWN), evidence.detail, where)
 
 
 class _Chart(NamedTuple):
@@ -296,14 +288,16 @@ class _Chart(NamedTuple):
 def _charts(prompts: Sequence[int], answers: Sequence[int], *, closed: bool) -> list[_Chart]:
     if not prompts:
         return []
-    charts = [_Chart("Questions", histogram("asked", "Length of questions", prompts), lengths_of(prompts))]
+    charts = [_Chart("Questions", histogram("prompts", "Length of questions", prompts), lengths_of(prompts))]
     # The lengths of class names say nothing that the table of classes does not say better.
     if not closed:
-        charts.append(_Chart("Answers", histogram("told", "Length of answers", answers), lengths_of(answers)))
+        charts.append(
+            _Chart("Answers", histogram("answers", "Length of answers", answers), lengths_of(answers))
+        )
     return charts
 
 
-def _classes(columns: Columns) -> list[Bar]:
+def _classes(columns: Columns) -> list[CategoryBar]:
     by_label: dict[str, Counter[str]] = defaultdict(Counter)
     for label, split in zip(columns.labels, columns.splits, strict=True):
         if label is not None:
@@ -311,19 +305,22 @@ def _classes(columns: Columns) -> list[Bar]:
     most = max((c.total() for c in by_label.values()), default=1)
     ordered = sorted(by_label.items(), key=lambda item: (-item[1].total(), item[0]))
     return [
-        Bar(label, count(c.total()), tuple(count(c[s]) for s in _SPLITS), meter(c.total() / most))
+        CategoryBar(label, count(c.total()), tuple(count(c[s]) for s in SPLITS), meter(c.total() / most))
         for label, c in ordered
     ]
 
 
-def _languages(findings: Sequence[Finding]) -> list[Bar]:
-    """Return rows by language where a detector told them, in its ``counts``."""
+def _languages(findings: Sequence[Finding]) -> list[CategoryBar]:
+    """Return rows by language where a detector counted them, in its ``counts``."""
     for finding in findings:
-        told = finding.numbers.get("counts") if finding.kind.startswith("language_") else None
-        if told:
-            whole = sum(told.values()) or 1
-            ordered = sorted(told.items(), key=lambda item: (-item[1], item[0]))
-            return [Bar(str(name), count(n), (percent(n / whole),), meter(n / whole)) for name, n in ordered]
+        by_language = finding.numbers.get("counts") if finding.kind.startswith("language_") else None
+        if by_language:
+            whole = sum(by_language.values()) or 1
+            ordered = sorted(by_language.items(), key=lambda item: (-item[1], item[0]))
+            return [
+                CategoryBar(str(name), count(n), (percent(n / whole),), meter(n / whole))
+                for name, n in ordered
+            ]
     return []
 
 
@@ -338,9 +335,9 @@ def _groups(columns: Columns) -> list[list[int]]:
     return sorted(shared, key=lambda rows: (agree[rows[0]], -len(rows), rows[0]))
 
 
-def _group(rows: Sequence[int], columns: Columns) -> Group:
+def _group(rows: Sequence[int], columns: Columns) -> LookAlikes:
     answers = {columns.answers[i] for i in rows}
-    shown = tuple(
+    members = tuple(
         Member(
             clip(columns.prompts[i], _SHOWN),
             clip(columns.answers[i], _SHOWN),
@@ -348,12 +345,12 @@ def _group(rows: Sequence[int], columns: Columns) -> Group:
         )
         for i in rows[:_ROWS_OF_GROUP]
     )
-    return Group(
+    return LookAlikes(
         counted(len(rows), "row"),
         "one answer" if len(answers) == 1 else f"{count(len(answers))} different answers",
         len({columns.labels[i] for i in rows}) == 1,
-        shown,
-        len(rows) - len(shown),
+        members,
+        len(rows) - len(members),
     )
 
 

@@ -35,7 +35,7 @@ class Node(NamedTuple):
     facts: tuple[Fact, ...]
 
 
-class Group(NamedTuple):
+class EnvironmentGroup(NamedTuple):
     """Named values of the environment."""
 
     title: str
@@ -108,15 +108,15 @@ def _blotted(value: Any, key: str = "") -> Any:
     return _URL_LOGIN.sub(r"\g<scheme>(hidden)@", value)
 
 
-def environment_of(environment: Mapping[str, Any]) -> list[Group]:
+def environment_of(environment: Mapping[str, Any]) -> list[EnvironmentGroup]:
     """Group the environment's values: plain ones first, then each nested mapping under its own name."""
     plain = _blotted(to_jsonable_python(environment, fallback=str, serialize_unknown=True))
     loose = tuple((_spoken(k), _written(k, v)) for k, v in plain.items() if not isinstance(v, dict))
-    groups = [Group("General", loose)] if loose else []
+    groups = [EnvironmentGroup("General", loose)] if loose else []
     for key, value in plain.items():
         if isinstance(value, dict) and value:
             rows = tuple((str(k), _written(str(k), v)) for k, v in value.items())
-            groups.append(Group(_spoken(key).capitalize(), rows))
+            groups.append(EnvironmentGroup(_spoken(key).capitalize(), rows))
     return groups
 
 

@@ -122,10 +122,10 @@ def loss_chart(losses: Losses, best_step: int | None) -> Markup | None:
 
 def _frame(points: Sequence[Point]) -> _Frame:
     low, high = min(p.loss for p in points), max(p.loss for p in points)
-    room = 0.08 * (high - low or 1.0)
+    margin = 0.08 * (high - low or 1.0)
     # Zero is the floor of a loss; show it when the curve comes near.
-    floor = 0.0 if low < 0.35 * high else low - room
-    return _Frame(min(p.step for p in points), max(p.step for p in points), floor, high + room)
+    floor = 0.0 if low < 0.35 * high else low - margin
+    return _Frame(min(p.step for p in points), max(p.step for p in points), floor, high + margin)
 
 
 def _line(kind: str, points: Sequence[Point], frame: _Frame) -> Markup:
@@ -203,15 +203,15 @@ def _best(step: int, point: Point | None, frame: _Frame) -> Markup:
 
 
 def _described(losses: Losses, best_step: int | None, best: Point | None) -> str:
-    said = []
+    sentences = []
     for name, points in (("Train", losses.train), ("Validation", losses.validation)):
         if points:
             first, last = points[0], points[-1]
-            said.append(
+            sentences.append(
                 f"{name} loss goes from {number(first.loss)} at step {first.step:,} "
                 f"to {number(last.loss)} at step {last.step:,}."
             )
     if best_step is not None:
         at = f" with validation loss {number(best.loss)}" if best else ""
-        said.append(f"The adapter of step {best_step:,} was kept{at}.")
-    return " ".join(said)
+        sentences.append(f"The adapter of step {best_step:,} was kept{at}.")
+    return " ".join(sentences)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -16,6 +14,7 @@ from markupsafe import Markup
 from tunery.core.errors import ResourceError
 from tunery.core.figures import count, counted, duration
 from tunery.report.text import unbroken, units_small, visible
+from tunery.store.whole_file import write_whole
 
 
 def render_page(template: str, **parts: object) -> str:
@@ -64,15 +63,9 @@ def write_page(page: str, path: Path) -> None:
     Raises:
         ResourceError: The file cannot be written (disk full, no permission); says why.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(page.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        with write_whole(path) as stream:
+            stream.write(page)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise ResourceError(f"the page {path} cannot be written: {error.strerror}", hint="df -h") from None

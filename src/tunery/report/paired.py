@@ -25,7 +25,7 @@ _SHOWN = 700
 """Characters of a prompt or an answer that are shown [count]."""
 
 
-class Pair(NamedTuple):
+class PairedComparison(NamedTuple):
     """One comparison in words a manager reads."""
 
     against: str
@@ -49,7 +49,7 @@ class Turn(NamedTuple):
     text: Clipped
 
 
-class Card(NamedTuple):
+class ExampleCard(NamedTuple):
     """One example with both answers."""
 
     where: str
@@ -59,23 +59,23 @@ class Card(NamedTuple):
     after: Clipped | None
 
 
-class Cards(NamedTuple):
+class ChangedExamples(NamedTuple):
     """Examples that changed hands."""
 
     against: str
-    fixed: tuple[Card, ...]
-    broken: tuple[Card, ...]
+    fixed: tuple[ExampleCard, ...]
+    broken: tuple[ExampleCard, ...]
     fixed_total: int
     broken_total: int
 
 
-def pairs_of(inputs: ReportInputs) -> list[Pair]:
+def pairs_of(inputs: ReportInputs) -> list[PairedComparison]:
     """Return every comparison, the one with the best prompting first."""
     subjects = sorted(inputs.comparisons, key=lambda s: (s != inputs.main_comparison, subject_order(s)))
     return [_pair(subject, inputs.comparisons[subject], inputs) for subject in subjects]
 
 
-def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> Pair:
+def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> PairedComparison:
     gain, interval = _gain(comparison, inputs)
     name = comparison.metric_title
     against = subject_name(subject)
@@ -85,7 +85,7 @@ def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> Pair:
         f"{count(comparison.broken)} that it got right: {gain} {name} (95 % interval {interval})."
     )
     test = _TESTS.get(comparison.test, comparison.test.replace("_", " "))
-    return Pair(
+    return PairedComparison(
         against,
         count(comparison.fixed),
         count(comparison.broken),
@@ -121,7 +121,7 @@ def luck_in_words(comparison: Comparison) -> str:
     return f"{opening} about {times} in 100 such tests ({written}); this test cannot tell them apart."
 
 
-def cards_of(inputs: ReportInputs) -> Cards | None:
+def cards_of(inputs: ReportInputs) -> ChangedExamples | None:
     """Return the examples that tuning fixed and broke against the best prompting; None without any."""
     subject = inputs.main_comparison
     if subject is None:
@@ -130,24 +130,24 @@ def cards_of(inputs: ReportInputs) -> Cards | None:
     before = {p.id: p for p in inputs.predictions.get(subject, ())}
     after = {p.id: p for p in inputs.predictions.get("tuned", ())}
 
-    def cards(ids: tuple[str, ...]) -> tuple[Card, ...]:
-        made = (_card(inputs.examples.get(i), before.get(i), after.get(i)) for i in ids[:20])
-        return tuple(card for card in made if card is not None)
+    def cards_of_ids(ids: tuple[str, ...]) -> tuple[ExampleCard, ...]:
+        cards = (_card(inputs.examples.get(i), before.get(i), after.get(i)) for i in ids[:20])
+        return tuple(card for card in cards if card is not None)
 
-    fixed, broken = cards(comparison.fixed_ids), cards(comparison.broken_ids)
+    fixed, broken = cards_of_ids(comparison.fixed_ids), cards_of_ids(comparison.broken_ids)
     if not fixed and not broken:
         return None
-    return Cards(subject_name(subject), fixed, broken, comparison.fixed, comparison.broken)
+    return ChangedExamples(subject_name(subject), fixed, broken, comparison.fixed, comparison.broken)
 
 
-def _card(example: Example | None, before: Prediction | None, after: Prediction | None) -> Card | None:
+def _card(example: Example | None, before: Prediction | None, after: Prediction | None) -> ExampleCard | None:
     known = after or before
     if example is None and known is None:
         return None
     # The system turn is the same for all and shown once, in the lineage.
     prompt = without_system(example.prompt) if example else []
     reference = known.reference if known else (example.reference if example else "")
-    return Card(
+    return ExampleCard(
         _where(example) or (example.id if example else known.id if known else ""),
         tuple(Turn(m.role, clip(m.content, _SHOWN)) for m in prompt),
         clip(reference, _SHOWN),

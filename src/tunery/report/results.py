@@ -23,7 +23,7 @@ from tunery.core.figures import (
     subject_name,
     subject_order,
 )
-from tunery.report.bar_chart import Bar, bar_chart
+from tunery.report.bar_chart import SubjectBar, bar_chart
 from tunery.report.inputs import ReportInputs
 
 
@@ -129,7 +129,7 @@ def _cell(metric: Metric, row: list[Metric]) -> Cell:
 def bars_of(inputs: ReportInputs) -> Markup | None:
     """Draw the goal's metric for every model that has it, as a number."""
     bars = [
-        Bar(
+        SubjectBar(
             subject_name(subject),
             "tuned" if subject == "tuned" else "prompting" if is_prompting(evaluation) else "version",
             metric,

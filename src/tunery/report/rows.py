@@ -8,7 +8,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import Dropped, SplitName
+from tunery.core.example import SPLITS, Dropped
 from tunery.core.figures import count, counted, percent
 from tunery.report.inputs import ReportInputs
 from tunery.report.svg import meter
@@ -16,11 +16,10 @@ from tunery.report.text import Clipped, clip
 from tunery.text.pii.mask import redact
 
 _SAMPLES = 3
-"""Dropped rows redacted_repr of each reason [count]."""
-_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+"""Dropped rows that the page shows of each reason [count]."""
 
 
-class Sample(NamedTuple):
+class DroppedSample(NamedTuple):
     """One dropped row."""
 
     where: str
@@ -28,17 +27,17 @@ class Sample(NamedTuple):
     text: Clipped
 
 
-class Drop(NamedTuple):
+class DropReason(NamedTuple):
     """One reason."""
 
     reason: str
     rows: str
     share: str
     bar: Markup
-    samples: tuple[Sample, ...]
+    samples: tuple[DroppedSample, ...]
 
 
-class Tally(NamedTuple):
+class CountRow(NamedTuple):
     """A name and its count."""
 
     name: str
@@ -47,24 +46,24 @@ class Tally(NamedTuple):
     bar: Markup | None
 
 
-class Data(NamedTuple):
+class DataSection(NamedTuple):
     """The data section."""
 
     sentence: str
-    drops: tuple[Drop, ...]
-    masked: tuple[Tally, ...]
-    splits: tuple[Tally, ...]
+    drops: tuple[DropReason, ...]
+    masked: tuple[CountRow, ...]
+    splits: tuple[CountRow, ...]
     warnings: tuple[str, ...]
 
 
-def data_of(inputs: ReportInputs) -> Data | None:
+def data_of(inputs: ReportInputs) -> DataSection | None:
     """Return the data's story; None where no dataset version was made."""
     return None if inputs.dataset is None else data_story(inputs.dataset, inputs.dropped_examples)
 
 
-def data_story(dataset: DatasetVersion, dropped: Sequence[Dropped]) -> Data:
+def data_story(dataset: DatasetVersion, dropped: Sequence[Dropped]) -> DataSection:
     """Return the story of a dataset version, with a few of its dropped rows."""
-    return Data(
+    return DataSection(
         _sentence(dataset),
         _drops(dataset, dropped),
         _tallies(dataset.masked),
@@ -81,11 +80,11 @@ def _sentence(dataset: DatasetVersion) -> str:
     return f"{counted(read, 'row')} read from {files}; {count(kept)} kept{share}{labels}."
 
 
-def _drops(dataset: DatasetVersion, examples: Sequence[Dropped]) -> tuple[Drop, ...]:
+def _drops(dataset: DatasetVersion, examples: Sequence[Dropped]) -> tuple[DropReason, ...]:
     most = max(dataset.dropped.values(), default=1)
     ordered = sorted(dataset.dropped.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
-        Drop(
+        DropReason(
             reason.replace("_", " "),
             count(rows_dropped),
             percent(rows_dropped / dataset.rows_read) if dataset.rows_read else "",
@@ -96,21 +95,22 @@ def _drops(dataset: DatasetVersion, examples: Sequence[Dropped]) -> tuple[Drop, 
     )
 
 
-def _sample(dropped: Dropped) -> Sample:
+def _sample(dropped: Dropped) -> DroppedSample:
     """Return a row for a page that may be passed on: without keys and personal data, whatever the recipe."""
-    told = redact(dropped.detail), clip(redact(dropped.text), 240)
-    return Sample(f"{dropped.source}, row {dropped.row}", *told)
+    where = f"{dropped.source}, row {dropped.row}"
+    return DroppedSample(where, redact(dropped.detail), clip(redact(dropped.text), 240))
 
 
-def _tallies(counts: Mapping[str, int]) -> tuple[Tally, ...]:
+def _tallies(counts: Mapping[str, int]) -> tuple[CountRow, ...]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(Tally(name.replace("_", " "), count(n), None, None) for name, n in ordered)
+    return tuple(CountRow(name.replace("_", " "), count(n), None, None) for name, n in ordered)
 
 
-def _splits(dataset: DatasetVersion) -> tuple[Tally, ...]:
+def _splits(dataset: DatasetVersion) -> tuple[CountRow, ...]:
     total = sum(dataset.splits.values())
-    names = [name for name in _SPLITS if dataset.splits.get(name)]
+    names = [name for name in SPLITS if dataset.splits.get(name)]
     shares = {name: dataset.splits[name] / total for name in names}
     return tuple(
-        Tally(name, count(dataset.splits[name]), percent(shares[name]), meter(shares[name])) for name in names
+        CountRow(name, count(dataset.splits[name]), percent(shares[name]), meter(shares[name]))
+        for name in names
     )

@@ -33,14 +33,14 @@ class Stage(NamedTuple):
 def stages_of(inputs: ReportInputs) -> list[Stage]:
     """Return every stage of the loop in order, then any other that was timed.
 
-    A stage is done when what it makes is there, or when a later one was begun. The first that is not done
+    A stage is done when what it leaves is there, or when a later one was begun. The first that is not done
     is where the run stopped, except after a refusal, where registering was never meant to happen.
     """
-    seconds, made = inputs.run.seconds, _made(inputs)
+    seconds, present = inputs.run.seconds, _artifacts(inputs)
     stages, ended = [], False
     for i, (name, title) in enumerate(_TITLES.items()):
         later = list(_TITLES)[i + 1 :]
-        done = made[name] or any(made[other] or other in seconds for other in later)
+        done = present[name] or any(present[other] or other in seconds for other in later)
         status: Status = "done" if done else "not reached"
         if not done and not ended:
             ended = True
@@ -59,7 +59,7 @@ def stopped_at(inputs: ReportInputs) -> Stage | None:
     return next((s for s in stages_of(inputs) if s.status in ("stopped", "running")), None)
 
 
-def _made(inputs: ReportInputs) -> dict[str, bool]:
+def _artifacts(inputs: ReportInputs) -> dict[str, bool]:
     """Return which stages left something; preflight leaves nothing but its time."""
     run = inputs.run
     return {

@@ -26,7 +26,7 @@ class LossRow(NamedTuple):
     kept: bool
 
 
-class Training(NamedTuple):
+class TrainingSection(NamedTuple):
     """The training section."""
 
     chart: Markup | None
@@ -38,7 +38,7 @@ class Training(NamedTuple):
     """Steps logged [count]."""
 
 
-def training_of(inputs: ReportInputs) -> Training | None:
+def training_of(inputs: ReportInputs) -> TrainingSection | None:
     """Return how training went; None where nothing was trained."""
     adapter = inputs.adapter
     if adapter is None:
@@ -60,7 +60,7 @@ def training_of(inputs: ReportInputs) -> Training | None:
         ("Trainable parameters", count(adapter.trainable_parameters) + share),
         ("Training time", duration(adapter.seconds)),
     )
-    return Training(
+    return TrainingSection(
         loss_chart(losses, adapter.best_step),
         _sentence(losses, adapter.best_step, adapter.steps),
         _notes(losses),
@@ -108,8 +108,8 @@ def _rows(history: tuple[StepLog, ...], best_step: int) -> tuple[LossRow, ...]:
     marked = [log for log in ordered if log.validation_loss is not None or log.step == best_step]
     others = [log for log in ordered if log.validation_loss is None and log.step != best_step]
     chosen = thinned(marked, _TABLE_ROWS)
-    room = _TABLE_ROWS - len(chosen)
-    chosen += thinned(others, room) if room >= 2 else []
+    left = _TABLE_ROWS - len(chosen)
+    chosen += thinned(others, left) if left >= 2 else []
     return tuple(
         LossRow(
             count(log.step),

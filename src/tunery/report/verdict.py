@@ -11,7 +11,7 @@ from tunery.report.inputs import ReportInputs
 from tunery.report.stages import stopped_at
 
 
-class Verdict(NamedTuple):
+class VerdictSection(NamedTuple):
     """What to do, in one sentence."""
 
     kind: Literal["ship", "refused", "open"]
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
     """What to type next."""
 
 
-def verdict_of(inputs: ReportInputs) -> Verdict:
+def verdict_of(inputs: ReportInputs) -> VerdictSection:
     """Return the run's verdict; a run without a gate result has none and says why."""
     if inputs.gate is None:
         return _open(inputs)
@@ -39,7 +39,7 @@ def verdict_of(inputs: ReportInputs) -> Verdict:
     reached = f"{name} reaches {metric_phrase(tuned)}" if tuned else f"{name} meets every rule of its gate"
     beside = f"; the best prompting reached {metric_value(prompting)}" if tuned and prompting else ""
     step, command = _onwards(inputs.run.model_version)
-    return Verdict("ship", "Ship it", f"{reached}{beside}.", (), step, command)
+    return VerdictSection("ship", "Ship it", f"{reached}{beside}.", (), step, command)
 
 
 def _onwards(reference: str | None) -> tuple[str | None, str | None]:
@@ -54,7 +54,7 @@ def _onwards(reference: str | None) -> tuple[str | None, str | None]:
     return step, f"tunery deploy canary {reference} --percent 10"
 
 
-def _refused(inputs: ReportInputs) -> Verdict:
+def _refused(inputs: ReportInputs) -> VerdictSection:
     rules = inputs.gate.rules if inputs.gate else ()
     refused = tuple(rule.sentence for rule in rules if not rule.passed)
     tuned, prompting = inputs.main_of(inputs.tuned), _prompting(inputs)
@@ -65,30 +65,32 @@ def _refused(inputs: ReportInputs) -> Verdict:
             f"prompting wins. {best} of the same base reaches {metric_phrase(prompting)}, "
             f"the tuned model {metric_value(tuned)}."
         )
-        return Verdict("refused", "Do not ship", sentence, refused, step)
+        return VerdictSection("refused", "Do not ship", sentence, refused, step)
     reached = f"the tuned model reaches {metric_phrase(tuned)}" if tuned else "the tuned model was measured"
     beside = f" and the best prompting {metric_value(prompting)}" if prompting else ""
     verb = "refuses" if len(refused) == 1 else "refuse"
     sentence = f"{reached}{beside}, but {len(refused)} of {counted(len(rules), 'gate rule')} {verb} it."
-    return Verdict("refused", "Do not ship", sentence, refused, step)
+    return VerdictSection("refused", "Do not ship", sentence, refused, step)
 
 
-def _passed_but_stopped(inputs: ReportInputs) -> Verdict:
+def _passed_but_stopped(inputs: ReportInputs) -> VerdictSection:
     at = stopped_at(inputs)
     where = f" at the stage “{at.name}”" if at else ""
     sentence = f"the gate passed, but the run {_ended(inputs)} afterwards{where}; nothing was registered."
-    return Verdict("open", "Not shipped", sentence, _error(inputs), *_again())
+    return VerdictSection("open", "Not shipped", sentence, _error(inputs), *_again())
 
 
-def _open(inputs: ReportInputs) -> Verdict:
+def _open(inputs: ReportInputs) -> VerdictSection:
     at = stopped_at(inputs)
     where = f" at the stage “{at.name}”" if at else ""
     if inputs.run.status == "running":
-        return Verdict("open", "No verdict yet", f"the run is still going{where}.")
+        return VerdictSection("open", "No verdict yet", f"the run is still going{where}.")
     if inputs.run.status in ("failed", "cancelled"):
         sentence = f"the run {_ended(inputs)}{where}, before the gate could judge."
-        return Verdict("open", "No verdict", sentence, _error(inputs), *_again())
-    return Verdict("open", "No verdict", "the run ended without a gate, so nothing says whether to ship.")
+        return VerdictSection("open", "No verdict", sentence, _error(inputs), *_again())
+    return VerdictSection(
+        "open", "No verdict", "the run ended without a gate, so nothing says whether to ship."
+    )
 
 
 def _ended(inputs: ReportInputs) -> str:

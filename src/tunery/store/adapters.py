@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tunery.core.training import Adapter
 from tunery.store.database import Database
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "adapters", Adapter, "adapter", ("id", "created_at", "dataset_version"), hint="tunery train ls"
 )
 

@@ -203,9 +203,9 @@ def _files(folder: Path) -> dict[str, Path]:
 def _seal(partial: Path, says: Mapping[str, Any]) -> None:
     """Write checksums of everything to the manifest, and wait until all of it is on the disk."""
     files = {name: path for name, path in _files(partial).items() if name != _HELD}
-    strange = [name for name, path in files.items() if path.is_symlink() or not path.is_file()]
-    if strange or MANIFEST in files:
-        named = ", ".join(strange) or f"{MANIFEST}, which is written here"
+    special = [name for name, path in files.items() if path.is_symlink() or not path.is_file()]
+    if special or MANIFEST in files:
+        named = ", ".join(special) or f"{MANIFEST}, which is written here"
         raise ConfigError(f"{says['kind']}/{says['id']} may hold plain files only, not {named}")
     listed = {}
     for name, path in files.items():

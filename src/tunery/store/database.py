@@ -40,7 +40,7 @@ class Driver(Protocol):
     """What the driver raises."""
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """Name of the database for messages, without its password."""
         ...
 

@@ -175,12 +175,12 @@ def read_inputs(dataset_version: Path) -> list[str]:
     inputs = []
     for chunk in open_table(dataset_version / EXAMPLES, columns=["messages"])["messages"].chunks:
         turns = chunk.flatten()
-        asked = [role == "user" for role in turns.field("role").to_pylist()]
+        from_user = [role == "user" for role in turns.field("role").to_pylist()]
         contents = turns.field("content").to_pylist()
         at = 0
         for length in chunk.value_lengths().to_pylist():
             last = at + length
-            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if asked[i]), ""))
+            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if from_user[i]), ""))
             at = last
     return inputs
 
@@ -190,12 +190,12 @@ def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:
     prompts, answers = [], []
     for chunk in messages.chunks:
         turns = chunk.flatten()
-        spoken = [role != "system" for role in turns.field("role").to_pylist()]
+        in_prompt = [role != "system" for role in turns.field("role").to_pylist()]
         contents = turns.field("content").to_pylist()
         at = 0
         for length in chunk.value_lengths().to_pylist():
             last = at + length - 1
-            prompts.append("\n".join(contents[i] for i in range(at, last) if spoken[i]))
+            prompts.append("\n".join(contents[i] for i in range(at, last) if in_prompt[i]))
             answers.append(contents[last])
             at = last + 1
     return prompts, answers

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tunery.core.dataset import DatasetVersion
 from tunery.store.database import Database
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "datasets", DatasetVersion, "dataset version", ("id", "created_at", "name"), hint="tunery data ls"
 )
 

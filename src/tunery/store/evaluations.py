@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tunery.core.evaluation import Evaluation
 from tunery.store.database import Database
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "evaluations", Evaluation, "evaluation", ("id", "created_at", "subject"), hint="tunery evaluate ls"
 )
 

@@ -9,9 +9,9 @@ from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.rollout import Feedback
 from tunery.store.database import Database
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "feedback",
     Feedback,
     "feedback",

@@ -6,12 +6,12 @@ from typing import Literal
 
 from tunery.core.job import StoredFile
 from tunery.store.database import Database
-from tunery.store.records import Layout, Page, Records
+from tunery.store.records import Page, Records, TableLayout
 
-_LAYOUT = Layout("files", StoredFile, "file", ("id", "created_at", "purpose"))
+_LAYOUT = TableLayout("files", StoredFile, "file", ("id", "created_at", "purpose"))
 
 
-class Files:
+class FileRecords:
     """The records of files."""
 
     def __init__(self, database: Database) -> None:

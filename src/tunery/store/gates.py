@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tunery.core.evaluation import GateResult
 from tunery.store.database import Database
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout("gates", GateResult, "gate result", ("id", "created_at", "passed"))
+_LAYOUT = TableLayout("gates", GateResult, "gate result", ("id", "created_at", "passed"))
 
 
 def gates(database: Database) -> Records[GateResult]:

@@ -10,10 +10,10 @@ from tunery.core.ids import new_id
 from tunery.core.job import JobCheckpoint, JobEvent
 from tunery.core.progress import Level
 from tunery.store.database import Database
-from tunery.store.records import Layout, Page, Records
+from tunery.store.records import Page, Records, TableLayout
 
-_EVENTS = Layout("job_events", JobEvent, "job event", ("id", "created_at", "job_id"))
-_CHECKPOINTS = Layout("job_checkpoints", JobCheckpoint, "job checkpoint", ("id", "created_at", "job_id"))
+_EVENTS = TableLayout("job_events", JobEvent, "job event", ("id", "created_at", "job_id"))
+_CHECKPOINTS = TableLayout("job_checkpoints", JobCheckpoint, "job checkpoint", ("id", "created_at", "job_id"))
 
 
 class JobLog:

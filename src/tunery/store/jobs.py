@@ -13,9 +13,9 @@ from tunery.core.job import FINAL_STATUSES, Job, JobCheckpoint, JobEvent, JobSta
 from tunery.core.progress import Level
 from tunery.store.database import Database, Transaction
 from tunery.store.job_log import JobLog
-from tunery.store.records import Layout, Page, Records, utc_text
+from tunery.store.records import Page, Records, TableLayout, utc_text
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "jobs",
     Job,
     "job",

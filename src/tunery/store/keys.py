@@ -12,9 +12,11 @@ from tunery.core.errors import ConfigError
 from tunery.core.ids import new_id, sha256_text
 from tunery.core.job import ApiKey
 from tunery.store.database import Database
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout("keys", ApiKey, "key", ("id", "created_at", "prefix", "revoked_at"), hint="tunery keys ls")
+_LAYOUT = TableLayout(
+    "keys", ApiKey, "key", ("id", "created_at", "prefix", "revoked_at"), hint="tunery keys ls"
+)
 _PREFIX_CHARACTERS = 10
 
 

@@ -10,9 +10,9 @@ from tunery.core.errors import ConflictError
 from tunery.core.ids import check_name
 from tunery.core.registry import AliasMove, ModelVersion
 from tunery.store.database import Database, Transaction
-from tunery.store.records import Layout, Records, from_row, to_row
+from tunery.store.records import Records, TableLayout, from_row, to_row
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "model_versions",
     ModelVersion,
     "model version",

@@ -34,7 +34,7 @@ class PostgresDriver:
         self._url = url
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """Host and database; user, password and options are left out."""
         try:
             parts = urlsplit(self._url)
@@ -60,10 +60,10 @@ class PostgresDriver:
     def explain(self, error: Exception) -> TuneryError | None:
         """Word a full disk, a server that does not answer, and a URL it does not understand."""
         if isinstance(error, psycopg.errors.DiskFull):
-            return ResourceError(f"{self.shown}: the disk is full; nothing of this step was stored")
+            return ResourceError(f"{self.label}: the disk is full; nothing of this step was stored")
         if isinstance(error, psycopg.OperationalError):
             return ResourceError(
-                f"{self.shown} does not answer: {' '.join(str(error).split())}",
+                f"{self.label} does not answer: {' '.join(str(error).split())}",
                 hint="check TUNERY_DATABASE_URL, and that the server runs and lets you in",
             )
         if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:

@@ -72,7 +72,7 @@ def from_row(kind: type[R], row: Row) -> R:
     return kind.model_validate(fields)
 
 
-class Layout(NamedTuple, Generic[R]):
+class TableLayout(NamedTuple, Generic[R]):
     """How one kind of record lies in its table."""
 
     table: str
@@ -90,10 +90,10 @@ class Layout(NamedTuple, Generic[R]):
 class Records(Generic[R]):
     """One table of records that are found by id and listed by age.
 
-    Names put into a statement here come from a :class:`Layout` in this package; values are parameters.
+    Names put into a statement here come from a :class:`TableLayout` in this package; values are parameters.
     """
 
-    def __init__(self, database: Database, layout: Layout[R]) -> None:
+    def __init__(self, database: Database, layout: TableLayout[R]) -> None:
         self.database = database
         self._layout = layout
         names = dict.fromkeys(("id", *layout.columns, "document"))

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from tunery.core.rollout import Arm, RequestRecord
 from tunery.store.database import Database, Row, Transaction
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "requests",
     RequestRecord,
     "request",

@@ -8,9 +8,9 @@ from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
 from tunery.core.rollout import Rollout, RolloutStatus
 from tunery.store.database import Database, Transaction
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout(
+_LAYOUT = TableLayout(
     "rollouts", Rollout, "rollout", ("id", "created_at", "name", "status"), hint="tunery deploy status"
 )
 

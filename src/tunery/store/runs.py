@@ -7,9 +7,9 @@ from typing import Any
 
 from tunery.core.run import Run
 from tunery.store.database import Database
-from tunery.store.records import Layout, Records
+from tunery.store.records import Records, TableLayout
 
-_LAYOUT = Layout("runs", Run, "run", ("id", "created_at", "name", "status"), hint="tunery runs ls")
+_LAYOUT = TableLayout("runs", Run, "run", ("id", "created_at", "name", "status"), hint="tunery runs ls")
 
 
 class Runs:

@@ -31,7 +31,7 @@ class SqliteDriver:
         self._path = path
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """Path of the file."""
         return str(self._path)
 
@@ -65,23 +65,23 @@ class SqliteDriver:
         # Where WAL's index cannot grow on a full disk, SQLite calls it an I/O error.
         if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and self._disk_is_full()):
             return ResourceError(
-                f"{self.shown}: the disk is full; nothing of this step was stored",
+                f"{self.label}: the disk is full; nothing of this step was stored",
                 hint=f"df -h {self._path.parent}",
             )
         if name.startswith(_UNWRITABLE):
             return ResourceError(
-                f"{self.shown} cannot be written: {error}",
+                f"{self.label} cannot be written: {error}",
                 hint="set TUNERY_HOME to a folder you can write, as in: export TUNERY_HOME=$HOME/tunery",
             )
         if name in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
             return ConfigError(
-                f"{self.shown} is not a readable SQLite database: {error}",
+                f"{self.label} is not a readable SQLite database: {error}",
                 hint="restore the file from a backup, or set TUNERY_HOME to another folder",
             )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return ResourceError(
-                f"{self.shown} was locked by another process for {_BUSY_S:.0f} s",
-                hint=f"fuser {self.shown} shows which process holds it",
+                f"{self.label} was locked by another process for {_BUSY_S:.0f} s",
+                hint=f"fuser {self.label} shows which process holds it",
             )
         return None
 

@@ -69,6 +69,6 @@ def upgrade(database: Database, to: str = HEAD) -> None:
 def _refuse_newer(database: Database, found: str | None) -> None:
     if found is not None and found > HEAD:
         raise ConflictError(
-            f"{database.driver.shown} was written by a newer Tunery (schema {found}; this one knows {HEAD})",
+            f"{database.driver.label} was written by a newer Tunery (schema {found}; this one knows {HEAD})",
             hint="pip install --upgrade tunery",
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tunery.core.training import Adapter
     from tunery.store.artifacts import Artifacts
     from tunery.store.feedback import FeedbackLog
-    from tunery.store.files import Files
+    from tunery.store.files import FileRecords
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
     from tunery.store.models import Models
@@ -125,11 +125,11 @@ class Workspace:
         return Jobs(self.database, self.clock)
 
     @cached_property
-    def files(self) -> Files:
+    def files(self) -> FileRecords:
         """Uploaded and produced files."""
-        from tunery.store.files import Files
+        from tunery.store.files import FileRecords
 
-        return Files(self.database)
+        return FileRecords(self.database)
 
     @cached_property
     def keys(self) -> Keys:

@@ -8,27 +8,33 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import size
 from tunery.synthesise.config import TeacherConfig
 from tunery.text.normalise import is_unicode
 
 if TYPE_CHECKING:
-    import aiohttp
+    import httpx2
+    from openai import APIStatusError, AsyncAPIResponse, AsyncOpenAI
 
 _LARGEST_ANSWER = 8 * 1024 * 1024
 _CONNECT_S = 15.0
 _MESSAGE_CHARS = 300
 _TRY_AGAIN = frozenset({408, 425, 429})
 _OUT_OF_FUNDS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_PROTOCOL_HEADERS = frozenset(
+    ["host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"]
+)
+_CLIENT_HEADER = "x-stainless-raw-response"
+"""By which the client knows that the answer is read here."""
 Turns = Sequence[Mapping[str, str]]
 """``role``/``content`` turns, as the protocol has them."""
 
 
 class Reply(NamedTuple):
-    """What the teacher said."""
+    """The answer to one request."""
 
     text: str
     finish: str
@@ -52,31 +58,48 @@ class Transient(Exception):  # noqa: N818 - an outcome of one attempt, never sho
 
 
 class Endpoint:
-    """One model behind one address; open it with ``async with``."""
+    """One model behind one address; open it with ``async with``.
+
+    The client tries nothing again by itself: every attempt has to stand in the journal and in the budget.
+    """
 
     def __init__(self, config: TeacherConfig) -> None:
         self.config = config
         self._key = _key_of(config)
-        self._url = f"{config.base_url}/chat/completions"
-        self._session: aiohttp.ClientSession | None = None
+        self._client: AsyncOpenAI | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
-        import aiohttp
+        import httpx2
+        import openai
 
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._session = aiohttp.ClientSession(
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=self.config.timeout_s, sock_connect=_CONNECT_S),
-            connector=aiohttp.TCPConnector(limit=self.config.concurrency),
-            cookie_jar=aiohttp.DummyCookieJar(),
+        http = openai.DefaultAsyncHttpxClient(
+            # A redirect would carry rows and key to an address that nobody wrote down, as would a proxy.
+            follow_redirects=False,
+            trust_env=False,
+            timeout=httpx2.Timeout(None, connect=_CONNECT_S),
+            event_hooks={"request": [self._strip]},
+        )
+        # A key must be given; the one that is sent is set by the hook.
+        self._client = openai.AsyncOpenAI(
+            api_key="unused", base_url=self.config.base_url, max_retries=0, http_client=http
         )
         return self
 
     async def __aexit__(self, *error: object) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _strip(self, request: httpx2.Request) -> None:
+        """Send no more than the protocol needs.
+
+        The client would add facts about this machine, and what ``OPENAI_*`` variables say of another account.
+        """
+        for name in set(request.headers) - {*_PROTOCOL_HEADERS, _CLIENT_HEADER}:
+            del request.headers[name]
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
 
     async def attempt(self, turns: Turns) -> Reply:
         """Send one request once.
@@ -87,77 +110,76 @@ class Endpoint:
             ConfigError: The endpoint refuses the request: a bad key, an unknown model, a wrong parameter.
             ResourceError: The account behind the key has nothing left.
         """
-        import aiohttp
+        import httpx2
+        import openai
 
-        if self._session is None:
+        if self._client is None:
             raise RuntimeError("the endpoint is used outside of its block")
-        try:
-            # A redirect would carry rows and key to an address that nobody wrote down.
-            async with self._session.post(
-                self._url, json=self._body(turns), allow_redirects=False
-            ) as response:
-                return self._understood(response, await _read(response))
-        except aiohttp.ClientConnectorError as error:
-            raise Transient(f"cannot connect to {self.config.host}: {error}", maybe_billed=False) from None
-        except TimeoutError:
-            raise Transient(f"no answer within {self.config.timeout_s:g} s", maybe_billed=True) from None
-        except (aiohttp.ClientError, asyncio.IncompleteReadError, ConnectionError) as error:
-            raise Transient(f"the connection broke: {self._safe(str(error))}", maybe_billed=True) from None
-
-    def _body(self, turns: Turns) -> dict[str, Any]:
         config = self.config
-        body: dict[str, Any] = {
-            "model": config.model,
-            "messages": list(turns),
-            "temperature": config.temperature,
-            config.max_tokens_field: config.max_tokens,
-        }
-        if config.top_p is not None:
-            body["top_p"] = config.top_p
-        return body
+        request = self._client.chat.completions.with_streaming_response.create(
+            model=config.model,
+            messages=cast(Any, list(turns)),
+            temperature=config.temperature,
+            top_p=openai.omit if config.top_p is None else config.top_p,
+            extra_body={config.max_tokens_field: config.max_tokens},
+        )
+        try:
+            async with asyncio.timeout(config.timeout_s), request as response:
+                return self._reply(await _read(response), response.headers.get("x-request-id"))
+        except openai.APIStatusError as error:
+            raise self._status_error(error) from None
+        except (openai.APITimeoutError, TimeoutError) as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise self._unreachable(error) from None
+            raise Transient(f"no answer within {config.timeout_s:g} s", maybe_billed=True) from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            if isinstance(error.__cause__, httpx2.ConnectError):
+                raise self._unreachable(error) from None
+            reason = self._safe(str(error.__cause__ or error))
+            raise Transient(f"the connection broke: {reason}", maybe_billed=True) from None
 
-    def _understood(self, response: aiohttp.ClientResponse, raw: bytes) -> Reply:
-        status = response.status
-        if status == 200:
-            return self._reply(response, raw)
-        message, code = _error_of(raw)
-        told = f"{self.config.host} answered {status}" + (f": {self._safe(message)}" if message else "")
-        if status == 402 or code in _OUT_OF_FUNDS:
-            raise ResourceError(told, hint="add funds to the account, then type the same command again")
+    def _unreachable(self, error: Exception) -> Transient:
+        return Transient(f"cannot connect to {self.config.host}: {error.__cause__}", maybe_billed=False)
+
+    def _status_error(self, error: APIStatusError) -> Transient | TuneryError:
+        status, headers = error.status_code, error.response.headers
+        message = self._safe(_message_of(error))
+        reason = f"{self.config.host} answered {status}" + (f": {message}" if message else "")
+        if status == 402 or error.code in _OUT_OF_FUNDS:
+            return ResourceError(reason, hint="add funds to the account, then type the same command again")
         if status in _TRY_AGAIN or status >= 500:
-            wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-            raise Transient(told, wait_s=wait, maybe_billed=status == 408)
-        raise self._refused(status, told, response.headers.get("Location"))
+            wait = retry_after(headers.get("Retry-After"), datetime.now(UTC))
+            return Transient(reason, wait_s=wait, maybe_billed=status == 408)
+        return self._refusal(status, reason, headers.get("Location"))
 
-    def _refused(self, status: int, told: str, location: str | None) -> ConfigError:
+    def _refusal(self, status: int, reason: str, location: str | None) -> ConfigError:
         env = self.config.api_key_env
         if status in (401, 403):
             hint = (
                 f"check the key in the environment variable {env}" if env
                 else "name the environment variable that holds the key: --api-key-env NAME"
             )  # fmt: skip
-            return ConfigError(f"{told}; the key is refused", hint=hint, param="teacher.api_key_env")
+            return ConfigError(f"{reason}; the key is refused", hint=hint, param="teacher.api_key_env")
         if 300 <= status < 400:
             return ConfigError(
-                f"{told} and points to {location or 'nowhere'}",
+                f"{reason} and points to {location or 'nowhere'}",
                 hint="set the endpoint to the address itself",
                 param="teacher.base_url",
             )
         if status == 404:
             return ConfigError(
-                f"{told}; asked {self._url} for model {self.config.model!r}",
+                f"{reason}; requested model {self.config.model!r} at {self.config.base_url}/chat/completions",
                 hint="check the model's name, and that the endpoint ends with its version, as in …/v1",
                 param="teacher.model",
             )
-        return ConfigError(told, hint="change the setting that the endpoint names", param="teacher")
+        return ConfigError(reason, hint="change the setting that the endpoint names", param="teacher")
 
-    def _reply(self, response: aiohttp.ClientResponse, raw: bytes) -> Reply:
+    def _reply(self, raw: bytes, request_id: str | None) -> Reply:
         try:
             body = json.loads(raw)
             choice = body["choices"][0]
             text = choice["message"]["content"] or ""
             usage = body.get("usage") or {}
-            request_id = body.get("id") or response.headers.get("x-request-id") or ""
             if not isinstance(text, str):
                 raise TypeError("content is no text")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
@@ -172,7 +194,7 @@ class Endpoint:
             str(choice.get("finish_reason") or "stop"),
             _count(usage, "prompt_tokens"),
             _count(usage, "completion_tokens"),
-            str(request_id)[:200],
+            str(body.get("id") or request_id or "")[:200],
         )
 
     def _safe(self, text: str) -> str:
@@ -198,9 +220,9 @@ def _key_of(config: TeacherConfig) -> str:
     return key
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: AsyncAPIResponse[Any]) -> bytes:
     parts, received = [], 0
-    async for part in response.content.iter_chunked(65_536):
+    async for part in response.iter_bytes():
         received += len(part)
         if received > _LARGEST_ANSWER:
             raise Transient(f"the answer is over {size(_LARGEST_ANSWER)}", maybe_billed=True)
@@ -208,21 +230,11 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _error_of(raw: bytes) -> tuple[str, str]:
-    """Return message and code of an error's body, as far as there are any."""
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        return _line(raw.decode("utf-8", "replace")), ""
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, dict):
-        found = error.get("message") or error.get("detail") or ""
-        return _line(str(found)), str(error.get("code") or "")
-    return _line(str(error)), ""
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:_MESSAGE_CHARS]
+def _message_of(error: APIStatusError) -> str:
+    """Return the words of an error's body on one line, as far as there are any."""
+    body = error.body
+    found = body.get("message") or body.get("detail") if isinstance(body, dict) else body
+    return " ".join(str(found or "").split())[:_MESSAGE_CHARS]
 
 
 def _count(usage: Any, key: str) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from tunery.core.config import Record
 from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.example import SPLIT_HINT, Message
 from tunery.core.ids import sha256_file
+from tunery.store.whole_file import write_whole
 
 
 class Files(NamedTuple):
@@ -140,21 +140,14 @@ def write_output(
     """
     # From here until it is back, rows and manifest may be of different calls.
     files.manifest.unlink(missing_ok=True)
-    _write_whole(files.rejected, rejected)
-    _write_whole(files.rows, rows)
+    _write_lines(files.rejected, rejected)
+    _write_lines(files.rows, rows)
     manifest = Synthesised(path=str(files.rows), sha256=sha256_file(files.rows), **made)
-    _write_whole(files.manifest, [manifest.model_dump(mode="json")], indent=1)
+    _write_lines(files.manifest, [manifest.model_dump(mode="json")], indent=1)
     return manifest
 
 
-def _write_whole(path: Path, values: Iterable[Mapping[str, Any]], indent: int | None = None) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            for value in values:
-                stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _write_lines(path: Path, values: Iterable[Mapping[str, Any]], indent: int | None = None) -> None:
+    with write_whole(path) as stream:
+        for value in values:
+            stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")

@@ -21,6 +21,13 @@ def test_the_examples_in_the_docstrings_hold() -> None:
     assert (failed, tried >= 6) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "share"), [("right_length", 0.9, True), ("perplexity", 0.9, False), ("x", 1.2, False)]
+)
+def test_what_a_scorer_gives_is_a_share_whatever_its_name(name: str, value: float, share: bool) -> None:
+    assert figures.is_share(name, value) is share
+
+
 @given(st.floats(0, 1))
 def test_a_percentage_reads_back_to_within_its_last_digit(share: float) -> None:
     written = figures.percent(share)

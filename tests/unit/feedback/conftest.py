@@ -134,5 +134,5 @@ def bot(workspace: Workspace) -> Workspace:
 
 def accepted(workspace: Workspace, request: RequestRecord, **opinion: Any) -> str:
     """Record and accept one opinion; returns its id."""
-    given = collect.record(workspace, request.id, collect.Opinion(**opinion), author="user")
+    given = collect.record(workspace, request.id, collect.GivenFeedback(**opinion), author="user")
     return review.accept(workspace, given.id, reviewer="rita").id

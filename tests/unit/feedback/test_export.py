@@ -11,7 +11,7 @@ from tests.unit.feedback.conftest import NOW, accepted, add_dataset, add_dataset
 
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.feedback import review
-from tunery.feedback.collect import Opinion, record
+from tunery.feedback.collect import GivenFeedback, record
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.export import export
 from tunery.store.dataset_files import EXAMPLES
@@ -143,7 +143,7 @@ def test_a_table_of_another_layout_is_not_taken_for_nothing_held_out(bot, serve,
 
 
 def test_only_accepted_feedback_becomes_rows_and_the_rest_is_counted(bot, serve, tmp_path):
-    correction = Opinion(kind="correction", correction="x")
+    correction = GivenFeedback(kind="correction", correction="x")
     record(bot, serve("one").id, correction, author="a")
     declined = record(bot, serve("two").id, correction, author="a")
     review.decline(bot, declined.id, reviewer="rita")

@@ -31,3 +31,19 @@ def test_a_stored_recipe_is_read_with_its_settings_where_they_stand_now():
     assert found.inspect.ignore == ("short_prompt",)
     assert found == parse_recipe(recipe(inspect={"ignore": ["short_prompt"]}), where="r.yaml")
     assert "inspect" in old["data"], "what was stored is not changed"
+
+
+BOUNDS = {"min_input_chars": 1, "max_input_chars": None, "min_output_chars": 2, "max_output_chars": 40}
+
+
+def test_character_bounds_in_their_old_place_are_refused_with_the_new_one_each():
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe(recipe(data={"clean": BOUNDS}), where="r.yaml")
+    for key in BOUNDS:
+        assert f"data.clean.{key} has moved; write it as data.filters.length.{key}" in str(caught.value)
+
+
+def test_a_stored_recipe_brings_all_its_bounds_along():
+    found = stored_recipe(recipe(data={"clean": {**BOUNDS, "mask_pii": False}}), where="job")
+    assert found.data.filters.length.model_dump() == BOUNDS
+    assert not found.data.clean.mask_pii

@@ -11,7 +11,7 @@ from tests.unit.store import samples
 from tunery.core.dataset import SourceFile
 from tunery.core.errors import NotFoundError
 from tunery.core.ids import sha256_file
-from tunery.registry.lineage import WEIGHTS, Check, lineage, verify
+from tunery.registry.lineage import WEIGHTS, LineageCheck, lineage, verify
 from tunery.store.workspace import Workspace
 
 FEEDBACK = SourceFile(path="feedback.jsonl", sha256="f" * 64, rows=1, shape="chat")
@@ -37,7 +37,7 @@ def registered(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def refused(workspace: Workspace) -> list[Check]:
+def refused(workspace: Workspace) -> list[LineageCheck]:
     return [c for c in verify(workspace, lineage(workspace, "support-bot@1")) if not c.ok]
 
 

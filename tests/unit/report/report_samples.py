@@ -121,9 +121,7 @@ def evaluation(subject: str, answers: Sequence[Prediction], adapter: str | None 
         "macro_f1": Metric(
             name="macro_f1", value=f1, n=n, ci95=(f1 - 0.03, min(1, f1 + 0.03)), method="bootstrap"
         ),
-        "valid_label": Metric(
-            name="valid_label", value=valid / n, n=n, ci95=wilson(valid, n), method="wilson"
-        ),
+        "valid_json": Metric(name="valid_json", value=valid / n, n=n, ci95=wilson(valid, n), method="wilson"),
         "perplexity": Metric(
             name="perplexity",
             value=1.08 + 9 * (1 - right / n),
@@ -356,11 +354,11 @@ def gate(tuned: Metric, prompting: Metric, *, target: float = 0.7) -> GateResult
             sentence=f"exact match is {gain * 100:+.1f} points over few-shot, +5.0 points are required.",
         ),
         RuleOutcome(
-            rule={"metric": "valid_label", "min": 0.9},
+            rule={"metric": "valid_json", "min": 0.9},
             passed=True,
             observed=0.961,
             required=0.9,
-            sentence="valid label is 96.1 %, at least 90.0 % is required.",
+            sentence="valid JSON is 96.1 %, at least 90.0 % is required.",
         ),
     )
     return GateResult(

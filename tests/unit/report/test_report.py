@@ -180,7 +180,7 @@ def test_every_metric_of_every_model_stands_with_its_interval_and_n(whole: Repor
     rows = page.section("numbers").one("table").one("tbody").all("tr")
     subjects = ["zero_shot", "few_shot", "zero_shot_constrained", "tuned"]
     assert len(rows) == 4
-    for name, row in zip(["exact_match", "macro_f1", "valid_label", "perplexity"], rows, strict=True):
+    for name, row in zip(["exact_match", "macro_f1", "valid_json", "perplexity"], rows, strict=True):
         for subject, cell in zip(subjects, row.all("td"), strict=True):
             metric = whole.evaluations[subject].metrics.get(name)
             text = words(cell.text).replace(" best", "")

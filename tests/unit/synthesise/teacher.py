@@ -61,6 +61,8 @@ class Teacher:
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """Requests that were answered with a completion, or hung, or were cut: what a provider would bill."""
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Of each request."""
     seen: int = 0
     at: list[float] = field(default_factory=list)
     """When each request came [s of the server's clock]."""
@@ -72,6 +74,7 @@ class Teacher:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         number, self.seen = self.seen, self.seen + 1
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         self.at.append(asyncio.get_running_loop().time())
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)

@@ -214,6 +214,22 @@ def test_a_bad_key_is_told_without_the_key(
     assert KEY.encode() not in written
 
 
+def test_a_teacher_is_sent_the_request_and_its_own_key_only(
+    make: Make, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID"):
+        monkeypatch.setenv(f"OPENAI_{name}", "another account")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: another account\nAuthorization: another account")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    make()
+    assert {h["authorization"] for h in teacher.headers} == {f"Bearer {KEY}"}
+    assert "another account" not in str(teacher.headers)
+    assert not {name for h in teacher.headers for name in h} & {"x-stainless-os", "x-stainless-runtime"}
+    with pytest.raises(ConfigError, match="--api-key-env NAME"):
+        make("keyless.jsonl", asking={"api_key_env": None})
+    assert "authorization" not in teacher.headers[-1]
+
+
 def test_a_missing_key_is_told_before_anything_is_sent(
     make: Make, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

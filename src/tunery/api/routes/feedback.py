@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from tunery.api.routes.stored import feedback_object
 from tunery.api.services import Caller, Shared, name_of
 from tunery.core.config import parse_settings
-from tunery.feedback.collect import Opinion, record
+from tunery.feedback.collect import GivenFeedback, record
 from tunery.serve.openai.wire import Text, Wire
 
 router = APIRouter(prefix="/feedback")
@@ -42,7 +42,7 @@ def create_feedback(body: FeedbackBody, shared: Shared, caller: Caller) -> dict[
         "comment": body.comment,
     }
     given = {k: v for k, v in values.items() if v is not None}
-    opinion = parse_settings(Opinion, given, where="feedback")
+    opinion = parse_settings(GivenFeedback, given, where="feedback")
     return feedback_object(
         record(shared.workspace, body.request_id, opinion, author=body.author or name_of(caller))
     )

@@ -157,8 +157,10 @@ def _chunks(
     else:
         offset = written.characters[piece.choice]
         written.characters[piece.choice] += len(piece.text)
-        asked = body.logprobs is not None
-        columns = completions.logprobs_of(piece.tokens, running.decode, offset=offset) if asked else None
+        with_logprobs = body.logprobs is not None
+        columns = (
+            completions.logprobs_of(piece.tokens, running.decode, offset=offset) if with_logprobs else None
+        )
         yield completions.text_chunk(head, piece.choice, piece.text, columns)
 
 
@@ -166,10 +168,10 @@ def _chat_chunks(
     head: Head, piece: Piece, body: ChatBody, running: Running, watches: Mapping[int, CallWatch]
 ) -> Iterator[dict[str, Any]]:
     if piece.finished is None:
-        told = chat.logprobs_of(piece.tokens, running.decode) if body.logprobs else None
+        logprobs = chat.logprobs_of(piece.tokens, running.decode) if body.logprobs else None
         text = watches[piece.choice].feed(piece.text) if body.may_call else piece.text
-        if text or told or not body.may_call:
-            yield chat.text_chunk(head, piece.choice, text, told)
+        if text or logprobs or not body.may_call:
+            yield chat.text_chunk(head, piece.choice, text, logprobs)
         return
     left = watches[piece.choice].end()
     if left.text:

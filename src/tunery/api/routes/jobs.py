@@ -31,12 +31,13 @@ def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) 
     submitted_by = caller.id if caller else "api"
     with shared.job_creation:
         if _is_retry(request):
-            made = _made_before(shared, body, submitted_by)
-            if made is not None:
-                return job_object(made)
+            earlier = _created_before(shared, body, submitted_by)
+            if earlier is not None:
+                return job_object(earlier)
         base = shared.bases.default
         spec = base_spec_of(base, shared.settings.base)
-        job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by)
+        engine = shared.settings.chosen_engine
+        job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, engine=engine)
         shared.workspace.jobs.add(job)
     jobs = shared.workspace.jobs
     jobs.add_event(job.id, f"Created fine-tuning job: {job.id}")
@@ -120,7 +121,7 @@ def _is_retry(request: Request) -> bool:
     return count.isdecimal() and int(count) > 0
 
 
-def _made_before(shared: Services, body: JobBody, submitted_by: str) -> Job | None:
+def _created_before(shared: Services, body: JobBody, submitted_by: str) -> Job | None:
     """Find the job that the first try of this request made, if it arrived."""
     wanted, now = request_of(body), shared.workspace.clock.now()
     for job in shared.workspace.jobs.list(limit=100).items:

@@ -10,7 +10,7 @@ from tunery.api.services import Caller, Services, Shared, name_of, page_of, unix
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError
 from tunery.core.rollout import Feedback, RequestRecord
-from tunery.feedback.collect import Opinion, record
+from tunery.feedback.collect import GivenFeedback, record
 from tunery.serve.openai.wire import Metadata, Wire
 
 router = APIRouter(prefix="/chat/completions")
@@ -78,7 +78,7 @@ def update_completion(
     return _object(found)
 
 
-def opinion_of(metadata: dict[str, str]) -> Opinion:
+def opinion_of(metadata: dict[str, str]) -> GivenFeedback:
     """Read feedback from metadata, all of whose values are text.
 
     Raises:
@@ -101,7 +101,7 @@ def opinion_of(metadata: dict[str, str]) -> Opinion:
     kind = "rating" if "rating" in values else "correction"
     if "preference" in metadata or "rejected" in metadata:
         kind = "preference"
-    return parse_settings(Opinion, {"kind": kind, **values}, where="metadata")
+    return parse_settings(GivenFeedback, {"kind": kind, **values}, where="metadata")
 
 
 def _get(shared: Services, completion_id: str) -> RequestRecord:

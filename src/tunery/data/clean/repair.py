@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tunery.core.example import Example, Message, content_sha256, short_id
-from tunery.core.progress import ProgressBar
 from tunery.core.tool_text import with_system_prompt, with_words, words_of
 from tunery.data.clean.personal_data import apply_policy
 from tunery.data.config import CleanConfig
-from tunery.data.rows.row import Draft
+from tunery.data.rows.row import CleanRow, Draft
 from tunery.text.markup import strip_html
 from tunery.text.normalise import fix_mojibake, normalise
 from tunery.text.pii.types import PiiType
@@ -20,11 +19,17 @@ from tunery.text.pii.types import PiiType
 _BATCH = 1000
 
 
-def clean_drafts(
-    drafts: Sequence[Draft], clean: CleanConfig, masked: Counter[PiiType], task: ProgressBar | None = None
-) -> list[Draft]:
-    """Return drafts with their texts normalised and masked as the settings ask; ``masked`` counts masks."""
-    cleaned: list[Draft] = []
+class CleanDrafts(NamedTuple):
+    """Drafts with their texts repaired and masked, in the same order."""
+
+    drafts: list[Draft]
+    masked: Counter[PiiType]
+    """Type of personal data to spans masked [count]."""
+
+
+def clean_drafts(drafts: Sequence[Draft], clean: CleanConfig) -> CleanDrafts:
+    """Return drafts with their texts repaired and masked as the settings ask."""
+    cleaned = CleanDrafts([], Counter())
     for start in range(0, len(drafts), _BATCH):
         batch = drafts[start : start + _BATCH]
         before = [d.texts for d in batch]
@@ -32,14 +37,12 @@ def clean_drafts(
         if clean.mask_pii:
             result = apply_policy(texts, clean)
             texts = result.texts
-            masked.update(result.counts)
+            cleaned.masked.update(result.counts)
         at = 0
         for draft, own in zip(batch, before, strict=True):
             mine = texts[at : at + len(own)]
-            cleaned.append(draft if mine == own else _with_texts(draft, mine))
+            cleaned.drafts.append(draft if mine == own else _with_texts(draft, mine))
             at += len(own)
-        if task:
-            task.advance(len(batch))
     return cleaned
 
 
@@ -64,20 +67,13 @@ def _with_texts(draft: Draft, texts: Sequence[str]) -> Draft:
     return replace(draft, messages=tuple(turns), rejected=rejected)
 
 
-def to_example(draft: Draft, system_prompt: str | None) -> Example:
-    """Return the example a draft makes, with the system prompt where it has no system turn of its own."""
-    return identified(draft, system_prompt).example
+def identified(draft: Draft, system_prompt: str | None) -> CleanRow:
+    """Return the example a draft makes, named after its content.
 
-
-class Identified(NamedTuple):
-    """An example and the whole hash that its id is the beginning of."""
-
-    example: Example
-    sha256: str
-
-
-def identified(draft: Draft, system_prompt: str | None) -> Identified:
-    """Return what :func:`to_example` does, with the content's hash."""
+    Args:
+        draft: Cleaned.
+        system_prompt: Put first where the draft has no system turn of its own.
+    """
     messages = with_system_prompt(draft.messages, system_prompt)
     sha256 = content_sha256(messages, draft.rejected)
     example = Example(
@@ -87,4 +83,4 @@ def identified(draft: Draft, system_prompt: str | None) -> Identified:
         group=short_id(sha256),
         metadata={"source": draft.source, "row": draft.row, **draft.metadata},
     )
-    return Identified(example, sha256)
+    return CleanRow(example, sha256, draft.group_keys, draft.sampling_key)

@@ -65,7 +65,7 @@ def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
     if value is None:
         raise no_prompt(field)
     if isinstance(value, str):
-        value = _from_json(value, field)
+        value = json_of(value, field, "must be a list of {role, content} objects")
     if not isinstance(value, list):
         raise BadRow(Flaw(field, value, "must be a list of {role, content} objects"))
     if not value:
@@ -149,11 +149,16 @@ def parse_transcript(text: str) -> tuple[Message, ...] | None:
     )
 
 
-def _from_json(text: str, field: str) -> Any:
+def json_of(text: str, field: str, fix: str) -> Any:
+    """Return what JSON text holds.
+
+    Raises:
+        BadRow: It is not JSON; ``fix`` says what it should be.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise BadRow(Flaw(field, text, "must be a list of {role, content} objects")) from None
+        raise BadRow(Flaw(field, text, fix)) from None
 
 
 def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:

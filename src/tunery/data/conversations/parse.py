@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tunery.core.example import Message
 from tunery.core.tool_text import NotACall, describe, functions_of, with_functions
 from tunery.data.config import SourceConfig
-from tunery.data.conversations.messages import check_conversation, parse_messages, parse_transcript
+from tunery.data.conversations.messages import check_conversation, json_of, parse_messages, parse_transcript
 from tunery.data.conversations.shapes import Mapped
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_answer, no_prompt
@@ -67,32 +67,33 @@ def _with_reference(messages: tuple[Message, ...], values: Mapping[str, Any]) ->
 
 
 def _question(values: Mapping[str, Any], mapped: Mapped) -> str:
-    column = mapped.column
-    if mapped.shape == "completion":
-        return _text(values.get(column["prompt"]), column["prompt"], no_prompt)
-    if mapped.shape == "columns":
-        return _text(values.get(column["input"]), column["input"], no_prompt)
-    return _instruction(values, column)
+    if mapped.shape == "instruction":
+        return _instruction(values, mapped.column)
+    column = mapped.column["prompt" if mapped.shape == "completion" else "input"]
+    return _text(values.get(column), column, no_prompt)
 
 
 def _instruction(values: Mapping[str, Any], column: Mapping[str, str]) -> str:
     task = _text(values.get(column["instruction"]), column["instruction"], no_prompt)
     given = values.get(column["input"])
-    if given is None or (isinstance(given, str) and not given.strip()):
+    if _is_blank(given):
         return task
     return f"{task}\n\n{_text(given, column['input'], no_prompt)}"
 
 
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def _text(value: Any, column: str, missing: Callable[[str], UnusableRow]) -> str:
     """Return a value as text; numbers, dates and booleans are written out."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_blank(value):
         raise missing(column)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (Mapping, list)):
-        raise BadRow(Flaw(column, value, "an object or list, where text is expected"))
-    if isinstance(value, bytes):
-        raise BadRow(Flaw(column, value, "bytes, where text is expected"))
+    if isinstance(value, (Mapping, list, bytes)):
+        kind = "bytes" if isinstance(value, bytes) else "an object or list"
+        raise BadRow(Flaw(column, value, f"{kind}, where text is expected"))
     text = str(value)
     if not is_unicode(text):
         raise BadRow(Flaw(column, text, HALF_A_PAIR))
@@ -105,13 +106,10 @@ def _answer(value: Any, column: str, source: SourceConfig) -> str:
             fix = "an object or list; set output_json: true for this source to answer in JSON"
             raise BadRow(Flaw(column, value, fix))
         return _text(value, column, no_answer)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_blank(value):
         raise no_answer(column)
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise BadRow(Flaw(column, value, "not JSON, though output_json is set")) from None
+        value = json_of(value, column, "not JSON, though output_json is set")
     return _text(compact_json(value), column, no_answer)
 
 
@@ -134,20 +132,13 @@ def _with_tools(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tup
     for key in ("tools", "functions"):
         tools = values.get(key)
         if isinstance(tools, str) and tools.strip():  # a column of a table holds JSON
-            tools = _loaded(tools, key)
+            tools = json_of(tools, key, "must be a list of functions, or the JSON of one")
         if tools:
             try:
                 return with_functions(messages, describe(functions_of(tools)))
             except NotACall as error:
                 raise BadRow(Flaw(key, tools, str(error))) from None
     return messages
-
-
-def _loaded(text: str, column: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRow(Flaw(column, text, "must be a list of functions, or the JSON of one")) from None
 
 
 def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Conversation:
@@ -175,7 +166,7 @@ def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Convers
 
 def _side(value: Any, field: str) -> tuple[Message, ...]:
     """Return one answer as the turns it comes with; at least the answer itself."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if _is_blank(value):
         raise no_answer(field)
     if isinstance(value, Mapping):
         value = [value]

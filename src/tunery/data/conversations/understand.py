@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Drop, Dropped
+from tunery.core.ids import sampling_key
 from tunery.data.config import SourceConfig
 from tunery.data.conversations.parse import json_ready, parse_row
 from tunery.data.conversations.shapes import Mapped, shape_of_keys
@@ -49,6 +50,9 @@ def _draft(raw: RawRow, mapped: Mapped, settings: SourceConfig) -> Draft:
         rejected=conversation.rejected,
         group_keys=_group_keys(raw, settings.columns.groups),
         metadata={c: json_ready(raw.values.get(c)) for c in settings.columns.metadata} | _hint(raw),
+        sampling_key=None
+        if settings.limit is None
+        else sampling_key(0, "limit", raw.number, conversation.messages[-1].content),
     )
     for column, value in (("group", draft.group_keys), ("metadata", draft.metadata)):
         if value and not is_unicode(written := json.dumps(value, ensure_ascii=False, default=str)):

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from tunery.core.errors import listed
 from tunery.core.example import Drop
 from tunery.core.figures import percent
+from tunery.data.decisions import Curated
 from tunery.data.dedup.near import Answers, near_keepers
-from tunery.data.rows.curation import Curated
 from tunery.data.workers import spread
 from tunery.text.minhash import (
     SAMPLE,

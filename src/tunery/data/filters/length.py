@@ -3,36 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar, Self
 
+from pydantic import Field, model_validator
+
+from tunery.core.config import Settings
 from tunery.core.example import Drop, Example, without_system
+from tunery.data.filters.filters import FilterContext
+
+
+class LengthSettings(Settings):
+    """How short and how long prompts and answers may be."""
+
+    min_input_chars: int = Field(default=1, ge=0)
+    """Shortest prompt kept, system turn not counted [characters]."""
+    max_input_chars: int | None = Field(default=None, ge=1)
+    """Longest prompt kept, system turn not counted [characters]."""
+    min_output_chars: int = Field(default=1, ge=1)
+    """Shortest answer kept [characters]."""
+    max_output_chars: int | None = Field(default=None, ge=1)
+    """Longest answer kept [characters]."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        for what, least, most in (
+            ("input", self.min_input_chars, self.max_input_chars),
+            ("output", self.min_output_chars, self.max_output_chars),
+        ):
+            if most is not None and most < least:
+                raise ValueError(f"max_{what}_chars is below min_{what}_chars: every row would be removed")
+        return self
 
 
 class LengthFilter:
     """Drops prompts and answers outside character bounds."""
 
-    def __init__(self, *, inputs: tuple[int, int | None], outputs: tuple[int, int | None]) -> None:
-        """Bounds are (shortest, longest) in characters, both included; None is no bound."""
-        self._inputs, self._outputs = inputs, outputs
+    settings = LengthSettings
+    cost = 0
+    reasons: ClassVar = {
+        "empty_input": "nothing is asked",
+        "empty_output": "nothing is answered",
+        "input_too_short": "the prompt is under the length asked for",
+        "input_too_long": "the prompt is over the length allowed",
+        "output_too_short": "the answer is under the length asked for",
+        "output_too_long": "the answer is over the length allowed",
+    }
+
+    def __init__(self, bounds: LengthSettings) -> None:
+        """Keep what lies within ``bounds``, both ends included."""
+        self._bounds = bounds
+
+    @classmethod
+    def build(cls, settings: LengthSettings, _: FilterContext) -> Self:
+        """Return the filter; with its defaults it drops what cleaning left empty."""
+        return cls(settings)
 
     def judge(self, examples: Sequence[Example]) -> list[Drop | None]:
         """Look at the prompt without its system turn, then at the answer."""
         return [self._judge_one(e) for e in examples]
 
     def _judge_one(self, example: Example) -> Drop | None:
+        bounds = self._bounds
         prompt = sum(len(m.content) for m in without_system(example.prompt))
-        return _outside(prompt, self._inputs, "input") or _outside(
-            len(example.reference), self._outputs, "output"
-        )
+        answer = len(example.reference)
+        if not prompt:
+            return Drop("empty_input", "nothing is left of the prompt after cleaning")
+        if prompt < bounds.min_input_chars:
+            return Drop("input_too_short", _under("input", prompt, bounds.min_input_chars))
+        if bounds.max_input_chars is not None and prompt > bounds.max_input_chars:
+            return Drop("input_too_long", _over("input", prompt, bounds.max_input_chars))
+        if not answer:
+            return Drop("empty_output", "nothing is left of the answer after cleaning")
+        if answer < bounds.min_output_chars:
+            return Drop("output_too_short", _under("output", answer, bounds.min_output_chars))
+        if bounds.max_output_chars is not None and answer > bounds.max_output_chars:
+            return Drop("output_too_long", _over("output", answer, bounds.max_output_chars))
+        return None
 
 
-def _outside(length: int, bounds: tuple[int, int | None], what: str) -> Drop | None:
-    shortest, longest = bounds
-    if length == 0 and what == "output":
-        return Drop("empty_output", "nothing is left of the answer after cleaning")
-    if length == 0:
-        return Drop("empty_input", "nothing is left of the prompt after cleaning")
-    if length < shortest:
-        return Drop(f"{what}_too_short", f"{what} of {length} characters, at least {shortest} asked for")
-    if longest is not None and length > longest:
-        return Drop(f"{what}_too_long", f"{what} of {length:,} characters, at most {longest:,} allowed")
-    return None
+def _under(what: str, characters: int, least: int) -> str:
+    return f"{what} of {characters} characters, at least {least} required"
+
+
+def _over(what: str, characters: int, most: int) -> str:
+    return f"{what} of {characters:,} characters, at most {most:,} allowed"

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Self
 
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import Drop, Example, Message
+from tunery.data.filters.filters import FilterContext
 
 
 class TokenFilter:
-    """Drops examples whose rendered tokens do not fit; cutting them would train on half an answer."""
+    """Drops examples whose rendered tokens do not fit; cutting them would train on half an answer.
 
+    On its way to a worker the tokenizer is bytes, written once and read there when a first row needs it: most
+    rows are so short that counting their bytes is proof enough, and reading a tokenizer takes seconds.
+    """
+
+    settings = None
+    cost = 2
+    reasons: ClassVar = {
+        "too_long": "more tokens than training takes",
+        "refused_by_template": "the base's chat template does not take this order of turns",
+    }
     _TOKENS_PER_BYTE = 2
     _MARGIN = 64
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         """Count with ``tokenizer``; allow ``max_tokens`` for prompt, answer and stop token together."""
-        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        self._tokenizer: Callable[[], Tokenizer] = _Here(tokenizer)
+        self._max_tokens = max_tokens
         self._overheads: dict[str, int] = {}
+
+    @classmethod
+    def build(cls, _settings: None, context: FilterContext) -> Self | None:
+        """Return the filter where there are a tokenizer and a limit."""
+        if context.tokenizer is None or context.max_tokens is None:
+            return None
+        return cls(context.tokenizer, context.max_tokens)
 
     def judge(self, examples: Sequence[Example]) -> list[Drop | None]:
         """Count exactly only where the text is long enough to matter."""
-        verdicts: list[Drop | None] = []
-        for example in examples:
-            if self._surely_fits(example):
-                verdicts.append(None)
-                continue
-            verdicts.append(self._measure(example))
-        return verdicts
+        return [None if self._surely_fits(e) else self._measure(e) for e in examples]
 
     def _measure(self, example: Example) -> Drop | None:
         try:
-            tokens = token_length(example, self._tokenizer)
+            tokens = token_length(example, self._tokenizer())
         except ConfigError as refusal:
             return Drop("refused_by_template", refusal.message)
         if tokens <= self._max_tokens:
@@ -40,27 +56,26 @@ class TokenFilter:
         return Drop("too_long", f"{tokens:,} tokens, at most {self._max_tokens:,} fit")
 
     def _surely_fits(self, example: Example) -> bool:
-        texts = [m.content for m in example.messages] + [example.rejected or ""]
-        size = sum(len(t.encode("utf-8", "surrogatepass")) for t in texts)
-        return self.surely_fits(size, ",".join(m.role for m in example.prompt))
+        """Tell cheaply: a tokenizer makes at most one token of a byte, two where it folds letters."""
+        most = self._TOKENS_PER_BYTE * _bytes(example) + self._MARGIN
+        return most <= self._max_tokens and most + self._overhead(example) <= self._max_tokens
 
-    def surely_fits(self, size: int, roles: str) -> bool:
-        """Tell cheaply: a tokenizer makes at most one token of a byte, two where it folds letters.
-
-        Args:
-            size: All texts together [bytes].
-            roles: Of the prompt's turns, joined by commas.
-        """
-        if size * self._TOKENS_PER_BYTE + self._MARGIN > self._max_tokens:
-            return False
+    def _overhead(self, example: Example) -> int:
+        """Return what the template adds to a prompt with these turns [tokens]."""
+        roles = ",".join(m.role for m in example.prompt)
         if roles not in self._overheads:
-            blank = [Message.model_validate({"role": role, "content": ""}) for role in roles.split(",")]
+            blank = [Message(role=m.role, content="") for m in example.prompt]
             try:
-                self._overheads[roles] = len(self._tokenizer.render_prompt(blank))
+                self._overheads[roles] = len(self._tokenizer().render_prompt(blank))
             except ConfigError:
                 # The template refuses this order of turns: measuring the row will say so.
                 self._overheads[roles] = self._max_tokens
-        return size * self._TOKENS_PER_BYTE + self._overheads[roles] + self._MARGIN <= self._max_tokens
+        return self._overheads[roles]
+
+
+def _bytes(example: Example) -> int:
+    texts = [m.content for m in example.messages] + ([example.rejected] if example.rejected else [])
+    return sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
 
 
 def token_length(example: Example, tokenizer: Tokenizer) -> int:
@@ -68,3 +83,35 @@ def token_length(example: Example, tokenizer: Tokenizer) -> int:
     prompt = len(tokenizer.render_prompt(example.prompt))
     answers = [example.reference] if example.rejected is None else [example.reference, example.rejected]
     return prompt + max(len(tokenizer.encode(a)) for a in answers) + 1
+
+
+class _Here:
+    """A tokenizer in the process that loaded it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._written: bytes | None = None
+
+    def __call__(self) -> Tokenizer:
+        return self._tokenizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._written is None:
+            self._written = pickle.dumps(self._tokenizer)
+        return _There, (self._written,)
+
+
+class _There:
+    """The same in a worker, which keeps the one it read last."""
+
+    def __init__(self, written: bytes) -> None:
+        self._written = written
+
+    def __call__(self) -> Tokenizer:
+        return _read(self._written)
+
+
+@lru_cache(maxsize=1)
+def _read(written: bytes) -> Tokenizer:
+    tokenizer: Tokenizer = pickle.loads(written)  # noqa: S301 - written by this run's own process
+    return tokenizer

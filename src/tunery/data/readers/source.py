@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, get_args
 
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.core.example import SplitName
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.data.config import DataConfig, FileFormat, SourceConfig
 from tunery.data.readers.formats.csv import read_delimited
@@ -31,20 +30,15 @@ from tunery.data.readers.storage.urls import RawFile, is_empty, is_url, redacted
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import BadRow, RawRow
 
-_ENDINGS: dict[str, FileFormat] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
+_FORMATS: dict[FileFormat, tuple[str, ...]] = {
+    "csv": (".csv",),
+    "tsv": (".tsv", ".tab"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "json": (".json",),
+    "parquet": (".parquet", ".pq"),
+    "arrow": (".arrow", ".arrows", ".feather", ".ipc"),
 }
+_ENDINGS = {ending: kind for kind, endings in _FORMATS.items() for ending in endings}
 _LEADING = 1000
 """So many unusable rows may come before the first that shows how the file is read [count]."""
 
@@ -114,41 +108,40 @@ def expand_sources(config: DataConfig, base_dir: Path) -> DataConfig:
     """
     expanded: list[SourceConfig] = []
     for settings in config.sources:
-        splits = _splits(settings, base_dir) if settings.split == "auto" else {}
-        if len(splits) < 2:
+        names = _splits(settings, base_dir) if settings.split == "auto" else []
+        if len(names) < 2:
             expanded.append(settings)
             continue
-        odd = sorted(s for s, meant in splits.items() if meant is None)
-        if odd:
+        splits = {name: split_of_name(name) for name in names}
+        unknown = sorted(name for name, split in splits.items() if split is None)
+        if unknown:
             raise ConfigError(
-                f"{redacted_url(settings.path)}: what are the splits {', '.join(map(repr, odd))} for?",
+                f"{redacted_url(settings.path)}: what are the splits {', '.join(map(repr, unknown))} for?",
                 hint=f"list the splits to use as sources, such as {settings.path}#{min(splits)}",
             )
         expanded += [
-            settings.model_copy(update={"path": f"{settings.path}#{s}", "split": meant})
-            for s, meant in splits.items()
+            settings.model_copy(update={"path": f"{settings.path}#{name}", "split": split})
+            for name, split in splits.items()
         ]
     return config.model_copy(update={"sources": tuple(expanded)})
 
 
-def _splits(settings: SourceConfig, base_dir: Path) -> dict[str, SplitName | None]:
-    """Return a folder's splits, each with what it is for; none for a file, or where one was chosen."""
+def _splits(settings: SourceConfig, base_dir: Path) -> list[str]:
+    """Return the names of a folder's splits; none for a file, or where one was chosen."""
     path, _, fragment = settings.path.partition("#")
     if fragment or is_pattern(path):
-        return {}
+        return []
     if is_url(path):
-        is_folder, found = find_remote(path, _wanted_endings(settings))
-        by_split = splits_of(found) if is_folder else None
-        return {s: s for s in by_split or {}}
+        return [*splits_of(find_remote(path, _wanted_endings(settings)))]
     folder = base_dir / path
     if not folder.is_dir():
-        return {}
+        return []
     saved = saved_splits(folder, path)
     if saved is not None:
-        return {s: split_of_name(s) for s in saved}
+        return saved
     if saved_files(folder, path) is not None:
-        return {}
-    return {s: s for s in splits_of(list_folder(folder, path, _wanted_endings(settings))) or {}}
+        return []
+    return [*splits_of(list_folder(folder, path, _wanted_endings(settings)))]
 
 
 def _find(settings: SourceConfig, base_dir: Path) -> tuple[list[Found], Path]:
@@ -156,8 +149,8 @@ def _find(settings: SourceConfig, base_dir: Path) -> tuple[list[Found], Path]:
     whole = settings.path
     if is_url(whole):
         url, _, fragment = whole.partition("#")
-        is_folder, found = find_remote(url, _wanted_endings(settings))
-        return (_of_split(found, fragment, settings) if is_folder else found), Path(url)
+        found = find_remote(url, _wanted_endings(settings))
+        return _of_split(found, redacted_url(url), fragment, settings), Path(url)
     path = base_dir / whole
     fragment = ""
     if "#" in whole and not path.exists():
@@ -177,41 +170,37 @@ def _find(settings: SourceConfig, base_dir: Path) -> tuple[list[Found], Path]:
 def _of_folder(path: Path, name: str, fragment: str, settings: SourceConfig) -> list[Found]:
     saved = saved_splits(path, name)
     if saved is not None:
-        wanted = [s for s in saved if fragment in ("", s)]
-        if not fragment and settings.split != "auto":
-            wanted = [s for s in saved if split_of_name(s) == settings.split]
-        if len(wanted) != 1:
-            raise _which_split(name, saved, fragment)
-        files = saved_files(path / wanted[0], f"{name}/{wanted[0]}")
+        split = _chosen_split(name, saved, fragment, settings)
+        files = saved_files(path / split, f"{name}/{split}")
         if files is None:
-            raise ConfigError(f"{name}: the split {wanted[0]!r} has no state.json")
+            raise ConfigError(f"{name}: the split {split!r} has no state.json")
         return files
     files = saved_files(path, name)
     if files is not None:
         return files
-    return _of_split(list_folder(path, name, _wanted_endings(settings)), fragment, settings)
+    return _of_split(list_folder(path, name, _wanted_endings(settings)), name, fragment, settings)
 
 
-def _of_split(found: list[Found], fragment: str, settings: SourceConfig) -> list[Found]:
+def _of_split(found: list[Found], name: str, fragment: str, settings: SourceConfig) -> list[Found]:
     """Return those files of a folder that the source means."""
-    name = redacted_url(settings.path)
-    by_split = {str(split): files for split, files in (splits_of(found) or {}).items()}
-    if not fragment and (len(by_split) < 2):
+    by_split = splits_of(found)
+    if not fragment and len(by_split) < 2:
         return found
-    if not fragment and settings.split != "auto":
-        fragment = settings.split
-    if fragment not in by_split:
-        raise _which_split(name.partition("#")[0], list(by_split), fragment)
-    return by_split[fragment]
+    return by_split[_chosen_split(name, list(by_split), fragment, settings)]
 
 
-def _which_split(name: str, splits: Sequence[str], fragment: str) -> ConfigError:
-    listed = ", ".join(splits)
+def _chosen_split(name: str, splits: Sequence[str], fragment: str, settings: SourceConfig) -> str:
+    """Return the one split that the source means, by what stands behind ``#`` or by its ``split``."""
+    chosen = [
+        s for s in splits if fragment == s or (not fragment and settings.split in ("auto", split_of_name(s)))
+    ]
+    if len(chosen) == 1:
+        return chosen[0]
     if fragment:
-        return ConfigError(f"{name}: no split {fragment!r} (there is: {listed or 'none'})")
-    return ConfigError(
-        f"{name}: holds several splits ({listed}); a source is one of them",
-        hint=f"write path: {name}#{splits[0] if splits else 'train'}, one source for each split",
+        raise ConfigError(f"{name}: no split {fragment!r} (there is: {', '.join(splits) or 'none'})")
+    raise ConfigError(
+        f"{name}: holds several splits ({', '.join(splits)}); a source is one of them",
+        hint=f"write path: {name}#{splits[0]}, one source for each split",
     )
 
 
@@ -234,11 +223,11 @@ def file_format(settings: SourceConfig, path: Path) -> FileFormat:
     """
     if settings.format != "auto":
         return settings.format
-    name = unpacked_name(path.name.lower())
-    found = _ENDINGS.get(Path(name).suffix)
+    ending = Path(unpacked_name(path.name.lower())).suffix
+    found = _ENDINGS.get(ending)
     if found is None:
         raise ConfigError(
-            f"{settings.path}: the ending {Path(name).suffix or '(none)'!r} tells no format",
+            f"{settings.path}: the ending {ending or '(none)'!r} tells no format",
             hint=f"set format: to one of {', '.join(get_args(FileFormat))}",
         )
     return found

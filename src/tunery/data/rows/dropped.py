@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from tunery.core.example import Drop, Dropped, Message
-from tunery.data.config import CleanConfig
 from tunery.text.pii import mask
 from tunery.text.pii.mask import RAW_CHARS
 from tunery.text.pii.types import PiiType
@@ -46,17 +45,13 @@ def _json(content: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def masked_raw(dropped: Sequence[Dropped], clean: CleanConfig) -> list[Dropped]:
-    """Return records of rows that cleaning never saw, masked as it would have done and cut."""
-    return _masked(dropped, (*clean.pii_replaced, *clean.pii_dropped))
+def masked_drops(dropped: Sequence[Dropped], types: Collection[PiiType]) -> list[Dropped]:
+    """Return records cut, and with personal data of some kinds masked in content and detail.
 
-
-def masked_clean(dropped: Sequence[Dropped], clean: CleanConfig) -> list[Dropped]:
-    """Return records of cleaned rows, cut, and without what a recipe drops rows for."""
-    return _masked(dropped, clean.pii_dropped)
-
-
-def _masked(dropped: Sequence[Dropped], types: Collection[PiiType]) -> list[Dropped]:
+    Args:
+        dropped: Records of removed rows.
+        types: What cleaning masks and drops for a row that it never saw; what it drops for, for others.
+    """
     texts, details = [d.text for d in dropped], [d.detail for d in dropped]
     if types and dropped:
         texts, details = mask(texts, types).texts, mask(details, types).texts

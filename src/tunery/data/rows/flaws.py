@@ -25,6 +25,23 @@ def sentence(flaw: Flaw) -> str:
     return f"{flaw.field}: {found}" if flaw.field else found
 
 
+def refuse_bad(dropped: Sequence[Dropped], name: str, rows: int, *, strict: bool) -> None:
+    """Refuse a file with rows that could not be understood.
+
+    Args:
+        dropped: All its dropped rows, for whatever reason.
+        name: What the user calls the file.
+        rows: Its rows [count].
+        strict: Whether one such row is enough; else it takes half of the file, for then the mapping is wrong.
+
+    Raises:
+        ConfigError: Lists them.
+    """
+    bad = [d for d in dropped if d.reason == BAD_ROW]
+    if bad and (strict or 2 * len(bad) >= rows):
+        raise refusal(name, bad)
+
+
 def refusal(name: str, dropped: Sequence[Dropped]) -> ConfigError:
     """Return the error that lists rows a file must not have: the first ten, and how many more there are.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tunery.core.example import Drop, Message
+from tunery.core.example import Drop, Example, Message
 from tunery.core.tool_text import words_of
 
 
@@ -74,6 +74,8 @@ class Draft:
     """Values of the mapped group columns; any one in common ties two rows together."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Mapped extra columns."""
+    sampling_key: str | None = None
+    """What a limited number of the source's rows is drawn by, as hex; None without a limit."""
 
     @property
     def texts(self) -> list[str]:
@@ -86,3 +88,17 @@ class Draft:
         if self.rejected is None:
             return self.messages
         return (*self.messages, Message(role="assistant", content=self.rejected))
+
+
+class CleanRow(NamedTuple):
+    """A row after cleaning: the example it makes, and what else curation goes by."""
+
+    example: Example
+    sha256: str
+    """Of the content, as hex; the example's id is its beginning."""
+    group_keys: Sequence[str]
+    """As :attr:`Draft.group_keys`."""
+    sampling_key: str | None
+    """As :attr:`Draft.sampling_key`."""
+    name_key: int | None = None
+    """Key of the prompt before it was edited; None where it was not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,10 +21,11 @@ from tunery.core.example import (
     without_system,
 )
 from tunery.core.ids import canonical_json
-from tunery.data.config import CleanConfig
-from tunery.data.rows.dropped import dropped_messages, masked_clean
+from tunery.data.rows.dropped import dropped_messages, masked_drops
+from tunery.data.rows.row import CleanRow
 from tunery.store.dataset_files import MESSAGE
 from tunery.text.normalise import fingerprint, hash64
+from tunery.text.pii.types import PiiType
 
 ROWS_SCHEMA = pa.schema(
     [
@@ -35,7 +36,7 @@ ROWS_SCHEMA = pa.schema(
         pa.field("metadata", pa.string(), nullable=False),
         pa.field("hinted", pa.bool_(), nullable=False),  # asks for the train split
         pa.field("sha256", pa.binary(32), nullable=False),  # of the content
-        pa.field("draw", pa.binary(16)),  # where the source is limited
+        pa.field("sampling_key", pa.binary(16)),  # where the source is limited
         # What repeats are found by.
         pa.field("text", pa.string(), nullable=False),  # fingerprint of the prompt
         pa.field("text_key", pa.uint64(), nullable=False),
@@ -46,9 +47,6 @@ ROWS_SCHEMA = pa.schema(
         # What a group is named after: the prompt's key, as it was before any edit.
         pa.field("name_key", pa.uint64(), nullable=False),
         pa.field("turns", pa.int32(), nullable=False),
-        # What the length check goes by.
-        pa.field("roles", pa.string(), nullable=False),  # of the prompt's turns
-        pa.field("bytes", pa.int64(), nullable=False),
         # Set where a filter removed the row.
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
@@ -57,43 +55,34 @@ ROWS_SCHEMA = pa.schema(
 _NUMBER = re.compile(r"\d+")
 
 
-def encode_rows(
-    examples: Sequence[Example],
-    contents: Sequence[str],
-    group_keys: Sequence[Sequence[str]],
-    draws: Sequence[str] | None,
-    names: Sequence[int] | None = None,
-) -> pa.RecordBatch:
-    """Return examples as columns, with the keys that repeats are found by; none is filtered yet.
+def encode_rows(found: Sequence[CleanRow], drops: Mapping[int, Drop]) -> pa.RecordBatch:
+    """Return examples as columns, with the keys that repeats are found by.
 
     Args:
-        examples: With ``source`` and ``row`` in their metadata.
-        contents: SHA-256 of what each says, as hex.
-        group_keys: Values of the mapped group columns beside each.
-        draws: Hex keys to draw a limited number of rows by; None without a limit.
-        names: Keys of the prompts before they were edited; None where none was.
+        found: With ``source`` and ``row`` in the examples' metadata.
+        drops: Position to why a filter removes that row.
     """
+    examples = [row.example for row in found]
     keys = [_Keys.of(e) for e in examples]
-    unset = pa.nulls(len(examples), pa.string())
+    removed = [drops.get(i) for i in range(len(examples))]
     columns: list[Any] = [
         pa.array([e.metadata["row"] for e in examples], pa.int64()),
         _message_lists(examples),
         pa.array([e.rejected for e in examples], pa.string()),
-        pa.array(group_keys, pa.list_(pa.string())),
+        pa.array([row.group_keys for row in found], pa.list_(pa.string())),
         pa.array([canonical_json(dict(e.metadata)) for e in examples], pa.string()),
         pa.array([SPLIT_HINT in e.metadata for e in examples], pa.bool_()),
-        pa.array([bytes.fromhex(c) for c in contents], pa.binary(32)),
-        pa.nulls(len(examples), pa.binary(16))
-        if draws is None
-        else pa.array([bytes.fromhex(d) for d in draws], pa.binary(16)),
+        pa.array([bytes.fromhex(row.sha256) for row in found], pa.binary(32)),
+        pa.array([row.sampling_key and bytes.fromhex(row.sampling_key) for row in found], pa.binary(16)),
         pa.array([k.text for k in keys], pa.string()),
         *(pa.array([k[i] for k in keys], pa.uint64()) for i in range(1, 6)),
-        pa.array([k.text_key for k in keys] if names is None else names, pa.uint64()),
+        pa.array(
+            [k.text_key if r.name_key is None else r.name_key for k, r in zip(keys, found, strict=True)],
+            pa.uint64(),
+        ),
         pa.array([len(e.messages) for e in examples], pa.int32()),
-        pa.array([",".join(m.role for m in e.messages[:-1]) for e in examples], pa.string()),
-        pa.array([_size(e) for e in examples], pa.int64()),
-        unset,
-        unset,
+        pa.array([drop and drop.reason for drop in removed], pa.string()),
+        pa.array([drop and drop.detail for drop in removed], pa.string()),
     ]
     columns = [c.cast(f.type) for c, f in zip(columns, ROWS_SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
@@ -141,11 +130,6 @@ def _message_lists(examples: Sequence[Example]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs).cast(pa.list_(MESSAGE))
 
 
-def _size(example: Example) -> int:
-    texts = [m.content for m in example.messages] + ([example.rejected] if example.rejected else [])
-    return sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in texts)
-
-
 def decode_rows(rows: pa.RecordBatch, positions: Iterable[int] | None = None) -> list[Example]:
     """Return the examples at the given positions of a chunk, all of them by default."""
     chosen = rows if positions is None else rows.take(pa.array(positions, pa.int64()))
@@ -163,24 +147,21 @@ def decode_rows(rows: pa.RecordBatch, positions: Iterable[int] | None = None) ->
     return examples
 
 
-def with_verdicts(rows: pa.RecordBatch, verdicts: dict[int, Drop]) -> pa.RecordBatch:
-    """Return the rows with the reasons for which some are removed, by position in the chunk."""
-    if not verdicts:
-        return rows
-    found: list[Drop | None] = [verdicts.get(i) for i in range(rows.num_rows)]
-    columns = [
-        *rows.columns[:-2],
-        pa.array([v and v.reason for v in found], pa.string()),
-        pa.array([v and v.detail for v in found], pa.string()),
+def decode_clean(rows: pa.RecordBatch) -> list[CleanRow]:
+    """Return the rows of a chunk as they were encoded."""
+    names = ("sha256", "group_keys", "sampling_key", "name_key")
+    columns = zip(*(rows[name].to_pylist() for name in names), strict=True)
+    return [
+        CleanRow(example, sha256.hex(), groups, key and key.hex(), name)
+        for example, (sha256, groups, key, name) in zip(decode_rows(rows), columns, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
 
 
-def dropped_texts(rows: pa.RecordBatch, drops: dict[int, Drop], clean: CleanConfig) -> list[Dropped]:
-    """Return the records of removed rows, by position in the chunk."""
+def dropped_texts(rows: pa.RecordBatch, drops: dict[int, Drop], types: Sequence[PiiType]) -> list[Dropped]:
+    """Return the records of removed rows, by position in the chunk; personal data of ``types`` is masked."""
     positions = sorted(drops)
     records = [
         dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
         for i, e in zip(positions, decode_rows(rows, positions), strict=True)
     ]
-    return masked_clean(records, clean)
+    return masked_drops(records, types)

@@ -10,7 +10,7 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import SPLITS, Drop, prompt_text
 from tunery.core.quality import RowQuality
 from tunery.data.config import SelectConfig
-from tunery.data.rows.curation import Curated
+from tunery.data.decisions import Curated
 from tunery.data.select.scores import merits
 from tunery.text.embeddings import Encoder
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow.compute as pc
 
-from tunery.data.rows.curation import Curated
+from tunery.data.decisions import Curated
 from tunery.data.split.assign import by_hash
 from tunery.text.minhash import Integers, Pairs, first_of_key, join
 

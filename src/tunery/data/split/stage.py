@@ -12,7 +12,7 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import SEED_PROMPTS, SPLITS, Drop, SplitName
 from tunery.core.ids import canonical_json, sampling_key
 from tunery.data.config import SourceConfig
-from tunery.data.rows.curation import Curated
+from tunery.data.decisions import Curated
 from tunery.data.split.assign import assign, assign_by_time
 
 

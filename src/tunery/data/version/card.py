@@ -10,23 +10,10 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
 from tunery.core.figures import count, percent_of
 from tunery.core.markdown import bullets, code, fenced, inline, table
+from tunery.data.version.reasons import meaning
 
 CARD_FILE = "card.md"
 _SHOWN_LABELS = 60
-_REASONS = {
-    "exact_duplicate": "repeats another row but for case, punctuation and spacing",
-    "near_duplicate": "says nearly what another row says, with the same answer",
-    "held_out_elsewhere": "resembles a row that went to another split",
-    "over_limit": "beyond the number of rows that the recipe asks for",
-    "too_long": "more tokens than training takes",
-    "empty_input": "nothing is asked",
-    "empty_output": "nothing is answered",
-    "input_too_short": "the prompt is under the length asked for",
-    "input_too_long": "the prompt is over the length allowed",
-    "output_too_short": "the answer is under the length asked for",
-    "output_too_long": "the answer is over the length allowed",
-    "review": "a reviewer took it out",
-}
 
 
 def data_card(version: DatasetVersion) -> str:
@@ -47,11 +34,11 @@ def data_card(version: DatasetVersion) -> str:
         "## Sources",
         _sources(version),
         "## Rows that were left out",
-        _counted(["reason", "rows", "meaning"], version.dropped, _REASONS, "No row was left out."),
+        _dropped(version),
         "## Texts that were changed",
         _changed(version),
         "## Personal data masked",
-        _counted(["type", "spans"], version.masked, None, _unmasked(version)),
+        _masked(version),
         "## Splits",
         _splits(version),
         "## Labels",
@@ -66,15 +53,17 @@ def data_card(version: DatasetVersion) -> str:
 
 def _opening(version: DatasetVersion) -> str:
     kind = "preference pairs" if version.preference else "conversations"
-    said = [
+    sentences = [
         f"{version.rows_kept:,} {kind} of {version.rows_read:,} rows read, "
         f"made on {version.created_at:%d %B %Y} (SHA-256 of the content `{version.content_sha256}`)."
     ]
     if version.parents:
-        said.append(f"It grew from {', '.join(f'`{code(p)}`' for p in version.parents)}.")
+        sentences.append(f"It grew from {', '.join(f'`{code(p)}`' for p in version.parents)}.")
     if version.system_prompt:
-        said.append(f"Every conversation begins with this system turn:\n\n{fenced(version.system_prompt)}")
-    return " ".join(said)
+        sentences.append(
+            f"Every conversation begins with this system turn:\n\n{fenced(version.system_prompt)}"
+        )
+    return " ".join(sentences)
 
 
 def _sources(version: DatasetVersion) -> str:
@@ -93,26 +82,29 @@ def _sources(version: DatasetVersion) -> str:
     return table(["file", "rows", "read as", "licence", "sha256"], rows)
 
 
-def _counted(
-    header: Sequence[str], counts: Mapping[str, int], meaning: Mapping[str, str] | None, none: str
-) -> str:
-    if not counts:
-        return none
-    rows: Iterable[list[str]] = (
-        [f"`{code(name)}`", f"{n:,}", *([meaning.get(name, "")] if meaning is not None else [])]
-        for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    )
-    return table(header, rows)
+def _dropped(version: DatasetVersion) -> str:
+    if not version.dropped:
+        return "No row was left out."
+    rows = ([*cells, meaning(reason)] for reason, cells in _counted(version.dropped))
+    return table(["reason", "rows", "meaning"], rows)
+
+
+def _counted(counts: Mapping[str, int]) -> Iterable[tuple[str, list[str]]]:
+    """Yield each name with its cells in a table, the most frequent first."""
+    for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        yield name, [f"`{code(name)}`", f"{n:,}"]
 
 
 def _changed(version: DatasetVersion) -> str:
     if not version.changed:
         return "No text was replaced by an edit."
-    listed = _counted(["reason", "texts"], version.changed, None, "")
+    listed = table(["reason", "texts"], (cells for _, cells in _counted(version.changed)))
     return f"{listed}\n\nEach is listed with its text before and after in `changed.parquet`."
 
 
-def _unmasked(version: DatasetVersion) -> str:
+def _masked(version: DatasetVersion) -> str:
+    if version.masked:
+        return table(["type", "spans"], (cells for _, cells in _counted(version.masked)))
     clean = version.config.get("clean", {})
     if isinstance(clean, Mapping) and not clean.get("mask_pii", True):
         return "Personal data was not looked for: the recipe switches masking off."

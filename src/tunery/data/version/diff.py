@@ -13,6 +13,7 @@ from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import SPLITS
 from tunery.core.finding import Changed
+from tunery.data.config import MOVED
 from tunery.data.edits.sets import read_changed
 from tunery.data.rows.dropped import dropped_content
 from tunery.store.dataset_files import DROPPED, read_columns, read_examples
@@ -238,7 +239,7 @@ def _grouped(fates: Iterable[_Fate]) -> tuple[Reason, ...]:
 
 
 def _settings(a: Mapping[str, object], b: Mapping[str, object]) -> Iterable[str]:
-    before, after = dict(_leaves(a)), dict(_leaves(b))
+    before, after = ({MOVED.get(name, name): value for name, value in _leaves(c)} for c in (a, b))
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             yield f"{name}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}"

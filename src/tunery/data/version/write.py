@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tunery.core.example import SPLITS, Drop, Dropped
 from tunery.core.ids import canonical_json
-from tunery.data.rows.curation import Curated
+from tunery.data.decisions import Curated
 from tunery.data.rows.table import dropped_texts
 from tunery.store.dataset_files import DROPPED, DROPPED_SCHEMA, EXAMPLE_SCHEMA, EXAMPLES
 
@@ -96,7 +96,7 @@ def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
     drops.update(
         (i - start, curated.drops[i]) for i in range(start, start + rows.num_rows) if i in curated.drops
     )
-    return dropped_texts(rows, drops, curated.config.clean)
+    return dropped_texts(rows, drops, curated.config.clean.pii_dropped)
 
 
 def _table(dropped: Sequence[Dropped]) -> pa.Table:

@@ -13,19 +13,19 @@ _SHORT_PROMPT = FindingKind(
     "short_prompt",
     "Short prompts",
     "low",
-    "Look whether these ask anything; data.clean.min_input_chars removes short prompts.",
+    "Look whether these ask anything; data.filters.length.min_input_chars removes short prompts.",
 )
 _LONG_PROMPT = FindingKind(
     "long_prompt",
     "Long prompts",
     "low",
-    "Look whether all of it is needed; data.clean.max_input_chars removes long prompts.",
+    "Look whether all of it is needed; data.filters.length.max_input_chars removes long prompts.",
 )
 _SHORT_ANSWER = FindingKind(
     "short_answer",
     "Short answers",
     "low",
-    "Look whether these answer; data.clean.min_output_chars removes short answers.",
+    "Look whether these answer; data.filters.length.min_output_chars removes short answers.",
 )
 KINDS = (_SHORT_PROMPT, _LONG_PROMPT, _SHORT_ANSWER)
 

@@ -26,7 +26,7 @@ class RequestLog:
     Args:
         workspace: Where records go.
         mask: Takes personal data out of a text.
-        observe: Also told of every record, as it is written to the queue; must be quick.
+        observe: Also given every record, as it is written to the queue; must be quick.
         capacity: Records that may wait [count].
     """
 

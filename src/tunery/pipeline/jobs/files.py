@@ -35,16 +35,16 @@ def store_training_file(workspace: Workspace, filename: str, write: Callable[[Pa
 
     now = workspace.clock.now()
     file_id = new_id("file", now)
-    shown = _shown(filename)
-    about: dict[str, Any] = {"filename": shown, "purpose": "fine-tune"}
+    display_name = _display_name(filename)
+    about: dict[str, Any] = {"filename": display_name, "purpose": "fine-tune"}
     with workspace.artifacts.create("files", file_id, about) as folder:
         path = folder / CONTENT
         write(path)
-        about["shape"] = require_training_file(path, shown).shape
+        about["shape"] = require_training_file(path, display_name).shape
         size, digest = path.stat().st_size, sha256_file(path)
     file = StoredFile(
         id=file_id,
-        filename=shown,
+        filename=display_name,
         purpose="fine-tune",
         bytes=size,
         sha256=digest,
@@ -119,7 +119,7 @@ def remove_file(workspace: Workspace, file_id: str) -> None:
         workspace.artifacts.delete("files", file.id)
 
 
-def _shown(filename: str) -> str:
+def _display_name(filename: str) -> str:
     """Keep the last part of a name, printable characters only."""
     last = filename.replace("\\", "/").rpartition("/")[2]
     kept = "".join(c for c in last if c.isprintable())[:MAX_FILENAME]

@@ -19,6 +19,7 @@ from tunery.core.training import Adapter, BaseModelInfo
 from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
 from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
+from tunery.serve.engines import EngineSettings
 from tunery.serve.openai.wire import Metadata, Text, Wire
 from tunery.store.workspace import Workspace
 from tunery.train.methods.method import TrainingMethod
@@ -26,7 +27,7 @@ from tunery.train.section import DEFAULT_METHOD, method_named, training_methods
 
 _SECTIONS = ("goal", "train", "evaluate", "gate", "deploy")
 """Recipe sections that a job may bring; ``base`` and ``data.sources`` name files and are not among them."""
-_DATA_KEYS = ("system_prompt", "labels", "clean", "split", "max_tokens")
+_DATA_KEYS = ("system_prompt", "labels", "clean", "filters", "split", "max_tokens")
 
 Auto = Literal["auto"]
 
@@ -138,7 +139,13 @@ class JobBody(Wire):
 
 
 def new_job(
-    body: JobBody, workspace: Workspace, base: BaseModelInfo, *, base_spec: str, submitted_by: str
+    body: JobBody,
+    workspace: Workspace,
+    base: BaseModelInfo,
+    *,
+    base_spec: str,
+    submitted_by: str,
+    engine: EngineSettings | None = None,
 ) -> Job:
     """Return the job that a body asks for, its recipe checked as a whole, not yet stored.
 
@@ -148,6 +155,7 @@ def new_job(
         base: The base that the server serves, the only one a client may name.
         base_spec: How a recipe names that base.
         submitted_by: Name of the client's key.
+        engine: The engine that serves, where the operator chose one: what answers is what judges.
 
     Raises:
         ConfigError: The model or a setting is wrong.
@@ -165,7 +173,7 @@ def new_job(
             "name": model_name(body.suffix, job_id),
             "base": base_spec,
             "goal": {},
-            **_sections(body),
+            **_sections(body, engine),
             "data": _data(body, workspace),
             "train": {**_train(body), **body.section("train")},
         },
@@ -235,14 +243,20 @@ def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMeth
     return {"path": str(open_content(workspace, file.id)), "format": "jsonl"}
 
 
-def _sections(body: JobBody) -> dict[str, Any]:
+def _sections(body: JobBody, engine: EngineSettings | None) -> dict[str, Any]:
     given = body.tunery or {}
     _refuse_unknown(given, (*_SECTIONS, "data"), "tunery")
-    if (given.get("evaluate") or {}).get("suites"):
+    evaluate = body.section("evaluate")
+    if evaluate.get("suites"):
         raise ConfigError(
             "tunery.evaluate.suites names files and is for recipes only", param="tunery.evaluate"
         )
-    return {k: v for k, v in given.items() if k in _SECTIONS and k != "train"}
+    if "engine" in evaluate:
+        raise ConfigError(
+            "tunery.evaluate.engine is the server's choice; leave it out", param="tunery.evaluate"
+        )
+    sections = {k: v for k, v in given.items() if k in _SECTIONS and k != "train"}
+    return {**sections, "evaluate": {**evaluate, "engine": engine}} if engine else sections
 
 
 def _train(body: JobBody) -> dict[str, Any]:
@@ -282,6 +296,7 @@ def job_object(job: Job) -> dict[str, Any]:
         "batch_size": train.get("batch_size"),
         "learning_rate_multiplier": round(multiplier, 6),
     }
+    own = {name: train[name] for name in sorted(method.own_settings) if name in train}
     made = job.status == "succeeded" and job.model_version is not None
     return {
         "id": job.id,
@@ -299,7 +314,10 @@ def job_object(job: Job) -> dict[str, Any]:
         "training_file": job.request.get("training_file", ""),
         "validation_file": job.request.get("validation_file"),
         "hyperparameters": hyperparameters,
-        "method": {"type": method.openai_type, method.openai_type: {"hyperparameters": hyperparameters}},
+        "method": {
+            "type": method.openai_type,
+            method.openai_type: {"hyperparameters": {**hyperparameters, **own}},
+        },
         "integrations": [],
         "metadata": job.request.get("metadata"),
         "trained_tokens": job.trained_tokens,

@@ -1,4 +1,4 @@
-"""A running job's progress, told as events of the job."""
+"""A running job's progress, written as events of the job."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class JobProgress:
     """Writes a job's events; implements :class:`tunery.core.progress.Progress`.
 
     Training steps become ``metrics`` events, at most one each ``interval_s``, the first and last and those
-    with a validation loss always. A step that an earlier worker told already is not told again.
+    with a validation loss always. A step that an earlier worker reported is not reported again.
 
     Args:
         workspace: Where events go.
@@ -59,11 +59,11 @@ class JobProgress:
         self._job_id = job_id
         self._interval_s = interval_s
         self._monotonic = monotonic
-        self._told_at: float | None = None
+        self._reported_at: float | None = None
         self._looked_at: float | None = None
         self._cancelled = False
-        self._told: set[tuple[int, bool]] = set()
-        self._said: set[str] = set()
+        self._reported: set[tuple[int, bool]] = set()
+        self._messages: set[str] = set()
         self._read_back()
 
     @contextmanager
@@ -78,9 +78,9 @@ class JobProgress:
         if "step" in numbers and {"train_loss", "valid_loss"} & numbers.keys():
             self._metrics(message, {k: v for k, v in numbers.items() if k in _METRICS})
             return
-        if message in self._said:
+        if message in self._messages:
             return
-        self._said.add(message)
+        self._messages.add(message)
         self._workspace.jobs.add_event(self._job_id, message, level=level, data=numbers)
 
     def cancel_requested(self) -> bool:
@@ -94,23 +94,25 @@ class JobProgress:
     def _metrics(self, message: str, numbers: Mapping[str, Any]) -> None:
         step, validated = int(numbers["step"]), "valid_loss" in numbers
         now = self._monotonic()
-        ends = validated or self._told_at is None or step >= int(numbers.get("total_steps", step))
-        if (step, validated) in self._told or not (ends or now - (self._told_at or 0.0) >= self._interval_s):
+        ends = validated or self._reported_at is None or step >= int(numbers.get("total_steps", step))
+        if (step, validated) in self._reported or not (
+            ends or now - (self._reported_at or 0.0) >= self._interval_s
+        ):
             return
-        self._told.add((step, validated))
-        self._told_at = now
+        self._reported.add((step, validated))
+        self._reported_at = now
         self._workspace.jobs.add_event(self._job_id, message, type="metrics", data=numbers)
 
     def _read_back(self) -> None:
-        """Remember what earlier workers of this job told."""
+        """Remember what earlier workers of this job reported."""
         after: str | None = None
         while True:
             page = self._workspace.jobs.events(self._job_id, after=after, limit=1_000)
             for event in page.items:
                 if event.type == "metrics" and "step" in event.data:
-                    self._told.add((int(event.data["step"]), "valid_loss" in event.data))
+                    self._reported.add((int(event.data["step"]), "valid_loss" in event.data))
                 else:
-                    self._said.add(event.message)
+                    self._messages.add(event.message)
             if not page.has_more or not page.items:
                 return
             after = page.items[-1].id

@@ -20,7 +20,7 @@ def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_pa
         workspace: Where the queue is.
         recipe: What to do.
         base_dir: What its relative paths are relative to; whoever takes the job stands elsewhere.
-        recipe_path: File it was read from, told where OpenAI's clients expect a training file.
+        recipe_path: File it was read from, named where OpenAI's clients expect a training file.
         actor: Who asks.
 
     Returns:

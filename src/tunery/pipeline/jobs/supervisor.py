@@ -146,14 +146,14 @@ class Supervisor:
 
     def _see_through(self, worker: _Worker) -> None:
         """Wait for a worker's end, passing on requests to stop."""
-        asked_at: float | None = None
+        stopped_at: float | None = None
         try:
             while worker.process.poll() is None:
                 wants_stop = self._stopping.is_set() or self._cancel_requested(worker.job.id)
-                if wants_stop and asked_at is None:
-                    asked_at = time.monotonic()
+                if wants_stop and stopped_at is None:
+                    stopped_at = time.monotonic()
                     _signal(worker.process, signal.SIGTERM)
-                if asked_at is not None and time.monotonic() - asked_at > self._settings.grace_s:
+                if stopped_at is not None and time.monotonic() - stopped_at > self._settings.grace_s:
                     _signal(worker.process, signal.SIGKILL)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     worker.process.wait(timeout=min(self._settings.poll_s, 0.2))
@@ -183,8 +183,8 @@ class Supervisor:
             # Not the job's fault: this attempt does not count.
             put_back(self._workspace, job, attempts=job.attempts - 1)
         elif job.attempts >= self._settings.max_attempts:
-            said = _tail(worker.log, worker.log_start)
-            message = f"the worker ended with {_how(code)}; its last words:\n{said}"
+            tail = _tail(worker.log, worker.log_start)
+            message = f"the worker ended with {_how(code)}; the end of its log:\n{tail}"
             self._fail(job, worker.name, message, "worker_died")
         else:
             self._workspace.jobs.add_event(

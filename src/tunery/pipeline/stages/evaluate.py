@@ -118,8 +118,8 @@ def measure_champion(
         return None
     # Served with the system prompt it was trained with, so measured with it too.
     same = adapter.system_prompt == dataset.system_prompt
-    asked = Prompting() if same else Prompting(system_prompt=adapter.system_prompt or "")
-    subject = Subject(CHAMPION, adapter.base.label, adapter.id, asked)
+    prompting = Prompting() if same else Prompting(system_prompt=adapter.system_prompt or "")
+    subject = Subject(CHAMPION, adapter.base.label, adapter.id, prompting)
     if adapter.base.sha256 == context.base.sha256:
         return measure(context, task, subject, adapter)
     elsewhere = context.on_base(adapter.base)

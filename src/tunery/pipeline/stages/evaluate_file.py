@@ -130,8 +130,8 @@ def _base_subject(context: RunContext, task: Task) -> Subject:
     plain = task.config.baseline.model_copy(
         update={"zero_shot": True, "few_shot": False, "constrained": False}
     )
-    asked = replace(task, config=task.config.model_copy(update={"baseline": plain}))
-    return baseline_subjects(asked, (), base=context.base.label, tokenizer=context.tokenizer)[0]
+    zero_shot = replace(task, config=task.config.model_copy(update={"baseline": plain}))
+    return baseline_subjects(zero_shot, (), base=context.base.label, tokenizer=context.tokenizer)[0]
 
 
 def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) -> None:
@@ -143,5 +143,5 @@ def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) 
     trained_on = {example.id for example in split_of(context, dataset, "train")}
     known = sum(example.id in trained_on for example in task.examples)
     if known:
-        told = f"{known} of these {len(task.examples)} rows are in the train split of {version.ref}"
-        context.progress.event(f"{told} ({dataset.id})", level="warn")
+        message = f"{known} of these {len(task.examples)} rows are in the train split of {version.ref}"
+        context.progress.event(f"{message} ({dataset.id})", level="warn")

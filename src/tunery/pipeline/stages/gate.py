@@ -45,7 +45,7 @@ def judge_gate(
     comparisons: Sequence[Comparison],
     suites: Mapping[str, SuiteNumbers],
 ) -> GateResult:
-    """Judge the rules and store the word.
+    """Judge the rules and store the verdict.
 
     Args:
         context: Of the run.

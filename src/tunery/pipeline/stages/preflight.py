@@ -19,7 +19,7 @@ def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) 
     return min(context.recipe.data.max_tokens or most, most)
 
 
-def check_before_training(context: RunContext, dataset: DatasetVersion) -> Preflight:
+def check_before_training(context: RunContext, dataset: DatasetVersion, *, samples: int = 3) -> Preflight:
     """Tokenise every row that training and validation will see, and check it; a failed check is no error."""
     from tunery.model.tokenizer import load_tokenizer
     from tunery.train.preflight import preflight
@@ -35,4 +35,5 @@ def check_before_training(context: RunContext, dataset: DatasetVersion) -> Prefl
         [*rows.train, *rows.validation],
         max_tokens=training_limit(context, serving),
         serving_template_sha256=serving.chat_template_sha256,
+        samples=samples,
     )

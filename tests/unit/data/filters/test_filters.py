@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tunery.core.engine import Tokenizer
 from tunery.core.example import Example, Message
-from tunery.data.config import CleanConfig
-from tunery.data.filters.filters import filters
-from tunery.data.filters.length import LengthFilter
-from tunery.data.filters.same_answers import SamePairFilter
+from tunery.data.build import build_dataset
+from tunery.data.config import DataConfig, FiltersConfig, SourceConfig, SplitConfig
+from tunery.data.filters.filters import FilterContext, build_filters, filter_kinds
+from tunery.data.filters.length import LengthFilter, LengthSettings
+from tunery.data.filters.same_answers import SameAnswersFilter
 from tunery.data.filters.tokens import TokenFilter, token_length
 from tunery.model.render import render
 from tunery.model.tokenizer import load_tokenizer
+from tunery.store.workspace import Workspace
 
 
 def example(
@@ -30,7 +37,9 @@ def reasons(found: list[object]) -> list[str | None]:
 
 
 def test_lengths_are_counted_without_the_system_turn() -> None:
-    step = LengthFilter(inputs=(3, 5), outputs=(2, 4))
+    step = LengthFilter(
+        LengthSettings(min_input_chars=3, max_input_chars=5, min_output_chars=2, max_output_chars=4)
+    )
     given = [("abc", "ab"), ("abcde", "abcd"), ("ab", "ab"), ("abcdef", "ab"), ("abc", "a"), ("abc", "abcde")]
     assert reasons(list(step.judge([example(p, a) for p, a in given]))) == [
         None,
@@ -46,12 +55,12 @@ def test_lengths_are_counted_without_the_system_turn() -> None:
 
 
 def test_what_cleaning_left_empty_goes() -> None:
-    step = LengthFilter(inputs=(1, None), outputs=(1, None))
+    step = LengthFilter(LengthSettings())
     assert reasons(list(step.judge([example("", "a"), example("a", "")]))) == ["empty_input", "empty_output"]
 
 
 def test_a_pair_of_equal_answers_goes() -> None:
-    found = SamePairFilter().judge([example("q", "a", rejected="a"), example("q", "a", rejected="b")])
+    found = SameAnswersFilter().judge([example("q", "a", rejected="a"), example("q", "a", rejected="b")])
     assert reasons(list(found)) == ["same_answers", None]
 
 
@@ -95,6 +104,165 @@ def test_a_conversation_that_the_template_refuses_goes_with_its_words() -> None:
     assert drop == ("refused_by_template", "roles must alternate")
 
 
-def test_tokens_are_looked_at_only_with_a_tokenizer_and_a_limit(tokenizer: Tokenizer) -> None:
-    assert len(filters(CleanConfig(), None, 100)) == len(filters(CleanConfig(), tokenizer, None)) == 2
-    assert len(filters(CleanConfig(), tokenizer, 100)) == 3
+def test_only_filters_with_something_to_do_are_built(tokenizer: Tokenizer) -> None:
+    def built(context: FilterContext) -> list[str]:
+        return [type(one).__name__ for one in build_filters(FiltersConfig(), context)]
+
+    plain = ["LengthFilter", "SameAnswersFilter"]
+    assert built(FilterContext()) == plain
+    assert built(FilterContext(max_tokens=100)) == plain
+    assert built(FilterContext(tokenizer=tokenizer)) == plain
+    full = FilterContext(("US_SSN",), tokenizer, 100)
+    assert built(full) == [*plain, "PersonalDataFilter", "TokenFilter"]
+
+
+def test_every_filter_declares_what_others_need_to_know_of_it() -> None:
+    for name, kind in filter_kinds().items():
+        assert kind.reasons, name
+        assert all(says == says.strip() and says for says in kind.reasons.values())
+        assert (kind.settings is not None) == (name in FiltersConfig.model_fields)
+
+
+@pytest.mark.parametrize("bounds", [{"min_input_chars": 5, "max_input_chars": 4}, {"max_output_chars": 0}])
+def test_bounds_that_nothing_can_hold_are_refused(bounds: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="chars"):
+        LengthSettings(**bounds)
+
+
+class Unpicklable:
+    """A tokenizer of one token a character; as a caller's own it may hold what cannot be sent."""
+
+    stop_ids: frozenset[int] = frozenset()
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def render_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        return tuple(0 for m in messages for _ in m.content)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return (0,) * len(text)
+
+    def decode(self, ids: object) -> str:
+        return ""
+
+
+def test_a_filter_that_was_sent_to_a_worker_judges_as_here(tokenizer: Tokenizer) -> None:
+    rows = [example("Where is my card? " * n, "card") for n in (1, 5, 20)]
+    here = TokenFilter(tokenizer, 100)
+    there = pickle.loads(pickle.dumps(here))
+    assert there.judge(rows) == here.judge(rows)
+    assert {drop.reason for drop in there.judge(rows) if drop} == {"too_long"}
+
+
+@pytest.mark.parametrize("sendable", [True, False])
+def test_lengths_are_judged_alike_wherever_a_tokenizer_can_go(
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    sendable: bool,
+) -> None:
+    monkeypatch.setattr("tunery.data.readers.reading.CHUNK_ROWS", 10)
+    monkeypatch.setattr("tunery.data.workers._ALONE", 1)
+    monkeypatch.setattr("tunery.data.workers._cores", lambda: 2)
+    lines = [f"question {i} {chr(97 + i) * 3},{'long ' * 200 if i == 17 else 'a'}{i}" for i in range(26)]
+    (tmp_path / "rows.csv").write_text("input,output\n" + "\n".join(lines))
+    config = DataConfig(sources=(SourceConfig(path="rows.csv"),), split=SplitConfig(test=2, validation=2))
+    chosen = tokenizer if sendable else Unpicklable()
+    found = build_dataset(config, workspace, name="t", base_dir=tmp_path, tokenizer=chosen, max_tokens=200)
+    assert found.dropped == {"too_long": 1}
+
+
+THROW_AWAY = '''
+from typing import ClassVar
+
+from tunery.core.config import Settings
+from tunery.core.example import Drop
+
+
+class ShoutingSettings(Settings):
+    """Prompts in capitals."""
+
+    share: float = 1.0
+    """Share of capitals from which a prompt goes."""
+
+
+class ShoutingFilter:
+    settings = ShoutingSettings
+    cost = 1
+    reasons: ClassVar = {"shouting": "is written in capitals"}
+
+    def __init__(self, share):
+        self.share = share
+
+    @classmethod
+    def build(cls, settings, context):
+        return cls(settings.share)
+
+    def judge(self, examples):
+        return [self.one(e.prompt[-1].content) for e in examples]
+
+    def one(self, text):
+        capitals = sum(c.isupper() for c in text) / len(text)
+        return Drop("shouting", f"{capitals:.0%} capitals") if capitals >= self.share else None
+'''
+RUN = """
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import tunery.data.filters
+
+folder = Path(sys.argv[1])
+tunery.data.filters.__path__.append(str(folder / "more"))
+
+from tunery.data.build import build_dataset
+from tunery.pipeline.recipe import load_recipe
+from tunery.store.dataset_files import read_dropped
+from tunery.store.workspace import Workspace
+
+recipe = load_recipe(folder / "recipe.yaml")
+assert recipe.data.filters.shouting.share == 0.5
+assert recipe.data.filters.length.min_input_chars == 4
+schema = type(recipe).model_json_schema()["$defs"]["ShoutingSettings"]
+assert schema["properties"]["share"]["description"] == "Share of capitals from which a prompt goes."
+with closing(Workspace.open(folder / "home", database_url=f"sqlite:///{folder}/home.db")) as workspace:
+    version = build_dataset(recipe.data, workspace, name="t", base_dir=folder)
+    path = workspace.artifacts.path("datasets", version.id)
+    print(dict(version.dropped))
+    print([(d.row, d.reason, d.detail) for d in read_dropped(path)])
+    print((path / "card.md").read_text())
+"""
+RECIPE = """
+name: t
+goal: {metric: exact_match}
+base: smollm2-135m-instruct
+data:
+  sources: [{path: rows.csv}]
+  split: {test: 2, validation: 2}
+  filters:
+    length: {min_input_chars: 4}
+    shouting: {share: 0.5}
+"""
+
+
+def test_one_more_filter_is_one_more_file(tmp_path: Path) -> None:
+    """Set in a recipe, its rows dropped, counted and explained: no other file needs to know of it."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "shouting.py").write_text(THROW_AWAY)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    rows = [f"question {i} {chr(97 + i) * 3},answer {chr(97 + i) * 3}{i}" for i in range(20)]
+    (tmp_path / "rows.csv").write_text("input,output\nWHERE IS IT,here\nhm,short\n" + "\n".join(rows))
+    (tmp_path / "run.py").write_text(RUN)
+    ran = subprocess.run(
+        [sys.executable, str(tmp_path / "run.py"), str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "{'input_too_short': 1, 'shouting': 1}" in ran.stdout
+    assert "(1, 'shouting', '82% capitals')" in ran.stdout
+    assert "| `shouting` | 1 | is written in capitals |" in ran.stdout

@@ -37,7 +37,7 @@ def test_a_card_tells_sources_licences_counts_and_reasons() -> None:
     assert "# Dataset bank, version `ds-0123456789abcdef`" in card
     assert f"| `rows\\|1.csv` | 1,200 | columns | CC-BY-4.0 | `{'cd' * 32}` |" in card
     assert "| `exact_duplicate` | 150 | repeats another row" in card
-    assert "| `contradiction` | 50 |" in card
+    assert "| `contradiction` | 50 | an edit in the recipe took it out |" in card
     assert "| `review` | 3 |" in card
     assert "| `EMAIL_ADDRESS` | 4 |" in card
     assert "| test | 100 | 10.0 % |" in card

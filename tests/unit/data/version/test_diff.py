@@ -96,11 +96,11 @@ def test_a_stricter_setting_says_its_drop_reason_and_a_looser_one_what_it_undid(
 ) -> None:
     write(tmp_path / "a.csv", [*rows, ("hi", "card")])
     a = build(workspace, tmp_path)
-    b = build(workspace, tmp_path, clean={"min_input_chars": 5})
+    b = build(workspace, tmp_path, filters={"length": {"min_input_chars": 5}})
     assert counts(differ(workspace, a, b))["went"] == {"input_too_short": 1}
     back = differ(workspace, b, a)
     assert counts(back)["came"] == {"no_longer_input_too_short": 1}
-    assert back.settings == ("clean.min_input_chars: 5 -> 1",)
+    assert back.settings == ("filters.length.min_input_chars: 5 -> 1",)
 
 
 def test_a_new_file_and_a_grown_file_are_told_apart(
@@ -142,7 +142,7 @@ def test_a_renamed_file_with_the_same_bytes_is_the_same_file(
 ) -> None:
     a = build(workspace, tmp_path)
     (tmp_path / "a.csv").rename(tmp_path / "renamed.csv")
-    b = build(workspace, tmp_path, "renamed.csv", clean={"min_input_chars": 2})
+    b = build(workspace, tmp_path, "renamed.csv", filters={"length": {"min_input_chars": 2}})
     assert differ(workspace, a, b).same == 60
 
 
@@ -157,7 +157,7 @@ def test_rows_that_shifted_in_a_file_are_known_by_what_they_say(
     found = counts(differ(workspace, a, b))
     assert (found["went"], found["came"]) == ({"row_removed": 1}, {"new_row": 1})
     write(tmp_path / "a.csv", [first, *rows, last])
-    stricter = build(workspace, tmp_path, clean={"min_input_chars": 13})
+    stricter = build(workspace, tmp_path, filters={"length": {"min_input_chars": 13}})
     assert counts(differ(workspace, b, stricter))["went"] == {"input_too_short": 1}
 
 

@@ -10,6 +10,7 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
+from tunery.api.config import ServerSettings
 from tunery.core.errors import ConfigError
 from tunery.core.job import Job
 from tunery.core.training import Adapter, BaseModelInfo, StepLog
@@ -24,6 +25,7 @@ from tunery.pipeline.jobs.openai_job import (
     result_csv,
 )
 from tunery.pipeline.recipe import Recipe
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 from tunery.store.workspace import Workspace
 from tunery.train.methods.sft import SftConfig
 
@@ -79,6 +81,17 @@ def test_sections_of_a_recipe_may_come_along(workspace: Workspace) -> None:
     recipe = Recipe.model_validate(job.recipe)
     assert (recipe.name, recipe.goal.metric, recipe.data.system_prompt) == ("bot", "perplexity", "Hi")
     assert (recipe.train.rank, recipe.train.epochs) == (4, 2)
+
+
+def test_the_engine_that_an_operator_chose_to_serve_judges_what_it_will_serve(workspace: Workspace) -> None:
+    file = store_training_file(workspace, "rows.jsonl", writing(ROWS))
+    body = JobBody(model="tiny", training_file=file.id, tunery={"evaluate": {"limit": 3}})
+    chosen = ServerSettings.model_validate({"engine": {"dtype": "bfloat16"}}).chosen_engine
+    job = new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key", engine=chosen)
+    evaluate = Recipe.model_validate(job.recipe).evaluate
+    assert (evaluate.limit, evaluate.engine) == (3, EmbeddedSettings(dtype="bfloat16"))
+    assert ServerSettings().chosen_engine is None
+    assert Recipe.model_validate(made(workspace).recipe).evaluate.engine is None
 
 
 @pytest.mark.parametrize("section", ["base", "name", "data"])

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message
 from tunery.data.clean.personal_data import apply_policy
-from tunery.data.config import CleanConfig
-from tunery.data.filters.filters import filters
+from tunery.data.config import CleanConfig, FiltersConfig
+from tunery.data.filters.filters import FilterContext, build_filters, judge
 from tunery.text.pii import detect, mask, mask_spans
 from tunery.text.pii.surrogate import surrogate
 from tunery.text.pii.types import DEFAULT_PII, PiiType
@@ -269,10 +269,9 @@ def test_a_row_with_data_that_is_to_be_dropped_goes_with_its_reason() -> None:
         )
         for i, t in enumerate(["SSN 219-09-9999", "hello"])
     ]
-    verdicts = [step.judge(rows) for step in filters(clean, None, None)]
-    reasons = [[v.reason for v in column if v] for column in zip(*verdicts, strict=True)]
-    assert reasons == [["personal_data"], []]
-    assert all(v is None for step in filters(CleanConfig(), None, None) for v in step.judge(rows))
+    for own, reasons in ((clean, {0: "personal_data"}), (CleanConfig(), {})):
+        chosen = build_filters(FiltersConfig(), FilterContext(own.pii_dropped))
+        assert {i: drop.reason for i, drop in judge(chosen, rows).items()} == reasons
 
 
 def test_a_policy_for_a_kind_that_is_not_looked_for_is_refused() -> None:

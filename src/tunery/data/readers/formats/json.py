@@ -179,25 +179,28 @@ def read_json_array(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator
 
 def _elements(source: _Characters, name: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the elements of the list that opened before the position, and stop behind it."""
+    for number in _items(source, name, "row"):
+        try:
+            yield RawRow(number, _next_object(source, f"{name}: row {number}", max_row_bytes))
+        except BadRow as bad:
+            start = source.position
+            _skip_value(source, f"{name}: row {number}", max_row_bytes)
+            text = source.buffer[start : source.position]
+            yield broken(number, f"{bad.flaws[0].fix} (row {number} of {name})", text)
+
+
+def _items(source: _Characters, where: str, what: str) -> Iterator[int]:
+    """Yield the number of each element of the list that opened before the position, which must be passed."""
     number = 0
     while source.peek() not in ("]", ""):
         number += 1
-        where = f"{name}: row {number}"
-        try:
-            values = _next_object(source, where, max_row_bytes)
-        except BadRow as bad:
-            start = source.position
-            _skip_value(source, where, max_row_bytes)
-            text = source.buffer[start : source.position]
-            yield broken(number, f"{bad.flaws[0].fix} (row {number} of {name})", text)
-        else:
-            yield RawRow(number, values)
+        yield number
         if source.peek() == ",":
             source.position += 1
         elif source.peek() not in ("]", ""):
-            raise ConfigError(f"{name}: row {number} is not followed by ',' or ']'")
+            raise ConfigError(f"{where}: {what} {number} is not followed by ',' or ']'")
     if source.peek() != "]":
-        raise ConfigError(f"{name}: the list is never closed; the file ends after row {number}")
+        raise ConfigError(f"{where}: the list is never closed; the file ends after {what} {number}")
     source.position += 1
 
 
@@ -262,7 +265,8 @@ def _wrapped(source: _Characters, name: str, max_row_bytes: int) -> Iterator[Raw
         else:
             source.position += 1
             if source.peek() != "{":
-                _skip_list(source, f"{name}: {redacted_repr(key)}", max_row_bytes)
+                for _ in _items(source, f"{name}: {redacted_repr(key)}", "element"):
+                    _skip_value(source, f"{name}: {redacted_repr(key)}", max_row_bytes)
             elif found is not None:
                 raise ConfigError(
                     f"{name}: two lists of objects, {found!r} and {str(key)!r:.60}",
@@ -281,19 +285,6 @@ def _wrapped(source: _Characters, name: str, max_row_bytes: int) -> Iterator[Raw
         raise ConfigError(f"{name}: something follows the end of the object: {source.ahead()!r}")
     if found is None:
         raise ConfigError(f"{name}: the object holds no list of objects, which would be the rows")
-
-
-def _skip_list(source: _Characters, where: str, max_row_bytes: int) -> None:
-    """Pass over a list that opened before the position."""
-    while source.peek() not in ("]", ""):
-        _skip_value(source, where, max_row_bytes)
-        if source.peek() == ",":
-            source.position += 1
-        elif source.peek() != "]":
-            break
-    if source.peek() != "]":
-        raise ConfigError(f"{where}: the list is never closed, or broken at {source.ahead()!r}")
-    source.position += 1
 
 
 def _skip_value(source: _Characters, where: str, max_row_bytes: int) -> None:

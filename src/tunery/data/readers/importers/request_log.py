@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from tunery.data.config import SourceConfig, TrafficConfig
 from tunery.data.readers.importers.sampling import Sampler, Skip
 from tunery.data.rows.refused import Refused, broken, unusable
 from tunery.data.rows.row import RawRow
+from tunery.store.whole_file import write_whole
 
 _KEYS = frozenset({"endpoint", "messages", "completion", "subject", "status"})
 _CUT = ("length", "content_filter")  # a tuple: what is looked for may be of any kind
@@ -82,9 +82,8 @@ def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: Tr
     sampler = Sampler(rule)
     skipped: Counter[str] = Counter()
     written = 0
-    partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as stream:
+        with write_whole(destination) as stream:
             for request in requests:
                 values = request.model_dump(mode="json")
                 why = _unfit(values, values["messages"]) or sampler.skip(
@@ -100,13 +99,8 @@ def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: Tr
                     "there is no such request in the log",
                     hint="check --model; what tunery serve answers is kept there",
                 )
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(destination)
     except OSError as error:
         raise ResourceError(f"cannot write {destination}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return TrafficExport(written, dict(sorted(skipped.items())))
 
 

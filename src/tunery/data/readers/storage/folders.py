@@ -251,8 +251,8 @@ def is_pattern(path: str) -> bool:
     return "*" in path or "?" in path
 
 
-def find_remote(url: str, endings: Sequence[str]) -> tuple[bool, list[Found]]:
-    """Return whether a URL is a folder (or a pattern), and its files.
+def find_remote(url: str, endings: Sequence[str]) -> list[Found]:
+    """Return the files of a URL: the one it names, those of a folder, or those that match a pattern.
 
     Raises:
         ConfigError: Nothing is there, or the store cannot be reached.
@@ -264,24 +264,24 @@ def find_remote(url: str, endings: Sequence[str]) -> tuple[bool, list[Found]]:
             matched = [str(m) for m in filesystem.glob(path)]
             if not matched:
                 raise ConfigError(f"{name}: no file matches")
-            return True, _chosen((_remote(filesystem, m) for m in matched), name)
+            return _chosen((_remote(filesystem, m) for m in matched), name)
         if filesystem.isdir(path):
-            return True, _list_remote(filesystem, path, name, endings)
+            return _list_remote(filesystem, path, name, endings)
         if not filesystem.exists(path):
             raise ConfigError(f"{name}: no such file")
     except ConfigError:
         raise
     except Exception as error:  # each store has errors of its own: no credentials, no network, no bucket
         raise ConfigError(f"{name}: cannot be reached: {type(error).__name__}: {error}") from None
-    return False, [_remote(filesystem, path)]
+    return [_remote(filesystem, path)]
 
 
-def splits_of(found: Sequence[Found]) -> dict[SplitName, list[Found]] | None:
-    """Return a folder's files by the split their names say; None unless all of them say one."""
-    by_split: dict[SplitName, list[Found]] = {}
+def splits_of(found: Sequence[Found]) -> dict[str, list[Found]]:
+    """Return a folder's files by the split their names say; empty unless all of them say one."""
+    by_split: dict[str, list[Found]] = {}
     for file in found:
         split = split_of_name(file.name)
         if split is None:
-            return None
+            return {}
         by_split.setdefault(split, []).append(file)
     return by_split

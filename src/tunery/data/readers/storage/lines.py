@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.compression import PackedTooTight, Truncated, open_bytes
@@ -139,29 +139,20 @@ def _decoded(block: bytes, seen: _Seen) -> Iterator[list[str]]:
     if not seen.bytes:
         refuse_binary(block[:_BLOCK_BYTES].partition(b"\n")[0], seen.name)
     start = len(_BOM) if not seen.bytes and block.startswith(_BOM) else 0
-    raw = block[start:].split(b"\n")
-    longest = max(map(len, raw))
-    if longest < seen.max_bytes and b"\x00" not in block:
+    if b"\x00" not in block and max(map(len, block[start:].split(b"\n"))) < seen.max_bytes:
         try:
-            lines = block[start:].decode("utf-8").split("\n")
+            lines = _split(block[start:].decode("utf-8"), "\n")
         except UnicodeDecodeError:
             pass
         else:
-            last = lines.pop()
-            lines = [line + "\n" for line in lines]
-            if last:
-                lines.append(last)
             seen.lines += len(lines)
             seen.bytes += len(block)
             if lines:
                 yield lines
             return
-    for line in _split(block):
-        if len(line) > seen.max_bytes:
-            yield [seen.refused(line, too_large(seen.name, f"line {seen.lines + 1}", seen.max_bytes))]
-            continue
+    for line in _split(block, b"\n"):
         try:
-            text = _decode(line, seen.bytes, seen.lines + 1, seen.name)
+            text = _decode(line, seen)
         except ConfigError as error:
             yield [seen.refused(line, error)]
             continue
@@ -173,11 +164,11 @@ def _decoded(block: bytes, seen: _Seen) -> Iterator[list[str]]:
 _BOM = b"\xef\xbb\xbf"
 
 
-def _split(block: bytes) -> list[bytes]:
-    """Split at line feeds only: a bare carriage return is no line end here."""
-    lines = [line + b"\n" for line in block.split(b"\n")]
+def _split(block: AnyStr, newline: AnyStr) -> list[AnyStr]:
+    """Split behind line feeds only: a bare carriage return is no line end here."""
+    lines = [line + newline for line in block.split(newline)]
     lines[-1] = lines[-1][:-1]
-    return [line for line in lines if line]
+    return lines if lines[-1] else lines[:-1]
 
 
 @contextmanager
@@ -213,20 +204,22 @@ def refuse_binary(raw: bytes, name: str) -> None:
         raise ConfigError(f"{name}: byte {raw.index(0)} is zero; this is not a text file")
 
 
-def _decode(raw: bytes, offset: int, number: int, name: str) -> str:
+def _decode(raw: bytes, seen: _Seen) -> str:
+    name, number = seen.name, seen.lines + 1
+    if len(raw) > seen.max_bytes:
+        raise too_large(name, f"line {number}", seen.max_bytes)
     if b"\x00" in raw:
-        raise ConfigError(
-            f"{name}: byte {offset + raw.index(0)} is zero (line {number}); this is not a text file"
-        )
+        zero = seen.bytes + raw.index(0)
+        raise ConfigError(f"{name}: byte {zero} is zero (line {number}); this is not a text file")
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         guess = guess_encoding(raw)
         around = raw[max(0, error.start - 12) : error.start + 12].decode(guess, "replace")
         # utf-8-sig counts from behind its three-byte mark.
-        start = error.start + (3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0)
+        start = error.start + (len(_BOM) if number == 1 and raw.startswith(_BOM) else 0)
         raise ConfigError(
-            f"{name}: not UTF-8 at byte {offset + start} (line {number}, value 0x{raw[start]:02x}); "
+            f"{name}: not UTF-8 at byte {seen.bytes + start} (line {number}, value 0x{raw[start]:02x}); "
             f"it looks like {guess}: …{around.strip()}…",
             hint=f"iconv -f {guess} -t UTF-8 {name} > utf8-{Path(name).name}",
         ) from None

@@ -17,29 +17,21 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-_SCHEMES: dict[str, str] = {
-    "s3": "s3fs",
-    "s3a": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-    "az": "adlfs",
-    "oci": "ocifs",
-    "oss": "ossfs",
-    "hf": "huggingface_hub",
-    "http": "aiohttp",
-    "https": "aiohttp",
-    "hdfs": "pyarrow",
-    "webhdfs": "requests",
-    "sftp": "paramiko",
-    "ssh": "paramiko",
-    "ftp": "fsspec",
-    "smb": "smbprotocol",
-    "file": "fsspec",
-    "local": "fsspec",
-    "memory": "fsspec",
+_PACKAGES: dict[str, tuple[str, ...]] = {
+    "s3fs": ("s3", "s3a"),
+    "gcsfs": ("gs", "gcs"),
+    "adlfs": ("abfs", "abfss", "az"),
+    "ocifs": ("oci",),
+    "ossfs": ("oss",),
+    "huggingface_hub": ("hf",),
+    "aiohttp": ("http", "https"),
+    "pyarrow": ("hdfs",),
+    "requests": ("webhdfs",),
+    "paramiko": ("sftp", "ssh"),
+    "smbprotocol": ("smb",),
+    "fsspec": ("ftp", "file", "local", "memory"),
 }
+_SCHEMES = {scheme: package for package, schemes in _PACKAGES.items() for scheme in schemes}
 """Scheme to the package that reads it. fsspec knows more, but some of those (chains with ``::``, archives,
 ``reference``) reach files other than the one they name, or unpack without a bound."""
 _BUFFER_BYTES = 1 << 20
