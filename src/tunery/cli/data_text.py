@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tunery.cli.output import facts, styled, table
 from tunery.core.errors import first_of
 from tunery.core.example import SPLITS
-from tunery.core.figures import listed_counts
+from tunery.core.figures import listed_counts, one_line
 from tunery.core.finding import Changed
 
 if TYPE_CHECKING:
@@ -59,11 +59,12 @@ def rows_text(examples: Sequence[Example], dropped: Sequence[Dropped]) -> Iterab
     for example in examples:
         yield f"\nexample {example.id}"
         for message in example.messages:
-            yield f"  {message.role}: {_cut(message.content)}"
+            yield f"  {message.role}: {one_line(message.content, _CHARACTERS)}"
         if example.rejected is not None:
-            yield f"  rejected: {_cut(example.rejected)}"
+            yield f"  rejected: {one_line(example.rejected, _CHARACTERS)}"
     for row in dropped:
-        yield f"\ndropped ({row.reason}) {row.source} row {row.row}: {row.detail}\n  {_cut(row.text)}"
+        yield f"\ndropped ({row.reason}) {row.source} row {row.row}: {row.detail}"
+        yield f"  {one_line(row.text, _CHARACTERS)}"
     yield ""
 
 
@@ -182,8 +183,3 @@ def _change(change: Changed) -> str:
 
 def _more(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     return {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)}
-
-
-def _cut(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _CHARACTERS else f"{line[:_CHARACTERS]} … ({len(text):,} characters)"

@@ -109,19 +109,12 @@ def show_evaluation(
 
 def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:
     """Return an evaluation with its main metric's numbers in front."""
-    main = evaluation.main
-    return {
-        "metric": main.name,
-        "value": main.value,
-        "n": main.n,
-        "ci95": list(main.ci95),
-        **evaluation.model_dump(mode="json"),
-    }
+    return {**evaluation.main_numbers, **evaluation.model_dump(mode="json")}
 
 
 def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
     """Return an evaluation as a person reads it."""
-    from tunery.core.figures import count, duration, metric_interval, metric_value, percent
+    from tunery.core.figures import count, duration, percent
 
     yield facts(
         [
@@ -133,8 +126,7 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
             ("took", duration(evaluation.seconds)),
         ]
     )
-    rows = [(m.title, metric_value(m), metric_interval(m), count(m.n)) for m in evaluation.metrics.values()]
-    yield table(["metric", ">value", ">95 % interval", ">n"], rows)
+    yield metrics_table(evaluation)
     weakest = sorted(evaluation.per_class, key=lambda c: (c.f1, c.label))[:_SHOWN]
     if weakest and weakest[0].f1 < 1:
         yield "\nweakest classes"
@@ -149,6 +141,14 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
         yield table(["should be", "answered", ">times"], confused)
     for warning in evaluation.warnings:
         yield f"warning: {warning}"
+
+
+def metrics_table(evaluation: Evaluation) -> Part:
+    """Return every metric of an evaluation with its interval and its rows."""
+    from tunery.core.figures import count, metric_interval, metric_value
+
+    rows = [(m.title, metric_value(m), metric_interval(m), count(m.n)) for m in evaluation.metrics.values()]
+    return table(["metric", ">value", ">95 % interval", ">n"], rows)
 
 
 def comparison_text(compared: Comparison) -> Iterable[Part]:

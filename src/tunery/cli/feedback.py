@@ -11,7 +11,7 @@ import typer
 from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit
 from tunery.cli.session import ACTOR, open_workspace
-from tunery.core.figures import listed_counts
+from tunery.core.figures import listed_counts, one_line
 
 app = typer.Typer(no_args_is_help=True, help="Feedback on answers: add, review, export as training rows.")
 _CHARACTERS = 60
@@ -167,5 +167,4 @@ def export_feedback(
 def _content(feedback: Any) -> str:
     if feedback.rating is not None:
         return "up" if feedback.rating > 0 else "down"
-    text = " ".join((feedback.correction or "").split())
-    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}…"
+    return one_line(feedback.correction or "", _CHARACTERS)

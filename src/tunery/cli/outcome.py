@@ -110,12 +110,9 @@ def refusal(outcome: Outcome) -> GateFailed | None:
 
 def _subject(outcome: Outcome, name: str) -> dict[str, Any]:
     evaluation = outcome.evaluations[name]
-    main, compared = evaluation.main, outcome.comparisons.get(name)
+    compared = outcome.comparisons.get(name)
     return {
-        "metric": main.name,
-        "value": main.value,
-        "n": main.n,
-        "ci95": list(main.ci95),
+        **evaluation.main_numbers,
         "evaluation": evaluation.id,
         "metrics": {
             m.name: {"value": m.value, "n": m.n, "ci95": list(m.ci95)} for m in evaluation.metrics.values()

@@ -186,7 +186,8 @@ def _main_metric(version: ModelVersion) -> str:
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[LineageCheck]) -> Iterable[Part]:
-    from tunery.core.figures import count, metric_interval, metric_value
+    from tunery.cli.evaluate import metrics_table
+    from tunery.core.figures import count
 
     model, dataset, adapter = chain.model, chain.dataset, chain.adapter
     yield f"{model.ref}\n"
@@ -210,11 +211,7 @@ def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Linea
         ]
     )
     if chain.evaluation:
-        rows = [
-            (m.title, metric_value(m), metric_interval(m), count(m.n))
-            for m in chain.evaluation.metrics.values()
-        ]
-        yield table(["metric", ">value", ">95 % interval", ">n"], rows)
+        yield metrics_table(chain.evaluation)
     for rule in chain.gate.rules if chain.gate else ():
         yield f"{mark(rule.passed)} {rule.sentence}"
     for move in moves:

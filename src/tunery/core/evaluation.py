@@ -145,6 +145,12 @@ class Evaluation(Record):
     """What a person should know: answers cut off at ``max_new_tokens``, a perplexity that is no number."""
 
     @property
+    def main_numbers(self) -> dict[str, Any]:
+        """The main metric's numbers, as programs read them."""
+        main = self.main
+        return {"metric": main.name, "value": main.value, "n": main.n, "ci95": list(main.ci95)}
+
+    @property
     def main(self) -> Metric:
         """The metric that the recipe's goal names."""
         return self.metrics[self.main_metric]

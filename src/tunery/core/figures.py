@@ -182,6 +182,16 @@ def listed_counts(counts: Mapping[_Name, int], limit: int | None = None) -> str:
     return listed([f"{n:,} {name}" for name, n in order], limit or len(order))
 
 
+def one_line(text: str, most: int) -> str:
+    """Return a text on one line, cut after ``most`` characters.
+
+    >>> one_line("card\\n  arrival", 20), one_line("card arrival", 4)
+    ('card arrival', 'card…')
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
 def p_value(p: float) -> str:
     """Write a p-value as far as its digits mean anything.
 

@@ -8,6 +8,11 @@ from typing import Any
 
 from tunery.core.config import Record
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+"""Name that PEFT gives an adapter's weights."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""Name that PEFT gives what an adapter is: its rank, its alpha, its layers."""
+
 
 class BaseModelInfo(Record):
     """Frozen weights, named and hashed."""
@@ -54,7 +59,7 @@ class Adapter(Record):
     config: Mapping[str, Any]
     """Train settings."""
     sha256: str
-    """Of ``adapter_model.safetensors``."""
+    """Of :data:`ADAPTER_WEIGHTS`."""
     chat_template_sha256: str
     system_prompt: str | None
     trainable_parameters: int

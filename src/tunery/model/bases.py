@@ -11,7 +11,7 @@ from typing import Any
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.ids import canonical_json, sha256_file, sha256_text
 from tunery.core.progress import Progress, Silent
-from tunery.core.training import BaseModelInfo
+from tunery.core.training import ADAPTER_CONFIG, BaseModelInfo
 from tunery.model.embedded import EMBEDDED_NAME, install_embedded
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
@@ -93,7 +93,7 @@ def _problems_of(folder: Path) -> list[str]:
         problems.append(f"{folder} has no config.json")
     if not any(n.endswith(".safetensors") for n in names):
         problems.append(f"{folder} has no *.safetensors weights")
-    if "adapter_config.json" in names:
+    if ADAPTER_CONFIG in names:
         problems.append(f"{folder} holds an adapter, not a base model")
     if "tokenizer.json" not in names:
         problems.append(f"{folder} has no tokenizer.json (a fast tokenizer is needed)")

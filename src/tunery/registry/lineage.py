@@ -9,13 +9,10 @@ from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.run import Run
-from tunery.core.training import Adapter
+from tunery.core.training import ADAPTER_WEIGHTS, Adapter
 from tunery.registry.versions import resolve
 from tunery.store.artifacts import Kind
 from tunery.store.workspace import Workspace
-
-WEIGHTS = "adapter_model.safetensors"
-"""Name that PEFT gives an adapter's weights."""
 
 
 class Lineage(Record):
@@ -142,9 +139,9 @@ def _artifact(workspace: Workspace, kind: Kind, id: str) -> LineageCheck:
 def _weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
     what = f"weights of {adapter.id}"
     folder = workspace.artifacts.find("adapters", adapter.id)
-    if folder is None or not (folder / WEIGHTS).is_file():
-        return LineageCheck(what=what, ok=False, detail=f"{WEIGHTS} is not there")
-    found = sha256_file(folder / WEIGHTS)
+    if folder is None or not (folder / ADAPTER_WEIGHTS).is_file():
+        return LineageCheck(what=what, ok=False, detail=f"{ADAPTER_WEIGHTS} is not there")
+    found = sha256_file(folder / ADAPTER_WEIGHTS)
     same = found == adapter.sha256
     detail = "as the training run recorded them" if same else f"sha256 {found}, recorded {adapter.sha256}"
     return LineageCheck(what=what, ok=same, detail=detail)

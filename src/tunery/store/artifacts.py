@@ -68,7 +68,7 @@ class Artifacts:
                         # Not earlier: without it, one that begins just now takes the folder for a dead one's.
                         (partial / _HELD).unlink()
                         partial.rename(final)
-                        _sync_folder(final.parent)
+                        sync_folder(final.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(held)
@@ -215,7 +215,7 @@ def _seal(partial: Path, says: Mapping[str, Any]) -> None:
     manifest.write_text(json.dumps({**says, "files": listed}, indent=1, default=str), encoding="utf-8")
     _sync(manifest)
     for folder in [p for p in partial.rglob("*") if p.is_dir()] + [partial]:
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
 def _sync(path: Path) -> None:
@@ -223,7 +223,8 @@ def _sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, so that a crash cannot lose a file just written."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

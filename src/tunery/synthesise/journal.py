@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from tunery.core.errors import BusyError, ConfigError, ConflictError
+from tunery.store.artifacts import sync_folder
 from tunery.synthesise.budget import Amount
 
 _FORMAT = 1
@@ -74,7 +75,7 @@ class Journal:
             self._stream = stream
             if not whole:
                 self._append({"journal": _FORMAT, "identity": self._identity})
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         except BaseException:
             stream.close()
             raise
@@ -167,11 +168,3 @@ class Journal:
         self._stream.write(line.encode("utf-8"))
         self._stream.flush()
         os.fsync(self._stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

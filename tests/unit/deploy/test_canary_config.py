@@ -37,6 +37,6 @@ def test_a_canary_that_makes_no_sense_is_refused(values, named):
         parse_settings(CanaryConfig, values, where="deploy.canary")
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     with pytest.raises(ConfigError, match="2 problems"):
         parse_settings(CanaryConfig, {"percent": 200, "alpha": 2}, where="deploy.canary")

@@ -88,11 +88,11 @@ class ScriptedEngine:
         text = CharTokenizer().decode(request.prompt)
         question = text.rpartition("<user>")[2].partition("\n")[0]
         answer = self.tables[request.adapter].get(question, "no idea")
-        room = request.sampling.max_tokens
+        most = request.sampling.max_tokens
         return Generation(
-            text=answer[:room],
-            token_ids=CharTokenizer().encode(answer[:room]),
-            finish_reason="length" if len(answer) > room else "stop",
+            text=answer[:most],
+            token_ids=CharTokenizer().encode(answer[:most]),
+            finish_reason="length" if len(answer) > most else "stop",
             prompt_tokens=len(request.prompt),
             cached_tokens=0,
             ttft_ms=1.0,

@@ -178,7 +178,7 @@ def test_files_that_disagree_about_what_is_right_are_refused(tmp_path: Path) -> 
         compare_files(a, b)
 
 
-def test_all_bad_rows_are_told_at_once_by_number(tmp_path: Path) -> None:
+def test_all_bad_rows_are_reported_at_once_by_number(tmp_path: Path) -> None:
     lines = [
         row(1),
         "",

@@ -76,7 +76,7 @@ def one(rule: Mapping[str, Any], given: GateEvidence) -> tuple[bool, str]:
     return result.passed, result.rules[0].sentence
 
 
-def test_a_gain_is_told_in_one_sentence_with_its_numbers() -> None:
+def test_a_gain_is_stated_in_one_sentence_with_its_numbers() -> None:
     passed, sentence = one({"gain_over": "few_shot", "by": 0.05, "significant": True}, evidence())
     assert passed
     assert sentence == (
@@ -85,7 +85,7 @@ def test_a_gain_is_told_in_one_sentence_with_its_numbers() -> None:
     )
 
 
-def test_a_bound_is_told_with_n_and_interval() -> None:
+def test_a_bound_is_stated_with_n_and_interval() -> None:
     passed, sentence = one({"at_least": 0.7}, evidence())
     assert passed
     assert sentence == (
@@ -147,7 +147,7 @@ def test_a_gain_that_chance_explains_does_not_pass_where_significance_is_asked()
     assert not one(rule, evidence(comparisons=[comparison("few_shot", 0.001, difference=-0.1)]))[0]
 
 
-def test_a_p_value_too_small_for_a_float_is_told_as_a_bound() -> None:
+def test_a_p_value_too_small_for_a_float_is_written_as_a_bound() -> None:
     rule = {"gain_over": "few_shot", "significant": True}
     assert one(rule, evidence(comparisons=[comparison("few_shot", 0.0)]))[1].endswith("p < 0.001")
 

@@ -32,8 +32,8 @@ DECLARATION = Declaration("words of the question said again", higher_is_better=F
 
 class Parroting:
     def score(self, prediction, example):
-        asked = set(example.prompt[-1].content.split())
-        return len(asked & set(prediction.split())) / len(asked)
+        question = set(example.prompt[-1].content.split())
+        return len(question & set(prediction.split())) / len(question)
 
     def correct(self, prediction, example):
         return self.score(prediction, example) == 0
@@ -142,7 +142,7 @@ def test_a_form_that_it_checks_is_checked_of_served_answers_too() -> None:
     assert (check("sent"), check(" \n")) == (True, False)
 
 
-def test_a_judge_is_asked_about_the_whole_conversation_and_missed_where_there_is_none() -> None:
+def test_a_judge_reads_the_whole_conversation_and_is_missed_where_there_is_none() -> None:
     seen: list[Sequence[Message]] = []
 
     def model(conversation: Sequence[Message]) -> str:

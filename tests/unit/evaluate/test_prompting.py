@@ -103,7 +103,7 @@ def test_few_shot_without_train_rows_says_how_to_go_on() -> None:
         draw_shots([], TEST, settings=BaselineConfig(), tokenizer=TOKENIZER)
 
 
-def test_closed_sets_are_also_asked_under_constraint() -> None:
+def test_closed_sets_are_also_measured_under_constraint() -> None:
     found = {s.name: s.prompting.constraint for s in subjects()}
     held = Constraint(labels=LABELS)
     assert found == {
@@ -119,8 +119,8 @@ def test_json_is_constrained_by_its_schema_or_on_request() -> None:
     schema = {"type": "object", "required": ["total"]}
     assert subjects(schema=schema, labels=None)[1].prompting.constraint == Constraint(json_schema=schema)
     assert len(subjects(labels=None)) == 2
-    asked = subjects(labels=None, constrained=True)[1].prompting.constraint
-    assert asked == Constraint(json_schema={"type": "object"})
+    held_to = subjects(labels=None, constrained=True)[1].prompting.constraint
+    assert held_to == Constraint(json_schema={"type": "object"})
 
 
 def test_perplexity_is_measured_once_a_prompt_unless_it_decides() -> None:

@@ -132,7 +132,7 @@ def bot(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def accepted(workspace: Workspace, request: RequestRecord, **opinion: Any) -> str:
-    """Record and accept one opinion; returns its id."""
-    given = collect.record(workspace, request.id, collect.GivenFeedback(**opinion), author="user")
-    return review.accept(workspace, given.id, reviewer="rita").id
+def accepted(workspace: Workspace, request: RequestRecord, **fields: Any) -> str:
+    """Record and accept one piece of feedback; returns its id."""
+    written = collect.record(workspace, request.id, collect.GivenFeedback(**fields), author="user")
+    return review.accept(workspace, written.id, reviewer="rita").id

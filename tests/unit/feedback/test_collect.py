@@ -1,4 +1,4 @@
-"""Feedback on served requests: written as said, refused when it says nothing, reviewed once."""
+"""Feedback on served requests: kept as written, refused when it says nothing, reviewed once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_second_opinion_is_a_second_record(workspace, serve):
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("given", "problem"),
     [
         ({"kind": "rating"}, "needs rating"),
         ({"kind": "rating", "rating": 2}, "rating"),
@@ -55,9 +55,9 @@ def test_a_second_opinion_is_a_second_record(workspace, serve):
         ({"kind": "rating", "raiting": 1}, "did you mean 'rating'"),
     ],
 )
-def test_an_opinion_that_does_not_fit_its_kind_is_refused(said, problem):
+def test_feedback_that_does_not_fit_its_kind_is_refused(given, problem):
     with pytest.raises(ConfigError, match=problem):
-        parse_settings(GivenFeedback, said, where="feedback")
+        parse_settings(GivenFeedback, given, where="feedback")
 
 
 def test_a_correction_that_changes_nothing_is_refused(workspace, serve):
@@ -79,9 +79,9 @@ def test_a_failed_request_can_be_corrected_but_not_rated(workspace, serve):
 
 def test_a_request_without_kept_text_can_be_rated_and_corrected_but_not_compared(workspace, serve):
     request = serve([], completion="")
-    for said in ({"correction": "card_arrival"}, {"rejected": "refund"}):
+    for given in ({"correction": "card_arrival"}, {"rejected": "refund"}):
         with pytest.raises(ConfigError, match="was not kept"):
-            record(workspace, request.id, GivenFeedback(kind="preference", **said), author="a")
+            record(workspace, request.id, GivenFeedback(kind="preference", **given), author="a")
     assert workspace.feedback.list() == []
     record(workspace, request.id, GivenFeedback(kind="rating", rating=1), author="a")
     record(workspace, request.id, GivenFeedback(kind="correction", correction="card_arrival"), author="a")

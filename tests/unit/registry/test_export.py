@@ -11,7 +11,7 @@ from tests.unit.store import samples
 from tunery.core.errors import ConfigError, ConflictError, NotFoundError, ResourceError
 from tunery.core.ids import sha256_file
 from tunery.registry.export import CARD, export
-from tunery.registry.lineage import WEIGHTS
+from tunery.registry.lineage import ADAPTER_WEIGHTS
 from tunery.store.workspace import Workspace
 
 
@@ -39,7 +39,7 @@ def test_the_exported_folder_is_the_adapter_and_opens_in_plain_peft(
 
     folder = export(registered, "support-bot@1", tmp_path / "out" / "adapter")
     assert folder == tmp_path / "out" / "adapter"
-    assert sha256_file(folder / WEIGHTS) == sha256_file(tiny_adapters["a"] / WEIGHTS)
+    assert sha256_file(folder / ADAPTER_WEIGHTS) == sha256_file(tiny_adapters["a"] / ADAPTER_WEIGHTS)
     assert not (folder / "manifest.json").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["adapter"]
 
@@ -61,9 +61,9 @@ def test_without_its_evidence_a_version_is_exported_without_a_card(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     with workspace.artifacts.create("adapters", "adapter-0000000000000001", {}) as folder:
-        (folder / WEIGHTS).write_bytes(b"weights")
+        (folder / ADAPTER_WEIGHTS).write_bytes(b"weights")
     workspace.models.register(samples.version())
-    assert [p.name for p in export(workspace, "support-bot", tmp_path / "out").iterdir()] == [WEIGHTS]
+    assert [p.name for p in export(workspace, "support-bot", tmp_path / "out").iterdir()] == [ADAPTER_WEIGHTS]
 
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(
@@ -82,11 +82,11 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(
 
 def test_an_empty_folder_is_filled(registered: Workspace, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert (export(registered, "support-bot@1", tmp_path / "out") / WEIGHTS).is_file()
+    assert (export(registered, "support-bot@1", tmp_path / "out") / ADAPTER_WEIGHTS).is_file()
 
 
 def test_a_damaged_adapter_is_not_exported(registered: Workspace, tmp_path: Path) -> None:
-    weights = registered.artifacts.path("adapters", "adapter-0000000000000001") / WEIGHTS
+    weights = registered.artifacts.path("adapters", "adapter-0000000000000001") / ADAPTER_WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ConfigError, match="checksum differs"):
         export(registered, "support-bot@1", tmp_path / "out")

@@ -11,7 +11,8 @@ from tests.unit.store import samples
 from tunery.core.dataset import SourceFile
 from tunery.core.errors import NotFoundError
 from tunery.core.ids import sha256_file
-from tunery.registry.lineage import WEIGHTS, LineageCheck, lineage, verify
+from tunery.core.training import ADAPTER_WEIGHTS
+from tunery.registry.lineage import LineageCheck, lineage, verify
 from tunery.store.workspace import Workspace
 
 FEEDBACK = SourceFile(path="feedback.jsonl", sha256="f" * 64, rows=1, shape="chat")
@@ -21,8 +22,8 @@ FEEDBACK = SourceFile(path="feedback.jsonl", sha256="f" * 64, rows=1, shape="cha
 def registered(workspace: Workspace) -> Workspace:
     """One version whose dataset grew from another, with all its records and artifacts."""
     with workspace.artifacts.create("adapters", "adapter-0000000000000001", {}) as folder:
-        (folder / WEIGHTS).write_bytes(b"weights")
-        weights = sha256_file(folder / WEIGHTS)
+        (folder / ADAPTER_WEIGHTS).write_bytes(b"weights")
+        weights = sha256_file(folder / ADAPTER_WEIGHTS)
     for id in ("ds-0000000000000001", "ds-0000000000000000"):
         with workspace.artifacts.create("datasets", id, {}) as folder:
             (folder / "train.parquet").write_bytes(id.encode())
@@ -77,7 +78,7 @@ def artifact(workspace: Workspace, name: str) -> Path:
 
 
 def change_weights(workspace: Workspace) -> None:
-    artifact(workspace, WEIGHTS).write_bytes(b"Weights")
+    artifact(workspace, ADAPTER_WEIGHTS).write_bytes(b"Weights")
 
 
 def change_parent(workspace: Workspace) -> None:
@@ -107,7 +108,7 @@ def test_damage_is_noticed_where_it_is(
 def test_weights_replaced_together_with_their_manifest_are_noticed(registered: Workspace) -> None:
     registered.artifacts.delete("adapters", "adapter-0000000000000001")
     with registered.artifacts.create("adapters", "adapter-0000000000000001", {}) as folder:
-        (folder / WEIGHTS).write_bytes(b"smuggled in")
+        (folder / ADAPTER_WEIGHTS).write_bytes(b"smuggled in")
     (check,) = refused(registered)
     assert check.what == "weights of adapter-0000000000000001"
     assert samples.adapter().sha256 not in check.detail

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import SPLITS
+from tunery.core.figures import one_line
 from tunery.core.finding import Changed
 from tunery.data.config import MOVED
 from tunery.data.edits.sets import read_changed
@@ -81,7 +82,8 @@ class _Side:
 
     def said(self, i: int) -> str:
         """Return question and answer of a row, shortened."""
-        return f"{_short(self.columns.prompts[i])} → {_short(self.columns.answers[i])}"
+        prompt, answer = self.columns.prompts[i], self.columns.answers[i]
+        return f"{one_line(prompt, _CHARACTERS)} → {one_line(answer, _CHARACTERS)}"
 
 
 class _Fate(NamedTuple):
@@ -253,13 +255,8 @@ def _leaves(value: object, path: str = "") -> Iterable[tuple[str, str]]:
         for i, inner in enumerate(value):
             yield from _leaves(inner, f"{path}[{i}]")
     else:
-        yield path, _short(str(list(value) if isinstance(value, tuple) else value))
+        yield path, one_line(str(list(value) if isinstance(value, tuple) else value), _CHARACTERS)
 
 
 def _split_note(before: str, after: str) -> str:
     return "" if before == after else f"; moved from {before} to {after}"
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _CHARACTERS else f"{line[:_CHARACTERS]}…"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.ids import artifact_id, sha256_file
-from tunery.core.training import Adapter
+from tunery.core.training import ADAPTER_WEIGHTS, Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
 from tunery.store.artifacts import RECORD
@@ -96,7 +96,7 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
         base=context.base,
         dataset_version=dataset.id,
         config=config.model_dump(mode="json"),
-        sha256=sha256_file(folder / "adapter_model.safetensors"),
+        sha256=sha256_file(folder / ADAPTER_WEIGHTS),
         chat_template_sha256=context.tokenizer.chat_template_sha256,
         system_prompt=dataset.system_prompt,
         trainable_parameters=trained.trainable_parameters,

@@ -13,6 +13,7 @@ import torch
 
 from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent
 from tunery.core.errors import NotFoundError, ResourceError
+from tunery.core.training import ADAPTER_WEIGHTS
 from tunery.model.device import choose_device
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.embedded.admission import Admission
@@ -336,7 +337,7 @@ def _results(futures: Sequence[Future[Any]]) -> list[Any]:
 
 def _stamp(folder: Path) -> tuple[int, int]:
     try:
-        stat = (folder / "adapter_model.safetensors").stat()
+        stat = (folder / ADAPTER_WEIGHTS).stat()
     except OSError:
         return (0, 0)
     return (stat.st_size, stat.st_mtime_ns)

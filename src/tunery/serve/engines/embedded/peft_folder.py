@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.training import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from tunery.serve.engines.embedded.lora import LoraPair
 
-_CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.(?:[^.]+\.)?weight$")
 
@@ -51,28 +50,31 @@ def read_peft_folder(folder: Path, shape_of: Callable[[str], tuple[int, int] | N
         raise NotFoundError(f"no adapter folder {folder}", hint="tunery registry ls")
     config = _read_config(folder)
     problems = _config_problems(config)
-    if not (folder / _WEIGHTS).is_file():
+    if not (folder / ADAPTER_WEIGHTS).is_file():
         pickles = sorted(p.name for p in folder.glob("*.bin"))
         problems.append(
-            f"its weights are a pickle ({', '.join(pickles)}), which is never loaded; save them as {_WEIGHTS}"
+            f"its weights are a pickle ({', '.join(pickles)}), which is never loaded; "
+            f"save them as {ADAPTER_WEIGHTS}"
             if pickles
-            else f"{_WEIGHTS} is missing"
+            else f"{ADAPTER_WEIGHTS} is missing"
         )
     if problems:
         raise ConfigError.of_problems(f"adapter {folder}", problems)
-    return _pairs(folder, config, _load(folder / _WEIGHTS), shape_of)
+    return _pairs(folder, config, _load(folder / ADAPTER_WEIGHTS), shape_of)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / _CONFIG
+    path = folder / ADAPTER_CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"adapter {folder}: {_CONFIG} is missing, so this is no PEFT adapter") from None
+        raise ConfigError(
+            f"adapter {folder}: {ADAPTER_CONFIG} is missing, so this is no PEFT adapter"
+        ) from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"adapter {folder}: {_CONFIG} cannot be read ({error})") from None
+        raise ConfigError(f"adapter {folder}: {ADAPTER_CONFIG} cannot be read ({error})") from None
     if not isinstance(config, dict):
-        raise ConfigError(f"adapter {folder}: {_CONFIG} must hold an object")
+        raise ConfigError(f"adapter {folder}: {ADAPTER_CONFIG} must hold an object")
     return config
 
 
