@@ -4,8 +4,8 @@
 ``tunery.data.pii.detect`` before.
 
 >>> from tunery.text.pii import detect, mask
->>> [(s.type, s.start, s.end) for s in detect(["My name is Anna Schmidt, my card is 4111 1111 1111 1111."])[0]]
-[('PERSON', 11, 23), ('CREDIT_CARD', 36, 55)]
+>>> [(s.type, s.start, s.end) for s in detect(["I am Anna Schmidt, my card is 4111 1111 1111 1111."])[0]]
+[('PERSON', 5, 17), ('CREDIT_CARD', 30, 49)]
 >>> mask(["write to ada@example.org"]).texts
 ['write to <EMAIL_ADDRESS>']
 """
