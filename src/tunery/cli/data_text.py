@@ -104,7 +104,7 @@ def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iter
     yield facts(
         [
             ("edits", fixed.edits),
-            ("requested", listed_counts(fixed.asked)),
+            ("requested", listed_counts(fixed.requested)),
             ("before", f"{before.id} ({before.rows_kept:,} rows)"),
             ("after", f"{after.id} ({after.rows_kept:,} rows)"),
             ("texts changed", f"{len(fixed.changed):,}"),

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tunery.core.columns import Columns
 from tunery.core.dataset import Shape
-from tunery.core.example import Drop, Dropped
+from tunery.core.example import SPLITS, Drop, Dropped
 from tunery.core.finding import Changed
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.rows.rowfile import RowFile
+from tunery.store.dataset_files import dialogues
 from tunery.text.minhash import Integers, Pairs, no_pairs
 from tunery.text.pii.types import PiiType
 
@@ -88,13 +90,29 @@ class Curated:
             return [None] * len(self.kept)
         return [self.answers[c] for c in self.answer_codes[self.kept].tolist()]
 
+    def columns(self) -> Columns:
+        """Return the kept rows side by side."""
+        taken = {name: self.rows.column_at(name, self.kept) for name in ("messages", "rejected", "row")}
+        texts = dialogues(taken["messages"])
+        return Columns(
+            ids=self.ids(),
+            prompts=texts.prompts,
+            answers=texts.answers,
+            rejected=taken["rejected"].to_pylist(),
+            labels=self.row_labels(),
+            splits=[SPLITS[s] for s in self.splits.tolist()],
+            groups=[str(group) for group in self.groups.tolist()],
+            sources=[self.config.sources[s].path for s in self.rows.sources[self.kept].tolist()],
+            rows=taken["row"].to_pylist(),
+        )
+
     def metadata(self) -> list[dict[str, Any]]:
         """Return the mapped extra columns of each kept row."""
-        return [json.loads(text) for text in self.rows.column("metadata").take(self.kept).to_pylist()]
+        return [json.loads(text) for text in self.rows.column_at("metadata", self.kept).to_pylist()]
 
     def ids(self) -> list[str]:
         """Return the id of each kept row: of its content, with a number where the content occurred before."""
-        hashes = self.rows.column("sha256").take(self.kept).to_pylist()
+        hashes = self.rows.column_at("sha256", self.kept).to_pylist()
         seen: Counter[bytes] = Counter()
         ids = []
         for sha256 in hashes:

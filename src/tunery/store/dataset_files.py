@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ MESSAGE = pa.struct(
         pa.field("weight", pa.int8(), nullable=False),
     ]
 )
+MESSAGES = pa.list_(MESSAGE)
 EXAMPLES = "examples.parquet"
 DROPPED = "dropped.parquet"
 EXAMPLE_SCHEMA = pa.schema(
@@ -30,7 +31,7 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
-        pa.field("messages", pa.list_(MESSAGE), nullable=False),
+        pa.field("messages", MESSAGES, nullable=False),
         pa.field("rejected", pa.string()),
         pa.field("group", pa.string(), nullable=False),
         pa.field("label", pa.string()),
@@ -126,7 +127,7 @@ def read_columns(dataset_version: Path) -> Columns:
         ConfigError: Its table cannot be read.
     """
     table = open_table(dataset_version / EXAMPLES, columns=_COLUMNS)
-    prompts, answers = _conversations(table["messages"])
+    prompts, answers = dialogues(table["messages"])
     return Columns(
         ids=table["id"].to_pylist(),
         prompts=prompts,
@@ -161,7 +162,7 @@ def read_held_out(dataset_version: Path) -> list[HeldOutRow]:
     """
     columns = ["id", "split", "messages"]
     table = open_table(dataset_version / EXAMPLES, columns=columns, filters=[("split", "!=", "train")])
-    prompts, _ = _conversations(table["messages"])
+    prompts, _ = dialogues(table["messages"])
     rows = zip(table["id"].to_pylist(), table["split"].to_pylist(), prompts, strict=True)
     return [HeldOutRow(*row) for row in rows]
 
@@ -185,8 +186,20 @@ def read_inputs(dataset_version: Path) -> list[str]:
     return inputs
 
 
-def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:
-    """Return prompts and answers: flat lists of turns are cut up, so that no turn becomes an object."""
+class Dialogues(NamedTuple):
+    """Conversations as two texts each."""
+
+    prompts: list[str]
+    """As :func:`~tunery.core.example.prompt_text` gives them."""
+    answers: list[str]
+    """The last turn of each."""
+
+
+def dialogues(messages: pa.ChunkedArray) -> Dialogues:
+    """Return prompts and answers of a column of :data:`MESSAGES`.
+
+    Flat lists of turns are cut up, so that no turn becomes an object.
+    """
     prompts, answers = [], []
     for chunk in messages.chunks:
         turns = chunk.flatten()
@@ -198,7 +211,40 @@ def _conversations(messages: pa.ChunkedArray) -> tuple[list[str], list[str]]:
             prompts.append("\n".join(contents[i] for i in range(at, last) if in_prompt[i]))
             answers.append(contents[last])
             at = last + 1
-    return prompts, answers
+    return Dialogues(prompts, answers)
+
+
+class ExampleRows(NamedTuple):
+    """Examples side by side: the columns of ``examples.parquet`` in their order, each a list or an array."""
+
+    id: Any
+    split: Any
+    source: Any
+    row: Any
+    messages: Any
+    rejected: Any
+    group: Any
+    label: Any
+    metadata: Any
+
+
+def write_examples(dataset_version: Path, parts: Iterable[ExampleRows]) -> None:
+    """Write the examples of a dataset version, one part in memory at a time."""
+    with pq.ParquetWriter(dataset_version / EXAMPLES, EXAMPLE_SCHEMA, compression="zstd") as writer:
+        for part in parts:
+            arrays = [
+                values if isinstance(values, pa.Array) else pa.array(values, field.type)
+                for values, field in zip(part, EXAMPLE_SCHEMA, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=EXAMPLE_SCHEMA))
+
+
+def write_dropped(dataset_version: Path, parts: Iterable[Sequence[Dropped]]) -> None:
+    """Write the rows that a dataset version left out, one part in memory at a time."""
+    with pq.ParquetWriter(dataset_version / DROPPED, DROPPED_SCHEMA, compression="zstd") as writer:
+        for part in parts:
+            rows = [dropped.model_dump() for dropped in part]
+            writer.write_table(pa.Table.from_pylist(rows, schema=DROPPED_SCHEMA))
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema) -> None:

@@ -1,4 +1,4 @@
-"""The sieve: which of the teacher's rows may enter, each other one with the reason why not."""
+"""The filter: which of the teacher's rows may enter, each other one with the reason why not."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tunery.core.figures import percent
 from tunery.synthesise.answers import Candidate
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.language import Expected, expected_for, expected_in, foreign
-from tunery.synthesise.seeds import Wish, is_synthetic, question
+from tunery.synthesise.seeds import RequestSpec, is_synthetic, question
 from tunery.text.nearest import NearestIndex
 
 _VALUE = re.compile(r"<[A-Z][A-Z_]+>|\d+(?:[.,:/-]\d+)*")
 """A placeholder of masked data, or a number, an amount, a date."""
 
 
-class Sieve:
+class RowFilter:
     """Looks at rows one after the other; what it let through before counts against what repeats it.
 
     Args:
@@ -45,14 +45,14 @@ class Sieve:
         self._held_out = _index(held_out)
         self._made = NearestIndex()
 
-    def reject(self, row: Candidate, wish: Wish) -> Drop | None:
+    def reject(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         """Return why a row may not enter; None lets it in and remembers it."""
-        drop = self._wrong(row, wish) or self._repeats(row)
+        drop = self._wrong(row, spec) or self._repeats(row)
         if drop is None:
             self._made.add(row.input)
         return drop
 
-    def _wrong(self, row: Candidate, wish: Wish) -> Drop | None:
+    def _wrong(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         if self._labels and row.output not in self._labels:
             return Drop("unknown_label", f"{row.output!r:.80} is none of the {len(self._labels)} classes")
         other = foreign(row.input, self._expected)
@@ -60,8 +60,8 @@ class Sieve:
             return Drop(
                 "wrong_language", f"the input is {other}" if other[0] == "w" else f"the input {other}"
             )
-        if wish.output is not None and len(wish.seeds) == 1:
-            lost = _lost_values(row, question(wish.seeds[0]))
+        if spec.output is not None and len(spec.seeds) == 1:
+            lost = _lost_values(row, question(spec.seeds[0]))
             if lost:
                 return Drop("lost_value", f"the output needs {', '.join(lost)}, which the new input lacks")
         return None

@@ -46,7 +46,7 @@ def rows_of(workspace: Workspace, version: DatasetVersion) -> dict[SplitName, li
 
 
 def write_row(path: Path, text: str, label: str, seeds: list[Example]) -> None:
-    """Add a row as the teacher's would be written, past the sieve."""
+    """Add a row as the teacher's would be written, past the filter."""
     row = {
         "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": label}],
         "metadata": {SPLIT_HINT: "train", "seed_prompts": [prompt_fingerprint(e) for e in seeds]},

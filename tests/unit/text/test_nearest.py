@@ -12,8 +12,8 @@ from tunery.core.example import Example, Message, example_id, prompt_text
 from tunery.data.rows.table import encode_rows
 from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt
 from tunery.synthesise.answers import Candidate
-from tunery.synthesise.filter import Sieve
-from tunery.synthesise.seeds import Wish
+from tunery.synthesise.filter import RowFilter
+from tunery.synthesise.seeds import RequestSpec
 from tunery.text.minhash import close_pairs, make_sketch
 from tunery.text.nearest import Nearest, NearestIndex
 from tunery.text.normalise import fingerprint
@@ -87,9 +87,9 @@ def feedback_repeats(a: str, b: str) -> bool:
 
 def synthesis_repeats(a: str, b: str) -> bool:
     config = settings(max_similarity=SIMILARITY, language="any")
-    rows = Sieve(config, [], [user(a)], [], group_threshold=1.0)
-    request = Wish(0, "k", (), "v", (), None, ())
-    return rows.reject(Candidate(b, "ok"), request) is not None
+    rows = RowFilter(config, [], [user(a)], [], group_threshold=1.0)
+    spec = RequestSpec(0, "k", (), "v", (), None, ())
+    return rows.reject(Candidate(b, "ok"), spec) is not None
 
 
 def curation_repeats(a: str, b: str) -> bool:

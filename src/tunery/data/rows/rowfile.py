@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ import pyarrow as pa
 from tunery.core.errors import ResourceError
 from tunery.core.example import Example
 from tunery.data.rows.table import ROWS_SCHEMA, decode_rows
+from tunery.store.dataset_files import dialogues
 
 Integers = npt.NDArray[np.int64]
 
@@ -97,34 +98,32 @@ class RowFile:
             self._numbers[name] = np.asarray(self.column(name).to_numpy())
         return self._numbers[name]
 
+    def column_at(self, name: str, positions: Integers) -> pa.ChunkedArray:
+        """Return one column at ascending positions; of a column of texts no more than that is copied."""
+        parts = [rows[name].take(inside) for rows, inside in self._parts(positions)]
+        return pa.chunked_array(parts, ROWS_SCHEMA.field(name).type)
+
     def examples(self, positions: Iterable[int]) -> list[Example]:
         """Return the examples at ascending positions."""
         wanted = np.asarray(list(positions), dtype=np.int64)
-        found: list[Example] = []
-        for _, start, rows in self.chunks_of(wanted):
-            inside = wanted[(wanted >= start) & (wanted < start + rows.num_rows)] - start
-            found += decode_rows(rows, inside.tolist())
-        return found
+        return [e for rows, inside in self._parts(wanted) for e in decode_rows(rows.take(inside))]
 
     def references(self, positions: Integers) -> list[str]:
         """Return the answers at the given positions, in any order."""
         order = np.argsort(positions, kind="stable")
-        found = self.examples(positions[order])
+        answers = dialogues(self.column_at("messages", positions[order])).answers
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
-        return [found[i].reference for i in back.tolist()]
+        return [answers[i] for i in back.tolist()]
 
     def texts(self, positions: Integers) -> Iterator[list[str]]:
         """Yield the fingerprints at ascending positions, a chunk at a time."""
-        for _, start, rows in self.chunks_of(positions):
-            inside = positions[(positions >= start) & (positions < start + rows.num_rows)] - start
-            yield rows["text"].take(pa.array(inside)).to_pylist()
+        for rows, inside in self._parts(positions):
+            yield rows["text"].take(inside).to_pylist()
 
-    def chunks_of(self, positions: Integers) -> Iterator[tuple[int, int, pa.RecordBatch]]:
-        """Yield the chunks that hold any of the positions."""
-        for i in np.unique(np.searchsorted(self._starts, positions, side="right") - 1).tolist():
-            yield self._sources[i], int(self._starts[i]), self._reader.get_batch(i)
-
-    def order(self) -> Sequence[int]:
-        """Return the chunks' numbers by source as the recipe lists them, else in reading order."""
-        return sorted(range(len(self._sources)), key=lambda i: (self._sources[i], i))
+    def _parts(self, positions: Integers) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
+        """Yield the chunks that hold any of some ascending positions, and where in the chunk they are."""
+        bounds = np.searchsorted(positions, self._starts)
+        for i in np.flatnonzero(np.diff(bounds)).tolist():
+            inside = positions[bounds[i] : bounds[i + 1]] - self._starts[i]
+            yield self._reader.get_batch(i), pa.array(inside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -23,14 +23,14 @@ from tunery.core.example import (
 from tunery.core.ids import canonical_json
 from tunery.data.rows.dropped import dropped_messages, masked_drops
 from tunery.data.rows.row import CleanRow
-from tunery.store.dataset_files import MESSAGE
+from tunery.store.dataset_files import MESSAGE, MESSAGES
 from tunery.text.normalise import fingerprint, hash64
 from tunery.text.pii.types import PiiType
 
 ROWS_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
-        pa.field("messages", pa.list_(MESSAGE), nullable=False),
+        pa.field("messages", MESSAGES, nullable=False),
         pa.field("rejected", pa.string()),
         pa.field("group_keys", pa.list_(pa.string()), nullable=False),
         pa.field("metadata", pa.string(), nullable=False),
@@ -127,14 +127,13 @@ def _message_lists(examples: Sequence[Example]) -> pa.Array:
         pa.array([m.weight for m in turns], pa.int8()),
     ]
     structs = pa.StructArray.from_arrays(fields, fields=list(MESSAGE))
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs).cast(pa.list_(MESSAGE))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs).cast(MESSAGES)
 
 
-def decode_rows(rows: pa.RecordBatch, positions: Iterable[int] | None = None) -> list[Example]:
-    """Return the examples at the given positions of a chunk, all of them by default."""
-    chosen = rows if positions is None else rows.take(pa.array(positions, pa.int64()))
+def decode_rows(rows: pa.RecordBatch) -> list[Example]:
+    """Return the examples of a chunk."""
     columns = zip(
-        *(chosen[name].to_pylist() for name in ("sha256", "messages", "rejected", "metadata")), strict=True
+        *(rows[name].to_pylist() for name in ("sha256", "messages", "rejected", "metadata")), strict=True
     )
     examples = []
     for sha256, messages, rejected, metadata in columns:
@@ -162,6 +161,6 @@ def dropped_texts(rows: pa.RecordBatch, drops: dict[int, Drop], types: Sequence[
     positions = sorted(drops)
     records = [
         dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
-        for i, e in zip(positions, decode_rows(rows, positions), strict=True)
+        for i, e in zip(positions, decode_rows(rows.take(pa.array(positions, pa.int64()))), strict=True)
     ]
     return masked_drops(records, types)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
-from tunery.core.example import SPLITS, Drop, prompt_text
+from tunery.core.example import SPLITS, Drop
 from tunery.core.quality import RowQuality
 from tunery.data.config import SelectConfig
 from tunery.data.decisions import Curated
@@ -48,18 +47,7 @@ def _not_selected(curated: Curated, settings: SelectConfig, given: SelectionInpu
         curated.warnings.append(
             f"{settings.rows:,} rows are to be selected and {train:,} are there to train on: all are taken"
         )
-    examples = curated.rows.examples(curated.kept)
-    columns = Columns(
-        ids=curated.ids(),
-        prompts=[prompt_text(e) for e in examples],
-        answers=[e.reference for e in examples],
-        rejected=[e.rejected for e in examples],
-        labels=curated.row_labels(),
-        splits=[SPLITS[s] for s in curated.splits],
-        groups=[str(group) for group in curated.groups.tolist()],
-        sources=[e.metadata["source"] for e in examples],
-        rows=[e.metadata["row"] for e in examples],
-    )
+    columns = curated.columns()
     found = merits(given.scores, columns.ids) if given.scores else None
     chosen = set(choose(columns, settings.rows, settings.by, scores=found, seed=settings.seed, encode=encode))
     drop = Drop("not_selected", f"is not among the {settings.rows:,} training rows chosen by {settings.by}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime
 
@@ -35,7 +36,7 @@ def split_rows(curated: Curated) -> None:
     curated.warnings += result.warnings
     curated.splits = np.array([SPLITS.index(s) for s in result.splits], dtype=np.int8)
     _part(curated)
-    _drop_told(curated)
+    _drop_written_after_held_out(curated)
     for i, source in enumerate(config.sources):
         if source.limit_per_class is not None:
             curated.drop(_surplus(curated, i, source))
@@ -151,8 +152,8 @@ def _part(curated: Curated) -> None:
     curated.drop(drops)
 
 
-def _drop_told(curated: Curated) -> None:
-    """Remove synthetic rows made after a row that is held out now, in a draw other than the teacher saw."""
+def _drop_written_after_held_out(curated: Curated) -> None:
+    """Remove synthetic rows written after a row that is held out now, though the teacher saw it in train."""
     made = np.flatnonzero(
         pc.match_substring(curated.rows.column("metadata"), f'"{SEED_PROMPTS}"').to_numpy()[curated.kept]
     )
@@ -162,12 +163,13 @@ def _drop_told(curated: Curated) -> None:
     texts = curated.rows.numbers("text_key")[curated.kept[held]].tolist()
     place = {f"{text:016x}": int(curated.kept[i]) for text, i in zip(texts, held.tolist(), strict=True)}
     drops = {}
-    for i, example in zip(made.tolist(), curated.rows.examples(curated.kept[made]), strict=True):
-        prints = example.metadata.get(SEED_PROMPTS, ())
-        seed = next((place[p] for p in prints if p in place), None)
+    written = curated.rows.column_at("metadata", curated.kept[made]).to_pylist()
+    for i, metadata in zip(made.tolist(), written, strict=True):
+        seeds = json.loads(metadata).get(SEED_PROMPTS, ())
+        seed = next((place[s] for s in seeds if s in place), None)
         if seed is not None:
             drops[int(curated.kept[i])] = Drop(
-                "seed_held_out", f"was made after {curated.where(seed)}, which is held out"
+                "seed_held_out", f"was written after {curated.where(seed)}, which is held out"
             )
     curated.drop(drops)
 

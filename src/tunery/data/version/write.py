@@ -1,42 +1,35 @@
-"""Tables of a dataset version: examples and dropped rows as typed Parquet."""
+"""What a dataset version holds: the rows that stay, and the records of those that went."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tunery.core.example import SPLITS, Drop, Dropped
 from tunery.core.ids import canonical_json
 from tunery.data.decisions import Curated
 from tunery.data.rows.table import dropped_texts
-from tunery.store.dataset_files import DROPPED, DROPPED_SCHEMA, EXAMPLE_SCHEMA, EXAMPLES
+from tunery.store.dataset_files import ExampleRows, write_dropped, write_examples
 
 
 def write_version(curated: Curated, folder: Path) -> str:
-    """Write ``examples.parquet`` and ``dropped.parquet``, a chunk of rows in memory at a time.
+    """Write the tables of a dataset version, a chunk of rows in memory at a time.
 
     Returns:
         SHA-256 over the ordered examples, their splits, groups and classes, the same on every machine.
     """
     digest = hashlib.sha256()
-    with pq.ParquetWriter(folder / EXAMPLES, EXAMPLE_SCHEMA, compression="zstd") as writer:
-        for batch, contents in _example_batches(curated):
-            writer.write_batch(batch)
-            told = zip(*(batch[n].to_pylist() for n in ("split", "group", "label")), contents, strict=True)
-            for split, group, label, sha256 in told:
-                digest.update(f"{split}\t{group}\t{canonical_json(label)}\t{sha256.hex()}\n".encode())
-    with pq.ParquetWriter(folder / DROPPED, DROPPED_SCHEMA, compression="zstd") as writer:
-        for table in _dropped_tables(curated):
-            writer.write_table(table)
+    write_examples(folder, _examples(curated, digest))
+    write_dropped(folder, _dropped(curated))
     return digest.hexdigest()
 
 
-def _example_batches(curated: Curated) -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
+def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[ExampleRows]:
+    """Yield the rows that stay, and take each one into the digest."""
     ids, labels, kept = curated.ids(), curated.row_labels(), curated.kept
     # Groups are named after their first row's content, which may itself have gone as a repeat.
     roots, back = np.unique(curated.groups, return_inverse=True)
@@ -47,19 +40,25 @@ def _example_batches(curated: Curated) -> Iterator[tuple[pa.RecordBatch, list[by
         if low == high:
             continue
         mine = rows.take(pa.array(kept[low:high] - start))
-        columns = {
-            "id": pa.array(ids[low:high]),
-            "split": pa.array(names[curated.splits[low:high]].tolist(), pa.string()),
-            "source": pa.array([curated.config.sources[source].path] * (high - low)),
-            "group": pa.array([heads[i] for i in back[low:high].tolist()]),
-            "label": pa.array(labels[low:high], pa.string()),
-            **{name: mine[name] for name in ("row", "messages", "rejected", "metadata")},
-        }
-        arrays = [columns[field.name] for field in EXAMPLE_SCHEMA]
-        yield pa.RecordBatch.from_arrays(arrays, schema=EXAMPLE_SCHEMA), mine["sha256"].to_pylist()
+        part = ExampleRows(
+            id=ids[low:high],
+            split=names[curated.splits[low:high]].tolist(),
+            source=[curated.config.sources[source].path] * (high - low),
+            row=mine["row"],
+            messages=mine["messages"],
+            rejected=mine["rejected"],
+            group=[heads[i] for i in back[low:high].tolist()],
+            label=labels[low:high],
+            metadata=mine["metadata"],
+        )
+        for split, group, label, sha256 in zip(
+            part.split, part.group, part.label, mine["sha256"].to_pylist(), strict=True
+        ):
+            digest.update(f"{split}\t{group}\t{canonical_json(label)}\t{sha256.hex()}\n".encode())
+        yield part
 
 
-def _dropped_tables(curated: Curated) -> Iterator[pa.Table]:
+def _dropped(curated: Curated) -> Iterator[list[Dropped]]:
     """Yield removed rows by source as the recipe lists them, in the order of their files."""
     unread: dict[str, list[Dropped]] = {}
     for dropped in curated.unread:
@@ -78,10 +77,10 @@ def _dropped_tables(curated: Curated) -> Iterator[pa.Table]:
             end = at
             while end < len(found) and found[end].row < last:
                 end += 1
-            yield _table(sorted([*found[at:end], *gone], key=lambda d: d.row))
+            yield sorted([*found[at:end], *gone], key=lambda d: d.row)
             at = end
         if at < len(found):
-            yield _table(found[at:])
+            yield found[at:]
 
 
 def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
@@ -97,7 +96,3 @@ def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
         (i - start, curated.drops[i]) for i in range(start, start + rows.num_rows) if i in curated.drops
     )
     return dropped_texts(rows, drops, curated.config.clean.pii_dropped)
-
-
-def _table(dropped: Sequence[Dropped]) -> pa.Table:
-    return pa.Table.from_pylist([d.model_dump() for d in dropped], schema=DROPPED_SCHEMA)

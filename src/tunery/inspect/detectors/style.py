@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.detectors.bad_answers import cut_off
 from tunery.inspect.evidence import Case, closed, finding
@@ -89,7 +89,7 @@ def _outliers(columns: Columns, trait: _Trait, majority: float) -> Iterator[Find
     others = Counter(values[i] for i in odd)
     described = " and ".join(f"{n:,} {trait.words[v]}" for v, n in others.most_common())
     message = (
-        f"{counted(count, 'answer')} of {len(values):,} ({percent(count / len(values))}) "
+        f"{counted(count, 'answer')} of {len(values):,} ({percent_of(count, len(values))}) "
         f"{trait.words[usual]}; {described}."
     )
     numbers = {"usual": usual, "counts": dict(Counter(values.values()))}
@@ -235,7 +235,7 @@ def _key_outliers(columns: Columns, majority: float) -> Iterator[Finding]:
         if names != usual
     ]
     message = (
-        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent(count / len(keys))}) have the keys "
+        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent_of(count, len(keys))}) have the keys "
         f"{', '.join(map(repr, usual[:8])) or 'none'}; {counted(len(cases), 'has others', 'have others')}."
     )
     yield finding(columns, _KEYS, message, cases, numbers={"keys": list(usual), "rows": len(cases)})
