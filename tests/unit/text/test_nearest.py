@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.synthesise.test_parts import settings
 from tunery.core.example import Example, Message, example_id, prompt_text
+from tunery.data.rows.row import CleanRow
 from tunery.data.rows.table import encode_rows
 from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt
 from tunery.synthesise.answers import Candidate
@@ -94,7 +95,7 @@ def synthesis_repeats(a: str, b: str) -> bool:
 
 def curation_repeats(a: str, b: str) -> bool:
     rows = [user(a), user(b)]
-    keys = encode_rows(rows, ["00" * 32] * 2, [[]] * 2, None)
+    keys = encode_rows([CleanRow(row, "00" * 32, (), None) for row in rows], {})
     if keys["text_key"][0] == keys["text_key"][1]:
         assert keys["prompt_key"][0] == keys["prompt_key"][1]
         return True
