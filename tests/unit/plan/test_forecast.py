@@ -11,8 +11,8 @@ from tunery.model.bases import describe_base
 from tunery.plan.forecast import (
     START_S,
     TRAINING_SHARE,
-    Asked,
     Forecast,
+    PlannedSubject,
     RowCounts,
     Schedule,
     forecast,
@@ -30,7 +30,7 @@ ROWS = RowCounts(
     validation_tokens=0, validation_supervised_tokens=0, test_prompt_tokens=3_500, answer_tokens=5.0,
     shared_prefix=20, longest=60, too_long_rows=0, max_tokens=8192, dataset_bytes=1_000_000,
 )  # fmt: skip
-TUNED = Asked(name="tuned", added_tokens=0, free=False, perplexity_rows=0)
+TUNED = PlannedSubject(name="tuned", added_tokens=0, free=False, perplexity_rows=0)
 SCHEDULE = Schedule(
     epochs=2, batch_size=16, micro_batch_size=16, rank=16, adapter_parameters=4_884_480, validations=0,
     subjects=(TUNED,), max_new_tokens=16, cache_bytes=0, weight_bytes=4,
