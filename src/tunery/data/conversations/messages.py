@@ -23,15 +23,9 @@ _ROLES: dict[str, Role] = {
 }
 _SHAREGPT_ROLES: dict[str, Role] = {
     "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "assistant": "assistant",
-    "observation": "tool",
-    "tool": "tool",
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "assistant"), "assistant"),
+    **dict.fromkeys(("observation", "tool"), "tool"),
 }
 _TOOL_TURNS = frozenset({"function_call", "tool_call"})
 _KNOWN_KEYS = frozenset(
