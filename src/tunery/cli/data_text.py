@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from tunery.cli.output import facts, styled, table
 from tunery.core.errors import first_of
-from tunery.core.example import SPLITS
 from tunery.core.figures import listed_counts, one_line
-from tunery.core.finding import Changed
+from tunery.core.splits import SPLITS
 
 if TYPE_CHECKING:
     from pathlib import Path

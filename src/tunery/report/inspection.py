@@ -14,9 +14,10 @@ from markupsafe import Markup
 from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
-from tunery.core.example import SPLITS, Dropped
+from tunery.core.example import Dropped
 from tunery.core.figures import count, counted, percent
 from tunery.core.finding import Evidence, Finding, FindingKind, Severity
+from tunery.core.splits import SPLITS
 from tunery.report.histogram import Lengths, histogram, lengths_of
 from tunery.report.page import moment, render_page, write_page
 from tunery.report.results import Tile

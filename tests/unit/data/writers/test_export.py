@@ -15,7 +15,8 @@ from tests.plugins import add_plugin
 from tunery.core.config import parse_settings
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, ConflictError
-from tunery.core.example import SPLITS, Example
+from tunery.core.example import Example
+from tunery.core.splits import SPLITS
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.readers.training_file import check_training_file

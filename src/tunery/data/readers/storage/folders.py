@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import SplitName
+from tunery.core.splits import SplitName
 from tunery.data.readers.storage.compression import unpacked_name
 from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, redacted_url
 
