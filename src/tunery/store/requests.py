@@ -68,7 +68,7 @@ class Tally(NamedTuple):
     """As ``latency_ms_p50``."""
 
 
-class Requests:
+class ServedRequests:
     """The log of served calls."""
 
     def __init__(self, database: Database) -> None:
