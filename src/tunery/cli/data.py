@@ -22,8 +22,8 @@ from tunery.cli.data_text import (
 from tunery.cli.output import answer, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath, Replace
 from tunery.cli.session import open_recipe, open_workspace
-from tunery.core.example import SPLITS, SplitName
 from tunery.core.plugins import plugin_names
+from tunery.core.splits import SPLITS, SplitName
 
 if TYPE_CHECKING:
     from tunery.core.finding import Finding

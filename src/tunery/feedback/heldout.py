@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from tunery.core.example import Message, messages_text, without_system
-from tunery.text.neighbours import Neighbours
+from tunery.text.nearest import NearestIndex
 from tunery.text.normalise import fingerprint
 
 
@@ -17,6 +17,7 @@ class HeldOutPrompt(NamedTuple):
     split: str
     example_id: str
     text: str
+    """As :func:`~tunery.core.example.prompt_text` gives it."""
 
 
 class Match(NamedTuple):
@@ -29,25 +30,17 @@ class Match(NamedTuple):
 
 
 class HeldOutIndex:
-    """Finds the held-out prompt most like a conversation.
-
-    Texts are the same where their fingerprints are, as for the curator that drew the split.
+    """Finds the held-out prompt most like a conversation; what repeats what is as curation has it.
 
     Args:
-        prompts: What is held out.
+        prompts: What is held out; one that says nothing repeats nothing.
         similarity: Least Jaccard similarity of a near match, in (0, 1]; 1 finds equal texts only.
     """
 
     def __init__(self, prompts: Iterable[HeldOutPrompt], *, similarity: float) -> None:
         self._similarity = similarity
-        self._exact: dict[str, HeldOutPrompt] = {}
-        for prompt in prompts:
-            self._exact.setdefault(fingerprint(prompt.text), prompt)
-        self._exact.pop("", None)
-        self._prompts = tuple(self._exact.values())
-        self._neighbours = Neighbours()
-        for text in self._exact:
-            self._neighbours.add(text)
+        self._prompts = [p for p in prompts if fingerprint(p.text)]
+        self._index = NearestIndex(p.text for p in self._prompts)
 
     def match(self, messages: Sequence[Message]) -> Match | None:
         """Return the held-out prompt that a conversation repeats, or None.
@@ -56,17 +49,15 @@ class HeldOutIndex:
         answer inside it would teach the held-out question all the same.
         """
         turns = without_system(messages)
-        texts = {fingerprint(messages_text(turns))}
+        texts = {messages_text(turns)}
         for i, turn in enumerate(turns):
             if turn.role == "user":
-                texts |= {fingerprint(messages_text(turns[: i + 1])), fingerprint(turn.content)}
+                texts |= {messages_text(turns[: i + 1]), turn.content}
         found = [m for text in sorted(texts) if (m := self._closest(text))]
         return max(found, key=lambda m: (m.kind == "exact", m.similarity), default=None)
 
     def _closest(self, text: str) -> Match | None:
-        if text in self._exact:
-            return Match("exact", self._exact[text], 1.0)
-        near = self._neighbours.nearest(text) if text and self._similarity < 1 else None
-        if near is None or near.similarity < self._similarity:
+        near = self._index.nearest(text, at_least=self._similarity)
+        if near is None or (self._similarity >= 1 and not near.exact):
             return None
-        return Match("near", self._prompts[near.position], near.similarity)
+        return Match("exact" if near.exact else "near", self._prompts[near.position], near.similarity)

@@ -11,7 +11,7 @@ from tunery.synthesise.answers import Candidate
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.language import Expected, expected_for, expected_in, foreign
 from tunery.synthesise.seeds import RequestSpec, is_synthetic, question
-from tunery.text.neighbours import Neighbours
+from tunery.text.nearest import NearestIndex
 
 _VALUE = re.compile(r"<[A-Z][A-Z_]+>|\d+(?:[.,:/-]\d+)*")
 """A placeholder of masked data, or a number, an amount, a date."""
@@ -43,7 +43,7 @@ class RowFilter:
         self._expected = _expected(config, real)
         self._train = _index(real)
         self._held_out = _index(held_out)
-        self._made = Neighbours()
+        self._made = NearestIndex()
 
     def reject(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         """Return why a row may not enter; None lets it in and remembers it."""
@@ -72,8 +72,8 @@ class RowFilter:
             ("repeats_data", self._train, self._limit),
             ("repeats_other", self._made, self._limit),
         ):
-            near = index.nearest(row.input)
-            if near is not None and near.similarity >= limit:
+            near = index.nearest(row.input, at_least=limit)
+            if near is not None:
                 what = {
                     "held_out": "a held-out row", "repeats_data": "a training row",
                     "repeats_other": "an earlier synthetic row",
@@ -82,11 +82,8 @@ class RowFilter:
         return None
 
 
-def _index(examples: Iterable[Example]) -> Neighbours:
-    neighbours = Neighbours()
-    for example in examples:
-        neighbours.add(question(example) if example.prompt else prompt_text(example))
-    return neighbours
+def _index(examples: Iterable[Example]) -> NearestIndex:
+    return NearestIndex(question(e) if e.prompt else prompt_text(e) for e in examples)
 
 
 def _expected(config: SynthesiseConfig, train: Sequence[Example]) -> Expected:

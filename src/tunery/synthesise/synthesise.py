@@ -207,7 +207,7 @@ class _Work:
                 self.outcome.requesters.append(Requester(endpoint, self.journal, budget, self.now))
             try:
                 while True:
-                    self._look_round()
+                    self._advance()
                     if not self._running:
                         break
                     await asyncio.wait(self._running, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
@@ -218,7 +218,7 @@ class _Work:
         if self.outcome.error is not None and not self.interrupted:
             raise self.outcome.error
 
-    def _look_round(self) -> None:
+    def _advance(self) -> None:
         """Take in what has ended, then send what may be sent."""
         for ended in [t for t in self._running if t.done()]:
             del self._running[ended]

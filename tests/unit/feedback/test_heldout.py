@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tunery.core.example import Message, messages_text
 from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt
-from tunery.text.normalise import fingerprint
 
 
 def user(text: str) -> Message:
@@ -68,29 +64,3 @@ def test_a_multi_turn_held_out_prompt_is_found_as_a_whole():
 
 def test_an_empty_prompt_matches_nothing():
     assert index("", "where is my card").match([user("…")]) is None
-
-
-texts = st.text(alphabet="abcd ", min_size=1, max_size=24)
-
-
-def similarity_of(one: str, other: str) -> float:
-    """Jaccard, from its definition."""
-    first, second = ({t[i : i + 4] for i in range(max(1, len(t) - 3))} for t in (one, other))
-    return len(first & second) / len(first | second)
-
-
-@given(st.lists(texts, max_size=15), texts, st.sampled_from([0.5, 0.7, 0.8, 0.9]))
-def test_the_index_finds_exactly_what_comparing_with_every_prompt_finds(held, text, similarity):
-    found = index(*held, similarity=similarity).match([user(text)])
-    query, known = fingerprint(text), [h for h in map(fingerprint, held) if h]
-    best = max((similarity_of(query, h) for h in known), default=0.0) if query else 0.0
-    if best >= similarity:
-        assert found is not None
-        assert found.similarity == best
-    else:
-        assert found is None
-
-
-def test_amounts_that_differ_in_currency_or_sign_are_different_questions_as_for_the_curator():
-    assert index("a £5 fee", similarity=1).match([user("a €5 fee")]) is None
-    assert index("what is C++", similarity=1).match([user("What is C#?")]) is None

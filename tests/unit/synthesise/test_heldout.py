@@ -11,7 +11,8 @@ import pytest
 
 from tests.unit.synthesise.test_synthesise import Make, make
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import SPLIT_HINT, Example, SplitName
+from tunery.core.example import SPLIT_HINT, Example
+from tunery.core.splits import SplitName
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.store.dataset_files import read_dropped, read_examples
