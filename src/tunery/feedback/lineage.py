@@ -9,7 +9,7 @@ from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.figures import percent
 from tunery.core.registry import ModelRef, parse_ref
 from tunery.core.rollout import RequestRecord
-from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt, normalise
+from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt
 from tunery.store.dataset_files import read_held_out
 from tunery.store.workspace import Workspace
 
@@ -116,7 +116,7 @@ class HeldOutGuard:
                 if id not in self._prompts:
                     rows = read_held_out(self._workspace.artifacts.path("datasets", id))
                     self._prompts[id] = [
-                        HeldOutPrompt(id, row.split, row.example_id, normalise(row.prompt)) for row in rows
+                        HeldOutPrompt(id, row.split, row.example_id, row.prompt) for row in rows
                     ]
             except TuneryError as error:
                 return Objection(

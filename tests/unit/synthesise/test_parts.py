@@ -18,12 +18,10 @@ from tunery.synthesise.answers import Malformed, json_list, scores_of
 from tunery.synthesise.budget import Amount, Budget, BudgetSpent
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.endpoint import retry_after
-from tunery.synthesise.filter import Neighbours
 from tunery.synthesise.journal import Journal, PaidAnswer
 from tunery.synthesise.language import Expected, expected_in, foreign
 from tunery.synthesise.prompts import prompt
 from tunery.text.language import language
-from tunery.text.normalise import fingerprint
 
 ANSWER = PaidAnswer("[]", "stop", "r-1", "host", "2026-01-01T00:00:00+00:00", 30, 12, metered=True, usd=0.5)
 CEILING = Amount(100, 2.0)
@@ -158,24 +156,6 @@ def test_rows_of_no_known_language_are_compared_by_script_only() -> None:
     expected = expected_in(["Где моя карта?", "Когда придёт новая карта"])
     assert expected == Expected(None, "CYRILLIC")
     assert foreign("where is my new card", expected) == "written in latin, not cyrillic"
-
-
-@given(st.lists(st.text("abcd e", max_size=14), min_size=1, max_size=12), st.text("abcd e", max_size=14))
-def test_the_nearest_text_is_that_of_comparing_with_every_one(texts: list[str], text: str) -> None:
-    def pieces(text: str) -> set[str]:
-        text = fingerprint(text)
-        return {text[i : i + 4] for i in range(max(1, len(text) - 3))}
-
-    neighbours = Neighbours()
-    for known in texts:
-        neighbours.add(known)
-    every = [len(pieces(t) & pieces(text)) / len(pieces(t) | pieces(text)) for t in texts]
-    near = neighbours.nearest(text)
-    if near is None:
-        assert max(every) == 0
-    else:
-        assert near.similarity == pytest.approx(max(every))
-        assert every[near.position] == pytest.approx(max(every))
 
 
 def settings(**changes: Any) -> SynthesiseConfig:

@@ -244,7 +244,7 @@ def test_no_csv_cell_begins_like_a_formula(workspace: Workspace, tmp_path: Path)
     assert not any(cell[:1] in "=+-@\t\r\n" for cell in cells if cell)
 
 
-def test_what_is_there_is_kept_unless_asked(workspace: Workspace, tmp_path: Path) -> None:
+def test_what_is_there_is_kept_without_replace(workspace: Workspace, tmp_path: Path) -> None:
     version = build(workspace, tmp_path, single())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("dear", encoding="utf-8")
