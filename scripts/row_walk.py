@@ -89,7 +89,7 @@ def main() -> int:
     import tunery
 
     root = Path(tunery.__file__).parent
-    from tunery.core.example import SPLITS
+    from tunery.core.splits import SPLITS
     from tunery.data.build import build_dataset
     from tunery.data.config import DataConfig
     from tunery.model.tokenizer import load_tokenizer

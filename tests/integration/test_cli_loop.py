@@ -242,3 +242,10 @@ def test_preflight_marks_what_is_trained_without_needing_colour(loop: Loop) -> N
     marked = [part.partition("⟧")[0] for part in text.split("⟦")[2:]]
     assert all(part.removesuffix("<|im_end|>") in QUESTIONS for part in marked)
     assert text.count("✓") == 5
+
+
+def test_preflight_tells_tokens_of_the_prompt_loss_from_those_trained_in_full(loop: Loop) -> None:
+    text = loop.call("train", "preflight", loop.recipe, "train.prompt_loss_weight=0.1").out
+    assert "those that count by train.prompt_loss_weight between ⟪ and ⟫" in text
+    assert "<|im_start|>assistant\n⟫⟦" in text
+    assert "⟪" not in loop.call("train", "preflight", loop.recipe).out

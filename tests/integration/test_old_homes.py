@@ -12,7 +12,7 @@ import pytest
 
 from tests.fixtures_cli import Tunery, home, tunery  # noqa: F401 - fixtures
 from tests.integration.live_api import live
-from tunery.core.example import SPLITS
+from tunery.core.splits import SPLITS
 from tunery.pipeline.recipe import stored_recipe
 from tunery.store.dataset_files import read_columns, read_examples
 from tunery.store.workspace import Workspace

@@ -173,5 +173,5 @@ def test_its_settings_are_checked_with_all_others() -> None:
 
 
 def test_without_its_file_there_is_no_such_engine() -> None:
-    with pytest.raises(ConfigError, match=r"engine: no engine named 'parrot' \(there is: embedded"):
+    with pytest.raises(ConfigError, match=r"engine.kind: no engine named 'parrot' \(there is: embedded"):
         parse_settings(ServerSettings, {"engine": {"kind": "parrot", "answer": "x"}}, where="serve")

@@ -63,12 +63,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def said(path: Path) -> list[Any]:
+def messages_of(path: Path) -> list[Any]:
     """Return what rows teach, without their provenance."""
     return [row["messages"] for row in lines(path)]
 
 
-def test_rows_are_made_told_and_trained_on(
+def test_rows_are_written_reported_and_trained_on(
     tunery: Tunery, recipe: Path, teacher: Teacher, tmp_path: Path, home: Path
 ) -> None:
     out = tmp_path / "made.jsonl"
@@ -82,7 +82,7 @@ def test_rows_are_made_told_and_trained_on(
     assert made["usd"] > 0
     assert KEY not in called.out + called.err
     shown = tunery(*typed(recipe, teacher.url, out, "--judge", 4))
-    assert "30 of 30 asked for" in shown.out
+    assert "30 of 30 requested" in shown.out
     assert "0 paid for now" in shown.out
     before = tunery("data", "run", recipe, "--json").json
     recipe.write_text(
@@ -118,11 +118,11 @@ def test_a_call_killed_in_the_middle_goes_on_and_pays_for_what_is_missing(
     called = tunery(*typed(recipe, teacher.url, out, "--json"))
     assert called.code == 0, called.err
     made = called.json
-    assert said(out) == said(tmp_path / "whole.jsonl")
+    assert messages_of(out) == messages_of(tmp_path / "whole.jsonl")
     assert made["bought"] == whole["bought"] - paid
     assert len(teacher.bodies) <= whole["bought"] + 2, "only the two in flight are paid for twice"
     assert made["tokens_unsure"] > 0, "and they count"
-    texts = [row[0]["content"] for row in said(out)]
+    texts = [row[0]["content"] for row in messages_of(out)]
     assert len(texts) == len(set(texts)) == 30
 
 
@@ -134,10 +134,10 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(
     with started(typed(recipe, teacher.url, out)) as process:
         wait_for(lambda: len(teacher.bodies) >= 4, process)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
-    assert "made.journal.jsonl; type the same command again to go on" in told
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "made.journal.jsonl; type the same command again to go on" in errors
     teacher.delay_s = lambda number: 0.0
     made = tunery(*typed(recipe, teacher.url, out, "--json")).json
     assert (made["rows"], made["tokens_unsure"]) == (30, 0)
@@ -156,16 +156,16 @@ def test_a_second_ctrl_c_leaves_behind_what_is_in_flight(
         while "once more leaves them behind" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=40)
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
+        _, errors = process.communicate(timeout=40)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
     made = tunery(*typed(recipe, teacher.url, out, "--json")).json
     assert made["rows"] == 30
     assert made["tokens"] == teacher.tokens + made["tokens_unsure"]
     assert made["tokens_unsure"] > 0
 
 
-def test_a_spent_budget_ends_cleanly_and_a_bad_key_is_told(
+def test_a_spent_budget_ends_cleanly_and_a_bad_key_is_reported(
     recipe: Path, teacher: Teacher, tmp_path: Path, tunery: Tunery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "made.jsonl"
@@ -250,11 +250,11 @@ def test_a_judge_scores_rows_within_a_budget_and_is_paid_once(
     short = tunery(*judged(recipe, teacher.url, "--budget-tokens", "3500"))
     assert short.code == 6
     assert "of 60 rows" in short.error["message"]
-    asked = len(teacher.bodies)
-    assert 0 < asked < 12
+    sent = len(teacher.bodies)
+    assert 0 < sent < 12
     whole = tunery(*judged(recipe, teacher.url, "--budget-tokens", "100000"))
     assert whole.code == 0, whole.err
-    assert len(teacher.bodies) == 12  # 60 rows, five a request, none asked twice
+    assert len(teacher.bodies) == 12  # 60 rows, five a request, none sent twice
     assert sum(whole.json["judged"].values()) == 60
     assert all(body["temperature"] == 0 for body in teacher.bodies)
     again = tunery(*judged(recipe, teacher.url))
@@ -272,7 +272,7 @@ def test_a_judge_scores_rows_within_a_budget_and_is_paid_once(
     assert fixed.code == 0, fixed.err
 
 
-def test_rows_that_a_judge_failed_on_are_asked_again(tunery: Tunery, recipe: Path, teacher: Teacher) -> None:
+def test_rows_that_a_judge_failed_on_are_sent_again(tunery: Tunery, recipe: Path, teacher: Teacher) -> None:
     teacher.faults += [500]
     stubborn = judged(recipe, teacher.url, "--set", "judge.attempts=1", "--set", "judge.concurrency=1")
     missed = tunery(*stubborn)
@@ -282,7 +282,7 @@ def test_rows_that_a_judge_failed_on_are_asked_again(tunery: Tunery, recipe: Pat
     assert len(teacher.bodies) == 12
 
 
-def test_a_judge_that_talks_nonsense_or_refuses_is_told(
+def test_a_judge_that_talks_nonsense_or_refuses_is_reported(
     tunery: Tunery, recipe: Path, teacher: Teacher
 ) -> None:
     refused = judged(recipe, teacher.url)

@@ -22,8 +22,8 @@ from tunery.cli.data_text import (
 from tunery.cli.output import answer, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath, Replace
 from tunery.cli.session import open_recipe, open_workspace
-from tunery.core.example import SPLITS, SplitName
 from tunery.core.plugins import plugin_names
+from tunery.core.splits import SPLITS, SplitName
 
 if TYPE_CHECKING:
     from tunery.core.finding import Finding
@@ -170,7 +170,7 @@ def _answer_written(path: Path, rows: int, *, as_json: bool) -> None:
 
 def _import_review(context: RunContext, recipe: Path, path: Path, reviewer: str, *, as_json: bool) -> None:
     from tunery.core.errors import ConfigError
-    from tunery.pipeline.stages.fix import make_next, read_review
+    from tunery.pipeline.stages.fix import build_next, read_review
 
     review = read_review(context, path, reviewer)
     if not review.edits:
@@ -178,7 +178,7 @@ def _import_review(context: RunContext, recipe: Path, path: Path, reviewer: str,
             f"{path}: nothing to change: {review.kept:,} rows kept, {review.undecided:,} undecided",
             hint="fill in the column decision",
         )
-    _answer_fixed(make_next(context, review.edits), recipe, review, as_json=as_json)
+    _answer_fixed(build_next(context, review.edits), recipe, review, as_json=as_json)
 
 
 def _answer_fixed(fixed: Fixed, recipe: Path, review: Review | None, *, as_json: bool) -> None:
@@ -186,7 +186,7 @@ def _answer_fixed(fixed: Fixed, recipe: Path, review: Review | None, *, as_json:
         "edits": fixed.edits,
         "before": fixed.before.id,
         "after": fixed.after,
-        "asked": fixed.asked,
+        "asked": fixed.requested,
         "overruled": fixed.overruled,
         "changed": fixed.changed,
         "run": ["tunery", "run", str(recipe), fixed.override],

@@ -1,4 +1,4 @@
-"""``tunery data score``: what the base, and a judge if one is named, say of training rows."""
+"""``tunery data score``: what the base, and a judge if one is named, find in training rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def score(  # noqa: PLR0913 - each is an option of its own
     with the same options it goes on where it ended, and pays for what is missing only.
 
     A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-…; an inspection
-    tells of them with inspect.scores=quality-….
+    reports them with inspect.scores=quality-….
     """
     from tunery.cli.progress import terminal_progress, until_interrupted
     from tunery.pipeline.stages.score import score_recipe
@@ -91,7 +91,7 @@ def _judge(
     """Return who judges; None where nobody is named.
 
     Raises:
-        ConfigError: Something is said of a judge that has no address or no name.
+        ConfigError: A judge is described that has no address or no name.
     """
     from tunery.core.config import apply_overrides, parse_settings
     from tunery.synthesise.config import RowJudgeConfig

@@ -105,7 +105,7 @@ def synthesised_text(output: Synthesised) -> Iterable[Part]:
     yield facts(
         [
             ("file", output.path),
-            ("rows", f"{output.rows:,} of {output.rows_asked:,} asked for"),
+            ("rows", f"{output.rows:,} of {output.rows_asked:,} requested"),
             ("rejected", rejected or "nothing"),
             (
                 "scores",
@@ -125,12 +125,9 @@ def synthesised_text(output: Synthesised) -> Iterable[Part]:
 
 
 def _why_short(output: Synthesised) -> str:
-    what = {
-        "budget": "the budget does not pay for another request",
-        "requests": "the teacher was asked as often as max_requests allows",
+    what, more = {
+        "budget": ("the budget does not pay for another request", "a larger budget"),
+        "requests": ("as many requests were sent as max_requests allows", "--set max_requests=N"),
     }[output.stopped or "budget"]
-    more = {"budget": "a larger budget", "requests": "--set max_requests=N"}[output.stopped or "budget"]
-    return (
-        f"{output.rows:,} of {output.rows_asked:,} rows: {what}; "
-        f"the same command with {more} goes on from here"
-    )
+    rows = f"{output.rows:,} of {output.rows_asked:,} rows"
+    return f"{rows}: {what}; the same command with {more} goes on from here"

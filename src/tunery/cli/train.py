@@ -104,10 +104,9 @@ def show_adapter(
 
 def preflight_text(found: Preflight) -> Iterable[Part]:
     """Return sample rows with their trained tokens marked, then every check."""
-    opening, closing = trained_marks()
-    yield f"trained tokens stand between {opening} and {closing}"
+    yield "trained tokens stand between {} and {}".format(*trained_marks())
     if any(token.prompt_loss for row in found.samples for token in row.tokens):
-        yield "those of prompts are yellow and count by train.prompt_loss_weight"
+        yield "those that count by train.prompt_loss_weight between {} and {}".format(*prompt_loss_marks())
     yield ""
     for row in found.samples:
         yield styled(row.example_id, "bold")
@@ -125,18 +124,22 @@ def row_text(row: PreflightRow) -> Text:
     """Return one row as the model reads it; what is trained is marked by colour and by brackets."""
     from rich.text import Text
 
-    opening, closing = trained_marks()
     text = Text()
     for (trained, prompt_loss), tokens in groupby(row.tokens, key=lambda t: (t.trained, t.prompt_loss)):
-        run = "".join(token.text for token in tokens)
-        style = "bold yellow" if prompt_loss else "bold green"
-        text.append(f"{opening}{run}{closing}" if trained else run, style=style if trained else "dim")
+        opening, closing = prompt_loss_marks() if prompt_loss else trained_marks() if trained else ("", "")
+        style = "bold yellow" if prompt_loss else "bold green" if trained else "dim"
+        text.append(opening + "".join(token.text for token in tokens) + closing, style=style)
     return text
 
 
 def trained_marks() -> tuple[str, str]:
     """Return the brackets around trained tokens that this terminal can write."""
     return ("⟦", "⟧") if can_write("⟦⟧") else ("[[", "]]")
+
+
+def prompt_loss_marks() -> tuple[str, str]:
+    """Return the brackets around tokens of the prompt loss that this terminal can write."""
+    return ("⟪", "⟫") if can_write("⟪⟫") else ("<<", ">>")
 
 
 def adapter_text(adapter: Adapter) -> Iterable[Part]:

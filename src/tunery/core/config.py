@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -185,21 +185,25 @@ def _known_keys(model: type[BaseModel], values: Any, location: Sequence[str | in
     """Return field names of whatever models may stand at ``location`` (unions give the sum)."""
     here: list[Any] = [model]
     for part in location:
-        values = _value_at(values, part)
         following: list[Any] = []
-        for kind in here:
+        for kind in _chosen(here, values) if isinstance(part, str) else here:
             if isinstance(part, str) and isinstance(kind, type) and issubclass(kind, BaseModel):
                 field = kind.model_fields.get(part)
-                following += _models_of(field, values) if field else [kind]
+                following += _models_of(field) if field else [kind]
             else:
                 following.append(kind)
+        values = _value_at(values, part)
         here = following
     return [
         n
-        for kind in here
+        for kind in _chosen(here, values)
         if isinstance(kind, type) and issubclass(kind, BaseModel)
         for n in kind.model_fields
     ]
+
+
+def _chosen(kinds: Sequence[Any], values: Any) -> list[Any]:
+    return [kind.model_for(values) if isinstance(kind, Variants) else kind for kind in kinds]
 
 
 def _value_at(values: Any, part: str | int) -> Any:
@@ -209,17 +213,17 @@ def _value_at(values: Any, part: str | int) -> Any:
         return None
 
 
-def _models_of(field: FieldInfo, values: Any) -> list[Any]:
-    variants = [m for m in field.metadata if isinstance(m, Variants)]
-    return [v.model_for(values) for v in variants] or _models_in(field.annotation)
+def _models_of(field: FieldInfo) -> list[Any]:
+    return [m for m in field.metadata if isinstance(m, Variants)] or _models_in(field.annotation)
 
 
 def _models_in(annotation: Any) -> list[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) is not None or get_origin(annotation) is Union:
-        return [m for arg in get_args(annotation) for m in _models_in(arg)]
-    return []
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        return [m for m in metadata if isinstance(m, Variants)] or _models_in(inner)
+    return [m for arg in get_args(annotation) for m in _models_in(arg)]
 
 
 class Record(BaseModel):

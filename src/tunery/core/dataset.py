@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tunery.core.config import Record
-from tunery.core.example import SplitName
+from tunery.core.splits import SplitName
 
 Shape = Literal["instruction", "chat", "completion", "preference", "columns"]
 

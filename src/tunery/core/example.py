@@ -11,7 +11,6 @@ from tunery.core.config import Record
 from tunery.core.ids import canonical_json, sha256_text
 
 Role = Literal["system", "user", "assistant", "tool"]
-SplitName = Literal["train", "validation", "test"]
 
 
 class Message(Record):
@@ -115,6 +114,3 @@ class Drop(NamedTuple):
     """Short stable word, counted in the manifest."""
     detail: str
     """One sentence with the values."""
-
-
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

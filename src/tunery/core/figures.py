@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tunery.core.errors import listed
-from tunery.core.evaluation import Evaluation, Metric
+
+if TYPE_CHECKING:  # the command line writes numbers before it needs records
+    from tunery.core.evaluation import Evaluation, Metric
 
 _Name = TypeVar("_Name", bound=str)
 _UNBOUNDED = frozenset({"perplexity"})

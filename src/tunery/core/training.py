@@ -40,11 +40,11 @@ class StepLog(Record):
     step: int
     epoch: float
     train_loss: float | None = None
-    """Mean over supervised tokens of this step's batch [nats]."""
+    """The method's loss of this step's batch, as the mean over completion tokens [nats]."""
     learning_rate: float | None = None
     grad_norm: float | None = None
     validation_loss: float | None = None
-    """Mean over supervised tokens of the validation split [nats]."""
+    """The same of the validation split [nats]."""
     seconds: float | None = None
     """Since the start of training [s]."""
 

@@ -13,11 +13,12 @@ from typing import Any
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import SPLITS, Message
+from tunery.core.example import Message
 from tunery.core.figures import listed_counts
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.core.quality import RowQuality
+from tunery.core.splits import SPLITS
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
 from tunery.data.decisions import Curated

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty, Settings
-from tunery.core.example import SplitName
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.quality import QualityId
+from tunery.core.splits import SplitName
 from tunery.data.filters.filters import settings_of_filters
 from tunery.text.pii.types import DEFAULT_PII, PiiPolicy, PiiType
 

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from tunery.core.columns import Columns
 from tunery.core.dataset import Shape
-from tunery.core.example import SPLITS, Drop, Dropped
+from tunery.core.example import Drop, Dropped
 from tunery.core.finding import Changed
+from tunery.core.splits import SPLITS
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.rows.rowfile import RowFile
 from tunery.store.dataset_files import dialogues

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tunery.core.errors import ConfigError, listed
-from tunery.core.example import SPLITS
+from tunery.core.splits import SPLITS
 from tunery.data.decisions import Curated
 
 _MAX_CLASSES = 1000

@@ -13,7 +13,8 @@ class InspectConfig(Settings):
     """What the detectors look for. None of it changes a dataset version."""
 
     ignore: tuple[NonEmpty, ...] = ()
-    """Kinds of findings that are not reported, such as ``short_prompt``."""
+    """Kinds of findings that are not reported, such as ``short_prompt``; where a detector has no other
+    kind, it does not run."""
     references: tuple[NonEmpty, ...] = ()
     """Files of benchmark texts that training must not have seen, in any format that a source may have; the
     files of ``evaluate.suites`` are always looked at."""

@@ -95,18 +95,9 @@ def drops(columns: Columns, kind: FindingKind, rows: Iterable[int]) -> list[Edit
 
 
 def _excerpt(case: Case) -> str:
-    """Return a case's text, shortened after it was masked: half a key would not be known for one."""
-    text = redact(case.text)
+    """Return a case's text on one line, some 200 characters of it, around where the trouble is."""
+    text = redact(case.text)  # before it is shortened: half a key would not be known for one
     at = case.at if text == case.text else len(redact(case.text[: case.at]))
-    return excerpt(text, at)
-
-
-def excerpt(text: str, at: int = 0) -> str:
-    """Return a text on one line, at most some 200 characters of it, around ``at``.
-
-    >>> excerpt("one\\n  two")
-    'one two'
-    """
     start = 0 if at < _EXCERPT_CHARS - _BEFORE else at - _BEFORE
     piece = _SPACE.sub(" ", text[start : start + _EXCERPT_CHARS]).strip()
     return f"{'… ' if start else ''}{piece}{' …' if len(text) > start + _EXCERPT_CHARS else ''}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, listed_counts, percent
+from tunery.core.figures import counted, listed_counts, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, finding, text_columns
 
@@ -72,7 +72,7 @@ class PrivateData(Generic[S]):
             return []
         rows = len({case.rows for case in cases})
         message = (
-            f"{counted(rows, 'row holds', 'rows hold')} {self.name} ({percent(rows / len(columns))}): "
+            f"{counted(rows, 'row holds', 'rows hold')} {self.name} ({percent_of(rows, len(columns))}): "
             f"{listed_counts(counts, 5)}."
         )
         return [

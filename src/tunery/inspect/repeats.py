@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, drops, finding
 from tunery.text.minhash import join
@@ -56,7 +56,7 @@ def repeats(
         for rows in inside
     ]
     message = (
-        f"{counted(len(extra), 'row')} ({percent(len(extra) / len(columns))}) {what}, in "
+        f"{counted(len(extra), 'row')} ({percent_of(len(extra), len(columns))}) {what}, in "
         f"{counted(len(inside), 'group')}."
     )
     numbers = {"groups": len(inside), "rows": len(extra)}

@@ -49,7 +49,7 @@ class RowCounts(Record):
     validation_tokens: int
     validation_supervised_tokens: int
     test_prompt_tokens: int
-    """Prompts of the test rows as the tuned model is asked [count]."""
+    """Prompts of the test rows as the tuned model gets them [count]."""
     answer_tokens: float
     """Mean tokens of a reference answer, stop token included [count]."""
     shared_prefix: int
@@ -64,7 +64,7 @@ class RowCounts(Record):
     """What the dataset version takes on disk [bytes]."""
 
 
-class Asked(Record):
+class PlannedSubject(Record):
     """One subject of the evaluation: baseline, champion or tuned model."""
 
     name: str
@@ -87,7 +87,7 @@ class Schedule(Record):
     adapter_parameters: int
     validations: int
     """Times that the validation loss is measured [count]."""
-    subjects: tuple[Asked, ...]
+    subjects: tuple[PlannedSubject, ...]
     """Everyone who is evaluated."""
     max_new_tokens: int
     """Tokens that an answer may have [count]."""
@@ -237,7 +237,7 @@ def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> fl
     return schedule.epochs * a_pass + schedule.validations * validation
 
 
-def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subject: Asked) -> float:
+def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subject: PlannedSubject) -> float:
     """Return the operations of one subject's answers on the test split.
 
     The engine computes what prompts begin with once; added tokens are part of that, but every token behind

@@ -14,9 +14,10 @@ from markupsafe import Markup
 from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
-from tunery.core.example import SPLITS, Dropped
+from tunery.core.example import Dropped
 from tunery.core.figures import count, counted, percent
 from tunery.core.finding import Evidence, Finding, FindingKind, Severity
+from tunery.core.splits import SPLITS
 from tunery.report.histogram import Lengths, histogram, lengths_of
 from tunery.report.page import moment, render_page, write_page
 from tunery.report.results import Tile
@@ -176,7 +177,7 @@ def _verdict(inputs: InspectionInputs) -> DataVerdict:
         concerned = _rows_of(high)
         touched = f" in {counted(concerned, 'row')} ({percent(concerned / rows)})" if concerned else ""
         noun = counted(len(high), "serious finding")
-        return DataVerdict("refused", "Mend it first", f"{noun}{touched}: {_listed(high)}.", steps)
+        return DataVerdict("refused", "Repair it first", f"{noun}{touched}: {_listed(high)}.", steps)
     if medium:
         concerned = _rows_of(medium)
         sentence = (

@@ -87,7 +87,7 @@ def loss_chart(losses: Losses, best_step: int | None) -> Markup | None:
     """Draw the curves; None when fewer than two losses were logged, because there is no curve.
 
     Args:
-        losses: Finite losses [nats per supervised token].
+        losses: Finite losses [nats].
         best_step: The step whose adapter was kept.
     """
     everything = (*losses.train, *losses.validation)

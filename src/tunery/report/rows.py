@@ -8,8 +8,9 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import SPLITS, Dropped
+from tunery.core.example import Dropped
 from tunery.core.figures import count, counted, percent
+from tunery.core.splits import SPLITS
 from tunery.report.inputs import ReportInputs
 from tunery.report.svg import meter
 from tunery.report.text import Clipped, clip

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.example import Dropped, Example, SplitName
+from tunery.core.example import Dropped, Example
+from tunery.core.splits import SplitName
 
 MESSAGE = pa.struct(
     [

@@ -1,4 +1,4 @@
-"""Answers: the JSON list in what a teacher or a judge said."""
+"""Answers: the JSON list that a teacher or a judge wrote."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Candidate(NamedTuple):
 
 
 class Malformed(Exception):  # noqa: N818 - carries a reason to whoever counts
-    """The answer, or an item of it, is not what was asked for."""
+    """The answer, or an item of it, is not what was requested."""
 
     def __init__(self, drop: Drop) -> None:
         super().__init__(drop)
@@ -43,12 +43,12 @@ def json_list(text: str, finish: str) -> list[Any]:
     >>> json_list('```json\\n["a", "b"]\\n```', "stop")
     ['a', 'b']
     """
-    said = _THOUGHT.sub("", text).strip()
-    fenced = _FENCE.match(said)
+    body = _THOUGHT.sub("", text).strip()
+    fenced = _FENCE.match(body)
     if fenced:
-        said = fenced[1].strip()
+        body = fenced[1].strip()
     try:
-        found = json.loads(said)
+        found = json.loads(body)
     except (ValueError, RecursionError) as error:
         if finish == "length":
             raise Malformed(

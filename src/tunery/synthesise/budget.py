@@ -13,7 +13,7 @@ class Amount(NamedTuple):
     usd: float
 
 
-class BudgetSpent(Exception):  # noqa: N818 - an outcome, told by whoever asked
+class BudgetSpent(Exception):  # noqa: N818 - an outcome, counted by the caller
     """Not even with nothing in flight is there enough left for the request."""
 
 

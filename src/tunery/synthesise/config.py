@@ -115,13 +115,11 @@ def check_prices(budget_usd: float | None, *payers: TeacherConfig) -> None:
         ValueError: Says which settings are missing.
     """
     if budget_usd is not None and any(p.price_prompt is None or p.price_completion is None for p in payers):
-        raise ValueError(
-            "a budget in money needs price_prompt and price_completion of everyone that is asked"
-        )
+        raise ValueError("a budget in money needs price_prompt and price_completion of teacher and judge")
 
 
 class SynthesiseConfig(Settings):
-    """How synthetic rows are made from the training rows of a dataset version."""
+    """How synthetic rows are written after the training rows of a dataset version."""
 
     method: Method
     """``paraphrase``: new inputs that say the same, same output; ``label``: new inputs for a given class;
@@ -137,7 +135,7 @@ class SynthesiseConfig(Settings):
     labels: tuple[NonEmpty, ...] = ()
     """Classes to write for (method ``label``); left out, all of them in turn."""
     rows_per_request: int = Field(default=5, ge=1, le=50)
-    """Rows asked for in one request; more is cheaper and less varied [rows]."""
+    """Rows in one request; more is cheaper and less varied [rows]."""
     examples: int = Field(default=5, ge=1, le=50)
     """Training rows shown in one request (methods ``label`` and ``self_instruct``) [rows]."""
     language: Language = "auto"

@@ -1,71 +1,23 @@
-"""The sieve: which of the teacher's rows may enter, each other one with the reason why not."""
+"""The filter: which of the teacher's rows may enter, each other one with the reason why not."""
 
 from __future__ import annotations
 
 import re
-from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import NamedTuple
-
-import numpy as np
 
 from tunery.core.example import Drop, Example, prompt_text
 from tunery.core.figures import percent
 from tunery.synthesise.answers import Candidate
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.language import Expected, expected_for, expected_in, foreign
-from tunery.synthesise.seeds import Wish, is_synthetic, question
-from tunery.text.normalise import fingerprint
-from tunery.text.shingles import SHINGLE_CHARS
+from tunery.synthesise.seeds import RequestSpec, is_synthetic, question
+from tunery.text.nearest import NearestIndex
 
 _VALUE = re.compile(r"<[A-Z][A-Z_]+>|\d+(?:[.,:/-]\d+)*")
 """A placeholder of masked data, or a number, an amount, a date."""
 
 
-class Near(NamedTuple):
-    """The most similar text there is."""
-
-    position: int
-    similarity: float
-    """Jaccard index of the character 4-grams."""
-
-
-class Neighbours:
-    """Texts by their character 4-grams; finds the most similar one exactly, without comparing with all."""
-
-    def __init__(self) -> None:
-        self._sizes = array("q")
-        self._holders: dict[str, array[int]] = defaultdict(partial(array, "q"))
-        """Piece to the positions of the texts that have it."""
-
-    def add(self, text: str) -> None:
-        """Add a text; positions count from 0."""
-        pieces = _pieces(text)
-        for piece in pieces:
-            self._holders[piece].append(len(self._sizes))
-        self._sizes.append(len(pieces))
-
-    def nearest(self, text: str) -> Near | None:
-        """Return the most similar text, the first of several; None where none shares a piece."""
-        pieces = _pieces(text)
-        found = [np.array(self._holders[piece]) for piece in pieces if piece in self._holders]
-        if not found:
-            return None
-        common = np.bincount(np.concatenate(found), minlength=len(self._sizes))
-        similarities = common / (len(pieces) + np.array(self._sizes) - common)
-        best = int(similarities.argmax())
-        return Near(best, float(similarities[best]))
-
-
-def _pieces(text: str) -> frozenset[str]:
-    """Cut as curation cuts prompts, so that what is let in here is not dropped there."""
-    text = fingerprint(text)
-    return frozenset(text[i : i + SHINGLE_CHARS] for i in range(max(1, len(text) - SHINGLE_CHARS + 1)))
-
-
-class Sieve:
+class RowFilter:
     """Looks at rows one after the other; what it let through before counts against what repeats it.
 
     Args:
@@ -91,16 +43,16 @@ class Sieve:
         self._expected = _expected(config, real)
         self._train = _index(real)
         self._held_out = _index(held_out)
-        self._made = Neighbours()
+        self._made = NearestIndex()
 
-    def reject(self, row: Candidate, wish: Wish) -> Drop | None:
+    def reject(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         """Return why a row may not enter; None lets it in and remembers it."""
-        drop = self._wrong(row, wish) or self._repeats(row)
+        drop = self._wrong(row, spec) or self._repeats(row)
         if drop is None:
             self._made.add(row.input)
         return drop
 
-    def _wrong(self, row: Candidate, wish: Wish) -> Drop | None:
+    def _wrong(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         if self._labels and row.output not in self._labels:
             return Drop("unknown_label", f"{row.output!r:.80} is none of the {len(self._labels)} classes")
         other = foreign(row.input, self._expected)
@@ -108,8 +60,8 @@ class Sieve:
             return Drop(
                 "wrong_language", f"the input is {other}" if other[0] == "w" else f"the input {other}"
             )
-        if wish.output is not None and len(wish.seeds) == 1:
-            lost = _lost_values(row, question(wish.seeds[0]))
+        if spec.output is not None and len(spec.seeds) == 1:
+            lost = _lost_values(row, question(spec.seeds[0]))
             if lost:
                 return Drop("lost_value", f"the output needs {', '.join(lost)}, which the new input lacks")
         return None
@@ -120,8 +72,8 @@ class Sieve:
             ("repeats_data", self._train, self._limit),
             ("repeats_other", self._made, self._limit),
         ):
-            near = index.nearest(row.input)
-            if near is not None and near.similarity >= limit:
+            near = index.nearest(row.input, at_least=limit)
+            if near is not None:
                 what = {
                     "held_out": "a held-out row", "repeats_data": "a training row",
                     "repeats_other": "an earlier synthetic row",
@@ -130,11 +82,8 @@ class Sieve:
         return None
 
 
-def _index(examples: Iterable[Example]) -> Neighbours:
-    neighbours = Neighbours()
-    for example in examples:
-        neighbours.add(question(example) if example.prompt else prompt_text(example))
-    return neighbours
+def _index(examples: Iterable[Example]) -> NearestIndex:
+    return NearestIndex(question(e) if e.prompt else prompt_text(e) for e in examples)
 
 
 def _expected(config: SynthesiseConfig, train: Sequence[Example]) -> Expected:

@@ -16,7 +16,7 @@ from tunery.synthesise.budget import Amount
 _FORMAT = 1
 
 
-class Answered(NamedTuple):
+class PaidAnswer(NamedTuple):
     """An answer that was paid for."""
 
     text: str
@@ -44,12 +44,12 @@ class Journal:
     def __init__(self, path: Path, identity: str) -> None:
         self.path = path
         self._identity = identity
-        self._answers: dict[str, Answered] = {}
+        self._answers: dict[str, PaidAnswer] = {}
         self._open: dict[str, list[Amount]] = defaultdict(list)
         self._stream: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        """Read what is there, mend a torn last line, and open for appending.
+        """Read what is there, repair a torn last line, and open for appending.
 
         Raises:
             BusyError: Another process has it open: each would spend the whole budget.
@@ -86,7 +86,7 @@ class Journal:
         if self._stream is not None:
             self._stream.close()
 
-    def find(self, key: str) -> Answered | None:
+    def find(self, key: str) -> PaidAnswer | None:
         """Return the answer to a request that was paid for before, None where there is none."""
         return self._answers.get(key)
 
@@ -96,7 +96,7 @@ class Journal:
         return len(self._answers)
 
     def kept(self) -> str:
-        """Return what a person is told when a call ends early."""
+        """Return the message where a call ends early."""
         return f"{self.answers:,} answers ({self.spent.tokens:,} tokens) are kept in {self.path}"
 
     @property
@@ -124,11 +124,11 @@ class Journal:
         self._append({"unbilled": key})
         self._close(key)
 
-    def done(self, key: str, answered: Answered) -> None:
+    def done(self, key: str, answer: PaidAnswer) -> None:
         """Keep an answer."""
-        self._append({"done": key, **answered._asdict()})
+        self._append({"done": key, **answer._asdict()})
         self._close(key)
-        self._answers[key] = answered
+        self._answers[key] = answer
 
     def _replay(self, number: int, line: bytes) -> None:
         try:
@@ -141,7 +141,7 @@ class Journal:
                 self._close(entry["unbilled"])
             else:
                 key = entry.pop("done")
-                self._answers[key] = Answered(**entry)
+                self._answers[key] = PaidAnswer(**entry)
                 self._close(key)
         except (ValueError, KeyError, TypeError, IndexError):
             raise ConfigError(
@@ -154,7 +154,7 @@ class Journal:
             raise ConfigError(f"{self.path} was written by another version of tunery")
         if entry["identity"] != self._identity:
             raise ConflictError(
-                f"{self.path} belongs to rows made with another method, teacher, prompt or seed rows",
+                f"{self.path} belongs to rows written with another method, teacher, prompt or seed rows",
                 hint="choose another --out for these settings, or delete the journal with its file",
             )
 

@@ -1,4 +1,4 @@
-"""Judging: a model's scores, 1 to 5, of rows that a teacher wrote or a dataset version already has."""
+"""JudgeContext: a model's scores, 1 to 5, of rows that a teacher wrote or a dataset version already has."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tunery.core.example import Example, prompt_text
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress, ProgressBar
 from tunery.synthesise.answers import Malformed, scores_of
-from tunery.synthesise.ask import Asker, Questions, request_key
 from tunery.synthesise.budget import Amount, Budget
 from tunery.synthesise.config import RowJudgeConfig, TeacherConfig
 from tunery.synthesise.endpoint import Endpoint, Turns
 from tunery.synthesise.journal import Journal
 from tunery.synthesise.prompts import prompt
+from tunery.synthesise.requests import CallOutcome, Requester, request_key
 
 _POLL_S = 0.2
 _LABELS_SHOWN = 100
 
 
-class Judging(NamedTuple):
-    """What a judge is told beside the rows."""
+class JudgeContext(NamedTuple):
+    """What a judge is given beside the rows."""
 
     task: str | None
     """What the model is for."""
@@ -46,7 +46,7 @@ class JudgeRequest(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What a judge said of rows."""
+    """The scores of a judge."""
 
     scores: Mapping[str, int]
     """Example id to score, 1 to 5; a row whose answer could not be read is missing."""
@@ -55,17 +55,17 @@ class Judged(NamedTuple):
     unpaid: bool
     """Whether the budget left rows out."""
     failed: int
-    """Requests that no attempt brought an answer to [count]; the same call asks them again."""
+    """Requests that no attempt brought an answer to [count]; the same call sends them again."""
 
 
 def judge_request(
-    config: TeacherConfig, judging: Judging, rows: Sequence[Mapping[str, Any]], *, of: str
+    config: TeacherConfig, judging: JudgeContext, rows: Sequence[Mapping[str, Any]], *, of: str
 ) -> JudgeRequest:
     """Return the request that asks for the scores of some rows.
 
     Args:
         config: Who judges.
-        judging: What it is told.
+        judging: What it is given beside the rows.
         rows: Objects with ``input`` and ``output``.
         of: What the rows belong to; equal rows of another are another request.
     """
@@ -82,7 +82,7 @@ def judge_request(
     return JudgeRequest(key, turns, template.version)
 
 
-def judge_identity(config: RowJudgeConfig, judging: Judging, examples: Sequence[Example]) -> str:
+def judge_identity(config: RowJudgeConfig, judging: JudgeContext, examples: Sequence[Example]) -> str:
     """Return a hash of who judges what by which words; not of the budget or of where the model lives."""
     about = [
         prompt("judge").version,
@@ -95,10 +95,10 @@ def judge_identity(config: RowJudgeConfig, judging: Judging, examples: Sequence[
     return request_key(config.judge, sha256_text(canonical_json(about)))
 
 
-def judge_rows(  # noqa: PLR0913 - what, by whom and by which words, where it is kept, who is told
+def judge_rows(  # noqa: PLR0913 - what, by whom and by which words, where it is kept, who is informed
     examples: Sequence[Example],
     config: RowJudgeConfig,
-    judging: Judging,
+    judging: JudgeContext,
     journal: Path,
     *,
     now: Callable[[], datetime],
@@ -110,7 +110,7 @@ def judge_rows(  # noqa: PLR0913 - what, by whom and by which words, where it is
     Args:
         examples: What is judged; system turns are left out.
         config: Who judges, and what it may cost.
-        judging: What the judge is told.
+        judging: What the judge is given beside the rows.
         journal: File of the answers paid for; its folder must exist.
         now: The clock.
         progress: Told of the rows judged.
@@ -130,16 +130,16 @@ def judge_rows(  # noqa: PLR0913 - what, by whom and by which words, where it is
         if call.interrupted:
             progress.event(f"{book.kept()}; type the same command again to go on")
             raise KeyboardInterrupt
-    if call.questions.error is not None:
-        raise call.questions.error
+    if call.outcome.error is not None:
+        raise call.outcome.error
     if call.unread:
-        told = f"{len(call.unread):,} answers of the judge could not be read: {call.unread[0]}"
+        message = f"{len(call.unread):,} answers of the judge could not be read: {call.unread[0]}"
         if not call.scores:
             raise ConfigError(
-                told, hint="try a stronger judge, or fewer rows a request: --set rows_per_request=1"
+                message, hint="try a stronger judge, or fewer rows a request: --set rows_per_request=1"
             )
-        progress.event(told, level="warn")
-    return Judged(call.scores, book.spent, call.questions.budget_spent, call.questions.failed)
+        progress.event(message, level="warn")
+    return Judged(call.scores, book.spent, call.outcome.budget_spent, call.outcome.failed)
 
 
 @dataclass(slots=True)
@@ -147,10 +147,10 @@ class _Call:
     """One call: its requests and what came of them."""
 
     config: RowJudgeConfig
-    judging: Judging
+    judging: JudgeContext
     journal: Journal
     bar: ProgressBar
-    questions: Questions = field(default_factory=Questions)
+    outcome: CallOutcome = field(default_factory=CallOutcome)
     scores: dict[str, int] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     interrupted: bool = False
@@ -163,10 +163,11 @@ class _Call:
         batches = iter([examples[i : i + size] for i in range(0, len(examples), size)])
         budget = Budget(self.config.budget_tokens, self.config.budget_usd, self.journal.spent)
         async with Endpoint(self.config.judge) as endpoint:
-            asker = Asker(endpoint, self.journal, budget, now)
-            self.questions.askers.append(asker)
+            requester = Requester(endpoint, self.journal, budget, now)
+            self.outcome.requesters.append(requester)
             workers = [
-                asyncio.create_task(self._work(asker, batches)) for _ in range(self.config.judge.concurrency)
+                asyncio.create_task(self._work(requester, batches))
+                for _ in range(self.config.judge.concurrency)
             ]
             try:
                 waiting = set(workers)
@@ -176,26 +177,26 @@ class _Call:
                         worker.result()
                     if should_stop() and not self.interrupted:
                         self.interrupted = True
-                        self.questions.close()
+                        self.outcome.close()
             finally:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work(self, asker: Asker, batches: Iterator[Sequence[Example]]) -> None:
-        # What is paid for already is still read once the budget is spent; nothing at all once asking ended.
+    async def _work(self, requester: Requester, batches: Iterator[Sequence[Example]]) -> None:
+        # What is paid for already is still read once the budget is spent; nothing at all once sending ended.
         for batch in batches:
-            if asker.closed:
+            if requester.closed:
                 return
             rows = [{"input": prompt_text(e), "output": e.reference} for e in batch]
             request = judge_request(self.config.judge, self.judging, rows, of="dataset")
-            if self.questions.budget_spent and self.journal.find(request.key) is None:
+            if self.outcome.budget_spent and self.journal.find(request.key) is None:
                 continue
-            answered = await self.questions.answer(asker, request.key, request.turns)
-            if answered is None:
+            answer = await self.outcome.answer(requester, request.key, request.turns)
+            if answer is None:
                 continue
             try:
-                found = scores_of(answered.text, answered.finish, len(batch))
+                found = scores_of(answer.text, answer.finish, len(batch))
             except Malformed as bad:
                 self.unread.append(bad.drop.detail)
                 found = []

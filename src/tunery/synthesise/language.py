@@ -11,11 +11,11 @@ from tunery.text.language import language, script_of
 
 _SAMPLE = 500
 _MAJORITY = 0.8
-"""Share of the texts whose language is told from which it is what others should have."""
+"""Share of the texts whose language is known from which it is what others should have."""
 
 
 class Expected(NamedTuple):
-    """What language texts should have, as far as it could be told."""
+    """What language texts should have, as far as it is known."""
 
     language: str | None
     """Code such as ``en``; None where no language stands out."""
@@ -26,9 +26,9 @@ class Expected(NamedTuple):
 def expected_in(texts: Iterable[str]) -> Expected:
     """Return what language texts have, judged by all of them together."""
     sample = list(itertools.islice(texts, _SAMPLE))
-    told = Counter(filter(None, map(language, sample)))
-    most = told.most_common(1)
-    clear = most and most[0][1] >= _MAJORITY * told.total()
+    counts = Counter(filter(None, map(language, sample)))
+    most = counts.most_common(1)
+    clear = most and most[0][1] >= _MAJORITY * counts.total()
     return Expected(most[0][0] if clear else None, script_of(" ".join(sample)))
 
 
@@ -40,7 +40,7 @@ def expected_for(code: str) -> Expected:
 def foreign(text: str, expected: Expected) -> str | None:
     """Return how a text is plainly in another language, or None.
 
-    Another script tells at once, another language where it is told with certainty; short texts rarely are.
+    Another script counts at once, another language where it is certain; short texts rarely are.
 
     >>> foreign("¿Por qué no está mi tarjeta en la lista de las que tengo?", Expected("en", "LATIN"))
     'reads as es, not en'

@@ -15,7 +15,7 @@ from tunery.core.ids import sha256_file
 from tunery.store.whole_file import write_whole
 
 
-class Files(NamedTuple):
+class OutputFiles(NamedTuple):
     """Where everything lies: beside the rows, under their name."""
 
     rows: Path
@@ -25,7 +25,7 @@ class Files(NamedTuple):
 
 
 class Synthesised(Record):
-    """What a call made and what it cost; the manifest beside the rows."""
+    """What a call wrote and what it cost; the manifest beside the rows."""
 
     path: str
     """The file of rows."""
@@ -51,7 +51,7 @@ class Synthesised(Record):
     rows: int
     """Rows in the file [rows]."""
     surplus: int
-    """Good rows beyond those asked for [rows]."""
+    """Good rows beyond those requested [rows]."""
     rejected: Mapping[str, int]
     """Reason to rows, or to whole answers that could not be read [count]."""
     requests: int
@@ -76,7 +76,7 @@ class Synthesised(Record):
     """The judge's score to rows [count]; None without a judge."""
 
 
-def files_of(out: Path) -> Files:
+def files_of(out: Path) -> OutputFiles:
     """Return the files that go with an output.
 
     Raises:
@@ -91,7 +91,7 @@ def files_of(out: Path) -> Files:
         raise ConfigError(
             f"{out}: the folder {str(out.parent)!r} does not exist", hint=f"mkdir -p {out.parent}"
         )
-    return Files(
+    return OutputFiles(
         out,
         out.with_name(f"{out.stem}.rejected.jsonl"),
         out.with_name(f"{out.stem}.journal.jsonl"),
@@ -99,15 +99,15 @@ def files_of(out: Path) -> Files:
     )
 
 
-def check_output(files: Files) -> None:
-    """Refuse to replace a file that was not made here.
+def check_output(files: OutputFiles) -> None:
+    """Refuse to replace a file that was not written here.
 
     Raises:
         ConflictError: The file exists and has no journal beside it.
     """
     if files.rows.exists() and not files.journal.exists():
         raise ConflictError(
-            f"{files.rows} exists and was not made by this command (there is no {files.journal.name})",
+            f"{files.rows} exists and was not written by this command (there is no {files.journal.name})",
             hint="choose another --out",
         )
 
@@ -125,10 +125,10 @@ def row_of(
 
 
 def write_output(
-    files: Files,
+    files: OutputFiles,
     rows: Iterable[Mapping[str, Any]],
     rejected: Iterable[Mapping[str, Any]],
-    made: Mapping[str, Any],
+    about: Mapping[str, Any],
 ) -> Synthesised:
     """Write rows and rejected rows, each whole or not at all, and the manifest last.
 
@@ -136,13 +136,13 @@ def write_output(
         files: Where.
         rows: What a recipe may list as a source.
         rejected: What may not enter, each with its reason.
-        made: Fields of the manifest, but for ``path`` and ``sha256``.
+        about: Fields of the manifest, but for ``path`` and ``sha256``.
     """
     # From here until it is back, rows and manifest may be of different calls.
     files.manifest.unlink(missing_ok=True)
     _write_lines(files.rejected, rejected)
     _write_lines(files.rows, rows)
-    manifest = Synthesised(path=str(files.rows), sha256=sha256_file(files.rows), **made)
+    manifest = Synthesised(path=str(files.rows), sha256=sha256_file(files.rows), **about)
     _write_lines(files.manifest, [manifest.model_dump(mode="json")], indent=1)
     return manifest
 

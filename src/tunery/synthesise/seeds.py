@@ -1,4 +1,4 @@
-"""Seeds: the training rows that synthetic ones are made after, and what each request asks for."""
+"""Seeds: the training rows that synthetic ones are written after, and the requests made of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.example import SEED_PROMPTS, Example, Message, without_system
 from tunery.core.ids import canonical_json, sampling_key, sha256_text
-from tunery.synthesise.ask import request_key
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.prompts import Prompt, prompt
+from tunery.synthesise.requests import request_key
 
 _OTHER_LABELS = 100
 """Classes named beside the one to write for; more would cost more than they help."""
 
 
-class Wish(NamedTuple):
+class RequestSpec(NamedTuple):
     """One request to the teacher."""
 
     number: int
@@ -28,9 +28,9 @@ class Wish(NamedTuple):
     prompt: str
     """The prompt's version."""
     seeds: tuple[Example, ...]
-    """Rows that the teacher is shown."""
+    """Rows shown to the teacher."""
     output: str | None
-    """The output of every row asked for; None where the teacher writes it."""
+    """The output of every row requested; None where the teacher writes it."""
     opening: tuple[Message, ...]
     """Turns that stand before the new input."""
 
@@ -39,7 +39,7 @@ class Seeds:
     """The pool of seed rows and the endless, fixed sequence of requests made from it.
 
     Request ``i`` depends on the pool, the settings and ``i`` alone, so that a call that goes on after a kill
-    asks exactly what the killed one would have asked.
+    sends exactly what the killed one would have sent.
 
     Args:
         version: The dataset version.
@@ -81,7 +81,7 @@ class Seeds:
 
     @property
     def identity(self) -> str:
-        """Hash of what decides what is asked: pool, method, prompt, teacher; not amounts or budget."""
+        """Hash of what decides the requests: pool, method, prompt, teacher; not amounts or budget."""
         config = self._config
         about = [config.method, config.seed, [e.id for e in self.pool], self._prompt.version]
         return request_key(config.teacher, about)
@@ -91,7 +91,7 @@ class Seeds:
         """Version of the prompt to the teacher."""
         return self._prompt.version
 
-    def wish(self, index: int) -> Wish:
+    def request(self, index: int) -> RequestSpec:
         """Return request number ``index``, counted from 0."""
         values: dict[str, Any] = {"task": self._task, "count": self._config.rows_per_request}
         output: str | None = None
@@ -117,8 +117,8 @@ class Seeds:
             }  # fmt: skip
         else:
             seeds = _window(self.pool, index, self._config.examples, self._config.seed)
-            shown = [{"input": question(e), "output": e.reference} for e in seeds]
-            values |= {"index": index, "examples": shown, "labels": self.labels[:_OTHER_LABELS]}
+            examples = [{"input": question(e), "output": e.reference} for e in seeds]
+            values |= {"index": index, "examples": examples, "labels": self.labels[:_OTHER_LABELS]}
         turns = self._prompt.turns(values)
         about = {
             "method": self._config.method,
@@ -128,7 +128,7 @@ class Seeds:
             "turns": sha256_text(canonical_json(turns)),
         }
         key = request_key(self._config.teacher, about)
-        return Wish(index, key, turns, self._prompt.version, seeds, output, self._opening(seeds[0]))
+        return RequestSpec(index, key, turns, self._prompt.version, seeds, output, self._opening(seeds[0]))
 
     def _opening(self, seed: Example) -> tuple[Message, ...]:
         """Return the turns before a new input; the recipe puts its own system prompt back by itself."""

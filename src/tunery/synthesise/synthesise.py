@@ -1,4 +1,4 @@
-"""Make synthetic rows: ask, read, sieve, judge, until there are enough or the budget ends."""
+"""Write synthetic rows: request, read, filter, judge, until there are enough or the budget ends."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tunery.core.example import SEED_PROMPTS, Drop, Example
 from tunery.core.figures import listed_counts
 from tunery.core.progress import Progress, ProgressBar
 from tunery.synthesise.answers import Candidate, Malformed, candidate_of, json_list, scores_of
-from tunery.synthesise.ask import Asker, Questions, sampling
 from tunery.synthesise.budget import Budget
 from tunery.synthesise.config import JudgeConfig, SynthesiseConfig
 from tunery.synthesise.endpoint import Endpoint
-from tunery.synthesise.filter import Sieve
-from tunery.synthesise.journal import Answered, Journal
-from tunery.synthesise.judge import Judging, judge_request
+from tunery.synthesise.filter import RowFilter
+from tunery.synthesise.journal import Journal, PaidAnswer
+from tunery.synthesise.judge import JudgeContext, judge_request
 from tunery.synthesise.output import Synthesised, check_output, files_of, row_of, write_output
 from tunery.synthesise.prompts import prompt
-from tunery.synthesise.seeds import Seeds, Wish
+from tunery.synthesise.requests import CallOutcome, Requester, sampling
+from tunery.synthesise.seeds import RequestSpec, Seeds
 from tunery.text.normalise import prompt_fingerprint
 
 _POLL_S = 0.2
@@ -81,12 +81,12 @@ def make_synthetic(
     files = files_of(out)
     check_output(files)
     seeds = Seeds(material.version, material.train, config, material.task)
-    sieve = Sieve(config, material.train, material.held_out, seeds.labels, material.group_threshold)
+    row_filter = RowFilter(config, material.train, material.held_out, seeds.labels, material.group_threshold)
     with (
         Journal(files.journal, seeds.identity) as journal,
         progress.task(f"Rows from {config.teacher.model}", config.rows) as task,
     ):
-        work = _Work(config, material.task, seeds, sieve, journal, task, now, should_stop)
+        work = _Work(config, material.task, seeds, row_filter, journal, task, now, should_stop)
         asyncio.run(work.run())
         if work.interrupted:
             progress.event(f"{journal.kept()}; type the same command again to go on")
@@ -136,9 +136,9 @@ def _manifest(work: _Work, material: Material, seeds: Seeds, now: datetime) -> d
         "surplus": max(0, kept - config.rows),
         "rejected": dict(sorted(Counter(r["reason"] for r in work.rejected).items())),
         "requests": work.requests,
-        "bought": sum(a.bought for a in work.questions.askers),
-        "retries": sum(a.retries for a in work.questions.askers),
-        "failed": work.questions.failed,
+        "bought": sum(a.bought for a in work.outcome.requesters),
+        "retries": sum(a.retries for a in work.outcome.requesters),
+        "failed": work.outcome.failed,
         "tokens": journal.spent.tokens,
         "tokens_unsure": journal.lost.tokens,
         "usd": round(journal.spent.usd, 6) if priced else None,
@@ -148,12 +148,12 @@ def _manifest(work: _Work, material: Material, seeds: Seeds, now: datetime) -> d
     }
 
 
-class _Made(NamedTuple):
-    """A row that passed the sieve."""
+class _Accepted(NamedTuple):
+    """A row that passed the filter."""
 
     candidate: Candidate
-    wish: Wish
-    answered: Answered
+    spec: RequestSpec
+    answer: PaidAnswer
 
 
 @dataclass(slots=True)
@@ -163,21 +163,21 @@ class _Work:
     config: SynthesiseConfig
     task_text: str | None
     seeds: Seeds
-    sieve: Sieve
+    row_filter: RowFilter
     journal: Journal
     task: ProgressBar
     now: Callable[[], datetime]
     should_stop: Callable[[], bool]
     rejected: list[dict[str, Any]] = field(default_factory=list)
     scores: Counter[int] = field(default_factory=Counter)
-    questions: Questions = field(default_factory=Questions)
+    outcome: CallOutcome = field(default_factory=CallOutcome)
     out_of_requests: bool = False
     interrupted: bool = False
     requests: int = 0
     unmetered: int = 0
     _kept: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     """Index of the request to its rows."""
-    _answers: dict[int, tuple[Wish, Answered | None]] = field(default_factory=dict)
+    _answers: dict[int, tuple[RequestSpec, PaidAnswer | None]] = field(default_factory=dict)
     """Answers that wait for those before them; None where a request came to nothing."""
     _running: dict[asyncio.Task[None], int] = field(default_factory=dict)
     """Task to the rows expected of it at most."""
@@ -187,7 +187,7 @@ class _Work:
     @property
     def stopped(self) -> Literal["budget", "requests"] | None:
         """What ended the call before all rows were there."""
-        return "budget" if self.questions.budget_spent else "requests" if self.out_of_requests else None
+        return "budget" if self.outcome.budget_spent else "requests" if self.out_of_requests else None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows kept, in the order of their requests."""
@@ -197,17 +197,17 @@ class _Work:
         """Work until there are enough rows or there is a reason to stop.
 
         Raises:
-            TuneryError: What the endpoint says can only be mended by the user.
+            TuneryError: Only the user can fix what the endpoint refuses.
         """
         config, judging = self.config, self.config.judging
         budget = Budget(config.budget_tokens, config.budget_usd, self.journal.spent)
         async with AsyncExitStack() as stack:
             for settings in (config.teacher, *([judging] if judging else [])):
                 endpoint = await stack.enter_async_context(Endpoint(settings))
-                self.questions.askers.append(Asker(endpoint, self.journal, budget, self.now))
+                self.outcome.requesters.append(Requester(endpoint, self.journal, budget, self.now))
             try:
                 while True:
-                    self._look_round()
+                    self._advance()
                     if not self._running:
                         break
                     await asyncio.wait(self._running, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
@@ -215,32 +215,32 @@ class _Work:
                 for running in self._running:
                     running.cancel()
                 await asyncio.gather(*self._running, return_exceptions=True)
-        if self.questions.error is not None and not self.interrupted:
-            raise self.questions.error
+        if self.outcome.error is not None and not self.interrupted:
+            raise self.outcome.error
 
-    def _look_round(self) -> None:
+    def _advance(self) -> None:
         """Take in what has ended, then send what may be sent."""
         for ended in [t for t in self._running if t.done()]:
             del self._running[ended]
             ended.result()
         while self._looked_at in self._answers:
-            wish, answered = self._answers.pop(self._looked_at)
+            spec, answer = self._answers.pop(self._looked_at)
             self._looked_at += 1
-            if answered is not None:
-                self._take(wish, answered)
+            if answer is not None:
+                self._take(spec, answer)
         if self.should_stop() and not self.interrupted:
             self.interrupted = True
-            self.questions.close()
+            self.outcome.close()
         while self._may_send():
-            wish = self.seeds.wish(self._issued)
+            spec = self.seeds.request(self._issued)
             self._issued += 1
-            if self.stopped and self.journal.find(wish.key) is None:
-                self._answers[wish.number] = (wish, None)  # what is paid for may still stand behind it
+            if self.stopped and self.journal.find(spec.key) is None:
+                self._answers[spec.number] = (spec, None)  # what is paid for may still stand behind it
                 continue
-            self._start(self._ask(wish), self.config.rows_per_request)
+            self._start(self._ask(spec), self.config.rows_per_request)
 
     def _may_send(self) -> bool:
-        if self.interrupted or self.questions.error:
+        if self.interrupted or self.outcome.error:
             return False
         # Never more than could all be needed: whether request i is sent depends on answers, not on timing.
         waiting = sum(a is not None for _, a in self._answers.values()) * self.config.rows_per_request
@@ -256,94 +256,94 @@ class _Work:
     def _start(self, work: Coroutine[Any, Any, None], rows: int) -> None:
         self._running[asyncio.create_task(work)] = rows
 
-    async def _ask(self, wish: Wish) -> None:
-        self._answers[wish.number] = (
-            wish,
-            await self.questions.answer(self.questions.askers[0], wish.key, wish.turns),
+    async def _ask(self, spec: RequestSpec) -> None:
+        self._answers[spec.number] = (
+            spec,
+            await self.outcome.answer(self.outcome.requesters[0], spec.key, spec.turns),
         )
 
-    def _take(self, wish: Wish, answered: Answered) -> None:
-        """Read an answer, sieve its rows, and keep them or hand them to the judge."""
+    def _take(self, spec: RequestSpec, answer: PaidAnswer) -> None:
+        """Read an answer, filter its rows, and keep them or hand them to the judge."""
         self.requests += 1
-        self.unmetered += not answered.metered
+        self.unmetered += not answer.metered
         try:
-            items = json_list(answered.text, answered.finish)
+            items = json_list(answer.text, answer.finish)
         except Malformed as bad:
-            self._reject(bad.drop, wish, answered.text)
+            self._reject(bad.drop, spec, answer.text)
             return
-        made: list[_Made] = []
+        accepted: list[_Accepted] = []
         for item in items[: self.config.rows_per_request]:
             try:
-                candidate = candidate_of(item, wish.output)
+                candidate = candidate_of(item, spec.output)
             except Malformed as bad:
-                self._reject(bad.drop, wish, item)
+                self._reject(bad.drop, spec, item)
                 continue
-            drop = self.sieve.reject(candidate, wish)
+            drop = self.row_filter.reject(candidate, spec)
             if drop is not None:
-                self._reject(drop, wish, candidate._asdict())
+                self._reject(drop, spec, candidate._asdict())
                 continue
-            made.append(_Made(candidate, wish, answered))
-        if self.config.judge is not None and made:
-            self._start(self._judge(self.config.judge, made), len(made))
+            accepted.append(_Accepted(candidate, spec, answer))
+        if self.config.judge is not None and accepted:
+            self._start(self._judge(self.config.judge, accepted), len(accepted))
         else:
-            self._keep(made, [{} for _ in made])
+            self._keep(accepted, [{} for _ in accepted])
 
-    async def _judge(self, judge: JudgeConfig, made: list[_Made]) -> None:
-        asker, wish = self.questions.askers[1], made[0].wish
-        rows = [m.candidate._asdict() for m in made]
+    async def _judge(self, judge: JudgeConfig, accepted: list[_Accepted]) -> None:
+        requester, spec = self.outcome.requesters[1], accepted[0].spec
+        rows = [m.candidate._asdict() for m in accepted]
         config = self.config.judging or self.config.teacher
-        judging = Judging(self.task_text, self.seeds.labels, judge.rubric)
-        request = judge_request(config, judging, rows, of=wish.key)
-        answered = await self.questions.answer(asker, request.key, request.turns)
+        judging = JudgeContext(self.task_text, self.seeds.labels, judge.rubric)
+        request = judge_request(config, judging, rows, of=spec.key)
+        answer = await self.outcome.answer(requester, request.key, request.turns)
         try:
-            if answered is None:
+            if answer is None:
                 raise Malformed(Drop("not_judged", "the judge gave no answer"))
-            scores = scores_of(answered.text, answered.finish, len(made))
+            scores = scores_of(answer.text, answer.finish, len(accepted))
         except Malformed as bad:
-            for row in made:
-                self._reject(Drop("not_judged", bad.drop.detail), wish, row.candidate._asdict())
+            for row in accepted:
+                self._reject(Drop("not_judged", bad.drop.detail), spec, row.candidate._asdict())
             return
-        kept: list[_Made] = []
+        kept: list[_Accepted] = []
         notes: list[dict[str, Any]] = []
-        for row, score in zip(made, scores, strict=True):
+        for row, score in zip(accepted, scores, strict=True):
             self.scores[score] += 1
             if score < judge.threshold:
-                detail = f"score {score}, at least {judge.threshold} is asked for"
-                self._reject(Drop("low_score", detail), wish, row.candidate._asdict())
+                detail = f"score {score}, at least {judge.threshold} is required"
+                self._reject(Drop("low_score", detail), spec, row.candidate._asdict())
                 continue
             kept.append(row)
             notes.append({"judge": {"score": score, "model": config.model, "prompt": request.version}})
         self._keep(kept, notes)
 
-    def _keep(self, made: Sequence[_Made], notes: Sequence[Mapping[str, Any]]) -> None:
-        for row, note in zip(made, notes, strict=True):
-            metadata = {**self._provenance(row.wish, row.answered), **note}
-            written = row_of(row.wish.opening, row.candidate.input, row.candidate.output, metadata)
-            self._kept.setdefault(row.wish.number, []).append(written)
+    def _keep(self, accepted: Sequence[_Accepted], notes: Sequence[Mapping[str, Any]]) -> None:
+        for row, note in zip(accepted, notes, strict=True):
+            metadata = {**self._provenance(row.spec, row.answer), **note}
+            written = row_of(row.spec.opening, row.candidate.input, row.candidate.output, metadata)
+            self._kept.setdefault(row.spec.number, []).append(written)
             self.task.advance()
 
-    def _provenance(self, wish: Wish, answered: Answered) -> dict[str, Any]:
+    def _provenance(self, spec: RequestSpec, answer: PaidAnswer) -> dict[str, Any]:
         return {
             "source_kind": "synthetic",
             "method": self.config.method,
             "teacher": self.config.teacher.model,
-            "endpoint": answered.endpoint,
-            "prompt": wish.prompt,
-            "seeds": [e.id for e in wish.seeds],
-            SEED_PROMPTS: [prompt_fingerprint(e) for e in wish.seeds],
-            "made_at": answered.at,
-            "request_id": answered.request_id,
+            "endpoint": answer.endpoint,
+            "prompt": spec.prompt,
+            "seeds": [e.id for e in spec.seeds],
+            SEED_PROMPTS: [prompt_fingerprint(e) for e in spec.seeds],
+            "made_at": answer.at,
+            "request_id": answer.request_id,
         }
 
-    def _reject(self, drop: Drop, wish: Wish, content: Any) -> None:
+    def _reject(self, drop: Drop, spec: RequestSpec, content: Any) -> None:
         text = content if isinstance(content, str) else str(content)
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
         self.rejected.append(
             {
                 "reason": drop.reason,
                 "detail": drop.detail,
-                "request": wish.number,
-                "seeds": [e.id for e in wish.seeds],
+                "request": spec.number,
+                "seeds": [e.id for e in spec.seeds],
                 "text": text[:_REJECTED_CHARS],
             }
         )

@@ -18,6 +18,7 @@ def seal(folder: Path) -> None:
     # Arguments as a pickle: written by the Trainer, never read by us.
     (folder / "training_args.bin").unlink(missing_ok=True)
     files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != _MANIFEST}
+    # Renamed into place: a kill leaves no manifest or a whole one, never half of one.
     partial = folder / f"{_MANIFEST}.partial"
     partial.write_text(json.dumps({"files": files}), encoding="utf-8")
     partial.rename(folder / _MANIFEST)
@@ -53,6 +54,7 @@ def keep_only(root: Path, steps: set[int]) -> None:
     """Remove every checkpoint whose step is not in ``steps``."""
     for folder in _folders(root):
         if step_of(folder) not in steps:
+            # A kill in here leaves a folder whose files no longer match its manifest: newest() removes it.
             shutil.rmtree(folder)
 
 

@@ -46,12 +46,12 @@ class Folders(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What training produced; weights are in the folder that was asked for."""
+    """What training produced; weights are in the output folder."""
 
     history: tuple[StepLog, ...]
     steps: int
     best_step: int
-    """Whose weights the adapter has: of the lowest validation loss, or the last where that was asked for."""
+    """Whose weights the adapter has: of the lowest validation loss, or the last where ``keep`` says so."""
     trainable_parameters: int
     trained_tokens: int
     """Prompt and completion tokens seen, epochs counted [count]."""
@@ -143,7 +143,7 @@ def _patience_is_spent(config: TrainConfig, history: Sequence[Mapping[str, float
 
 
 def _kept_step(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> int:
-    """Return the step with the lowest validation loss; the last where asked, or where none was measured."""
+    """Return the step of the lowest validation loss; the last by ``keep``, or where none was measured."""
     validated = [point for point in history if "validation_loss" in point and config.keep == "best"]
     best = min(validated, key=lambda point: point["validation_loss"]) if validated else history[-1]
     return int(best["step"])

@@ -175,7 +175,7 @@ def _checks(
         sequences,
         lambda s: _ends_as_given(tokenizer, s),
         good="what is trained reads exactly as the answers given",
-        fault="the template adds to or changes the answer, so the model would learn to say something else,",
+        fault="the template adds to or changes the answer, so the model would learn to write something else,",
     )
 
 

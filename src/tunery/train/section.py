@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.variants import Variants
-from tunery.train.config import NOT_IN_IDENTITY, TrainConfig
+from tunery.train.config import TrainConfig
 from tunery.train.methods.method import Objective, TrainingMethod
 
 METHODS = "tunery.train.methods"
@@ -39,16 +39,6 @@ def objective_of(config: TrainConfig) -> Objective:
 def default_train_config() -> TrainConfig:
     """Return the settings of a recipe without a ``train`` section."""
     return training_methods()[DEFAULT_METHOD].defaults
-
-
-def identity_of(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings that make the adapter what it is, JSON-ready.
-
-    The default method is left unsaid: adapters trained before there were others keep their ids, so they are
-    found, not trained again, and a training of theirs that was interrupted goes on.
-    """
-    unsaid = {"method"} if config.method == DEFAULT_METHOD else set()
-    return config.model_dump(mode="json", exclude={*NOT_IN_IDENTITY, *unsaid})
 
 
 TrainSection = Annotated[

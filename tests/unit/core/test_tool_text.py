@@ -107,11 +107,9 @@ def test_descriptions_of_functions_are_not_cleaned() -> None:
     for text, replaced in (("Be brief.", "Be <X>."), ("Be brief.", "")):
         turn = with_functions((Message(role="system", content=text),), described)[0]
         assert words_of(turn) == [text]
-        assert read_functions(with_words(turn, [replaced]).content) == read_functions(
-            with_functions((Message(role="system", content=replaced),) if replaced else (), described)[
-                0
-            ].content
-        )
+        before = (Message(role="system", content=replaced),) if replaced else ()
+        expected = with_functions(before, described)[0].content
+        assert read_functions(with_words(turn, [replaced]).content) == read_functions(expected)
     plain = Message(role="system", content="Be brief.")
     assert with_words(plain, ["x"]).content == "x"
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from tunery.core.config import parse_settings
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError
-from tunery.core.example import SPLITS, Example, content_sha256
+from tunery.core.example import Example, content_sha256
 from tunery.core.ids import sha256_text
 from tunery.core.progress import Silent
+from tunery.core.splits import SPLITS
 from tunery.core.tool_text import read_answer
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from tunery.core.example import Message
-from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt, grams, jaccard, normalise, prompt_text
+from tunery.core.example import Message, messages_text
+from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt
 
 
 def user(text: str) -> Message:
@@ -14,7 +11,7 @@ def user(text: str) -> Message:
 
 
 def index(*texts: str, similarity: float = 0.8) -> HeldOutIndex:
-    prompts = [HeldOutPrompt("ds-1", "test", f"ex-{i}", normalise(t)) for i, t in enumerate(texts)]
+    prompts = [HeldOutPrompt("ds-1", "test", f"ex-{i}", t) for i, t in enumerate(texts)]
     return HeldOutIndex(prompts, similarity=similarity)
 
 
@@ -60,29 +57,10 @@ def test_a_held_out_prompt_inside_a_longer_conversation_is_found():
 
 def test_a_multi_turn_held_out_prompt_is_found_as_a_whole():
     turns = [user("Hello"), Message(role="assistant", content="How can I help?"), user("Cancel my order 7")]
-    held = HeldOutIndex([HeldOutPrompt("ds-1", "test", "ex-1", prompt_text(turns))], similarity=1)
+    held = HeldOutIndex([HeldOutPrompt("ds-1", "test", "ex-1", messages_text(turns))], similarity=1)
     assert held.match(turns) is not None
     assert held.match([user("Cancel my order 7")]) is None
 
 
 def test_an_empty_prompt_matches_nothing():
     assert index("", "where is my card").match([user("…")]) is None
-
-
-texts = st.text(alphabet="abcd ", min_size=1, max_size=24)
-
-
-@given(st.lists(texts, max_size=15), texts, st.sampled_from([0.5, 0.7, 0.8, 0.9]))
-def test_the_index_finds_exactly_what_comparing_with_every_prompt_finds(held, text, similarity):
-    found = index(*held, similarity=similarity).match([user(text)])
-    query = normalise(text)
-    best = (
-        max((jaccard(grams(query), grams(normalise(h))) for h in held if normalise(h)), default=0.0)
-        if query
-        else 0.0
-    )
-    if best >= similarity:
-        assert found is not None
-        assert found.similarity == best
-    else:
-        assert found is None

@@ -130,7 +130,7 @@ def test_lengths_of_other_rows_are_refused():
         token_lengths.find(columns(*clean(10)), [1, 2, 3], 512)
 
 
-def test_a_mix_of_languages_is_told_with_its_shares():
+def test_a_mix_of_languages_is_reported_with_its_shares():
     prompts, answers = clean(100)
     german = [
         "Wie kann ich die Adresse für meine Lieferung noch ändern, wenn sie schon unterwegs ist?",

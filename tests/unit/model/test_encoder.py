@@ -51,8 +51,8 @@ def test_vectors_are_those_of_the_plain_bert_averaged_over_tokens(encoder: Sente
 
 @needs_weights
 def test_a_paraphrase_is_nearer_than_another_subject(encoder: SentenceEncoder) -> None:
-    asked, again, other = encoder(["I lost my card", "My card is gone", "What is the exchange rate?"])
-    assert asked @ again > asked @ other + 0.2
+    question, again, other = encoder(["I lost my card", "My card is gone", "What is the exchange rate?"])
+    assert question @ again > question @ other + 0.2
 
 
 @needs_weights

@@ -28,7 +28,9 @@ def trained_text(tokenizer: ChatTokenizer, messages: list[Message], **options: s
     return "".join(tokenizer.token_text(i) for i, m in zip(row.ids, row.mask, strict=True) if m)
 
 
-def test_what_users_and_tools_say_is_marked_and_nothing_else(tokenizer: ChatTokenizer) -> None:
+def test_the_prompt_mask_holds_users_and_tools_turns_and_nothing_else(
+    tokenizer: ChatTokenizer,
+) -> None:
     talk = [
         Message(role="system", content="Be brief."),
         Message(role="user", content="One?"),

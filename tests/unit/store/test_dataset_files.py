@@ -5,7 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.core.example import SPLITS, Example, prompt_text
+from tunery.core.example import Example, prompt_text
+from tunery.core.splits import SPLITS
 from tunery.store.dataset_files import (
     EXAMPLE_SCHEMA,
     EXAMPLES,

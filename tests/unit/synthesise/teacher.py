@@ -55,7 +55,7 @@ class Teacher:
 
     say: Say = usual
     faults: list[Fault] = field(default_factory=list)
-    """Taken one by one before anything is answered."""
+    """Taken one by one before anything is answer."""
     delay_s: Callable[[int], float] = lambda number: 0.0
     metered: bool = True
     url: str = ""
@@ -85,8 +85,8 @@ class Teacher:
 
     async def _answer(self, request: web.Request, number: int) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {KEY}":
-            told = f"Incorrect API key provided: {request.headers.get('Authorization', '')[7:]}"
-            return web.json_response({"error": {"message": told, "code": "invalid_api_key"}}, status=401)
+            message = f"Incorrect API key provided: {request.headers.get('Authorization', '')[7:]}"
+            return web.json_response({"error": {"message": message, "code": "invalid_api_key"}}, status=401)
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, tuple):
             return web.json_response({"error": {"message": "later"}}, status=fault[0], headers=fault[1])

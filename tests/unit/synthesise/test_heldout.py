@@ -11,7 +11,8 @@ import pytest
 
 from tests.unit.synthesise.test_synthesise import Make, make
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import SPLIT_HINT, Example, SplitName
+from tunery.core.example import SPLIT_HINT, Example
+from tunery.core.splits import SplitName
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.store.dataset_files import read_dropped, read_examples
@@ -46,7 +47,7 @@ def rows_of(workspace: Workspace, version: DatasetVersion) -> dict[SplitName, li
 
 
 def write_row(path: Path, text: str, label: str, seeds: list[Example]) -> None:
-    """Add a row as the teacher's would be written, past the sieve."""
+    """Add a row as the teacher's would be written, past the filter."""
     row = {
         "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": label}],
         "metadata": {SPLIT_HINT: "train", "seed_prompts": [prompt_fingerprint(e) for e in seeds]},

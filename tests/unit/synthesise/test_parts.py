@@ -1,4 +1,4 @@
-"""Journal, budget, answers, language, sieve and settings, each by itself."""
+"""Journal, budget, answers, language, filter and settings, each by itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from tunery.synthesise.answers import Malformed, json_list, scores_of
 from tunery.synthesise.budget import Amount, Budget, BudgetSpent
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.endpoint import retry_after
-from tunery.synthesise.filter import Neighbours
-from tunery.synthesise.journal import Answered, Journal
+from tunery.synthesise.journal import Journal, PaidAnswer
 from tunery.synthesise.language import Expected, expected_in, foreign
 from tunery.synthesise.prompts import prompt
 from tunery.text.language import language
-from tunery.text.normalise import fingerprint
 
-ANSWER = Answered("[]", "stop", "r-1", "host", "2026-01-01T00:00:00+00:00", 30, 12, metered=True, usd=0.5)
+ANSWER = PaidAnswer("[]", "stop", "r-1", "host", "2026-01-01T00:00:00+00:00", 30, 12, metered=True, usd=0.5)
 CEILING = Amount(100, 2.0)
 
 
@@ -43,7 +41,7 @@ def test_what_was_paid_for_outlives_the_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
-def test_a_line_torn_by_a_kill_is_mended(cut: int, tmp_path: Path) -> None:
+def test_a_line_torn_by_a_kill_is_repaired(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path, "one") as journal:
         for key in ("first", "second"):
@@ -126,10 +124,10 @@ def test_an_answer_cut_off_says_what_to_change() -> None:
     assert "max_tokens" in caught.value.drop.detail
 
 
-@pytest.mark.parametrize("said", ["[1, 2]", "[1, 2, 6]", "[1, 2, true]", "[1, 2, 3.0]", '["1", 2, 3]', "3"])
-def test_scores_that_are_none_are_refused(said: str) -> None:
+@pytest.mark.parametrize("text", ["[1, 2]", "[1, 2, 6]", "[1, 2, true]", "[1, 2, 3.0]", '["1", 2, 3]', "3"])
+def test_scores_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(Malformed):
-        scores_of(said, "stop", 3)
+        scores_of(text, "stop", 3)
 
 
 @pytest.mark.parametrize(("text", "code"), [
@@ -158,24 +156,6 @@ def test_rows_of_no_known_language_are_compared_by_script_only() -> None:
     expected = expected_in(["Где моя карта?", "Когда придёт новая карта"])
     assert expected == Expected(None, "CYRILLIC")
     assert foreign("where is my new card", expected) == "written in latin, not cyrillic"
-
-
-@given(st.lists(st.text("abcd e", max_size=14), min_size=1, max_size=12), st.text("abcd e", max_size=14))
-def test_the_nearest_text_is_that_of_comparing_with_every_one(texts: list[str], text: str) -> None:
-    def pieces(said: str) -> set[str]:
-        said = fingerprint(said)
-        return {said[i : i + 4] for i in range(max(1, len(said) - 3))}
-
-    neighbours = Neighbours()
-    for known in texts:
-        neighbours.add(known)
-    every = [len(pieces(t) & pieces(text)) / len(pieces(t) | pieces(text)) for t in texts]
-    near = neighbours.nearest(text)
-    if near is None:
-        assert max(every) == 0
-    else:
-        assert near.similarity == pytest.approx(max(every))
-        assert every[near.position] == pytest.approx(max(every))
 
 
 def settings(**changes: Any) -> SynthesiseConfig:

@@ -27,7 +27,7 @@ Make = Callable[..., Synthesised]
 
 @pytest.fixture
 def make(material: Material, teacher: Teacher, tmp_path: Path) -> Make:
-    """Make rows with settings that differ from the usual ones as said."""
+    """Make rows with settings that differ from the usual ones."""
 
     def call(
         out: str = "made.jsonl", *, stop: Callable[[], bool] = lambda: False, **changes: Any
@@ -82,10 +82,10 @@ def test_rows_for_every_class_with_their_provenance(make: Make, material: Materi
 
 def test_the_teacher_sees_no_held_out_row(make: Make, material: Material, teacher: Teacher) -> None:
     make(method="paraphrase", rows=90, rows_per_request=1)
-    said = " ".join(m["content"] for body in teacher.bodies for m in body["messages"])
+    sent = " ".join(m["content"] for body in teacher.bodies for m in body["messages"])
     assert material.held_out
-    assert any(e.prompt[-1].content in said for e in material.train)
-    assert [e.prompt[-1].content for e in material.held_out if e.prompt[-1].content in said] == []
+    assert any(e.prompt[-1].content in sent for e in material.train)
+    assert [e.prompt[-1].content for e in material.held_out if e.prompt[-1].content in sent] == []
 
 
 def test_paraphrases_keep_the_output_of_their_seed(make: Make, material: Material, tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_unicode_comes_through_whole(make: Make, teacher: Teacher, tmp_path: Pat
     texts = ["où est ma carte naïve 🙂 Ωmega", "日本のカードはどこですか", "e\u0301te\u0301 carte été perdue"]
     teacher.say = lambda body: json.dumps(texts, ensure_ascii=False)
     make(rows=3, language="any")
-    said = [r["messages"][0]["content"] for r in lines(tmp_path / "made.jsonl")]
-    assert said == [texts[0], texts[1], "été carte été perdue"]
+    written = [r["messages"][0]["content"] for r in lines(tmp_path / "made.jsonl")]
+    assert written == [texts[0], texts[1], "été carte été perdue"]
 
 
 @pytest.mark.parametrize("fault", [429, 500, 503, 408, "cut", "nonsense"])
@@ -197,7 +197,7 @@ def test_a_refusal_is_not_tried_again(status: int, make: Make, teacher: Teacher,
     assert not (tmp_path / "made.jsonl").exists()
 
 
-def test_a_bad_key_is_told_without_the_key(
+def test_a_bad_key_is_reported_without_the_key(
     make: Make, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEACHER_KEY", "sk-wrong-98765")
@@ -230,7 +230,7 @@ def test_a_teacher_is_sent_the_request_and_its_own_key_only(
     assert "authorization" not in teacher.headers[-1]
 
 
-def test_a_missing_key_is_told_before_anything_is_sent(
+def test_a_missing_key_is_reported_before_anything_is_sent(
     make: Make, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TEACHER_KEY")
@@ -348,8 +348,8 @@ def test_the_judge_keeps_rows_from_its_threshold_on(make: Make, teacher: Teacher
     assert set(made.scores) <= {"2", "4", "5"}
     assert made.rejected == {"low_score": made.scores["2"]}
     assert {r["metadata"]["judge"]["score"] for r in lines(tmp_path / "made.jsonl")} == {4, 5}
-    asked = [b for b in teacher.bodies if "judge" in b["messages"][0]["content"]]
-    assert {b["temperature"] for b in asked} == {0.0}
+    judged = [b for b in teacher.bodies if "judge" in b["messages"][0]["content"]]
+    assert {b["temperature"] for b in judged} == {0.0}
     assert make(judge={"threshold": 4}).bought == 0, "the judge is not paid twice either"
 
 
@@ -392,12 +392,12 @@ def test_a_teacher_that_moved_to_another_address_is_not_paid_again(
 
 def test_a_file_of_somebody_else_is_not_replaced(make: Make, teacher: Teacher, tmp_path: Path) -> None:
     (tmp_path / "made.jsonl").write_text("mine\n", encoding="utf-8")
-    with pytest.raises(ConflictError, match="was not made by this command"):
+    with pytest.raises(ConflictError, match="was not written by this command"):
         make()
     assert (tmp_path / "made.jsonl").read_text(encoding="utf-8") == "mine\n"
     assert teacher.seen == 0
 
 
-def test_a_class_that_is_not_there_is_told_with_the_nearest(make: Make) -> None:
+def test_a_class_that_is_not_there_is_reported_with_the_nearest(make: Make) -> None:
     with pytest.raises(ConfigError, match="did you mean 'card arrival'"):
         make(labels=["card arival"])

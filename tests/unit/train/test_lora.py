@@ -177,14 +177,14 @@ def opposite(count: int) -> list[TrainingRow]:
     return [row(*r.ids[:5], 99, 2, mask=r.mask) for r in given]
 
 
-def test_the_last_step_is_kept_where_that_is_asked_for(base: BaseModelInfo, tmp_path: Path) -> None:
+def test_the_last_step_is_kept_where_the_settings_say_so(base: BaseModelInfo, tmp_path: Path) -> None:
     data = TrainingRows(rows(44), opposite(10))
     config = CONFIG.model_copy(
         update={"epochs": 4.0, "early_stopping": None, "validation_every": 4, "learning_rate": 0.05}
     )
     best = train(base, tmp_path / "best", config=config, data=data, progress=Silent())
-    asked = config.model_copy(update={"keep": "last"})
-    last = train(base, tmp_path / "last", config=asked, data=data, progress=Silent())
+    kept_last = config.model_copy(update={"keep": "last"})
+    last = train(base, tmp_path / "last", config=kept_last, data=data, progress=Silent())
     assert losses(best) == losses(last)
     assert best.best_step < last.best_step == last.steps
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("best", "last")]
@@ -216,7 +216,7 @@ def test_training_stops_early_when_validation_gets_worse(base: BaseModelInfo, tm
         assert (folder / weights).read_bytes() == (tmp_path / "a" / weights).read_bytes()
 
 
-def test_asking_to_stop_ends_training_and_keeps_its_checkpoints(base: BaseModelInfo, tmp_path: Path) -> None:
+def test_a_request_to_stop_keeps_the_checkpoints(base: BaseModelInfo, tmp_path: Path) -> None:
     sealed: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         train(

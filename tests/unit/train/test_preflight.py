@@ -113,8 +113,8 @@ def test_a_template_that_writes_into_the_answer_is_refused(tiny_model: Path) -> 
 
 
 def test_samples_mark_exactly_the_trained_tokens(tokenizer: ChatTokenizer) -> None:
-    shown = look(tokenizer, rows_of(tokenizer)).samples[0]
-    assert "".join(t.text for t in shown.tokens if t.trained) == "answer 0<|im_end|>"
+    sample = look(tokenizer, rows_of(tokenizer)).samples[0]
+    assert "".join(t.text for t in sample.tokens if t.trained) == "answer 0<|im_end|>"
 
 
 def test_preference_pairs_are_not_silently_trained_as_answers(tokenizer: ChatTokenizer) -> None:

@@ -14,40 +14,20 @@ from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_answer,
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
 
 _ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function"), "tool"),
     "user": "user",
     "assistant": "assistant",
-    "tool": "tool",
-    "function": "tool",
 }
 _SHAREGPT_ROLES: dict[str, Role] = {
     "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "assistant": "assistant",
-    "observation": "tool",
-    "tool": "tool",
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "assistant"), "assistant"),
+    **dict.fromkeys(("observation", "tool"), "tool"),
 }
 _TOOL_TURNS = frozenset({"function_call", "tool_call"})
-_KNOWN_KEYS = frozenset(
-    {
-        "role",
-        "content",
-        "weight",
-        "name",
-        "tool_calls",
-        "function_call",
-        "tool_call_id",
-        "refusal",
-        "audio",
-        "annotations",
-    }
-)
+_READ_KEYS = ("role", "content", "weight", "tool_calls", "function_call")
+_IGNORED_KEYS = ("name", "tool_call_id", "refusal", "audio", "annotations")
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
 
@@ -177,7 +157,9 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
     if calls and role != "assistant":
         flaws.append(Flaw(f"{field}.tool_calls", turn.get("role"), "only the assistant calls functions"))
     flaws += [
-        Flaw(f"{field}.{key}", turn[key], "unknown key; remove it") for key in turn if key not in _KNOWN_KEYS
+        Flaw(f"{field}.{key}", turn[key], "unknown key; remove it")
+        for key in turn
+        if key not in (*_READ_KEYS, *_IGNORED_KEYS)
     ]
     if calls and turn.get("content") is None:
         content = ""

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import SPLITS, Drop
+from tunery.core.example import Drop
 from tunery.core.quality import RowQuality
+from tunery.core.splits import SPLITS
 from tunery.data.config import SelectConfig
 from tunery.data.decisions import Curated
 from tunery.data.select.scores import quality_scores

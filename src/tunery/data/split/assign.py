@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import SplitName
 from tunery.core.ids import sampling_key
+from tunery.core.splits import SplitName
 from tunery.data.config import SplitConfig
 from tunery.data.split.quotas import quotas
 

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import SEED_PROMPTS, SPLITS, Drop, SplitName
+from tunery.core.example import SEED_PROMPTS, Drop
 from tunery.core.ids import canonical_json, sampling_key
+from tunery.core.splits import SPLITS, SplitName
 from tunery.data.config import SourceConfig
 from tunery.data.decisions import Curated
 from tunery.data.split.assign import assign, assign_by_time

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import SPLITS
 from tunery.core.figures import one_line
 from tunery.core.finding import Changed
+from tunery.core.splits import SPLITS
 from tunery.data.config import MOVED
 from tunery.data.edits.sets import read_changed
 from tunery.data.rows.dropped import dropped_content

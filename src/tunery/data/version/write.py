@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tunery.core.example import SPLITS, Drop, Dropped
+from tunery.core.example import Drop, Dropped
 from tunery.core.ids import canonical_json
+from tunery.core.splits import SPLITS
 from tunery.data.decisions import Curated
 from tunery.data.rows.table import dropped_texts
 from tunery.store.dataset_files import ExampleRows, write_dropped, write_examples

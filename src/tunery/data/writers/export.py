@@ -13,8 +13,9 @@ import yaml
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, ConflictError, ResourceError
-from tunery.core.example import SPLITS, Example, SplitName
+from tunery.core.example import Example
 from tunery.core.plugins import load_plugin, plugin_names
+from tunery.core.splits import SPLITS, SplitName
 from tunery.data.writers.writer import Writer
 from tunery.store.dataset_files import read_examples
 

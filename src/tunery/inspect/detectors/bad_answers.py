@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, drops, finding
 from tunery.inspect.json_answers import json_value
@@ -119,7 +119,7 @@ def _found(
     columns: Columns, kind: FindingKind, cases: Sequence[Case], one: str, many: str
 ) -> Iterator[Finding]:
     if cases:
-        message = f"{counted(len(cases), one, many)} ({percent(len(cases) / len(columns))})."
+        message = f"{counted(len(cases), one, many)} ({percent_of(len(cases), len(columns))})."
         edits = drops(columns, kind, (c.rows[0] for c in cases)) if kind in _TAKEN_OUT else []
         yield finding(columns, kind, message, cases, edits=edits, numbers={"rows": len(cases)})
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, TextColumn, finding, text_columns
 from tunery.text.markup import find_html, strip_html
@@ -120,7 +120,7 @@ def find(columns: Columns, *, inputs: Sequence[str] | None = None) -> list[Findi
 
 def _finding(columns: Columns, kind: FindingKind, cases: Sequence[Case], edits: Sequence[Edit]) -> Finding:
     rows = len({case.rows for case in cases})
-    message = f"{counted(rows, 'row')} ({percent(rows / len(columns))}) with {_DESCRIPTIONS[kind.name]}."
+    message = f"{counted(rows, 'row')} ({percent_of(rows, len(columns))}) with {_DESCRIPTIONS[kind.name]}."
     return finding(columns, kind, message, cases, edits=edits, numbers={"rows": rows, "texts": len(cases)})
 
 

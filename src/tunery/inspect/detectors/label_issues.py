@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, drops, finding
 from tunery.inspect.labels import LabelIssue, rank_label_issues
@@ -74,7 +74,7 @@ def find(
     if doubtful:
         message = (
             f"{counted(len(doubtful), 'row has', 'rows have')} a label that may as well be wrong "
-            f"({percent(len(doubtful) / len(rows))})."
+            f"({percent_of(len(doubtful), len(rows))})."
         )
         edits = drops(columns, _DOUBTFUL, (found.row for found in doubtful))
         cases = _cases(columns, doubtful, "perhaps")
@@ -85,7 +85,7 @@ def find(
         kind = _WRONG if len(likely) >= _MANY_WRONG * len(rows) else _WRONG._replace(severity="medium")
         message = (
             f"{counted(len(likely), 'row has', 'rows have')} a label that is probably wrong "
-            f"({percent(len(likely) / len(rows))})."
+            f"({percent_of(len(likely), len(rows))})."
         )
         edits = [
             Edit(row=columns.ids[i], action="set_output", value=issue.suggested, reason=kind.name)

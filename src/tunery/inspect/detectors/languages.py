@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, listed_counts, percent
+from tunery.core.figures import counted, listed_counts, percent, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, finding
 from tunery.text.language import language
@@ -98,9 +98,10 @@ def _mix(columns: Columns, known: Sequence[str | None], majority: float) -> Iter
     if most >= majority * total:
         odd = [i for i, n in enumerate(known) if n not in (None, usual) and not _speaks_of_it(columns, i)]
         if odd:
+            others = listed_counts(Counter(str(known[i]) for i in odd), 5)
             message = (
-                f"{counted(len(odd), 'row is', 'rows are')} in another language than {percent(most / total)} "
-                f"of the rows ({usual}): {listed_counts(Counter(str(known[i]) for i in odd), 5)}."
+                f"{counted(len(odd), 'row is', 'rows are')} in another language than "
+                f"{percent_of(most, total)} of the rows ({usual}): {others}."
             )
             cases = [Case((i,), _text(columns, i), f"looks like {known[i]}") for i in odd]
             numbers = {"usual": usual, "counts": dict(counts)}

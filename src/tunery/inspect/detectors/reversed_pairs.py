@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, finding
 from tunery.inspect.labels import find_reversed_pairs
@@ -50,7 +50,7 @@ def find(
         return
     message = (
         f"{counted(len(found), 'pair is', 'pairs are')} ordered against what the others prefer "
-        f"({percent(len(found) / len(pairs))})."
+        f"({percent_of(len(found), len(pairs))})."
     )
     rows = [pairs[pair.row] for pair in found]
     cases = [

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.core.quality import JUDGED_WRONG, RowQuality
 from tunery.inspect.evidence import Case, drops, finding
@@ -52,7 +52,7 @@ def _judged(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> Iterat
         columns,
         _JUDGED,
         f"A judge holds {counted(len(wrong), 'row')} for wrong or mostly so "
-        f"({percent(len(wrong) / judged.total())} of those it scored).",
+        f"({percent_of(len(wrong), judged.total())} of those it scored).",
         [_case(columns, i, f"score {score} of 5") for score, i in wrong],
         edits=drops(columns, _JUDGED, (i for _, i in wrong)),
         numbers={"scores": {str(score): n for score, n in sorted(judged.items())}},
@@ -66,7 +66,7 @@ def _misleading(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> It
     yield finding(
         columns,
         _MISLEADING,
-        f"In {counted(len(against), 'row')} ({percent(len(against) / len(found))} of those scored) "
+        f"In {counted(len(against), 'row')} ({percent_of(len(against), len(found))} of those scored) "
         "the base finds the answer likelier without the prompt than with it.",
         [_case(columns, i, f"difficulty (IFD) {-ifd:.2f}") for ifd, i in against],
         numbers={"rows": len(against), "scored": len(found)},

@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.detectors.bad_answers import cut_off
 from tunery.inspect.evidence import Case, closed, finding
-from tunery.inspect.json_answers import json_value, unfenced
+from tunery.inspect.json_answers import json_answer, json_value, unfenced
 
 _ROWS = 20
 """Answers that must show a trait before their majority says anything [rows]."""
@@ -89,7 +89,7 @@ def _outliers(columns: Columns, trait: _Trait, majority: float) -> Iterator[Find
     others = Counter(values[i] for i in odd)
     described = " and ".join(f"{n:,} {trait.words[v]}" for v, n in others.most_common())
     message = (
-        f"{counted(count, 'answer')} of {len(values):,} ({percent(count / len(values))}) "
+        f"{counted(count, 'answer')} of {len(values):,} ({percent_of(count, len(values))}) "
         f"{trait.words[usual]}; {described}."
     )
     numbers = {"usual": usual, "counts": dict(Counter(values.values()))}
@@ -101,11 +101,10 @@ def _format(text: str) -> str | None:
     bare = text.strip()
     if not bare:
         return None
-    inner = unfenced(bare)
-    if json_value((inner if inner is not None else bare).strip()) is not None:
+    if json_answer(bare) is not None:
         return "json"
     # Broken JSON is broken, not prose: the bad answers' detector says so.
-    return None if bare[0] in "{[" or inner is not None else "prose"
+    return None if bare[0] in "{[" or unfenced(bare) is not None else "prose"
 
 
 def _to_json(text: str, value: str, usual: str) -> str | None:
@@ -220,9 +219,7 @@ def _key_outliers(columns: Columns, majority: float) -> Iterator[Finding]:
     """Find JSON objects whose keys are not those of almost all others."""
     keys: dict[int, tuple[str, ...]] = {}
     for i, text in enumerate(columns.answers):
-        bare = text.strip()
-        inner = unfenced(bare)
-        value = json_value((inner if inner is not None else bare).strip())
+        value = json_answer(text)
         if isinstance(value, dict):
             keys[i] = tuple(sorted(value))
     found = _usual(keys.values(), majority)
@@ -235,7 +232,7 @@ def _key_outliers(columns: Columns, majority: float) -> Iterator[Finding]:
         if names != usual
     ]
     message = (
-        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent(count / len(keys))}) have the keys "
+        f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent_of(count, len(keys))}) have the keys "
         f"{', '.join(map(repr, usual[:8])) or 'none'}; {counted(len(cases), 'has others', 'have others')}."
     )
     yield finding(columns, _KEYS, message, cases, numbers={"keys": list(usual), "rows": len(cases)})

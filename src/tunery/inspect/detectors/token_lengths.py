@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, finding
 
@@ -40,7 +40,7 @@ def find(columns: Columns, lengths: Sequence[int], max_tokens: int) -> list[Find
     quantiles = {f"p{q}": ordered[min(len(ordered) - 1, len(ordered) * q // 100)] for q in _QUANTILES}
     message = (
         f"{counted(len(over), 'row has', 'rows have')} over {max_tokens:,} tokens "
-        f"({percent(len(over) / len(columns))}); the longest has {lengths[over[0]]:,}. Such rows are left "
+        f"({percent_of(len(over), len(columns))}); the longest has {lengths[over[0]]:,}. Such rows are left "
         "out of training."
     )
     fix = f"Shorten them, or raise the training length: {quantiles['p99']:,} tokens hold 99 % of the rows."

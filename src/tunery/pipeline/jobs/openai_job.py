@@ -147,7 +147,7 @@ def new_job(
     submitted_by: str,
     engine: EngineSettings | None = None,
 ) -> Job:
-    """Return the job that a body asks for, its recipe checked as a whole, not yet stored.
+    """Return the job that a body describes, its recipe checked as a whole, not yet stored.
 
     Args:
         body: What the client sent.
@@ -297,7 +297,7 @@ def job_object(job: Job) -> dict[str, Any]:
         "learning_rate_multiplier": round(multiplier, 6),
     }
     own = {name: train[name] for name in sorted(method.own_settings) if name in train}
-    made = job.status == "succeeded" and job.model_version is not None
+    registered = job.status == "succeeded" and job.model_version is not None
     return {
         "id": job.id,
         "object": "fine_tuning.job",
@@ -305,7 +305,7 @@ def job_object(job: Job) -> dict[str, Any]:
         "finished_at": _unix(job.finished_at),
         "estimated_finish": None,
         "model": job.request.get("model") or job.recipe.get("base", ""),
-        "fine_tuned_model": ft_name_of(job) if made else None,
+        "fine_tuned_model": ft_name_of(job) if registered else None,
         "organization_id": ORGANIZATION,
         "result_files": list(job.result_files),
         "seed": train.get("seed", 0),

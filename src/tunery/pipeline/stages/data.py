@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import Example, SplitName
+from tunery.core.example import Example
+from tunery.core.splits import SplitName
 from tunery.pipeline.context import RunContext
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Fixed(NamedTuple):
-    """The next dataset version, and what made it another."""
+    """The next dataset version, and what changed it."""
 
     edits: str
     """Id of the edits."""
     before: DatasetVersion
     after: DatasetVersion
-    asked: Mapping[str, int]
+    requested: Mapping[str, int]
     """Reason to edits [count]."""
     overruled: tuple[Edit, ...]
     """Changes to rows that another edit takes out."""
@@ -60,10 +60,10 @@ def apply_findings(context: RunContext, findings: Sequence[Finding], kinds: Sequ
             [f"{kind}: {by_kind[kind].fix}" for kind in silent],
             hint="--export-review FILE.csv lets a person decide",
         )
-    return make_next(context, [e for kind in dict.fromkeys(kinds) for e in by_kind[kind].edits])
+    return build_next(context, [e for kind in dict.fromkeys(kinds) for e in by_kind[kind].edits])
 
 
-def make_next(context: RunContext, asked: Sequence[Edit]) -> Fixed:
+def build_next(context: RunContext, requested: Sequence[Edit]) -> Fixed:
     """Store edits and build the dataset version that they make of the recipe's.
 
     Raises:
@@ -72,7 +72,7 @@ def make_next(context: RunContext, asked: Sequence[Edit]) -> Fixed:
     from tunery.data.edits.sets import read_changed, settle, store_edits
 
     before = make_dataset(context)
-    settled = settle(asked)
+    settled = settle(requested)
     stored = store_edits(context.workspace, settled.edits, before.id)
     references = (*context.recipe.data.edits, stored.name)
     data = context.recipe.data.model_copy(update={"edits": references})
@@ -81,7 +81,7 @@ def make_next(context: RunContext, asked: Sequence[Edit]) -> Fixed:
         edits=stored.name,
         before=before,
         after=after,
-        asked=dict(sorted(Counter(e.reason for e in settled.edits).items())),
+        requested=dict(sorted(Counter(e.reason for e in settled.edits).items())),
         overruled=settled.overruled,
         changed=read_changed(context.workspace.artifacts.path("datasets", after.id)),
         override=f"data.edits=[{', '.join(references)}]",

@@ -16,7 +16,7 @@ from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import make_dataset, split_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.train import training_examples
-from tunery.plan.forecast import Asked, Forecast, RowCounts, Schedule, forecast
+from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
 
@@ -140,15 +140,15 @@ def _shared_prefix(sequences: Iterable[tuple[int, ...]]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[Asked, ...]:
-    """Return who will be evaluated, with the length of the prompt each really gets."""
+def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[PlannedSubject, ...]:
+    """Return what will be evaluated, with the length of the prompt each really gets."""
     tokenizer = context.tokenizer
     probe = task.examples[0]
     plain = len(tokenizer.render_prompt(probe.prompt))
     limit = context.recipe.evaluate.perplexity_limit
     scored = min(limit or len(task.examples), len(task.examples)) if "perplexity" in task.metrics else 0
-    asked = [
-        Asked(
+    baselines = [
+        PlannedSubject(
             name=subject.name,
             added_tokens=max(0, len(tokenizer.render_prompt(subject.prompting.conversation(probe))) - plain),
             free=subject.prompting.constraint is None,
@@ -159,6 +159,6 @@ def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple
     has_champion = ev.CHAMPION in context.workspace.models.aliases(context.recipe.name)
     tuned = [TUNED, *([ev.CHAMPION] if has_champion else [])]
     return (
-        *asked,
-        *(Asked(name=name, added_tokens=0, free=False, perplexity_rows=scored) for name in tuned),
+        *baselines,
+        *(PlannedSubject(name=name, added_tokens=0, free=False, perplexity_rows=scored) for name in tuned),
     )

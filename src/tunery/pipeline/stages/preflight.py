@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) -> int:
-    """Return the longest row that training takes: the base's window, or less where asked [tokens]."""
+    """Return the longest row that training takes: ``data.max_tokens``, at most the base's window [tokens]."""
     most = (tokenizer or context.tokenizer).max_tokens
     return min(context.recipe.data.max_tokens or most, most)
 

@@ -18,7 +18,7 @@ from tunery.store.exclusive import exclusive
 if TYPE_CHECKING:
     from tunery.core.quality import RowQuality
     from tunery.synthesise.config import RowJudgeConfig
-    from tunery.synthesise.judge import Judging
+    from tunery.synthesise.judge import JudgeContext
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give other scores."""
@@ -38,7 +38,7 @@ class ScoredRows(NamedTuple):
 def score_recipe(
     context: RunContext, dataset: DatasetVersion | None = None, *, judge: RowJudgeConfig | None = None
 ) -> ScoredRows:
-    """Score the training rows of a recipe under its base, or find the scores that were made before.
+    """Score the training rows of a recipe under its base, or find the scores of an earlier call.
 
     Args:
         context: Of the recipe.
@@ -50,17 +50,17 @@ def score_recipe(
             refuses.
         ResourceError: The judge does not answer, or the budget does not pay for all rows; answers that were
             paid for are kept, and the same call goes on from there.
-        KeyboardInterrupt: It was asked to stop; no scores are kept but the judge's answers.
+        KeyboardInterrupt: Ctrl-C; no scores are kept but the judge's answers.
     """
     from tunery.data.select.scores import read_quality, write_quality
-    from tunery.synthesise.judge import Judging, judge_identity
+    from tunery.synthesise.judge import JudgeContext, judge_identity
 
     dataset = dataset or make_dataset(context)
     artifacts = context.workspace.artifacts
     inputs = {"dataset": dataset.id, "base": context.base.sha256}
     train = split_of(context, dataset, "train")
     task = context.recipe.description or context.recipe.data.system_prompt
-    judging = Judging(task, dataset.labels or (), judge.rubric if judge else None)
+    judging = JudgeContext(task, dataset.labels or (), judge.rubric if judge else None)
     config: dict[str, Any] = {"engine": context.engine_settings.identity}
     if judge:
         config["judge"] = judge_identity(judge, judging, train)
@@ -85,7 +85,7 @@ def score_recipe(
 
 
 def _judged(
-    context: RunContext, train: Sequence[Example], judge: RowJudgeConfig, judging: Judging, identity: str
+    context: RunContext, train: Sequence[Example], judge: RowJudgeConfig, judging: JudgeContext, identity: str
 ) -> Mapping[str, int]:
     """Return the judge's scores by example id."""
     from tunery.pipeline.stages.synthesise import warn_of_sending
@@ -138,7 +138,7 @@ def score_rows(
         engine: Scores; no adapter is used.
         tokenizer: Of the engine's base.
         examples: What is scored.
-        rows_per_batch: Questions put to the engine at once [count].
+        rows_per_batch: Requests put to the engine at once [count].
         progress: Told of the questions done.
         before_batch: Called before each batch; what it raises ends the work.
 

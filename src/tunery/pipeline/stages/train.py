@@ -23,13 +23,13 @@ STAGE_VERSION = 1
 
 def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Return the id that training this recipe on this dataset version gives."""
-    from tunery.train.section import identity_of
+    from tunery.train.config import NOT_IN_IDENTITY
 
     return artifact_id(
         "adapter",
         stage="train",
         version=STAGE_VERSION,
-        config=identity_of(context.recipe.train),
+        config=context.recipe.train.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
         inputs={"base": context.base.sha256, "dataset": dataset.id},
     )
 

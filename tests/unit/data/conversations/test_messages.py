@@ -1,4 +1,4 @@
-"""Conversations: what is accepted, and what is said of each thing that is not."""
+"""Conversations: what is accepted, and the reason for each thing that is not."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_a_json_string_and_text_parts_are_understood() -> None:
         ({"from": "function_call", "value": "f()"}, "messages[0].value", "the JSON of a call"),
     ],
 )
-def test_each_flaw_is_told_with_field_and_fix(turn: Any, field: str, fix: str) -> None:
+def test_each_flaw_is_reported_with_field_and_fix(turn: Any, field: str, fix: str) -> None:
     with pytest.raises(BadRow) as caught:
         parse_messages([turn], "messages")
     assert caught.value.flaws[0].field == field
     assert fix in caught.value.flaws[0].fix
 
 
-def test_all_flaws_of_a_conversation_are_told_at_once() -> None:
+def test_all_flaws_of_a_conversation_are_reported_at_once() -> None:
     with pytest.raises(BadRow) as caught:
         parse_messages([{"role": "usr", "content": 1}, {"role": "user"}], "messages")
     assert [f.field for f in caught.value.flaws] == [

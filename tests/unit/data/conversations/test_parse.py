@@ -21,7 +21,7 @@ def parse(row: dict[str, Any], **settings: Any) -> tuple[str, Conversation]:
     return mapped.shape, parse_row(row, mapped, source)
 
 
-def said(conversation: Conversation) -> list[tuple[str, str]]:
+def turns_of(conversation: Conversation) -> list[tuple[str, str]]:
     return [(m.role, m.content) for m in conversation.messages]
 
 
@@ -152,12 +152,12 @@ OI = [{"role": "assistant", "content": "Oi"}]
         ),
     ],
 )
-def test_shapes_are_told_and_read(
+def test_shapes_are_recognised_and_read(
     row: dict[str, Any], settings: dict[str, Any], shape: str, messages: list[tuple[str, str]]
 ) -> None:
     found, conversation = parse(row, **settings)
     assert found == shape
-    assert said(conversation) == messages
+    assert turns_of(conversation) == messages
     assert conversation.rejected is None
 
 
@@ -181,7 +181,7 @@ def test_shapes_are_told_and_read(
 def test_every_way_to_write_a_preference_pair_means_the_same(row: dict[str, Any]) -> None:
     shape, conversation = parse(row)
     assert shape == "preference"
-    assert said(conversation) == [("user", "Hi"), ("assistant", "Hello")]
+    assert turns_of(conversation) == [("user", "Hi"), ("assistant", "Hello")]
     assert conversation.rejected == "Oi"
 
 

@@ -74,5 +74,5 @@ def test_the_undamaged_files_are_read_whole(tmp_path: Path, name: str) -> None:
 
 
 def test_a_table_of_ten_thousand_columns_is_described_in_one_line() -> None:
-    said = missing_column("text", [f"c{i}" for i in range(10_000)])
-    assert said.endswith("'c19' and 9,980 more)")
+    sentence = missing_column("text", [f"c{i}" for i in range(10_000)])
+    assert sentence.endswith("'c19' and 9,980 more)")

@@ -239,7 +239,7 @@ def test_a_store_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPat
     assert caught.value.hint == "pip install s3fs"
 
 
-def test_a_store_that_fails_while_reading_is_told_and_named(
+def test_a_store_that_fails_while_reading_is_reported_and_named(
     memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fsspec.implementations.memory import MemoryFile

@@ -31,7 +31,7 @@ def test_good_files_pass_with_their_shape(tmp_path: Path, row: dict[str, Any], s
     assert check(tmp_path, [row] * 12) == FileCheck(shape, 12, [])  # type: ignore[arg-type]
 
 
-def test_bad_rows_are_all_told_and_do_not_hide_each_other(tmp_path: Path) -> None:
+def test_bad_rows_are_all_reported_and_do_not_hide_each_other(tmp_path: Path) -> None:
     rows = [
         CHAT,
         {"messages": [{"role": "usr", "content": "Hi"}, HELLO]},

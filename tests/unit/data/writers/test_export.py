@@ -15,7 +15,8 @@ from tests.plugins import add_plugin
 from tunery.core.config import parse_settings
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, ConflictError
-from tunery.core.example import SPLITS, Example
+from tunery.core.example import Example
+from tunery.core.splits import SPLITS
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.readers.training_file import check_training_file
@@ -243,7 +244,7 @@ def test_no_csv_cell_begins_like_a_formula(workspace: Workspace, tmp_path: Path)
     assert not any(cell[:1] in "=+-@\t\r\n" for cell in cells if cell)
 
 
-def test_what_is_there_is_kept_unless_asked(workspace: Workspace, tmp_path: Path) -> None:
+def test_what_is_there_is_kept_without_replace(workspace: Workspace, tmp_path: Path) -> None:
     version = build(workspace, tmp_path, single())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("dear", encoding="utf-8")

@@ -11,7 +11,7 @@ from tunery.core.finding import Finding
 
 THINGS = """parcel invoice password subscription receipt voucher refund profile basket delivery coupon
 warranty charger manual catalogue membership newsletter repair battery screen""".split()  # noqa: SIM905 - a list of words
-WISHES = [
+VERBS = [
     "change the address of",
     "cancel",
     "find",
@@ -59,12 +59,12 @@ def columns(
 def clean(count: int = 400, seed: int = 0) -> tuple[list[str], list[str]]:
     """Prompts and answers of a shop's help desk, all different, nothing wrong with them."""
     draw = random.Random(seed)
-    kinds = list(itertools.product(ASKS, WISHES, THINGS))
+    kinds = list(itertools.product(ASKS, VERBS, THINGS))
     draw.shuffle(kinds)
     prompts, answers = [], []
-    for ask, wish, thing in kinds[:count]:
-        prompts.append(ask.format(wish, thing))
-        answers.append(draw.choice(ANSWERS).format(wish, thing, draw.choice(PLACES)))
+    for ask, verb, thing in kinds[:count]:
+        prompts.append(ask.format(verb, thing))
+        answers.append(draw.choice(ANSWERS).format(verb, thing, draw.choice(PLACES)))
     return prompts, answers
 
 

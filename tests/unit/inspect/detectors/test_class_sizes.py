@@ -12,7 +12,7 @@ def test_even_classes_have_no_finding_of_size() -> None:
     assert list(class_sizes.find(columns(texts, labels), labels)) == []
 
 
-def test_small_and_large_classes_are_told() -> None:
+def test_small_and_large_classes_are_reported() -> None:
     texts, labels = questions(60)
     labels = [*labels, *["card"] * 200, "odd"]
     texts = [*texts, *[f"card delivery {i}" for i in range(200)], "an odd question"]

@@ -54,7 +54,7 @@ def test_a_template_that_many_rows_have_is_no_copy():
     assert list(contamination.find(columns(prompts, ["A"] * 30), [("other", [template + "sum"])])) == []
 
 
-def test_training_rows_that_share_a_run_with_the_test_split_are_told():
+def test_training_rows_that_share_a_run_with_the_test_split_are_reported():
     rows = columns(
         [BENCHMARK, f"{BENCHMARK} And then?", "Why?"], ["A", "B", "C"], splits=["train", "test", "train"]
     )

@@ -120,7 +120,7 @@ def test_an_edit_of_a_conversation_replaces_its_last_turn_only():
     assert (edit.action, edit.value) == ("set_input", "It’s late")
 
 
-def test_a_rejected_answer_is_mended_too():
+def test_a_rejected_answer_is_repaired_too():
     pair = columns(["Why?"], ["So."], rejected=["Itâ€™s so."])
 
     assert one(damage.find(pair), "mojibake").edits[0].action == "set_rejected"

@@ -55,7 +55,7 @@ def by_topic(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     return np.array([[float(t in text) for t in topics] for text in texts], dtype=np.float32)
 
 
-def test_an_encoder_finds_what_is_said_in_other_words():
+def test_an_encoder_finds_what_is_the_same_in_other_words():
     rows = columns(
         [
             "Where is my parcel?",

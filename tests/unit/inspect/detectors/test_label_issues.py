@@ -9,7 +9,7 @@ from tests.unit.inspect.labels.test_label_issues import questions, swapped
 from tunery.inspect.detectors import label_issues
 
 
-def test_more_rows_than_are_verified_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_are_verified_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tunery.inspect.detectors.label_issues.MOST_ROWS", 100)
     texts, labels = questions(200)
     (found,) = label_issues.find(columns(texts, labels), labels)

@@ -1,4 +1,4 @@
-"""Findings from scores: rows that a judge or the base holds for wrong, each told with its number."""
+"""Findings from scores: rows that a judge or the base holds for wrong, each with its number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def quality(place: int, *, ifd: float = 0.5, judge: int | None = None) -> RowQua
     )
 
 
-def test_rows_with_bad_scores_are_told_worst_first() -> None:
+def test_rows_with_bad_scores_are_reported_worst_first() -> None:
     rows = columns(*clean(10))
     scores = [
         quality(0, judge=5),

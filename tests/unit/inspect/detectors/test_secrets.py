@@ -19,15 +19,15 @@ def test_no_part_of_a_finding_but_its_edits_shows_more_than_four_characters(kind
 
     finding = one(secrets.find(columns([text], ["Done."])), "secret")
 
-    said = finding.model_dump_json()
-    assert all(secret[at : at + 5] not in said.replace(f"<{kind}>", "") for at in range(len(secret) - 4))
+    shown = finding.model_dump_json()
+    assert all(secret[at : at + 5] not in shown.replace(f"<{kind}>", "") for at in range(len(secret) - 4))
 
 
 def test_clean_rows_hold_no_secret():
     assert list(secrets.find(columns(*clean()))) == []
 
 
-def test_a_secret_in_an_earlier_turn_is_told_without_an_edit():
+def test_a_secret_in_an_earlier_turn_is_reported_without_an_edit():
     key = SHAPES["STRIPE_KEY"]
     talk = columns([f"I use {key}\nFine\nAnd now?"], ["Wait."])
 

@@ -36,14 +36,14 @@ def test_a_fence_around_json_goes_where_almost_all_have_none():
     assert [(e.row, e.value) for e in finding.edits] == [("ex-3", '{"name": "n3", "total": 3}')]
 
 
-def test_an_object_without_a_key_is_told():
+def test_an_object_without_a_key_is_reported():
     answers = objects(50)
     answers[3] = '{"name": "n3"}'
 
     assert one(style.find(with_answers(answers)), "key_outlier").evidence[0].detail == "lacks 'total'"
 
 
-def test_a_small_first_letter_is_mended_but_not_that_of_a_name_written_so():
+def test_a_small_first_letter_is_repaired_but_not_that_of_a_name_written_so():
     prompts, answers = clean(60)
     answers[1], answers[2] = "you can sign in there.", "iPhones can be returned."
 
@@ -62,7 +62,7 @@ def test_a_missing_full_stop_is_added_to_a_sentence_only():
     assert [(e.row, e.value) for e in finding.edits] == [("ex-1", "You can sign in there.")]
 
 
-def test_an_answer_that_was_cut_off_is_not_made_to_look_whole():
+def test_an_answer_that_was_cut_off_is_not_completed():
     prompts, answers = clean(60)
     answers[1] = "You can sign in there"
     answers[2] = "You can sign in on the account page. Have your order number at hand, for we ask because the"

@@ -44,14 +44,14 @@ def writing(text: str) -> Callable[[Path], None]:
     return write
 
 
-def made(workspace: Workspace, **body: Any) -> Job:
+def job_from(workspace: Workspace, **body: Any) -> Job:
     file = store_training_file(workspace, "rows.jsonl", writing(ROWS))
     given = JobBody.model_validate({"model": "tiny", "training_file": file.id, **body})
     return new_job(given, workspace, INFO, base_spec="tiny", submitted_by="key")
 
 
 def test_auto_means_the_recipes_own_defaults(workspace: Workspace) -> None:
-    job = made(workspace, hyperparameters={"n_epochs": "auto", "batch_size": "auto"})
+    job = job_from(workspace, hyperparameters={"n_epochs": "auto", "batch_size": "auto"})
     recipe = Recipe.model_validate(job.recipe)
     assert recipe.train == SftConfig()
     assert recipe.name == f"ft-{job.id.removeprefix('ftjob-')}"
@@ -61,18 +61,20 @@ def test_auto_means_the_recipes_own_defaults(workspace: Workspace) -> None:
 
 def test_hyperparameters_become_train_settings_from_either_place(workspace: Workspace) -> None:
     numbers = {"n_epochs": 4, "batch_size": 8, "learning_rate_multiplier": 0.5}
-    old = made(workspace, hyperparameters=numbers, seed=7)
-    new = made(workspace, method={"type": "supervised", "supervised": {"hyperparameters": numbers}}, seed=7)
+    old = job_from(workspace, hyperparameters=numbers, seed=7)
+    new = job_from(
+        workspace, method={"type": "supervised", "supervised": {"hyperparameters": numbers}}, seed=7
+    )
     for job in (old, new):
         train = Recipe.model_validate(job.recipe).train
         assert (train.epochs, train.batch_size, train.seed) == (4, 8, 7)
         assert train.learning_rate == pytest.approx(SftConfig().learning_rate / 2)
-        shown = job_object(job)["hyperparameters"]
-        assert shown == {"n_epochs": 4, "batch_size": 8, "learning_rate_multiplier": 0.5}
+        sent = job_object(job)["hyperparameters"]
+        assert sent == {"n_epochs": 4, "batch_size": 8, "learning_rate_multiplier": 0.5}
 
 
 def test_sections_of_a_recipe_may_come_along(workspace: Workspace) -> None:
-    job = made(
+    job = job_from(
         workspace,
         suffix="bot",
         hyperparameters={"n_epochs": 2},
@@ -91,14 +93,14 @@ def test_the_engine_that_an_operator_chose_to_serve_judges_what_it_will_serve(wo
     evaluate = Recipe.model_validate(job.recipe).evaluate
     assert (evaluate.limit, evaluate.engine) == (3, EmbeddedSettings(dtype="bfloat16"))
     assert ServerSettings().chosen_engine is None
-    assert Recipe.model_validate(made(workspace).recipe).evaluate.engine is None
+    assert Recipe.model_validate(job_from(workspace).recipe).evaluate.engine is None
 
 
 @pytest.mark.parametrize("section", ["base", "name", "data"])
 def test_a_job_cannot_name_files_of_the_server(workspace: Workspace, section: str) -> None:
     evil = {"base": "/etc", "name": "x", "data": {"sources": [{"path": "/etc/passwd"}]}}
     with pytest.raises(ConfigError, match="unknown"):
-        made(workspace, tunery={section: evil[section]})
+        job_from(workspace, tunery={section: evil[section]})
 
 
 def test_preference_pairs_are_not_trained_on_as_if_they_were_answers(workspace: Workspace) -> None:
@@ -111,16 +113,16 @@ def test_preference_pairs_are_not_trained_on_as_if_they_were_answers(workspace: 
 
 
 def test_the_objects_are_what_the_clients_types_say(workspace: Workspace) -> None:
-    job = made(workspace, metadata={"a": "b"})
+    job = job_from(workspace, metadata={"a": "b"})
     workspace.jobs.add(job)
     FineTuningJob.model_validate(job_object(job), strict=True)
     event = workspace.jobs.add_event(job.id, "hello", data={"step": 1})
     FineTuningJobEvent.model_validate(event_object(event), strict=True)
     point = workspace.jobs.add_checkpoint(job.id, 3, {"train_loss": 1.0, "validation_loss": 2.0})
-    shown = checkpoint_object(point, job)
-    checked = FineTuningJobCheckpoint.model_validate(shown)
+    sent = checkpoint_object(point, job)
+    checked = FineTuningJobCheckpoint.model_validate(sent)
     assert checked.metrics.valid_loss == 2.0
-    assert shown["fine_tuned_model_checkpoint"].endswith(":ckpt-step-3")
+    assert sent["fine_tuned_model_checkpoint"].endswith(":ckpt-step-3")
 
 
 def test_the_result_file_has_a_row_for_each_logged_step(workspace: Workspace) -> None:

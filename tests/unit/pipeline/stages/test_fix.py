@@ -14,7 +14,7 @@ from tunery.data.edits.sets import read_changed
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import load_recipe
 from tunery.pipeline.stages.data import make_dataset
-from tunery.pipeline.stages.fix import apply_findings, make_next, read_review, write_review
+from tunery.pipeline.stages.fix import apply_findings, build_next, read_review, write_review
 from tunery.pipeline.stages.inspect import inspect_data, keep_inspection, stored_findings
 from tunery.store.dataset_files import read_columns, read_dropped
 from tunery.store.workspace import Workspace
@@ -77,7 +77,7 @@ def test_a_fix_makes_the_next_version_and_says_what_it_changed(context: RunConte
     assert fixed.before == before
     assert fixed.after.id != before.id
     assert fixed.after.parents == (before.id,)
-    assert fixed.asked == {"contradiction": 1}
+    assert fixed.requested == {"contradiction": 1}
     (change,) = fixed.changed
     assert (change.before, change.after, change.row) == ("refund", "card", 64)
     assert change.edits == fixed.edits
@@ -100,7 +100,7 @@ def test_fixing_twice_builds_on_the_first_fix(context: RunContext) -> None:
     recipe = load_recipe(context.base_dir / "recipe.yaml", [first.override])
     again = RunContext(recipe, context.workspace, context.base_dir, Silent())
     columns = read_columns(context.workspace.artifacts.path("datasets", first.after.id))
-    second = make_next(again, [Edit(row=columns.ids[0], action="drop", reason="review", by="Ada")])
+    second = build_next(again, [Edit(row=columns.ids[0], action="drop", reason="review", by="Ada")])
     assert second.before == first.after
     assert second.after.parents[-1] == first.after.id
     assert second.override == f"data.edits=[{first.edits}, {second.edits}]"
@@ -134,7 +134,7 @@ def test_a_review_goes_out_and_comes_back_as_edits_in_the_reviewers_name(context
     path.write_text(text.replace(",answer: card,,,", ",answer: card,change,,seen"), encoding="utf-8")
     review = read_review(context, path, "Ada")
     assert review.notes == {review.edits[0].row: "seen"}
-    fixed = make_next(context, review.edits)
+    fixed = build_next(context, review.edits)
     (change,) = fixed.changed
     assert (change.by, change.reason, change.after) == ("Ada", "review", "card")
 

@@ -162,31 +162,32 @@ def read_json_array(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator
             cannot be found; with the row's number.
     """
     with readable(name):
-        source = _Characters(path, name)
+        source = _Characters(path, name, max_row_bytes)
         opening = source.peek()
         if opening == "{":
-            yield from _from_object(source, path, name, max_row_bytes)
+            yield from _from_object(source)
             return
         if opening != "[":
             raise ConfigError(
                 f"{name}: begins with {opening!r}; a JSON file must be a list of objects: [{{…}}, …]"
             )
         source.position += 1
-        yield from _elements(source, name, max_row_bytes)
+        yield from _elements(source)
         if source.peek() != "":
             raise ConfigError(f"{name}: something follows the end of the list: {source.ahead()!r}")
 
 
-def _elements(source: _Characters, name: str, max_row_bytes: int) -> Iterator[RawRow]:
+def _elements(source: _Characters) -> Iterator[RawRow]:
     """Yield the elements of the list that opened before the position, and stop behind it."""
-    for number in _items(source, name, "row"):
+    for number in _items(source, source.name, "row"):
+        where = f"{source.name}: row {number}"
         try:
-            yield RawRow(number, _next_object(source, f"{name}: row {number}", max_row_bytes))
+            yield RawRow(number, _next_object(source, where))
         except BadRow as bad:
             start = source.position
-            _skip_value(source, f"{name}: row {number}", max_row_bytes)
+            _skip_value(source, where)
             text = source.buffer[start : source.position]
-            yield broken(number, f"{bad.flaws[0].fix} (row {number} of {name})", text)
+            yield broken(number, f"{bad.flaws[0].fix} (row {number} of {source.name})", text)
 
 
 def _items(source: _Characters, where: str, what: str) -> Iterator[int]:
@@ -204,10 +205,10 @@ def _items(source: _Characters, where: str, what: str) -> Iterator[int]:
     source.position += 1
 
 
-def _from_object(source: _Characters, path: RawFile, name: str, max_row_bytes: int) -> Iterator[RawRow]:
+def _from_object(source: _Characters) -> Iterator[RawRow]:
     """Read a file that begins with an object: a row, rows in lines, or an object around a list of rows."""
     try:
-        value, end = _scan(source, name, max_row_bytes, decoder=_PLAIN)
+        value, end = _scan(source, source.name, _PLAIN)
     except ConfigError:  # too long for a row, or broken further on: a list in it may still be good
         wrapper = _is_wrapper(source)
     else:
@@ -215,20 +216,20 @@ def _from_object(source: _Characters, path: RawFile, name: str, max_row_bytes: i
         alone = source.peek() == ""
         wrapper = alone and shape_of_keys(value) is None and _list_key(value) is not None
         if alone and not wrapper:
-            yield from _alone(path, name, max_row_bytes)
+            yield _alone(source.again())
             return
     if wrapper:
-        yield from _wrapped(_Characters(path, name), name, max_row_bytes)
+        yield from _wrapped(source.again())
     else:
-        yield from read_jsonl(path, name, max_row_bytes=max_row_bytes)
+        yield from read_jsonl(source.path, source.name, max_row_bytes=source.max_row_bytes)
 
 
-def _alone(path: RawFile, name: str, max_row_bytes: int) -> Iterator[RawRow]:
+def _alone(source: _Characters) -> RawRow:
     """Read a file that is one row, perhaps over many lines."""
     try:
-        yield RawRow(1, _next_object(_Characters(path, name), f"{name}: row 1", max_row_bytes))
+        return RawRow(1, _next_object(source, f"{source.name}: row 1"))
     except BadRow as bad:
-        raise ConfigError(f"{name}: row 1: {bad.flaws[0].fix}") from None
+        raise ConfigError(f"{source.name}: row 1: {bad.flaws[0].fix}") from None
 
 
 def _list_key(value: Mapping[str, Any]) -> str | None:
@@ -250,23 +251,25 @@ def _is_wrapper(source: _Characters) -> bool:
     return _FIRST_KEYS.match(source.buffer, source.position) is not None
 
 
-def _wrapped(source: _Characters, name: str, max_row_bytes: int) -> Iterator[RawRow]:
+def _wrapped(source: _Characters) -> Iterator[RawRow]:
     """Yield the rows of the one list of objects that a file's object holds, passing over the rest."""
+    name = source.name
     found: str | None = None
     source.peek()
     source.position += 1
     while source.peek() == '"':
-        key, source.position = _scan(source, f"{name}: a key", max_row_bytes)
+        key, source.position = _scan(source, f"{name}: a key")
         if source.peek() != ":":
             raise ConfigError(f"{name}: key {redacted_repr(key)} is not followed by ':'")
         source.position += 1
+        where = f"{name}: {redacted_repr(key)}"
         if source.peek() != "[":
-            _skip_value(source, f"{name}: {redacted_repr(key)}", max_row_bytes)
+            _skip_value(source, where)
         else:
             source.position += 1
             if source.peek() != "{":
-                for _ in _items(source, f"{name}: {redacted_repr(key)}", "element"):
-                    _skip_value(source, f"{name}: {redacted_repr(key)}", max_row_bytes)
+                for _ in _items(source, where, "element"):
+                    _skip_value(source, where)
             elif found is not None:
                 raise ConfigError(
                     f"{name}: two lists of objects, {found!r} and {str(key)!r:.60}",
@@ -274,7 +277,7 @@ def _wrapped(source: _Characters, name: str, max_row_bytes: int) -> Iterator[Raw
                 )
             else:
                 found = str(key)
-                yield from _elements(source, name, max_row_bytes)
+                yield from _elements(source)
         if source.peek() == ",":
             source.position += 1
             source.peek()
@@ -287,9 +290,9 @@ def _wrapped(source: _Characters, name: str, max_row_bytes: int) -> Iterator[Raw
         raise ConfigError(f"{name}: the object holds no list of objects, which would be the rows")
 
 
-def _skip_value(source: _Characters, where: str, max_row_bytes: int) -> None:
+def _skip_value(source: _Characters, where: str) -> None:
     try:
-        _, source.position = _scan(source, where, max_row_bytes, decoder=_PLAIN)
+        _, source.position = _scan(source, where, _PLAIN)
     except BadRow as bad:
         raise ConfigError(f"{where} is {bad.flaws[0].fix}") from None
 
@@ -297,16 +300,21 @@ def _skip_value(source: _Characters, where: str, max_row_bytes: int) -> None:
 class _Characters:
     """The decoded text of a file; what lies before ``position`` is forgotten when more is read."""
 
-    def __init__(self, path: RawFile, name: str) -> None:
-        self._chunks = self._read(path, name)
+    def __init__(self, path: RawFile, name: str, max_row_bytes: int) -> None:
+        self.path, self.name, self.max_row_bytes = path, name, max_row_bytes
+        self._chunks = self._read()
         self.buffer = ""
         self.position = 0
 
-    @staticmethod
-    def _read(path: RawFile, name: str) -> Iterator[str]:
+    def again(self) -> _Characters:
+        """Return the same file from its beginning."""
+        return _Characters(self.path, self.name, self.max_row_bytes)
+
+    def _read(self) -> Iterator[str]:
+        name = self.name
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         read = 0
-        with open_bytes(path) as stream:
+        with open_bytes(self.path) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 if not read:
                     refuse_binary(chunk, name)
@@ -346,7 +354,7 @@ class _Characters:
         return self.buffer[self.position :][:20]
 
 
-def _next_object(source: _Characters, where: str, max_row_bytes: int) -> dict[str, Any]:
+def _next_object(source: _Characters, where: str) -> dict[str, Any]:
     """Return the object that begins here.
 
     Raises:
@@ -355,7 +363,7 @@ def _next_object(source: _Characters, where: str, max_row_bytes: int) -> dict[st
     """
     if source.peek() != "{":
         raise BadRow(Flaw("", NO_VALUE, f"begins with {source.ahead()!r}; expected an object {{…}}"))
-    value, end = _scan(source, where, max_row_bytes)
+    value, end = _scan(source, where)
     text = source.buffer
     brackets = text.count("{", source.position, end) + text.count("[", source.position, end)
     if brackets > MAX_DEPTH and is_too_deep(value):
@@ -364,22 +372,19 @@ def _next_object(source: _Characters, where: str, max_row_bytes: int) -> dict[st
     return dict(value)
 
 
-def _scan(
-    source: _Characters, where: str, max_row_bytes: int, *, decoder: json.JSONDecoder | None = None
-) -> tuple[Any, int]:
+def _scan(source: _Characters, where: str, decoder: json.JSONDecoder = _DECODER) -> tuple[Any, int]:
     """Return the value that begins here and where it ends; the position stays.
 
     Raises:
         BadRow: A key stands twice in one object.
         ConfigError: It is not JSON, nested beyond what can be read, or too long.
     """
-    decoder = decoder or _DECODER
     while True:
         try:
             value, end = decoder.raw_decode(source.buffer, source.position)
         except json.JSONDecodeError as error:
-            if len(source.buffer) - source.position > max_row_bytes:
-                raise too_large(where, "it", max_row_bytes) from None
+            if len(source.buffer) - source.position > source.max_row_bytes:
+                raise too_large(where, "it", source.max_row_bytes) from None
             held = len(source.buffer) - source.position
             if not (_may_be_cut(error) and source.more()):
                 raise ConfigError(f"{where} is not JSON: {error.msg}") from None
@@ -391,8 +396,8 @@ def _scan(
         except ValueError as error:  # an integer of over 4,300 digits
             raise ConfigError(f"{where} is not usable JSON: {error}") from None
         else:
-            if end - source.position > max_row_bytes:
-                raise too_large(where, "it", max_row_bytes)
+            if end - source.position > source.max_row_bytes:
+                raise too_large(where, "it", source.max_row_bytes)
             # A number may go on behind what was read so far: "1.", "1e" and "1e-" are read as 1.
             if len(source.buffer) - end < 3 and isinstance(value, (int, float)) and source.more():
                 continue

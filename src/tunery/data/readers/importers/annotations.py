@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.ids import canonical_json
@@ -52,7 +52,7 @@ def _key(value: Any) -> str:
 
 
 def reviewed_row(
-    number: int, fields: Mapping[str, Any], answers: Mapping[str, list[Any]], settings: SourceConfig
+    number: int, fields: Mapping[str, Any], given: Iterable[tuple[str, Any]], settings: SourceConfig
 ) -> RawRow:
     """Return one reviewed record as a row: its fields, and each question's agreed answer under its name.
 
@@ -62,9 +62,13 @@ def reviewed_row(
     Args:
         number: Of the row.
         fields: What reviewers saw.
-        answers: Question to the answers of all reviewers who submitted one.
+        given: Question and answer, of every reviewer who submitted one; an empty text is none.
         settings: Of the source.
     """
+    answers: dict[str, list[Any]] = {}
+    for question, answer in given:
+        if answer is not None and answer != "":
+            answers.setdefault(question, []).append(answer)
     if not answers:
         return unusable(number, "not_reviewed", "nobody submitted an answer", dict(fields))
     agreements = {question: majority(values) for question, values in answers.items()}

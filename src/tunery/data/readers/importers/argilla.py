@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 from tunery.data.config import SourceConfig
@@ -39,15 +40,13 @@ def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
     for row in rows:
         if isinstance(row.values, Refused):
             yield row
-        elif isinstance(row.values.get("fields"), Mapping):
-            answers = _nested(row.values.get("responses"))
-            if answers is None:
-                yield broken(row.number, "responses must be an object or a list", row.values)
-                continue
-            fields = {**_metadata(row.values), **row.values["fields"]}
-            yield reviewed_row(row.number, fields, answers, settings)
-        else:
+        elif not isinstance(row.values.get("fields"), Mapping):
             yield _flat(row, settings)
+        elif not isinstance(row.values.get("responses"), (Mapping, list, NoneType)):
+            yield broken(row.number, "responses must be an object or a list", row.values)
+        else:
+            fields = {**_metadata(row.values), **row.values["fields"]}
+            yield reviewed_row(row.number, fields, _nested(row.values.get("responses")), settings)
 
 
 def _metadata(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,37 +54,30 @@ def _metadata(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{METADATA}{k}": v for k, v in about.items()} if isinstance(about, Mapping) else {}
 
 
-def _nested(responses: Any) -> dict[str, list[Any]] | None:
-    """Return question to submitted values; None where it is neither form."""
-    answers: dict[str, list[Any]] = {}
-    if responses is None:
-        return answers
+def _nested(responses: Any) -> Iterator[tuple[str, Any]]:
+    """Yield question and submitted value of responses by question, or by user."""
     if isinstance(responses, Mapping):  # the client: by question
         for question, given in responses.items():
             for response in given if isinstance(given, list) else []:
                 if isinstance(response, Mapping) and _counts(response.get("status")):
-                    _add(answers, question, response.get("value"))
-        return answers
-    if not isinstance(responses, list):
-        return None
-    for response in responses:  # the server: by user
-        if not isinstance(response, Mapping) or not _counts(response.get("status")):
-            continue
-        values = response.get("values")
-        for question, given in values.items() if isinstance(values, Mapping) else []:
-            _add(answers, question, given.get("value") if isinstance(given, Mapping) else given)
-    return answers
+                    yield question, response.get("value")
+        return
+    for response in responses or []:  # the server: by user
+        if isinstance(response, Mapping) and _counts(response.get("status")):
+            values = response.get("values")
+            for question, given in values.items() if isinstance(values, Mapping) else []:
+                yield question, given.get("value") if isinstance(given, Mapping) else given
 
 
 def _flat(row: RawRow, settings: SourceConfig) -> RawRow:
-    answers: dict[str, list[Any]] = {}
+    answers: list[tuple[str, Any]] = []
     questions = [k.removesuffix(".users")[: -len(_FLAT)] for k in row.values if k.endswith(f"{_FLAT}.users")]
     for question in questions:
         given = row.values.get(f"{question}{_FLAT}")
         statuses = row.values.get(f"{question}{_FLAT}.status")
         for i, value in enumerate(given if isinstance(given, list) else []):
             if _counts(statuses[i] if isinstance(statuses, list) and i < len(statuses) else None):
-                _add(answers, question, value)
+                answers.append((question, value))
     beside = ("id", "status", "_server_id", "external_id", "score")
     fields = {
         k: v
@@ -97,8 +89,3 @@ def _flat(row: RawRow, settings: SourceConfig) -> RawRow:
 
 def _counts(status: Any) -> bool:
     return status is None or status == "submitted"
-
-
-def _add(answers: dict[str, list[Any]], question: str, value: Any) -> None:
-    if value is not None and value != "":
-        answers.setdefault(question, []).append(value)

@@ -49,18 +49,14 @@ def _annotations(values: Mapping[str, Any]) -> Any:
     return values["annotations"] if "annotations" in values else values.get("completions")
 
 
-def _answers(annotations: list[Any]) -> dict[str, list[Any]]:
+def _answers(annotations: list[Any]) -> Iterator[tuple[str, Any]]:
     given = [
         a
         for a in annotations
         if isinstance(a, Mapping) and not a.get("was_cancelled") and isinstance(a.get("result"), list)
     ]
-    trusted = [a for a in given if a.get("ground_truth")]
-    answers: dict[str, list[Any]] = {}
-    for annotation in trusted or given:
-        for name, value in _of_one(annotation["result"]).items():
-            answers.setdefault(name, []).append(value)
-    return answers
+    for annotation in [a for a in given if a.get("ground_truth")] or given:
+        yield from _of_one(annotation["result"]).items()
 
 
 def _of_one(results: list[Any]) -> dict[str, Any]:
@@ -77,6 +73,6 @@ def _of_one(results: list[Any]) -> dict[str, Any]:
             value = "\n".join(str(v) for v in value)
         elif kind == "choices" and isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if value is not None and value != "" and value != []:
+        if value not in (None, "", []):
             answers[name] = value
     return answers

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from tunery.core.example import SPLIT_HINT
 from tunery.core.tool_text import NotACall, call_of, write_answer
 from tunery.data.config import SourceConfig
+from tunery.data.conversations.parse import compact_json
 from tunery.data.readers.importers.sampling import Sampler
 from tunery.data.rows.refused import Refused, broken, unusable
-from tunery.data.rows.row import RawRow
+from tunery.data.rows.row import RawRow, UnusableRow
 
 _TOP = ("resourceSpans", "resourceLogs")
 _SCOPES = ("scopeSpans", "scopeLogs", "instrumentationLibrarySpans")
@@ -30,15 +31,6 @@ _EVENT_ROLES = {
 _CUT = ("length", "content_filter", "error", "max_tokens")  # a tuple: what is looked for may be of any kind
 _USER_KEYS = ("enduser.id", "user.id", "gen_ai.user.id", "enduser.pseudo.id")
 _MAX_DEPTH = 20
-
-
-class _Unfit(Exception):  # noqa: N818 - never leaves this file
-    """A call that gives no row."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
 
 def recognises(values: Mapping[str, Any]) -> bool:
@@ -152,8 +144,8 @@ def _row(number: int, span: Mapping[str, Any], attributes: Mapping[str, Any], sa
     identity = str(attributes.get("gen_ai.response.id") or span.get("spanId") or number)
     try:
         messages = _messages(span, attributes, f"span {identity:.80}")
-    except _Unfit as unfit:
-        return unusable(number, unfit.reason, unfit.detail, _shortened(span))
+    except UnusableRow as unfit:
+        return unusable(number, unfit.drop.reason, unfit.drop.detail, _shortened(span))
     user = next((str(attributes[k]) for k in _USER_KEYS if attributes.get(k) is not None), None)
     why = sampler.skip(identity, user, attributes)
     if why is not None:
@@ -181,12 +173,12 @@ def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any], name: str)
     if attributes.get("error.type") or (
         isinstance(status, Mapping) and status.get("code") in (2, "STATUS_CODE_ERROR")
     ):
-        raise _Unfit("request_failed", f"{name} ended in an error")
+        raise UnusableRow("request_failed", f"{name} ended in an error")
     reasons = attributes.get("gen_ai.response.finish_reasons")
     _check_whole(next(iter(reasons), None) if isinstance(reasons, list) else reasons, name)
     captured = next((c for c in _captured(span, attributes) if c.prompt and c.answers), None)
     if captured is None:
-        raise _Unfit("content_not_captured", f"{name} was traced without its prompt or its answer")
+        raise UnusableRow("content_not_captured", f"{name} was traced without its prompt or its answer")
     turns = [_turn(t, name) for t in captured.prompt]
     answer = _turn(captured.answers[0], name)
     _check_whole(captured.answers[0].get("finish_reason"), name)
@@ -202,7 +194,7 @@ def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any], name: str)
 
 def _check_whole(reason: Any, name: str) -> None:
     if reason in _CUT:
-        raise _Unfit("answer_cut", f"{name}: its answer ended by {reason}")
+        raise UnusableRow("answer_cut", f"{name}: its answer ended by {reason}")
 
 
 class _Captured(NamedTuple):
@@ -282,7 +274,7 @@ def _turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a turn as role and text, calls included; reasoning is left out, it is no part of the answer.
 
     Raises:
-        _Unfit: Its calls cannot be read, or it holds something that is no text.
+        UnusableRow: Its calls cannot be read, or it holds something that is no text.
     """
     role = str(turn.get("role"))
     content = turn.get("content")
@@ -290,7 +282,7 @@ def _turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
     given = [c.get("function", c) for c in _objects(_loads(turn.get("tool_calls")))]
     called = _objects(given)
     if len(called) != len(given) or (turn.get("tool_calls") and not called):
-        raise _Unfit("tool_call", f"{name} calls a tool, and how cannot be read")
+        raise UnusableRow("tool_call", f"{name} calls a tool, and how cannot be read")
     if not isinstance(parts, list):
         parts = [parts] if isinstance(parts, str) else []
     texts = []
@@ -305,18 +297,15 @@ def _turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
             called.append(part)
             continue
         if kind == "tool_call_response":
-            texts.append(_result(part.get("response", part.get("result"))))
+            result = part.get("response", part.get("result"))
+            texts.append(result if isinstance(result, str) else compact_json(result))
             continue
         text = (part.get("content") or part.get("text")) if kind == "text" else None
         if not isinstance(text, str):
-            raise _Unfit("not_text", f"{name} holds a part of type {kind!r}, where text is expected")
+            raise UnusableRow("not_text", f"{name} holds a part of type {kind!r}, where text is expected")
         texts.append(text)
     try:
         calls = [call_of(c.get("name"), c.get("arguments")) for c in called]
     except NotACall as error:
-        raise _Unfit("tool_call", f"{name}: {error}") from None
+        raise UnusableRow("tool_call", f"{name}: {error}") from None
     return {"role": role, "content": write_answer("".join(texts), calls)}
-
-
-def _result(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

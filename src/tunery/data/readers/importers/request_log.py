@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunery.core.errors import NotFoundError, ResourceError
-from tunery.core.example import SPLIT_HINT
+from tunery.core.example import SPLIT_HINT, Drop
 from tunery.core.rollout import RequestRecord
 from tunery.data.config import SourceConfig, TrafficConfig
-from tunery.data.readers.importers.sampling import Sampler, Skip
+from tunery.data.readers.importers.sampling import Sampler
 from tunery.data.rows.refused import Refused, broken, unusable
 from tunery.data.rows.row import RawRow
 from tunery.store.whole_file import write_whole
@@ -109,19 +109,19 @@ def _about(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return about if isinstance(about, Mapping) else {}
 
 
-def _unfit(values: Mapping[str, Any], messages: list[Any]) -> Skip | None:
+def _unfit(values: Mapping[str, Any], messages: list[Any]) -> Drop | None:
     """Return why a record has nothing to learn from."""
     name = f"request {values.get('id')}"
     if values.get("status") != "ok":
-        return Skip("request_failed", f"{name} ended with status {values.get('status')!r}")
+        return Drop("request_failed", f"{name} ended with status {values.get('status')!r}")
     if not messages:
-        return Skip("text_not_kept", f"{name}: its text was not kept")
+        return Drop("text_not_kept", f"{name}: its text was not kept")
     if values.get("finish_reason") in _CUT:
-        return Skip("answer_cut", f"{name}: its answer ended by {values['finish_reason']}")
+        return Drop("answer_cut", f"{name}: its answer ended by {values['finish_reason']}")
     if not str(values.get("completion") or "").strip():
-        return Skip("empty_output", f"{name}: its answer is empty")
+        return Drop("empty_output", f"{name}: its answer is empty")
     if values.get("format_valid") is False:
-        return Skip("format_invalid", f"{name}: its answer had not the form that was requested")
+        return Drop("format_invalid", f"{name}: its answer had not the form that was requested")
     return None
 
 

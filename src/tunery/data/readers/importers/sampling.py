@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from tunery.core.example import Drop
 from tunery.core.ids import sha256_text
 from tunery.data.config import TrafficConfig
 
 _YES = frozenset({"true", "yes", "1"})
-
-
-class Skip(NamedTuple):
-    """Why a request becomes no row."""
-
-    reason: str
-    """Short stable word."""
-    detail: str
 
 
 class Sampler:
@@ -31,7 +24,7 @@ class Sampler:
         self._rule = rule
         self._of_user: Counter[int] = Counter()
 
-    def skip(self, request_id: str, user: str | None, about: Mapping[str, Any]) -> Skip | None:
+    def skip(self, request_id: str, user: str | None, about: Mapping[str, Any]) -> Drop | None:
         """Return why a request is not taken; None where it is, which counts towards its user's share.
 
         Args:
@@ -43,16 +36,16 @@ class Sampler:
         consent = about.get(rule.consent_key)
         if consent is None and rule.require_consent:
             fix = "set traffic: {require_consent: false} for this source where users agreed in another way"
-            return Skip("no_consent", f"request {request_id} carries no {rule.consent_key}; {fix}")
+            return Drop("no_consent", f"request {request_id} carries no {rule.consent_key}; {fix}")
         if consent is not None and not agreed(consent):
             answer = f"request {request_id} has {str(consent)[:20]!r} as its {rule.consent_key}"
-            return Skip("consent_refused", answer)
+            return Drop("consent_refused", answer)
         if rule.share < 1 and _sampling_key(request_id) >= rule.share:
-            return Skip("not_sampled", f"request {request_id} is not in the share of {rule.share:g}")
+            return Drop("not_sampled", f"request {request_id} is not in the share of {rule.share:g}")
         # Eight bytes for each user and not their name: a log may have millions of them.
         who = hash(user or "")
         if rule.per_user is not None and self._of_user[who] >= rule.per_user:
-            return Skip(
+            return Drop(
                 "user_over_limit", f"request {request_id}: its user gave {rule.per_user} rows already"
             )
         self._of_user[who] += 1

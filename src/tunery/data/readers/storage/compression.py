@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,7 @@ from typing import IO, Any, cast
 
 from tunery.data.readers.storage.urls import RawFile
 
-GZIP_MAGIC = b"\x1f\x8b"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 MAX_UNPACKED_BYTES = 64 << 30
 """More than a million rows of 64 KiB each: beyond it a file is a bomb, or needs splitting anyway [bytes]."""
 MAX_RATIO = 250
@@ -70,13 +70,6 @@ def unpacked_name(name: str) -> str:
     return name
 
 
-def packing(head: bytes) -> str | None:
-    """Return ``gzip`` or ``zstd`` from a file's first four bytes, None where it is neither."""
-    if head.startswith(GZIP_MAGIC):
-        return "gzip"
-    return "zstd" if head.startswith(ZSTD_MAGIC) else None
-
-
 @contextmanager
 def open_bytes(file: RawFile) -> Iterator[IO[bytes]]:
     """Open a file for reading; gzip and Zstandard are unpacked on the way, recognised by their content.
@@ -86,7 +79,8 @@ def open_bytes(file: RawFile) -> Iterator[IO[bytes]]:
             :data:`MAX_UNPACKED_BYTES` or :data:`MAX_RATIO` times its size.
     """
     with file.open("rb") as stream:
-        kind = packing(stream.read(4))
+        head = stream.read(4)
+        kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
         stream.seek(0)
         if kind is None:
             yield stream
@@ -127,7 +121,6 @@ def open_seekable(file: RawFile) -> Iterator[IO[bytes]]:
             yield stream
             return
         with tempfile.TemporaryFile() as unpacked:
-            while block := stream.read(_CHUNK_BYTES):
-                unpacked.write(block)
+            shutil.copyfileobj(stream, unpacked, _CHUNK_BYTES)
             unpacked.seek(0)
             yield cast(IO[bytes], unpacked)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.core.errors import ConfigError
-from tunery.core.example import SplitName
+from tunery.core.splits import SplitName
 from tunery.data.readers.storage.compression import unpacked_name
 from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, redacted_url
 
@@ -24,16 +24,9 @@ _MAX_STATE_BYTES = 16 << 20
 _CODE_RUNS = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib"})
 _ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz"})
 _SPLIT_WORDS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-    "evaluation": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 _SHARD = re.compile(r"^([A-Za-z]+)(?:[-_.].*)?$")
 

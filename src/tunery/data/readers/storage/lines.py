@@ -47,13 +47,6 @@ class Unreadable(str):
     fix: str
     """What is wrong with it and what to do."""
 
-    @classmethod
-    def of(cls, raw: bytes, fix: str) -> Unreadable:
-        """Return what stands for the line ``raw`` among those that were read."""
-        line = cls(raw[:_KEPT_BYTES].decode("utf-8", "replace"))
-        line.fix = fix
-        return line
-
 
 def read_lines(path: RawFile, name: str, *, max_bytes: int) -> Iterator[Line]:
     """Yield the lines of a UTF-8 file, never holding more than one of at most ``max_bytes``.
@@ -131,7 +124,9 @@ class _Seen:
         self.lines += 1
         self.bytes += len(raw)
         reason = error.message.removeprefix(f"{self.name}: ")
-        return Unreadable.of(raw, f"{reason} ({error.hint})" if error.hint else reason)
+        line = Unreadable(raw[:_KEPT_BYTES].decode("utf-8", "replace"))
+        line.fix = f"{reason} ({error.hint})" if error.hint else reason
+        return line
 
 
 def _decoded(block: bytes, seen: _Seen) -> Iterator[list[str]]:

@@ -183,7 +183,5 @@ def sha256_raw(file: RawFile) -> str:
 
 def is_empty(file: RawFile) -> bool:
     """Tell whether a file has no byte."""
-    if isinstance(file, Path):
-        return file.stat().st_size == 0
     with file.open("rb") as stream:
         return not stream.read(1)

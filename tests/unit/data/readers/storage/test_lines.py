@@ -1,4 +1,4 @@
-"""Bounded lines of UTF-8, and what is said when a file is something else."""
+"""Bounded lines of UTF-8, and the message when a file is something else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_gzip_is_unpacked_whatever_the_file_is_called(tmp_path: Path) -> None:
     assert texts(path) == ["één\n", "twee\n"]
 
 
-def test_a_byte_that_is_not_utf8_is_told_by_offset_line_and_likely_encoding(tmp_path: Path) -> None:
+def test_a_byte_that_is_not_utf8_is_named_by_offset_line_and_likely_encoding(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     before = "grün\n".encode()
     path.write_bytes(before + "café au lait\n".encode("windows-1252"))
@@ -46,7 +46,7 @@ def test_the_offset_counts_the_byte_order_mark(tmp_path: Path) -> None:
         texts(path)
 
 
-def test_windows_and_latin_encodings_are_told_apart() -> None:
+def test_windows_and_latin_encodings_are_distinguished() -> None:
     assert guess_encoding("“naïve”".encode("windows-1252")) == "WINDOWS-1252"
     assert guess_encoding(b"\x81") == "ISO-8859-1"
 

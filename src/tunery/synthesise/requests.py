@@ -1,4 +1,4 @@
-"""Asking: a request's answer, from the journal or from the endpoint, within the budget."""
+"""Requests: a request's answer, from the journal or from the endpoint, within the budget."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tunery.core.ids import canonical_json, sha256_text
 from tunery.synthesise.budget import Amount, Budget, BudgetSpent
 from tunery.synthesise.config import TeacherConfig
 from tunery.synthesise.endpoint import Endpoint, Reply, Transient, Turns
-from tunery.synthesise.journal import Answered, Journal
+from tunery.synthesise.journal import Journal, PaidAnswer
 
 _FRAME_TOKENS = 64
 """What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
 _FAILURES_IN_A_ROW = 3
 
 
-class Unanswered(Exception):  # noqa: N818 - an outcome, counted by whoever asked
+class Unanswered(Exception):  # noqa: N818 - an outcome, counted by the caller
     """Every attempt failed; the last reason is the message."""
 
 
 def request_key(config: TeacherConfig, about: object) -> str:
-    """Return the key of a request: what it is about, who is asked, and how the answer is drawn.
+    """Return the key of a request: what it is about, who answers, and how the answer is drawn.
 
     Args:
-        config: Whom to ask. Where the model lives does not count: it may move while a file grows.
+        config: Who answers. Where the model lives does not count: it may move while a file grows.
         about: JSON-ready; task, seed rows, index and prompt version.
     """
     return sha256_text(canonical_json([config.model, sampling(config), about]))[:32]
@@ -39,13 +39,13 @@ def sampling(config: TeacherConfig) -> dict[str, object]:
     return config.model_dump(mode="json", include={"temperature", "top_p", "max_tokens"})
 
 
-class Asker:
-    """Asks one endpoint; many requests may be in flight at once, none is paid for twice.
+class Requester:
+    """Sends to one endpoint; many requests may be in flight at once, none is paid for twice.
 
     Args:
         endpoint: Open.
         journal: Open.
-        budget: Shared by all askers of a call.
+        budget: Shared by all requesters of a call.
         now: The clock.
     """
 
@@ -73,12 +73,12 @@ class Asker:
         """Whether nothing new is sent."""
         return self._closing.is_set()
 
-    async def ask(self, key: str, turns: Turns) -> Answered:
+    async def ask(self, key: str, turns: Turns) -> PaidAnswer:
         """Return the answer to a request.
 
         Raises:
             BudgetSpent: There is not enough left for it.
-            Unanswered: All attempts failed, or the asker was closed meanwhile.
+            Unanswered: All attempts failed, or the requester was closed meanwhile.
             ConfigError: The endpoint refuses the request.
             ResourceError: The account is empty, or the endpoint asks for a longer pause than is allowed.
         """
@@ -97,7 +97,7 @@ class Asker:
                     await self._pause(failure, attempt, last=last)
         raise Unanswered(reason)
 
-    async def _once(self, key: str, turns: Turns) -> Answered:
+    async def _once(self, key: str, turns: Turns) -> PaidAnswer:
         """Make one attempt; whatever happens to it is in the journal and in the budget."""
         config = self._endpoint.config
         prompt = prompt_ceiling(turns)
@@ -117,20 +117,20 @@ class Asker:
                     self._journal.unbilled(key)
                     spent = Amount(0, 0.0)
                 raise
-            answered = self._priced(reply, prompt)
-            self._journal.done(key, answered)
-            spent = Amount(answered.prompt_tokens + answered.completion_tokens, answered.usd)
+            answer = self._priced(reply, prompt)
+            self._journal.done(key, answer)
+            spent = Amount(answer.prompt_tokens + answer.completion_tokens, answer.usd)
         finally:
             await self._budget.settle(ceiling, spent)
         self.bought += 1
-        return answered
+        return answer
 
-    def _priced(self, reply: Reply, prompt_ceiling: int) -> Answered:
+    def _priced(self, reply: Reply, prompt_ceiling: int) -> PaidAnswer:
         config = self._endpoint.config
         metered = reply.prompt_tokens is not None and reply.completion_tokens is not None
         prompt = prompt_ceiling if reply.prompt_tokens is None else reply.prompt_tokens
         completion = config.max_tokens if reply.completion_tokens is None else reply.completion_tokens
-        return Answered(
+        return PaidAnswer(
             text=reply.text,
             finish=reply.finish,
             request_id=reply.request_id,
@@ -174,28 +174,28 @@ class Asker:
             await asyncio.wait_for(self._closing.wait(), seconds)
 
 
-class Questions:
+class CallOutcome:
     """The requests of one call: counts those that came to nothing, and knows when it is no use going on."""
 
     def __init__(self) -> None:
-        self.askers: list[Asker] = []
-        """Everyone that is asked."""
+        self.requesters: list[Requester] = []
+        """Teacher and judge."""
         self.budget_spent = False
         """Whether a request was left out because the budget did not pay for it."""
         self.failed = 0
         """Requests that no attempt brought an answer to [count]."""
         self.error: TuneryError | None = None
-        """What only the user can mend; nothing more is sent from then on."""
+        """What only the user can fix; nothing more is sent from then on."""
         self._failures = 0
 
-    async def answer(self, asker: Asker, key: str, turns: Turns) -> Answered | None:
+    async def answer(self, requester: Requester, key: str, turns: Turns) -> PaidAnswer | None:
         """Return an answer, or None after noting why there is none."""
         try:
-            answered = await asker.ask(key, turns)
+            answer = await requester.ask(key, turns)
         except BudgetSpent:
             self.budget_spent = True
         except Unanswered as failure:
-            if not asker.closed:
+            if not requester.closed:
                 self.failed += 1
                 self._failures += 1
                 if self._failures >= _FAILURES_IN_A_ROW:
@@ -204,13 +204,13 @@ class Questions:
             self._fail(error)
         else:
             self._failures = 0
-            return answered
+            return answer
         return None
 
     def close(self) -> None:
         """Send nothing new."""
-        for asker in self.askers:
-            asker.close()
+        for requester in self.requesters:
+            requester.close()
 
     def _fail(self, error: TuneryError) -> None:
         self.error = self.error or error
