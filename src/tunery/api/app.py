@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -137,12 +138,4 @@ def _watch_canaries(shared: Services, over: threading.Event) -> None:
 
 
 def _jobs_by_status(workspace: Workspace) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    after: str | None = None
-    while True:
-        page = workspace.jobs.list(after=after, limit=1_000)
-        for job in page.items:
-            counts[job.status] = counts.get(job.status, 0) + 1
-        if not page.has_more or not page.items:
-            return counts
-        after = page.items[-1].id
+    return Counter(job.status for job in workspace.jobs.every())

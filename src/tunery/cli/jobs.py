@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -129,17 +130,7 @@ def _events_until_the_end(workspace: Workspace, job_id: str) -> Iterator[JobEven
 
 def _unseen(workspace: Workspace, job_id: str, seen: set[str]) -> list[JobEvent]:
     """Return events not yet shown, newest first."""
-    found: list[JobEvent] = []
-    after: str | None = None
-    while True:
-        page = workspace.jobs.events(job_id, after=after, limit=100)
-        for event in page.items:
-            if event.id in seen:
-                return found
-            found.append(event)
-        if not page.has_more or not page.items:
-            return found
-        after = page.items[-1].id
+    return list(itertools.takewhile(lambda event: event.id not in seen, workspace.jobs.every_event(job_id)))
 
 
 def _job_text(job: Job) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from tunery.core.clock import Clock
@@ -50,6 +50,10 @@ class JobLog:
     def events(self, job_id: str, after: str | None, limit: int) -> Page[JobEvent]:
         """Return lines of one job, newest first."""
         return self._events.page(where={"job_id": job_id}, after=after, limit=limit)
+
+    def every_event(self, job_id: str) -> Iterator[JobEvent]:
+        """Yield all lines of one job, newest first."""
+        return self._events.every({"job_id": job_id})
 
     def add_checkpoint(self, job_id: str, step_number: int, metrics: Mapping[str, float]) -> JobCheckpoint:
         """Note a point; a job that was taken over passes the same steps again and they are noted once."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -68,25 +69,26 @@ class Jobs:
         Args:
             after: Id of the job that the page begins behind.
             limit: Jobs at most [count].
-            metadata: Only jobs whose request has all these pairs in its ``metadata``.
+            metadata: Only jobs whose request has all these pairs in its ``metadata``; where there are no
+                pairs, only those without any.
 
         Raises:
             NotFoundError: There is no job ``after``.
         """
-        if not metadata:
+        if metadata is None:
             return self._records.page(after=after, limit=limit)
-        kept: builtins.list[Job] = []
-        while True:
-            page = self._records.page(after=after, limit=max(limit, 100))
-            for job in page.items:
-                given = job.request.get("metadata") or {}
-                if all(given.get(key) == value for key, value in metadata.items()):
-                    if len(kept) == limit:
-                        return Page(kept, has_more=True)
-                    kept.append(job)
-            if not page.has_more:
-                return Page(kept, has_more=False)
-            after = page.items[-1].id
+
+        def is_meant(job: Job) -> bool:
+            given = job.request.get("metadata") or {}
+            return metadata.items() <= given.items() if metadata else not given
+
+        found = filter(is_meant, self._records.every(after=after))
+        kept = builtins.list(itertools.islice(found, limit + 1))
+        return Page(kept[:limit], len(kept) > limit)
+
+    def every(self) -> Iterator[Job]:
+        """Yield all jobs, newest first."""
+        return self._records.every()
 
     def claim(self, worker: str, lease_seconds: float) -> Job | None:
         """Take the next job and hold it for a while; no two callers ever get the same one.
@@ -206,6 +208,10 @@ class Jobs:
         """
         self.get(job_id)
         return self._log.events(job_id, after, limit)
+
+    def every_event(self, job_id: str) -> Iterator[JobEvent]:
+        """Yield all lines of a job's log, newest first."""
+        return self._log.every_event(job_id)
 
     def add_checkpoint(self, job_id: str, step_number: int, metrics: Mapping[str, float]) -> JobCheckpoint:
         """Note a point that a job can resume from; a step that was noted already is kept as it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -14,6 +14,8 @@ from tunery.core.errors import NotFoundError
 from tunery.store.database import Database, Row, Transaction, Value
 
 R = TypeVar("R", bound=Record)
+_AT_ONCE = 200
+"""Records read at once where all are gone through."""
 
 
 class Page(NamedTuple, Generic[R]):
@@ -200,6 +202,14 @@ class Records(Generic[R]):
         order = "ASC" if oldest_first else "DESC"
         rows = self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
         return Page([self._record(row) for row in rows[:limit]], len(rows) > limit)
+
+    def every(self, where: Mapping[str, Value] | None = None, *, after: str | None = None) -> Iterator[R]:
+        """Yield all records of :meth:`page`, newest first; only a page of them is in memory at a time."""
+        page = self.page(where=where, after=after, limit=_AT_ONCE)
+        yield from page.items
+        while page.has_more:
+            page = self.page(where=where, after=str(self._row(page.items[-1])["id"]), limit=_AT_ONCE)
+            yield from page.items
 
     def delete(self, transaction: Transaction, id: str) -> bool:
         """Remove a record; returns whether it was there."""

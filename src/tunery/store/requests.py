@@ -18,9 +18,6 @@ _LAYOUT = TableLayout(
     ("id", "created_at", "model", "rollout_id", "arm", "status", "format_valid", "latency_ms"),
 )
 
-_PAGE = 500
-"""Records read at once where all are gone through."""
-
 _COUNTS = """
 SELECT COUNT(*) AS requests,
        COUNT(*) FILTER (WHERE status = 'error') AS errors,
@@ -68,7 +65,7 @@ class Tally(NamedTuple):
     """As ``latency_ms_p50``."""
 
 
-class Requests:
+class ServedRequests:
     """The log of served calls."""
 
     def __init__(self, database: Database) -> None:
@@ -109,14 +106,7 @@ class Requests:
 
     def every(self, model: str | None = None) -> Iterator[RequestRecord]:
         """Yield all served calls, newest first, of one model where given; a page is in memory at a time."""
-        where = {} if model is None else {"model": model}
-        after = None
-        while True:
-            page = self._records.page(where=where, after=after, limit=_PAGE)
-            yield from page.items
-            if not page.has_more:
-                return
-            after = page.items[-1].id
+        return self._records.every({} if model is None else {"model": model})
 
 
 def _tally(transaction: Transaction, rollout_id: str, arm: Arm) -> Tally:

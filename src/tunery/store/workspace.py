@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tunery.store.keys import Keys
     from tunery.store.models import Models
     from tunery.store.records import Records
-    from tunery.store.requests import Requests
+    from tunery.store.requests import ServedRequests
     from tunery.store.rollouts import Rollouts
     from tunery.store.runs import Runs
 
@@ -139,11 +139,11 @@ class Workspace:
         return Keys(self.database, self.clock)
 
     @cached_property
-    def requests(self) -> Requests:
+    def requests(self) -> ServedRequests:
         """Served calls."""
-        from tunery.store.requests import Requests
+        from tunery.store.requests import ServedRequests
 
-        return Requests(self.database)
+        return ServedRequests(self.database)
 
     @cached_property
     def rollouts(self) -> Rollouts:

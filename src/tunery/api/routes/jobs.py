@@ -59,9 +59,8 @@ def list_jobs(
         for key, value in request.query_params.items()
         if key.startswith("metadata[") and key.endswith("]")
     }
-    if request.query_params.get("metadata") == "null":
-        return _without_metadata(shared, after, limit)
-    page = shared.workspace.jobs.list(after=after, limit=limit, metadata=wanted or None)
+    only = {} if request.query_params.get("metadata") == "null" else wanted or None
+    page = shared.workspace.jobs.list(after=after, limit=limit, metadata=only)
     return page_of([job_object(j) for j in page.items], has_more=page.has_more)
 
 
@@ -129,18 +128,3 @@ def _created_before(shared: Services, body: JobBody, submitted_by: str) -> Job |
         if recent and job.submitted_by == submitted_by and dict(job.request) == wanted:
             return job
     return None
-
-
-def _without_metadata(shared: Services, after: str | None, limit: int) -> dict[str, Any]:
-    kept: list[Job] = []
-    while True:
-        page = shared.workspace.jobs.list(after=after, limit=100)
-        for job in page.items:
-            if job.request.get("metadata"):
-                continue
-            if len(kept) == limit:
-                return page_of([job_object(j) for j in kept], has_more=True)
-            kept.append(job)
-        if not page.has_more or not page.items:
-            return page_of([job_object(j) for j in kept], has_more=False)
-        after = page.items[-1].id
