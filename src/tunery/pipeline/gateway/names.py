@@ -180,13 +180,7 @@ def _version_of_job(workspace: Workspace, name: str, job_id: str) -> ModelVersio
 
 def _succeeded_jobs(workspace: Workspace) -> Iterator[Job]:
     """Walk jobs that made a model which still exists, newest first."""
-    after: str | None = None
-    while True:
-        page = workspace.jobs.list(after=after, limit=100)
-        for job in page.items:
-            ref = parse_ref(job.model_version) if job.model_version else None
-            if ref and ref.version is not None and workspace.models.find(ref.name, ref.version):
-                yield job
-        if not page.has_more or not page.items:
-            return
-        after = page.items[-1].id
+    for job in workspace.jobs.every():
+        ref = parse_ref(job.model_version) if job.model_version else None
+        if ref and ref.version is not None and workspace.models.find(ref.name, ref.version):
+            yield job

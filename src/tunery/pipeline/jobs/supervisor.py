@@ -208,20 +208,14 @@ def recover(workspace: Workspace) -> None:
     Their workers died with them; where the system cannot promise that, the lock that a worker holds while it
     works keeps a second one out. Jobs left between creation and the queue are put into it.
     """
-    after: str | None = None
-    while True:
-        page = workspace.jobs.list(after=after, limit=100)
-        for job in page.items:
-            if job.status == "validating_files":
-                enqueue(workspace, job.id)
-            elif job.status == "running" and job.worker is not None and _is_gone(job.worker):
-                workspace.jobs.add_event(
-                    job.id, "The server was stopped; continuing from the last checkpoint", level="warn"
-                )
-                put_back(workspace, job, attempts=job.attempts - 1)
-        if not page.has_more or not page.items:
-            return
-        after = page.items[-1].id
+    for job in workspace.jobs.every():
+        if job.status == "validating_files":
+            enqueue(workspace, job.id)
+        elif job.status == "running" and job.worker is not None and _is_gone(job.worker):
+            workspace.jobs.add_event(
+                job.id, "The server was stopped; continuing from the last checkpoint", level="warn"
+            )
+            put_back(workspace, job, attempts=job.attempts - 1)
 
 
 def enqueue(workspace: Workspace, job_id: str) -> Job:
