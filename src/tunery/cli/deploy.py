@@ -11,7 +11,6 @@ from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reference
 from tunery.cli.registry import promote_version, rollback_champion
 from tunery.cli.session import ACTOR, open_workspace
-from tunery.core.figures import milliseconds
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
@@ -165,4 +164,6 @@ def _share(part: int, whole: int) -> str:
 
 
 def _ms(value: float | None) -> str:
+    from tunery.core.figures import milliseconds
+
     return "" if value is None else milliseconds(value)

@@ -63,7 +63,7 @@ class Tally(NamedTuple):
     """As ``latency_ms_p50``."""
 
 
-class Requests(Records[RequestRecord]):
+class ServedRequests(Records[RequestRecord]):
     """The log of served calls."""
 
     def __init__(self, database: Database) -> None:

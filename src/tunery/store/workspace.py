@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
     from tunery.store.models import Models
-    from tunery.store.requests import Requests
+    from tunery.store.requests import ServedRequests
     from tunery.store.rollouts import Rollouts
 
 
@@ -145,11 +145,11 @@ class Workspace:
         return Keys(self.database, self.clock)
 
     @cached_property
-    def requests(self) -> Requests:
+    def requests(self) -> ServedRequests:
         """Served calls."""
-        from tunery.store.requests import Requests
+        from tunery.store.requests import ServedRequests
 
-        return Requests(self.database)
+        return ServedRequests(self.database)
 
     @cached_property
     def rollouts(self) -> Rollouts:

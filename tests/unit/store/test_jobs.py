@@ -117,8 +117,8 @@ def test_a_waiting_job_is_cancelled_at_once(workspace: Workspace) -> None:
 def test_a_running_job_is_asked_and_its_worker_ends_it(workspace: Workspace) -> None:
     workspace.jobs.add(samples.job())
     claimed(workspace)
-    asked = workspace.jobs.request_cancel("ftjob-1")
-    assert (asked.status, asked.cancel_requested) == ("running", True)
+    requested = workspace.jobs.request_cancel("ftjob-1")
+    assert (requested.status, requested.cancel_requested) == ("running", True)
     assert workspace.jobs.finish("ftjob-1", "w1", "cancelled").status == "cancelled"
 
 

@@ -96,13 +96,13 @@ def test_a_job_is_either_claimed_or_cancelled(workspace: Workspace) -> None:
         def race(number: int, id: str = id) -> Job | None:
             return workspace.jobs.claim("w1", 60) if number else workspace.jobs.request_cancel(id)
 
-        asked, claimed = at_once(workspace, 2, race)
+        requested, claimed = at_once(workspace, 2, race)
         job = workspace.jobs.get(id)
         assert job.cancel_requested
-        assert asked is not None
+        assert requested is not None
         # Asked first, it never ran; asked second, its worker knows.
-        assert (asked.status, claimed is None) in {("cancelled", True), ("running", False)}
-        assert job.status == asked.status
+        assert (requested.status, claimed is None) in {("cancelled", True), ("running", False)}
+        assert job.status == requested.status
         if claimed:
             workspace.jobs.finish(id, "w1", "cancelled")
 

@@ -57,16 +57,15 @@ def list_jobs(
     wanted = wanted_metadata(request)
     without = request.query_params.get("metadata") == "null"
 
-    def keep(job: Job) -> bool:
+    def is_meant(job: Job) -> bool:
         given = job.request.get("metadata") or {}
-        return not given if without else all(given.get(key) == value for key, value in wanted.items())
+        return not given if without else wanted.items() <= given.items()
 
     jobs = shared.workspace.jobs
-    page = (
-        jobs.filtered(keep, after=after, limit=limit)
-        if wanted or without
-        else jobs.page(after=after, limit=limit)
-    )
+    if wanted or without:
+        page = jobs.filtered(is_meant, after=after, limit=limit)
+    else:
+        page = jobs.page(after=after, limit=limit)
     return page_of([job_object(j) for j in page.items], has_more=page.has_more)
 
 

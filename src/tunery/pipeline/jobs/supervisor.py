@@ -231,15 +231,8 @@ def put_back(workspace: Workspace, job: Job, *, attempts: int) -> None:
 
 def add_event_once(workspace: Workspace, job_id: str, message: str) -> None:
     """Add an event that a job tells once, however often its worker is started."""
-    after: str | None = None
-    while True:
-        page = workspace.jobs.events(job_id, after=after, limit=100)
-        if any(event.message == message for event in page.items):
-            return
-        if not page.has_more or not page.items:
-            break
-        after = page.items[-1].id
-    workspace.jobs.add_event(job_id, message)
+    if all(event.message != message for event in workspace.jobs.every_event(job_id)):
+        workspace.jobs.add_event(job_id, message)
 
 
 def _is_gone(worker: str) -> bool:
