@@ -11,7 +11,6 @@ import typer
 from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit
 from tunery.cli.session import ACTOR, open_workspace
-from tunery.core.figures import listed_counts, one_line
 
 app = typer.Typer(no_args_is_help=True, help="Feedback on answers: add, review, export as training rows.")
 _CHARACTERS = 60
@@ -146,6 +145,7 @@ def export_feedback(
 ) -> None:
     """Write accepted feedback as training rows; no row that is held out anywhere in the model's lineage."""
     from tunery.core.config import apply_overrides, parse_settings
+    from tunery.core.figures import listed_counts
     from tunery.feedback.config import ExportConfig
     from tunery.feedback.export import export
 
@@ -165,6 +165,8 @@ def export_feedback(
 
 
 def _content(feedback: Any) -> str:
+    from tunery.core.figures import one_line
+
     if feedback.rating is not None:
         return "up" if feedback.rating > 0 else "down"
     return one_line(feedback.correction or "", _CHARACTERS)

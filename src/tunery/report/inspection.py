@@ -126,7 +126,7 @@ def _verdict(inputs: InspectionInputs) -> DataVerdict:
         concerned = _rows_of(high)
         touched = f" in {counted(concerned, 'row')} ({percent(concerned / rows)})" if concerned else ""
         noun = counted(len(high), "serious finding")
-        return DataVerdict("refused", "Mend it first", f"{noun}{touched}: {_listed(high)}.", steps)
+        return DataVerdict("refused", "Repair it first", f"{noun}{touched}: {_listed(high)}.", steps)
     if medium:
         concerned = _rows_of(medium)
         sentence = (

@@ -19,7 +19,7 @@ from tunery.synthesise.config import RowJudgeConfig, TeacherConfig
 from tunery.synthesise.endpoint import Endpoint, Turns
 from tunery.synthesise.journal import Journal
 from tunery.synthesise.prompts import prompt
-from tunery.synthesise.requests import Requester, Requests, request_key
+from tunery.synthesise.requests import CallOutcome, Requester, request_key
 
 _POLL_S = 0.2
 _LABELS_SHOWN = 100
@@ -150,7 +150,7 @@ class _Call:
     judging: JudgeContext
     journal: Journal
     bar: ProgressBar
-    outcome: Requests = field(default_factory=Requests)
+    outcome: CallOutcome = field(default_factory=CallOutcome)
     scores: dict[str, int] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     interrupted: bool = False

@@ -174,7 +174,7 @@ class Requester:
             await asyncio.wait_for(self._closing.wait(), seconds)
 
 
-class Requests:
+class CallOutcome:
     """The requests of one call: counts those that came to nothing, and knows when it is no use going on."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from tunery.synthesise.journal import Journal, PaidAnswer
 from tunery.synthesise.judge import JudgeContext, judge_request
 from tunery.synthesise.output import Synthesised, check_output, files_of, row_of, write_output
 from tunery.synthesise.prompts import prompt
-from tunery.synthesise.requests import Requester, Requests, sampling
+from tunery.synthesise.requests import CallOutcome, Requester, sampling
 from tunery.synthesise.seeds import RequestSpec, Seeds
 from tunery.text.normalise import prompt_fingerprint
 
@@ -170,7 +170,7 @@ class _Work:
     should_stop: Callable[[], bool]
     rejected: list[dict[str, Any]] = field(default_factory=list)
     scores: Counter[int] = field(default_factory=Counter)
-    outcome: Requests = field(default_factory=Requests)
+    outcome: CallOutcome = field(default_factory=CallOutcome)
     out_of_requests: bool = False
     interrupted: bool = False
     requests: int = 0

@@ -171,8 +171,7 @@ def _version_of_job(workspace: Workspace, name: str, job_id: str) -> ModelVersio
     job = workspace.jobs.find(job_id)
     if job is None or job.model_version is None or ft_name_of(job) != name:
         raise UnknownModel.of("model", name, [ft_name_of(j) for j in _succeeded_jobs(workspace)])
-    ref = parse_ref(job.model_version)
-    version = workspace.models.find(ref.name, ref.version) if ref.version is not None else None
+    version = _version_made(workspace, job.model_version)
     if version is None:
         raise UnknownModel(f"model {name!r} was deleted ({job.model_version})", param="model")
     return version
@@ -180,13 +179,12 @@ def _version_of_job(workspace: Workspace, name: str, job_id: str) -> ModelVersio
 
 def _succeeded_jobs(workspace: Workspace) -> Iterator[Job]:
     """Walk jobs that made a model which still exists, newest first."""
-    after: str | None = None
-    while True:
-        page = workspace.jobs.list(after=after, limit=100)
-        for job in page.items:
-            ref = parse_ref(job.model_version) if job.model_version else None
-            if ref and ref.version is not None and workspace.models.find(ref.name, ref.version):
-                yield job
-        if not page.has_more or not page.items:
-            return
-        after = page.items[-1].id
+    for job in workspace.jobs.every():
+        if job.model_version and _version_made(workspace, job.model_version):
+            yield job
+
+
+def _version_made(workspace: Workspace, ref: str) -> ModelVersion | None:
+    """Return a job's version, None where it was deleted."""
+    name, _, number = ref.partition("@")
+    return workspace.models.find(name, int(number))

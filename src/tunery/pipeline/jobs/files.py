@@ -101,19 +101,13 @@ def remove_file(workspace: Workspace, file_id: str) -> None:
         ConflictError: A job that has not ended needs it.
     """
     file = workspace.files.get(file_id)
-    after: str | None = None
-    while True:
-        page = workspace.jobs.list(after=after, limit=100)
-        for job in page.items:
-            used = {job.request.get("training_file"), job.request.get("validation_file")}
-            if job.status not in FINAL_STATUSES and file.id in used:
-                raise ConflictError(
-                    f"file {file.id} is needed by job {job.id}, which is {job.status}",
-                    hint=f"wait for it, or cancel it: tunery jobs cancel {job.id}",
-                )
-        if not page.has_more or not page.items:
-            break
-        after = page.items[-1].id
+    for job in workspace.jobs.every():
+        used = {job.request.get("training_file"), job.request.get("validation_file")}
+        if job.status not in FINAL_STATUSES and file.id in used:
+            raise ConflictError(
+                f"file {file.id} is needed by job {job.id}, which is {job.status}",
+                hint=f"wait for it, or cancel it: tunery jobs cancel {job.id}",
+            )
     workspace.files.delete(file.id)
     with contextlib.suppress(NotFoundError):
         workspace.artifacts.delete("files", file.id)
