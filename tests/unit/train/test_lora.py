@@ -18,7 +18,7 @@ from tunery.model.render import Rendered
 from tunery.train.lora import Folders, Trained, train_adapter
 from tunery.train.methods.method import TrainingRow
 from tunery.train.methods.sft import SftConfig
-from tunery.train.rows import TrainingRows
+from tunery.train.methods.method import TrainingRows
 from tunery.train.trainer import Reporting
 
 

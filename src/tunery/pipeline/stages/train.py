@@ -15,7 +15,7 @@ from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
 
 if TYPE_CHECKING:
-    from tunery.train.rows import TrainingExamples
+    from tunery.train.methods.method import TrainingRows
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another adapter."""
@@ -34,11 +34,13 @@ def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
     )
 
 
-def training_examples(context: RunContext, dataset: DatasetVersion) -> TrainingExamples:
-    """Return the splits that training uses."""
-    from tunery.train.rows import TrainingExamples
+def training_rows(context: RunContext, dataset: DatasetVersion) -> TrainingRows:
+    """Return the splits that training uses, tokenised as the recipe's method wants them."""
+    from tunery.train.section import method_of
 
-    return TrainingExamples(split_of(context, dataset, "train"), split_of(context, dataset, "validation"))
+    config = context.recipe.train
+    train, validation = split_of(context, dataset, "train"), split_of(context, dataset, "validation")
+    return method_of(config).rows(config, context.tokenizer, train, validation)
 
 
 def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
@@ -79,14 +81,12 @@ def _find(context: RunContext, identity: str) -> Adapter | None:
 
 def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:
     from tunery.train.lora import Folders, train_adapter
-    from tunery.train.rows import training_rows
     from tunery.train.trainer import Reporting
 
     config = context.recipe.train
-    rows = training_rows(config, context.tokenizer, training_examples(context, dataset))
     trained = train_adapter(
         context.base,
-        rows,
+        training_rows(context, dataset),
         config=config,
         folders=Folders(folder, checkpoints),
         reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
