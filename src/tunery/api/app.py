@@ -47,7 +47,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings |
     metrics = Metrics()
     log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
-    metrics.watch(lambda: gateway.in_flight, lambda: _jobs_by_status(workspace))
+    metrics.watch(lambda: gateway.in_flight, lambda: Counter(job.status for job in workspace.jobs.every()))
     app = FastAPI(
         title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
     )
@@ -135,7 +135,3 @@ def _watch_canaries(shared: Services, over: threading.Event) -> None:
         except Exception:
             # A canary that nobody watches is worse than a noisy log.
             _LOG.exception("judging canaries failed; it is tried again")
-
-
-def _jobs_by_status(workspace: Workspace) -> dict[str, int]:
-    return Counter(job.status for job in workspace.jobs.every())

@@ -37,7 +37,7 @@ def test_a_second_opinion_is_a_second_record(workspace, serve):
     request = serve("Where is my card?")
     for rating in (1, -1):
         record(workspace, request.id, GivenFeedback(kind="rating", rating=rating), author="ann")
-    assert [f.rating for f in workspace.feedback.for_request(request.id)] == [-1, 1]
+    assert [f.rating for f in workspace.feedback.list(request_id=request.id)] == [-1, 1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from tunery.api.services import Caller, Services, Shared, page_of
+from tunery.api.services import Caller, Services, Shared, page_of, wanted_metadata
 from tunery.core.errors import ConflictError
 from tunery.core.job import Job
 from tunery.pipeline.jobs.openai_job import (
@@ -54,13 +54,18 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
     """List jobs, newest first; ``metadata[key]=value`` narrows, ``metadata=null`` takes those without any."""
-    wanted = {
-        key.removeprefix("metadata[").removesuffix("]"): value
-        for key, value in request.query_params.items()
-        if key.startswith("metadata[") and key.endswith("]")
-    }
-    only = {} if request.query_params.get("metadata") == "null" else wanted or None
-    page = shared.workspace.jobs.list(after=after, limit=limit, metadata=only)
+    wanted = wanted_metadata(request)
+    without = request.query_params.get("metadata") == "null"
+
+    def is_meant(job: Job) -> bool:
+        given = job.request.get("metadata") or {}
+        return not given if without else wanted.items() <= given.items()
+
+    jobs = shared.workspace.jobs
+    if wanted or without:
+        page = jobs.filtered(is_meant, after=after, limit=limit)
+    else:
+        page = jobs.page(after=after, limit=limit)
     return page_of([job_object(j) for j in page.items], has_more=page.has_more)
 
 
@@ -123,7 +128,7 @@ def _is_retry(request: Request) -> bool:
 def _created_before(shared: Services, body: JobBody, submitted_by: str) -> Job | None:
     """Find the job that the first try of this request made, if it arrived."""
     wanted, now = request_of(body), shared.workspace.clock.now()
-    for job in shared.workspace.jobs.list(limit=100).items:
+    for job in shared.workspace.jobs.list(limit=100):
         recent = (now - job.created_at).total_seconds() <= _RETRY_WINDOW_S
         if recent and job.submitted_by == submitted_by and dict(job.request) == wanted:
             return job
