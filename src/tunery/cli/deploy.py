@@ -97,7 +97,7 @@ def list_rollouts(
 ) -> None:
     """List rollouts, newest first."""
     with open_workspace(ctx) as workspace:
-        found = workspace.rollouts.list(name, limit=limit)
+        found = workspace.rollouts.list(limit, name=name)
     rows = [
         (
             r.id,
