@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tunery.core.dataset import DatasetVersion
+from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
-
-if TYPE_CHECKING:
-    from tunery.model.tokenizer import ChatTokenizer
-    from tunery.train.preflight import Preflight
+from tunery.train.preflight import Preflight, preflight
+from tunery.train.section import method_of
 
 
 def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) -> int:
@@ -21,10 +18,6 @@ def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) 
 
 def check_before_training(context: RunContext, dataset: DatasetVersion, *, samples: int = 3) -> Preflight:
     """Tokenise every row that training and validation will see, and check it; a failed check is no error."""
-    from tunery.model.tokenizer import load_tokenizer
-    from tunery.train.preflight import preflight
-    from tunery.train.section import method_of
-
     config = context.recipe.train
     train, validation = split_of(context, dataset, "train"), split_of(context, dataset, "validation")
     rows = method_of(config).rows(config, context.tokenizer, train, validation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.ids import artifact_id, sha256_file
@@ -13,9 +12,9 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
-
-if TYPE_CHECKING:
-    from tunery.train.methods.method import TrainingRows
+from tunery.train.config import NOT_IN_IDENTITY
+from tunery.train.methods.method import TrainingRows
+from tunery.train.section import method_of
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another adapter."""
@@ -23,8 +22,6 @@ STAGE_VERSION = 1
 
 def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Return the id that training this recipe on this dataset version gives."""
-    from tunery.train.config import NOT_IN_IDENTITY
-
     return artifact_id(
         "adapter",
         stage="train",
@@ -36,8 +33,6 @@ def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
 
 def training_rows(context: RunContext, dataset: DatasetVersion) -> TrainingRows:
     """Return the splits that training uses, tokenised as the recipe's method wants them."""
-    from tunery.train.section import method_of
-
     config = context.recipe.train
     train, validation = split_of(context, dataset, "train"), split_of(context, dataset, "validation")
     return method_of(config).rows(config, context.tokenizer, train, validation)
