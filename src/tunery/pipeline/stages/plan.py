@@ -19,7 +19,6 @@ from tunery.pipeline.stages.train import training_rows
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
-from tunery.train.rows import training_rows
 from tunery.train.section import method_of
 
 
