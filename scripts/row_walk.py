@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import inspect
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -58,6 +59,8 @@ class Walk:
         where = frame.f_code.co_filename
         if event not in ("call", "return") or not where.startswith(self._root):
             return
+        if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+            return  # the body of a module or a class
         self.running.add(where)
         given = [argument] if event == "return" else list(frame.f_locals.values())
         found = [value for value in given if holds(value)]

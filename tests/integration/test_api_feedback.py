@@ -76,7 +76,7 @@ def test_an_unmodified_client_rates_and_corrects_through_metadata(server: Live) 
     answer = client.chat.completions.create(model="bot", messages=ASK, max_tokens=5, store=True)
     client.chat.completions.update(answer.id, metadata={"rating": "1"})
     client.chat.completions.update(answer.id, metadata={"correction": "card arrival", "comment": "was off"})
-    kinds = {f.kind: f for f in server.workspace.feedback.for_request(answer.id)}
+    kinds = {f.kind: f for f in server.workspace.feedback.list(request_id=answer.id)}
     assert kinds["rating"].rating == 1
     assert kinds["correction"].correction == "card arrival"
     assert kinds["correction"].comment == "was off"

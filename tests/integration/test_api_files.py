@@ -69,7 +69,7 @@ def test_a_bad_file_is_refused_with_row_numbers_and_leaves_nothing(server: Live)
     assert "row 9" in error.value.message
     assert server.workspace.artifacts.ids("files") == []
     assert [p for p in (server.workspace.root / "files").iterdir() if p.is_dir()] == []
-    assert server.workspace.files.list().items == []
+    assert server.workspace.files.list() == []
 
 
 def test_an_upload_over_the_cap_is_413(server: Live) -> None:

@@ -56,7 +56,7 @@ def test_findings_are_printed_stored_and_shown(tunery: Tunery, recipe: Path, hom
     kinds = {f["kind"]: f for f in called.json["findings"]}
     assert kinds["contradiction"]["severity"] == "high"
     page = Path(called.json["page"]).read_text(encoding="utf-8")
-    assert "Mend it first" in page
+    assert "Repair it first" in page
     assert "AKIAIOSFODNN7EXAMPLE" not in page.split('id="data"')[0]
     assert (home / "inspections" / called.json["inspection"] / "findings.json").is_file()
     told = tunery("data", "inspect", recipe)

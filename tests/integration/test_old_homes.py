@@ -91,7 +91,7 @@ def test_its_champion_answers_as_it_did(old: Path):
 def test_a_queued_job_s_recipe_is_read_with_its_settings_where_they_stand_now(old: Path):
     written = json.loads((old / "recipe.yaml").read_text("utf-8"))
     with closing(Workspace.open(old / "home")) as workspace:
-        (job,) = workspace.jobs.list(limit=10).items
+        (job,) = workspace.jobs.list(limit=10)
         recipe = stored_recipe(job.recipe, where=job.id)
     assert recipe.inspect.ignore == ("short_prompt",)
     assert f'"min_input_chars":{written["data"]["clean"]["min_input_chars"]}' in recipe.data.model_dump_json()

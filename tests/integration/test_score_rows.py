@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from tests.unit.evaluate.scripted import example
 from tunery.core.example import Example, Message
 from tunery.core.progress import Silent
-from tunery.data.select.scores import merits
+from tunery.data.select.scores import quality_scores
 from tunery.model.render import render
 from tunery.model.tokenizer import load_tokenizer
 from tunery.pipeline.context import RunContext
@@ -108,7 +108,7 @@ def test_scores_of_a_recipe_are_kept_under_dataset_and_base(
     (stored,) = workspace.datasets.list()
     ids = [e.id for e in split_of(context, stored, "train")]
     assert [row.id for row in first.rows] == ids
-    assert all(math.isfinite(m) for m in merits(first.rows, ids))
+    assert all(math.isfinite(m) for m in quality_scores(first.rows, ids))
     assert first.id.startswith("quality-")
     workspace.artifacts.verify("quality", first.id)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -46,7 +47,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings |
     metrics = Metrics()
     log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
-    metrics.watch(lambda: gateway.in_flight, lambda: _jobs_by_status(workspace))
+    metrics.watch(lambda: gateway.in_flight, lambda: Counter(job.status for job in workspace.jobs.every()))
     app = FastAPI(
         title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
     )
@@ -134,15 +135,3 @@ def _watch_canaries(shared: Services, over: threading.Event) -> None:
         except Exception:
             # A canary that nobody watches is worse than a noisy log.
             _LOG.exception("judging canaries failed; it is tried again")
-
-
-def _jobs_by_status(workspace: Workspace) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    after: str | None = None
-    while True:
-        page = workspace.jobs.list(after=after, limit=1_000)
-        for job in page.items:
-            counts[job.status] = counts.get(job.status, 0) + 1
-        if not page.has_more or not page.items:
-            return counts
-        after = page.items[-1].id

@@ -58,6 +58,15 @@ def subject(caller: ApiKey | None, user: str | None) -> str:
     return subject_of(user, caller.id if caller else None)
 
 
+def wanted_metadata(request: Request) -> dict[str, str]:
+    """Return the pairs that a list is narrowed to by ``metadata[key]=value``."""
+    return {
+        key.removeprefix("metadata[").removesuffix("]"): value
+        for key, value in request.query_params.items()
+        if key.startswith("metadata[") and key.endswith("]")
+    }
+
+
 def unix(moment: datetime | None) -> int | None:
     """Return Unix seconds."""
     return None if moment is None else int(moment.timestamp())

@@ -325,7 +325,7 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     }
     rule = parse_settings(TrafficConfig, values, where="data collect")
     with open_workspace(ctx) as workspace:
-        written = write_traffic(workspace.requests.every(model), out, rule)
+        written = write_traffic(workspace.requests.every(model=model), out, rule)
     value = {"path": str(out), "rows": written.rows, "skipped": dict(written.skipped)}
     answer(value, lambda: collected_text(str(out), written.rows, written.skipped), as_json=as_json)
 

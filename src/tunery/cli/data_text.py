@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tunery.cli.output import facts, styled, table
 from tunery.core.errors import first_of
-from tunery.core.figures import listed_counts, one_line
 from tunery.core.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ _STYLES: Mapping[Severity, str] = {"high": "bold red", "medium": "yellow", "low"
 
 def version_text(version: DatasetVersion) -> Iterable[Part]:
     """Return a dataset version as a person reads it."""
+    from tunery.core.figures import listed_counts
+
     yield facts(
         [
             ("dataset", version.id),
@@ -55,6 +56,8 @@ def version_text(version: DatasetVersion) -> Iterable[Part]:
 
 def rows_text(examples: Sequence[Example], dropped: Sequence[Dropped]) -> Iterable[str]:
     """Return a few rows of a version, and a few that it left out."""
+    from tunery.core.figures import one_line
+
     for example in examples:
         yield f"\nexample {example.id}"
         for message in example.messages:
@@ -99,6 +102,8 @@ def inspection_text(found: Inspection) -> Iterable[Part]:
 
 def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iterable[Part]:
     """Return what a fix changed; its last line trains on the new version."""
+    from tunery.core.figures import listed_counts
+
     before, after = fixed.before, fixed.after
     yield facts(
         [

@@ -11,7 +11,6 @@ from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reference
 from tunery.cli.registry import promote_version, rollback_champion
 from tunery.cli.session import ACTOR, open_workspace
-from tunery.core.figures import milliseconds
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
@@ -98,7 +97,7 @@ def list_rollouts(
 ) -> None:
     """List rollouts, newest first."""
     with open_workspace(ctx) as workspace:
-        found = workspace.rollouts.list(name, limit=limit)
+        found = workspace.rollouts.list(limit, name=name)
     rows = [
         (
             r.id,
@@ -165,4 +164,6 @@ def _share(part: int, whole: int) -> str:
 
 
 def _ms(value: float | None) -> str:
+    from tunery.core.figures import milliseconds
+
     return "" if value is None else milliseconds(value)

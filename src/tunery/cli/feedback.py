@@ -11,7 +11,6 @@ import typer
 from tunery.cli.output import answer, facts, table
 from tunery.cli.parameters import Json, Limit
 from tunery.cli.session import ACTOR, open_workspace
-from tunery.core.figures import listed_counts, one_line
 
 app = typer.Typer(no_args_is_help=True, help="Feedback on answers: add, review, export as training rows.")
 _CHARACTERS = 60
@@ -123,11 +122,9 @@ def review_feedback(
     as_json: Json = False,
 ) -> None:
     """Accept or decline pieces of feedback."""
-    from tunery.feedback import review
-
-    decide = review.accept if accept else review.decline
     with open_workspace(ctx) as workspace:
-        reviewed = [decide(workspace, feedback_id, reviewer=reviewer) for feedback_id in feedback_ids]
+        review = workspace.feedback.review
+        reviewed = [review(feedback_id, accepted=accept, reviewer=reviewer) for feedback_id in feedback_ids]
     answer(reviewed, lambda: [f"{f.id}: {f.status} by {f.reviewer}" for f in reviewed], as_json=as_json)
 
 
@@ -146,6 +143,7 @@ def export_feedback(
 ) -> None:
     """Write accepted feedback as training rows; no row that is held out anywhere in the model's lineage."""
     from tunery.core.config import apply_overrides, parse_settings
+    from tunery.core.figures import listed_counts
     from tunery.feedback.config import ExportConfig
     from tunery.feedback.export import export
 
@@ -165,6 +163,8 @@ def export_feedback(
 
 
 def _content(feedback: Any) -> str:
+    from tunery.core.figures import one_line
+
     if feedback.rating is not None:
         return "up" if feedback.rating > 0 else "down"
     return one_line(feedback.correction or "", _CHARACTERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,7 +51,7 @@ def resume_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> N
 def list_jobs(ctx: typer.Context, *, limit: Limit = 20, as_json: Json = False) -> None:
     """List jobs, newest first."""
     with open_workspace(ctx) as workspace:
-        found = workspace.jobs.list(limit=limit).items
+        found = workspace.jobs.list(limit)
     rows = [
         (j.id, j.status, str(j.recipe.get("name", "")), j.model_version, j.submitted_by, j.created_at)
         for j in found
@@ -119,27 +120,13 @@ def _events_until_the_end(workspace: Workspace, job_id: str) -> Iterator[JobEven
     while True:
         # Asked before the events are read, so that the last event is not missed.
         over = workspace.jobs.get(job_id).status in FINAL_STATUSES
-        for event in reversed(_unseen(workspace, job_id, seen)):
+        newest_first = workspace.jobs.every_event(job_id)
+        for event in reversed([*takewhile(lambda event: event.id not in seen, newest_first)]):
             seen.add(event.id)
             yield event
         if over:
             return
         time.sleep(_POLL_S)
-
-
-def _unseen(workspace: Workspace, job_id: str, seen: set[str]) -> list[JobEvent]:
-    """Return events not yet shown, newest first."""
-    found: list[JobEvent] = []
-    after: str | None = None
-    while True:
-        page = workspace.jobs.events(job_id, after=after, limit=100)
-        for event in page.items:
-            if event.id in seen:
-                return found
-            found.append(event)
-        if not page.has_more or not page.items:
-            return found
-        after = page.items[-1].id
 
 
 def _job_text(job: Job) -> Iterable[str]:

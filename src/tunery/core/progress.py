@@ -29,9 +29,11 @@ class Progress(Protocol):
         ...
 
 
-class _SilentBar:
+class SilentBar:
+    """Shows nothing."""
+
     def advance(self, steps: float = 1) -> None:
-        pass
+        """Do nothing."""
 
 
 class Silent:
@@ -40,7 +42,7 @@ class Silent:
     @contextmanager
     def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Open nothing."""
-        yield _SilentBar()
+        yield SilentBar()
 
     def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Drop the event."""

@@ -178,11 +178,11 @@ def _identity(
         entry["format"] = source.format
     inputs = {f"source{i}": s.sha256 for i, s in enumerate(sources)}
     if tokenizer is not None:
-        inputs["tokenizer"] = tokenizer_print(tokenizer)
+        inputs["tokenizer"] = tokenizer_fingerprint(tokenizer)
     return artifact_id("ds", stage="data", version=STAGE_VERSION, config=settings, inputs=inputs)
 
 
-def tokenizer_print(tokenizer: Tokenizer) -> str:
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """Return a hash that tells tokenizers apart by what they do to a text full of hard cases."""
     probe = "Hello, wörld! 1234567890 ¿Qué? 你好 नमस्ते 🙂 def f(x):\n\treturn x**2  # naïve"
     rendered = tokenizer.render_prompt([Message(role="user", content=probe)])

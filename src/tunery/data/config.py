@@ -81,7 +81,7 @@ class SourceConfig(Settings):
     the way. ``rows#test`` takes one split of a folder that has several; a folder whose splits have the usual
     names is taken split by split."""
     license: str | None = None
-    """Licence of the rows, such as ``CC-BY-4.0``; told in the model card."""
+    """Licence of the rows, such as ``CC-BY-4.0``; the model card names it."""
     format: Literal["auto"] | FileFormat = "auto"
     """``auto`` goes by the file name's ending."""
     shape: Literal["auto", "columns", "instruction", "chat", "completion", "preference"] = "auto"
@@ -321,8 +321,8 @@ class DataConfig(Settings):
     @model_validator(mode="after")
     def _check_split_columns(self) -> Self:
         split = self.split
-        asked = [] if isinstance(split.stratify, str) else [c for c in split.stratify if c != "label"]
-        for column in [*asked, *([split.by_time] if split.by_time else [])]:
+        needed = [] if isinstance(split.stratify, str) else [c for c in split.stratify if c != "label"]
+        for column in [*needed, *([split.by_time] if split.by_time else [])]:
             for source in self.sources:
                 if column not in source.columns.metadata:
                     raise ValueError(

@@ -48,7 +48,7 @@ class Curated:
     """Texts that edits replaced."""
     warnings: list[str] = field(default_factory=list)
     drops: dict[int, Drop] = field(default_factory=dict)
-    """Position in ``rows`` to why that row goes, filters aside: those are told in ``rows``."""
+    """Position in ``rows`` to why that row goes, filters aside: those stand in ``rows``."""
     kept: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Positions of the rows that stay, ascending."""
     splits: npt.NDArray[np.int8] = field(default_factory=lambda: np.empty(0, dtype=np.int8))

@@ -55,13 +55,17 @@ class HeldOutGuard:
 
     def objection(self, request: RequestRecord) -> Objection | None:
         """Return why a request's prompt must stay out of training, None where nothing speaks against it."""
-        lineage = self._lineage(request.model)
+        if request.model not in self._lineages:
+            self._lineages[request.model] = self._trace(request.model)
+        lineage = self._lineages[request.model]
         if lineage.lost:
             missing = ", ".join(lineage.lost)
             return Objection(
                 "held_out_not_checkable", f"{request.model} descends from {missing}, no longer stored"
             )
-        index = self._index(lineage.datasets)
+        if lineage.datasets not in self._indexes:
+            self._indexes[lineage.datasets] = self._build(lineage.datasets)
+        index = self._indexes[lineage.datasets]
         if isinstance(index, Objection):
             return index
         match = index.match(request.messages)
@@ -72,11 +76,6 @@ class HeldOutGuard:
         if match.kind == "exact":
             return Objection("held_out_exact", f"the prompt is that of {where}")
         return Objection("held_out_near", f"the prompt is {percent(match.similarity)} like that of {where}")
-
-    def _lineage(self, model: str) -> _Lineage:
-        if model not in self._lineages:
-            self._lineages[model] = self._trace(model)
-        return self._lineages[model]
 
     def _trace(self, model: str) -> _Lineage:
         stored = self._workspace.datasets.list(limit=EVERYTHING)
@@ -104,20 +103,13 @@ class HeldOutGuard:
             waiting.extend(p for p in version.parents if p.startswith(_DATASET_PREFIX))
         return _Lineage(frozenset(found), tuple(sorted(missing)))
 
-    def _index(self, datasets: frozenset[str]) -> HeldOutIndex | Objection:
-        if datasets not in self._indexes:
-            self._indexes[datasets] = self._build(datasets)
-        return self._indexes[datasets]
-
     def _build(self, datasets: frozenset[str]) -> HeldOutIndex | Objection:
         prompts: list[HeldOutPrompt] = []
         for id in sorted(datasets):
             try:
                 if id not in self._prompts:
                     rows = read_held_out(self._workspace.artifacts.path("datasets", id))
-                    self._prompts[id] = [
-                        HeldOutPrompt(id, row.split, row.example_id, row.prompt) for row in rows
-                    ]
+                    self._prompts[id] = [HeldOutPrompt(id, r.split, r.example_id, r.prompt) for r in rows]
             except TuneryError as error:
                 return Objection(
                     "held_out_not_checkable", f"dataset version {id} cannot be read: {error.message}"

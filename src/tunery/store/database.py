@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from tunery.core.errors import ConfigError, TuneryError
 
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = dict[str, Any]
+T = TypeVar("T")
 
 _IDLE_CONNECTIONS = 8
 """Connections kept open while nobody uses them [count]."""
@@ -114,18 +115,7 @@ class Database:
     def rows(self, sql: str, params: Mapping[str, Value] | None = None) -> list[Row]:
         """Execute one statement that reads, and return its rows."""
         with self.translated():
-            connection = self._borrow()
-            try:
-                try:
-                    found = Transaction(self.driver, connection).rows(sql, params)
-                except self.driver.errors:
-                    if not self.driver.is_broken(connection):
-                        raise
-                    connection = self._reconnect()
-                    found = Transaction(self.driver, connection).rows(sql, params)
-            except BaseException:
-                connection.close()
-                raise
+            connection, found = self._first_use(lambda c: Transaction(self.driver, c).rows(sql, params))
             self._give_back(connection)
             return found
 
@@ -142,7 +132,7 @@ class Database:
             # It would wait for itself.
             raise RuntimeError("this thread has a transaction open already")
         with self.translated():
-            connection = self._begun(begin)
+            connection, _ = self._first_use(lambda c: c.execute(begin))
             self._inside.transaction = True
             try:
                 yield Transaction(self.driver, connection)
@@ -155,20 +145,21 @@ class Database:
                 self._inside.transaction = False
             self._give_back(connection)
 
-    def _begun(self, begin: str) -> Any:
+    def _first_use(self, use: Callable[[Any], T]) -> tuple[Any, T]:
+        """Return a connection with what ``use`` of it gave; a new one where the server had hung up on it."""
         connection = self._borrow()
         try:
             try:
-                connection.execute(begin)
+                return connection, use(connection)
             except self.driver.errors:
                 if not self.driver.is_broken(connection):
                     raise
-                connection = self._reconnect()
-                connection.execute(begin)
+                self.close()  # a server that hung up on one connection has hung up on all
+                connection = self.driver.connect()
+                return connection, use(connection)
         except BaseException:
             connection.close()
             raise
-        return connection
 
     def _borrow(self) -> Any:
         with self._guard:
@@ -177,11 +168,6 @@ class Database:
                 self._pid, self._idle = os.getpid(), []
             if self._idle:
                 return self._idle.pop()
-        return self.driver.connect()
-
-    def _reconnect(self) -> Any:
-        """Drop every idle connection, because the server that hung up on one has hung up on all."""
-        self.close()
         return self.driver.connect()
 
     def _give_back(self, connection: Any) -> None:

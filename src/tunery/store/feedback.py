@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from typing import Literal
 
 from tunery.core.clock import Clock
@@ -15,41 +14,32 @@ _LAYOUT = TableLayout(
     "feedback",
     Feedback,
     "feedback",
-    ("id", "created_at", "request_id", "kind", "rating", "status"),
+    ("request_id", "kind", "rating", "status"),
     hint="tunery feedback ls",
 )
 
 
-class FeedbackLog:
+class FeedbackLog(Records[Feedback]):
     """Feedback in the order it came."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
+        super().__init__(database, _LAYOUT)
         self._clock = clock
-        self._records = Records(database, _LAYOUT)
 
-    def add(self, feedback: Feedback) -> Feedback:
+    def add(self, record: Feedback) -> Feedback:
         """Store feedback.
 
         Raises:
             NotFoundError: No request of that id was served.
         """
-        with self._database.transaction() as transaction:
-            served = {"id": feedback.request_id}
+        with self.database.transaction() as transaction:
+            served = {"id": record.request_id}
             if not transaction.rows("SELECT 1 AS there FROM requests WHERE id = :id", served):
                 raise NotFoundError(
-                    f"no request {feedback.request_id!r:.160} was served, so none can be judged",
+                    f"no request {record.request_id!r:.160} was served, so none can be judged",
                     hint="send the id of the completion, as in chatcmpl-…",
                 )
-            return self._records.insert(transaction, feedback)
-
-    def get(self, id: str) -> Feedback:
-        """Return one piece of feedback.
-
-        Raises:
-            NotFoundError: There is none of that id.
-        """
-        return self._records.get(id)
+            return self.insert(transaction, record)
 
     def review(self, id: str, *, accepted: bool, reviewer: str) -> Feedback:
         """Decide whether feedback may become a row of training data; saying the same again changes nothing.
@@ -71,14 +61,4 @@ class FeedbackLog:
                 )
             return feedback.with_(status=decision, reviewer=reviewer, reviewed_at=now)
 
-        return self._records.change(id, decide)
-
-    def for_request(self, request_id: str) -> builtins.list[Feedback]:
-        """Return the feedback on one request, newest first."""
-        return self._records.page(where={"request_id": request_id}).items
-
-    def list(
-        self, status: Literal["pending", "accepted", "declined"] | None = None, limit: int = 100
-    ) -> builtins.list[Feedback]:
-        """Return feedback, in one state or in all, newest first."""
-        return self._records.page(where={"status": status} if status is not None else None, limit=limit).items
+        return self.change(id, decide)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
+from tunery.core.ids import new_id
 from tunery.core.job import FINAL_STATUSES, Job, JobCheckpoint, JobEvent, JobStatus
 from tunery.core.progress import Level
-from tunery.store.database import Database, Transaction
-from tunery.store.job_log import JobLog
+from tunery.store.database import Database
 from tunery.store.records import Page, Records, TableLayout, utc_text
 
 _LAYOUT = TableLayout(
     "jobs",
     Job,
     "job",
-    ("id", "created_at", "status", "device", "worker", "lease_until"),
+    ("status", "device", "worker", "lease_until"),
     hint="tunery jobs ls",
 )
+_EVENTS = TableLayout("job_events", JobEvent, "job event", ("job_id",))
+_CHECKPOINTS = TableLayout("job_checkpoints", JobCheckpoint, "job checkpoint", ("job_id",))
 
 _CLAIMABLE = """
 WHERE (status = 'queued' OR (status = 'running' AND lease_until < :now))
@@ -35,58 +36,18 @@ LIMIT 1
 """A dead worker's job before the queue, because it was started first; then the oldest."""
 
 
-class Jobs:
+class Jobs(Records[Job]):
     """The queue and the log of every job."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
+        super().__init__(database, _LAYOUT)
         self._clock = clock
-        self._records = Records(database, _LAYOUT)
-        self._log = JobLog(database, clock)
+        self._events = Records(database, _EVENTS)
+        self._checkpoints = Records(database, _CHECKPOINTS)
 
-    def add(self, job: Job) -> Job:
-        """Store a job; one with this id that exists already is kept and returned."""
-        return self._records.add(job)
-
-    def get(self, id: str) -> Job:
-        """Return a job.
-
-        Raises:
-            NotFoundError: There is none of that id.
-        """
-        return self._records.get(id)
-
-    def find(self, id: str) -> Job | None:
-        """Return a job, None where there is none."""
-        return self._records.find(id)
-
-    def list(
-        self, after: str | None = None, limit: int = 20, metadata: Mapping[str, str] | None = None
-    ) -> Page[Job]:
-        """Return jobs, newest first.
-
-        Args:
-            after: Id of the job that the page begins behind.
-            limit: Jobs at most [count].
-            metadata: Only jobs whose request has all these pairs in its ``metadata``.
-
-        Raises:
-            NotFoundError: There is no job ``after``.
-        """
-        if not metadata:
-            return self._records.page(after=after, limit=limit)
-        kept: builtins.list[Job] = []
-        while True:
-            page = self._records.page(after=after, limit=max(limit, 100))
-            for job in page.items:
-                given = job.request.get("metadata") or {}
-                if all(given.get(key) == value for key, value in metadata.items()):
-                    if len(kept) == limit:
-                        return Page(kept, has_more=True)
-                    kept.append(job)
-            if not page.has_more:
-                return Page(kept, has_more=False)
-            after = page.items[-1].id
+    def lock(self, id: str) -> str:
+        """Return the queue's one lock: two claims that saw different jobs of one device would start both."""
+        return "jobs"
 
     def claim(self, worker: str, lease_seconds: float) -> Job | None:
         """Take the next job and hold it for a while; no two callers ever get the same one.
@@ -101,18 +62,14 @@ class Jobs:
         Returns:
             The job, ``running``, its ``attempts`` counted up; None when nothing can be started now.
         """
-        # One lock for the whole queue: two claims that saw different jobs of one device would start both.
-        with self._database.transaction(lock="jobs") as transaction:
+        with self.database.transaction(lock="jobs") as transaction:
             now = self._clock.now()
-            while True:
-                free = self._records.select(transaction, _CLAIMABLE, {"now": utc_text(now)})
-                if not free:
-                    return None
+            while free := self.select(transaction, _CLAIMABLE, {"now": utc_text(now)}):
                 job = free[0]
                 if job.cancel_requested:
-                    self._end(transaction, job, "cancelled", {})
+                    self.write(transaction, self._ended(job, "cancelled"))
                     continue
-                return self._records.write(
+                return self.write(
                     transaction,
                     job.with_(
                         status="running",
@@ -122,6 +79,7 @@ class Jobs:
                         attempts=job.attempts + 1,
                     ),
                 )
+        return None
 
     def heartbeat(self, id: str, worker: str, lease_seconds: float) -> bool:
         """Hold a job for longer; False when it is no longer this worker's, who must then stop.
@@ -129,12 +87,12 @@ class Jobs:
         Raises:
             NotFoundError: There is no such job.
         """
-        with self._database.transaction(lock="jobs") as transaction:
-            job = self._records.read(transaction, id)
+        with self.database.transaction(lock="jobs") as transaction:
+            job = self.read(transaction, id)
             if job.status != "running" or job.worker != worker:
                 return False
             until = self._clock.now() + timedelta(seconds=lease_seconds)
-            self._records.write(transaction, job.with_(lease_until=until))
+            self.write(transaction, job.with_(lease_until=until))
             return True
 
     def finish(self, id: str, worker: str, status: JobStatus, **changes: Any) -> Job:
@@ -147,22 +105,14 @@ class Jobs:
         """
         if status not in FINAL_STATUSES:
             raise ValueError(f"a job does not end {status}")
-        with self._database.transaction(lock="jobs") as transaction:
-            job = self._records.read(transaction, id)
+
+        def finished(job: Job) -> Job:
             if job.status != "running" or job.worker != worker:
                 holder = f"held by {job.worker}" if job.status == "running" else job.status
                 raise ConflictError(f"job {id} is {holder}; {worker} cannot end it as {status}")
-            return self._end(transaction, job, status, changes)
+            return self._ended(job, status).with_(**changes)
 
-    def update(self, id: str, **changes: Any) -> Job:
-        """Replace fields of a job and return its new state.
-
-        Raises:
-            NotFoundError: There is no such job.
-        """
-        with self._database.transaction(lock="jobs") as transaction:
-            job = self._records.read(transaction, id)
-            return self._records.write(transaction, job.with_(**changes))
+        return self.change(id, finished)
 
     def request_cancel(self, id: str) -> Job:
         """Ask a job to stop: one that waits ends now, one that runs when its worker sees it.
@@ -171,15 +121,16 @@ class Jobs:
             NotFoundError: There is no such job.
             ConflictError: The job has ended otherwise.
         """
-        with self._database.transaction(lock="jobs") as transaction:
-            job = self._records.read(transaction, id)
+
+        def cancelled(job: Job) -> Job:
             if job.status == "cancelled":
                 return job
             if job.status in FINAL_STATUSES:
                 raise ConflictError(f"job {id} has {job.status} and cannot be cancelled")
-            if job.status == "running":
-                return self._records.write(transaction, job.with_(cancel_requested=True))
-            return self._end(transaction, job, "cancelled", {"cancel_requested": True})
+            stopped = job if job.status == "running" else self._ended(job, "cancelled")
+            return stopped.with_(cancel_requested=True)
+
+        return self.change(id, cancelled)
 
     def add_event(
         self,
@@ -196,7 +147,17 @@ class Jobs:
             NotFoundError: There is no such job.
         """
         self.get(job_id)
-        return self._log.add_event(job_id, message, level=level, type=type, data=data or {})
+        now = self._clock.now()
+        event = JobEvent(
+            id=new_id("ftevent", now),
+            job_id=job_id,
+            created_at=now,
+            level=level,
+            message=message,
+            type=type,
+            data=data or {},
+        )
+        return self._events.add(event)
 
     def events(self, job_id: str, after: str | None = None, limit: int = 20) -> Page[JobEvent]:
         """Return lines of a job's log, newest first.
@@ -205,16 +166,34 @@ class Jobs:
             NotFoundError: There is no such job, or no event ``after``.
         """
         self.get(job_id)
-        return self._log.events(job_id, after, limit)
+        return self._events.page(where={"job_id": job_id}, after=after, limit=limit)
+
+    def every_event(self, job_id: str) -> Iterator[JobEvent]:
+        """Yield all lines of a job's log, newest first."""
+        return self._events.every(job_id=job_id)
 
     def add_checkpoint(self, job_id: str, step_number: int, metrics: Mapping[str, float]) -> JobCheckpoint:
-        """Note a point that a job can resume from; a step that was noted already is kept as it is.
+        """Note a point that a job can resume from.
+
+        A step that was noted already is kept as it is: a job that was taken over passes the same steps again.
 
         Raises:
             NotFoundError: There is no such job.
         """
         self.get(job_id)
-        return self._log.add_checkpoint(job_id, step_number, metrics)
+        with self.database.transaction(lock=f"job_checkpoints/{job_id}") as transaction:
+            for noted in self._checkpoints.select(transaction, "WHERE job_id = :job_id", {"job_id": job_id}):
+                if noted.step_number == step_number:
+                    return noted
+            now = self._clock.now()
+            checkpoint = JobCheckpoint(
+                id=new_id("ftckpt", now),
+                job_id=job_id,
+                created_at=now,
+                step_number=step_number,
+                metrics=metrics,
+            )
+            return self._checkpoints.insert(transaction, checkpoint)
 
     def checkpoints(self, job_id: str, after: str | None = None, limit: int = 10) -> Page[JobCheckpoint]:
         """Return the points a job can resume from, newest first.
@@ -223,8 +202,7 @@ class Jobs:
             NotFoundError: There is no such job, or no checkpoint ``after``.
         """
         self.get(job_id)
-        return self._log.checkpoints(job_id, after, limit)
+        return self._checkpoints.page(where={"job_id": job_id}, after=after, limit=limit)
 
-    def _end(self, transaction: Transaction, job: Job, status: JobStatus, changes: Mapping[str, Any]) -> Job:
-        ended = {"status": status, "finished_at": self._clock.now(), "worker": None, "lease_until": None}
-        return self._records.write(transaction, job.with_(**{**ended, **changes}))
+    def _ended(self, job: Job, status: JobStatus) -> Job:
+        return job.with_(status=status, finished_at=self._clock.now(), worker=None, lease_until=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import hmac
 import secrets
 from typing import NamedTuple
@@ -14,9 +13,7 @@ from tunery.core.job import ApiKey
 from tunery.store.database import Database
 from tunery.store.records import Records, TableLayout
 
-_LAYOUT = TableLayout(
-    "keys", ApiKey, "key", ("id", "created_at", "prefix", "revoked_at"), hint="tunery keys ls"
-)
+_LAYOUT = TableLayout("keys", ApiKey, "key", ("prefix", "revoked_at"), hint="tunery keys ls")
 _PREFIX_CHARACTERS = 10
 
 
@@ -28,12 +25,12 @@ class NewKey(NamedTuple):
     """``tk-…``; what the client sends. Not stored: whoever loses it makes a new one."""
 
 
-class Keys:
+class Keys(Records[ApiKey]):
     """The keys that the server lets in."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__(database, _LAYOUT)
         self._clock = clock
-        self._records = Records(database, _LAYOUT)
 
     def create(self, name: str) -> NewKey:
         """Make a key with 256 random bits.
@@ -53,16 +50,15 @@ class Keys:
             sha256=sha256_text(secret),
             created_at=now,
         )
-        return NewKey(self._records.add(key), secret)
+        return NewKey(self.add(key), secret)
 
     def verify(self, secret: str) -> ApiKey | None:
         """Return the key of a secret, None where it is unknown or revoked."""
         given = sha256_text(secret)
-        # Looked up by what is shown in lists anyway; the hash decides, compared in constant time.
-        where = {"prefix": secret[:_PREFIX_CHARACTERS].replace("\0", " "), "revoked_at": None}
         found = None
-        for key in self._records.page(where=where).items:
-            if hmac.compare_digest(key.sha256, given):
+        # Looked up by what is shown in lists anyway; the hash decides, compared in constant time.
+        for key in self.list(prefix=secret[:_PREFIX_CHARACTERS].replace("\0", " ")):
+            if key.revoked_at is None and hmac.compare_digest(key.sha256, given):
                 found = key
         return found
 
@@ -73,8 +69,4 @@ class Keys:
             NotFoundError: There is none of that id.
         """
         now = self._clock.now()
-        return self._records.change(id, lambda key: key if key.revoked_at else key.with_(revoked_at=now))
-
-    def list(self, limit: int = 1000) -> builtins.list[ApiKey]:
-        """Return keys, revoked ones too, newest first."""
-        return self._records.list(limit)
+        return self.change(id, lambda key: key if key.revoked_at else key.with_(revoked_at=now))

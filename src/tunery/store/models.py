@@ -16,11 +16,10 @@ _LAYOUT = TableLayout(
     "model_versions",
     ModelVersion,
     "model version",
-    ("created_at", "name", "version"),
+    ("name", "version"),
     identity=lambda version: version.ref,
     hint="tunery registry ls",
 )
-_MOVE_COLUMNS = {"name": None, "alias": None, "at": None}
 
 
 class Models:
@@ -98,12 +97,11 @@ class Models:
                         f"{ref} gets traffic from {row['id']} and cannot be deleted",
                         hint=f"tunery deploy cancel {name}",
                     )
-            self._records.delete(transaction, ref)
+            self._records.erase(transaction, ref)
 
     def aliases(self, name: str) -> dict[str, int]:
         """Return the aliases of a name and the version each points at."""
-        rows = self._database.rows(_ALIASES, {"name": name})
-        return {str(row["alias"]): int(row["version"]) for row in rows}
+        return _aliases(self._database, name)
 
     def set_alias(self, name: str, alias: str, version: int, *, actor: str, reason: str) -> AliasMove:
         """Point an alias at a version and record the move; nothing moves where it points there already.
@@ -174,15 +172,15 @@ class Models:
 
     def list(self, name: str | None = None, limit: int = 1000) -> builtins.list[ModelVersion]:
         """Return model versions, of one name or of all, newest first."""
-        return self._records.page(where={"name": name} if name is not None else None, limit=limit).items
+        return self._records.list(limit, name=name)
 
 
 _RUNNING = "SELECT id, document FROM rollouts WHERE name = :name AND status = 'running'"
-_ALIASES = "SELECT alias, version FROM aliases WHERE name = :name ORDER BY alias"
 
 
-def _aliases(transaction: Transaction, name: str) -> dict[str, int]:
-    return {str(r["alias"]): int(r["version"]) for r in transaction.rows(_ALIASES, {"name": name})}
+def _aliases(source: Database | Transaction, name: str) -> dict[str, int]:
+    rows = source.rows("SELECT alias, version FROM aliases WHERE name = :name ORDER BY alias", {"name": name})
+    return {str(row["alias"]): int(row["version"]) for row in rows}
 
 
 def _moves(transaction: Transaction, name: str, alias: str | None = None) -> list[AliasMove]:
@@ -212,7 +210,7 @@ def _point(transaction: Transaction, move: AliasMove) -> AliasMove:
     )
     transaction.run(
         "INSERT INTO alias_moves (name, alias, at, document) VALUES (:name, :alias, :at, :document)",
-        to_row(move, _MOVE_COLUMNS),
+        to_row(move, ("name", "alias", "at")),
     )
     return move
 

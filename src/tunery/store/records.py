@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tunery.core.config import Record
@@ -14,6 +15,9 @@ from tunery.core.errors import NotFoundError
 from tunery.store.database import Database, Row, Transaction, Value
 
 R = TypeVar("R", bound=Record)
+
+_BATCH = 200
+"""Records read at once where all are gone through [count]."""
 
 
 class Page(NamedTuple, Generic[R]):
@@ -50,7 +54,7 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def to_row(record: Record, columns: Mapping[str, object]) -> dict[str, Value]:
+def to_row(record: Record, columns: Iterable[str]) -> dict[str, Value]:
     """Return the row of a record: the named columns, and ``document`` with what is left."""
     data = record.model_dump(mode="json")
     for name in type(record).model_fields:
@@ -80,7 +84,7 @@ class TableLayout(NamedTuple, Generic[R]):
     noun: str
     """What messages call one, such as ``dataset version``."""
     columns: tuple[str, ...]
-    """Fields that are columns, ``id`` and ``created_at`` included."""
+    """Fields that are columns beside ``id`` and ``created_at``."""
     identity: Callable[[R], str] | None = None
     """Gives the ``id`` column of a record that has no field of that name."""
     hint: str | None = None
@@ -96,9 +100,8 @@ class Records(Generic[R]):
     def __init__(self, database: Database, layout: TableLayout[R]) -> None:
         self.database = database
         self._layout = layout
-        names = dict.fromkeys(("id", *layout.columns, "document"))
-        self._columns = dict.fromkeys(layout.columns)
-        table = layout.table
+        self._columns = ("id", "created_at", *layout.columns)
+        names, table = (*self._columns, "document"), layout.table
         self._select = f"SELECT seq, {', '.join(names)} FROM {table}"  # noqa: S608
         self._insert = (
             f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608
@@ -106,6 +109,7 @@ class Records(Generic[R]):
         )
         changed = ", ".join(f"{name} = :{name}" for name in names if name != "id")
         self._update = f"UPDATE {table} SET {changed} WHERE id = :id"  # noqa: S608
+        self._by_id = f"{self._select} WHERE id = :id"
 
     def add(self, record: R) -> R:
         """Store a record; where its id is taken, keep and return the record that has it."""
@@ -121,7 +125,7 @@ class Records(Generic[R]):
 
     def find(self, id: str) -> R | None:
         """Return the record of an id, None where there is none."""
-        rows = self.database.rows(f"{self._select} WHERE id = :id", {"id": id})
+        rows = self.database.rows(self._by_id, {"id": id})
         return self._record(rows[0]) if rows else None
 
     def get(self, id: str) -> R:
@@ -130,21 +134,15 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is none; names the nearest.
         """
-        record = self.find(id)
-        if record is None:
-            raise self._unknown(id, self.database.rows(self._known))
-        return record
+        return self._record(self._row_of(self.database, id))
 
     def read(self, transaction: Transaction, id: str) -> R:
         """Return the record of an id within a transaction, as :meth:`get` does."""
-        rows = transaction.rows(f"{self._select} WHERE id = :id", {"id": id})
-        if not rows:
-            raise self._unknown(id, transaction.rows(self._known))
-        return self._record(rows[0])
+        return self._record(self._row_of(transaction, id))
 
     def there(self, transaction: Transaction, id: str) -> bool:
         """Say whether there is a record of an id."""
-        return bool(transaction.rows(f"{self._select} WHERE id = :id", {"id": id}))
+        return bool(transaction.rows(self._by_id, {"id": id}))
 
     def write(self, transaction: Transaction, record: R) -> R:
         """Replace a stored record by a newer state of it, and return that."""
@@ -160,13 +158,49 @@ class Records(Generic[R]):
         with self.database.transaction(lock=self.lock(id)) as transaction:
             return self.write(transaction, change(self.read(transaction, id)))
 
+    def update(self, id: str, **changes: Any) -> R:
+        """Replace fields of a record and return its new state.
+
+        Raises:
+            NotFoundError: There is no record of that id.
+        """
+        return self.change(id, lambda record: record.with_(**changes))
+
+    def delete(self, id: str) -> None:
+        """Remove a record.
+
+        Raises:
+            NotFoundError: There is no record of that id.
+        """
+        with self.database.transaction(lock=self.lock(id)) as transaction:
+            self.read(transaction, id)
+            self.erase(transaction, id)
+
+    def erase(self, transaction: Transaction, id: str) -> None:
+        """Remove a record as part of a transaction; one that is not there is no error."""
+        transaction.run(f"DELETE FROM {self._layout.table} WHERE id = :id", {"id": id})  # noqa: S608
+
     def lock(self, id: str) -> str:
         """Return the name of the lock that changes of one record are made under."""
         return f"{self._layout.table}/{id}"
 
-    def list(self, limit: int = 100) -> builtins.list[R]:
-        """Return the newest records, newest first."""
-        return self.page(limit=limit).items
+    def list(self, limit: int = 100, **where: Value) -> builtins.list[R]:
+        """Return the newest records, newest first; ``where`` as for :meth:`page`."""
+        return self.page(where=where, limit=limit).items
+
+    def every(self, after: str | None = None, **where: Value) -> Iterator[R]:
+        """Yield records, newest first, some hundreds in memory at a time; arguments as for :meth:`page`."""
+        while True:
+            page = self.page(where=where, after=after, limit=_BATCH)
+            yield from page.items
+            if not page.has_more:
+                return
+            after = str(self._row(page.items[-1])["id"])
+
+    def filtered(self, keep: Callable[[R], bool], *, after: str | None = None, limit: int = 100) -> Page[R]:
+        """Return a part of the list of those records that ``keep`` says yes to, newest first."""
+        found = list(islice(filter(keep, self.every(after)), limit + 1))
+        return Page(found[:limit], len(found) > limit)
 
     def page(
         self,
@@ -179,7 +213,7 @@ class Records(Generic[R]):
         """Return a part of the list.
 
         Args:
-            where: Columns and the value each must have (None: must be empty).
+            where: Columns and the value each must have; None stands for any.
             after: Id of the record that the part begins behind.
             limit: Records at most [count].
             oldest_first: Else newest first.
@@ -187,42 +221,28 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record with the id ``after``.
         """
-        params: dict[str, Value] = {"limit": limit + 1}
-        conditions = []
-        for column, value in (where or {}).items():
-            conditions.append(f"{column} IS NULL" if value is None else f"{column} = :{column}")
-            if value is not None:
-                params[column] = value
+        params = {name: value for name, value in (where or {}).items() if value is not None}
+        conditions = [f"{name} = :{name}" for name in params]
         if after is not None:
-            params["after_seq"] = self._seq(after)
+            params["after_seq"] = self._row_of(self.database, after)["seq"]
             conditions.append(f"seq {'>' if oldest_first else '<'} :after_seq")
         kept = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "ASC" if oldest_first else "DESC"
+        params["limit"] = limit + 1
         rows = self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
         return Page([self._record(row) for row in rows[:limit]], len(rows) > limit)
-
-    def delete(self, transaction: Transaction, id: str) -> bool:
-        """Remove a record; returns whether it was there."""
-        return transaction.run(f"DELETE FROM {self._layout.table} WHERE id = :id", {"id": id}) > 0  # noqa: S608
 
     def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
         """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``."""
         return [self._record(row) for row in transaction.rows(f"{self._select} {rest}", params)]
 
-    def _seq(self, id: str) -> int:
-        rows = self.database.rows(f"{self._select} WHERE id = :id", {"id": id})
-        if not rows:
-            raise self._unknown(id, self.database.rows(self._known))
-        return int(rows[0]["seq"])
-
-    @property
-    def _known(self) -> str:
-        return f"SELECT id FROM {self._layout.table} ORDER BY seq DESC LIMIT 1000"  # noqa: S608
-
-    def _unknown(self, id: str, known: builtins.list[Row]) -> NotFoundError:
-        return NotFoundError.of(
-            self._layout.noun, id[:160], (str(row["id"]) for row in known), hint=self._layout.hint
-        )
+    def _row_of(self, source: Database | Transaction, id: str) -> Row:
+        rows = source.rows(self._by_id, {"id": id})
+        if rows:
+            return rows[0]
+        known = source.rows(f"SELECT id FROM {self._layout.table} ORDER BY seq DESC LIMIT 1000")  # noqa: S608
+        ids = (str(row["id"]) for row in known)
+        raise NotFoundError.of(self._layout.noun, id[:160], ids, hint=self._layout.hint)
 
     def _row(self, record: R) -> dict[str, Value]:
         row = to_row(record, self._columns)

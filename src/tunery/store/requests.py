@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from tunery.core.rollout import Arm, RequestRecord
@@ -15,11 +13,8 @@ _LAYOUT = TableLayout(
     "requests",
     RequestRecord,
     "request",
-    ("id", "created_at", "model", "rollout_id", "arm", "status", "format_valid", "latency_ms"),
+    ("model", "rollout_id", "arm", "status", "format_valid", "latency_ms"),
 )
-
-_PAGE = 500
-"""Records read at once where all are gone through."""
 
 _COUNTS = """
 SELECT COUNT(*) AS requests,
@@ -68,55 +63,19 @@ class Tally(NamedTuple):
     """As ``latency_ms_p50``."""
 
 
-class Requests:
+class ServedRequests(Records[RequestRecord]):
     """The log of served calls."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._records = Records(database, _LAYOUT)
-
-    def add(self, request: RequestRecord) -> RequestRecord:
-        """Store a served call."""
-        return self._records.add(request)
-
-    def get(self, id: str) -> RequestRecord:
-        """Return a served call.
-
-        Raises:
-            NotFoundError: There is none of that id.
-        """
-        return self._records.get(id)
-
-    def find(self, id: str) -> RequestRecord | None:
-        """Return a served call, None where there is none."""
-        return self._records.find(id)
+        super().__init__(database, _LAYOUT)
 
     def tallies(self, rollout_id: str) -> dict[Arm, Tally]:
         """Return what each arm of a rollout adds up to, both at the same moment."""
-        with self._database.snapshot() as transaction:
+        with self.database.snapshot() as transaction:
             return {
                 "champion": _tally(transaction, rollout_id, "champion"),
                 "challenger": _tally(transaction, rollout_id, "challenger"),
             }
-
-    def list(
-        self, limit: int = 100, model: str | None = None, rollout_id: str | None = None
-    ) -> builtins.list[RequestRecord]:
-        """Return served calls, newest first, of one model or one rollout where given."""
-        given = {"model": model, "rollout_id": rollout_id}
-        where = {column: value for column, value in given.items() if value is not None}
-        return self._records.page(where=where, limit=limit).items
-
-    def every(self, model: str | None = None) -> Iterator[RequestRecord]:
-        """Yield all served calls, newest first, of one model where given; a page is in memory at a time."""
-        where = {} if model is None else {"model": model}
-        after = None
-        while True:
-            page = self._records.page(where=where, after=after, limit=_PAGE)
-            yield from page.items
-            if not page.has_more:
-                return
-            after = page.items[-1].id
 
 
 def _tally(transaction: Transaction, rollout_id: str, arm: Arm) -> Tally:

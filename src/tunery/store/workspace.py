@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 from tunery.core.clock import Clock, SystemClock
 from tunery.core.errors import ResourceError
 from tunery.store.database import Database, open_database
+from tunery.store.records import Records, TableLayout
 from tunery.store.upgrade import ensure_current
 
 if TYPE_CHECKING:
-    # Each table is loaded when it is first asked for, so that a command pays for what it uses.
+    # Each kind of record is loaded when it is first asked for, so that a command pays for what it uses.
     from tunery.core.dataset import DatasetVersion
     from tunery.core.evaluation import Evaluation, GateResult
+    from tunery.core.job import StoredFile
+    from tunery.core.run import Run
     from tunery.core.training import Adapter
     from tunery.store.artifacts import Artifacts
     from tunery.store.feedback import FeedbackLog
-    from tunery.store.files import FileRecords
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
     from tunery.store.models import Models
-    from tunery.store.records import Records
-    from tunery.store.requests import Requests
+    from tunery.store.requests import ServedRequests
     from tunery.store.rollouts import Rollouts
-    from tunery.store.runs import Runs
 
 
 class Workspace:
@@ -78,37 +78,42 @@ class Workspace:
     @cached_property
     def datasets(self) -> Records[DatasetVersion]:
         """Dataset versions."""
-        from tunery.store.datasets import datasets
+        from tunery.core.dataset import DatasetVersion
 
-        return datasets(self.database)
+        layout = TableLayout("datasets", DatasetVersion, "dataset version", ("name",), hint="tunery data ls")
+        return Records(self.database, layout)
 
     @cached_property
     def adapters(self) -> Records[Adapter]:
         """Adapters."""
-        from tunery.store.adapters import adapters
+        from tunery.core.training import Adapter
 
-        return adapters(self.database)
+        layout = TableLayout("adapters", Adapter, "adapter", ("dataset_version",), hint="tunery train ls")
+        return Records(self.database, layout)
 
     @cached_property
     def evaluations(self) -> Records[Evaluation]:
         """Evaluations."""
-        from tunery.store.evaluations import evaluations
+        from tunery.core.evaluation import Evaluation
 
-        return evaluations(self.database)
+        layout = TableLayout("evaluations", Evaluation, "evaluation", ("subject",), hint="tunery evaluate ls")
+        return Records(self.database, layout)
 
     @cached_property
     def gates(self) -> Records[GateResult]:
         """Gate results."""
-        from tunery.store.gates import gates
+        from tunery.core.evaluation import GateResult
 
-        return gates(self.database)
+        layout = TableLayout("gates", GateResult, "gate result", ("passed",))
+        return Records(self.database, layout)
 
     @cached_property
-    def runs(self) -> Runs:
-        """Runs of recipes."""
-        from tunery.store.runs import Runs
+    def runs(self) -> Records[Run]:
+        """Runs of recipes: what each has produced so far."""
+        from tunery.core.run import Run
 
-        return Runs(self.database)
+        layout = TableLayout("runs", Run, "run", ("name", "status"), hint="tunery runs ls")
+        return Records(self.database, layout)
 
     @cached_property
     def models(self) -> Models:
@@ -125,11 +130,12 @@ class Workspace:
         return Jobs(self.database, self.clock)
 
     @cached_property
-    def files(self) -> FileRecords:
-        """Uploaded and produced files."""
-        from tunery.store.files import FileRecords
+    def files(self) -> Records[StoredFile]:
+        """Uploaded and produced files; their bytes are the artifacts of kind ``files``."""
+        from tunery.core.job import StoredFile
 
-        return FileRecords(self.database)
+        layout = TableLayout("files", StoredFile, "file", ("purpose",))
+        return Records(self.database, layout)
 
     @cached_property
     def keys(self) -> Keys:
@@ -139,11 +145,11 @@ class Workspace:
         return Keys(self.database, self.clock)
 
     @cached_property
-    def requests(self) -> Requests:
+    def requests(self) -> ServedRequests:
         """Served calls."""
-        from tunery.store.requests import Requests
+        from tunery.store.requests import ServedRequests
 
-        return Requests(self.database)
+        return ServedRequests(self.database)
 
     @cached_property
     def rollouts(self) -> Rollouts:

@@ -77,9 +77,9 @@ def test_following_shows_each_event_once_and_ends_with_the_job(bots: Workspace, 
 def test_following_with_json_gives_one_value_at_the_end(bots: Workspace, tunery: Tunery) -> None:
     job = queued(bots)
     bots.jobs.request_cancel(job.id)
-    told = tunery("jobs", "status", job.id, "--follow", "--json").json
-    assert told["status"] == "cancelled"
-    assert [event["message"] for event in told["events"]] == ["said before"]
+    found = tunery("jobs", "status", job.id, "--follow", "--json").json
+    assert found["status"] == "cancelled"
+    assert [event["message"] for event in found["events"]] == ["said before"]
 
 
 def test_a_job_shows_its_events_and_checkpoints(bots: Workspace, tunery: Tunery) -> None:

@@ -56,7 +56,7 @@ def test_every_command_prints_json_and_says_what_it_does(typed: str, tunery: Tun
 
 
 @pytest.mark.parametrize(
-    ("typed", "code", "told"),
+    ("typed", "code", "written"),
     [
         ("registry show nobody@1", 3, "no model named 'nobody'; did you mean"),
         ("registry show bot@9", 3, "no model version bot@9"),
@@ -72,21 +72,21 @@ def test_every_command_prints_json_and_says_what_it_does(typed: str, tunery: Tun
         ("data show", 2, "Missing argument 'ID'"),
     ],
 )
-def test_what_a_user_can_fix_is_told_without_a_traceback(
-    typed: str, code: int, told: str, bots: Workspace, tunery: Tunery
+def test_what_a_user_can_fix_is_reported_without_a_traceback(
+    typed: str, code: int, written: str, bots: Workspace, tunery: Tunery
 ) -> None:
     if "nobody" in typed:
         typed = typed.replace("nobody", "bott")
-        told = told.replace("nobody", "bott")
+        written = written.replace("nobody", "bott")
     plain = tunery(*typed.split())
     assert plain.code == code
-    assert told in plain.err
+    assert written in plain.err
     assert "Traceback" not in plain.err
     assert plain.err.startswith("error: ")
     assert not plain.out
     as_json = tunery(*typed.split(), "--json")
     assert as_json.code == as_json.error["exit_code"] == code
-    assert told in as_json.error["message"]
+    assert written in as_json.error["message"]
     assert not as_json.out
 
 
@@ -96,14 +96,14 @@ def test_the_hint_follows_on_its_own_line(tunery: Tunery) -> None:
 
 def test_a_home_that_cannot_be_written_is_a_matter_of_resources(tunery: Tunery, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    told = tunery("--home", tmp_path / "file", "registry", "ls")
-    assert told.code == 6
-    assert "cannot be written" in told.err
-    assert "TUNERY_HOME" in told.err
+    written = tunery("--home", tmp_path / "file", "registry", "ls")
+    assert written.code == 6
+    assert "cannot be written" in written.err
+    assert "TUNERY_HOME" in written.err
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "told"),
+    ("failure", "code", "written"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), 6, "the disk is full"),
         (MemoryError(), 6, "out of memory"),
@@ -112,14 +112,14 @@ def test_a_home_that_cannot_be_written_is_a_matter_of_resources(tunery: Tunery, 
         (OSError(errno.EIO, "Input/output error"), 1, "Traceback"),
     ],
 )
-def test_what_the_machine_does_to_us_is_told_by_kind(
-    failure: BaseException, code: int, told: str, tunery: Tunery, monkeypatch: pytest.MonkeyPatch
+def test_what_the_machine_does_to_us_is_reported_by_kind(
+    failure: BaseException, code: int, written: str, tunery: Tunery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise failure
 
     monkeypatch.setattr(Workspace, "open", fail)
-    assert told in tunery("keys", "ls").err
+    assert written in tunery("keys", "ls").err
     called = tunery("keys", "ls", "--json")
     assert called.code == code
     assert called.error["exit_code"] == code
@@ -161,10 +161,10 @@ def test_signals_end_it_cleanly(number: signal.Signals, code: int, bots: Workspa
         assert process.stdout is not None
         assert "said" in process.stdout.readline()
         process.send_signal(number)
-        _, told = process.communicate(timeout=30)
+        _, written = process.communicate(timeout=30)
     assert process.returncode == code
-    assert "Traceback" not in told
-    assert told.count("\n") == 1
+    assert "Traceback" not in written
+    assert written.count("\n") == 1
 
 
 def test_a_reader_that_leaves_ends_it_quietly(home: Path) -> None:
@@ -179,6 +179,6 @@ def test_a_reader_that_leaves_ends_it_quietly(home: Path) -> None:
 def test_a_terminal_without_unicode_still_gets_its_answer(bots: Workspace, home: Path) -> None:
     bots.keys.create("Zoë")
     process = start("keys", "ls", home=home, PYTHONIOENCODING="ascii")
-    out, told = process.communicate(timeout=30)
-    assert (process.returncode, told) == (0, "")
+    out, written = process.communicate(timeout=30)
+    assert (process.returncode, written) == (0, "")
     assert "Zo\\xeb" in out

@@ -25,11 +25,11 @@ def test_every_value_of_ours_becomes_json() -> None:
     at = datetime(2026, 3, 1, tzinfo=UTC)
     move = AliasMove(name="bot", alias="champion", version=1, previous=None, actor="x", reason="y", at=at)
     value = {"move": move, "pair": Pair(0.0, math.nan), "path": Path("/tmp/x"), 3: (at, {"a"}), "none": None}
-    told = json.loads(json.dumps(plain(value), allow_nan=False))
-    assert told["move"]["version"] == 1
-    assert told["pair"] == {"low": 0.0, "high": None}
-    assert told["path"] == "/tmp/x"
-    assert told["3"] == [at.isoformat(), ["a"]]
+    found = json.loads(json.dumps(plain(value), allow_nan=False))
+    assert found["move"]["version"] == 1
+    assert found["pair"] == {"low": 0.0, "high": None}
+    assert found["path"] == "/tmp/x"
+    assert found["3"] == [at.isoformat(), ["a"]]
 
 
 @pytest.mark.parametrize("text", ["[bold]not markup[/bold]", "ünï → 漢字", "tab\tand ⏎", 'quote " and \\'])

@@ -28,10 +28,10 @@ def test_lines_tell_how_far_a_long_task_is_and_how_long_it_will_take() -> None:
         for _ in range(30):
             clock.now += 1.0
             task.advance()
-    told = out.getvalue().splitlines()
-    assert told[0].startswith("training ")
+    written = out.getvalue().splitlines()
+    assert written[0].startswith("training ")
     # A second a step, so what is left takes as many seconds as there are steps left.
-    assert told[1:] == [
+    assert written[1:] == [
         "training: 10.0 % (10 of 100), 1 min 30 s left",
         "training: 20.0 % (20 of 100), 1 min 20 s left",
         "training: 30.0 % (30 of 100), 1 min 10 s left",
@@ -39,14 +39,14 @@ def test_lines_tell_how_far_a_long_task_is_and_how_long_it_will_take() -> None:
     ]
 
 
-def test_a_short_task_is_told_once() -> None:
+def test_a_short_task_is_reported_once() -> None:
     out, clock = io.StringIO(), Seconds()
     with Lines(out, monotonic=clock).task("reading", 3) as task:
         task.advance(3)
     assert len(out.getvalue().splitlines()) == 1
 
 
-def test_of_training_steps_one_now_and_then_is_told_and_every_validation() -> None:
+def test_of_training_steps_one_now_and_then_is_reported_and_every_validation() -> None:
     out, clock = io.StringIO(), Seconds()
     lines = Lines(out, monotonic=clock)
     for step in range(1, 41):
@@ -88,13 +88,13 @@ def test_bars_show_amount_and_time_left() -> None:
             bars.event("half way", level="warn")
             time.sleep(0.5)  # it draws five times a second, from a thread of its own
 
-    told = drawn(work)
-    assert "2 of 8" in told
-    assert "inner [part]" in told
-    assert "loss 1.250" in told
-    assert "Step 2" not in told
-    assert "warning: half way" in told
-    assert "left" in told or "so far" in told
+    written = drawn(work)
+    assert "2 of 8" in written
+    assert "inner [part]" in written
+    assert "loss 1.250" in written
+    assert "Step 2" not in written
+    assert "warning: half way" in written
+    assert "left" in written or "so far" in written
 
 
 def test_bars_are_gone_when_the_work_is_done_and_can_be_drawn_again() -> None:

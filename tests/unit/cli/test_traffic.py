@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("bots")
 
 
 def test_the_list_names_versions_aliases_and_gates(tunery: Tunery) -> None:
-    told = {v["ref"]: (v["aliases"], v["gate_passed"]) for v in tunery("registry", "ls", "--json").json}
-    assert told == {"bot@3": ([], False), "bot@2": ([], True), "bot@1": (["champion"], True)}
+    versions = {v["ref"]: (v["aliases"], v["gate_passed"]) for v in tunery("registry", "ls", "--json").json}
+    assert versions == {"bot@3": ([], False), "bot@2": ([], True), "bot@1": (["champion"], True)}
     assert [line.split()[0] for line in tunery("registry", "ls").out.splitlines()[2:]] == [
         "bot@3",
         "bot@2",
@@ -87,15 +87,15 @@ def test_feedback_goes_from_a_request_to_a_row(tunery: Tunery, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "said",
+    "options",
     [
         [],
         ["--rating", "up", "--correction", "x"],
         ["--rating", "up", "--preferred", "x"],
     ],
 )
-def test_feedback_says_one_thing(said: list[str], tunery: Tunery, bots: Workspace) -> None:
-    called = tunery("feedback", "add", "chatcmpl-1", *said)
+def test_feedback_says_one_thing(options: list[str], tunery: Tunery, bots: Workspace) -> None:
+    called = tunery("feedback", "add", "chatcmpl-1", *options)
     assert called.code == 2
     assert "say one thing" in called.err
     assert bots.feedback.list() == []

@@ -62,7 +62,7 @@ def test_an_error_that_shows_ten_problems_says_how_many_there_are() -> None:
         assert (len(lines), lines[-1]) == (11, "  - and 1,224 more")
 
 
-def test_one_problem_is_said_in_one_line() -> None:
+def test_one_problem_is_reported_in_one_line() -> None:
     assert ConfigError.of_problems("rows.csv", ["row 3: no answer"], limit=10).message == (
         "rows.csv: row 3: no answer"
     )

@@ -18,6 +18,6 @@ def test_a_fence_is_longer_than_any_in_the_text() -> None:
     assert fenced("x\n````\ny") == "`````text\nx\n````\ny\n`````"
 
 
-def test_no_lines_are_said_to_be_none() -> None:
+def test_a_list_without_lines_reads_none() -> None:
     assert bullets([]) == "None."
     assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"

@@ -48,16 +48,16 @@ def made(**changes: Any) -> Forecast:
 def test_training_time_is_counted_operations_over_speed() -> None:
     # 320 rows in forwards of 16: the 20 shared tokens are computed 20 times instead of 320.
     computed = 12_800 - 20 * (320 - 20)
-    told = made()
-    assert told.computed_tokens == computed
+    found = made()
+    assert found.computed_tokens == computed
     operations = 2 * (
         4 * SHAPE.trunk * computed
         + 6 * 4_884_480 * computed
         + 12 * 30 * 576 * computed * 40
         + 4 * 49152 * 576 * 1_600
     )
-    assert told.training_s == pytest.approx(operations / (1e11 * TRAINING_SHARE["cpu"]))
-    assert told.total_s == pytest.approx(told.training_s + told.evaluation_s + 2 * START_S)
+    assert found.training_s == pytest.approx(operations / (1e11 * TRAINING_SHARE["cpu"]))
+    assert found.total_s == pytest.approx(found.training_s + found.evaluation_s + 2 * START_S)
 
 
 def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) -> None:
@@ -128,11 +128,11 @@ def test_solved_examples_in_the_prompt_cost_time_and_free_answers_more() -> None
 
 def test_memory_is_near_what_was_measured() -> None:
     """770 rows of BANKING77, longest 103 tokens, at rank 16 in batches of 16: 2.68 GB at most."""
-    told = made(train_rows=770, train_tokens=31_000, supervised_tokens=4_000, shared_prefix=18, longest=103)
-    assert told.memory_bytes == pytest.approx(2.68e9, rel=0.35)
+    found = made(train_rows=770, train_tokens=31_000, supervised_tokens=4_000, shared_prefix=18, longest=103)
+    assert found.memory_bytes == pytest.approx(2.68e9, rel=0.35)
 
 
-def test_what_does_not_fit_is_told_with_what_to_change() -> None:
+def test_what_does_not_fit_is_reported_with_what_to_change() -> None:
     assert made().fits
     assert made().warnings == ()
     small = made(free_memory_bytes=2**20)
@@ -144,14 +144,14 @@ def test_what_does_not_fit_is_told_with_what_to_change() -> None:
     assert made(free_memory_bytes=0).fits  # unknown is no reason to frighten anybody
 
 
-def test_rows_that_are_too_long_are_told() -> None:
+def test_rows_that_are_too_long_are_reported() -> None:
     assert "7 rows are longer than 8,192 tokens" in made(too_long_rows=7).warnings[0]
 
 
 def test_every_estimate_says_why() -> None:
-    told = made()
-    assert {e.what for e in told.estimates} == {"training time", "evaluation time", "memory", "disk"}
-    assert all(len(e.because) > 20 for e in told.estimates)
-    values = {e.what: e.value for e in told.estimates}
-    assert values["training time"] == told.training_s
-    assert values["memory"] == told.memory_bytes
+    found = made()
+    assert {e.what for e in found.estimates} == {"training time", "evaluation time", "memory", "disk"}
+    assert all(len(e.because) > 20 for e in found.estimates)
+    values = {e.what: e.value for e in found.estimates}
+    assert values["training time"] == found.training_s
+    assert values["memory"] == found.memory_bytes

@@ -63,7 +63,7 @@ def test_older_names_are_understood(tmp_path: Path) -> None:
     assert (shape.layers, shape.hidden, shape.intermediate, shape.key_value) == (12, 768, 3072, 768)
 
 
-def test_missing_sizes_are_told_together(tmp_path: Path) -> None:
+def test_missing_sizes_are_reported_together(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match="4 problems"):
         read_shape(tmp_path, parameters=1)

@@ -173,12 +173,12 @@ def test_the_peft_code_runs_beside_the_adapter(
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")[
         "input_ids"
     ]
-    told = ids
+    tokens = ids
     for _ in range(5):  # greedy by hand
-        told = torch.cat([told, model(input_ids=told).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
-        if told[0, -1] == model.generation_config.eos_token_id:
+        tokens = torch.cat([tokens, model(input_ids=tokens).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+        if tokens[0, -1] == model.generation_config.eos_token_id:
             break
-    expected = tokenizer.decode(told[0, ids.shape[1] :], skip_special_tokens=True)
+    expected = tokenizer.decode(tokens[0, ids.shape[1] :], skip_special_tokens=True)
     assert printed.getvalue() == f"{expected}\n"
 
 

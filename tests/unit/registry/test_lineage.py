@@ -115,7 +115,7 @@ def test_weights_replaced_together_with_their_manifest_are_noticed(registered: W
     assert "recorded" in check.detail
 
 
-def test_records_that_are_gone_or_name_another_are_told_at_once(workspace: Workspace) -> None:
+def test_records_that_are_gone_or_name_another_are_reported_at_once(workspace: Workspace) -> None:
     workspace.adapters.add(samples.adapter(dataset_version="ds-other"))
     workspace.gates.add(samples.gate(passed=False))
     workspace.models.register(samples.version())

@@ -88,7 +88,7 @@ def render(*findings: Finding, closed: bool = True, count: int = 40) -> Page:
 
 def test_a_serious_finding_is_the_verdict_with_what_to_type() -> None:
     verdict = words(render(high(), MEDIUM).section("verdict").text)
-    assert "Mend it first: 1 serious finding in 4 rows (10.0 %): label error." in verdict
+    assert "Repair it first: 1 serious finding in 4 rows (10.0 %): label error." in verdict
     assert "--apply" not in verdict, "a guess at a label is for a person to accept"
     assert "--export-review review.csv" in verdict
     secret = words(render(high(kind="secret")).section("verdict").text)
@@ -113,7 +113,7 @@ def test_each_finding_shows_its_cases_and_what_its_edits_would_do() -> None:
     assert "--apply" not in page.root.one("div", id="f-imbalance").text
 
 
-def test_suggested_classes_are_told_as_confusions_else_look_alikes_that_differ() -> None:
+def test_suggested_classes_are_reported_as_confusions_else_look_alikes_that_differ() -> None:
     suggested = words(render(high()).section("confusions").text)
     assert "refund card 1" in suggested
     alike = words(render().section("confusions").text)
@@ -124,9 +124,9 @@ def test_classes_and_look_alikes_are_counted() -> None:
     page = render()
     assert "card 20 16 0 4" in words(page.section("classes").text)
     assert "3 rows, 2 different answers ! they disagree" in words(page.section("groups").text)
-    told = words(render(closed=False).section("groups").text)
-    assert "3 rows, 3 different answers" in told
-    assert "they disagree" not in told, "free text that differs need not disagree"
+    written = words(render(closed=False).section("groups").text)
+    assert "3 rows, 3 different answers" in written
+    assert "they disagree" not in written, "free text that differs need not disagree"
 
 
 def test_rows_with_secrets_are_not_shown_among_look_alikes() -> None:
@@ -137,9 +137,9 @@ def test_rows_with_secrets_are_not_shown_among_look_alikes() -> None:
 def test_lengths_are_drawn_and_said() -> None:
     page = render(closed=False)
     assert len(page.section("lengths").all("svg")) == 2
-    said = words(page.section("lengths").text)
+    written = words(page.section("lengths").text)
     data = columns(closed=False)
-    assert f"to {max(map(len, data.answers)):,} characters" in said
+    assert f"to {max(map(len, data.answers)):,} characters" in written
     assert not page.root.all("section", id="classes")
     assert len(render().section("lengths").all("svg")) == 1
 

@@ -70,10 +70,10 @@ def test_prompting_that_beats_tuning_reads_do_not_ship_with_the_refused_rules() 
 
 def test_a_refusal_for_another_reason_does_not_say_that_prompting_wins() -> None:
     inputs = samples.whole_run(target=0.99)
-    said = sentence_of(inputs)
-    assert said.startswith("Do not ship: the tuned model reaches")
-    assert said.endswith("but 1 of 3 gate rules refuses it.")
-    assert "prompting wins" not in said
+    written = sentence_of(inputs)
+    assert written.startswith("Do not ship: the tuned model reaches")
+    assert written.endswith("but 1 of 3 gate rules refuses it.")
+    assert "prompting wins" not in written
 
 
 def test_equal_numbers_are_not_called_a_win_for_prompting() -> None:
@@ -226,21 +226,21 @@ def test_an_unbounded_metric_gets_a_scale_that_holds_its_interval(whole: ReportI
     assert 0.5 < max(ends) <= 1
 
 
-def test_the_comparison_is_told_in_words_with_its_counts(whole: ReportInputs, page: Page) -> None:
+def test_the_comparison_is_reported_in_words_with_its_counts(whole: ReportInputs, page: Page) -> None:
     comparison = whole.comparisons["few_shot"]
-    said = words(page.section("paired").all("p")[0].text)
-    assert said.startswith(
+    written = words(page.section("paired").all("p")[0].text)
+    assert written.startswith(
         f"On the same 770 test rows, tuning fixed {comparison.fixed} answers that few-shot prompting "
         f"got wrong and broke {comparison.broken} that it got right: +"
     )
-    assert "less than once in 1,000 such tests (p < 0.001)" in said
+    assert "less than once in 1,000 such tests (p < 0.001)" in written
 
 
-def test_a_difference_that_luck_explains_is_said_not_to_be_shown() -> None:
+def test_a_difference_that_luck_explains_is_reported_not_to_be_shown() -> None:
     inputs = samples.whole_run({"zero_shot": 0.1, "few_shot": 0.5, "tuned": 0.5})
-    said = words(read_page(render_report(inputs)).section("paired").all("p")[0].text)
+    written = words(read_page(render_report(inputs)).section("paired").all("p")[0].text)
     assert inputs.comparisons["few_shot"].p_value > 0.05
-    assert "this test cannot tell them apart" in said
+    assert "this test cannot tell them apart" in written
     assert "no difference shown" in words(
         read_page(render_report(inputs)).section("paired").one("table").text
     )
@@ -304,7 +304,7 @@ def test_every_drop_reason_stands_with_its_count_most_frequent_first(page: Page)
     assert len(rows) == 10
 
 
-def test_masked_data_splits_and_warnings_are_told(page: Page) -> None:
+def test_masked_data_splits_and_warnings_are_reported(page: Page) -> None:
     text = words(page.section("data").text)
     for part in (
         "email 14",
@@ -346,7 +346,7 @@ def test_settings_are_shown_without_secrets(page: Page) -> None:
     assert "https://(hidden)@gateway.example/v1" in settings
 
 
-def test_time_and_environment_are_told(page: Page) -> None:
+def test_time_and_environment_are_reported(page: Page) -> None:
     assert "Adapter trained ✓ done 6 min 15 s" in words(page.section("time").text)
     environment = words(page.section("environment").text)
     assert "transformers 5.23.0" in environment

@@ -84,7 +84,7 @@ def test_a_block_that_raises_leaves_nothing(artifacts: Artifacts, tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_said_and_leaves_nothing(artifacts: Artifacts, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(artifacts: Artifacts, tmp_path: Path) -> None:
     def fill() -> None:
         with artifacts.create("adapters", "adapter-1", {}) as folder:
             (folder / "a.txt").write_text("half")
@@ -98,7 +98,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(artifacts: Artifacts, tmp_path: 
     assert left_behind(tmp_path) == []
 
 
-def test_a_changed_a_missing_and_an_added_file_are_told_at_once(artifacts: Artifacts) -> None:
+def test_a_changed_a_missing_and_an_added_file_are_reported_at_once(artifacts: Artifacts) -> None:
     folder = make(artifacts)
     (folder / "a.txt").write_text("Weights")
     (folder / "inner" / "b.bin").unlink()

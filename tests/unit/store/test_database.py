@@ -57,7 +57,7 @@ def test_counting_up_from_many_threads_loses_nothing(workspace: Workspace) -> No
     assert workspace.database.rows("SELECT last_version FROM model_names") == [{"last_version": 80}]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing_half_written(
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if workspace.database.driver.dialect != "sqlite":

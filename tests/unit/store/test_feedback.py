@@ -21,11 +21,11 @@ def test_feedback_is_listed_by_state_and_by_request(workspace: Workspace) -> Non
     first = workspace.feedback.add(samples.feedback("fb-1"))
     second = workspace.feedback.add(samples.feedback("fb-2", request_id="chatcmpl-2"))
     assert workspace.feedback.list() == [second, first]
-    assert workspace.feedback.for_request("chatcmpl-1") == [first]
+    assert workspace.feedback.list(request_id="chatcmpl-1") == [first]
     accepted = workspace.feedback.review("fb-1", accepted=True, reviewer="ann")
-    assert workspace.feedback.list("accepted") == [accepted]
-    assert workspace.feedback.list("pending") == [second]
-    assert workspace.feedback.list("declined") == []
+    assert workspace.feedback.list(status="accepted") == [accepted]
+    assert workspace.feedback.list(status="pending") == [second]
+    assert workspace.feedback.list(status="declined") == []
 
 
 def test_a_decision_is_made_once(workspace: Workspace) -> None:

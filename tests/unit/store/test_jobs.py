@@ -117,8 +117,8 @@ def test_a_waiting_job_is_cancelled_at_once(workspace: Workspace) -> None:
 def test_a_running_job_is_asked_and_its_worker_ends_it(workspace: Workspace) -> None:
     workspace.jobs.add(samples.job())
     claimed(workspace)
-    asked = workspace.jobs.request_cancel("ftjob-1")
-    assert (asked.status, asked.cancel_requested) == ("running", True)
+    requested = workspace.jobs.request_cancel("ftjob-1")
+    assert (requested.status, requested.cancel_requested) == ("running", True)
     assert workspace.jobs.finish("ftjob-1", "w1", "cancelled").status == "cancelled"
 
 
@@ -145,24 +145,27 @@ def test_a_dead_workers_job_that_was_asked_to_stop_is_not_started_again(
 def test_jobs_are_paged_newest_first(workspace: Workspace) -> None:
     for number in range(5):
         workspace.jobs.add(samples.job(f"ftjob-{number}"))
-    first = workspace.jobs.list(limit=2)
+    first = workspace.jobs.page(limit=2)
     assert ([job.id for job in first.items], first.has_more) == (["ftjob-4", "ftjob-3"], True)
-    second = workspace.jobs.list(after="ftjob-3", limit=3)
+    second = workspace.jobs.page(after="ftjob-3", limit=3)
     assert ([job.id for job in second.items], second.has_more) == (["ftjob-2", "ftjob-1", "ftjob-0"], False)
     with pytest.raises(NotFoundError, match="ftjob-9"):
-        workspace.jobs.list(after="ftjob-9")
+        workspace.jobs.page(after="ftjob-9")
 
 
 def test_jobs_are_found_by_their_metadata_across_pages(workspace: Workspace) -> None:
+    def of_team_blue(job: Job) -> bool:
+        return bool((job.request["metadata"] or {}).get("team") == "blue")
+
     for number in range(230):
         team = "blue" if number % 50 == 0 else "red"
         workspace.jobs.add(samples.job(f"ftjob-{number}", request={"metadata": {"team": team}}))
     workspace.jobs.add(samples.job("ftjob-none", request={"metadata": None}))
-    blue = workspace.jobs.list(limit=3, metadata={"team": "blue"})
+    blue = workspace.jobs.filtered(of_team_blue, limit=3)
     assert ([job.id for job in blue.items], blue.has_more) == (["ftjob-200", "ftjob-150", "ftjob-100"], True)
-    rest = workspace.jobs.list(after="ftjob-100", limit=2, metadata={"team": "blue"})
+    rest = workspace.jobs.filtered(of_team_blue, after="ftjob-100", limit=2)
     assert ([job.id for job in rest.items], rest.has_more) == (["ftjob-50", "ftjob-0"], False)
-    assert workspace.jobs.list(metadata={"team": "blue", "stage": "x"}).items == []
+    assert workspace.jobs.filtered(lambda job: job.request["metadata"] == {}).items == []
 
 
 def test_events_of_one_moment_keep_their_order_newest_first(workspace: Workspace) -> None:

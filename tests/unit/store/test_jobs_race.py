@@ -50,7 +50,7 @@ def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
         list(pool.map(work, (f"w{n}" for n in range(6))))
     assert clashes == []
     assert done == Counter({f"ftjob-{number}": 1 for number in range(JOBS)})
-    assert {job.attempts for job in workspace.jobs.list(limit=JOBS).items} == {1}
+    assert {job.attempts for job in workspace.jobs.list(limit=JOBS)} == {1}
 
 
 def test_of_threads_that_claim_at_one_moment_one_per_device_gets_a_job(workspace: Workspace) -> None:
@@ -59,7 +59,7 @@ def test_of_threads_that_claim_at_one_moment_one_per_device_gets_a_job(workspace
             workspace.jobs.add(samples.job(f"ftjob-{turn}-{number}", device=f"gpu-{number % DEVICES}"))
         claimed = at_once(workspace, 8, lambda worker: workspace.jobs.claim(f"w{worker}", 60))
         assert Counter(job.device for job in claimed if job) == {f"gpu-{n}": 1 for n in range(DEVICES)}
-        for job in workspace.jobs.list(limit=6).items:
+        for job in workspace.jobs.list(limit=6):
             if job.status == "running":
                 workspace.jobs.finish(job.id, str(job.worker), "succeeded")
             else:
@@ -96,13 +96,13 @@ def test_a_job_is_either_claimed_or_cancelled(workspace: Workspace) -> None:
         def race(number: int, id: str = id) -> Job | None:
             return workspace.jobs.claim("w1", 60) if number else workspace.jobs.request_cancel(id)
 
-        asked, claimed = at_once(workspace, 2, race)
+        requested, claimed = at_once(workspace, 2, race)
         job = workspace.jobs.get(id)
         assert job.cancel_requested
-        assert asked is not None
+        assert requested is not None
         # Asked first, it never ran; asked second, its worker knows.
-        assert (asked.status, claimed is None) in {("cancelled", True), ("running", False)}
-        assert job.status == asked.status
+        assert (requested.status, claimed is None) in {("cancelled", True), ("running", False)}
+        assert job.status == requested.status
         if claimed:
             workspace.jobs.finish(id, "w1", "cancelled")
 
@@ -120,7 +120,7 @@ while idle < 20:
     if job is None:
         idle += 1
         continue
-    running = [j for j in workspace.jobs.list(limit=100).items if j.status == "running"]
+    running = [j for j in workspace.jobs.list(limit=100) if j.status == "running"]
     assert len({j.device for j in running}) == len(running), running
     workspace.jobs.finish(job.id, sys.argv[3], "succeeded")
     print(job.id, flush=True)
@@ -147,6 +147,6 @@ def test_processes_share_the_queue(workspace: Workspace, database_url: str) -> N
     assert [err for _, err in outputs] == ["", "", ""]
     finished = Counter(id for out, _ in outputs for id in out.split())
     # A worker may give up while the others hold every device; what is left waits, and is not lost.
-    left = {job.id for job in workspace.jobs.list(limit=100).items if job.status == "queued"}
+    left = {job.id for job in workspace.jobs.list(limit=100) if job.status == "queued"}
     assert finished == Counter({f"ftjob-{n}": 1 for n in range(JOBS) if f"ftjob-{n}" not in left})
     assert len(finished) > JOBS // 2

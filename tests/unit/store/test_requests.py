@@ -37,7 +37,7 @@ def test_calls_are_listed_newest_first_by_model_and_rollout(workspace: Workspace
         "chatcmpl-2",
         "chatcmpl-0",
     ]
-    assert [r.id for r in workspace.requests.list(10, "support-bot@1", "rollout-1")] == [
+    assert [r.id for r in workspace.requests.list(10, model="support-bot@1", rollout_id="rollout-1")] == [
         "chatcmpl-5",
         "chatcmpl-3",
     ]

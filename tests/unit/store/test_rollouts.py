@@ -31,8 +31,8 @@ def test_the_next_one_may_run_when_the_first_has_ended(workspace: Workspace, clo
     assert ended.ended_at == clock.now()
     assert workspace.rollouts.running("support-bot") is None
     second = workspace.rollouts.add(samples.rollout("rollout-2"))
-    assert workspace.rollouts.list("support-bot") == [second, ended]
-    assert workspace.rollouts.list("other-bot") == []
+    assert workspace.rollouts.list(name="support-bot") == [second, ended]
+    assert workspace.rollouts.list(name="other-bot") == []
 
 
 def test_a_rollout_does_not_end_by_running(workspace: Workspace) -> None:

@@ -37,7 +37,9 @@ def list_files(
     purpose: str | None = None,
 ) -> dict[str, Any]:
     """List files, newest first unless asked otherwise."""
-    page = shared.workspace.files.list(after=after, limit=limit, order=order, purpose=purpose)
+    page = shared.workspace.files.page(
+        where={"purpose": purpose}, after=after, limit=limit, oldest_first=order == "asc"
+    )
     return page_of([file_object(f) for f in page.items], has_more=page.has_more)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from tunery.api.services import Caller, Services, Shared, page_of
+from tunery.api.services import Caller, Services, Shared, page_of, wanted_metadata
 from tunery.core.errors import ConflictError
 from tunery.core.job import Job
 from tunery.pipeline.jobs.openai_job import (
@@ -54,14 +54,18 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
     """List jobs, newest first; ``metadata[key]=value`` narrows, ``metadata=null`` takes those without any."""
-    wanted = {
-        key.removeprefix("metadata[").removesuffix("]"): value
-        for key, value in request.query_params.items()
-        if key.startswith("metadata[") and key.endswith("]")
-    }
-    if request.query_params.get("metadata") == "null":
-        return _without_metadata(shared, after, limit)
-    page = shared.workspace.jobs.list(after=after, limit=limit, metadata=wanted or None)
+    wanted = wanted_metadata(request)
+    without = request.query_params.get("metadata") == "null"
+
+    def is_meant(job: Job) -> bool:
+        given = job.request.get("metadata") or {}
+        return not given if without else wanted.items() <= given.items()
+
+    jobs = shared.workspace.jobs
+    if wanted or without:
+        page = jobs.filtered(is_meant, after=after, limit=limit)
+    else:
+        page = jobs.page(after=after, limit=limit)
     return page_of([job_object(j) for j in page.items], has_more=page.has_more)
 
 
@@ -124,23 +128,8 @@ def _is_retry(request: Request) -> bool:
 def _created_before(shared: Services, body: JobBody, submitted_by: str) -> Job | None:
     """Find the job that the first try of this request made, if it arrived."""
     wanted, now = request_of(body), shared.workspace.clock.now()
-    for job in shared.workspace.jobs.list(limit=100).items:
+    for job in shared.workspace.jobs.list(limit=100):
         recent = (now - job.created_at).total_seconds() <= _RETRY_WINDOW_S
         if recent and job.submitted_by == submitted_by and dict(job.request) == wanted:
             return job
     return None
-
-
-def _without_metadata(shared: Services, after: str | None, limit: int) -> dict[str, Any]:
-    kept: list[Job] = []
-    while True:
-        page = shared.workspace.jobs.list(after=after, limit=100)
-        for job in page.items:
-            if job.request.get("metadata"):
-                continue
-            if len(kept) == limit:
-                return page_of([job_object(j) for j in kept], has_more=True)
-            kept.append(job)
-        if not page.has_more or not page.items:
-            return page_of([job_object(j) for j in kept], has_more=False)
-        after = page.items[-1].id

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from tunery.api.services import Caller, Services, Shared, name_of, page_of, unix
+from tunery.api.services import Caller, Services, Shared, name_of, page_of, unix, wanted_metadata
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError
 from tunery.core.rollout import Feedback, RequestRecord
@@ -35,11 +35,7 @@ def list_completions(
 ) -> dict[str, Any]:
     """List served calls, newest first; ``metadata[key]=value`` narrows."""
     shared.log.flush()
-    wanted = {
-        key.removeprefix("metadata[").removesuffix("]"): value
-        for key, value in request.query_params.items()
-        if key.startswith("metadata[")
-    }
+    wanted = wanted_metadata(request)
     records = [
         r
         for r in shared.workspace.requests.list(limit=_SCAN, model=model)

@@ -21,7 +21,7 @@ def apply_policy(texts: Sequence[str], clean: CleanConfig) -> Masked:
             added to that file, encrypted; else nothing remembers it.
 
     Raises:
-        ConfigError: The mapping is asked for, and there is no key to encrypt it with.
+        ConfigError: The mapping is required, and there is no key to encrypt it with.
     """
 
     def replacement(span: Span, value: str) -> str:

@@ -21,8 +21,8 @@ class Keeper(NamedTuple):
     similarity: float
 
 
-class Answers(NamedTuple):
-    """What tells whether two similar prompts are asked for the same thing."""
+class AnswerKeys(NamedTuple):
+    """What tells whether two similar prompts want the same answer."""
 
     numbers: Keys
     """Hash of the numbers in a row, 0 for none."""
@@ -52,7 +52,7 @@ def alike(a: str, b: str) -> float:
     return float(jaccards(shingle_sets([fingerprint(a), fingerprint(b)]), one, two)[0])
 
 
-def near_keepers(pairs: Pairs, answers: Answers, sketch: Sketch, *, drop_from: float) -> dict[int, Keeper]:
+def near_keepers(pairs: Pairs, answers: AnswerKeys, sketch: Sketch, *, drop_from: float) -> dict[int, Keeper]:
     """Find rows that repeat an earlier kept row; never by way of a third row only.
 
     Args:

@@ -12,7 +12,7 @@ from tunery.core.errors import listed
 from tunery.core.example import Drop
 from tunery.core.figures import percent
 from tunery.data.decisions import Curated
-from tunery.data.dedup.near import Answers, near_keepers
+from tunery.data.dedup.near import AnswerKeys, near_keepers
 from tunery.data.workers import spread
 from tunery.text.minhash import (
     SAMPLE,
@@ -106,14 +106,14 @@ def _sketch(curated: Curated, originals: Integers) -> Sketch:
     return combined(sketches, texts=len(originals), characters=characters)
 
 
-def _answers(curated: Curated, originals: Integers) -> Answers:
+def _answers(curated: Curated, originals: Integers) -> AnswerKeys:
     rows = curated.rows
     numbers, turns, exact = (rows.numbers(n)[originals] for n in ("numbers_key", "turns", "answer_key"))
     if curated.labels is not None:
-        return Answers(numbers, turns, exact, None)
+        return AnswerKeys(numbers, turns, exact, None)
 
     def texts(i: int) -> Sequence[str]:
         (example,) = rows.examples([int(originals[i])])
         return (example.reference, example.rejected or "")
 
-    return Answers(numbers, turns, exact, texts)
+    return AnswerKeys(numbers, turns, exact, texts)

@@ -86,11 +86,11 @@ def apply_edits(
     Raises:
         ConfigError: Lists all edits that name no row of the data, and those of a text that a row lacks.
     """
-    asked: dict[str, list[Edit]] = defaultdict(list)
+    requested: dict[str, list[Edit]] = defaultdict(list)
     for edit in edits:
-        asked[edit.row].append(edit)
-    targets = _targets(examples, asked, with_repeats=with_repeats)
-    _check(examples, asked, targets, name)
+        requested[edit.row].append(edit)
+    targets = _targets(examples, requested, with_repeats=with_repeats)
+    _check(examples, requested, targets, name)
     stay: list[int] = []
     kept: list[Example] = []
     dropped: list[Dropped] = []
@@ -101,19 +101,19 @@ def apply_edits(
             stay.append(i)
             kept.append(example)
             continue
-        drop = next((e for e in asked[named] if e.action == "drop"), None)
+        drop = next((e for e in requested[named] if e.action == "drop"), None)
         if drop is not None:
             dropped.append(_dropped(example, drop, named, name))
             continue
-        after = _changed(example, asked[named])
-        changed += _changes(example, after, asked[named], name)
+        after = _changed(example, requested[named])
+        changed += _changes(example, after, requested[named], name)
         stay.append(i)
         kept.append(after)
     return Edited(kept, dropped, changed, stay)
 
 
 def _targets(
-    examples: Sequence[Example], asked: Mapping[str, Sequence[Edit]], *, with_repeats: bool
+    examples: Sequence[Example], requested: Mapping[str, Sequence[Edit]], *, with_repeats: bool
 ) -> dict[int, str]:
     """Return the position of every example concerned, and the row id under which edits name it."""
     if not with_repeats:
@@ -123,22 +123,22 @@ def _targets(
             seen[example.id] += 1
             number = seen[example.id]
             row = example.id if number == 1 else f"{example.id}-{number}"
-            if row in asked:
+            if row in requested:
                 numbered[i] = row
         return numbered
-    found = {i: e.id for i, e in enumerate(examples) if e.id in asked}
-    sayings = {_saying(examples[i]): row for i, row in reversed(list(found.items()))}
+    found = {i: e.id for i, e in enumerate(examples) if e.id in requested}
+    compared = {_compared(examples[i]): row for i, row in reversed(list(found.items()))}
     # Fingerprints cost time; the answers, letter by letter, tell which rows need one.
     answers = {examples[i].reference for i in found}
     for i, example in enumerate(examples):
         if i not in found and example.reference in answers:
-            repeated = sayings.get(_saying(example))
+            repeated = compared.get(_compared(example))
             if repeated is not None:
                 found[i] = repeated
     return found
 
 
-def _saying(example: Example) -> tuple[str, str, str | None]:
+def _compared(example: Example) -> tuple[str, str, str | None]:
     """Return what two rows have in common of which one repeats the other."""
     turns = "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
     return turns, example.reference, example.rejected
@@ -146,11 +146,11 @@ def _saying(example: Example) -> tuple[str, str, str | None]:
 
 def _check(
     examples: Sequence[Example],
-    asked: Mapping[str, Sequence[Edit]],
+    requested: Mapping[str, Sequence[Edit]],
     targets: Mapping[int, str],
     name: str,
 ) -> None:
-    missing = sorted(asked.keys() - set(targets.values()))
+    missing = sorted(requested.keys() - set(targets.values()))
     if missing:
         noun = "row that is" if len(missing) == 1 else f"{len(missing):,} rows that are"
         raise ConfigError(
@@ -162,7 +162,7 @@ def _check(
     for i, row in targets.items():
         if examples[i].id != row:
             continue
-        for edit in asked[row]:
+        for edit in requested[row]:
             if edit.action == "set_rejected" and examples[i].rejected is None:
                 problems.append(f"{row} is no preference pair: there is no rejected answer to change")
             if edit.action == "set_input" and not any(m.role == "user" for m in examples[i].prompt):
@@ -183,9 +183,9 @@ def _changed(example: Example, edits: Sequence[Edit]) -> Example:
     messages = list(example.messages)
     if "set_input" in values:
         last = max(i for i, m in enumerate(messages[:-1]) if m.role == "user")
-        messages[last] = _said(messages[last], values["set_input"])
+        messages[last] = _with_content(messages[last], values["set_input"])
     if "set_output" in values:
-        messages[-1] = _said(messages[-1], values["set_output"])
+        messages[-1] = _with_content(messages[-1], values["set_output"])
     rejected = values.get("set_rejected", example.rejected)
     if tuple(messages) == example.messages and rejected == example.rejected:
         return example
@@ -193,7 +193,7 @@ def _changed(example: Example, edits: Sequence[Edit]) -> Example:
     return example.with_(id=identity, group=identity, messages=tuple(messages), rejected=rejected)
 
 
-def _said(message: Message, content: str) -> Message:
+def _with_content(message: Message, content: str) -> Message:
     return Message(role=message.role, content=content, weight=message.weight)
 
 

@@ -90,8 +90,8 @@ def export_review(
     for finding in chosen:
         details = {row: e.detail or e.text for e in reversed(finding.evidence) for row in e.rows}
         for row in finding.rows:
-            said = details.get(row, finding.fix)
-            problems.setdefault(row, []).append(f"{finding.kind.replace('_', ' ')}: {said}")
+            problem = details.get(row, finding.fix)
+            problems.setdefault(row, []).append(f"{finding.kind.replace('_', ' ')}: {problem}")
         for edit in finding.edits:
             suggestions.setdefault(edit.row, []).append(_suggestion(edit))
     if not problems:
@@ -105,13 +105,13 @@ def export_review(
             columns.splits[place[row]],
             _cut(columns.prompts[place[row]]),
             _cut(columns.answers[place[row]]),
-            _cut("; ".join(dict.fromkeys(said))),
+            _cut("; ".join(dict.fromkeys(found))),
             _suggested(list(dict.fromkeys(suggestions.get(row, ())))),
             "",
             "",
             "",
         ]
-        for row, said in problems.items()
+        for row, found in problems.items()
     )
     partial = path.absolute().with_name(f".{path.name}.partial")
     try:
@@ -205,9 +205,9 @@ def import_review(
         if decision in ("drop", "change")
     )
     if labels is not None:
-        warnings += _strange(edits, labels)
-    verdicts = [decision for _, decision, _ in decided.values()]
-    return Review(edits, verdicts.count("keep"), verdicts.count(""), notes, tuple(warnings))
+        warnings += _unknown_labels(edits, labels)
+    decisions = [decision for _, decision, _ in decided.values()]
+    return Review(edits, decisions.count("keep"), decisions.count(""), notes, tuple(warnings))
 
 
 def _new_answer(
@@ -215,13 +215,13 @@ def _new_answer(
 ) -> str | None:
     """Return the new answer of a change; say what is missing, and what was perhaps meant as one."""
     given = line.cells.get("new_output", "")
-    shown = line.cells.get("output")
+    answer_in_sheet = line.cells.get("output")
     if decision != "change":
         if given.strip() and not decision:
             problems.append(
                 f"row {line.number}: new_output is given; write 'change' as the decision to use it"
             )
-        elif shown is not None and _plain(shown) != _plain(_cut(answer)):
+        elif answer_in_sheet is not None and _plain(answer_in_sheet) != _plain(_cut(answer)):
             warnings.append(f"row {line.number}: the output column was edited; only new_output is read")
         return None
     if given.strip():
@@ -237,7 +237,7 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _strange(edits: Sequence[Edit], labels: Sequence[str]) -> Iterator[str]:
+def _unknown_labels(edits: Sequence[Edit], labels: Sequence[str]) -> Iterator[str]:
     known = set(labels)
     new = dict.fromkeys(e.value for e in edits if e.value is not None and e.value.strip() not in known)
     for value in new:

@@ -57,7 +57,7 @@ _CHANGED_SCHEMA = pa.schema(
 
 
 class Settled(NamedTuple):
-    """Edits of which each row has one fate."""
+    """Edits of which each row has one outcome."""
 
     edits: tuple[Edit, ...]
     overruled: tuple[Edit, ...]

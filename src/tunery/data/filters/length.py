@@ -41,11 +41,11 @@ class LengthFilter:
     settings = LengthSettings
     cost = 0
     reasons: ClassVar = {
-        "empty_input": "nothing is asked",
-        "empty_output": "nothing is answered",
-        "input_too_short": "the prompt is under the length asked for",
+        "empty_input": "the prompt is empty",
+        "empty_output": "the answer is empty",
+        "input_too_short": "the prompt is under the length required",
         "input_too_long": "the prompt is over the length allowed",
-        "output_too_short": "the answer is under the length asked for",
+        "output_too_short": "the answer is under the length required",
         "output_too_long": "the answer is over the length allowed",
     }
 

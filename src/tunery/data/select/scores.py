@@ -63,15 +63,15 @@ def row_quality(id: str, given: Score, alone: Score) -> RowQuality:
 
 
 def _exp(loss: float) -> float:
-    return math.exp(min(loss, 700.0))  # beyond, a double has no room
+    return math.exp(min(loss, 700.0))  # beyond, a double cannot hold it
 
 
-def merit(row: RowQuality) -> float:
+def quality_score(row: RowQuality) -> float:
     """Return one number that ranks rows for choosing, higher is better.
 
     The harder an answer is even after its prompt, the more there is to learn from it; but where the prompt
-    makes the answer *less* likely (IFD from 1 up), the two hardly belong together. So merit rises with IFD up
-    to 1 and is negative from there. A row that a judge holds for mostly wrong comes behind all others.
+    makes the answer *less* likely (IFD from 1 up), the two hardly belong together. So the score rises with
+    IFD up to 1 and is negative from there. A row that a judge holds for mostly wrong comes behind all others.
 
     Source:
         Li et al. (2023), arXiv 2308.12032, section 3: rows by falling IFD, those from 1 up left out.
@@ -81,9 +81,9 @@ def merit(row: RowQuality) -> float:
     return row.ifd if row.ifd < 1 else 1 - row.ifd - 1e-9
 
 
-def merits(rows: Sequence[RowQuality], ids: Sequence[str]) -> list[float]:
-    """Return the merit of each example id, NaN where it was not scored: what ``choose`` takes as scores."""
-    known = {row.id: merit(row) for row in rows}
+def quality_scores(rows: Sequence[RowQuality], ids: Sequence[str]) -> list[float]:
+    """Return the quality score of each example id, NaN where it has none: what ``choose`` takes as scores."""
+    known = {row.id: quality_score(row) for row in rows}
     return [known.get(id, math.nan) for id in ids]
 
 

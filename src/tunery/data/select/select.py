@@ -47,8 +47,8 @@ def choose(
         columns: Rows of all splits; those outside the train split are never chosen.
         rows: How many to choose [count]; all where there are fewer.
         by: One of ``WAYS``.
-        scores: One number a row, higher is better, such as ``merit`` of a base model's scores or a judge's
-            1 to 5. They rank the rows that the signals without a model let pass.
+        scores: One number a row, higher is better, such as ``quality_score`` of a base model's scores or a
+            judge's 1 to 5. They rank the rows that the signals without a model let pass.
         seed: Another seed draws other rows among equals.
         encode: Text features; hashed TF-IDF where None.
 

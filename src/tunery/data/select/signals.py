@@ -1,4 +1,4 @@
-"""Quality of rows: what a base model says of each answer, and what can be told without a model."""
+"""Quality of rows: what a base model makes of each answer, and what shows without a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DAMAGED = re.compile(r"\ufffd|Ã.|â€.|Â.|&(?:nbsp|amp|lt|gt|quot|#\d+);|</?
 
 
 class Signals(NamedTuple):
-    """What can be told of rows without a model, each in [0, 1], 1 is good; shape ``(n,)``."""
+    """What rows show without a model, each in [0, 1], 1 is good; shape ``(n,)``."""
 
     agreement: Numbers
     """Does the label fit the text? From 0.5 up it is the one that rows alike, not seen with it, suggest."""

@@ -11,7 +11,7 @@ from tunery.core.quality import RowQuality
 from tunery.core.splits import SPLITS
 from tunery.data.config import SelectConfig
 from tunery.data.decisions import Curated
-from tunery.data.select.scores import merits
+from tunery.data.select.scores import quality_scores
 from tunery.text.embeddings import Encoder
 
 
@@ -49,7 +49,7 @@ def _not_selected(curated: Curated, settings: SelectConfig, given: SelectionInpu
             f"{settings.rows:,} rows are to be selected and {train:,} are there to train on: all are taken"
         )
     columns = curated.columns()
-    found = merits(given.scores, columns.ids) if given.scores else None
+    found = quality_scores(given.scores, columns.ids) if given.scores else None
     chosen = set(choose(columns, settings.rows, settings.by, scores=found, seed=settings.seed, encode=encode))
     drop = Drop("not_selected", f"is not among the {settings.rows:,} training rows chosen by {settings.by}")
     return {

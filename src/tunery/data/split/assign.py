@@ -57,7 +57,7 @@ def assign(
             any row is pinned to is not drawn.
 
     Raises:
-        ConfigError: Too few rows for the splits asked for.
+        ConfigError: Too few rows for the requested splits.
     """
     decided, sizes, warnings = _start(groups, settings, pinned)
     if by_hash(settings):
@@ -85,7 +85,7 @@ def assign_by_time(
         pinned: As in :func:`assign`.
 
     Raises:
-        ConfigError: Too few rows for the splits asked for.
+        ConfigError: Too few rows for the requested splits.
     """
     start = _start(groups, settings, pinned)
     newest: dict[str, float] = {}
@@ -111,14 +111,14 @@ def assign_by_time(
             got += rows[group]
             left -= rows[group]
         if got != size:
-            warnings.append(f"the {name} split has {got} rows of {size} asked for: groups are kept whole")
+            warnings.append(f"the {name} split has {got} rows of {size} requested: groups are kept whole")
     return SplitResult([where.get(g, "train") for g in groups], warnings)
 
 
 def _empty(
     groups: Sequence[str], splits: Sequence[SplitName], sizes: Mapping[SplitName, int]
 ) -> Iterator[str]:
-    """Say which splits got no row although some were asked for, and what keeps the rows together."""
+    """Say which splits got no row although some were requested, and what keeps the rows together."""
     for name, size in sizes.items():
         if size and name not in splits:
             largest = max(Counter(groups).values())
@@ -145,10 +145,10 @@ def _start(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitN
         "validation": 0 if "validation" in decided.values() else _size(settings.validation, free),
     }
     _check_sizes(len(groups), free, sizes["test"], sizes["validation"])
-    asked = {"test": settings.test, "validation": settings.validation}
+    requested = {"test": settings.test, "validation": settings.validation}
     warnings = [
         f"there is no {name} split: the files say of every row which split it is in"
-        for name, share in asked.items()
+        for name, share in requested.items()
         if share and not free and name not in decided.values()
     ]
     return _Start(decided, sizes, warnings)
@@ -161,7 +161,7 @@ def _assign_by_hash(
     sizes: Mapping[SplitName, int],
 ) -> SplitResult:
     free = [g for g in dict.fromkeys(groups) if g not in decided]
-    draws = {g: int(sampling_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
+    drawn = {g: int(sampling_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
     where: dict[str, SplitName] = dict(decided)
     start = 0.0
     shares: tuple[tuple[SplitName, float], ...] = (
@@ -173,13 +173,13 @@ def _assign_by_hash(
             continue
         end = start + share
         left = [g for g in free if g not in where]
-        taken = [g for g in left if start <= draws[g] < end]
+        taken = [g for g in left if start <= drawn[g] < end]
         # Very few groups: the one that comes nearest, so that there is something to judge by.
-        where.update((g, name) for g in taken or sorted(left, key=lambda g: (abs(draws[g] - end), g))[:1])
+        where.update((g, name) for g in taken or sorted(left, key=lambda g: (abs(drawn[g] - end), g))[:1])
         start = end
     splits = [where.get(g, "train") for g in groups]
     if "train" not in splits and free:
-        last = max(free, key=lambda g: (draws[g], g))
+        last = max(free, key=lambda g: (drawn[g], g))
         splits = ["train" if g == last else s for g, s in zip(groups, splits, strict=True)]
     return SplitResult(splits, list(_empty(groups, splits, sizes)))
 
@@ -207,22 +207,22 @@ def _assign_exactly(
         got = sum(len(members[g]) for g in taken)
         if got != size:
             warnings.append(
-                f"the {name} split has {got} rows of {size} asked for: groups and classes are kept whole"
+                f"the {name} split has {got} rows of {size} requested: groups and classes are kept whole"
             )
     return SplitResult(splits, warnings)
 
 
-def _size(asked: int | float, rows: int) -> int:
-    if isinstance(asked, float):
-        return max(1, round(asked * rows)) if asked > 0 and rows else 0
-    return asked
+def _size(requested: int | float, rows: int) -> int:
+    if isinstance(requested, float):
+        return max(1, round(requested * rows)) if requested > 0 and rows else 0
+    return requested
 
 
 def _check_sizes(rows: int, free: int, test: int, validation: int) -> None:
     check_rows(rows, splitting=bool(test or validation))
     if (test or validation) and not free:
         raise ConfigError(
-            f"test {test} + validation {validation} rows are asked for, and the files say of every row which "
+            f"test {test} + validation {validation} rows are requested, and the files say of every row which "
             "split it is in",
             hint="set split: {test: 0, validation: 0}, or split: auto for a source",
         )
@@ -255,7 +255,7 @@ def _draw(
     available: Counter[str] = Counter()
     for group in order:
         available[stratum_of[group]] += len(members[group])
-    room = quotas(available, size)
+    free_rows = quotas(available, size)
     # A class keeps at least one row to learn from, wherever it has one.
     left = (
         Counter({s: count - 1 for s, count in available.items()}) if len(available) > 1 else available.copy()
@@ -265,11 +265,11 @@ def _draw(
     for strict in (True, False):
         for group in order:
             stratum, rows = stratum_of[group], len(members[group])
-            limit = min(room[stratum], left[stratum], short) if strict else min(left[stratum], short)
+            limit = min(free_rows[stratum], left[stratum], short) if strict else min(left[stratum], short)
             if rows > limit or (not strict and group in taken):
                 continue
             taken[group] = None
-            room[stratum] -= rows
+            free_rows[stratum] -= rows
             left[stratum] -= rows
             short -= rows
         if not short:

@@ -99,7 +99,7 @@ def _group_names(curated: Curated) -> list[str]:
     """Name each row's group after what does not change when answers or system prompts do.
 
     That is the mapped group where there is one, else the prompt of the group's first row as it was before any
-    edit: neither a label that is put right nor a text that is mended moves a row to another split.
+    edit: neither a label that is put right nor a text that is repaired moves a row to another split.
     """
     texts = curated.rows.numbers("name_key")
     roots, back = np.unique(curated.groups, return_inverse=True)

@@ -19,7 +19,7 @@ from tunery.data.edits.sets import read_changed
 from tunery.data.rows.dropped import dropped_content
 from tunery.store.dataset_files import DROPPED, read_columns, read_examples
 
-_EXAMPLES = 5
+_INSTANCES = 5
 _CHARACTERS = 200
 
 
@@ -80,13 +80,13 @@ class _Side:
             self._contents = {e.id: dropped_content(e.messages, e.rejected) for e in examples}
         return self._contents[self.columns.ids[i]]
 
-    def said(self, i: int) -> str:
+    def text(self, i: int) -> str:
         """Return question and answer of a row, shortened."""
         prompt, answer = self.columns.prompts[i], self.columns.answers[i]
         return f"{one_line(prompt, _CHARACTERS)} → {one_line(answer, _CHARACTERS)}"
 
 
-class _Fate(NamedTuple):
+class _RowChange(NamedTuple):
     reason: str
     instance: Instance
 
@@ -117,8 +117,8 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
         if before == after:
             same += 1
         else:
-            instance = Instance(b.columns.where(j), a.said(i), b.said(j), f"was in {before}, is in {after}")
-            moved.append(_Fate(f"{before} -> {after}", instance))
+            instance = Instance(b.columns.where(j), a.text(i), b.text(j), f"was in {before}, is in {after}")
+            moved.append(_RowChange(f"{before} -> {after}", instance))
     went = [i for row, i in a.position.items() if row not in b.position]
     came = [j for row, j in b.position.items() if row not in a.position]
     edited, undone = ({(c.source, c.row): c for c in side.changed} for side in (b, a))
@@ -133,7 +133,7 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
         matched.add(j)
         split = _split_note(a.columns.splits[i], b.columns.splits[j])
         reason, why = _why_changed(edited.get(place), undone.get((a.columns.sources[i], a.columns.rows[i])))
-        changed.append(_Fate(reason, Instance(b.columns.where(j), a.said(i), b.said(j), why + split)))
+        changed.append(_RowChange(reason, Instance(b.columns.where(j), a.text(i), b.text(j), why + split)))
     new = [j for j in came if j not in matched]
     return DatasetDiff(
         a=first.id,
@@ -163,12 +163,12 @@ def _why_changed(edit: Changed | None, undone: Changed | None) -> tuple[str, str
     if edit is not None:
         return edit.reason, f"{edit.action} by {edit.by} in {edit.edits}"
     if undone is not None:
-        told = f"{undone.action} by {undone.by} in {undone.edits} is no longer made"
-        return f"no_longer_{undone.reason}", told
+        why = f"{undone.action} by {undone.by} in {undone.edits} is no longer made"
+        return f"no_longer_{undone.reason}", why
     return "source_changed", "the file or its settings changed"
 
 
-def _why_went(a: _Side, b: _Side, gone: Sequence[int], names: Mapping[str, str]) -> Iterable[_Fate]:
+def _why_went(a: _Side, b: _Side, gone: Sequence[int], names: Mapping[str, str]) -> Iterable[_RowChange]:
     dropped = _Dropped(b, {there: here for here, there in names.items()}, of=a)
     for i in gone:
         source = a.columns.sources[i]
@@ -179,10 +179,10 @@ def _why_went(a: _Side, b: _Side, gone: Sequence[int], names: Mapping[str, str])
             reason, detail = "source_removed", f"{source} is no source of {b.version.id}"
         else:
             reason, detail = "row_removed", f"{names[source]} no longer has it there"
-        yield _Fate(reason, Instance(a.columns.where(i), a.said(i), None, detail))
+        yield _RowChange(reason, Instance(a.columns.where(i), a.text(i), None, detail))
 
 
-def _why_came(a: _Side, b: _Side, new: Sequence[int], names: Mapping[str, str]) -> Iterable[_Fate]:
+def _why_came(a: _Side, b: _Side, new: Sequence[int], names: Mapping[str, str]) -> Iterable[_RowChange]:
     known = {there: here for here, there in names.items()}
     dropped = _Dropped(a, names, of=b)
     for j in new:
@@ -194,7 +194,7 @@ def _why_came(a: _Side, b: _Side, new: Sequence[int], names: Mapping[str, str]) 
             reason, detail = "new_source", f"{source} is no source of {a.version.id}"
         else:
             reason, detail = "new_row", f"{known[source]} did not have it there"
-        yield _Fate(reason, Instance(b.columns.where(j), None, b.said(j), detail))
+        yield _RowChange(reason, Instance(b.columns.where(j), None, b.text(j), detail))
 
 
 class _Dropped:
@@ -228,14 +228,14 @@ class _Dropped:
         return self._texts.get((source, self._of.content(i)))
 
 
-def _grouped(fates: Iterable[_Fate]) -> tuple[Reason, ...]:
+def _grouped(changes: Iterable[_RowChange]) -> tuple[Reason, ...]:
     counts: Counter[str] = Counter()
     examples: dict[str, list[Instance]] = {}
-    for fate in fates:
-        counts[fate.reason] += 1
-        shown = examples.setdefault(fate.reason, [])
-        if len(shown) < _EXAMPLES:
-            shown.append(fate.instance)
+    for change in changes:
+        counts[change.reason] += 1
+        instances = examples.setdefault(change.reason, [])
+        if len(instances) < _INSTANCES:
+            instances.append(change.instance)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple(Reason(reason, rows, tuple(examples[reason])) for reason, rows in ordered)
 

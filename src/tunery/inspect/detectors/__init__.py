@@ -15,13 +15,12 @@ One more is a file here and its test.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tunery.core.finding import Finding, FindingKind
+from tunery.core.plugins import load_plugin, plugin_names
 
 
 class Detector(NamedTuple):
@@ -53,10 +52,8 @@ class Detector(NamedTuple):
 
 def detectors() -> list[Detector]:
     """Return all detectors, by name."""
-    modules = (
-        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
-    )
-    return [Detector(m.__name__.rpartition(".")[2], m.KINDS, m.find) for m in modules]
+    modules = {name: load_plugin(__name__, "detector", name) for name in plugin_names(__name__)}
+    return [Detector(name, module.KINDS, module.find) for name, module in modules.items()]
 
 
 def finding_kinds() -> dict[str, FindingKind]:

@@ -228,7 +228,7 @@ def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
 def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMethod) -> dict[str, Any]:
     file = workspace.files.find(file_id)
     if file is None:
-        known = [f.id for f in workspace.files.list(limit=1_000, purpose="fine-tune").items]
+        known = [f.id for f in workspace.files.list(limit=1_000, purpose="fine-tune")]
         raise ConfigError(
             f"{param} {file_id!r:.80} does not exist{did_you_mean(file_id, known)}", param=param
         )

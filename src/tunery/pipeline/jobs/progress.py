@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tunery.core.progress import Level, ProgressBar
+from tunery.core.progress import Level, ProgressBar, SilentBar
 from tunery.store.workspace import Workspace
 
 _RENAMED = {
@@ -27,11 +27,6 @@ _METRICS = frozenset(
         "full_valid_mean_token_accuracy",
     }
 )
-
-
-class _Silent:
-    def advance(self, steps: float = 1) -> None:
-        pass
 
 
 class JobProgress:
@@ -70,7 +65,7 @@ class JobProgress:
     def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Tell the beginning of a stretch of work, once for all workers of this job."""
         self.event(f"Now {description}")
-        yield _Silent()
+        yield SilentBar()
 
     def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Write one event."""
@@ -105,14 +100,8 @@ class JobProgress:
 
     def _read_back(self) -> None:
         """Remember what earlier workers of this job reported."""
-        after: str | None = None
-        while True:
-            page = self._workspace.jobs.events(self._job_id, after=after, limit=1_000)
-            for event in page.items:
-                if event.type == "metrics" and "step" in event.data:
-                    self._reported.add((int(event.data["step"]), "valid_loss" in event.data))
-                else:
-                    self._messages.add(event.message)
-            if not page.has_more or not page.items:
-                return
-            after = page.items[-1].id
+        for event in self._workspace.jobs.every_event(self._job_id):
+            if event.type == "metrics" and "step" in event.data:
+                self._reported.add((int(event.data["step"]), "valid_loss" in event.data))
+            else:
+                self._messages.add(event.message)

@@ -208,20 +208,14 @@ def recover(workspace: Workspace) -> None:
     Their workers died with them; where the system cannot promise that, the lock that a worker holds while it
     works keeps a second one out. Jobs left between creation and the queue are put into it.
     """
-    after: str | None = None
-    while True:
-        page = workspace.jobs.list(after=after, limit=100)
-        for job in page.items:
-            if job.status == "validating_files":
-                enqueue(workspace, job.id)
-            elif job.status == "running" and job.worker is not None and _is_gone(job.worker):
-                workspace.jobs.add_event(
-                    job.id, "The server was stopped; continuing from the last checkpoint", level="warn"
-                )
-                put_back(workspace, job, attempts=job.attempts - 1)
-        if not page.has_more or not page.items:
-            return
-        after = page.items[-1].id
+    for job in workspace.jobs.every():
+        if job.status == "validating_files":
+            enqueue(workspace, job.id)
+        elif job.status == "running" and job.worker is not None and _is_gone(job.worker):
+            workspace.jobs.add_event(
+                job.id, "The server was stopped; continuing from the last checkpoint", level="warn"
+            )
+            put_back(workspace, job, attempts=job.attempts - 1)
 
 
 def enqueue(workspace: Workspace, job_id: str) -> Job:
@@ -237,15 +231,8 @@ def put_back(workspace: Workspace, job: Job, *, attempts: int) -> None:
 
 def add_event_once(workspace: Workspace, job_id: str, message: str) -> None:
     """Add an event that a job tells once, however often its worker is started."""
-    after: str | None = None
-    while True:
-        page = workspace.jobs.events(job_id, after=after, limit=100)
-        if any(event.message == message for event in page.items):
-            return
-        if not page.has_more or not page.items:
-            break
-        after = page.items[-1].id
-    workspace.jobs.add_event(job_id, message)
+    if all(event.message != message for event in workspace.jobs.every_event(job_id)):
+        workspace.jobs.add_event(job_id, message)
 
 
 def _is_gone(worker: str) -> bool:

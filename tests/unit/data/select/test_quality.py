@@ -9,7 +9,14 @@ import pytest
 from tests.unit.data.select.test_select import columns, questions
 from tunery.core.engine import Score
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.data.select.scores import QUALITY, merit, merits, read_quality, row_quality, write_quality
+from tunery.data.select.scores import (
+    QUALITY,
+    quality_score,
+    quality_scores,
+    read_quality,
+    row_quality,
+    write_quality,
+)
 from tunery.data.select.signals import intact, signals
 from tunery.text.features import hashed_tfidf
 
@@ -38,9 +45,9 @@ def test_merit_rises_with_difficulty_until_the_prompt_misleads() -> None:
     rows = [
         row_quality(str(i), Score(-x, 1), Score(-1.0, 1)) for i, x in enumerate((0.1, 0.6, 0.99, 1.0, 1.5))
     ]
-    ordered = sorted(rows, key=merit)
+    ordered = sorted(rows, key=quality_score)
     assert [r.id for r in ordered] == ["4", "3", "0", "1", "2"]
-    scores = merits(rows, ["1", "unknown"])
+    scores = quality_scores(rows, ["1", "unknown"])
     assert scores[0] == pytest.approx(0.6)
     assert math.isnan(scores[1])
 

@@ -119,11 +119,11 @@ def test_a_class_keeps_a_row_to_learn_from() -> None:
     assert "train" in splits[2:]
 
 
-def test_groups_too_large_for_a_quota_are_passed_over_and_told() -> None:
+def test_groups_too_large_for_a_quota_are_passed_over_with_a_warning() -> None:
     groups = ["big"] * 10 + ["other"] * 10
     result = assign(groups, [None] * 20, SplitConfig(test=5, validation=0))
     assert set(result.splits) == {"train"}
-    assert result.warnings == ["the test split has 0 rows of 5 asked for: groups and classes are kept whole"]
+    assert result.warnings == ["the test split has 0 rows of 5 requested: groups and classes are kept whole"]
 
 
 def test_files_decide_their_rows_and_a_decided_split_is_not_drawn() -> None:

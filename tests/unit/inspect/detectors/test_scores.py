@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.unit.inspect.detectors.rows import clean, columns
 from tunery.core.quality import RowQuality
-from tunery.data.select.scores import merit
+from tunery.data.select.scores import quality_score
 from tunery.inspect.detectors import scores as detector
 
 
@@ -41,4 +41,4 @@ def test_good_scores_are_no_finding() -> None:
 
 def test_a_row_judged_wrong_is_chosen_after_all_others() -> None:
     ranked = [quality(0, judge=1), quality(1, judge=2), quality(2, ifd=9.0), quality(3, judge=3)]
-    assert sorted(ranked, key=merit) == ranked
+    assert sorted(ranked, key=quality_score) == ranked

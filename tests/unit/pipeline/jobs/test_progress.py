@@ -9,7 +9,7 @@ from tunery.store.workspace import Workspace
 
 
 class Ticks:
-    """A clock that moves when told."""
+    """A clock that moves when set."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -27,21 +27,21 @@ def steps(workspace: Workspace) -> list[int]:
     return [int(e.data["step"]) for e in events if e.type == "metrics"]
 
 
-def tell(told: JobProgress, step: int, **numbers: float) -> None:
+def tell(reporting: JobProgress, step: int, **numbers: float) -> None:
     losses = numbers or {"train_loss": 1.0 / step}
-    told.event(f"Step {step}/10", data={"step": step, "total_steps": 10, "epoch": 0.5, **losses})
+    reporting.event(f"Step {step}/10", data={"step": step, "total_steps": 10, "epoch": 0.5, **losses})
 
 
-def test_steps_are_told_at_most_once_a_second_but_first_last_and_validated_always(
+def test_steps_are_reported_at_most_once_a_second_but_first_last_and_validated_always(
     workspace: Workspace,
 ) -> None:
     add_job(workspace)
     ticks = Ticks()
-    told = progress(workspace, ticks)
+    reporting = progress(workspace, ticks)
     for step in range(1, 11):
-        tell(told, step)
+        tell(reporting, step)
         if step == 4:
-            tell(told, step, validation_loss=0.5)
+            tell(reporting, step, validation_loss=0.5)
         ticks.now += 0.4
     assert steps(workspace) == [1, 4, 4, 7, 10]
     validated = [e for e in workspace.jobs.events("ftjob-1").items if "valid_loss" in e.data]
@@ -68,9 +68,9 @@ def test_a_second_worker_repeats_neither_steps_nor_sentences(workspace: Workspac
 def test_cancelling_is_seen_within_a_second_without_asking_at_each_step(workspace: Workspace) -> None:
     job = add_job(workspace)
     ticks = Ticks()
-    told = progress(workspace, ticks)
-    assert not told.cancel_requested()
+    reporting = progress(workspace, ticks)
+    assert not reporting.cancel_requested()
     workspace.jobs.update(job.id, status="running", worker="w", cancel_requested=True)
-    assert not told.cancel_requested()
+    assert not reporting.cancel_requested()
     ticks.now = 1.0
-    assert told.cancel_requested()
+    assert reporting.cancel_requested()

@@ -85,7 +85,7 @@ def test_jobs_run_one_after_another_oldest_first(workspace: Workspace) -> None:
         assert after.started_at >= before.finished_at
 
 
-def test_a_worker_that_keeps_dying_is_tried_three_times_and_its_last_words_are_told(
+def test_a_worker_that_keeps_dying_is_tried_three_times_and_its_last_words_are_reported(
     workspace: Workspace,
 ) -> None:
     add_job(workspace)
@@ -194,7 +194,7 @@ def test_a_job_left_between_creation_and_the_queue_is_queued(workspace: Workspac
     assert said(workspace, "ftjob-1") == ["Files validated, moving job to queued state"]
 
 
-def test_an_event_is_told_once_and_attempts_never_go_below_zero(workspace: Workspace) -> None:
+def test_an_event_is_reported_once_and_attempts_never_go_below_zero(workspace: Workspace) -> None:
     job = add_job(workspace)
     for number in range(120):
         workspace.jobs.add_event(job.id, f"line {number}")

@@ -9,17 +9,19 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from tunery.store.migrations.records import moment, records_table, seq
+
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
     """Create the tables."""
-    _records("datasets", sa.Column("name", sa.Text(), nullable=False))
-    _records("adapters", sa.Column("dataset_version", sa.Text(), nullable=False))
-    _records("evaluations", sa.Column("subject", sa.Text(), nullable=False))
-    _records("gates", sa.Column("passed", sa.Boolean(), nullable=False))
-    _records(
+    records_table("datasets", sa.Column("name", sa.Text(), nullable=False))
+    records_table("adapters", sa.Column("dataset_version", sa.Text(), nullable=False))
+    records_table("evaluations", sa.Column("subject", sa.Text(), nullable=False))
+    records_table("gates", sa.Column("passed", sa.Boolean(), nullable=False))
+    records_table(
         "runs",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
@@ -30,7 +32,7 @@ def upgrade() -> None:
         sa.Column("last_version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_model_names"),
     )
-    _records(
+    records_table(
         "model_versions",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -51,36 +53,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "alias_moves",
-        _seq(),
+        seq(),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("alias", sa.Text(), nullable=False),
-        sa.Column("at", _moment(), nullable=False),
+        sa.Column("at", moment(), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_alias_moves"),
         sa.ForeignKeyConstraint(["name"], ["model_names.name"], name="fk_alias_moves_name"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_alias_moves_name", "alias_moves", ["name"])
-
-
-# A step describes the past: it repeats what schema.py says today instead of importing it.
-def _seq() -> sa.Column[int]:
-    return sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True)
-
-
-def _moment() -> sa.TIMESTAMP:
-    return sa.TIMESTAMP(timezone=True).with_variant(sa.Text(), "sqlite")
-
-
-def _records(name: str, *more: sa.schema.SchemaItem) -> None:
-    op.create_table(
-        name,
-        _seq(),
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("created_at", _moment(), nullable=False),
-        *more,
-        sa.Column("document", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=f"pk_{name}"),
-        sa.UniqueConstraint("id", name=f"uq_{name}_id"),
-        sqlite_autoincrement=True,
-    )

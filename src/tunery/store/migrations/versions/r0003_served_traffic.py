@@ -9,13 +9,15 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from tunery.store.migrations.records import records_table
+
 revision = "0003"
 down_revision = "0002"
 
 
 def upgrade() -> None:
     """Create the tables."""
-    _records(
+    records_table(
         "rollouts",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
@@ -29,7 +31,7 @@ def upgrade() -> None:
         sqlite_where=running,
         postgresql_where=running,
     )
-    _records(
+    records_table(
         "requests",
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("rollout_id", sa.Text()),
@@ -42,7 +44,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_requests_rollout", "requests", ["rollout_id", "arm", "status", "latency_ms", "format_valid"]
     )
-    _records(
+    records_table(
         "feedback",
         sa.Column("request_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -51,19 +53,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["request_id"], ["requests.id"], name="fk_feedback_request_id"),
     )
     op.create_index("ix_feedback_request_id", "feedback", ["request_id"])
-
-
-def _records(name: str, *more: sa.schema.SchemaItem) -> None:
-    op.create_table(
-        name,
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True),
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column(
-            "created_at", sa.TIMESTAMP(timezone=True).with_variant(sa.Text(), "sqlite"), nullable=False
-        ),
-        *more,
-        sa.Column("document", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("seq", name=f"pk_{name}"),
-        sa.UniqueConstraint("id", name=f"uq_{name}_id"),
-        sqlite_autoincrement=True,
-    )
