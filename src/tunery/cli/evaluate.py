@@ -40,6 +40,7 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
     as_json: Json = False,
 ) -> None:
     """Evaluate a model version, or the base, on any file with the recipe's mapping."""
+    from tunery.evaluate.predictions import write_predictions
     from tunery.pipeline.stages.evaluate_file import evaluate_model
 
     with (
@@ -48,7 +49,7 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
     ):
         result = evaluate_model(context, model, test=test)
         if predictions is not None:
-            result.write_predictions(predictions)
+            write_predictions(predictions, result.predictions)
     answer(
         {**evaluation_object(result.evaluation), "predictions": predictions},
         lambda: [*evaluation_text(result.evaluation), *([f"answers: {predictions}"] if predictions else [])],

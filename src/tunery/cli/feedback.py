@@ -119,11 +119,9 @@ def review_feedback(
     as_json: Json = False,
 ) -> None:
     """Accept or decline pieces of feedback."""
-    from tunery.feedback import review
-
-    decide = review.accept if accept else review.decline
     with open_workspace(ctx) as workspace:
-        reviewed = [decide(workspace, feedback_id, reviewer=reviewer) for feedback_id in feedback_ids]
+        review = workspace.feedback.review
+        reviewed = [review(feedback_id, accepted=accept, reviewer=reviewer) for feedback_id in feedback_ids]
     answer(reviewed, lambda: [f"{f.id}: {f.status} by {f.reviewer}" for f in reviewed], as_json=as_json)
 
 

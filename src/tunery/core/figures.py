@@ -11,7 +11,7 @@ from tunery.core.errors import listed
 if TYPE_CHECKING:  # the command line writes numbers before it needs records
     from tunery.core.evaluation import Evaluation, Metric
 
-_Name = TypeVar("_Name", bound=str)
+_Key = TypeVar("_Key", bound=str | tuple[str, str])
 _UNBOUNDED = frozenset({"perplexity"})
 """Metrics that are no share even where their value is under 1; every scorer gives a value in [0, 1]."""
 
@@ -174,14 +174,18 @@ def counted(value: int, singular: str, plural: str | None = None) -> str:
     return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
 
 
-def listed_counts(counts: Mapping[_Name, int], limit: int | None = None) -> str:
+def most_first(counts: Mapping[_Key, int]) -> list[tuple[_Key, int]]:
+    """Return names with their counts, most frequent first, those of one count in their own order."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def listed_counts(counts: Mapping[_Key, int], limit: int | None = None) -> str:
     """Write names with their counts, most frequent first; empty for none.
 
     >>> listed_counts({"en": 3, "de": 1009, "fr": 3}, 2)
     '1,009 de, 3 en and 1 more'
     """
-    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return listed([f"{n:,} {name}" for name, n in order], limit or len(order))
+    return listed([f"{n:,} {name}" for name, n in most_first(counts)], limit or len(counts))
 
 
 def one_line(text: str, most: int) -> str:

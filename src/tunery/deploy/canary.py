@@ -6,7 +6,7 @@ store, so of several processes that judge at once one decides, and the others fi
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConflictError, GateFailed, NotFoundError
@@ -19,7 +19,6 @@ from tunery.store.workspace import Workspace
 
 ACTOR = "canary"
 """Who moves an alias or ends a rollout when no person does."""
-_Ended = Literal["promoted", "cancelled", "rolled_back"]
 
 
 class CanaryStatus(NamedTuple):
@@ -50,9 +49,6 @@ def start(
         config: The rule; kept in the rollout as it is now.
         percent: Share of users [%], in place of the rule's.
         override_gate: Try a version that its gate refused all the same.
-
-    Returns:
-        The running rollout.
 
     Raises:
         NotFoundError: No such version or alias.
@@ -113,15 +109,12 @@ def step(workspace: Workspace, rollout_id: str) -> Rollout:
     one reason, and the champion moves at most once. Where a person has moved the champion meanwhile, the
     canary compares with something that no longer answers, and ends without touching the alias.
 
-    Returns:
-        The rollout as it is afterwards.
-
     Raises:
         NotFoundError: No such rollout.
     """
     rollout = workspace.rollouts.get(rollout_id)
     if rollout.status == "running":
-        rollout = _overtaken(workspace, rollout) or _act(workspace, rollout)
+        rollout = _overtaken(workspace, rollout) or _judged(workspace, rollout)
     if rollout.status == "promoted":
         _move_champion(workspace, rollout)
     return rollout
@@ -133,15 +126,9 @@ def sweep(workspace: Workspace) -> list[Rollout]:
     Returns:
         The rollouts that were running before and are not now.
     """
-    newest: dict[str, Rollout] = {}
-    for rollout in workspace.rollouts.list(limit=1000):
-        newest.setdefault(rollout.name, rollout)
-    ended = []
-    for before in newest.values():
-        after = step(workspace, before.id) if before.status in ("running", "promoted") else before
-        if before.status == "running" and after.status != "running":
-            ended.append(after)
-    return ended
+    newest = {rollout.name: rollout for rollout in reversed(workspace.rollouts.list(limit=1000))}
+    stepped = [(r, step(workspace, r.id)) for r in newest.values() if r.status in ("running", "promoted")]
+    return [after for before, after in stepped if before.status == "running" and after.status != "running"]
 
 
 def status(workspace: Workspace, name: str) -> CanaryStatus:
@@ -218,20 +205,25 @@ def _overtaken(workspace: Workspace, rollout: Rollout) -> Rollout | None:
         return None
     move = _champion_moves(workspace, rollout.name)[-1]
     promoted = now == rollout.challenger
-    ended: _Ended = "promoted" if promoted else "cancelled"
     what = "was promoted" if promoted else f"gave way: the champion moved to {rollout.name}@{now}"
     reason = (
         f"{rollout.name}@{rollout.challenger} {what} by {move.actor} while the canary ran ({move.reason})"
     )
-    return workspace.rollouts.finish(rollout.id, ended, reason=reason, actor=ACTOR)
+    return workspace.rollouts.finish(
+        rollout.id, "promoted" if promoted else "cancelled", reason=reason, actor=ACTOR
+    )
 
 
-def _act(workspace: Workspace, rollout: Rollout) -> Rollout:
+def _judged(workspace: Workspace, rollout: Rollout) -> Rollout:
     judgement = judge(workspace, rollout)
     if judgement.action == "continue":
         return rollout
-    ended: _Ended = "promoted" if judgement.action == "promote" else "rolled_back"
-    return workspace.rollouts.finish(rollout.id, ended, reason=judgement.reason, actor=ACTOR)
+    return workspace.rollouts.finish(
+        rollout.id,
+        "promoted" if judgement.action == "promote" else "rolled_back",
+        reason=judgement.reason,
+        actor=ACTOR,
+    )
 
 
 def _move_champion(workspace: Workspace, rollout: Rollout) -> None:

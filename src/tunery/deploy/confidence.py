@@ -31,58 +31,24 @@ class Counts(NamedTuple):
     """Times it could have happened [count]."""
 
     @property
-    def rate(self) -> float | None:
-        """``events / n``; None before the first observation."""
-        return self.events / self.n if self.n else None
-
-
-def rate_interval(counts: Counts, alpha: float) -> Interval:
-    """Return a confidence sequence for one rate, from the counts so far.
-
-    With ``s`` events in ``n`` trials, the likelihood ratio of the rate ``p`` against a Beta(½, ½) mixture
-    of all rates,
-
-        ``M_n(p) = B(s + ½, n - s + ½) / (B(½, ½) · p^s · (1 - p)^(n - s))``,
-
-    is a martingale with mean 1 when ``p`` is true, so by Ville's inequality it ever reaches ``1 / alpha``
-    with probability at most ``alpha``. The interval holds every ``p`` that has not: ``M_n(p) < 1 / alpha``.
-    The logarithm of ``M_n`` is convex in ``p``, so the set is an interval around ``s / n``.
-
-    Args:
-        counts: Events and trials, shape: two integers with ``0 <= events <= n``.
-        alpha: Chance of being wrong at any time at all, in (0, 1).
-
-    Returns:
-        ``low`` and ``high`` in [0, 1]; [0, 1] before the first trial.
-
-    Raises:
-        ConfigError: The counts are impossible, or alpha is not between 0 and 1.
-
-    Source:
-        Robbins (1970), Annals of Mathematical Statistics 41(5), 1397-1409; Howard, Ramdas, McAuliffe and
-        Sekhon (2021), Annals of Statistics 49(2), 1055-1080.
-
-    >>> interval = rate_interval(Counts(events=20, n=100), alpha=0.05)
-    >>> round(interval.low, 3), round(interval.high, 3)
-    (0.091, 0.352)
-    """
-    _check(counts, alpha)
-    limit = -math.log(alpha)
-    estimate = counts.rate
-    if estimate is None:
-        return Interval(0.0, 1.0)
-    low = _crossing(lambda p: log_mixture_ratio(counts, p), inside=estimate, outside=0.0, limit=limit)
-    high = _crossing(lambda p: log_mixture_ratio(counts, p), inside=estimate, outside=1.0, limit=limit)
-    return Interval(low, high)
+    def rate(self) -> float:
+        """``events / n``; a half before the first observation, which says nothing."""
+        return self.events / self.n if self.n else 0.5
 
 
 def difference_interval(champion: Counts, challenger: Counts, alpha: float) -> Interval:
     """Return a confidence sequence for the challenger's rate minus the champion's.
 
-    Every request moves one arm's martingale of :func:`rate_interval` and leaves the other where it is, so the
-    product of both is again a martingale at the true pair of rates, whichever arm each request went to,
-    provided that was decided before its outcome. The pairs where the product is below ``1 / alpha`` form a
-    confidence sequence for the pair, and the interval is its shadow on the difference:
+    With ``s`` events in ``n`` trials of one arm, the likelihood ratio of the rate ``p`` against a Beta(½, ½)
+    mixture of all rates,
+
+        ``M_n(p) = B(s + ½, n - s + ½) / (B(½, ½) · p^s · (1 - p)^(n - s))``,
+
+    is a martingale with mean 1 when ``p`` is true. Every request moves one arm's martingale and leaves the
+    other where it is, so the product of both is again a martingale at the true pair of rates, whichever arm
+    each request went to, provided that was decided before its outcome. By Ville's inequality it ever reaches
+    ``1 / alpha`` with probability at most ``alpha``, so the pairs where it has not form a confidence sequence
+    for the pair, and the interval is its shadow on the difference:
 
         ``{ d : min over p of M_champion(p) · M_challenger(p + d) < 1 / alpha }``.
 
@@ -110,18 +76,23 @@ def difference_interval(champion: Counts, challenger: Counts, alpha: float) -> I
         ConfigError: The counts are impossible, or alpha is not between 0 and 1.
 
     Source:
-        The mixture as in :func:`rate_interval`; the infimum over a composite null: Wasserman, Ramdas and
-        Balakrishnan (2020), Universal inference, PNAS 117(29), 16880-16890, section on confidence sequences;
-        two independent Bernoulli streams: Turner, Ly and Grünwald (2021), arXiv:2106.02693.
+        Robbins (1970), Annals of Mathematical Statistics 41(5), 1397-1409, and Howard, Ramdas, McAuliffe and
+        Sekhon (2021), Annals of Statistics 49(2), 1055-1080, for the mixture; the infimum over a composite
+        null: Wasserman, Ramdas and Balakrishnan (2020), Universal inference, PNAS 117(29), 16880-16890,
+        section on confidence sequences; two independent Bernoulli streams: Turner, Ly and Grünwald (2021),
+        arXiv:2106.02693.
 
     >>> interval = difference_interval(Counts(events=9, n=900), Counts(events=20, n=100), alpha=0.05)
     >>> round(interval.low, 3), round(interval.high, 3)
     (0.058, 0.391)
     """
-    _check(champion, alpha)
-    _check(challenger, alpha)
+    for counts in (champion, challenger):
+        if not 0 <= counts.events <= counts.n:
+            raise ConfigError(f"{counts.events} events in {counts.n} trials are no counts")
+    if not 0 < alpha < 1:
+        raise ConfigError(f"alpha {alpha!r} is no chance; it lies between 0 and 1", param="alpha")
     limit = -math.log(alpha)
-    estimate = _or_middle(challenger.rate) - _or_middle(champion.rate)
+    estimate = challenger.rate - champion.rate
 
     def profile(difference: float) -> float:
         return log_evidence(champion, challenger, difference)
@@ -165,7 +136,7 @@ def log_evidence(champion: Counts, challenger: Counts, difference: float) -> flo
 
 
 def log_mixture_ratio(counts: Counts, rate: float) -> float:
-    """Return ``log M_n(rate)`` of :func:`rate_interval` [nats]; ``inf`` where the counts exclude the rate."""
+    """Return ``log M_n(rate)``, see :func:`difference_interval` [nats]; ``inf`` where it is excluded."""
     events, others = counts.events, counts.n - counts.events
     if (events and rate <= 0.0) or (others and rate >= 1.0):
         return math.inf
@@ -206,14 +177,3 @@ def _crossing(function: Callable[[float], float], *, inside: float, outside: flo
 
 def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-
-
-def _or_middle(rate: float | None) -> float:
-    return 0.5 if rate is None else rate
-
-
-def _check(counts: Counts, alpha: float) -> None:
-    if not 0 <= counts.events <= counts.n:
-        raise ConfigError(f"{counts.events} events in {counts.n} trials are no counts")
-    if not 0 < alpha < 1:
-        raise ConfigError(f"alpha {alpha!r} is no chance; it lies between 0 and 1", param="alpha")

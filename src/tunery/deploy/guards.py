@@ -76,7 +76,8 @@ def weigh(config: CanaryConfig, champion: Tally, challenger: Tally, *, hours: fl
         hours: Since the rollout began [h].
     """
     guards = _read(config, champion, challenger)
-    ratio = _latency_ratio(champion, challenger)
+    slow, slower = champion.latency_ms_p95 or 0.0, challenger.latency_ms_p95
+    ratio = slower / slow if slow and slower is not None else None
 
     def judged(action: Action, reason: str) -> Judgement:
         return Judgement(action=action, reason=reason, guards=guards, latency_p95_ratio=ratio)
@@ -97,8 +98,8 @@ def weigh(config: CanaryConfig, champion: Tally, challenger: Tally, *, hours: fl
         return judged(
             "continue",
             f"held at the horizon ({progress}): latency p95 "
-            f"{milliseconds(challenger.latency_ms_p95 or 0)} is {number(ratio)} times the champion's "
-            f"{milliseconds(champion.latency_ms_p95 or 0)}, {limit:g} being the most; {clauses}",
+            f"{milliseconds(slower or 0)} is {number(ratio)} times the champion's {milliseconds(slow)}, "
+            f"{limit:g} being the most; {clauses}",
         )
     if config.on_horizon == "hold":
         return judged("continue", f"held at the horizon ({progress}) for a person to promote; {clauses}")
@@ -107,15 +108,16 @@ def weigh(config: CanaryConfig, champion: Tally, challenger: Tally, *, hours: fl
 
 def _read(config: CanaryConfig, champion: Tally, challenger: Tally) -> tuple[GuardReading, ...]:
     """Return the reading of every guard that is watched, those without observations left out."""
-    watched = [
-        ("error rate", config.max_error_rate_increase, _errors),
-        ("invalid format", config.max_format_invalid_increase, _invalid),
-        ("dislikes", config.max_dislike_increase, _dislikes),
-    ]
-    active = [(name, tolerated, count) for name, tolerated, count in watched if tolerated is not None]
+    watched = {
+        "error rate": config.max_error_rate_increase,
+        "invalid format": config.max_format_invalid_increase,
+        "dislikes": config.max_dislike_increase,
+    }
+    active = {name: tolerated for name, tolerated in watched.items() if tolerated is not None}
+    before, after = _counts(champion), _counts(challenger)
     readings = []
-    for name, tolerated, count in active:
-        a, b = count(champion), count(challenger)
+    for name, tolerated in active.items():
+        a, b = before[name], after[name]
         if not b.n:
             continue
         alpha = config.alpha / len(active)
@@ -136,22 +138,12 @@ def _read(config: CanaryConfig, champion: Tally, challenger: Tally) -> tuple[Gua
     return tuple(readings)
 
 
-def _errors(arm: Tally) -> Counts:
-    return Counts(arm.errors, arm.requests)
-
-
-def _invalid(arm: Tally) -> Counts:
-    return Counts(arm.format_checked - arm.format_valid, arm.format_checked)
-
-
-def _dislikes(arm: Tally) -> Counts:
-    return Counts(arm.rated - arm.liked, arm.rated)
-
-
-def _latency_ratio(champion: Tally, challenger: Tally) -> float | None:
-    if not champion.latency_ms_p95 or challenger.latency_ms_p95 is None:
-        return None
-    return challenger.latency_ms_p95 / champion.latency_ms_p95
+def _counts(arm: Tally) -> dict[str, Counts]:
+    return {
+        "error rate": Counts(arm.errors, arm.requests),
+        "invalid format": Counts(arm.format_checked - arm.format_valid, arm.format_checked),
+        "dislikes": Counts(arm.rated - arm.liked, arm.rated),
+    }
 
 
 def _at_horizon(config: CanaryConfig, requests: int, hours: float) -> bool:

@@ -17,20 +17,11 @@ def assign(rollout: Rollout, subject: str) -> Arm:
     exact in expectation; raising the percentage moves subjects to the challenger and none back; and the
     next rollout draws afresh, so that the same people are not the guinea pigs every time.
 
-    Args:
-        rollout: The rollout; once it has ended nobody is assigned to its challenger, and the alias
-            ``champion``
-            alone says what answers.
-        subject: What requests stick by: a hash of the user, else of the key.
-
-    Returns:
-        ``challenger`` or ``champion``.
+    Once the rollout has ended nobody is assigned to its challenger. Requests stick by ``subject``: a hash of
+    the user, else of the key.
     """
-    if rollout.status != "running":
-        return "champion"
-    return (
-        "challenger" if position(rollout.id, subject) < rollout.traffic_percent / 100 * _SPACE else "champion"
-    )
+    share = rollout.traffic_percent / 100 if rollout.status == "running" else 0.0
+    return "challenger" if position(rollout.id, subject) < share * _SPACE else "champion"
 
 
 def position(rollout_id: str, subject: str) -> int:

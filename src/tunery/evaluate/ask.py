@@ -7,7 +7,6 @@ from typing import NamedTuple, TypeVar
 
 from tunery.core.engine import Engine, Generation, GenerationRequest, Sampling, Score, Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Example
 from tunery.core.progress import Progress
 from tunery.evaluate.metrics import PERPLEXITY
 from tunery.evaluate.prompting import Subject
@@ -51,7 +50,9 @@ def ask(
     for batch in _batches(requests, size, progress, f"{subject.name}: answering"):
         generations += engine.generate(batch)
     tokens = sum(g.prompt_tokens + g.completion_tokens for g in generations)
-    rows = _perplexity_rows(task, subject)
+    measured = PERPLEXITY in task.metrics and subject.perplexity
+    limit = task.config.perplexity_limit if measured else 0
+    rows = draw_stratified(task.examples, limit, seed=task.config.seed)
     pairs = [(prompts[e.id], completion_ids(tokenizer, e.reference)) for e in rows]
     tokens += sum(len(prompt) + len(completion) for prompt, completion in pairs)
     scores: list[Score] = []
@@ -78,12 +79,6 @@ def completion_ids(tokenizer: Tokenizer, reference: str) -> tuple[int, ...]:
     """
     stop = tuple(tokenizer.stop_ids)
     return (*tokenizer.encode(reference), *(stop if len(stop) == 1 else ()))
-
-
-def _perplexity_rows(task: Task, subject: Subject) -> list[Example]:
-    if PERPLEXITY not in task.metrics or not subject.perplexity:
-        return []
-    return draw_stratified(task.examples, task.config.perplexity_limit, seed=task.config.seed)
 
 
 def _batches(rows: Sequence[T], size: int, progress: Progress, description: str) -> Iterator[Sequence[T]]:

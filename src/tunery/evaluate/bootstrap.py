@@ -6,7 +6,7 @@ matrix product: how often each row was drawn, times the rows' columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,12 +58,9 @@ def bca_interval(columns: Floats, statistic: Statistic, *, seed: int = 0, draws:
     """
     import numpy as np
 
-    n = len(columns)
-    if n < 2:
-        raise ValueError("a bootstrap needs at least two rows")
+    resampled = _resample(columns, statistic, seed=seed, draws=draws)
     total = columns.sum(axis=0, keepdims=True)
     observed = float(statistic(total)[0])
-    resampled = _resample(columns, statistic, seed=seed, draws=draws)
     left_out = statistic(total - columns)
     deviations = left_out.mean() - left_out
     spread = float((deviations**2).sum()) ** 1.5
@@ -105,10 +102,8 @@ def paired_bootstrap(
     """
     import numpy as np
 
-    if len(columns) < 2:
-        raise ValueError("a bootstrap needs at least two rows")
-    observed = float(difference(columns.sum(axis=0, keepdims=True))[0])
     resampled = _resample(columns, difference, seed=seed, draws=draws)
+    observed = float(difference(columns.sum(axis=0, keepdims=True))[0])
     low, high = np.quantile(resampled, (0.025, 0.975))
     # One is added to both counts so that no p-value is zero: the data themselves are one possible draw.
     tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
@@ -120,19 +115,16 @@ def _resample(columns: Floats, statistic: Statistic, *, seed: int, draws: int) -
     """Return the statistic of ``draws`` resamples, shape ``(draws,)``."""
     import numpy as np
 
-    values = [statistic(counts @ columns) for counts in _draw_counts(len(columns), seed=seed, draws=draws)]
-    return np.concatenate(values)
-
-
-def _draw_counts(n: int, *, seed: int, draws: int) -> Iterator[Floats]:
-    """Yield how often each row was drawn in a batch of resamples, shape ``(batch, n)``."""
-    import numpy as np
-
+    n = len(columns)
+    if n < 2:
+        raise ValueError("a bootstrap needs at least two rows")
     generator = np.random.default_rng(seed)
     batch = max(1, min(draws, _CELLS // n))
+    values = []
     for start in range(0, draws, batch):
         size = min(batch, draws - start)
         drawn = generator.integers(0, n, size=(size, n))
         drawn += (np.arange(size) * n)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        yield counts.astype(np.float64)
+        values.append(statistic(counts.astype(np.float64) @ columns))  # (size, n) @ (n, columns)
+    return np.concatenate(values)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tunery.core.evaluation import Comparison, Prediction, Verdict
 from tunery.core.statistics import Interval
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
+from tunery.evaluate.config import GateRule
 from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.metrics import (
+    LOGPROB,
     MACRO_F1,
     NO_LABEL,
     PERPLEXITY,
+    TOKENS,
     higher_is_better,
     macro_f1_columns,
     macro_f1_of_sums,
@@ -23,14 +26,13 @@ from tunery.evaluate.metrics import (
 )
 from tunery.evaluate.pairing import Paired, pair_rows
 from tunery.evaluate.predictions import PredictionRow, read_prediction_rows
+from tunery.evaluate.run import EvaluationResult
 
 if TYPE_CHECKING:
     from tunery.evaluate.bootstrap import Floats, Statistic
 
 CORRECT = "correct"
 """The metric that counts right answers, whichever scorer judged them."""
-LOGPROB, TOKENS = "logprob", "completion_tokens"
-"""Per-example scores that perplexity is computed from."""
 SIGNIFICANT = 0.05
 _IDS_SHOWN = 20
 
@@ -62,17 +64,48 @@ def compare(
     """
     rows = pair_rows([_as_row(p) for p in a], [_as_row(p) for p in b], names)
     if metric == MACRO_F1:
-        return _compare_macro_f1(rows, names, labels)
+        return _compare_macro_f1(rows, labels)
     if metric == PERPLEXITY:
-        return _compare_perplexity(rows, names)
+        return _compare_perplexity(rows)
     if metric == CORRECT:
-        return _compare_right_wrong(rows, rows.correct(), names, metric)
+        return _compare_right_wrong(rows, rows.correct(), metric)
     rows = rows.having(metric)
     values = [(x.scores[metric], y.scores[metric]) for x, y in rows.pairs]
     if all(value in (0.0, 1.0) for pair in values for value in pair):
         good = float(higher_is_better(metric))
-        return _compare_right_wrong(rows, [(x == good, y == good) for x, y in values], names, metric)
-    return _compare_means(rows, values, names, metric)
+        return _compare_right_wrong(rows, [(x == good, y == good) for x, y in values], metric)
+    return _compare_means(rows, values, metric)
+
+
+def compare_results(
+    tuned: EvaluationResult, others: Sequence[EvaluationResult], *, rules: Sequence[GateRule] = ()
+) -> tuple[Comparison, ...]:
+    """Compare the tuned model with each other subject, on the main metric and on what rules must see.
+
+    Args:
+        tuned: B of every comparison.
+        others: Baselines and, if there is one, the champion.
+        rules: The gate's; each that asks for significance names a metric to test.
+
+    Returns:
+        For each other, first the main metric's comparison, then further ones; a metric that one side lacks
+        is left out, and the gate then refuses the rule that needs it.
+
+    Raises:
+        ConfigError: The two were not evaluated on the same examples.
+    """
+    main = tuned.evaluation.main_metric
+    metrics = dict.fromkeys([main, *(rule.metric for rule in rules if rule.significant)])
+    found = []
+    for other in others:
+        names = (other.evaluation.subject, tuned.evaluation.subject)
+        labels = tuned.evaluation.config.get("labels")
+        found += [
+            compare(other.predictions, tuned.predictions, metric=metric, names=names, labels=labels)
+            for metric in metrics
+            if metric in other.evaluation.metrics and metric in tuned.evaluation.metrics
+        ]
+    return tuple(found)
 
 
 def compare_files(a: Path, b: Path) -> Comparison:
@@ -85,18 +118,15 @@ def compare_files(a: Path, b: Path) -> Comparison:
         ConfigError: A file has bad rows, the files share no id, references differ, or a row can be judged
             in one file and not in the other.
     """
-    names = (str(a), str(b))
-    rows = pair_rows(read_prediction_rows(a), read_prediction_rows(b), names)
-    return _compare_right_wrong(rows, rows.correct(), names, CORRECT)
+    rows = pair_rows(read_prediction_rows(a), read_prediction_rows(b), (str(a), str(b)))
+    return _compare_right_wrong(rows, rows.correct(), CORRECT)
 
 
 def _as_row(p: Prediction) -> PredictionRow:
     return PredictionRow(p.id, p.prediction, p.reference, p.correct, p.scores)
 
 
-def _compare_right_wrong(
-    rows: Paired, judged: Sequence[tuple[bool, bool]], names: tuple[str, str], metric: str
-) -> Comparison:
+def _compare_right_wrong(rows: Paired, judged: Sequence[tuple[bool, bool]], metric: str) -> Comparison:
     test = mcnemar_exact([x for x, _ in judged], [y for _, y in judged])
     both = sum(x and y for x, y in judged)
     n = len(judged)
@@ -104,23 +134,20 @@ def _compare_right_wrong(
     result = PairedBootstrap((test.fixed - test.broken) / n, interval, test.p_value)
     a, b = (both + test.broken) / n, (both + test.fixed) / n
     values = (a, b) if higher_is_better(metric) else (1 - a, 1 - b)
-    return _record(rows, judged, result, _About(names, metric, "mcnemar_exact", values))
+    return _record(rows, judged, result, metric=metric, values=values, test="mcnemar_exact")
 
 
-def _compare_means(
-    rows: Paired, values: Sequence[tuple[float, float]], names: tuple[str, str], metric: str
-) -> Comparison:
+def _compare_means(rows: Paired, values: Sequence[tuple[float, float]], metric: str) -> Comparison:
     import numpy as np
 
     columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
     sign = 1 if higher_is_better(metric) else -1
     result = _bootstrap(columns, lambda sums: sign * (sums[:, 1] - sums[:, 0]) / sums[:, 2])
-    means = columns.mean(axis=0)
-    about = _About(names, metric, "paired_bootstrap", (float(means[0]), float(means[1])))
-    return _record(rows, rows.correct(), result, about)
+    mean_a, mean_b, _ = columns.mean(axis=0)
+    return _record(rows, rows.correct(), result, metric=metric, values=(float(mean_a), float(mean_b)))
 
 
-def _compare_macro_f1(rows: Paired, names: tuple[str, str], labels: Sequence[str] | None) -> Comparison:
+def _compare_macro_f1(rows: Paired, labels: Sequence[str] | None) -> Comparison:
     import numpy as np
 
     texts = [str(x.reference if x.reference is not None else y.reference) for x, y in rows.pairs]
@@ -135,12 +162,11 @@ def _compare_macro_f1(rows: Paired, names: tuple[str, str], labels: Sequence[str
     def difference(sums: Floats) -> Floats:
         return macro_f1_of_sums(sums[:, width:]) - macro_f1_of_sums(sums[:, :width])
 
-    values = tuple(float(macro_f1_of_sums(side.sum(axis=0, keepdims=True))[0]) for side in sides)
-    about = _About(names, MACRO_F1, "paired_bootstrap", (values[0], values[1]))
-    return _record(rows, rows.correct(), _bootstrap(columns, difference), about)
+    a, b = (float(macro_f1_of_sums(side.sum(axis=0, keepdims=True))[0]) for side in sides)
+    return _record(rows, rows.correct(), _bootstrap(columns, difference), metric=MACRO_F1, values=(a, b))
 
 
-def _compare_perplexity(rows: Paired, names: tuple[str, str]) -> Comparison:
+def _compare_perplexity(rows: Paired) -> Comparison:
     import numpy as np
 
     rows = rows.having(LOGPROB, TOKENS)
@@ -154,8 +180,7 @@ def _compare_perplexity(rows: Paired, names: tuple[str, str]) -> Comparison:
 
     total = columns.sum(axis=0, keepdims=True)
     values = (float(perplexity_of_sums(total[:, :2])[0]), float(perplexity_of_sums(total[:, 2:])[0]))
-    about = _About(names, PERPLEXITY, "paired_bootstrap", values)
-    return _record(rows, rows.correct(), _bootstrap(columns, difference), about)
+    return _record(rows, rows.correct(), _bootstrap(columns, difference), metric=PERPLEXITY, values=values)
 
 
 def _bootstrap(columns: Floats, difference: Statistic) -> PairedBootstrap:
@@ -165,37 +190,37 @@ def _bootstrap(columns: Floats, difference: Statistic) -> PairedBootstrap:
     return paired_bootstrap(columns, difference)
 
 
-class _About(NamedTuple):
-    names: tuple[str, str]
-    metric: str
-    test: str
-    values: tuple[float, float]
-
-
 def _record(
-    rows: Paired, judged: Sequence[tuple[bool, bool]], result: PairedBootstrap, about: _About
+    rows: Paired,
+    judged: Sequence[tuple[bool, bool]],
+    result: PairedBootstrap,
+    *,
+    metric: str,
+    values: tuple[float, float],
+    test: str = "paired_bootstrap",
 ) -> Comparison:
-    fixed = [x.id for (x, _), (before, after) in zip(rows.pairs, judged, strict=True) if after and not before]
-    broken = [
-        x.id for (x, _), (before, after) in zip(rows.pairs, judged, strict=True) if before and not after
+    changed = [
+        (x.id, after) for (x, _), (before, after) in zip(rows.pairs, judged, strict=True) if before != after
     ]
+    fixed = [id for id, right in changed if right]
+    broken = [id for id, right in changed if not right]
     return Comparison(
-        a=about.names[0],
-        b=about.names[1],
-        metric=about.metric,
-        metric_title=title_of(about.metric),
+        a=rows.names[0],
+        b=rows.names[1],
+        metric=metric,
+        metric_title=title_of(metric),
         n=len(judged),
         fixed=len(fixed),
         broken=len(broken),
         p_value=result.p_value,
         difference=result.difference,
         ci95=result.ci95,
-        test=about.test,
+        test=test,
         verdict=_verdict(result),
         fixed_ids=tuple(fixed[:_IDS_SHOWN]),
         broken_ids=tuple(broken[:_IDS_SHOWN]),
-        value_a=about.values[0],
-        value_b=about.values[1],
+        value_a=values[0],
+        value_b=values[1],
         only_a=rows.only_a,
         only_b=rows.only_b,
     )

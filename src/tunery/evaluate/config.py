@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tunery.core.config import Settings
 from tunery.core.errors import did_you_mean
@@ -22,20 +22,18 @@ def _check_metric(name: str) -> str:
     return name
 
 
+_MetricName = Annotated[str, AfterValidator(_check_metric)]
+
+
 class GoalConfig(Settings):
     """What the model is for, in one number."""
 
-    metric: str = "exact_match"
+    metric: _MetricName = "exact_match"
     """Metric that decides; its scorer says which answers count as right."""
     target: float | None = None
     """Value worth reaching: at least this, for perplexity at most."""
     min_gain_over_prompting: float = Field(default=0.02, ge=0)
     """Smallest gain over the best prompted baseline that is worth shipping a model for."""
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return _check_metric(name)
 
 
 class BaselineConfig(Settings):
@@ -114,7 +112,7 @@ class EvaluateConfig(Settings):
 class GateRule(Settings):
     """One thing that must hold before a model is registered as fit to ship."""
 
-    metric: str
+    metric: _MetricName
     """What is looked at."""
     at_least: float | None = None
     """The metric must reach this."""
@@ -132,22 +130,14 @@ class GateRule(Settings):
     tolerance: float = Field(default=0.0, ge=0)
     """With `no_regression_on`: loss that is accepted."""
 
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return _check_metric(name)
-
     @model_validator(mode="after")
     def _one_demand(self) -> Self:
         demands = ("at_least", "at_most", "gain_over", "no_regression_on")
         given = [name for name in demands if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(demands)}; has {', '.join(given) or 'none'}")
-        for name, demand in (
-            ("by", "gain_over"),
-            ("significant", "gain_over"),
-            ("tolerance", "no_regression_on"),
-        ):
+        goes_with = {"by": "gain_over", "significant": "gain_over", "tolerance": "no_regression_on"}
+        for name, demand in goes_with.items():
             if getattr(self, name) and given[0] != demand:
                 raise ValueError(f"{name} goes with {demand}, not with {given[0]}")
         return self
@@ -168,8 +158,6 @@ def gate_rules(goal: GoalConfig, gate: GateConfig) -> tuple[GateRule, ...]:
     by = goal.min_gain_over_prompting
     rules = [GateRule(metric=goal.metric, gain_over="best_baseline", by=by, significant=True)]
     if goal.target is not None:
-        if higher_is_better(goal.metric):
-            rules.insert(0, GateRule(metric=goal.metric, at_least=goal.target))
-        else:
-            rules.insert(0, GateRule(metric=goal.metric, at_most=goal.target))
+        bound = "at_least" if higher_is_better(goal.metric) else "at_most"
+        rules.insert(0, GateRule.model_validate({"metric": goal.metric, bound: goal.target}))
     return tuple(rules)

@@ -10,15 +10,7 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, RuleOutcome
-from tunery.core.figures import (
-    count,
-    gap,
-    is_rate,
-    metric_interval,
-    metric_value,
-    p_value,
-    quantity,
-)
+from tunery.core.figures import count, gap, is_rate, metric_interval, metric_value, p_value, quantity
 from tunery.core.ids import artifact_id
 from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.config import GateRule
@@ -76,8 +68,7 @@ def check_rules(
     Raises:
         ConfigError: There are no rules, or lists each rule's problem.
     """
-    if not rules:
-        raise ConfigError("the gate has no rules and would let anything pass", hint="set goal.metric")
+    _refuse_no_rules(rules)
     problems = []
     for number, rule in enumerate(rules):
         where = f"gate.rules[{number}]"
@@ -98,6 +89,11 @@ def check_rules(
         raise ConfigError.of_problems("gate", problems)
 
 
+def _refuse_no_rules(rules: Sequence[GateRule]) -> None:
+    if not rules:
+        raise ConfigError("the gate has no rules and would let anything pass", hint="set goal.metric")
+
+
 def judge(rules: Sequence[GateRule], evidence: GateEvidence, *, now: datetime) -> GateResult:
     """Judge every rule; the gate passes when all of them hold.
 
@@ -113,17 +109,15 @@ def judge(rules: Sequence[GateRule], evidence: GateEvidence, *, now: datetime) -
     Raises:
         ConfigError: There are no rules, so anything would pass.
     """
-    if not rules:
-        raise ConfigError("the gate has no rules and would let anything pass", hint="set goal.metric")
+    _refuse_no_rules(rules)
     outcomes = tuple(_outcome(rule, evidence) for rule in rules)
-    dumped = [outcome.rule for outcome in outcomes]
     inputs = {"tuned": evidence.tuned.id, "champion": evidence.champion.id if evidence.champion else "none"}
     inputs |= {f"baseline {name}": found.id for name, found in evidence.baselines.items()}
     identity = artifact_id(
         "gate",
         stage="gate",
         version=1,
-        config={"rules": dumped, "sentences": [o.sentence for o in outcomes]},
+        config={"rules": [o.rule for o in outcomes], "sentences": [o.sentence for o in outcomes]},
         inputs=inputs,
     )
     return GateResult(id=identity, passed=all(o.passed for o in outcomes), rules=outcomes, created_at=now)
@@ -135,14 +129,9 @@ def verdict(result: GateResult) -> str:
         rules = len(result.rules)
         return "ship: the rule holds" if rules == 1 else f"ship: all {rules} rules hold"
     failed = [outcome for outcome in result.rules if not outcome.passed]
-    if any(_prompting_wins(outcome) for outcome in failed):
+    if any(o.rule.get("gain_over") in _PROMPTED and (o.observed or 0) < 0 for o in failed):
         return "do not ship; prompting wins"
     return f"do not ship: {len(failed)} of {len(result.rules)} rules failed"
-
-
-def _prompting_wins(outcome: RuleOutcome) -> bool:
-    against_prompting = outcome.rule.get("gain_over") in _PROMPTED
-    return against_prompting and outcome.observed is not None and outcome.observed < 0
 
 
 def _outcome(rule: GateRule, evidence: GateEvidence) -> RuleOutcome:
@@ -155,36 +144,22 @@ def _outcome(rule: GateRule, evidence: GateEvidence) -> RuleOutcome:
             judged = _judge_bound(rule, evidence)
     except _Unjudgeable as reason:
         judged = _Judged(False, None, None, f"{reason}; a rule that cannot be judged fails")
-    written = rule.model_dump(mode="json", exclude_defaults=True)
-    return RuleOutcome(
-        rule=written,
-        passed=judged.passed,
-        observed=judged.observed,
-        required=judged.required,
-        sentence=judged.sentence,
-    )
+    return RuleOutcome(rule=rule.model_dump(mode="json", exclude_defaults=True), **judged._asdict())
 
 
 def _judge_bound(rule: GateRule, evidence: GateEvidence) -> _Judged:
     metric = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
-    share = is_rate(metric)
     measured = (
         f"{title_of(rule.metric)} is {metric_value(metric)} (n = {count(metric.n)}, 95 % interval "
         f"{metric_interval(metric)})"
     )
     if rule.at_least is not None:
-        passed = metric.value >= rule.at_least - _SLACK
-        return _Judged(
-            passed,
-            metric.value,
-            rule.at_least,
-            f"{measured}, at least {quantity(rule.at_least, share=share)} required",
-        )
-    bound = rule.at_most if rule.at_most is not None else math.inf
-    passed = metric.value <= bound + _SLACK
-    return _Judged(
-        passed, metric.value, bound, f"{measured}, at most {quantity(bound, share=share)} required"
-    )
+        way, bound, passed = "least", rule.at_least, metric.value >= rule.at_least - _SLACK
+    else:
+        bound = rule.at_most if rule.at_most is not None else math.inf
+        way, passed = "most", metric.value <= bound + _SLACK
+    sentence = f"{measured}, at {way} {quantity(bound, share=is_rate(metric))} required"
+    return _Judged(passed, metric.value, bound, sentence)
 
 
 def _judge_gain(rule: GateRule, evidence: GateEvidence) -> _Judged:
@@ -250,8 +225,8 @@ def _opponent(rule: GateRule, evidence: GateEvidence) -> Evaluation:
 
 
 def _comparison(rule: GateRule, opponent: Evaluation, evidence: GateEvidence) -> Comparison:
+    wanted = (opponent.subject, evidence.tuned.subject, rule.metric)
     for comparison in evidence.comparisons:
-        wanted = (opponent.subject, evidence.tuned.subject, rule.metric)
         if (comparison.a, comparison.b, comparison.metric) == wanted and math.isfinite(comparison.p_value):
             return comparison
     raise _Unjudgeable(

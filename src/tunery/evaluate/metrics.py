@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MACRO_F1 = "macro_f1"
 PERPLEXITY = "perplexity"
+LOGPROB, TOKENS = "logprob", "completion_tokens"
+"""Per-example scores that perplexity is computed from."""
 NO_LABEL = "(no label)"
 """Stands for every answer that names no label of the set."""
 AGGREGATES: Mapping[str, Declaration] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, listed
@@ -66,7 +66,7 @@ def pair_rows(a: Sequence[PredictionRow], b: Sequence[PredictionRow], names: tup
     if not shared:
         raise ConfigError(
             f"{names[0]} ({len(first)} rows) and {names[1]} ({len(second)} rows) share no id: "
-            f"{_some(first)} against {_some(second)}",
+            f"{listed(list(first), 2)} against {listed(list(second), 2)}",
             hint="predict both on the same test file",
         )
     differing = [
@@ -88,7 +88,3 @@ def _by_id(rows: Sequence[PredictionRow], name: str) -> dict[str, PredictionRow]
             raise ConfigError(f"{name}: id {row.id!r:.80} is given twice")
         found[row.id] = row
     return found
-
-
-def _some(rows: Mapping[str, PredictionRow]) -> str:
-    return listed(list(rows), 2)

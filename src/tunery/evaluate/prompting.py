@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tunery.core.engine import Constraint, Tokenizer
@@ -13,7 +13,7 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message
 from tunery.evaluate.config import BaselineConfig
 from tunery.evaluate.metrics import PERPLEXITY
-from tunery.evaluate.task import Task
+from tunery.evaluate.task import Task, by_class
 
 LABELS_PLACE = "{labels}"
 
@@ -45,14 +45,14 @@ class Prompting:
 
     def describe(self) -> dict[str, Any]:
         """Return what made the prompt, for the evaluation's record and id."""
-        constraint = self.constraint
+        held_to = None
+        if self.constraint is not None:
+            held_to = "json_schema" if self.constraint.labels is None else "labels"
         return {
             "instruction": self.instruction,
             "system_prompt": self.system_prompt,
             "shots": [shot.id for shot in self.shots],
-            "constrained_to": None
-            if constraint is None
-            else ("labels" if constraint.labels is not None else "json_schema"),
+            "constrained_to": held_to,
         }
 
 
@@ -100,12 +100,12 @@ def baseline_subjects(
         prompts.append(("zero_shot", prompt))
     if settings.few_shot:
         shots = draw_shots(train, task.examples, settings=settings, tokenizer=tokenizer)
-        prompts.append(("few_shot", Prompting(prompt.instruction, prompt.system_prompt, shots)))
+        prompts.append(("few_shot", replace(prompt, shots=shots)))
     subjects = []
     for name, plain in prompts:
         subjects.append(Subject(name, base, prompting=plain, perplexity=settings.perplexity or decides))
         if constraint is not None:
-            held = Prompting(plain.instruction, plain.system_prompt, plain.shots, constraint)
+            held = replace(plain, constraint=constraint)
             subjects.append(Subject(f"{name}_constrained", base, prompting=held, perplexity=decides))
     return tuple(subjects)
 
@@ -164,10 +164,8 @@ def draw_shots(
 def _shuffled_by_class(examples: Sequence[Example], *, seed: int) -> list[Example]:
     """Return all examples, the first of each class before the second of any."""
     generator = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
-    classes: dict[str, list[Example]] = {}
-    for example in sorted(examples, key=lambda e: e.id):
-        classes.setdefault(example.label or "", []).append(example)
-    labels = sorted(classes)
+    classes = by_class(examples)
+    labels = list(classes)
     generator.shuffle(labels)
     for label in labels:
         generator.shuffle(classes[label])
@@ -187,14 +185,11 @@ def _base_prompt(settings: BaselineConfig, task: Task) -> Prompting:
         text = settings.system_prompt.replace(LABELS_PLACE, _listed(task.labels or ()))
         return Prompting(system_prompt=text)
     if task.labels:
-        return Prompting(
-            instruction="Answer with exactly one of these labels and nothing else:\n" + _listed(task.labels)
-        )
+        instruction = "Answer with exactly one of these labels and nothing else:\n" + _listed(task.labels)
+        return Prompting(instruction)
     if task.config.json_schema:
         schema = json.dumps(task.config.json_schema, ensure_ascii=False)
-        return Prompting(
-            instruction=f"Answer with JSON that follows this JSON Schema and nothing else:\n{schema}"
-        )
+        return Prompting(f"Answer with JSON that follows this JSON Schema and nothing else:\n{schema}")
     return Prompting()
 
 

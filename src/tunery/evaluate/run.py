@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunery.core.clock import Clock, SystemClock
 from tunery.core.engine import Engine, Score, Tokenizer
-from tunery.core.evaluation import ClassScore, Confusion, Evaluation, Metric, Prediction
+from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.example import Example
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.ask import Completions, ask
-from tunery.evaluate.comparison import LOGPROB, TOKENS
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.predictions import write_predictions
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import DetailedScorer, Scorer, make_scorer
 from tunery.evaluate.task import Task
@@ -33,14 +30,6 @@ class EvaluationResult(NamedTuple):
 
     evaluation: Evaluation
     predictions: tuple[Prediction, ...]
-
-    def write_predictions(self, path: Path) -> None:
-        """Write the answers as JSON lines, whole or not at all.
-
-        Raises:
-            ResourceError: The file cannot be written.
-        """
-        write_predictions(path, self.predictions)
 
 
 def evaluation_id(task: Task, subject: Subject) -> str:
@@ -73,16 +62,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Let a subject answer every example of a task and measure the answers.
 
-    Answers are greedy, so the same weights give the same evaluation. An adapter must have been loaded
-    into the engine under its id.
-
-    Args:
-        engine: Computes; the one that will serve, so that what is judged is what answers.
-        tokenizer: Of the engine's base.
-        task: Examples and what to measure.
-        subject: Who answers and how it is asked.
-        progress: Hears of finished rows; silent by default.
-        clock: Dates the record.
+    Answers are greedy, so the same weights give the same evaluation. The engine is the one that will serve,
+    so that what is judged is what answers; an adapter must have been loaded into it under its id.
 
     Raises:
         NotFoundError: The engine does not hold the adapter.
@@ -93,8 +74,12 @@ def evaluate(
     answers = ask(engine, tokenizer, task, subject=subject, progress=progress)
     predictions = _judge(task, answers)
     perplexity = measure.perplexity(list(answers.likelihoods.values()), seed=task.config.seed)
-    tables = _label_tables(task, predictions)
-    found = [*_means(task, predictions), *tables.metrics, *([perplexity] if perplexity else [])]
+    labels = _labels(task, predictions)
+    found = _means(task, predictions)
+    if task.labels and measure.MACRO_F1 in task.metrics:
+        found.append(measure.macro_f1(*labels, seed=task.config.seed))
+    if perplexity is not None:
+        found.append(perplexity)
     evaluation = Evaluation(
         id=evaluation_id(task, subject),
         subject=subject.name,
@@ -103,8 +88,8 @@ def evaluate(
         data=task.data,
         main_metric=task.main_metric,
         metrics={metric.name: metric for metric in found},
-        per_class=tables.per_class,
-        confusions=tables.confusions,
+        per_class=measure.class_scores(*labels),
+        confusions=measure.worst_confusions(*labels),
         config=_config(task, subject),
         created_at=clock.now(),
         seconds=time.monotonic() - started,
@@ -159,7 +144,7 @@ def _scores(
         if isinstance(scorer, DetailedScorer):
             scores |= {f"{name}.{part}": value for part, value in scorer.parts(answer, example).items()}
     if likelihood is not None and math.isfinite(likelihood.logprob):
-        scores |= {LOGPROB: likelihood.logprob, TOKENS: float(likelihood.tokens)}
+        scores |= {measure.LOGPROB: likelihood.logprob, measure.TOKENS: float(likelihood.tokens)}
     return scores
 
 
@@ -173,23 +158,20 @@ def _means(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
     ]
 
 
-class _LabelTables(NamedTuple):
-    metrics: tuple[Metric, ...] = ()
-    per_class: tuple[ClassScore, ...] = ()
-    confusions: tuple[Confusion, ...] = ()
+class _Labels(NamedTuple):
+    """References and answers as labels of the closed set; empty where there is none."""
+
+    references: Sequence[str]
+    answered: Sequence[str]
 
 
-def _label_tables(task: Task, predictions: Sequence[Prediction]) -> _LabelTables:
+def _labels(task: Task, predictions: Sequence[Prediction]) -> _Labels:
     if not task.labels:
-        return _LabelTables()
+        return _Labels((), ())
     reader = LabelReader(task.labels)
-    references = [reader.read(p.reference) or p.reference for p in predictions]
-    answered = [reader.read(p.prediction) or measure.NO_LABEL for p in predictions]
-    wanted = measure.MACRO_F1 in task.metrics
-    return _LabelTables(
-        (measure.macro_f1(references, answered, seed=task.config.seed),) if wanted else (),
-        measure.class_scores(references, answered),
-        measure.worst_confusions(references, answered),
+    return _Labels(
+        [reader.read(p.reference) or p.reference for p in predictions],
+        [reader.read(p.prediction) or measure.NO_LABEL for p in predictions],
     )
 
 

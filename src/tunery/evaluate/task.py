@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,8 +97,9 @@ def make_task(
     """
     if not examples:
         raise ConfigError(f"{data}: no examples to evaluate on", hint="give the test split more rows")
-    kind = task_kind(examples, labels)
-    chosen = _auto(kind) if config.metrics == "auto" else config.metrics
+    kind = _kind(examples, labels)
+    auto = (name for name in metric_names() if kind in declaration_of(name).auto)
+    chosen = auto if config.metrics == "auto" else config.metrics
     task = Task(
         examples=tuple(draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed)),
         data=data,
@@ -114,7 +116,7 @@ def make_task(
     return task
 
 
-def task_kind(examples: Sequence[Example], labels: Sequence[str] | None) -> TaskKind:
+def _kind(examples: Sequence[Example], labels: Sequence[str] | None) -> TaskKind:
     """Return ``labels`` for a closed set, ``json`` where every reference is an object, else ``text``."""
     if labels:
         return "labels"
@@ -136,17 +138,19 @@ def draw_stratified(examples: Sequence[Example], limit: int | None, *, seed: int
     if limit is None or limit >= len(examples):
         return list(examples)
     generator = random.Random(seed)  # noqa: S311 - a reproducible draw, not a secret
-    classes: dict[str, list[Example]] = {}
-    for example in sorted(examples, key=lambda e: e.id):
-        classes.setdefault(example.label or "", []).append(example)
     places: list[tuple[float, str]] = []
-    for label in sorted(classes):
-        rows = classes[label]
+    for rows in by_class(examples).values():
         generator.shuffle(rows)
         offset = generator.random()
         places += [((i + offset) / len(rows), row.id) for i, row in enumerate(rows)]
     drawn = {identity for _, identity in sorted(places)[:limit]}
     return [e for e in examples if e.id in drawn]
+
+
+def by_class(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    """Return the examples of each label, labels in order and ids within each; those of none under ``""``."""
+    ordered = sorted(examples, key=lambda e: (e.label or "", e.id))
+    return {label: list(rows) for label, rows in itertools.groupby(ordered, key=lambda e: e.label or "")}
 
 
 def _with_unique_ids(examples: Sequence[Example]) -> list[Example]:
@@ -157,10 +161,6 @@ def _with_unique_ids(examples: Sequence[Example]) -> list[Example]:
         seen[example.id] = count = seen.get(example.id, 0) + 1
         unique.append(example if count == 1 else example.with_(id=f"{example.id}#{count}"))
     return unique
-
-
-def _auto(kind: TaskKind) -> tuple[str, ...]:
-    return tuple(name for name in metric_names() if kind in declaration_of(name).auto)
 
 
 def _check_needs(task: Task, examples: Sequence[Example]) -> None:

@@ -90,22 +90,22 @@ def export(
     """
     settings = config or ExportConfig()
     _check_destination(destination)
-    if model is not None:
-        _check_model(workspace, model)
+    if model is not None and model not in (names := workspace.models.names()):
+        raise NotFoundError.of("model", model, names, hint="tunery registry ls")
     collector = _Collector(HeldOutGuard(workspace, similarity=settings.near_similarity), settings)
     for feedback, request in _candidates(workspace, model, since):
         collector.take(feedback, request)
-    rows, skipped = collector.rows, collector.skipped
+    (examples, preferences), skipped = collector.rows, collector.skipped
     written = Export(
         id=artifact_id(
             "fbx",
             stage="feedback",
             version=1,
             config=settings.model_dump(mode="json"),
-            inputs={"rows": sha256_text(canonical_json(list(rows)))},
+            inputs={"rows": sha256_text(canonical_json([examples, preferences]))},
         ),
-        examples=len(rows.examples),
-        preferences=len(rows.preferences),
+        examples=len(examples),
+        preferences=len(preferences),
         skipped=dict(sorted(Counter(s.reason for s in skipped).items())),
         path=str(destination),
         created_at=workspace.clock.now(),
@@ -161,11 +161,6 @@ def _candidates(
         request = workspace.requests.get(feedback.request_id)
         if model is None or request.model.partition("@")[0] == model:
             yield feedback, request
-
-
-def _check_model(workspace: Workspace, model: str) -> None:
-    if model not in (names := workspace.models.names()):
-        raise NotFoundError.of("model", model, names, hint="tunery registry ls")
 
 
 def _check_destination(destination: Path) -> None:

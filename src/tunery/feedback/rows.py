@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tunery.core.example import SPLIT_HINT
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.lineage import Objection
@@ -50,19 +51,17 @@ def rows_of(feedback: Feedback, request: RequestRecord, settings: ExportConfig) 
     served = request.completion
     if feedback.kind == "preference":
         pair = _preference(feedback, request, feedback.correction or "", feedback.rejected or "")
-        return FeedbackRows(examples=[], preferences=[pair])
-    answer = served if feedback.kind == "rating" else feedback.correction or ""
-    pairs = []
-    if feedback.kind == "correction" and settings.corrections_as_preferences and request.status == "ok":
-        pairs = [_preference(feedback, request, answer, served)]
-    return FeedbackRows(examples=[_example(feedback, request, answer)], preferences=pairs)
+        return FeedbackRows([], [pair])
+    if feedback.kind == "rating":
+        return FeedbackRows([_example(feedback, request, served)], [])
+    answer = feedback.correction or ""
+    as_pair = settings.corrections_as_preferences and request.status == "ok"
+    pairs = [_preference(feedback, request, answer, served)] if as_pair else []
+    return FeedbackRows([_example(feedback, request, answer)], pairs)
 
 
 def _example(feedback: Feedback, request: RequestRecord, answer: str) -> dict[str, Any]:
-    turns: list[dict[str, Any]] = _turns(request)
-    for turn in turns:
-        if turn["role"] == "assistant":
-            turn["weight"] = 0
+    turns = [{**t, "weight": 0} if t["role"] == "assistant" else t for t in _turns(request)]
     return {"messages": [*turns, _assistant(answer)], "metadata": _metadata(feedback)}
 
 
@@ -84,9 +83,5 @@ def _assistant(text: str) -> dict[str, Any]:
 
 
 def _metadata(feedback: Feedback) -> dict[str, Any]:
-    return {
-        "split_hint": "train",
-        "held_out": False,
-        "request_id": feedback.request_id,
-        "feedback_id": feedback.id,
-    }
+    own = {"request_id": feedback.request_id, "feedback_id": feedback.id}
+    return {SPLIT_HINT: "train", "held_out": False, **own}

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from tunery.core.engine import Engine
 from tunery.core.progress import Progress
 from tunery.core.training import Adapter, BaseModelInfo
+from tunery.model.bases import resolve_base
+from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.recipe import Recipe
+from tunery.serve.engines import EngineSettings, open_engine
+from tunery.serve.engines.embedded.settings import EmbeddedSettings
 from tunery.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    from tunery.core.engine import Engine
-    from tunery.model.tokenizer import ChatTokenizer
-    from tunery.serve.engines import EngineSettings
 
 
 def never() -> bool:
@@ -42,8 +41,6 @@ class RunContext:
     def base(self) -> BaseModelInfo:
         """The base model, converted or checked on first use."""
         if self._base is None:
-            from tunery.model.bases import resolve_base
-
             self._base = resolve_base(
                 self.recipe.base,
                 self.workspace.root / "models",
@@ -56,24 +53,18 @@ class RunContext:
     def tokenizer(self) -> ChatTokenizer:
         """The base's tokenizer with its chat template."""
         if self._tokenizer is None:
-            from tunery.model.tokenizer import load_tokenizer
-
             self._tokenizer = load_tokenizer(self.base.path)
         return self._tokenizer
 
     @property
     def engine_settings(self) -> EngineSettings:
         """The engine that answers: the recipe's, or the embedded one where training computes."""
-        from tunery.serve.engines.embedded.settings import EmbeddedSettings
-
         train = self.recipe.train
         return self.recipe.evaluate.engine or EmbeddedSettings(device=train.device, threads=train.threads)
 
     def engine(self, *adapters: Adapter) -> Engine:
         """Return the engine that answers, on this base, with ``adapters`` loaded under their ids."""
         if self._engine is None:
-            from tunery.serve.engines import open_engine
-
             self._engine = open_engine(Path(self.base.path), self.engine_settings)
         for adapter in adapters:
             self._engine.load_adapter(adapter.id, str(self.workspace.artifacts.path("adapters", adapter.id)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,21 @@ from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
 from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
+from tunery.evaluate.comparison import compare_results
+from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
 from tunery.pipeline.context import RunContext, never
 from tunery.pipeline.recipe import Recipe
+from tunery.pipeline.stages import evaluate as ev
+from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.data import make_dataset
 from tunery.pipeline.stages.preflight import check_before_training
+from tunery.pipeline.stages.register import register
+from tunery.pipeline.stages.report import make_report
+from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
 from tunery.pipeline.stages.train import train
 from tunery.store.exclusive import exclusive
 from tunery.store.workspace import Workspace
+from tunery.train.config import NOT_IN_IDENTITY
 
 
 def run_recipe(
@@ -41,7 +50,7 @@ def run_recipe(
         recipe: What to do.
         workspace: Where everything is kept.
         base_dir: What relative paths of the recipe are relative to.
-        progress: Told what happens.
+        progress: Hears what happens.
         should_stop: Asked between steps; True ends the run as ``cancelled``.
         on_checkpoint: Told the step and losses of every training checkpoint.
 
@@ -70,9 +79,6 @@ def run_recipe(
 def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Name a run after all that its verdict depends on, and nothing that it does not."""
     from tunery.data.readers.source import locate
-    from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
-    from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
-    from tunery.train.config import NOT_IN_IDENTITY
 
     suites = {
         f"suite {name}": locate(suite.source, context.base_dir).sha256
@@ -111,7 +117,7 @@ class _Timer:
     """Adds up each stage's seconds."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -119,12 +125,10 @@ class _Timer:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
+            self.seconds[stage] += time.monotonic() - started
 
 
 def _dataset(context: RunContext) -> DatasetVersion:
-    from tunery.pipeline.stages.data import make_dataset
-
     dataset = make_dataset(context)
     for warning in dataset.warnings:
         context.progress.event(warning, level="warn")
@@ -185,12 +189,6 @@ class _Loop:
         return self.run
 
     def _stages(self, dataset: DatasetVersion) -> Run:
-        from tunery.evaluate.compare_subjects import compare_results
-        from tunery.pipeline.stages import evaluate as ev
-        from tunery.pipeline.stages import gate as gt
-        from tunery.pipeline.stages.preflight import check_before_training
-        from tunery.pipeline.stages.train import train
-
         context, timer = self.context, self.timer
         with timer("preflight"):
             task = ev.test_task(context, dataset)
@@ -198,7 +196,7 @@ class _Loop:
             gt.check_gate(context, task, baselines)
             check_before_training(context, dataset).require()
         with timer("baseline"):
-            results = ev.measure_baselines(context, task, baselines)
+            results = {subject.name: ev.measure(context, task, subject) for subject in baselines}
             self._note(evaluations={n: r.evaluation.id for n, r in results.items()})
         with timer("train"):
             context.release_engine()
@@ -224,14 +222,8 @@ class _Loop:
         return self._conclude(dataset, adapter, results[TUNED].evaluation, gate)
 
     def _conclude(
-        self,
-        dataset: DatasetVersion,
-        adapter: Adapter,
-        tuned: Evaluation,
-        gate: GateResult,
+        self, dataset: DatasetVersion, adapter: Adapter, tuned: Evaluation, gate: GateResult
     ) -> Run:
-        from tunery.pipeline.stages.register import register
-
         with self.timer("register"):
             if gate.passed and self.run.model_version is None:
                 version = register(self.context, self.run, dataset, adapter, tuned, gate)
@@ -241,8 +233,6 @@ class _Loop:
         return self.run
 
     def _report(self) -> None:
-        from tunery.pipeline.stages.report import make_report
-
         with self.timer("report"):
             path = make_report(self.context, self.run)
         self._note(report=str(path))
@@ -255,8 +245,8 @@ class _Loop:
 
     def _note(self, **changes: object) -> None:
         total = {
-            stage: round(self.before.get(stage, 0.0) + self.timer.seconds.get(stage, 0.0), 3)
-            for stage in {**self.before, **self.timer.seconds}
+            stage: round(self.before.get(stage, 0.0) + self.timer.seconds[stage], 3)
+            for stage in self.before | self.timer.seconds
         }
         self.run = self.context.workspace.runs.update(self.run.id, seconds=total, **changes)
 
@@ -279,8 +269,6 @@ def train_recipe(context: RunContext) -> TrainedAdapter:
         ResourceError: Out of memory or disk, or the loss diverged.
         KeyboardInterrupt: It was asked to stop; the last checkpoint is kept.
     """
-    dataset = make_dataset(context)
-    for warning in dataset.warnings:
-        context.progress.event(warning, level="warn")
+    dataset = _dataset(context)
     check_before_training(context, dataset).require()
     return TrainedAdapter(dataset, train(context, dataset))

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tunery.core.evaluation import Metric
 from tunery.core.figures import is_rate, metric_interval, metric_value, quantity
-from tunery.report.svg import across, chart, element, ticks
+from tunery.report.svg import across, anchor_at, chart, element, label, line, ticks, unread
 
 _ROW = 46
 _TOP = 8
@@ -53,55 +53,33 @@ def _grid(top: float, bottom: int, *, rates: bool) -> Markup:
     parts = []
     for value in ticks(0, top):
         x = across(value / top)
-        parts.append(element("line", {"class": "grid", "x1": x, "x2": x, "y1": _TOP, "y2": bottom}))
-        anchor = "start" if value == 0 else "end" if value / top > 0.97 else "middle"
-        label = quantity(value, share=rates)
-        parts.append(
-            element("text", {"class": "axis", "x": x, "y": bottom + 16, "text-anchor": anchor}, label)
-        )
-    return element("g", {"aria-hidden": "true"}, *parts)
+        parts.append(line("grid", x, _TOP, x, bottom))
+        anchor = anchor_at(value / top, 0.03)
+        parts.append(label("axis", x, bottom + 16, quantity(value, share=rates), anchor))
+    return unread(*parts)
 
 
 def _bar(bar: SubjectBar, y: int, top: float) -> Markup:
-    value, (low, high) = bar.metric.value, bar.metric.ci95
+    low, high = (across(end / top) for end in bar.metric.ci95)
+    width = across(max(0.0, bar.metric.value) / top)
     middle = y + 22 + _BAR // 2
-    kind = {"class": f"bar {bar.kind}", "y": y + 22, "width": across(max(0.0, value) / top), "height": _BAR}
-    whisker = [
-        element("line", {"class": "whisker", "x1": x1, "x2": x2, "y1": y1, "y2": y2})
-        for x1, x2, y1, y2 in (
-            (across(low / top), across(high / top), middle, middle),
-            (across(low / top), across(low / top), middle - 5, middle + 5),
-            (across(high / top), across(high / top), middle - 5, middle + 5),
-        )
-    ]
     weight = " strong" if bar.kind == "tuned" else ""
     return element(
         "g",
         {},
-        element("text", {"class": f"name halo{weight}", "x": 0, "y": y + 15}, bar.name),
-        element(
-            "text",
-            {"class": f"value halo{weight}", "x": "100%", "y": y + 15, "text-anchor": "end"},
-            metric_value(bar.metric),
-        ),
-        element("rect", {**kind, "rx": 2}),
-        *whisker,
+        label(f"name halo{weight}", 0, y + 15, bar.name),
+        label(f"value halo{weight}", "100%", y + 15, metric_value(bar.metric), "end"),
+        element("rect", {"class": f"bar {bar.kind}", "y": y + 22, "width": width, "height": _BAR, "rx": 2}),
+        line("whisker", low, middle, high, middle),
+        line("whisker", low, middle - 5, low, middle + 5),
+        line("whisker", high, middle - 5, high, middle + 5),
     )
 
 
-def _target(share: float, bottom: int, label: str) -> Markup:
+def _target(share: float, bottom: int, value: str) -> Markup:
     x = across(share)
-    anchor = "start" if share < 0.2 else "end" if share > 0.8 else "middle"
-    return element(
-        "g",
-        {},
-        element("line", {"class": "target", "x1": x, "x2": x, "y1": _TOP, "y2": bottom + 22}),
-        element(
-            "text",
-            {"class": "axis strong", "x": x, "y": bottom + 37, "text-anchor": anchor},
-            f"target {label}",
-        ),
-    )
+    words = label("axis strong", x, bottom + 37, f"target {value}", anchor_at(share, 0.2))
+    return element("g", {}, line("target", x, _TOP, x, bottom + 22), words)
 
 
 def _described(bars: Sequence[SubjectBar]) -> str:

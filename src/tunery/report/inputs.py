@@ -76,6 +76,11 @@ class ReportInputs:
                 best = (subject, metric)
         return best[0] if best else None
 
+    @property
+    def prompting(self) -> Metric | None:
+        """What the best prompting reaches by the goal's metric."""
+        return self.main_of(self.evaluations.get(self.best_prompting or ""))
+
     @cached_property
     def main_comparison(self) -> str | None:
         """Subject of the comparison a reader asks for first: the best prompting, else whichever there is."""

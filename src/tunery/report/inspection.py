@@ -9,29 +9,19 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from markupsafe import Markup
-
 from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
 from tunery.core.example import Dropped
-from tunery.core.figures import count, counted, percent
-from tunery.core.finding import Evidence, Finding, FindingKind, Severity
-from tunery.core.splits import SPLITS
-from tunery.report.histogram import Lengths, histogram, lengths_of
-from tunery.report.page import moment, render_page, write_page
+from tunery.core.figures import count, counted, most_first, percent
+from tunery.core.finding import Evidence, Finding, FindingKind
+from tunery.report.page import render_page, write_page
 from tunery.report.results import Tile
 from tunery.report.rows import data_story
-from tunery.report.svg import meter
-from tunery.report.text import Clipped, clip
 
-_SHOWN = 320
-"""Characters of a text that are shown [count]."""
 _GROUPS = 10
-_ROWS_OF_GROUP = 6
 _CONFUSIONS = 20
 _OPEN_CLASSES = 12
-_WORDS: Mapping[Severity, str] = {"high": "serious", "medium": "costs quality", "low": "worth a look"}
 
 
 @dataclass(frozen=True)
@@ -60,67 +50,27 @@ class DataVerdict(NamedTuple):
     """What to do and what to type for it."""
 
 
-class FindingCase(NamedTuple):
-    """One row or group of rows that shows a finding."""
-
-    text: Clipped
-    detail: str
-    where: str
-
-
 class FindingView(NamedTuple):
     """One finding as a reader sees it."""
 
-    key: str
+    finding: Finding
     name: str
-    severity: Severity
-    word: str
-    message: str
-    rows: str
-    share: str
-    bar: Markup
-    fix: str
     edits: str | None
     """What its edits would do; None where only a person can tell."""
     command: str | None
-    cases: tuple[FindingCase, ...]
-
-
-class CategoryBar(NamedTuple):
-    """A name with its rows."""
-
-    name: str
-    rows: str
-    parts: tuple[str, ...]
-    """Rows by split."""
-    bar: Markup
-
-
-class Member(NamedTuple):
-    """One row of a group."""
-
-    prompt: Clipped
-    answer: Clipped
-    where: str
+    """What to type for them."""
+    cases: Sequence[tuple[Evidence, str]]
+    """What shows it, and in which rows."""
 
 
 class LookAlikes(NamedTuple):
     """Rows that resemble each other."""
 
-    rows: str
-    answers: str
+    rows: Sequence[int]
+    """Their places among all rows."""
+    answers: int
+    """Different answers among them [count]."""
     agree: bool
-    members: tuple[Member, ...]
-    hidden: int
-
-
-class Confused(NamedTuple):
-    """Two answers that rows which resemble each other carry, or that a detector takes for each other."""
-
-    first: str
-    second: str
-    rows: str
-    bar: Markup
 
 
 def render_inspection(inputs: InspectionInputs) -> str:
@@ -130,23 +80,22 @@ def render_inspection(inputs: InspectionInputs) -> str:
         inputs: The version and what was found in it.
     """
     columns = inputs.columns
-    views = [_finding(f, inputs) for f in inputs.findings]
-    prompts, answers = [len(t) for t in columns.prompts], [len(t) for t in columns.answers]
     names_of_private = {kind.name for kind in inputs.kinds.values() if kind.is_private}
     private = {row for f in inputs.findings if f.kind in names_of_private for row in f.rows}
     groups = [rows for rows in _groups(columns) if not any(columns.ids[i] in private for i in rows)]
     classes = _classes(columns)
+    open_classes = _OPEN_CLASSES if len(classes) > _OPEN_CLASSES + 2 else len(classes)
     return render_page(
         "inspection.html.j2",
         id=inputs.id,
         dataset=inputs.dataset,
-        built=moment(inputs.dataset.created_at),
+        columns=columns,
         verdict=_verdict(inputs),
         tiles=_tiles(inputs, len(groups)),
-        findings=views,
-        charts=_charts(prompts, answers, closed=inputs.dataset.labels is not None),
-        classes=classes[:_OPEN_CLASSES] if len(classes) > _OPEN_CLASSES + 2 else classes,
-        more_classes=classes[_OPEN_CLASSES:] if len(classes) > _OPEN_CLASSES + 2 else [],
+        findings=[_finding(f, inputs) for f in inputs.findings],
+        lengths=_lengths(columns, closed=inputs.dataset.labels is not None),
+        classes=classes[:open_classes],
+        more_classes=classes[open_classes:],
         languages=_languages(inputs.findings),
         groups=[_group(rows, columns) for rows in groups[:_GROUPS]],
         all_groups=len(groups),
@@ -244,85 +193,53 @@ def _tiles(inputs: InspectionInputs, groups: int) -> list[Tile]:
 
 
 def _finding(finding: Finding, inputs: InspectionInputs) -> FindingView:
-    rows = len(inputs.columns)
-    share = len(finding.rows) / max(1, rows)
-    place = {row: i for i, row in enumerate(inputs.columns.ids)} if finding.evidence else {}
-    counts = Counter(e.action for e in finding.edits)
     verbs = {
         "drop": "take out {}",
         "set_output": "correct the answer of {}",
         "set_input": "correct the question of {}",
         "set_rejected": "correct the rejected answer of {}",
     }
+    counts = Counter(e.action for e in finding.edits)
+    doing = " and ".join(verbs[action].format(counted(n, "row")) for action, n in counts.most_common())
     kind = inputs.kinds.get(finding.kind)
     guesses = kind is not None and kind.is_guess
     way = f"--export-review review.csv --kind {finding.kind}" if guesses else f"--apply {finding.kind}"
-    doing = [verbs[action].format(counted(n, "row")) for action, n in counts.most_common()]
+    place = {row: i for i, row in enumerate(inputs.columns.ids)} if finding.evidence else {}
     return FindingView(
-        key=f"f-{finding.kind.replace('_', '-')}",
+        finding=finding,
         name=kind.title if kind else finding.kind.replace("_", " "),
-        severity=finding.severity,
-        word=_WORDS[finding.severity],
-        message=finding.message,
-        rows=count(len(finding.rows)) if finding.rows else "all",
-        share=percent(share) if finding.rows else "the whole set",
-        bar=meter(share if finding.rows else 1.0, "meter bad" if finding.severity == "high" else "meter"),
-        fix=finding.fix,
-        edits=f"Its edits would {' and '.join(doing)}." if doing else None,
+        edits=f"Its edits would {doing}." if doing else None,
         command=f"tunery data fix RECIPE {way}" if doing else None,
-        cases=tuple(_case(e, inputs.columns, place) for e in finding.evidence),
+        cases=[(e, _where(e, inputs.columns, place)) for e in finding.evidence],
     )
 
 
-def _case(evidence: Evidence, columns: Columns, place: Mapping[str, int]) -> FindingCase:
+def _where(evidence: Evidence, columns: Columns, place: Mapping[str, int]) -> str:
     named = [place[row] for row in evidence.rows if row in place]
-    where = listed([f"{columns.where(i)}, {columns.splits[i]}" for i in named], 4, separator="; ")
-    return FindingCase(clip(evidence.text, _SHOWN), evidence.detail, where)
+    return listed([f"{columns.where(i)}, {columns.splits[i]}" for i in named], 4, separator="; ")
 
 
-class _Chart(NamedTuple):
-    title: str
-    drawing: Markup
-    figures: Lengths
-
-
-def _charts(prompts: Sequence[int], answers: Sequence[int], *, closed: bool) -> list[_Chart]:
-    if not prompts:
-        return []
-    charts = [_Chart("Questions", histogram("prompts", "Length of questions", prompts), lengths_of(prompts))]
+def _lengths(columns: Columns, *, closed: bool) -> dict[str, list[int]]:
+    lengths = {"questions": [len(text) for text in columns.prompts]}
     # The lengths of class names say nothing that the table of classes does not say better.
     if not closed:
-        charts.append(
-            _Chart("Answers", histogram("answers", "Length of answers", answers), lengths_of(answers))
-        )
-    return charts
+        lengths["answers"] = [len(text) for text in columns.answers]
+    return lengths if len(columns) else {}
 
 
-def _classes(columns: Columns) -> list[CategoryBar]:
+def _classes(columns: Columns) -> list[tuple[str, Counter[str]]]:
+    """Return the rows of each class by split, the class of most rows first."""
     by_label: dict[str, Counter[str]] = defaultdict(Counter)
     for label, split in zip(columns.labels, columns.splits, strict=True):
         if label is not None:
             by_label[label][split] += 1
-    most = max((c.total() for c in by_label.values()), default=1)
-    ordered = sorted(by_label.items(), key=lambda item: (-item[1].total(), item[0]))
-    return [
-        CategoryBar(label, count(c.total()), tuple(count(c[s]) for s in SPLITS), meter(c.total() / most))
-        for label, c in ordered
-    ]
+    return sorted(by_label.items(), key=lambda item: (-item[1].total(), item[0]))
 
 
-def _languages(findings: Sequence[Finding]) -> list[CategoryBar]:
+def _languages(findings: Sequence[Finding]) -> Mapping[str, int]:
     """Return rows by language where a detector counted them, in its ``counts``."""
-    for finding in findings:
-        by_language = finding.numbers.get("counts") if finding.kind.startswith("language_") else None
-        if by_language:
-            whole = sum(by_language.values()) or 1
-            ordered = sorted(by_language.items(), key=lambda item: (-item[1], item[0]))
-            return [
-                CategoryBar(str(name), count(n), (percent(n / whole),), meter(n / whole))
-                for name, n in ordered
-            ]
-    return []
+    counted_ones = (f.numbers.get("counts") for f in findings if f.kind.startswith("language_"))
+    return next((counts for counts in counted_ones if counts), {})
 
 
 def _groups(columns: Columns) -> list[list[int]]:
@@ -338,24 +255,10 @@ def _groups(columns: Columns) -> list[list[int]]:
 
 def _group(rows: Sequence[int], columns: Columns) -> LookAlikes:
     answers = {columns.answers[i] for i in rows}
-    members = tuple(
-        Member(
-            clip(columns.prompts[i], _SHOWN),
-            clip(columns.answers[i], _SHOWN),
-            f"{columns.where(i)}, {columns.splits[i]}",
-        )
-        for i in rows[:_ROWS_OF_GROUP]
-    )
-    return LookAlikes(
-        counted(len(rows), "row"),
-        "one answer" if len(answers) == 1 else f"{count(len(answers))} different answers",
-        len({columns.labels[i] for i in rows}) == 1,
-        members,
-        len(rows) - len(members),
-    )
+    return LookAlikes(rows, len(answers), agree=len({columns.labels[i] for i in rows}) == 1)
 
 
-def _confusions(inputs: InspectionInputs) -> list[Confused]:
+def _confusions(inputs: InspectionInputs) -> list[tuple[tuple[str, str], int]]:
     """Return pairs of classes by the rows that are given one and look like the other, most rows first.
 
     A detector of wrong labels suggests another class for each row that it finds; where none does, rows that
@@ -375,6 +278,4 @@ def _confusions(inputs: InspectionInputs) -> list[Confused]:
         labels = Counter(label for i in rows if (label := columns.labels[i]) is not None)
         for one, other in combinations(sorted(labels), 2):
             pairs[one, other] += min(labels[one], labels[other])
-    most = max(pairs.values(), default=1)
-    ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:_CONFUSIONS]
-    return [Confused(a, b, count(n), meter(n / most, "meter bad")) for (a, b), n in ordered]
+    return most_first(pairs)[:_CONFUSIONS]

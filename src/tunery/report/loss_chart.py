@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tunery.core.figures import number
 from tunery.core.training import StepLog
-from tunery.report.svg import across, chart, element, ticks
+from tunery.report.svg import across, chart, element, label, line, ticks, unread
 
 _TOP = 34
 _PLOT = 220
@@ -96,9 +96,9 @@ def loss_chart(losses: Losses, best_step: int | None) -> Markup | None:
     frame = _frame(everything)
     window = max(5, len(losses.train) // 25)
     smooth = running_mean(losses.train, window) if len(losses.train) >= _SMOOTH_FROM else None
-    lines = [_line("train raw" if smooth else "train", losses.train, frame)]
-    lines += [_line("train", smooth, frame)] if smooth else []
-    lines += [_line("validation", losses.validation, frame)]
+    curves = [_curve("train raw" if smooth else "train", losses.train, frame)]
+    curves += [_curve("train", smooth, frame)] if smooth else []
+    curves += [_curve("validation", losses.validation, frame)]
     plot = element(
         "svg",
         {
@@ -110,7 +110,7 @@ def loss_chart(losses: Losses, best_step: int | None) -> Markup | None:
             "preserveAspectRatio": "none",
             "class": "plot",
         },
-        *lines,
+        *curves,
     )
     parts = [_legend(window if smooth else None), _grid(frame), plot, *_dots(losses.validation, frame)]
     best = next((p for p in losses.validation if p.step == best_step), None)
@@ -128,13 +128,12 @@ def _frame(points: Sequence[Point]) -> _Frame:
     return _Frame(min(p.step for p in points), max(p.step for p in points), floor, high + margin)
 
 
-def _line(kind: str, points: Sequence[Point], frame: _Frame) -> Markup:
-    drawn = " ".join(
+def _curve(kind: str, points: Sequence[Point], frame: _Frame) -> Markup:
+    places = " ".join(
         f"{frame.x(p.step) * 1000:.1f},{frame.y(p.loss) * 1000:.1f}" for p in thinned(points, _LINE_POINTS)
     )
-    return element(
-        "polyline", {"class": f"line {kind}", "points": drawn, "vector-effect": "non-scaling-stroke"}
-    )
+    attributes = {"class": f"line {kind}", "points": places, "vector-effect": "non-scaling-stroke"}
+    return element("polyline", attributes)
 
 
 def _dots(points: Sequence[Point], frame: _Frame) -> list[Markup]:
@@ -151,54 +150,40 @@ def _grid(frame: _Frame) -> Markup:
     parts = []
     for value in ticks(frame.low, frame.high):
         y = _TOP + frame.y(value) * _PLOT
-        parts.append(element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": y, "y2": y}))
+        parts.append(line("grid", 0, y, "100%", y))
         if y - 4 > _TOP + 6:
-            parts.append(element("text", {"class": "axis halo", "x": 0, "y": y - 4}, number(value)))
+            parts.append(label("axis halo", 0, y - 4, number(value)))
     ends = {frame.first: "start", frame.last: "end"}
     between = [s for s in ticks(frame.first, frame.last) if 0.15 < frame.x(s) < 0.85]
     for step in (frame.first, *between, frame.last):
-        label = f"step {step:,.0f}" if step in ends else f"{step:,.0f}"
-        attributes = {"class": "axis", "x": across(frame.x(step)), "y": _TOP + _PLOT + 18}
-        parts.append(element("text", {**attributes, "text-anchor": ends.get(step, "middle")}, label))
-    return element("g", {"aria-hidden": "true"}, *parts)
+        words = f"step {step:,.0f}" if step in ends else f"{step:,.0f}"
+        x, anchor = across(frame.x(step)), ends.get(step, "middle")
+        parts.append(label("axis", x, _TOP + _PLOT + 18, words, anchor))
+    return unread(*parts)
 
 
 def _legend(window: int | None) -> Markup:
-    train = f"train, mean of {window} steps" if window else "train"
-    return element(
-        "g",
-        {"aria-hidden": "true"},
-        element("line", {"class": "line validation", "x1": 1, "x2": 25, "y1": 11, "y2": 11}),
+    return unread(
+        line("line validation", 1, 11, 25, 11),
         element("circle", {"class": "dot", "cx": 13, "cy": 11, "r": 3.5}),
-        element("text", {"class": "name", "x": 31, "y": 16}, "validation"),
-        element("line", {"class": "line train", "x1": 116, "x2": 140, "y1": 11, "y2": 11}),
-        element("text", {"class": "name", "x": 146, "y": 16}, train),
+        label("name", 31, 16, "validation"),
+        line("line train", 116, 11, 140, 11),
+        label("name", 146, 16, f"train, mean of {window} steps" if window else "train"),
     )
 
 
 def _best(step: int, point: Point | None, frame: _Frame) -> Markup:
     share = frame.x(step)
-    right = share > 0.6
-    label = f"kept: step {step:,}" + (f", loss {number(point.loss)}" if point else "")
+    x, right = across(share), share > 0.6
+    words = f"kept: step {step:,}" + (f", loss {number(point.loss)}" if point else "")
+    beside = across(share - 0.012 if right else share + 0.012)
     parts = [
-        element(
-            "line",
-            {"class": "best", "x1": across(share), "x2": across(share), "y1": _TOP, "y2": _TOP + _PLOT},
-        ),
-        element(
-            "text",
-            {
-                "class": "name strong halo",
-                "x": across(share - 0.012 if right else share + 0.012),
-                "y": _TOP + 14,
-                "text-anchor": "end" if right else "start",
-            },
-            label,
-        ),
+        line("best", x, _TOP, x, _TOP + _PLOT),
+        label("name strong halo", beside, _TOP + 14, words, "end" if right else "start"),
     ]
     if point:
         y = _TOP + frame.y(point.loss) * _PLOT
-        parts.append(element("circle", {"class": "ring", "cx": across(share), "cy": y, "r": 7}))
+        parts.append(element("circle", {"class": "ring", "cx": x, "cy": y, "r": 7}))
     return element("g", {}, *parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -12,9 +13,56 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunery.core.errors import ResourceError
-from tunery.core.figures import count, counted, duration
-from tunery.report.text import unbroken, units_small, visible
+from tunery.core.figures import (
+    count,
+    counted,
+    duration,
+    metric_interval,
+    metric_value,
+    most_first,
+    number,
+    p_value,
+    percent,
+    points,
+    subject_name,
+    subject_phrase,
+)
+from tunery.report.histogram import histogram, lengths_in_words
+from tunery.report.results import rule_as_written
+from tunery.report.svg import meter
+from tunery.report.text import clip, unbroken, units_small, visible
 from tunery.store.whole_file import write_whole
+
+
+def moment(at: datetime) -> str:
+    """Return a time as a reader says it, with its zone."""
+    zone = f" {at.tzname()}" if at.tzinfo else ""
+    return f"{at.day} {at:%B %Y, %H:%M}{zone}"
+
+
+_FILTERS: tuple[Callable[..., object], ...] = (
+    clip,
+    count,
+    counted,
+    duration,
+    histogram,
+    lengths_in_words,
+    meter,
+    metric_interval,
+    metric_value,
+    moment,
+    most_first,
+    number,
+    p_value,
+    percent,
+    points,
+    rule_as_written,
+    subject_name,
+    subject_phrase,
+    unbroken,
+    units_small,
+)
+"""How templates write what records hold; each by its own name."""
 
 
 def render_page(template: str, **parts: object) -> str:
@@ -39,9 +87,7 @@ def render_page(template: str, **parts: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        unbroken=unbroken, units_small=units_small, duration=duration, count=count, counted=counted
-    )
+    environment.filters.update({written.__name__: written for written in _FILTERS})
     page = environment.get_template(template).render(
         # Our own file, which holds no `</style`; escaping it would break its selectors.
         style=Markup(style),  # noqa: S704
@@ -49,12 +95,6 @@ def render_page(template: str, **parts: object) -> str:
         **parts,
     )
     return visible(page)
-
-
-def moment(at: datetime) -> str:
-    """Return a time as a reader says it, with its zone."""
-    zone = f" {at.tzname()}" if at.tzinfo else ""
-    return f"{at.day} {at:%B %Y, %H:%M}{zone}"
 
 
 def write_page(page: str, path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tunery.core.evaluation import Comparison, Prediction
-from tunery.core.example import Example, without_system
+from tunery.core.example import Example, Message, without_system
 from tunery.core.figures import (
     change,
     change_interval,
@@ -13,28 +14,21 @@ from tunery.core.figures import (
     counted,
     is_rate,
     p_value,
-    subject_name,
     subject_order,
     subject_phrase,
 )
 from tunery.report.inputs import ReportInputs
-from tunery.report.text import Clipped, clip
 
 _TESTS = {"mcnemar_exact": "exact McNemar test", "paired_bootstrap": "paired bootstrap"}
-_SHOWN = 700
-"""Characters of a prompt or an answer that are shown [count]."""
 
 
 class PairedComparison(NamedTuple):
     """One comparison in words a manager reads."""
 
-    against: str
-    fixed: str
-    broken: str
+    subject: str
+    comparison: Comparison
     gain: str
     interval: str
-    p: str
-    verdict: str
     test: str
     what: str
     """What happened."""
@@ -42,31 +36,23 @@ class PairedComparison(NamedTuple):
     """How far luck explains it."""
 
 
-class Turn(NamedTuple):
-    """One turn of a prompt."""
-
-    role: str
-    text: Clipped
-
-
 class ExampleCard(NamedTuple):
     """One example with both answers."""
 
     where: str
-    turns: tuple[Turn, ...]
-    reference: Clipped
-    before: Clipped | None
-    after: Clipped | None
+    turns: Sequence[Message]
+    reference: str
+    before: str | None
+    after: str | None
 
 
 class ChangedExamples(NamedTuple):
     """Examples that changed hands."""
 
-    against: str
-    fixed: tuple[ExampleCard, ...]
-    broken: tuple[ExampleCard, ...]
-    fixed_total: int
-    broken_total: int
+    subject: str
+    comparison: Comparison
+    fixed: Sequence[ExampleCard]
+    broken: Sequence[ExampleCard]
 
 
 def pairs_of(inputs: ReportInputs) -> list[PairedComparison]:
@@ -76,33 +62,18 @@ def pairs_of(inputs: ReportInputs) -> list[PairedComparison]:
 
 
 def _pair(subject: str, comparison: Comparison, inputs: ReportInputs) -> PairedComparison:
-    gain, interval = _gain(comparison, inputs)
-    name = comparison.metric_title
-    against = subject_name(subject)
+    metric = inputs.tuned.metrics.get(comparison.metric) if inputs.tuned else None
+    share = metric is None or is_rate(metric)
+    gain = change(comparison.difference, share=share)
+    interval = change_interval(*comparison.ci95, share=share)
     what = (
         f"On the same {counted(comparison.n, 'test row')}, tuning fixed "
         f"{counted(comparison.fixed, 'answer')} that {subject_phrase(subject)} got wrong and broke "
-        f"{count(comparison.broken)} that it got right: {gain} {name} (95 % interval {interval})."
+        f"{count(comparison.broken)} that it got right: {gain} {comparison.metric_title} "
+        f"(95 % interval {interval})."
     )
     test = _TESTS.get(comparison.test, comparison.test.replace("_", " "))
-    return PairedComparison(
-        against,
-        count(comparison.fixed),
-        count(comparison.broken),
-        gain,
-        interval,
-        p_value(comparison.p_value),
-        comparison.verdict,
-        test,
-        what,
-        luck_in_words(comparison),
-    )
-
-
-def _gain(comparison: Comparison, inputs: ReportInputs) -> tuple[str, str]:
-    metric = inputs.tuned.metrics.get(comparison.metric) if inputs.tuned else None
-    share = metric is None or is_rate(metric)
-    return change(comparison.difference, share=share), change_interval(*comparison.ci95, share=share)
+    return PairedComparison(subject, comparison, gain, interval, test, what, luck_in_words(comparison))
 
 
 def luck_in_words(comparison: Comparison) -> str:
@@ -130,29 +101,25 @@ def cards_of(inputs: ReportInputs) -> ChangedExamples | None:
     before = {p.id: p for p in inputs.predictions.get(subject, ())}
     after = {p.id: p for p in inputs.predictions.get("tuned", ())}
 
-    def cards_of_ids(ids: tuple[str, ...]) -> tuple[ExampleCard, ...]:
+    def cards_of_ids(ids: tuple[str, ...]) -> list[ExampleCard]:
         cards = (_card(inputs.examples.get(i), before.get(i), after.get(i)) for i in ids[:20])
-        return tuple(card for card in cards if card is not None)
+        return [card for card in cards if card is not None]
 
     fixed, broken = cards_of_ids(comparison.fixed_ids), cards_of_ids(comparison.broken_ids)
-    if not fixed and not broken:
-        return None
-    return ChangedExamples(subject_name(subject), fixed, broken, comparison.fixed, comparison.broken)
+    return ChangedExamples(subject, comparison, fixed, broken) if fixed or broken else None
 
 
 def _card(example: Example | None, before: Prediction | None, after: Prediction | None) -> ExampleCard | None:
-    known = after or before
-    if example is None and known is None:
+    known = after or before or example
+    if known is None:
         return None
-    # The system turn is the same for all and shown once, in the lineage.
-    prompt = without_system(example.prompt) if example else []
-    reference = known.reference if known else (example.reference if example else "")
     return ExampleCard(
-        _where(example) or (example.id if example else known.id if known else ""),
-        tuple(Turn(m.role, clip(m.content, _SHOWN)) for m in prompt),
-        clip(reference, _SHOWN),
-        clip(before.prediction, _SHOWN) if before else None,
-        clip(after.prediction, _SHOWN) if after else None,
+        _where(example) or known.id,
+        # The system turn is the same for all and shown once, in the lineage.
+        without_system(example.prompt) if example else (),
+        known.reference,
+        before.prediction if before else None,
+        after.prediction if after else None,
     )
 
 

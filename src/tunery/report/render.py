@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunery.report.classes import class_table, confusion_rows
+from tunery.report.classes import class_table, confusions_of
 from tunery.report.inputs import ReportInputs
-from tunery.report.lineage import environment_of, lineage_of, settings_text
-from tunery.report.page import moment, render_page, write_page
+from tunery.report.page import render_page, write_page
 from tunery.report.paired import cards_of, pairs_of
-from tunery.report.results import bars_of, metric_table, rules_of, tiles_of
-from tunery.report.rows import data_of
+from tunery.report.results import bars_of, metric_table, tiles_of
+from tunery.report.rows import data_story
+from tunery.report.settings import environment_of, settings_text
 from tunery.report.stages import stages_of
-from tunery.report.svg import meter
 from tunery.report.training import training_of
 from tunery.report.verdict import verdict_of
 
@@ -32,25 +31,19 @@ def render_report(inputs: ReportInputs) -> str:
     """
     return render_page(
         "report.html.j2",
-        run=inputs.run,
-        started=moment(inputs.run.created_at),
-        dataset=inputs.dataset,
+        inputs=inputs,
         verdict=verdict_of(inputs),
         tiles=tiles_of(inputs),
         table=metric_table(inputs),
         bars=bars_of(inputs),
         pairs=pairs_of(inputs),
-        rules=rules_of(inputs),
         training=training_of(inputs),
         classes=class_table(inputs),
-        confusions=confusion_rows(inputs),
+        confusions=confusions_of(inputs),
         cards=cards_of(inputs),
-        data=data_of(inputs),
-        lineage=lineage_of(inputs),
+        data=data_story(inputs.dataset, inputs.dropped_examples) if inputs.dataset else None,
         settings=settings_text(inputs.run.recipe),
         stages=stages_of(inputs),
-        longest=max(inputs.run.seconds.values(), default=0.0) or 1.0,
-        meter=meter,
         environment=environment_of(inputs.environment),
     )
 

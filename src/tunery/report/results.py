@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from tunery.core.evaluation import Evaluation, Metric, RuleOutcome
+from tunery.core.evaluation import Evaluation, Metric
 from tunery.core.figures import (
     at_least_as_good,
     count,
@@ -35,40 +35,21 @@ class Tile(NamedTuple):
     note: str
 
 
-class Cell(NamedTuple):
-    """One metric of one model."""
-
-    value: str
-    interval: str
-    n: str
-    best: bool
-
-
 class MetricRow(NamedTuple):
-    """One metric across models; None where it was not measured."""
+    """One metric across models."""
 
-    name: str
-    direction: str | None
-    """Said only where lower is better."""
+    metrics: Sequence[Metric | None]
+    """None where it was not measured; at least one was."""
+    best: Metric | None
+    """The one that no other reaches."""
     goal: bool
-    cells: tuple[Cell | None, ...]
 
 
 class MetricTable(NamedTuple):
     """Metrics by models."""
 
-    subjects: tuple[str, ...]
-    tuned_column: int | None
-    rows: tuple[MetricRow, ...]
-
-
-class RuleLine(NamedTuple):
-    """One gate rule as the page shows it."""
-
-    passed: bool
-    sentence: str
-    written: str
-    """The rule as its author wrote it."""
+    subjects: Sequence[str]
+    rows: Sequence[MetricRow]
 
 
 def ordered_evaluations(inputs: ReportInputs) -> list[tuple[str, Evaluation]]:
@@ -83,10 +64,9 @@ def tiles_of(inputs: ReportInputs) -> list[Tile]:
     if tuned:
         note = f"{metric_interval(tuned)} · n {count(tuned.n)}"
         tiles.append(Tile(f"Tuned, {tuned.title}", metric_value(tuned), note))
-    best = inputs.best_prompting
-    prompting = inputs.main_of(inputs.evaluations[best]) if best else None
-    if best and prompting:
-        tiles.append(Tile("Best prompting", metric_value(prompting), subject_name(best)))
+    if inputs.best_prompting and inputs.prompting:
+        prompting = metric_value(inputs.prompting)
+        tiles.append(Tile("Best prompting", prompting, subject_name(inputs.best_prompting)))
     comparison = inputs.comparisons.get(inputs.main_comparison or "")
     if comparison and tuned and comparison.metric == tuned.name:
         against = f"over {subject_name(inputs.main_comparison or '').lower()}, {p_value(comparison.p_value)}"
@@ -105,25 +85,17 @@ def metric_table(inputs: ReportInputs) -> MetricTable | None:
     names = dict.fromkeys(name for _, evaluation in evaluations for name in evaluation.metrics)
     if not names:
         return None
-    ordered = sorted(names, key=lambda name: name != inputs.main_metric)
-    rows = tuple(_row(name, [e for _, e in evaluations], goal=name == inputs.main_metric) for name in ordered)
-    subjects = [subject for subject, _ in evaluations]
-    tuned = subjects.index("tuned") if "tuned" in subjects else None
-    return MetricTable(tuple(subject_name(s) for s in subjects), tuned, rows)
+    rows = []
+    for name in sorted(names, key=lambda name: name != inputs.main_metric):
+        metrics = [evaluation.metrics.get(name) for _, evaluation in evaluations]
+        rows.append(MetricRow(metrics, _best_of(metrics), name == inputs.main_metric))
+    return MetricTable([subject for subject, _ in evaluations], rows)
 
 
-def _row(name: str, evaluations: list[Evaluation], *, goal: bool) -> MetricRow:
-    metrics = [evaluation.metrics.get(name) for evaluation in evaluations]
+def _best_of(metrics: Sequence[Metric | None]) -> Metric | None:
     measured = [metric for metric in metrics if metric is not None]
-    lower = not measured[0].higher_is_better
-    cells = tuple(_cell(metric, measured) if metric else None for metric in metrics)
-    return MetricRow(measured[0].title, "lower is better" if lower else None, goal, cells)
-
-
-def _cell(metric: Metric, row: list[Metric]) -> Cell:
-    best = len(row) > 1 and all(at_least_as_good(metric, other) for other in row)
-    shared = sum(metric.value == other.value for other in row) > 1
-    return Cell(metric_value(metric), metric_interval(metric), count(metric.n), best and not shared)
+    best = [m for m in measured if all(at_least_as_good(m, other) for other in measured)]
+    return best[0] if len(best) == 1 < len(measured) else None
 
 
 def bars_of(inputs: ReportInputs) -> Markup | None:
@@ -148,17 +120,10 @@ def target_of(recipe: Mapping[str, Any]) -> float | None:
     return float(target) if isinstance(target, (int, float)) and not isinstance(target, bool) else None
 
 
-def rules_of(inputs: ReportInputs) -> list[RuleLine]:
-    """Return the gate's rules, the refused ones first."""
-    rules = inputs.gate.rules if inputs.gate else ()
-    return [_rule(rule) for rule in sorted(rules, key=lambda rule: rule.passed)]
-
-
-def _rule(rule: RuleOutcome) -> RuleLine:
-    # The sentence holds the numbers already, in the unit the rule means.
-    written = ", ".join(
+def rule_as_written(rule: Mapping[str, Any]) -> str:
+    """Return a gate rule as its author wrote it; its sentence holds the numbers in the unit it means."""
+    return ", ".join(
         f"{key}: {value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for key, value in rule.rule.items()
+        for key, value in rule.items()
         if value is not None
     )
-    return RuleLine(rule.passed, rule.sentence, written)

@@ -54,6 +54,31 @@ def chart(key: str, title: str, description: str, height: int, *children: str) -
     )
 
 
+def line(kind: str, x1: object, y1: object, x2: object, y2: object) -> Markup:
+    """Return a straight line of a style class; places are pixels, or shares such as ``5%``."""
+    return element("line", {"class": kind, "x1": x1, "x2": x2, "y1": y1, "y2": y2})
+
+
+def label(kind: str, x: object, y: object, words: str, anchor: str = "start") -> Markup:
+    """Return words of a style class that begin, end or have their middle at a place."""
+    return element("text", {"class": kind, "x": x, "y": y, "text-anchor": anchor}, words)
+
+
+def anchor_at(share: float, margin: float) -> str:
+    """Return how words at a share of the width hang there, so that they do not leave the drawing.
+
+    Args:
+        share: Of the width, in [0, 1].
+        margin: Share of the width at either end in which centred words would leave it.
+    """
+    return "start" if share < margin else "end" if share > 1 - margin else "middle"
+
+
+def unread(*children: str) -> Markup:
+    """Return what a screen reader passes over, because the drawing's description says it."""
+    return element("g", {"aria-hidden": "true"}, *children)
+
+
 def across(share: float) -> str:
     """Return a share of the width as SVG wants it."""
     return f"{_plain(float(share) * 100)}%"

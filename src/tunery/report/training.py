@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -15,17 +16,6 @@ _TABLE_ROWS = 40
 """Rows of the loss table at most; every validation is among them where they fit [count]."""
 
 
-class LossRow(NamedTuple):
-    """One logged step."""
-
-    step: str
-    epoch: str
-    train: str | None
-    validation: str | None
-    learning_rate: str | None
-    kept: bool
-
-
 class TrainingSection(NamedTuple):
     """The training section."""
 
@@ -33,9 +23,8 @@ class TrainingSection(NamedTuple):
     sentence: str
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
-    rows: tuple[LossRow, ...]
-    logged: int
-    """Steps logged [count]."""
+    rows: Sequence[StepLog]
+    """Some of the steps logged, in their order."""
 
 
 def training_of(inputs: ReportInputs) -> TrainingSection | None:
@@ -66,7 +55,6 @@ def training_of(inputs: ReportInputs) -> TrainingSection | None:
         _notes(losses),
         facts,
         _rows(adapter.history, adapter.best_step),
-        len(adapter.history),
     )
 
 
@@ -103,25 +91,11 @@ def _notes(losses: Losses) -> tuple[str, ...]:
     return (f"{lost} {verb} infinite or not a number and left out of the curves.",)
 
 
-def _rows(history: tuple[StepLog, ...], best_step: int) -> tuple[LossRow, ...]:
+def _rows(history: tuple[StepLog, ...], best_step: int) -> list[StepLog]:
     ordered = sorted(history, key=lambda log: log.step)
     marked = [log for log in ordered if log.validation_loss is not None or log.step == best_step]
     others = [log for log in ordered if log.validation_loss is None and log.step != best_step]
     chosen = thinned(marked, _TABLE_ROWS)
     left = _TABLE_ROWS - len(chosen)
     chosen += thinned(others, left) if left >= 2 else []
-    return tuple(
-        LossRow(
-            count(log.step),
-            f"{log.epoch:.2f}",
-            _loss(log.train_loss),
-            _loss(log.validation_loss),
-            f"{log.learning_rate:.2e}" if log.learning_rate is not None else None,
-            log.step == best_step,
-        )
-        for log in sorted(chosen, key=lambda log: log.step)
-    )
-
-
-def _loss(value: float | None) -> str | None:
-    return None if value is None else number(value)
+    return sorted(chosen, key=lambda log: log.step)

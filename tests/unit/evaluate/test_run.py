@@ -13,9 +13,9 @@ from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine, example
 from tunery.core.engine import Score
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Example
-from tunery.evaluate.compare_subjects import compare_results
+from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.predictions import read_predictions
+from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Subject, baseline_subjects
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
 from tunery.evaluate.task import Task, make_task
@@ -215,7 +215,7 @@ def test_tokens_count_prompts_and_answers_of_both_passes() -> None:
 
 def test_predictions_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
     result = run(ScriptedEngine(TRUTH), label_task())
-    result.write_predictions(tmp_path / "new" / "out.jsonl")
+    write_predictions(tmp_path / "new" / "out.jsonl", result.predictions)
     assert tuple(read_predictions(tmp_path / "new" / "out.jsonl")) == result.predictions
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out.jsonl"]
 

@@ -12,7 +12,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.example import Message
 from tunery.core.registry import ModelVersion
 from tunery.core.rollout import RequestRecord
-from tunery.feedback import collect, review
+from tunery.feedback import collect
 from tunery.store.dataset_files import EXAMPLE_SCHEMA, EXAMPLES, write_parquet
 from tunery.store.workspace import Workspace
 
@@ -135,4 +135,4 @@ def bot(workspace: Workspace) -> Workspace:
 def accepted(workspace: Workspace, request: RequestRecord, **fields: Any) -> str:
     """Record and accept one piece of feedback; returns its id."""
     written = collect.record(workspace, request.id, collect.GivenFeedback(**fields), author="user")
-    return review.accept(workspace, written.id, reviewer="rita").id
+    return workspace.feedback.review(written.id, accepted=True, reviewer="rita").id

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tunery.core.config import parse_settings
-from tunery.core.errors import ConfigError, ConflictError, NotFoundError
-from tunery.feedback import review
+from tunery.core.errors import ConfigError, NotFoundError
 from tunery.feedback.collect import GivenFeedback, record
 
 
@@ -85,18 +84,3 @@ def test_a_request_without_kept_text_can_be_rated_and_corrected_but_not_compared
     assert workspace.feedback.list() == []
     record(workspace, request.id, GivenFeedback(kind="rating", rating=1), author="a")
     record(workspace, request.id, GivenFeedback(kind="correction", correction="card_arrival"), author="a")
-
-
-def test_a_review_shows_the_request_and_decides_once(workspace, serve):
-    first, second = serve("Where is my card?"), serve("Why was I charged?")
-    for request in (first, second):
-        record(workspace, request.id, GivenFeedback(kind="correction", correction="x"), author="a")
-    newest, oldest = review.pending(workspace)
-    assert (newest.request, oldest.request) == (second, first)
-    done = review.accept(workspace, oldest.feedback.id, reviewer="rita")
-    assert (done.status, done.reviewer) == ("accepted", "rita")
-    assert review.accept(workspace, done.id, reviewer="sam") == done
-    with pytest.raises(ConflictError, match="accepted by rita"):
-        review.decline(workspace, done.id, reviewer="sam")
-    review.decline(workspace, newest.feedback.id, reviewer="rita")
-    assert review.pending(workspace) == []

@@ -10,7 +10,6 @@ import pytest
 from tests.unit.feedback.conftest import NOW, accepted, add_dataset, add_dataset_record, add_model
 
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
-from tunery.feedback import review
 from tunery.feedback.collect import GivenFeedback, record
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.export import export
@@ -146,7 +145,7 @@ def test_only_accepted_feedback_becomes_rows_and_the_rest_is_counted(bot, serve,
     correction = GivenFeedback(kind="correction", correction="x")
     record(bot, serve("one").id, correction, author="a")
     declined = record(bot, serve("two").id, correction, author="a")
-    review.decline(bot, declined.id, reviewer="rita")
+    bot.feedback.review(declined.id, accepted=False, reviewer="rita")
     accepted(bot, serve("three"), kind="rating", rating=-1)
     accepted(bot, serve("four"), kind="rating", rating=1)
     assert export(bot, tmp_path / "out").skipped == {

@@ -89,7 +89,7 @@ def feedback_repeats(a: str, b: str) -> bool:
 def synthesis_repeats(a: str, b: str) -> bool:
     config = settings(max_similarity=SIMILARITY, language="any")
     rows = RowFilter(config, [], [user(a)], [], group_threshold=1.0)
-    spec = RequestSpec(0, "k", (), "v", (), None, ())
+    spec = RequestSpec(0, "k", (), (), None, ())
     return rows.reject(Candidate(b, "ok"), spec) is not None
 
 

@@ -13,7 +13,7 @@ from tunery.core.engine import Generation, TokenEvent
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
-from tunery.pipeline.gateway.start import RoutedCall, StartedCall
+from tunery.pipeline.gateway.start import RoutedCall, StartedCall, cancel
 
 Status = Literal["ok", "error", "cancelled"]
 Events = asyncio.Queue[tuple[int, TokenEvent | None]]
@@ -65,17 +65,11 @@ class Running:
         done, self._done = self._done, None
         if done is None:
             return
-        self._started.cancel()
+        cancel(self._started.choices)
         finished = self.generations or [g for f in self._started.choices if (g := _generation(f))]
-        valid = self._started.form and [self._started.form(g.text) for g in finished]
-        done(
-            record_of(
-                self.routed,
-                _status(self.generations, error),
-                finished,
-                format_valid=all(valid) if valid else None,
-            )
-        )
+        form = self._started.form
+        valid = all(form(g.text) for g in finished) if form and finished else None
+        done(record_of(self.routed, _status(self.generations, error), finished, format_valid=valid))
 
     async def finish(self) -> tuple[Generation, ...]:
         """Wait for every choice.

@@ -35,8 +35,8 @@ class Target(NamedTuple):
     version: ModelVersion | None
     """None for the base alone."""
     adapter_folder: Path | None
-    arm: Arm | None
-    rollout_id: str | None
+    arm: Arm | None = None
+    rollout_id: str | None = None
 
     @property
     def name(self) -> str:
@@ -90,13 +90,14 @@ def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: st
         NotFoundError: No such model; names the nearest.
     """
     if name == default.name:
-        return Target(default, None, None, None, None)
-    job_id = job_of_ft_name(name)
-    if job_id is not None:
-        return _of_version(workspace, _version_of_job(workspace, name, job_id))
-    return _endpoint(workspace, default, name, subject) or _of_version(
-        workspace, _registered(workspace, default, name)
-    )
+        return Target(default, None, None)
+    version = _version_of_job(workspace, name)
+    if version is None and "@" not in name and (rollout := workspace.rollouts.running(name)):
+        arm = assign(rollout, subject)
+        number = rollout.challenger if arm == "challenger" else rollout.champion
+        target = _target(workspace, workspace.models.get(name, number))
+        return target._replace(arm=arm, rollout_id=rollout.id)
+    return _target(workspace, version or _registered(workspace, name, default))
 
 
 def version_of(workspace: Workspace, name: str) -> ModelVersion:
@@ -106,9 +107,8 @@ def version_of(workspace: Workspace, name: str) -> ModelVersion:
         NotFoundError: No such version.
         ConfigError: The name is not pinned.
     """
-    job_id = job_of_ft_name(name)
-    if job_id is not None:
-        return _version_of_job(workspace, name, job_id)
+    if version := _version_of_job(workspace, name):
+        return version
     ref = parse_ref(name)
     if ref.version is None and ref.alias is None:
         raise ConfigError(
@@ -116,7 +116,7 @@ def version_of(workspace: Workspace, name: str) -> ModelVersion:
             hint=f"write {name}@1, or tunery registry ls",
             param="model",
         )
-    return _registered(workspace, None, name)
+    return _registered(workspace, name)
 
 
 def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[ServedModel]:
@@ -137,20 +137,7 @@ def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[Serv
         yield ServedModel(ft_name_of(job), int((job.finished_at or job.created_at).timestamp()), ORGANIZATION)
 
 
-def _endpoint(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target | None:
-    """Return the arm of a bare name's running rollout, None for every other name."""
-    if "@" in name:
-        return None
-    rollout = workspace.rollouts.running(name)
-    if rollout is None:
-        return None
-    arm = assign(rollout, subject)
-    number = rollout.challenger if arm == "challenger" else rollout.champion
-    target = _of_version(workspace, workspace.models.get(name, number))
-    return target._replace(arm=arm, rollout_id=rollout.id)
-
-
-def _registered(workspace: Workspace, default: BaseModelInfo | None, name: str) -> ModelVersion:
+def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None = None) -> ModelVersion:
     try:
         return versions.resolve(workspace, name)
     except (NotFoundError, ConfigError) as error:
@@ -161,13 +148,16 @@ def _registered(workspace: Workspace, default: BaseModelInfo | None, name: str) 
         raise UnknownModel(unknown.message, hint="GET /v1/models lists every name", param="model") from None
 
 
-def _of_version(workspace: Workspace, version: ModelVersion) -> Target:
+def _target(workspace: Workspace, version: ModelVersion) -> Target:
     adapter = workspace.adapters.get(version.adapter_id)
-    folder = workspace.artifacts.path("adapters", version.adapter_id)
-    return Target(adapter.base, version, folder, None, None)
+    return Target(adapter.base, version, workspace.artifacts.path("adapters", adapter.id))
 
 
-def _version_of_job(workspace: Workspace, name: str, job_id: str) -> ModelVersion:
+def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:
+    """Return the version behind an ``ft:`` name; None for any other name."""
+    job_id = job_of_ft_name(name)
+    if job_id is None:
+        return None
     job = workspace.jobs.find(job_id)
     if job is None or job.model_version is None or ft_name_of(job) != name:
         raise UnknownModel.of("model", name, [ft_name_of(j) for j in _succeeded_jobs(workspace)])

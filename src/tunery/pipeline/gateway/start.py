@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
@@ -59,10 +59,6 @@ class StartedCall(NamedTuple):
     choices: tuple[Future[Generation], ...]
     """Prompt by prompt."""
 
-    def cancel(self) -> None:
-        """Stop the choices that have not ended."""
-        _cancel(self.choices)
-
 
 class FailedStart(NamedTuple):
     """A call that failed once it was known who would answer."""
@@ -72,36 +68,26 @@ class FailedStart(NamedTuple):
 
 
 def start(routed: RoutedCall, form: FormCheck | None, listen: Listen | None) -> StartedCall | FailedStart:
-    """Render a call and queue its choices; all of them or none.
-
-    Args:
-        routed: The call.
-        form: Kept for its end.
-        listen: Takes the tokens as they come.
-    """
+    """Render a call and queue its choices, all of them or none; ``form`` is kept for its end."""
     try:
-        return StartedCall(routed, form, _submit(routed, _render(routed), listen))
+        return StartedCall(routed, form, _submit(routed, listen))
     except Exception as error:
         return FailedStart(routed, error)
 
 
-def _render(routed: RoutedCall) -> list[tuple[int, ...]]:
-    call, tokenizer = routed.call, routed.base.tokenizer
-    if call.messages is None:
-        return [tokenizer.encode(p) if isinstance(p, str) else p for p in call.prompts]
-    return [tokenizer.render_prompt(routed.messages)]
-
-
-def _submit(
-    routed: RoutedCall, prompts: list[tuple[int, ...]], listen: Listen | None
-) -> tuple[Future[Generation], ...]:
+def _submit(routed: RoutedCall, listen: Listen | None) -> tuple[Future[Generation], ...]:
+    tokenizer = routed.base.tokenizer
+    if routed.call.messages is None:
+        prompts = [tokenizer.encode(p) if isinstance(p, str) else p for p in routed.call.prompts]
+    else:
+        prompts = [tokenizer.render_prompt(routed.messages)]
     requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
     queued: list[Future[Generation]] = []
     try:
         for index, request in enumerate(requests):
             queued.append(_submit_one(routed, request, index, listen))
     except BaseException:
-        _cancel(queued)
+        cancel(queued)
         raise
     return tuple(queued)
 
@@ -126,7 +112,8 @@ def _submit_one(
     return future
 
 
-def _cancel(choices: list[Future[Generation]] | tuple[Future[Generation], ...]) -> None:
+def cancel(choices: Iterable[Future[Generation]]) -> None:
+    """Stop the choices that have not ended."""
     for choice in choices:
         if not choice.done():
             choice.cancel()

@@ -33,26 +33,13 @@ def store_training_file(workspace: Workspace, filename: str, write: Callable[[Pa
     """
     from tunery.data.readers.training_file import require_training_file
 
-    now = workspace.clock.now()
-    file_id = new_id("file", now)
+    file_id = new_id("file", workspace.clock.now())
     display_name = _display_name(filename)
     about: dict[str, Any] = {"filename": display_name, "purpose": "fine-tune"}
     with workspace.artifacts.create("files", file_id, about) as folder:
-        path = folder / CONTENT
-        write(path)
-        about["shape"] = require_training_file(path, display_name).shape
-        size, digest = path.stat().st_size, sha256_file(path)
-    file = StoredFile(
-        id=file_id,
-        filename=display_name,
-        purpose="fine-tune",
-        bytes=size,
-        sha256=digest,
-        status="processed",
-        created_at=now,
-    )
-    workspace.files.add(file)
-    return file
+        write(folder / CONTENT)
+        about["shape"] = require_training_file(folder / CONTENT, display_name).shape
+    return _stored(workspace, file_id, CONTENT, display_name, "fine-tune")
 
 
 def store_result(workspace: Workspace, job_id: str, csv: str) -> StoredFile:
@@ -65,18 +52,23 @@ def store_result(workspace: Workspace, job_id: str, csv: str) -> StoredFile:
         about = {"filename": "step_metrics.csv", "purpose": "fine-tune-results"}
         with workspace.artifacts.create("files", file_id, about) as folder:
             (folder / RESULT).write_text(csv, encoding="utf-8")
-    path = workspace.artifacts.path("files", file_id) / RESULT
-    file = StoredFile(
-        id=file_id,
-        filename="step_metrics.csv",
-        purpose="fine-tune-results",
-        bytes=path.stat().st_size,
-        sha256=sha256_file(path),
-        status="processed",
-        created_at=workspace.clock.now(),
+    return _stored(workspace, file_id, RESULT, "step_metrics.csv", "fine-tune-results")
+
+
+def _stored(workspace: Workspace, file_id: str, content: str, filename: str, purpose: str) -> StoredFile:
+    """Record a file whose bytes are in place."""
+    path = workspace.artifacts.path("files", file_id) / content
+    return workspace.files.add(
+        StoredFile(
+            id=file_id,
+            filename=filename,
+            purpose=purpose,
+            bytes=path.stat().st_size,
+            sha256=sha256_file(path),
+            status="processed",
+            created_at=workspace.clock.now(),
+        )
     )
-    workspace.files.add(file)
-    return file
 
 
 def open_content(workspace: Workspace, file_id: str) -> Path:

@@ -25,12 +25,6 @@ BUSY_POLL_S = 2.0
 def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callable[[], bool]) -> bool:
     """Run a job whose lease ``worker`` holds.
 
-    Args:
-        workspace: Where the job is.
-        job_id: Which job.
-        worker: Who holds its lease.
-        should_stop: Asked between steps.
-
     Returns:
         True when the job has ended, False when it was interrupted and is to be continued.
     """

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Prediction
 from tunery.core.run import TUNED
 from tunery.core.training import Adapter
+from tunery.data.config import DataConfig
+from tunery.data.readers.storage.urls import whole_path
+from tunery.evaluate import prompting
+from tunery.evaluate.config import EvaluateConfig
+from tunery.evaluate.gate import SuiteNumbers
+from tunery.evaluate.predictions import read_predictions, write_predictions
+from tunery.evaluate.prompting import Prompting, Subject
+from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
+from tunery.evaluate.task import Task, make_task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
-
-if TYPE_CHECKING:
-    from tunery.evaluate.gate import SuiteNumbers
-    from tunery.evaluate.prompting import Subject
-    from tunery.evaluate.run import EvaluationResult
-    from tunery.evaluate.task import Task
+from tunery.store.workspace import Workspace
 
 CHAMPION = "champion"
 PREDICTIONS = "predictions.jsonl"
@@ -29,8 +31,6 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
     Raises:
         ConfigError: There is no test split, or a metric does not fit the data.
     """
-    from tunery.evaluate.task import make_task
-
     return make_task(
         split_of(context, dataset, "test"),
         data=f"{dataset.id}/test",
@@ -42,58 +42,32 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
 
 def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[Subject, ...]:
     """Return the prompted baselines to measure; solved examples come from the train split alone."""
-    from tunery.evaluate import prompting
-
     return prompting.baseline_subjects(
         task, split_of(context, dataset, "train"), base=context.base.label, tokenizer=context.tokenizer
     )
 
 
-def measure_baselines(
-    context: RunContext, task: Task, subjects: Sequence[Subject]
-) -> dict[str, EvaluationResult]:
-    """Evaluate the base model, prompted."""
-    return {subject.name: measure(context, task, subject) for subject in subjects}
-
-
 def tuned_subject(context: RunContext, adapter: Adapter, *, name: str = TUNED) -> Subject:
     """Return an adapter as a subject, asked as it was trained."""
-    from tunery.evaluate.prompting import Subject
-
     return Subject(name, context.base.label, adapter.id)
 
 
 def measure(
     context: RunContext, task: Task, subject: Subject, adapter: Adapter | None = None
 ) -> EvaluationResult:
-    """Evaluate one subject, or find the evaluation that was made of it before.
-
-    Args:
-        context: Of the run.
-        task: What is asked and measured.
-        subject: Who answers.
-        adapter: The subject's adapter, None for the base alone.
-    """
-    from tunery.evaluate.predictions import read_predictions
-    from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
-
+    """Evaluate one subject with its adapter, or find the evaluation that was made of it before."""
     context.check_stop()
     subject = replace(subject, engine=context.engine_settings.identity)
     workspace, identity = context.workspace, evaluation_id(task, subject)
     known, folder = workspace.evaluations.find(identity), workspace.artifacts.find("evaluations", identity)
     if known is not None and folder is not None:
-        return EvaluationResult(known, tuple(read_predictions(folder / PREDICTIONS)))
-    engine = context.engine(*([adapter] if adapter else []))
+        return EvaluationResult(known, predictions_of(workspace, identity))
+    engine, tokenizer = context.engine(*([adapter] if adapter else [])), context.tokenizer
     result = evaluate(
-        engine,
-        context.tokenizer,
-        task,
-        subject=subject,
-        progress=context.progress,
-        clock=workspace.clock,
+        engine, tokenizer, task, subject=subject, progress=context.progress, clock=workspace.clock
     )
     with workspace.artifacts.create("evaluations", identity, {"subject": subject.name}) as partial:
-        result.write_predictions(partial / PREDICTIONS)
+        write_predictions(partial / PREDICTIONS, result.predictions)
     workspace.evaluations.add(result.evaluation)
     return result
 
@@ -105,8 +79,6 @@ def measure_champion(
 
     None where there is no champion, and where it is the very adapter just trained: nothing gains over itself.
     """
-    from tunery.evaluate.prompting import Prompting, Subject
-
     models = context.workspace.models
     number = models.aliases(context.recipe.name).get(CHAMPION)
     if number is None:
@@ -131,8 +103,6 @@ def measure_champion(
 
 def measure_suites(context: RunContext, adapter: Adapter) -> dict[str, SuiteNumbers]:
     """Evaluate base and tuned model on every named suite."""
-    from tunery.evaluate.gate import SuiteNumbers
-
     numbers = {}
     for name, task in suite_tasks(context).items():
         tuned = tuned_subject(context, adapter, name=f"{TUNED} on {name}")
@@ -150,12 +120,8 @@ def suite_tasks(context: RunContext) -> dict[str, Task]:
     Raises:
         ConfigError: A file is missing or does not fit its mapping.
     """
-    from tunery.data.config import DataConfig
     from tunery.data.read_file import read_file
     from tunery.data.readers.source import locate
-    from tunery.data.readers.storage.urls import whole_path
-    from tunery.evaluate.config import EvaluateConfig
-    from tunery.evaluate.task import make_task
 
     tasks = {}
     for name, suite in context.recipe.evaluate.suites.items():
@@ -170,8 +136,6 @@ def suite_tasks(context: RunContext) -> dict[str, Task]:
     return tasks
 
 
-def predictions_of(context: RunContext, evaluation_id: str) -> Sequence[Prediction]:
+def predictions_of(workspace: Workspace, evaluation: str) -> tuple[Prediction, ...]:
     """Return a stored evaluation's answers."""
-    from tunery.evaluate.predictions import read_predictions
-
-    return read_predictions(context.workspace.artifacts.path("evaluations", evaluation_id) / PREDICTIONS)
+    return tuple(read_predictions(workspace.artifacts.path("evaluations", evaluation) / PREDICTIONS))

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.evaluation import Comparison
-from tunery.core.example import Example
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter
+from tunery.evaluate.comparison import CORRECT, compare
+from tunery.evaluate.prompting import Subject, baseline_subjects
+from tunery.evaluate.run import EvaluationResult
+from tunery.evaluate.task import Task, make_task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset, split_of
-from tunery.pipeline.stages.evaluate import PREDICTIONS, measure, test_task
+from tunery.pipeline.stages.evaluate import measure, predictions_of, test_task, tuned_subject
+from tunery.registry.versions import resolve
 from tunery.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    from tunery.evaluate.prompting import Subject
-    from tunery.evaluate.run import EvaluationResult
-    from tunery.evaluate.task import Task
 
 BASE = "base"
 """Name under which the base model alone is evaluated, prompted zero-shot."""
@@ -42,8 +40,6 @@ def evaluate_model(context: RunContext, model: str, *, test: Path | None = None)
         NotFoundError: No such version.
         ConfigError: The version stands on another base, or the file does not fit the mapping.
     """
-    from tunery.registry.versions import resolve
-
     if model in (BASE, context.base.name):
         task = _task(context, test, labels=None)
         return measure(context, task, _base_subject(context, task))
@@ -51,7 +47,7 @@ def evaluate_model(context: RunContext, model: str, *, test: Path | None = None)
     adapter = _adapter(context, version)
     task = _task(context, test, labels=version.labels)
     _warn_of_known_rows(context, task, version)
-    return measure(context, task, _version_subject(context, version), adapter)
+    return measure(context, task, tuned_subject(context, adapter, name=version.ref), adapter)
 
 
 def compare_versions(workspace: Workspace, a: str, b: str) -> Comparison:
@@ -61,10 +57,6 @@ def compare_versions(workspace: Workspace, a: str, b: str) -> Comparison:
         NotFoundError: No such version.
         ConflictError: They were not evaluated on the same rows.
     """
-    from tunery.evaluate.comparison import CORRECT, compare
-    from tunery.evaluate.predictions import read_predictions
-    from tunery.registry.versions import resolve
-
     versions = [resolve(workspace, ref) for ref in (a, b)]
     one, other = (workspace.evaluations.get(version.evaluation_id) for version in versions)
     if one.data != other.data:
@@ -73,11 +65,9 @@ def compare_versions(workspace: Workspace, a: str, b: str) -> Comparison:
             hint="tunery evaluate run RECIPE --model NAME@N --test FILE --predictions OUT.jsonl for each, "
             "then tunery evaluate compare",
         )
-    answers = [
-        read_predictions(workspace.artifacts.path("evaluations", e.id) / PREDICTIONS) for e in (one, other)
-    ]
     return compare(
-        *answers,
+        predictions_of(workspace, one.id),
+        predictions_of(workspace, other.id),
         metric=other.main_metric if one.main_metric == other.main_metric else CORRECT,
         names=(versions[0].ref, versions[1].ref),
         labels=versions[1].labels,
@@ -96,14 +86,13 @@ def _adapter(context: RunContext, version: ModelVersion) -> Adapter:
 
 def _task(context: RunContext, test: Path | None, *, labels: Sequence[str] | None) -> Task:
     """Settle what is measured; labels are the version's, for the base those of the recipe's data."""
-    from tunery.evaluate.task import make_task
-
-    recipe = context.recipe
     if test is None:
         return test_task(context, make_dataset(context))
-    examples = _read(context, test)
+    from tunery.data.read_file import read_file
+
+    recipe = context.recipe
     return make_task(
-        examples,
+        read_file(test, recipe.data.sources[0], recipe.data),
         data=f"sha256:{sha256_file(test)}",
         config=recipe.evaluate,
         main_metric=recipe.goal.metric,
@@ -111,22 +100,7 @@ def _task(context: RunContext, test: Path | None, *, labels: Sequence[str] | Non
     )
 
 
-def _read(context: RunContext, test: Path) -> list[Example]:
-    from tunery.data.read_file import read_file
-
-    data = context.recipe.data
-    return read_file(test, data.sources[0], data)
-
-
-def _version_subject(context: RunContext, version: ModelVersion) -> Subject:
-    from tunery.evaluate.prompting import Subject
-
-    return Subject(version.ref, context.base.label, version.adapter_id)
-
-
 def _base_subject(context: RunContext, task: Task) -> Subject:
-    from tunery.evaluate.prompting import baseline_subjects
-
     plain = task.config.baseline.model_copy(
         update={"zero_shot": True, "few_shot": False, "constrained": False}
     )

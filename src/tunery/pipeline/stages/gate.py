@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from tunery.core.evaluation import Comparison, GateResult
+from tunery.core.run import TUNED
+from tunery.evaluate.config import GateRule, gate_rules
+from tunery.evaluate.gate import GateEvidence, SuiteNumbers, check_rules, judge
+from tunery.evaluate.prompting import Subject
+from tunery.evaluate.run import EvaluationResult
+from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
-
-if TYPE_CHECKING:
-    from tunery.evaluate.config import GateRule
-    from tunery.evaluate.gate import SuiteNumbers
-    from tunery.evaluate.prompting import Subject
-    from tunery.evaluate.run import EvaluationResult
-    from tunery.evaluate.task import Task
+from tunery.pipeline.stages.evaluate import CHAMPION
 
 
 def rules_of(context: RunContext) -> tuple[GateRule, ...]:
     """Return the recipe's rules, or those that follow from its goal."""
-    from tunery.evaluate.config import gate_rules
-
     return gate_rules(context.recipe.goal, context.recipe.gate)
 
 
@@ -29,8 +26,6 @@ def check_gate(context: RunContext, task: Task, baselines: Sequence[Subject]) ->
     Raises:
         ConfigError: Lists each rule's problem.
     """
-    from tunery.evaluate.gate import check_rules
-
     check_rules(
         rules_of(context),
         task,
@@ -53,10 +48,6 @@ def judge_gate(
         comparisons: Paired tests of every other subject with the tuned model as B.
         suites: Numbers on the named suites.
     """
-    from tunery.core.run import TUNED
-    from tunery.evaluate.gate import GateEvidence, judge
-    from tunery.pipeline.stages.evaluate import CHAMPION
-
     champion = results.get(CHAMPION)
     evidence = GateEvidence(
         tuned=results[TUNED].evaluation,

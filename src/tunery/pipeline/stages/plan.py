@@ -7,10 +7,10 @@ import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.run import TUNED
+from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import make_dataset, split_of
@@ -19,9 +19,8 @@ from tunery.pipeline.stages.train import training_examples
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
-
-if TYPE_CHECKING:
-    from tunery.evaluate.task import Task
+from tunery.train.rows import training_rows
+from tunery.train.section import method_of
 
 
 def plan_recipe(context: RunContext) -> Forecast:
@@ -32,8 +31,6 @@ def plan_recipe(context: RunContext) -> Forecast:
     Raises:
         ConfigError: The recipe, a file or a row is wrong.
     """
-    from tunery.train.section import method_of
-
     dataset = make_dataset(context)
     with context.progress.task("counting tokens", None):
         rows = _count(context, dataset)
@@ -102,8 +99,6 @@ def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
 
 
 def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
-    from tunery.train.rows import training_rows
-
     tokenizer = context.tokenizer
     train, validation = training_rows(context.recipe.train, tokenizer, training_examples(context, dataset))
     answers = [row.sequences[0] for row in train]

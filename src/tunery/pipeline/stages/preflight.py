@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tunery.core.dataset import DatasetVersion
+from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.train import training_examples
-
-if TYPE_CHECKING:
-    from tunery.model.tokenizer import ChatTokenizer
-    from tunery.train.preflight import Preflight
+from tunery.train.preflight import Preflight, preflight
+from tunery.train.rows import training_rows
 
 
 def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) -> int:
@@ -21,10 +18,6 @@ def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) 
 
 def check_before_training(context: RunContext, dataset: DatasetVersion, *, samples: int = 3) -> Preflight:
     """Tokenise every row that training and validation will see, and check it; a failed check is no error."""
-    from tunery.model.tokenizer import load_tokenizer
-    from tunery.train.preflight import preflight
-    from tunery.train.rows import training_rows
-
     examples = training_examples(context, dataset)
     rows = training_rows(context.recipe.train, context.tokenizer, examples)
     # Read afresh from what serving will load, not from the object that training holds.

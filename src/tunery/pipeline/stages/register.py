@@ -9,8 +9,7 @@ from tunery.core.run import Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import CHAMPION
-
-CHALLENGER = "challenger"
+from tunery.registry.versions import register as register_version
 
 
 def register(
@@ -26,8 +25,6 @@ def register(
     The first version of a name becomes ``champion``, because there is nothing it could harm; a later one
     becomes ``challenger`` and meets traffic by canary or by hand.
     """
-    from tunery.registry.versions import register as register_version
-
     models = context.workspace.models
     version = register_version(
         context.workspace, run=run, dataset=dataset, adapter=adapter, evaluation=tuned, gate=gate
@@ -35,11 +32,7 @@ def register(
     aliases = models.aliases(version.name)
     if version.version not in aliases.values():
         first = CHAMPION not in aliases
-        models.set_alias(
-            version.name,
-            CHAMPION if first else CHALLENGER,
-            version.version,
-            actor="run",
-            reason=f"{'first version' if first else 'new version'}; gate {gate.id} passed",
-        )
+        alias, reason = (CHAMPION, "first version") if first else ("challenger", "new version")
+        reason += f"; gate {gate.id} passed"
+        models.set_alias(version.name, alias, version.version, actor="run", reason=reason)
     return version

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,8 @@ from tunery.core.evaluation import Comparison
 from tunery.core.run import Run
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import predictions_of
+from tunery.store.workspace import Workspace
+from tunery.train.section import method_named
 
 if TYPE_CHECKING:
     from tunery.report import ReportInputs
@@ -18,28 +22,21 @@ _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 _DROPPED_SHOWN = 10
 
 
-def report_path(context: RunContext, run: Run) -> Path:
-    """Return where a run's report lies."""
-    return context.workspace.root / "reports" / f"{run.id}.html"
-
-
 def make_report(context: RunContext, run: Run) -> Path:
     """Write the report of a run, however far it came."""
     from tunery.report import write_report
 
-    path = report_path(context, run)
+    path = context.workspace.root / "reports" / f"{run.id}.html"
     path.parent.mkdir(exist_ok=True)
-    write_report(report_inputs(context, run), path)
+    write_report(_report_inputs(context.workspace, run), path)
     return path
 
 
-def report_inputs(context: RunContext, run: Run) -> ReportInputs:
+def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
     """Gather the records that a run left behind."""
     from tunery.report import ReportInputs
     from tunery.store.dataset_files import read_dropped, read_examples
-    from tunery.train.section import method_named
 
-    workspace = context.workspace
     dataset = workspace.datasets.find(run.dataset_version) if run.dataset_version else None
     folder = workspace.artifacts.find("datasets", dataset.id) if dataset else None
     comparisons = {s: Comparison.model_validate(c) for s, c in run.comparisons.items()}
@@ -53,20 +50,17 @@ def report_inputs(context: RunContext, run: Run) -> ReportInputs:
         adapter=adapter,
         training_method=method.summary if method else None,
         evaluations={s: workspace.evaluations.get(i) for s, i in run.evaluations.items()},
-        predictions={s: predictions_of(context, i) for s, i in run.evaluations.items()},
+        predictions={s: predictions_of(workspace, i) for s, i in run.evaluations.items()},
         comparisons=comparisons,
         gate=workspace.gates.find(run.gate_id) if run.gate_id else None,
         examples={e.id: e for e in examples if e.id in named},
         dropped_examples=read_dropped(folder, per_reason=_DROPPED_SHOWN) if folder else [],
-        environment=environment(),
+        environment=_environment(),
     )
 
 
-def environment() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     """Return library versions and hardware, for whoever wants to run it again."""
-    import os
-    import platform
-
     import torch
 
     hardware = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor()

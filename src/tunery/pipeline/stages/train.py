@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.ids import artifact_id, sha256_file
@@ -13,9 +12,8 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
-
-if TYPE_CHECKING:
-    from tunery.train.rows import TrainingExamples
+from tunery.train.config import NOT_IN_IDENTITY
+from tunery.train.rows import TrainingExamples, training_rows
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another adapter."""
@@ -23,8 +21,6 @@ STAGE_VERSION = 1
 
 def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
     """Return the id that training this recipe on this dataset version gives."""
-    from tunery.train.config import NOT_IN_IDENTITY
-
     return artifact_id(
         "adapter",
         stage="train",
@@ -36,8 +32,6 @@ def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
 
 def training_examples(context: RunContext, dataset: DatasetVersion) -> TrainingExamples:
     """Return the splits that training uses."""
-    from tunery.train.rows import TrainingExamples
-
     return TrainingExamples(split_of(context, dataset, "train"), split_of(context, dataset, "validation"))
 
 
@@ -79,7 +73,6 @@ def _find(context: RunContext, identity: str) -> Adapter | None:
 
 def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:
     from tunery.train.lora import Folders, train_adapter
-    from tunery.train.rows import training_rows
     from tunery.train.trainer import Reporting
 
     config = context.recipe.train
