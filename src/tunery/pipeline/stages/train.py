@@ -94,11 +94,6 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
         sha256=sha256_file(folder / ADAPTER_WEIGHTS),
         chat_template_sha256=context.tokenizer.chat_template_sha256,
         system_prompt=dataset.system_prompt,
-        trainable_parameters=trained.trainable_parameters,
-        steps=trained.steps,
-        best_step=trained.best_step,
-        trained_tokens=trained.trained_tokens,
-        seconds=trained.seconds,
-        history=trained.history,
+        **trained._asdict(),
         created_at=context.workspace.clock.now(),
     )
