@@ -49,7 +49,7 @@ def unusable(number: int, reason: str, detail: str, content: object) -> RawRow:
 
 
 def leading(rows: Iterator[RawRow]) -> list[RawRow]:
-    """Return the next rows up to the first that can be used, at most a thousand: it shows how all are read."""
+    """Return the next rows up to the first that can be used, which shows how all are read."""
     head: list[RawRow] = []
     for row in islice(rows, _LEADING):
         head.append(row)
