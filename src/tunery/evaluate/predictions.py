@@ -132,9 +132,7 @@ def _row(value: Any) -> PredictionRow:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return canonical_json(value)
+    return value if value is None or isinstance(value, str) else canonical_json(value)
 
 
 def _scores(value: Mapping[str, Any]) -> dict[str, float]:

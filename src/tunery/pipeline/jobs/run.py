@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,8 +113,6 @@ def _fail(
 
 
 def _finish(workspace: Workspace, job_id: str, worker: str, status: Any, changes: Mapping[str, Any]) -> None:
-    try:
+    # Taken over or ended meanwhile: what it becomes is told by whoever has it now.
+    with contextlib.suppress(ConflictError):
         workspace.jobs.finish(job_id, worker, status, **changes)
-    except ConflictError:
-        # Taken over or ended meanwhile: what it becomes is told by whoever has it now.
-        return

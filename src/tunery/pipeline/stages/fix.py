@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.finding import Edit, Finding
+from tunery.core.finding import Changed, Edit, Finding
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset
 
 if TYPE_CHECKING:
-    from tunery.core.columns import Columns
-    from tunery.core.finding import Changed
     from tunery.data.edits.review import Review
 
 
@@ -124,9 +123,7 @@ def write_review(
     from tunery.data.edits.review import check_free, export_review
 
     check_free(path, replace=replace)
-
-    columns = _columns(context, make_dataset(context))
-    return export_review(path, columns, findings(), kinds=kinds)
+    return export_review(path, _columns(context, make_dataset(context)), findings(), kinds=kinds)
 
 
 def _columns(context: RunContext, dataset: DatasetVersion) -> Columns:
