@@ -27,7 +27,7 @@ def run(
     progress = terminal_progress()
     with open_recipe(ctx, recipe, overrides, progress) as context:
         with progress.task(context.recipe.name, None):
-            done = run_recipe(context.recipe, context.workspace, base_dir=context.base_dir, progress=progress)
+            done = run_recipe(context)
         outcome = outcome_of(context.workspace, done)
     answer(outcome_object(outcome), lambda: outcome_text(outcome), as_json=as_json)
     if refused := refusal(outcome):

@@ -135,8 +135,6 @@ def new_job(
     """Return the job that a body describes, its recipe checked as a whole, not yet stored.
 
     Args:
-        body: What the client sent.
-        workspace: Where the files are.
         base: The base that the server serves, the only one a client may name.
         base_spec: How a recipe names that base.
         submitted_by: Name of the client's key.

@@ -40,7 +40,6 @@ def apply_findings(context: RunContext, findings: Sequence[Finding], kinds: Sequ
     """Make the next dataset version from the edits of some kinds of findings.
 
     Args:
-        context: Of the recipe whose dataset version was inspected.
         findings: What was found in it.
         kinds: Kinds to apply, in this order.
 
@@ -110,7 +109,6 @@ def write_review(
     """Write the rows that findings name as a sheet to fill in; return their number.
 
     Args:
-        context: The run.
         path: The sheet.
         findings: Looks for them; called once the place is known to be free, for it takes time.
         kinds: Only findings of these kinds; all where empty.

@@ -47,7 +47,6 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
     """Build or find the recipe's dataset version, look for what hurts, keep and show what is found.
 
     Args:
-        context: Of the recipe.
         thorough: Compare what rows mean, by sentence embeddings: finds more wrong labels, and rows that say
             the same in other words. Takes minutes for ten thousand rows on a laptop.
 
