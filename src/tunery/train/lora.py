@@ -17,7 +17,7 @@ from tunery.model.device import choose_training_device
 from tunery.model.load import load_for_packing
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.rows import TrainingRows
+from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
 from tunery.train.trainer import (
     PackedTrainer,

@@ -24,8 +24,7 @@ from tunery.core.progress import Progress, ProgressBar
 from tunery.model.packing import Packed, pack
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import Objective, TrainingRow
-from tunery.train.rows import TrainingRows
+from tunery.train.methods.method import Objective, TrainingRow, TrainingRows
 
 _BATCH = "packed"
 _VALIDATION_ROWS = 16
