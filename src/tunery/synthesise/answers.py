@@ -25,9 +25,9 @@ class Candidate(NamedTuple):
 class Malformed(Exception):  # noqa: N818 - carries a reason to whoever counts
     """The answer, or an item of it, is not what was requested."""
 
-    def __init__(self, drop: Drop) -> None:
-        super().__init__(drop)
-        self.drop = drop
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.drop = Drop(reason, detail)
 
 
 def json_list(text: str, finish: str) -> list[Any]:
@@ -51,13 +51,10 @@ def json_list(text: str, finish: str) -> list[Any]:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
         if finish == "length":
-            raise Malformed(
-                Drop("cut_off", "the answer reached the limit of tokens; raise max_tokens")
-            ) from None
-        why = str(error)[:_DETAIL_CHARS]
-        raise Malformed(Drop("bad_json", f"the answer is no JSON: {why}")) from None
+            raise Malformed("cut_off", "the answer reached the limit of tokens; raise max_tokens") from None
+        raise Malformed("bad_json", f"the answer is no JSON: {str(error)[:_DETAIL_CHARS]}") from None
     if not isinstance(found, list):
-        raise Malformed(Drop("bad_json", f"the answer is {redacted_repr(found)}, not a list"))
+        raise Malformed("bad_json", f"the answer is {redacted_repr(found)}, not a list")
     return found
 
 
@@ -68,12 +65,12 @@ def text_of(value: Any, what: str) -> str:
         Malformed: ``bad_item`` where it is no text, ``empty`` where nothing is in it.
     """
     if not isinstance(value, str):
-        raise Malformed(Drop("bad_item", f"{what} is {redacted_repr(value)}, not text"))
+        raise Malformed("bad_item", f"{what} is {redacted_repr(value)}, not text")
     if not is_unicode(value):
-        raise Malformed(Drop("bad_item", f"{what} holds half a character: {redacted_repr(value)}"))
+        raise Malformed("bad_item", f"{what} holds half a character: {redacted_repr(value)}")
     text = normalise(value)
     if not text:
-        raise Malformed(Drop("empty", f"{what} is empty"))
+        raise Malformed("empty", f"{what} is empty")
     return text
 
 
@@ -90,9 +87,7 @@ def candidate_of(item: Any, output: str | None) -> Candidate:
     if output is not None:
         return Candidate(text_of(item, "the item"), output)
     if not isinstance(item, dict) or not {"input", "output"} <= item.keys():
-        raise Malformed(
-            Drop("bad_item", f"the item is {redacted_repr(item)}, not an object with input and output")
-        )
+        raise Malformed("bad_item", f"the item is {redacted_repr(item)}, not an object with input and output")
     return Candidate(text_of(item["input"], "the input"), text_of(item["output"], "the output"))
 
 
@@ -104,7 +99,6 @@ def scores_of(text: str, finish: str, count: int) -> list[int]:
     """
     found = json_list(text, finish)
     if len(found) != count or any(type(s) is not int or not 1 <= s <= 5 for s in found):
-        raise Malformed(
-            Drop("bad_json", f"{redacted_repr(found)} is not a list of {count} whole numbers from 1 to 5")
-        )
+        wanted = f"a list of {count} whole numbers from 1 to 5"
+        raise Malformed("bad_json", f"{redacted_repr(found)} is not {wanted}")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -11,6 +12,12 @@ class Amount(NamedTuple):
 
     tokens: int
     usd: float
+
+
+def total(amounts: Iterable[Amount]) -> Amount:
+    """Return amounts added up."""
+    every = list(amounts)
+    return Amount(sum(a.tokens for a in every), sum((a.usd for a in every), 0.0))
 
 
 class BudgetSpent(Exception):  # noqa: N818 - an outcome, counted by the caller
@@ -50,10 +57,9 @@ class Budget:
         """Give a reservation back and book what was really spent."""
         async with self._changed:
             self._reserved.remove(reserved)
-            self.spent = Amount(self.spent.tokens + spent.tokens, self.spent.usd + spent.usd)
+            self.spent = total([self.spent, spent])
             self._changed.notify_all()
 
     def _fits(self, amount: Amount) -> bool:
-        tokens = self.spent.tokens + sum(a.tokens for a in self._reserved) + amount.tokens
-        usd = self.spent.usd + sum(a.usd for a in self._reserved) + amount.usd
+        tokens, usd = total([self.spent, *self._reserved, amount])
         return (self._tokens is None or tokens <= self._tokens) and (self._usd is None or usd <= self._usd)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import size
 from tunery.synthesise.config import TeacherConfig
+from tunery.synthesise.journal import PaidAnswer
 from tunery.text.normalise import is_unicode
 
 if TYPE_CHECKING:
     import httpx2
-    from openai import APIStatusError, AsyncAPIResponse, AsyncOpenAI
+    from openai import APIStatusError, AsyncAPIResponse
 
 _LARGEST_ANSWER = 8 * 1024 * 1024
 _CONNECT_S = 15.0
 _MESSAGE_CHARS = 300
+_FRAME_TOKENS = 64
+"""What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
 _TRY_AGAIN = frozenset({408, 425, 429})
 _OUT_OF_FUNDS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _PROTOCOL_HEADERS = frozenset(
@@ -31,18 +34,6 @@ _CLIENT_HEADER = "x-stainless-raw-response"
 """By which the client knows that the answer is read here."""
 Turns = Sequence[Mapping[str, str]]
 """``role``/``content`` turns, as the protocol has them."""
-
-
-class Reply(NamedTuple):
-    """The answer to one request."""
-
-    text: str
-    finish: str
-    """Why it ended: ``stop``, or ``length`` where the limit of tokens cut it off."""
-    prompt_tokens: int | None
-    """As the endpoint counted them; None where it does not say."""
-    completion_tokens: int | None
-    request_id: str
 
 
 class Transient(Exception):  # noqa: N818 - an outcome of one attempt, never shown as it is
@@ -61,17 +52,19 @@ class Endpoint:
     """One model behind one address; open it with ``async with``.
 
     The client tries nothing again by itself: every attempt has to stand in the journal and in the budget.
+
+    Args:
+        config: Where it is, and how it is to answer.
+        now: The clock.
     """
 
-    def __init__(self, config: TeacherConfig) -> None:
-        self.config = config
-        self._key = _key_of(config)
-        self._client: AsyncOpenAI | None = None
-
-    async def __aenter__(self) -> Self:
-        """Open the connections."""
+    def __init__(self, config: TeacherConfig, now: Callable[[], datetime]) -> None:
         import httpx2
         import openai
+
+        self.config = config
+        self._now = now
+        self._key = _key_of(config)
 
         http = openai.DefaultAsyncHttpxClient(
             # A redirect would carry rows and key to an address that nobody wrote down, as would a proxy.
@@ -82,14 +75,14 @@ class Endpoint:
         )
         # A key must be given; the one that is sent is set by the hook.
         self._client = openai.AsyncOpenAI(
-            api_key="unused", base_url=self.config.base_url, max_retries=0, http_client=http
+            api_key="unused", base_url=config.base_url, max_retries=0, http_client=http
         )
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
+        await self._client.close()
 
     async def _strip(self, request: httpx2.Request) -> None:
         """Send no more than the protocol needs.
@@ -101,8 +94,8 @@ class Endpoint:
         if self._key:
             request.headers["Authorization"] = f"Bearer {self._key}"
 
-    async def attempt(self, turns: Turns) -> Reply:
-        """Send one request once.
+    async def attempt(self, turns: Turns) -> PaidAnswer:
+        """Send one request once; what the endpoint does not count stands at its ceiling.
 
         Raises:
             Transient: Too many requests, a fault of the server, a timeout, a broken connection, or an answer
@@ -113,8 +106,6 @@ class Endpoint:
         import httpx2
         import openai
 
-        if self._client is None:
-            raise RuntimeError("the endpoint is used outside of its block")
         config = self.config
         request = self._client.chat.completions.with_streaming_response.create(
             model=config.model,
@@ -125,7 +116,7 @@ class Endpoint:
         )
         try:
             async with asyncio.timeout(config.timeout_s), request as response:
-                return self._reply(await _read(response), response.headers.get("x-request-id"))
+                return self._priced(await _read(response), response.headers.get("x-request-id"), turns)
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
         except (openai.APITimeoutError, TimeoutError) as error:
@@ -174,7 +165,7 @@ class Endpoint:
             )
         return ConfigError(reason, hint="change the setting that the endpoint names", param="teacher")
 
-    def _reply(self, raw: bytes, request_id: str | None) -> Reply:
+    def _priced(self, raw: bytes, request_id: str | None, turns: Turns) -> PaidAnswer:
         try:
             body = json.loads(raw)
             choice = body["choices"][0]
@@ -189,12 +180,20 @@ class Endpoint:
             ) from None
         if not is_unicode(text):
             text = text.encode("utf-8", "replace").decode("utf-8")
-        return Reply(
-            text,
-            str(choice.get("finish_reason") or "stop"),
-            _count(usage, "prompt_tokens"),
-            _count(usage, "completion_tokens"),
-            str(body.get("id") or request_id or "")[:200],
+        prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        metered = prompt is not None and completion is not None
+        prompt = prompt_ceiling(turns) if prompt is None else prompt
+        completion = self.config.max_tokens if completion is None else completion
+        return PaidAnswer(
+            text=text,
+            finish=str(choice.get("finish_reason") or "stop"),
+            request_id=str(body.get("id") or request_id or "")[:200],
+            endpoint=self.config.host,
+            at=self._now().isoformat(timespec="seconds"),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            metered=metered,
+            usd=self.config.usd(prompt, completion),
         )
 
     def _safe(self, text: str) -> str:
@@ -235,6 +234,15 @@ def _message_of(error: APIStatusError) -> str:
     body = error.body
     found = body.get("message") or body.get("detail") if isinstance(body, dict) else body
     return " ".join(str(found or "").split())[:_MESSAGE_CHARS]
+
+
+def prompt_ceiling(turns: Turns) -> int:
+    """Return a number of tokens that no usual tokenizer exceeds: one a byte, and some for the template.
+
+    >>> prompt_ceiling([{"role": "user", "content": "née"}])
+    68
+    """
+    return _FRAME_TOKENS + sum(len(t["content"].encode("utf-8")) for t in turns)
 
 
 def _count(usage: Any, key: str) -> int | None:

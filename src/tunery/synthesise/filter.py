@@ -9,7 +9,7 @@ from tunery.core.example import Drop, Example, prompt_text
 from tunery.core.figures import percent
 from tunery.synthesise.answers import Candidate
 from tunery.synthesise.config import SynthesiseConfig
-from tunery.synthesise.language import Expected, expected_for, expected_in, foreign
+from tunery.synthesise.language import Expected, expected_in, foreign
 from tunery.synthesise.seeds import RequestSpec, is_synthetic, question
 from tunery.text.nearest import NearestIndex
 
@@ -37,13 +37,16 @@ class RowFilter:
         group_threshold: float,
     ) -> None:
         real = [e for e in train if not is_synthetic(e)]
-        self._limit = config.max_similarity
-        self._held_limit = min(config.max_similarity, group_threshold)
+        limit = config.max_similarity
         self._labels = frozenset(labels)
         self._expected = _expected(config, real)
-        self._train = _index(real)
-        self._held_out = _index(held_out)
         self._made = NearestIndex()
+        self._repeated = (
+            ("held_out", "a held-out row", _index(held_out), min(limit, group_threshold)),
+            ("repeats_data", "a training row", _index(real), limit),
+            ("repeats_other", "an earlier synthetic row", self._made, limit),
+        )
+        """What a row may not repeat: reason, words, texts, and the similarity from which it does."""
 
     def reject(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         """Return why a row may not enter; None lets it in and remembers it."""
@@ -67,18 +70,10 @@ class RowFilter:
         return None
 
     def _repeats(self, row: Candidate) -> Drop | None:
-        for name, index, limit in (
-            ("held_out", self._held_out, self._held_limit),
-            ("repeats_data", self._train, self._limit),
-            ("repeats_other", self._made, self._limit),
-        ):
+        for reason, what, index, limit in self._repeated:
             near = index.nearest(row.input, at_least=limit)
             if near is not None:
-                what = {
-                    "held_out": "a held-out row", "repeats_data": "a training row",
-                    "repeats_other": "an earlier synthetic row",
-                }[name]  # fmt: skip
-                return Drop(name, f"{percent(near.similarity)} like {what}")
+                return Drop(reason, f"{percent(near.similarity)} like {what}")
         return None
 
 
@@ -87,11 +82,9 @@ def _index(examples: Iterable[Example]) -> NearestIndex:
 
 
 def _expected(config: SynthesiseConfig, train: Sequence[Example]) -> Expected:
-    if config.language == "any":
-        return Expected(None, None)
-    if config.language != "auto":
-        return expected_for(config.language)
-    return expected_in(question(e) for e in train if e.prompt)
+    if config.language == "auto":
+        return expected_in(question(e) for e in train if e.prompt)
+    return Expected(None if config.language == "any" else config.language, None)
 
 
 def _lost_values(row: Candidate, seed_input: str) -> list[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from tunery.core.errors import BusyError, ConfigError, ConflictError
 from tunery.store.artifacts import sync_folder
-from tunery.synthesise.budget import Amount
+from tunery.synthesise.budget import Amount, total
 
 _FORMAT = 1
 
@@ -21,6 +23,7 @@ class PaidAnswer(NamedTuple):
 
     text: str
     finish: str
+    """Why it ended: ``stop``, or ``length`` where the limit of tokens cut it off."""
     request_id: str
     endpoint: str
     """The host that answered."""
@@ -32,13 +35,27 @@ class PaidAnswer(NamedTuple):
     """Whether the endpoint counted the tokens; else they are the ceiling that was reserved."""
     usd: float
 
+    @property
+    def cost(self) -> Amount:
+        """What it cost."""
+        return Amount(self.prompt_tokens + self.completion_tokens, self.usd)
+
 
 class Journal:
-    """A file of JSON lines that outlives the process; open it with ``with``.
+    """A file of JSON lines that outlives the process; ``with`` closes it.
 
     ``sent`` stands before a request leaves, ``done`` or ``unbilled`` after its end. A ``sent`` that nothing
     closes belongs to a process that was killed or an answer that never came: nobody knows whether it was
     billed, so it counts as spent, at its ceiling.
+
+    Args:
+        path: What it holds is read, a torn last line of it repaired.
+        identity: Hash of the settings that it belongs to.
+
+    Raises:
+        BusyError: Another process has it open: each would spend the whole budget.
+        ConflictError: The file belongs to other settings.
+        ConfigError: It is damaged, or no journal at all.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -46,45 +63,35 @@ class Journal:
         self._identity = identity
         self._answers: dict[str, PaidAnswer] = {}
         self._open: dict[str, list[Amount]] = defaultdict(list)
-        self._stream: BinaryIO | None = None
+        with ExitStack() as on_error:
+            self._stream = on_error.enter_context(path.open("a+b"))
+            self._read()
+            on_error.pop_all()
+
+    def _read(self) -> None:
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"{self.path} is in use by another process", hint="wait for it, or write to another file"
+            ) from None
+        self._stream.seek(0)
+        content = self._stream.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            self._replay(number, line)
+        if len(whole) < len(content):
+            # Cut off in the middle of a write by a kill or a full disk.
+            self._stream.truncate(len(whole))
+        if not whole:
+            self._append({"journal": _FORMAT, "identity": self._identity})
+            sync_folder(self.path.parent)
 
     def __enter__(self) -> Self:
-        """Read what is there, repair a torn last line, and open for appending.
-
-        Raises:
-            BusyError: Another process has it open: each would spend the whole budget.
-            ConflictError: The file belongs to other settings.
-            ConfigError: It is damaged, or no journal at all.
-        """
-        stream = self.path.open("a+b")
-        try:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    f"{self.path} is in use by another process", hint="wait for it, or write to another file"
-                ) from None
-            stream.seek(0)
-            content = stream.read()
-            whole = content[: content.rfind(b"\n") + 1]
-            for number, line in enumerate(whole.splitlines(), start=1):
-                self._replay(number, line)
-            if len(whole) < len(content):
-                # Cut off in the middle of a write by a kill or a full disk.
-                stream.truncate(len(whole))
-            self._stream = stream
-            if not whole:
-                self._append({"journal": _FORMAT, "identity": self._identity})
-                sync_folder(self.path.parent)
-        except BaseException:
-            stream.close()
-            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close the file."""
-        if self._stream is not None:
-            self._stream.close()
+        self._stream.close()
 
     def find(self, key: str) -> PaidAnswer | None:
         """Return the answer to a request that was paid for before, None where there is none."""
@@ -95,24 +102,15 @@ class Journal:
         """Answers paid for [count]."""
         return len(self._answers)
 
-    def kept(self) -> str:
-        """Return the message where a call ends early."""
-        return f"{self.answers:,} answers ({self.spent.tokens:,} tokens) are kept in {self.path}"
-
     @property
     def lost(self) -> Amount:
         """What requests without a known end may have cost."""
-        amounts = [a for open_ in self._open.values() for a in open_]
-        return Amount(sum(a.tokens for a in amounts), sum(a.usd for a in amounts))
+        return total(itertools.chain.from_iterable(self._open.values()))
 
     @property
     def spent(self) -> Amount:
         """Answers and losses together."""
-        paid = self._answers.values()
-        return Amount(
-            self.lost.tokens + sum(a.prompt_tokens + a.completion_tokens for a in paid),
-            self.lost.usd + sum(a.usd for a in paid),
-        )
+        return total([self.lost, *(answer.cost for answer in self._answers.values())])
 
     def sent(self, key: str, ceiling: Amount) -> None:
         """Note that a request is about to leave, and what it costs at most."""
@@ -162,8 +160,6 @@ class Journal:
         self._open[key].pop()
 
     def _append(self, entry: dict[str, Any]) -> None:
-        if self._stream is None:
-            raise RuntimeError("the journal is used outside of its block")
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
         self._stream.write(line.encode("utf-8"))
         self._stream.flush()

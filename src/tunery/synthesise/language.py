@@ -32,11 +32,6 @@ def expected_in(texts: Iterable[str]) -> Expected:
     return Expected(most[0][0] if clear else None, script_of(" ".join(sample)))
 
 
-def expected_for(code: str) -> Expected:
-    """Return what texts of a language should have."""
-    return Expected(code, None)
-
-
 def foreign(text: str, expected: Expected) -> str | None:
     """Return how a text is plainly in another language, or None.
 

@@ -76,11 +76,12 @@ class Synthesised(Record):
     """The judge's score to rows [count]; None without a judge."""
 
 
-def files_of(out: Path) -> OutputFiles:
+def output_files(out: Path) -> OutputFiles:
     """Return the files that go with an output.
 
     Raises:
         ConfigError: The name does not end with ``.jsonl``, or its folder does not exist.
+        ConflictError: The file exists and was not written here: it has no journal beside it.
     """
     if out.suffix != ".jsonl":
         raise ConfigError(
@@ -91,25 +92,15 @@ def files_of(out: Path) -> OutputFiles:
         raise ConfigError(
             f"{out}: the folder {str(out.parent)!r} does not exist", hint=f"mkdir -p {out.parent}"
         )
-    return OutputFiles(
-        out,
-        out.with_name(f"{out.stem}.rejected.jsonl"),
-        out.with_name(f"{out.stem}.journal.jsonl"),
-        out.with_name(f"{out.stem}.manifest.json"),
+    rejected, journal, manifest = (
+        out.with_suffix(end) for end in (".rejected.jsonl", ".journal.jsonl", ".manifest.json")
     )
-
-
-def check_output(files: OutputFiles) -> None:
-    """Refuse to replace a file that was not written here.
-
-    Raises:
-        ConflictError: The file exists and has no journal beside it.
-    """
-    if files.rows.exists() and not files.journal.exists():
+    if out.exists() and not journal.exists():
         raise ConflictError(
-            f"{files.rows} exists and was not written by this command (there is no {files.journal.name})",
+            f"{out} exists and was not written by this command (there is no {journal.name})",
             hint="choose another --out",
         )
+    return OutputFiles(out, rejected, journal, manifest)
 
 
 def row_of(

@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
+from typing import Any
 
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.core.ids import canonical_json, sha256_text
+from tunery.core.progress import Progress
 from tunery.synthesise.budget import Amount, Budget, BudgetSpent
-from tunery.synthesise.config import TeacherConfig
-from tunery.synthesise.endpoint import Endpoint, Reply, Transient, Turns
+from tunery.synthesise.config import RowJudgeConfig, SynthesiseConfig, TeacherConfig
+from tunery.synthesise.endpoint import Endpoint, Transient, Turns, prompt_ceiling
 from tunery.synthesise.journal import Journal, PaidAnswer
 
-_FRAME_TOKENS = 64
-"""What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
 _FAILURES_IN_A_ROW = 3
-
-
-class Unanswered(Exception):  # noqa: N818 - an outcome, counted by the caller
-    """Every attempt failed; the last reason is the message."""
+_POLL_S = 0.2
 
 
 def request_key(config: TeacherConfig, about: object) -> str:
@@ -39,119 +36,203 @@ def sampling(config: TeacherConfig) -> dict[str, object]:
     return config.model_dump(mode="json", include={"temperature", "top_p", "max_tokens"})
 
 
-class Requester:
-    """Sends to one endpoint; many requests may be in flight at once, none is paid for twice.
+class Call:
+    """The requests of one call of a command, what came of them, and whether it is any use going on.
 
     Args:
-        endpoint: Open.
-        journal: Open.
-        budget: Shared by all requesters of a call.
+        config: Says what the requests may cost together.
+        journal: Of all calls with the same output.
         now: The clock.
+        should_stop: Asked several times a second; once it says yes, nothing new is sent.
     """
 
     def __init__(
-        self, endpoint: Endpoint, journal: Journal, budget: Budget, now: Callable[[], datetime]
+        self,
+        config: SynthesiseConfig | RowJudgeConfig,
+        journal: Journal,
+        now: Callable[[], datetime],
+        should_stop: Callable[[], bool],
     ) -> None:
-        self._endpoint = endpoint
-        self._journal = journal
-        self._budget = budget
+        self.journal = journal
+        self.budget = Budget(config.budget_tokens, config.budget_usd, journal.spent)
         self._now = now
-        self._slots = asyncio.Semaphore(endpoint.config.concurrency)
-        self._not_before = 0.0
-        self._closing = asyncio.Event()
+        self._should_stop = should_stop
+        self.requesters: list[Requester] = []
+        """One for each endpoint, while the call runs."""
+        self.running: dict[asyncio.Task[None], int] = {}
+        """Task to the rows expected of it at most."""
         self.bought = 0
         """Answers paid for in this call [count]."""
         self.retries = 0
         """Attempts beyond the first of each request [count]."""
+        self.budget_spent = False
+        """Whether a request was left out because the budget did not pay for it."""
+        self.failed = 0
+        """Requests that no attempt brought an answer to [count]."""
+        self.failures = 0
+        """Those in a row [count]."""
+        self._error: TuneryError | None = None
+        self._closing = asyncio.Event()
 
-    def close(self) -> None:
-        """Send nothing new; what is in flight may still come back."""
-        self._closing.set()
+    def run(self, endpoints: Sequence[TeacherConfig], step: Callable[[], None], progress: Progress) -> None:
+        """Take steps, which look at what has ended and start what may be sent, until nothing is in flight.
+
+        Raises:
+            TuneryError: Only the user can fix what an endpoint refuses.
+            KeyboardInterrupt: The call was to stop; what was in flight has been waited for.
+        """
+        interrupted = asyncio.run(self._run(endpoints, step))
+        if interrupted:
+            kept = f"{self.journal.answers:,} answers ({self.journal.spent.tokens:,} tokens)"
+            progress.event(f"{kept} are kept in {self.journal.path}; type the same command again to go on")
+            raise KeyboardInterrupt
+        if self._error is not None:
+            raise self._error
+
+    async def _run(self, endpoints: Sequence[TeacherConfig], step: Callable[[], None]) -> bool:
+        """Return whether the call was to stop before its end."""
+        interrupted = False
+        async with contextlib.AsyncExitStack() as stack:
+            for config in endpoints:
+                endpoint = await stack.enter_async_context(Endpoint(config, self._now))
+                self.requesters.append(Requester(endpoint, self))
+            try:
+                while True:
+                    for ended in [t for t in self.running if t.done()]:
+                        del self.running[ended]
+                        ended.result()
+                    if not interrupted and self._should_stop():
+                        interrupted = True
+                        self._closing.set()
+                    step()
+                    if not self.running:
+                        return interrupted
+                    await asyncio.wait(self.running, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for running in self.running:
+                    running.cancel()
+                await asyncio.gather(*self.running, return_exceptions=True)
+
+    def start(self, work: Coroutine[Any, Any, None], rows: int) -> None:
+        """Begin work of which at most so many rows come."""
+        self.running[asyncio.create_task(work)] = rows
 
     @property
     def closed(self) -> bool:
-        """Whether nothing new is sent."""
+        """Whether nothing new is sent; what is in flight may still come back."""
         return self._closing.is_set()
 
-    async def ask(self, key: str, turns: Turns) -> PaidAnswer:
-        """Return the answer to a request.
+    def fail(self, error: TuneryError) -> None:
+        """Send nothing new after what only the user can fix."""
+        self._error = self._error or error
+        self._closing.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, unless the call comes to its end before."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
+
+class Requester:
+    """Sends to one open endpoint; many requests may be in flight at once, none is paid for twice."""
+
+    def __init__(self, endpoint: Endpoint, call: Call) -> None:
+        self.config = endpoint.config
+        self._endpoint = endpoint
+        self._call = call
+        self._slots = asyncio.Semaphore(self.config.concurrency)
+        self._not_before = 0.0
+
+    async def answer(self, key: str, turns: Turns, *, pay: bool = True) -> PaidAnswer | None:
+        """Return the answer to a request, or None after noting why there is none.
+
+        Args:
+            key: Of the request.
+            turns: What is sent.
+            pay: Whether it may be sent where no earlier call has paid for it.
+        """
+        call = self._call
+        answer = call.journal.find(key)
+        if answer is None and not pay:
+            return None
+        try:
+            answer = answer or await self._bought(key, turns)
+        except BudgetSpent:
+            call.budget_spent = True
+        except Transient as failure:
+            if not call.closed:
+                call.failed += 1
+                call.failures += 1
+                if call.failures >= _FAILURES_IN_A_ROW:
+                    call.fail(_unreachable(failure))
+        except TuneryError as error:
+            call.fail(error)
+        else:
+            call.failures = 0
+        return answer
+
+    async def _bought(self, key: str, turns: Turns) -> PaidAnswer:
+        """Return the answer of the first attempt that brings one.
 
         Raises:
             BudgetSpent: There is not enough left for it.
-            Unanswered: All attempts failed, or the requester was closed meanwhile.
+            Transient: The last attempt failed too, or the call came to its end meanwhile.
             ConfigError: The endpoint refuses the request.
             ResourceError: The account is empty, or the endpoint asks for a longer pause than is allowed.
         """
-        known = self._journal.find(key)
-        if known is not None:
-            return known
-        reason = ""
+        attempts = 0
         async with self._slots:
-            for attempt in range(self._endpoint.config.attempts):
-                self.retries += attempt > 0
+            while True:
                 try:
                     return await self._once(key, turns)
                 except Transient as failure:
-                    reason = failure.reason
-                    last = attempt + 1 == self._endpoint.config.attempts
-                    await self._pause(failure, attempt, last=last)
-        raise Unanswered(reason)
+                    attempts += 1
+                    await self._pause(failure, attempts)
+                    self._call.retries += 1
 
     async def _once(self, key: str, turns: Turns) -> PaidAnswer:
         """Make one attempt; whatever happens to it is in the journal and in the budget."""
-        config = self._endpoint.config
+        call, config = self._call, self.config
         prompt = prompt_ceiling(turns)
         ceiling = Amount(prompt + config.max_tokens, config.usd(prompt, config.max_tokens))
-        await self._wait()
-        await self._budget.reserve(ceiling)
-        if self.closed:
-            await self._budget.settle(ceiling, Amount(0, 0.0))
-            raise Unanswered("nothing was sent: the call is ending")
-        spent = ceiling  # until the opposite is known, also where this task is cancelled
+        loop = asyncio.get_running_loop()
+        while not call.closed and (left := self._not_before - loop.time()) > 0:
+            await call.sleep(left)
+        await call.budget.reserve(ceiling)
+        spent = Amount(0, 0.0)
         try:
-            self._journal.sent(key, ceiling)
+            if call.closed:
+                raise Transient("nothing was sent: the call is ending", maybe_billed=False)
+            spent = ceiling  # until the opposite is known, also where this task is cancelled
+            call.journal.sent(key, ceiling)
             try:
-                reply = await self._endpoint.attempt(turns)
+                answer = await self._endpoint.attempt(turns)
             except Exception as error:
                 if not (isinstance(error, Transient) and error.maybe_billed):
-                    self._journal.unbilled(key)
+                    call.journal.unbilled(key)
                     spent = Amount(0, 0.0)
                 raise
-            answer = self._priced(reply, prompt)
-            self._journal.done(key, answer)
-            spent = Amount(answer.prompt_tokens + answer.completion_tokens, answer.usd)
+            call.journal.done(key, answer)
+            spent = answer.cost
         finally:
-            await self._budget.settle(ceiling, spent)
-        self.bought += 1
+            await call.budget.settle(ceiling, spent)
+        call.bought += 1
         return answer
 
-    def _priced(self, reply: Reply, prompt_ceiling: int) -> PaidAnswer:
-        config = self._endpoint.config
-        metered = reply.prompt_tokens is not None and reply.completion_tokens is not None
-        prompt = prompt_ceiling if reply.prompt_tokens is None else reply.prompt_tokens
-        completion = config.max_tokens if reply.completion_tokens is None else reply.completion_tokens
-        return PaidAnswer(
-            text=reply.text,
-            finish=reply.finish,
-            request_id=reply.request_id,
-            endpoint=config.host,
-            at=self._now().isoformat(timespec="seconds"),
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            metered=metered,
-            usd=config.usd(prompt, completion),
-        )
-
-    async def _pause(self, failure: Transient, attempt: int, *, last: bool) -> None:
+    async def _pause(self, failure: Transient, attempts: int) -> None:
         """Wait before the next attempt, and keep the other requests waiting where the endpoint says so.
 
         The wait is drawn from the whole range up to an exponentially growing end ('full jitter'), so that
         requests that failed together do not come back together.
 
+        Raises:
+            Transient: There is no next attempt.
+            ResourceError: The endpoint asks for a longer pause than is allowed.
+
         Source:
             Brooker (2015), Exponential Backoff and Jitter, AWS Architecture Blog.
         """
-        config = self._endpoint.config
+        config = self.config
         if failure.wait_s is not None and failure.wait_s > config.max_wait_s:
             raise ResourceError(
                 f"{failure.reason}; the endpoint asks to wait {failure.wait_s:,.0f} s",
@@ -159,75 +240,14 @@ class Requester:
             )
         if failure.wait_s is not None:
             self._not_before = max(self._not_before, asyncio.get_running_loop().time() + failure.wait_s)
-        if not last:
-            end = min(config.max_wait_s, config.backoff_s * 2.0**attempt)
-            await self._sleep(random.uniform(0, end))  # noqa: S311 - spreads load, guards nothing
-
-    async def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self.closed and (left := self._not_before - loop.time()) > 0:
-            await self._sleep(left)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, unless the call comes to its end before."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), seconds)
+        if attempts == config.attempts or self._call.closed:
+            raise failure
+        end = min(config.max_wait_s, config.backoff_s * 2.0 ** (attempts - 1))
+        await self._call.sleep(random.uniform(0, end))  # noqa: S311 - spreads load, guards nothing
 
 
-class CallOutcome:
-    """The requests of one call: counts those that came to nothing, and knows when it is no use going on."""
-
-    def __init__(self) -> None:
-        self.requesters: list[Requester] = []
-        """Teacher and judge."""
-        self.budget_spent = False
-        """Whether a request was left out because the budget did not pay for it."""
-        self.failed = 0
-        """Requests that no attempt brought an answer to [count]."""
-        self.error: TuneryError | None = None
-        """What only the user can fix; nothing more is sent from then on."""
-        self._failures = 0
-
-    async def answer(self, requester: Requester, key: str, turns: Turns) -> PaidAnswer | None:
-        """Return an answer, or None after noting why there is none."""
-        try:
-            answer = await requester.ask(key, turns)
-        except BudgetSpent:
-            self.budget_spent = True
-        except Unanswered as failure:
-            if not requester.closed:
-                self.failed += 1
-                self._failures += 1
-                if self._failures >= _FAILURES_IN_A_ROW:
-                    self._fail(_unreachable(failure))
-        except TuneryError as error:
-            self._fail(error)
-        else:
-            self._failures = 0
-            return answer
-        return None
-
-    def close(self) -> None:
-        """Send nothing new."""
-        for requester in self.requesters:
-            requester.close()
-
-    def _fail(self, error: TuneryError) -> None:
-        self.error = self.error or error
-        self.close()
-
-
-def _unreachable(failure: Unanswered) -> ResourceError:
+def _unreachable(failure: Transient) -> ResourceError:
     return ResourceError(
         f"the endpoint does not answer, {_FAILURES_IN_A_ROW} requests in a row: {failure}",
         hint="type the same command again once it does; what was paid for is kept",
     )
-
-
-def prompt_ceiling(turns: Turns) -> int:
-    """Return a number of tokens that no usual tokenizer exceeds: one a byte, and some for the template.
-
-    >>> prompt_ceiling([{"role": "user", "content": "née"}])
-    68
-    """
-    return _FRAME_TOKENS + sum(len(t["content"].encode("utf-8")) for t in turns)

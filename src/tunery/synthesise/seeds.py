@@ -11,7 +11,7 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.example import SEED_PROMPTS, Example, Message, without_system
 from tunery.core.ids import canonical_json, sampling_key, sha256_text
 from tunery.synthesise.config import SynthesiseConfig
-from tunery.synthesise.prompts import Prompt, prompt
+from tunery.synthesise.prompts import prompt
 from tunery.synthesise.requests import request_key
 
 _OTHER_LABELS = 100
@@ -25,8 +25,6 @@ class RequestSpec(NamedTuple):
     """Counted from 0."""
     key: str
     turns: Sequence[Mapping[str, str]]
-    prompt: str
-    """The prompt's version."""
     seeds: tuple[Example, ...]
     """Rows shown to the teacher."""
     output: str | None
@@ -62,7 +60,8 @@ class Seeds:
         self._config = config
         self._task = task
         self._system = version.system_prompt
-        self._prompt: Prompt = prompt(config.method)
+        self.prompt = prompt(config.method)
+        """The prompt to the teacher."""
         single = config.method != "paraphrase"
         usable = [e for e in train if not is_synthetic(e) and _is_usable(e, single=single)]
         self.pool = sorted(usable, key=lambda e: sampling_key(config.seed, "synthetic", e.id))
@@ -72,63 +71,51 @@ class Seeds:
                 f"no training row of {version.id} has {what}, so method {config.method} has no seeds",
                 hint=f"tunery data show {version.id}",
             )
-        self.labels = tuple(sorted({e.label for e in self.pool if e.label is not None}))
         self._classes: dict[str, list[Example]] = defaultdict(list)
         for example in self.pool:
             if example.label is not None:
                 self._classes[example.label].append(example)
+        self.labels = tuple(sorted(self._classes))
         self._wanted = self._check_labels() if config.method == "label" else ()
 
     @property
     def identity(self) -> str:
         """Hash of what decides the requests: pool, method, prompt, teacher; not amounts or budget."""
         config = self._config
-        about = [config.method, config.seed, [e.id for e in self.pool], self._prompt.version]
+        about = [config.method, config.seed, [e.id for e in self.pool], self.prompt.version]
         return request_key(config.teacher, about)
-
-    @property
-    def prompt_version(self) -> str:
-        """Version of the prompt to the teacher."""
-        return self._prompt.version
 
     def request(self, index: int) -> RequestSpec:
         """Return request number ``index``, counted from 0."""
-        values: dict[str, Any] = {"task": self._task, "count": self._config.rows_per_request}
-        output: str | None = None
-        if self._config.method == "paraphrase":
+        config, turn, output = self._config, 0, None
+        if config.method == "paraphrase":
             turn, place = divmod(index, len(self.pool))
             seeds: tuple[Example, ...] = (self.pool[place],)
             output = seeds[0].reference
             earlier = [{"role": m.role, "content": m.content} for m in without_system(seeds[0].prompt[:-1])]
-            values |= {
-                "index": index + turn,
-                "earlier": earlier,
-                "input": question(seeds[0]),
-                "output": output,
-            }
-        elif self._config.method == "label":
+            values: dict[str, Any] = {"earlier": earlier, "input": question(seeds[0]), "output": output}
+        elif config.method == "label":
             turn, place = divmod(index, len(self._wanted))
             output = self._wanted[place]
-            seeds = _window(self._classes[output], turn, self._config.examples, self._config.seed)
+            seeds = _window(self._classes[output], turn, config.examples, config.seed)
             others = [label for label in self.labels if label != output][:_OTHER_LABELS]
-            values |= {
-                "index": index + turn, "label": output, "others": others,
-                "examples": [question(e) for e in seeds],
-            }  # fmt: skip
+            values = {"label": output, "others": others, "examples": [question(e) for e in seeds]}
         else:
-            seeds = _window(self.pool, index, self._config.examples, self._config.seed)
+            seeds = _window(self.pool, index, config.examples, config.seed)
             examples = [{"input": question(e), "output": e.reference} for e in seeds]
-            values |= {"index": index, "examples": examples, "labels": self.labels[:_OTHER_LABELS]}
-        turns = self._prompt.turns(values)
+            values = {"examples": examples, "labels": self.labels[:_OTHER_LABELS]}
+        # Each lap asks for another manner of the same seeds.
+        values |= {"task": self._task, "count": config.rows_per_request, "index": index + turn}
+        turns = self.prompt.turns(values)
         about = {
-            "method": self._config.method,
+            "method": config.method,
             "seeds": [e.id for e in seeds],
             "index": index,
-            "prompt": self._prompt.version,
+            "prompt": self.prompt.version,
             "turns": sha256_text(canonical_json(turns)),
         }
-        key = request_key(self._config.teacher, about)
-        return RequestSpec(index, key, turns, self._prompt.version, seeds, output, self._opening(seeds[0]))
+        key = request_key(config.teacher, about)
+        return RequestSpec(index, key, turns, seeds, output, self._opening(seeds[0]))
 
     def _opening(self, seed: Example) -> tuple[Message, ...]:
         """Return the turns before a new input; the recipe puts its own system prompt back by itself."""

@@ -21,6 +21,7 @@ from tunery.core.finding import Action, Changed, Edit
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
+from tunery.data.readers.storage.urls import RowFile
 from tunery.data.rows.row import BadRow
 from tunery.store.dataset_files import write_parquet
 from tunery.store.workspace import Workspace
@@ -160,16 +161,16 @@ def _load(reference: str, workspace: Workspace, base_dir: Path) -> EditSet:
 
 def _read(path: Path, name: str) -> tuple[Edit, ...]:
     edits, problems = [], []
-    for line in read_lines(path, name, max_bytes=_MAX_LINE_BYTES):
-        if not line.text.strip():
+    for number, line in enumerate(read_lines(RowFile(path, name, _MAX_LINE_BYTES)), 1):
+        if line.isspace():
             continue
         try:
-            edits.append(Edit.model_validate(parse_object(line.text)))
+            edits.append(Edit.model_validate(parse_object(line)))
         except BadRow as bad:
-            problems.append(f"line {line.number}: {bad.flaws[0].fix}")
+            problems.append(f"line {number}: {bad.flaws[0].fix}")
         except ValidationError as error:
             problems += [
-                f"line {line.number}: {'.'.join(map(str, e['loc'])) or 'edit'}: "
+                f"line {number}: {'.'.join(map(str, e['loc'])) or 'edit'}: "
                 f"{str(e['msg']).removeprefix('Value error, ')}"
                 for e in error.errors(include_url=False)
             ]

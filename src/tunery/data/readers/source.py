@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, get_args
+from typing import NamedTuple, get_args
 
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import canonical_json, sha256_text
@@ -26,7 +26,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import RawFile, is_empty, is_url, redacted_url, sha256_raw
+from tunery.data.readers.storage.urls import RowFile, is_url, redacted_url, sha256_raw
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import BadRow, RawRow
 
@@ -39,12 +39,9 @@ _FORMATS: dict[FileFormat, tuple[str, ...]] = {
     "arrow": (".arrow", ".arrows", ".feather", ".ipc"),
 }
 _ENDINGS = {ending: kind for kind, endings in _FORMATS.items() for ending in endings}
+_SHA256_OF_NOTHING = sha256_text("")
 _LEADING = 1000
 """So many unusable rows may come before the first that shows how the file is read [count]."""
-
-
-class _Reader(Protocol):
-    def __call__(self, path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]: ...
 
 
 class Source(NamedTuple):
@@ -87,12 +84,11 @@ def locate(settings: SourceConfig, base_dir: Path) -> Source:
             hint=f"set format: to one of {', '.join(sorted(kinds))} for this source",
         )
     with readable(name):
-        filled = [f for f in found if not is_empty(f.file)]
-        if not filled:
-            raise ConfigError(
-                f"{name}: the file is empty" if len(found) == 1 else f"{name}: all files are empty"
-            )
-        hashes = [sha256_raw(f.file) for f in filled]
+        hashed = {f: sha256_raw(f.file) for f in found}
+    filled = {f: digest for f, digest in hashed.items() if digest != _SHA256_OF_NOTHING}
+    if not filled:
+        raise ConfigError(f"{name}: the file is empty" if len(found) == 1 else f"{name}: all files are empty")
+    hashes = [*filled.values()]
     digest = hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(hashes))
     return Source(settings, chosen, kinds.pop(), digest, tuple(filled))
 
@@ -262,14 +258,14 @@ def _raw_rows(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
 
 
 def _read(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Iterator[RawRow]:
-    limit = source.settings.max_row_bytes
+    file = RowFile(found.file, name, source.settings.max_row_bytes)
     if source.format in ("csv", "tsv"):
         delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
-        return read_delimited(found.file, name, delimiter=delimiter, wanted=wanted, max_row_bytes=limit)
-    return _READERS[source.format](found.file, name, max_row_bytes=limit)
+        return read_delimited(file, delimiter=delimiter, wanted=wanted)
+    return _READERS[source.format](file)
 
 
-_READERS: dict[str, _Reader] = {
+_READERS: dict[str, Callable[[RowFile], Iterator[RawRow]]] = {
     "jsonl": read_jsonl,
     "json": read_json_array,
     "parquet": read_parquet,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.engine import Engine, Score, Tokenizer
-from tunery.core.errors import ResourceError
 from tunery.core.example import Example, Message
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
@@ -95,7 +94,7 @@ def _judged(
     folder = context.workspace.root / "journals"
     folder.mkdir(exist_ok=True)
     with exclusive(context.workspace.root, identity):
-        judged = judge_rows(
+        return judge_rows(
             train,
             judge,
             judging,
@@ -104,19 +103,6 @@ def _judged(
             progress=context.progress,
             should_stop=context.should_stop,
         )
-    if judged.failed and not judged.unpaid:
-        raise ResourceError(
-            f"{judged.failed:,} requests to the judge brought no answer; "
-            f"{len(judged.scores):,} of {len(train):,} rows have scores",
-            hint="the same command asks for what is missing only",
-        )
-    if judged.unpaid:
-        raise ResourceError(
-            f"the budget pays for the scores of {len(judged.scores):,} of {len(train):,} rows "
-            f"({judged.spent.tokens:,} tokens are spent)",
-            hint="the same command with a larger budget goes on from here; nothing is paid for twice",
-        )
-    return judged.scores
 
 
 def score_rows(

@@ -34,10 +34,10 @@ def synthesise(context: RunContext, config: SynthesiseConfig, out: Path) -> Synt
         ConflictError: The output is something else's, or another process works on it.
         ResourceError: The endpoint does not answer.
     """
-    from tunery.synthesise.output import check_output, files_of
+    from tunery.synthesise.output import output_files
     from tunery.synthesise.synthesise import Material, make_synthetic
 
-    check_output(files_of(out))
+    output_files(out)  # a wrong name is known before the dataset version is built
     _check_not_a_source(context, out)
     version = make_dataset(context)
     data = context.recipe.data

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from tunery.core.errors import ConfigError
-from tunery.data.readers.storage.lines import read_blocks, read_lines, too_large
-from tunery.data.readers.storage.urls import RawFile
+from tunery.data.readers.storage.lines import read_lines, too_large
+from tunery.data.readers.storage.urls import RowFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import RawRow
 
@@ -21,52 +21,60 @@ _MISSING = frozenset({"", "nan", "NaN"})
 """What pandas and numpy write for 'no value'. ``None``, ``NULL`` and ``N/A`` may be honest answers."""
 
 
-def read_delimited(
-    path: RawFile,
-    name: str,
-    *,
-    delimiter: str | None,
-    wanted: Sequence[str],
-    max_row_bytes: int,
-) -> Iterator[RawRow]:
+def read_delimited(file: RowFile, *, delimiter: str | None, wanted: Sequence[str]) -> Iterator[RawRow]:
     """Yield the rows of a CSV file whose first line names the columns.
 
     A row of another width than the header's comes as a :class:`~tunery.data.rows.refused.Refused` one.
 
     Args:
-        path: The file.
-        name: How messages call it.
+        file: Which.
         delimiter: The separator; None finds it.
         wanted: Columns that must exist; they also tell separators apart.
-        max_row_bytes: Longest row accepted [bytes].
 
     Raises:
         ConfigError: Wrong delimiter, a column named twice, broken quoting, a row over the limit, or text that
             is not UTF-8; with line numbers.
     """
-    head = _head(path, name, max_row_bytes)
+    head = _head(file)
     chosen = delimiter or sniff(head, wanted)
-    # The csv module refuses fields over 128 KiB by default; the row limit below is the one that counts.
-    csv.field_size_limit(max(csv.field_size_limit(), max_row_bytes))
-    meter = _RowMeter(read_blocks(path, name, max_bytes=max_row_bytes), name, max_row_bytes)
-    reader = csv.reader(meter, delimiter=chosen, strict=True)
+    # The csv module refuses fields over 128 KiB by default; the limit of a whole row is the one that counts.
+    csv.field_size_limit(max(csv.field_size_limit(), file.max_row_bytes))
+    meter = _RowMeter(file)
+    reader = csv.reader(meter.lines(), delimiter=chosen, strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
-        _check_header(header, head, chosen, wanted, name)
-        yield from _rows(reader, meter, header, name)
+        _check_header(header, head, chosen, wanted, file.name)
+        number = 0
+        width = len(header)
+        for cells in reader:
+            meter.held = 0
+            if not cells:
+                continue  # A blank line.
+            number += 1
+            if len(cells) != width:
+                fix = (
+                    f"has {len(cells)} cells, the header {width}; quote cells that contain the delimiter "
+                    f"(line {reader.line_num} of {file.name})"
+                )
+                yield broken(number, fix, ", ".join(cells[:20]))
+            elif _MISSING.isdisjoint(cells):
+                yield RawRow(number, dict(zip(header, cells, strict=True)))
+            else:
+                values = (None if c in _MISSING else c for c in cells)
+                yield RawRow(number, dict(zip(header, values, strict=True)))
     except csv.Error as error:
-        raise ConfigError(f"{name}: line {reader.line_num}: {_explain(error)}") from None
+        raise ConfigError(f"{file.name}: line {reader.line_num}: {_explain(error)}") from None
 
 
-def _head(path: RawFile, name: str, max_row_bytes: int) -> list[str]:
+def _head(file: RowFile) -> list[str]:
     """Return the first lines of a file, the header whatever its length and others while they are short."""
     head: list[str] = []
     size = 0
-    for line in islice(read_lines(path, name, max_bytes=max_row_bytes), _SNIFFED_LINES):
-        size += len(line.text)
+    for line in islice(read_lines(file), _SNIFFED_LINES):
+        size += len(line)
         if head and size > _SNIFFED_CHARS:
             break
-        head.append(line.text)
+        head.append(line)
     return head
 
 
@@ -98,26 +106,20 @@ def _parse(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 class _RowMeter:
     """Hands lines to the csv reader and refuses a row that swallows more of them than a row may hold."""
 
-    def __init__(self, blocks: Iterable[list[str]], name: str, max_bytes: int) -> None:
-        self._lines, self._name, self._max_bytes = (chain.from_iterable(blocks), name, max_bytes)
-        self._held = 0
-        self.number = 0
-        """Lines handed out."""
+    def __init__(self, file: RowFile) -> None:
+        self._file = file
+        self.held = 0
+        """Characters of the row at hand; to be set to 0 where one begins."""
 
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self.number += 1
-        self._held += len(line)
-        if self._held > self._max_bytes:
-            raise too_large(self._name, f"the row that runs to line {self.number}", self._max_bytes)
-        return line
-
-    def row_done(self) -> None:
-        """Begin to count anew."""
-        self._held = 0
+    def lines(self) -> Iterator[str]:
+        """Yield the file's lines."""
+        for number, line in enumerate(read_lines(self._file), 1):
+            self.held += len(line)
+            if self.held > self._file.max_row_bytes:
+                raise too_large(
+                    self._file.name, f"the row that runs to line {number}", self._file.max_row_bytes
+                )
+            yield line
 
 
 def _check_header(
@@ -141,29 +143,6 @@ def _check_header(
                 f"with {better!r} there are {len(columns)}: {', '.join(columns[:10])}",
                 hint=f"set delimiter: {better!r} for this source, or leave it out",
             )
-
-
-def _rows(
-    reader: Iterator[list[str]], meter: _RowMeter, header: Sequence[str], name: str
-) -> Iterator[RawRow]:
-    number = 0
-    width = len(header)
-    for cells in reader:
-        meter.row_done()
-        if not cells:
-            continue  # A blank line.
-        number += 1
-        if len(cells) != width:
-            fix = (
-                f"has {len(cells)} cells, the header {width}; quote cells that contain the delimiter "
-                f"(line {meter.number} of {name})"
-            )
-            yield broken(number, fix, ", ".join(cells[:20]))
-        elif _MISSING.isdisjoint(cells):
-            yield RawRow(number, dict(zip(header, cells, strict=True)))
-        else:
-            values = (None if c in _MISSING else c for c in cells)
-            yield RawRow(number, dict(zip(header, values, strict=True)))
 
 
 def _explain(error: csv.Error) -> str:

@@ -6,7 +6,6 @@ import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tunery.core.errors import ConfigError
@@ -15,12 +14,13 @@ from tunery.data.readers.storage.compression import open_bytes
 from tunery.data.readers.storage.lines import (
     Unreadable,
     guess_encoding,
-    read_blocks,
+    read_lines,
     readable,
+    reencode,
     refuse_binary,
     too_large,
 )
-from tunery.data.readers.storage.urls import RawFile
+from tunery.data.readers.storage.urls import RowFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, RawRow
 from tunery.text.pii.mask import redacted_repr
@@ -32,37 +32,26 @@ MAX_DEPTH = 100
 storing a value nested some hundred levels deep overflows Python's stack."""
 
 
-def read_jsonl(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
+def read_jsonl(file: RowFile) -> Iterator[RawRow]:
     """Yield the rows of a JSON Lines file; blank lines are passed over.
 
     A line that is not UTF-8, too long or no JSON object comes as a
     :class:`~tunery.data.rows.refused.Refused` row.
 
-    Args:
-        path: The file.
-        name: How messages call it.
-        max_row_bytes: Longest row accepted [bytes].
-
     Raises:
         ConfigError: The file is of another kind, damaged, or cannot be read.
     """
-    number = line = 0
-    for block in read_blocks(path, name, max_bytes=max_row_bytes, keep_bad_lines=True):
-        for text in block:
-            line += 1
-            if isinstance(text, Unreadable):
-                number += 1
-                yield broken(number, text.fix, text)
-                continue
+    number = 0
+    for line, text in enumerate(read_lines(file, keep_bad_lines=True), 1):
+        if isinstance(text, Unreadable):
+            number += 1
+            yield broken(number, text.fix, text)
+        elif not text.isspace():
+            number += 1
             try:
-                values = parse_object(text)
+                yield RawRow(number, parse_object(text))
             except BadRow as bad:
-                if text and not text.isspace():
-                    number += 1
-                    yield broken(number, f"{bad.flaws[0].fix} (line {line} of {name})", text.strip())
-            else:
-                number += 1
-                yield RawRow(number, values)
+                yield broken(number, f"{bad.flaws[0].fix} (line {line} of {file.name})", text.strip())
 
 
 def parse_object(text: str) -> dict[str, Any]:
@@ -72,38 +61,23 @@ def parse_object(text: str) -> dict[str, Any]:
         BadRow: It is not JSON, not an object, names a key twice, or is nested too deeply.
     """
     try:
-        value = _PLAIN.decode(text)
-        if not _keys_are_unique(value, text):
-            value = _DECODER.decode(text)
+        return _as_object(_STRICT.decode(text), text)
     except json.JSONDecodeError as error:
-        raise BadRow(Flaw("", NO_VALUE, f"not JSON: {error.msg} at character {error.pos + 1}")) from None
+        fix = f"not JSON: {error.msg} at character {error.pos + 1}"
     except RecursionError:
-        raise BadRow(Flaw("", NO_VALUE, _TOO_DEEP)) from None
+        fix = _TOO_DEEP
     except ValueError as error:  # an integer of over 4,300 digits
-        raise BadRow(Flaw("", NO_VALUE, f"not usable JSON: {error}")) from None
+        fix = f"not usable JSON: {error}"
+    raise BadRow(Flaw("", NO_VALUE, fix))
+
+
+def _as_object(value: Any, text: str) -> dict[str, Any]:
+    """Return a value that was read from ``text``, unless it is no object or nested too deeply."""
     if not isinstance(value, dict):
         raise BadRow(Flaw("", value, f"a {_KINDS[type(value)]}, where an object {{…}} is expected"))
     if text.count("{") + text.count("[") > MAX_DEPTH and is_too_deep(value):
         raise BadRow(Flaw("", NO_VALUE, _TOO_DEEP))
     return value
-
-
-def _keys_are_unique(value: Any, text: str) -> bool:
-    """Tell cheaply, for most rows, that no key was lost to a later one of the same name.
-
-    Where no colon stands apart from its key, every key is written ``":``. As many keys as there are of these
-    is then proof; anything else (deeper nesting, a text with ``":`` in it) proves nothing and is read again
-    with a check at every object, which takes three times as long.
-    """
-    if not isinstance(value, dict) or " :" in text or "\t:" in text or "\r:" in text or "\n:" in text:
-        return False
-    keys = len(value)
-    for inner in value.values():
-        if type(inner) is list:
-            keys += sum([len(turn) for turn in inner if type(turn) is dict])
-        elif type(inner) is dict:
-            keys += len(inner)
-    return keys == text.count('":')
 
 
 _TOO_DEEP = f"nested too deeply, over {MAX_DEPTH} levels"
@@ -141,57 +115,49 @@ def _not_a_number(_: str) -> None:
     return
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_not_a_number)
-_PLAIN = json.JSONDecoder(parse_constant=_not_a_number)
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_not_a_number)
+_LENIENT = json.JSONDecoder(parse_constant=_not_a_number)
+"""Of two keys of one name it takes the later."""
 
 
-def read_json_array(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
+def read_json_array(file: RowFile) -> Iterator[RawRow]:
     """Yield the objects of a JSON file, holding one row at a time.
 
     The file is a list of objects, or one object that holds such a list (``{"data": [{…}, …]}``), or, when a
     second object follows the first, JSON Lines. One object with the keys of a row is a row. An element that
     is no object comes as a :class:`~tunery.data.rows.refused.Refused` row.
 
-    Args:
-        path: The file.
-        name: How messages call it.
-        max_row_bytes: Longest row accepted [bytes].
-
     Raises:
-        ConfigError: It is none of these, or a row is over ``max_row_bytes`` or broken so that the next one
-            cannot be found; with the row's number.
+        ConfigError: It is none of these, or a row is too long or broken so that the next one cannot be found;
+            with the row's number.
     """
-    with readable(name):
-        source = _Characters(path, name, max_row_bytes)
+    with readable(file.name):
+        source = _Characters(file)
         opening = source.peek()
         if opening == "{":
             yield from _from_object(source)
-            return
-        if opening != "[":
+        elif opening == "[":
+            source.position += 1
+            yield from _elements(source)
+            source.check_end("list")
+        else:
             raise ConfigError(
-                f"{name}: begins with {opening!r}; a JSON file must be a list of objects: [{{…}}, …]"
+                f"{file.name}: begins with {opening!r}; a JSON file must be a list of objects: [{{…}}, …]"
             )
-        source.position += 1
-        yield from _elements(source)
-        if source.peek() != "":
-            raise ConfigError(f"{name}: something follows the end of the list: {source.ahead()!r}")
 
 
 def _elements(source: _Characters) -> Iterator[RawRow]:
     """Yield the elements of the list that opened before the position, and stop behind it."""
-    for number in _items(source, source.name, "row"):
-        where = f"{source.name}: row {number}"
+    name = source.file.name
+    for number in _items(source, name, "row"):
         try:
-            yield RawRow(number, _next_object(source, where))
+            yield RawRow(number, _as_object(source.take(f"{name}: row {number}"), source.taken))
         except BadRow as bad:
-            start = source.position
-            _skip_value(source, where)
-            text = source.buffer[start : source.position]
-            yield broken(number, f"{bad.flaws[0].fix} (row {number} of {source.name})", text)
+            yield broken(number, f"{bad.flaws[0].fix} (row {number} of {name})", source.taken)
 
 
 def _items(source: _Characters, where: str, what: str) -> Iterator[int]:
-    """Yield the number of each element of the list that opened before the position, which must be passed."""
+    """Yield the number of each element of the list that opened before the position, which must be taken."""
     number = 0
     while source.peek() not in ("]", ""):
         number += 1
@@ -205,116 +171,89 @@ def _items(source: _Characters, where: str, what: str) -> Iterator[int]:
     source.position += 1
 
 
+_FIRST_KEYS = re.compile(
+    r'\{(?:\s*"[^"\\]{0,200}"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,)*\s*"[^"\\]{0,200}"\s*:\s*\[\s*[{\]]'
+)
+"""How an object begins whose first list is one of objects."""
+
+
 def _from_object(source: _Characters) -> Iterator[RawRow]:
     """Read a file that begins with an object: a row, rows in lines, or an object around a list of rows."""
+    file = source.file
     try:
-        value, end = _scan(source, source.name, _PLAIN)
-    except ConfigError:  # too long for a row, or broken further on: a list in it may still be good
-        wrapper = _is_wrapper(source)
+        value = source.take(file.name, _LENIENT)
+        text = source.taken
+    except ConfigError:  # too long for a row, or broken further on: a list that it begins with may be good
+        wrapper = _FIRST_KEYS.match(source.buffer, source.position) is not None
     else:
-        source.position = end
         alone = source.peek() == ""
-        wrapper = alone and shape_of_keys(value) is None and _list_key(value) is not None
-        if alone and not wrapper:
-            yield _alone(source.again())
+        wrapper = alone and shape_of_keys(value) is None and any(map(_is_list_of_objects, value.values()))
+        if alone and not wrapper:  # one row, perhaps over many lines
+            try:
+                yield RawRow(1, parse_object(text))
+            except BadRow as bad:
+                raise ConfigError(f"{file.name}: row 1: {bad.flaws[0].fix}") from None
             return
-    if wrapper:
-        yield from _wrapped(source.again())
-    else:
-        yield from read_jsonl(source.path, source.name, max_row_bytes=source.max_row_bytes)
+    yield from _wrapped(_Characters(file)) if wrapper else read_jsonl(file)
 
 
-def _alone(source: _Characters) -> RawRow:
-    """Read a file that is one row, perhaps over many lines."""
-    try:
-        return RawRow(1, _next_object(source, f"{source.name}: row 1"))
-    except BadRow as bad:
-        raise ConfigError(f"{source.name}: row 1: {bad.flaws[0].fix}") from None
-
-
-def _list_key(value: Mapping[str, Any]) -> str | None:
-    """Return the key of the first list of objects in an object."""
-    return next((k for k, v in value.items() if isinstance(v, list) and v and isinstance(v[0], dict)), None)
-
-
-_FIRST_KEYS = re.compile(
-    r'\s*\{(?:\s*"[^"\\]{0,200}"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,)*\s*"[^"\\]{0,200}"\s*:\s*\[\s*[{\]]'
-)
-
-
-def _is_wrapper(source: _Characters) -> bool:
-    """Tell whether an object too large to look at whole begins with a list of objects.
-
-    Only then is it read as one; anything else that long is a line without its end.
-    """
-    source.peek()
-    return _FIRST_KEYS.match(source.buffer, source.position) is not None
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _wrapped(source: _Characters) -> Iterator[RawRow]:
     """Yield the rows of the one list of objects that a file's object holds, passing over the rest."""
-    name = source.name
+    name = source.file.name
     found: str | None = None
     source.peek()
     source.position += 1
     while source.peek() == '"':
-        key, source.position = _scan(source, f"{name}: a key")
+        key = source.take(f"{name}: a key")
+        where = f"{name}: {redacted_repr(key)}"
         if source.peek() != ":":
             raise ConfigError(f"{name}: key {redacted_repr(key)} is not followed by ':'")
         source.position += 1
-        where = f"{name}: {redacted_repr(key)}"
         if source.peek() != "[":
-            _skip_value(source, where)
+            source.take(where, _LENIENT)
         else:
             source.position += 1
             if source.peek() != "{":
                 for _ in _items(source, where, "element"):
-                    _skip_value(source, where)
+                    source.take(where, _LENIENT)
             elif found is not None:
                 raise ConfigError(
-                    f"{name}: two lists of objects, {found!r} and {str(key)!r:.60}",
+                    f"{name}: two lists of objects, {found!r} and {key!r:.60}",
                     hint="put each list in a file of its own",
                 )
             else:
-                found = str(key)
+                found = key
                 yield from _elements(source)
         if source.peek() == ",":
             source.position += 1
-            source.peek()
     if source.peek() != "}":
         raise ConfigError(f"{name}: the object is never closed, or broken at {source.ahead()!r}")
     source.position += 1
-    if source.peek() != "":
-        raise ConfigError(f"{name}: something follows the end of the object: {source.ahead()!r}")
+    source.check_end("object")
     if found is None:
         raise ConfigError(f"{name}: the object holds no list of objects, which would be the rows")
-
-
-def _skip_value(source: _Characters, where: str) -> None:
-    try:
-        _, source.position = _scan(source, where, _PLAIN)
-    except BadRow as bad:
-        raise ConfigError(f"{where} is {bad.flaws[0].fix}") from None
 
 
 class _Characters:
     """The decoded text of a file; what lies before ``position`` is forgotten when more is read."""
 
-    def __init__(self, path: RawFile, name: str, max_row_bytes: int) -> None:
-        self.path, self.name, self.max_row_bytes = path, name, max_row_bytes
-        self._chunks = self._read()
+    def __init__(self, file: RowFile) -> None:
+        self.file = file
         self.buffer = ""
         self.position = 0
-
-    def again(self) -> _Characters:
-        """Return the same file from its beginning."""
-        return _Characters(self.path, self.name, self.max_row_bytes)
+        self.taken = ""
+        """Text of the value that was taken last."""
+        self._chunks = self._read()
 
     def _read(self) -> Iterator[str]:
-        name = self.name
+        name = self.file.name
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         read = 0
-        with open_bytes(self.path) as stream:
+        with open_bytes(self.file.file) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 if not read:
                     refuse_binary(chunk, name)
@@ -324,12 +263,12 @@ class _Characters:
                     guess = guess_encoding(error.object)
                     raise ConfigError(
                         f"{name}: not UTF-8 near byte {read + error.start}; it looks like {guess}",
-                        hint=f"iconv -f {guess} -t UTF-8 {name} > utf8-{Path(name).name}",
+                        hint=reencode(guess, name),
                     ) from None
                 read += len(chunk)
                 yield text
 
-    def more(self) -> bool:
+    def _more(self) -> bool:
         """Append the next chunk; False at the end of the file."""
         chunk = next(self._chunks, None)
         if chunk is None:
@@ -346,67 +285,57 @@ class _Characters:
                 self.position = found.start()
                 return found.group()
             self.position = len(self.buffer)
-            if not self.more():
+            if not self._more():
                 return ""
 
     def ahead(self) -> str:
         """Return what comes next, for a message."""
         return self.buffer[self.position :][:20]
 
+    def check_end(self, of: str) -> None:
+        """Refuse a file that goes on."""
+        if self.peek() != "":
+            raise ConfigError(f"{self.file.name}: something follows the end of the {of}: {self.ahead()!r}")
 
-def _next_object(source: _Characters, where: str) -> dict[str, Any]:
-    """Return the object that begins here.
+    def take(self, where: str, decoder: json.JSONDecoder = _STRICT) -> Any:
+        """Return the value that begins here and pass over it.
 
-    Raises:
-        BadRow: It is another kind of value, has a key twice, or is nested too deeply.
-        ConfigError: It is not JSON, or too long.
-    """
-    if source.peek() != "{":
-        raise BadRow(Flaw("", NO_VALUE, f"begins with {source.ahead()!r}; expected an object {{…}}"))
-    value, end = _scan(source, where)
-    text = source.buffer
-    brackets = text.count("{", source.position, end) + text.count("[", source.position, end)
-    if brackets > MAX_DEPTH and is_too_deep(value):
-        raise BadRow(Flaw("", NO_VALUE, _TOO_DEEP))
-    source.position = end
-    return dict(value)
-
-
-def _scan(source: _Characters, where: str, decoder: json.JSONDecoder = _DECODER) -> tuple[Any, int]:
-    """Return the value that begins here and where it ends; the position stays.
-
-    Raises:
-        BadRow: A key stands twice in one object.
-        ConfigError: It is not JSON, nested beyond what can be read, or too long.
-    """
-    while True:
-        try:
-            value, end = decoder.raw_decode(source.buffer, source.position)
-        except json.JSONDecodeError as error:
-            if len(source.buffer) - source.position > source.max_row_bytes:
-                raise too_large(where, "it", source.max_row_bytes) from None
-            held = len(source.buffer) - source.position
-            if not (_may_be_cut(error) and source.more()):
-                raise ConfigError(f"{where} is not JSON: {error.msg}") from None
-            # A long value is tried again when twice as much of it is there, not after every chunk.
-            while len(source.buffer) - source.position < 2 * held and source.more():
-                pass
-        except RecursionError:
-            raise ConfigError(f"{where} is {_TOO_DEEP}") from None
-        except ValueError as error:  # an integer of over 4,300 digits
-            raise ConfigError(f"{where} is not usable JSON: {error}") from None
-        else:
-            if end - source.position > source.max_row_bytes:
-                raise too_large(where, "it", source.max_row_bytes)
-            # A number may go on behind what was read so far: "1.", "1e" and "1e-" are read as 1.
-            if len(source.buffer) - end < 3 and isinstance(value, (int, float)) and source.more():
+        Raises:
+            BadRow: A key stands twice in one object; the position is behind the value all the same.
+            ConfigError: It is not JSON, nested beyond what can be read, or too long; the position stays.
+        """
+        limit = self.file.max_row_bytes
+        fault: BadRow | None = None
+        while True:
+            try:
+                value, end = decoder.raw_decode(self.buffer, self.position)
+            except BadRow as bad:
+                decoder, fault = _LENIENT, bad
                 continue
-            return value, end
-
-
-def _may_be_cut(error: json.JSONDecodeError) -> bool:
-    """Tell whether the text may only have ended too early; then more of the file may complete it.
-
-    An open string is reported at its opening quote, everything else where the parser stood.
-    """
-    return error.msg.startswith("Unterminated string") or error.pos >= len(error.doc) - 16
+            except json.JSONDecodeError as error:
+                held = len(self.buffer) - self.position
+                if held > limit:
+                    raise too_large(where, "it", limit) from None
+                # Text that only ended too early is completed by more of the file. An open string is reported
+                # at its opening quote, everything else where the parser stood.
+                cut = error.msg.startswith("Unterminated string") or error.pos >= len(error.doc) - 16
+                if not (cut and self._more()):
+                    raise ConfigError(f"{where} is not JSON: {error.msg}") from None
+                # A long value is tried again when twice as much of it is there, not after every chunk.
+                while len(self.buffer) - self.position < 2 * held and self._more():
+                    pass
+                continue
+            except RecursionError:
+                raise ConfigError(f"{where} is {_TOO_DEEP}") from None
+            except ValueError as error:  # an integer of over 4,300 digits
+                raise ConfigError(f"{where} is not usable JSON: {error}") from None
+            if end - self.position > limit:
+                raise too_large(where, "it", limit)
+            # A number may go on behind what was read so far: "1.", "1e" and "1e-" are read as 1.
+            if len(self.buffer) - end < 3 and isinstance(value, (int, float)) and self._more():
+                continue
+            self.taken = self.buffer[self.position : end]
+            self.position = end
+            if fault is not None:
+                raise fault
+            return value

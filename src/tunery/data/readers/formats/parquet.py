@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.compression import MAX_RATIO, open_seekable
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import RawFile
+from tunery.data.readers.storage.urls import RowFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import RawRow
 
@@ -30,36 +30,28 @@ _BUFFER_BYTES = 1 << 20
 """A column is read through a buffer of this size, not whole: row groups of a gigabyte exist [bytes]."""
 
 
-def read_parquet(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
+def read_parquet(file: RowFile) -> Iterator[RawRow]:
     """Yield the rows of a Parquet file; a row that is too long as a refused one.
 
-    Args:
-        path: The file; a packed one (``.parquet.gz``) is unpacked into a temporary file first.
-        name: How messages call it.
-        max_row_bytes: Longest row accepted [bytes].
+    A packed file (``.parquet.gz``) is unpacked into a temporary file first.
 
     Raises:
         ConfigError: Not Parquet, damaged, a column named twice, or one that unpacks to far more than a table
             of rows would.
     """
-    with readable(name), open_seekable(path) as stream, _explained(name, "Parquet"):
-        yield from _rows(_parquet_batches(stream, name), name, max_row_bytes)
+    return _rows(file, "Parquet", _parquet_batches)
 
 
-def read_arrow(path: RawFile, name: str, *, max_row_bytes: int) -> Iterator[RawRow]:
+def read_arrow(file: RowFile) -> Iterator[RawRow]:
     """Yield the rows of an Arrow file, in the file or the stream form, told apart by the first bytes.
 
-    Args and errors are those of :func:`read_parquet`.
-
     Raises:
-        ConfigError: Not Arrow, damaged, a column named twice, or batches that unpack to far more than rows
-            would.
+        ConfigError: As :func:`read_parquet`.
     """
-    with readable(name), open_seekable(path) as stream, _explained(name, "Arrow"):
-        yield from _rows(_arrow_batches(stream, name), name, max_row_bytes)
+    return _rows(file, "Arrow", _arrow_batches)
 
 
-def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
+def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch]:
     packed = stream.seek(0, 2)
     with pq.ParquetFile(
         stream,
@@ -91,7 +83,7 @@ def _check_ratio(unpacked: int, packed: int, name: str) -> None:
         raise ConfigError(f"{name}: unpacks to {unpacked:,} bytes from {packed:,}; no table of rows does")
 
 
-def _arrow_batches(stream: IO[bytes], name: str) -> Iterator[Any]:
+def _arrow_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch]:
     packed = stream.seek(0, 2)
     stream.seek(0)
     in_file_form = stream.read(6) == b"ARROW1"
@@ -112,24 +104,27 @@ def _check_names(names: Sequence[str], name: str) -> None:
         raise ConfigError(f"{name}: column named twice: {', '.join(map(repr, twice))}")
 
 
-def _rows(batches: Iterator[Any], name: str, max_row_bytes: int) -> Iterator[RawRow]:
+def _rows(
+    file: RowFile, kind: str, batches: Callable[[IO[bytes], str], Iterator[pa.RecordBatch]]
+) -> Iterator[RawRow]:
     number = 0
     classes: dict[str, list[str]] | None = None
-    for batch in batches:
-        classes = _class_names(batch.schema) if classes is None else classes
-        # What a damaged file claims of its own offsets is checked before anything is read through them.
-        batch.validate(full=True)
-        for start in range(0, batch.num_rows, _BATCH_ROWS):
-            part = batch.slice(start, _BATCH_ROWS)
-            for values in part.to_pylist():
-                number += 1
-                if _size(values) > max_row_bytes:
-                    fix = f"longer than {max_row_bytes:,} bytes; raise max_row_bytes of this source"
-                    yield broken(number, f"{fix} (row {number} of {name})", f"{len(values)} columns")
-                    continue
-                for column, names in classes.items():
-                    values[column] = _class_name(values[column], names)
-                yield RawRow(number, _missing_as_none(values))
+    with readable(file.name), open_seekable(file.file) as stream, _explained(file.name, kind):
+        for batch in batches(stream, file.name):
+            classes = _class_names(batch.schema) if classes is None else classes
+            # What a damaged file claims of its own offsets is checked before anything is read through them.
+            batch.validate(full=True)
+            for start in range(0, batch.num_rows, _BATCH_ROWS):
+                for values in batch.slice(start, _BATCH_ROWS).to_pylist():
+                    number += 1
+                    if _size(values) > file.max_row_bytes:
+                        fix = f"longer than {file.max_row_bytes:,} bytes; raise max_row_bytes of this source"
+                        fix = f"{fix} (row {number} of {file.name})"
+                        yield broken(number, fix, f"{len(values)} columns")
+                        continue
+                    for column, names in classes.items():
+                        values[column] = _class_name(values[column], names)
+                    yield RawRow(number, _missing_as_none(values))
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from tunery.core.errors import ConfigError
 
@@ -50,6 +50,16 @@ class RawFile(Protocol):
     def open(self, mode: Literal["rb"]) -> IO[bytes]:
         """Open it for reading."""
         ...
+
+
+class RowFile(NamedTuple):
+    """A file as its reader is given it."""
+
+    file: RawFile
+    name: str
+    """What messages call it."""
+    max_row_bytes: int
+    """Longest row accepted [bytes]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +184,5 @@ def open_filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 def sha256_raw(file: RawFile) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits, wherever it lies."""
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(_BUFFER_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def is_empty(file: RawFile) -> bool:
-    """Tell whether a file has no byte."""
-    with file.open("rb") as stream:
-        return not stream.read(1)
+        return hashlib.file_digest(cast(io.BufferedReader, stream), "sha256").hexdigest()
