@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,9 @@ from tunery.core.example import Drop, Dropped
 from tunery.core.ids import canonical_json
 from tunery.core.splits import SPLITS
 from tunery.data.decisions import Curated
-from tunery.data.rows.table import dropped_texts
-from tunery.store.dataset_files import ExampleRows, write_dropped, write_examples
+from tunery.data.rows.dropped import dropped_messages, masked_drops
+from tunery.data.rows.table import decode_rows
+from tunery.store.dataset_files import write_dropped, write_examples
 
 
 def write_version(curated: Curated, folder: Path) -> str:
@@ -29,7 +31,7 @@ def write_version(curated: Curated, folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[ExampleRows]:
+def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[dict[str, Any]]:
     """Yield the rows that stay, and take each one into the digest."""
     ids, labels, kept = curated.ids(), curated.row_labels(), curated.kept
     # Groups are named after their first row's content, which may itself have gone as a repeat.
@@ -41,22 +43,20 @@ def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[ExampleRows]:
         if low == high:
             continue
         mine = rows.take(pa.array(kept[low:high] - start))
-        part = ExampleRows(
-            id=ids[low:high],
-            split=names[curated.splits[low:high]].tolist(),
-            source=[curated.config.sources[source].path] * (high - low),
-            row=mine["row"],
-            messages=mine["messages"],
-            rejected=mine["rejected"],
-            group=[heads[i] for i in back[low:high].tolist()],
-            label=labels[low:high],
-            metadata=mine["metadata"],
-        )
+        splits = names[curated.splits[low:high]].tolist()
+        groups = [heads[i] for i in back[low:high].tolist()]
         for split, group, label, sha256 in zip(
-            part.split, part.group, part.label, mine["sha256"].to_pylist(), strict=True
+            splits, groups, labels[low:high], mine["sha256"].to_pylist(), strict=True
         ):
             digest.update(f"{split}\t{group}\t{canonical_json(label)}\t{sha256.hex()}\n".encode())
-        yield part
+        yield {
+            "id": ids[low:high],
+            "split": splits,
+            "source": [curated.config.sources[source].path] * (high - low),
+            "group": groups,
+            "label": labels[low:high],
+            **{name: mine[name] for name in ("row", "messages", "rejected", "metadata")},
+        }
 
 
 def _dropped(curated: Curated) -> Iterator[list[Dropped]]:
@@ -96,4 +96,9 @@ def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
     drops.update(
         (i - start, curated.drops[i]) for i in range(start, start + rows.num_rows) if i in curated.drops
     )
-    return dropped_texts(rows, drops, curated.config.clean.pii_dropped)
+    positions = sorted(drops)
+    records = [
+        dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
+        for i, e in zip(positions, decode_rows(rows.take(pa.array(positions, pa.int64()))), strict=True)
+    ]
+    return masked_drops(records, curated.config.clean.pii_dropped)
