@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunery.core.errors import ConfigError, listed
-from tunery.core.example import Drop, Dropped, Example, example_id
+from tunery.core.example import Drop, Dropped, Example, example_id, numbered
 from tunery.core.finding import Action, Changed, Edit
 from tunery.data.clean.personal_data import apply_policy
 from tunery.data.clean.repair import repair
@@ -111,15 +111,7 @@ def _targets(
 ) -> dict[int, str]:
     """Return the position of every example concerned, and the row id under which edits name it."""
     if not with_repeats:
-        seen: Counter[str] = Counter()
-        numbered = {}
-        for i, example in enumerate(examples):
-            seen[example.id] += 1
-            number = seen[example.id]
-            row = example.id if number == 1 else f"{example.id}-{number}"
-            if row in requested:
-                numbered[i] = row
-        return numbered
+        return {i: row for i, row in enumerate(numbered(e.id for e in examples)) if row in requested}
     found = {i: e.id for i, e in enumerate(examples) if e.id in requested}
     compared = {_compared(examples[i]): row for i, row in reversed(list(found.items()))}
     # Fingerprints cost time; the answers, letter by letter, tell which rows need one.

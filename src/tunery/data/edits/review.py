@@ -14,7 +14,7 @@ from tunery.core.finding import Action, Edit, Finding, Severity
 from tunery.data.readers.formats.csv import sniff
 from tunery.data.readers.formats.spreadsheet import unescaped, write_sheet
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 
 HEADER = ("id", "split", "input", "output", "problem", "suggestion", "decision", "new_output", "note")
 DECISIONS = ("keep", "drop", "change")
@@ -239,7 +239,7 @@ def _unknown_labels(edits: Sequence[Edit], labels: Sequence[str]) -> Iterator[st
 def _lines(path: Path) -> Iterator[_Line]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file", hint="tunery data fix RECIPE --export-review FILE.csv")
-    texts = [*read_lines(RowFile(path, path.name, _MAX_LINE_BYTES))]
+    texts = [*read_lines(InputFile(path, path.name, _MAX_LINE_BYTES))]
     if texts and texts[0].strip().casefold().startswith("sep="):
         texts = texts[1:]
     delimiter = sniff(texts[:50], HEADER)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.progress import Progress
@@ -15,30 +14,6 @@ from tunery.data.rows.row import RawRow
 CHUNK_ROWS = 5000
 """Rows worked on together: enough that starting costs nothing, few enough to keep memory small."""
 _CHUNK_CHARS = 8_000_000
-
-
-class _Census:
-    """Counts in how many rows each column is and has a value: a missing column is no empty one."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.present: Counter[str] = Counter()
-        self.filled: Counter[str] = Counter()
-
-    def count(self, values: Mapping[str, Any]) -> None:
-        self.rows += 1
-        self.present.update(values.keys())
-        self.filled.update(k for k, v in values.items() if v is not None and v != "")
-
-    def check(self, name: str, needed: Iterable[str], *, first_row_only: bool = False) -> None:
-        """Raise :class:`ConfigError` for needed columns that no row has, or that are empty in all rows."""
-        known = list(self.present)
-        problems = [missing_column(c, known) for c in needed if c not in self.present]
-        if not first_row_only:
-            empty = [c for c in needed if c in self.present and not self.filled[c]]
-            problems += [f"column {c!r} is empty in all {self.rows} rows" for c in empty]
-        if problems:
-            raise ConfigError.of_problems(name, problems, hint="set columns: for this source to map them")
 
 
 def missing_column(column: str, known: Sequence[str]) -> str:
@@ -52,8 +27,12 @@ class Reading:
     def __init__(self, source: Source, progress: Progress) -> None:
         self._source = source
         self._progress = progress
-        self._census = _Census()
         self._mapped: Mapped | None = None
+        self.rows = 0
+        """Rows read so far [count]."""
+        # In how many rows each column is, and has a value: a missing column is no empty one.
+        self._present: Counter[str] = Counter()
+        self._filled: Counter[str] = Counter()
 
     @property
     def mapped(self) -> Mapped:
@@ -61,11 +40,6 @@ class Reading:
         if self._mapped is None:
             raise ConfigError(f"{self._source.name}: there is no row in the file")
         return self._mapped
-
-    @property
-    def rows(self) -> int:
-        """Rows read so far [count]."""
-        return self._census.rows
 
     def chunks(self) -> Iterator[list[RawRow]]:
         """Yield all rows in runs of :data:`CHUNK_ROWS`, less where rows are long.
@@ -78,11 +52,13 @@ class Reading:
             chunk: list[RawRow] = []
             size = 0
             for raw in iterate(source, wanted_columns(settings.columns)):
-                self._census.count(raw.values)
+                self.rows += 1
+                self._present.update(raw.values.keys())
+                self._filled.update(k for k, v in raw.values.items() if v is not None and v != "")
                 if self._mapped is None:
                     self._mapped = map_columns(settings, raw.values)
                     if source.format in ("csv", "tsv", "parquet"):  # every row has the same columns
-                        self._census.check(source.name, self._mapped.needed, first_row_only=True)
+                        self._refuse([*self._missing()])
                 chunk.append(raw)
                 size += sum(len(v) for v in raw.values.values() if isinstance(v, str))
                 if len(chunk) == CHUNK_ROWS or size > _CHUNK_CHARS:
@@ -99,4 +75,15 @@ class Reading:
         Raises:
             ConfigError: Says which columns, and which there are.
         """
-        self._census.check(self._source.name, self.mapped.needed)
+        present = [c for c in self.mapped.needed if c in self._present]
+        empty = [f"column {c!r} is empty in all {self.rows} rows" for c in present if not self._filled[c]]
+        self._refuse([*self._missing(), *empty])
+
+    def _missing(self) -> Iterator[str]:
+        known = list(self._present)
+        return (missing_column(c, known) for c in self.mapped.needed if c not in self._present)
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        if problems:
+            hint = "set columns: for this source to map them"
+            raise ConfigError.of_problems(self._source.name, problems, hint=hint)
