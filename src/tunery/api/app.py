@@ -32,7 +32,7 @@ from tunery.text.pii import mask
 _LOG = logging.getLogger(__name__)
 
 
-def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings | None = None) -> FastAPI:
+def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) -> FastAPI:
     """Build the server's app.
 
     The caller opens and closes workspace and bases; the app's own threads (request log, canaries, jobs)
@@ -43,7 +43,6 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings |
         bases: The engines that answer.
         settings: How it listens, whom it lets in, what it bounds.
     """
-    settings = settings or ServerSettings()
     metrics = Metrics()
     log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)

@@ -90,10 +90,10 @@ def _of_tunery(error: TuneryError) -> Problem:
 
 
 def _of_validation(error: RequestValidationError) -> Problem:
-    problems = [_one(e) for e in error.errors()]
-    message = problems[0] if len(problems) == 1 else "".join(f"\n  - {p}" for p in dict.fromkeys(problems))
+    problems = list(dict.fromkeys(_one(e) for e in error.errors()))
+    message = problems[0]
     if len(problems) > 1:
-        message = f"{len(dict.fromkeys(problems))} problems in the request:{message}"
+        message = f"{len(problems)} problems in the request:" + "".join(f"\n  - {p}" for p in problems)
     location = [str(p) for p in _location(error.errors()[0])]
     return Problem(400, message, "invalid_request_error", ".".join(location) or None, "invalid_request")
 

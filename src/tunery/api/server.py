@@ -36,7 +36,7 @@ class ConnectionDetails(NamedTuple):
 
 def serve(
     workspace: Workspace,
-    settings: ServerSettings | None = None,
+    settings: ServerSettings,
     *,
     announce: Callable[[ConnectionDetails], None] | None = None,
     progress: Progress | None = None,
@@ -50,13 +50,14 @@ def serve(
         progress: Shows the base model's one-time conversion.
 
     Raises:
-        ConflictError: The port is in use; nothing was details.
+        ConflictError: The port is in use; nothing was started.
         ConfigError: The address does not exist, or the base cannot be served.
         NotFoundError: There is no such base.
     """
-    settings = settings or ServerSettings()
+    from tunery.model.bases import resolve_base
+
     with bind(settings) as listening:
-        base = resolve(settings, workspace, progress or Silent())
+        base = resolve_base(settings.base, workspace.root / "models", progress=progress or Silent())
         bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)
         details = ConnectionDetails(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)
@@ -71,7 +72,7 @@ def serve(
 
 
 def bind(settings: ServerSettings) -> socket.socket:
-    """Take the port, before anything else is details.
+    """Take the port, before anything else is started.
 
     Raises:
         ConflictError: Another process has it.
@@ -109,13 +110,6 @@ def first_key(workspace: Workspace, settings: ServerSettings) -> str | None:
     if not settings.auth or workspace.keys.list(limit=1):
         return None
     return workspace.keys.create(FIRST_KEY).secret
-
-
-def resolve(settings: ServerSettings, workspace: Workspace, progress: Progress) -> BaseModelInfo:
-    """Return the base to serve, ready on disk."""
-    from tunery.model.bases import resolve_base
-
-    return resolve_base(settings.base, workspace.root / "models", progress=progress)
 
 
 def engine_opener(settings: EngineSettings | None = None) -> OpenBase:

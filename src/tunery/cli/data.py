@@ -19,7 +19,7 @@ from tunery.cli.data_text import (
     rows_text,
     version_text,
 )
-from tunery.cli.output import answer, table
+from tunery.cli.output import answer, answer_table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath, Replace
 from tunery.cli.session import open_recipe, open_workspace
 from tunery.core.plugins import plugin_names
@@ -50,11 +50,9 @@ def data_run(
     ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
 ) -> None:
     """Build the recipe's dataset version: read, clean, mask, deduplicate, split. Nothing is trained."""
-    from tunery.cli.progress import terminal_progress
     from tunery.pipeline.stages.data import make_dataset
 
-    progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context, progress.task("data", None):
+    with open_recipe(ctx, recipe, overrides) as context, context.progress.task("data", None):
         version = make_dataset(context)
     answer(version, lambda: version_text(version), as_json=as_json)
 
@@ -71,10 +69,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Look for what hurts in the recipe's rows; print the findings and write them as a page."""
-    from tunery.cli.progress import terminal_progress
     from tunery.pipeline.stages.inspect import inspect_data
 
-    with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
+    with open_recipe(ctx, recipe, overrides) as context:
         found = inspect_data(context, thorough=thorough)
     answer(
         {
@@ -117,8 +114,8 @@ def fix(  # noqa: PLR0913 - one option a way to decide
     as_json: Json = False,
 ) -> None:
     """Make the next dataset version from findings or from reviewers' decisions; the old one stays."""
-    from tunery.cli.progress import terminal_progress
     from tunery.core.errors import ConfigError
+    from tunery.pipeline.stages.fix import apply_findings, write_review
 
     ways = [way for way in (apply, export_review, import_review) if way]
     if len(ways) != 1:
@@ -126,10 +123,8 @@ def fix(  # noqa: PLR0913 - one option a way to decide
             "say what to do: one of --apply KIND, --export-review FILE.csv, --import-review FILE.csv",
             hint=f"tunery data inspect {recipe}",
         )
-    with open_recipe(ctx, recipe, overrides, terminal_progress()) as context:
+    with open_recipe(ctx, recipe, overrides) as context:
         if export_review is not None:
-            from tunery.pipeline.stages.fix import write_review
-
             rows = write_review(
                 context,
                 export_review,
@@ -141,8 +136,6 @@ def fix(  # noqa: PLR0913 - one option a way to decide
         elif import_review is not None:
             _import_review(context, recipe, import_review, reviewer, as_json=as_json)
         else:
-            from tunery.pipeline.stages.fix import apply_findings
-
             fixed = apply_findings(context, _findings(context, inspection), apply or ())
             _answer_fixed(fixed, recipe, None, as_json=as_json)
 
@@ -211,7 +204,7 @@ def list_datasets(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = Fals
         for v in found
     ]
     columns = ["dataset", "name", ">rows", ">train", ">validation", ">test", "built"]
-    answer(found, lambda: [table(columns, rows)], as_json=as_json)
+    answer_table(found, columns, rows, as_json=as_json)
 
 
 @app.command("show")

@@ -64,21 +64,19 @@ def score(  # noqa: PLR0913 - each is an option of its own
     A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-…; an inspection
     reports them with inspect.scores=quality-….
     """
-    from tunery.cli.progress import terminal_progress, until_interrupted
+    from tunery.cli.progress import until_interrupted
     from tunery.pipeline.stages.score import score_recipe
 
     judge = endpoint_settings(judge_endpoint, judge_model, api_key_env, price_prompt, price_completion)
     about = {"rubric": rubric, "budget_tokens": budget_tokens, "budget_usd": budget_usd}
     judge_config = _judge(judge, about, settings)
-    progress = terminal_progress()
     # All rows are scored, those too that a selection would leave out.
     everything = [*(overrides or ()), "data.select=null"]
     with (
-        open_recipe(ctx, recipe, everything, progress) as context,
-        until_interrupted(progress) as stop,
-        progress.task("score", None),
+        open_recipe(ctx, recipe, everything) as context,
+        until_interrupted(context.progress) as context.should_stop,
+        context.progress.task("score", None),
     ):
-        context.should_stop = stop
         scored = score_recipe(context, judge=judge_config)
         path = context.workspace.artifacts.path("quality", scored.id)
     value = {"quality": scored.id, "rows": len(scored.rows), "path": path, "judged": _judged(scored.rows)}

@@ -67,7 +67,7 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
 
     Started again with the same options it goes on where it ended, and pays for what is missing only.
     """
-    from tunery.cli.progress import terminal_progress, until_interrupted
+    from tunery.cli.progress import until_interrupted
     from tunery.core.config import apply_overrides, parse_settings
     from tunery.pipeline.stages.synthesise import synthesise
     from tunery.synthesise.config import SynthesiseConfig
@@ -84,12 +84,13 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     if judge is not None:
         values["judge"] = {"threshold": judge}
     config = parse_settings(SynthesiseConfig, apply_overrides(values, settings or ()), where="synthesise")
-    progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context, until_interrupted(progress) as stop:
-        context.should_stop = stop
+    with (
+        open_recipe(ctx, recipe, overrides) as context,
+        until_interrupted(context.progress) as context.should_stop,
+    ):
         output = synthesise(context, config, out)
     if output.stopped is not None:
-        progress.event(_why_short(output), level="warn")
+        context.progress.event(_why_short(output), level="warn")
     answer(output, lambda: synthesised_text(output), as_json=as_json)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunery.cli.output import answer, facts, table
+from tunery.cli.output import answer, answer_table, facts, table
 from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reference
 from tunery.cli.registry import promote_version, rollback_champion
 from tunery.cli.session import ACTOR, open_workspace
@@ -110,7 +110,7 @@ def list_rollouts(
         for r in found
     ]
     columns = ["rollout", "challenger", "champion", ">users", "status", "reason"]
-    answer(found, lambda: [table(columns, rows)], as_json=as_json)
+    answer_table(found, columns, rows, as_json=as_json)
 
 
 def rollout_text(rollout: Rollout) -> Iterable[Part]:
@@ -140,19 +140,18 @@ def _rule_of(version: ModelVersion, overrides: Iterable[str]) -> CanaryConfig:
 
 def _status_text(found: CanaryStatus, tallies: Any) -> Iterable[Part]:
     yield from rollout_text(found.rollout)
-    rows = []
-    for arm, tally in tallies.items():
-        rows.append(
-            (
-                arm,
-                f"{tally.requests:,}",
-                _share(tally.errors, tally.requests),
-                _share(tally.format_checked - tally.format_valid, tally.format_checked),
-                _share(tally.rated - tally.liked, tally.rated),
-                _ms(tally.latency_ms_p50),
-                _ms(tally.latency_ms_p95),
-            )
+    rows = [
+        (
+            arm,
+            f"{tally.requests:,}",
+            _share(tally.errors, tally.requests),
+            _share(tally.format_checked - tally.format_valid, tally.format_checked),
+            _share(tally.rated - tally.liked, tally.rated),
+            _ms(tally.latency_ms_p50),
+            _ms(tally.latency_ms_p95),
         )
+        for arm, tally in tallies.items()
+    ]
     columns = ["arm", ">requests", ">errors", ">bad format", ">disliked", ">p50", ">p95"]
     yield table(columns, rows)
     if found.rollout.status == "running":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunery.cli.output import answer, facts, table
+from tunery.cli.output import answer, answer_table, facts, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
 
@@ -40,12 +40,13 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
     as_json: Json = False,
 ) -> None:
     """Evaluate a model version, or the base, on any file with the recipe's mapping."""
-    from tunery.cli.progress import terminal_progress
     from tunery.evaluate.predictions import write_predictions
     from tunery.pipeline.stages.evaluate_file import evaluate_model
 
-    progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context, progress.task(f"evaluating {model}", None):
+    with (
+        open_recipe(ctx, recipe, overrides) as context,
+        context.progress.task(f"evaluating {model}", None),
+    ):
         result = evaluate_model(context, model, test=test)
         if predictions is not None:
             write_predictions(predictions, result.predictions)
@@ -91,11 +92,8 @@ def list_evaluations(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = F
         )
         for e in found
     ]
-    answer(
-        [evaluation_object(e) for e in found],
-        lambda: [table(["evaluation", "subject", "metric", ">value", ">95 % interval", ">n"], rows)],
-        as_json=as_json,
-    )
+    columns = ["evaluation", "subject", "metric", ">value", ">95 % interval", ">n"]
+    answer_table([evaluation_object(e) for e in found], columns, rows, as_json=as_json)
 
 
 @app.command("show")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tunery.cli.output import answer, facts, table
+from tunery.cli.output import answer, answer_table, facts
 from tunery.cli.parameters import Json, Limit
 from tunery.cli.session import ACTOR, open_workspace
 
@@ -79,11 +79,8 @@ def list_feedback(
     with open_workspace(ctx) as workspace:
         found = workspace.feedback.list(status=status, limit=limit)
     rows = [(f.id, f.kind, _content(f), f.status, f.author, f.created_at) for f in found]
-    answer(
-        found,
-        lambda: [table(["feedback", "kind", "says", "status", "author", "given"], rows)],
-        as_json=as_json,
-    )
+    columns = ["feedback", "kind", "says", "status", "author", "given"]
+    answer_table(found, columns, rows, as_json=as_json)
 
 
 @app.command("show")

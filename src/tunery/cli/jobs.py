@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunery.cli.output import answer, facts, moment, table, write
+from tunery.cli.output import answer, answer_table, facts, moment, write
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import ACTOR, folder_of, open_workspace
 
@@ -56,11 +56,7 @@ def list_jobs(ctx: typer.Context, *, limit: Limit = 20, as_json: Json = False) -
         (j.id, j.status, str(j.recipe.get("name", "")), j.model_version, j.submitted_by, j.created_at)
         for j in found
     ]
-    answer(
-        found,
-        lambda: [table(["job", "status", "name", "version", "by", "created"], rows)],
-        as_json=as_json,
-    )
+    answer_table(found, ["job", "status", "name", "version", "by", "created"], rows, as_json=as_json)
 
 
 @app.command("show")

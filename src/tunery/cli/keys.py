@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunery.cli.output import answer, table
+from tunery.cli.output import answer, answer_table
 from tunery.cli.parameters import Json, Limit
 from tunery.cli.session import open_workspace
 
@@ -34,7 +34,7 @@ def list_keys(ctx: typer.Context, *, limit: Limit = 100, as_json: Json = False) 
         found = workspace.keys.list(limit=limit)
     rows = [(k.id, k.name, f"{k.prefix}…", k.created_at, k.revoked_at) for k in found]
     objects = [k.model_dump(mode="json", exclude={"sha256"}) for k in found]
-    answer(objects, lambda: [table(["key", "name", "begins", "created", "revoked"], rows)], as_json=as_json)
+    answer_table(objects, ["key", "name", "begins", "created", "revoked"], rows, as_json=as_json)
 
 
 @app.command("revoke")

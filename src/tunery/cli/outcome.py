@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TUNED = "tuned"
 _CHAMPION = "champion"
+_COMPARED = {"fixed", "broken", "p_value", "difference", "ci95", "test", "verdict"}
 
 
 class Outcome(NamedTuple):
@@ -65,7 +66,9 @@ def outcome_object(outcome: Outcome) -> dict[str, Any]:
         "baselines": {n: _subject(outcome, n) for n in measured if n not in (_TUNED, _CHAMPION)},
         "champion": _subject(outcome, _CHAMPION) if _CHAMPION in measured else None,
         "tuned": _subject(outcome, _TUNED) if _TUNED in measured else None,
-        "gate": _gate(outcome.gate) if outcome.gate else None,
+        "gate": outcome.gate.model_dump(mode="json", include={"id", "passed", "rules"})
+        if outcome.gate
+        else None,
         "model_version": run.model_version,
         "report": run.report,
         "seconds": dict(run.seconds),
@@ -117,18 +120,8 @@ def _subject(outcome: Outcome, name: str) -> dict[str, Any]:
         "metrics": {
             m.name: {"value": m.value, "n": m.n, "ci95": list(m.ci95)} for m in evaluation.metrics.values()
         },
-        **({"tuned_against_it": _comparison(compared)} if compared else {}),
+        **({"tuned_against_it": compared.model_dump(mode="json", include=_COMPARED)} if compared else {}),
     }
-
-
-def _comparison(compared: Comparison) -> dict[str, Any]:
-    return compared.model_dump(
-        mode="json", include={"fixed", "broken", "p_value", "difference", "ci95", "test", "verdict"}
-    )
-
-
-def _gate(gate: GateResult) -> dict[str, Any]:
-    return {"id": gate.id, "passed": gate.passed, "rules": [r.model_dump(mode="json") for r in gate.rules]}
 
 
 def _results(outcome: Outcome) -> Part:

@@ -37,6 +37,13 @@ def answer(value: Any, text: Callable[[], Iterable[Part]], *, as_json: bool) -> 
         write("".join(_rendered(list(text()))))
 
 
+def answer_table(
+    value: Any, columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_json: bool
+) -> None:
+    """Print the answer of a command that lists something; see :func:`answer` and :func:`table`."""
+    answer(value, lambda: [table(columns, rows)], as_json=as_json)
+
+
 def write(text: str) -> None:
     """Write to stdout now.
 
@@ -110,10 +117,10 @@ def styled(text: str, style: str) -> Text:
     return Text(text, style=style)
 
 
-def can_write(text: str) -> bool:
-    """Tell whether stdout's encoding has these characters."""
+def can_write(text: str, stream: object = None) -> bool:
+    """Tell whether the encoding of a stream, stdout where None, has these characters."""
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")  # text in memory has none
+        text.encode(getattr(stream or sys.stdout, "encoding", None) or "utf-8")  # text in memory has none
     except (UnicodeEncodeError, LookupError):
         return False
     return True

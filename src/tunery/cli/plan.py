@@ -24,11 +24,9 @@ def plan(
     Rows, tokens, memory, time and disk, each with its reasoning. Nothing is trained. The dataset version is
     built for it; a later run finds it and does not build it again.
     """
-    from tunery.cli.progress import terminal_progress
     from tunery.pipeline.stages.plan import plan_recipe
 
-    progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context, progress.task("planning", None):
+    with open_recipe(ctx, recipe, overrides) as context, context.progress.task("planning", None):
         found = plan_recipe(context)
     answer(
         {"fits": found.fits, **found.model_dump(mode="json")}, lambda: forecast_text(found), as_json=as_json

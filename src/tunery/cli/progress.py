@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tunery.cli.output import can_write
 from tunery.core.figures import duration, percent
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Lines:
     def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Say that a task began, how far it is now and then, and how long it took."""
         started = self._monotonic()
-        self._write(f"{description} …" if self._can_write("…") else f"{description} ...")
+        self._write(f"{description} …" if can_write("…", self._stream) else f"{description} ...")
         yield _LineTask(description, total, self._write, self._monotonic)
         took = self._monotonic() - started
         if took >= WORTH_TELLING_S:
@@ -91,7 +92,7 @@ class Lines:
 
     def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Write one line; of training steps those with a validation loss, and one now and then."""
-        if _is_plain_step(data):
+        if _is_plain_step(data or {}):
             now = self._monotonic()
             if self._told_step_at is not None and now - self._told_step_at < LINE_INTERVAL_S:
                 return
@@ -101,13 +102,6 @@ class Lines:
     def _write(self, line: str) -> None:
         self._stream.write(f"{line}\n")
         self._stream.flush()
-
-    def _can_write(self, character: str) -> bool:
-        try:
-            character.encode(self._stream.encoding)
-        except (UnicodeEncodeError, LookupError):
-            return False
-        return True
 
 
 class _LineTask:
@@ -154,9 +148,11 @@ class Bars:
     @contextmanager
     def task(self, description: str, total: float | None) -> Iterator[ProgressBar]:
         """Draw a bar for the length of the block."""
+        from rich.markup import escape
+
         started = time.monotonic()
         bars = self._begin()
-        bar = self._newest = bars.add_task(_escape(description), total=total, note="")
+        bar = self._newest = bars.add_task(escape(description), total=total, note="")
         try:
             yield _Bar(bars, bar)
         finally:
@@ -171,7 +167,7 @@ class Bars:
 
         with self._lock:
             bars = self._bars or self._new_bars()
-            if _is_plain_step(data) and data is not None and self._open:
+            if data and _is_plain_step(data) and self._open:
                 bars.update(self._newest, note=f"loss {data['train_loss']:.3f}")
                 return
             bars.console.print(Text(f"{_PREFIX[level]}{message}", style=_STYLE[level]), soft_wrap=True)
@@ -237,20 +233,14 @@ class _Bar:
         self._bars.advance(self._bar, steps)
 
 
-def _is_plain_step(data: Mapping[str, Any] | None) -> bool:
+def _is_plain_step(data: Mapping[str, Any]) -> bool:
     """Tell whether an event is one of hundreds: a step with its training loss and nothing else to report."""
-    return bool(data) and "train_loss" in (data or {}) and "validation_loss" not in (data or {})
+    return "train_loss" in data and "validation_loss" not in data
 
 
 def _seconds(seconds: float) -> str:
     """Return a time in whole seconds, so that a bar does not flicker."""
     return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunery.cli.output import answer, facts, mark, table
+from tunery.cli.output import answer, answer_table, facts, mark, moment
 from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reason, Reference
 from tunery.cli.session import ACTOR, open_workspace
 
@@ -50,11 +50,8 @@ def list_versions(
         for v, names in versions
     ]
     objects = [{**v.model_dump(mode="json"), "ref": v.ref, "aliases": names} for v, names in versions]
-    answer(
-        objects,
-        lambda: [table(["version", "alias", "gate", "reaches", "base", "registered"], rows)],
-        as_json=as_json,
-    )
+    columns = ["version", "alias", "gate", "reaches", "base", "registered"]
+    answer_table(objects, columns, rows, as_json=as_json)
 
 
 @app.command("show")
@@ -221,8 +218,6 @@ def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Linea
 
 
 def _move_text(move: AliasMove) -> str:
-    from tunery.cli.output import moment
-
     before = f", before it {move.name}@{move.previous}" if move.previous is not None else ""
     return (
         f"{move.name}@{move.version} is {move.alias} of {move.name}{before}; "

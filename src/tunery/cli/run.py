@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tunery.cli.output import answer, table
+from tunery.cli.output import answer, answer_table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
 
@@ -21,13 +21,13 @@ def run(
     the model.
     """
     from tunery.cli.outcome import outcome_object, outcome_of, outcome_text, refusal
-    from tunery.cli.progress import terminal_progress
     from tunery.pipeline.loop import run_recipe
 
-    progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context:
-        with progress.task(context.recipe.name, None):
-            done = run_recipe(context.recipe, context.workspace, base_dir=context.base_dir, progress=progress)
+    with open_recipe(ctx, recipe, overrides) as context:
+        with context.progress.task(context.recipe.name, None):
+            done = run_recipe(
+                context.recipe, context.workspace, base_dir=context.base_dir, progress=context.progress
+            )
         outcome = outcome_of(context.workspace, done)
     answer(outcome_object(outcome), lambda: outcome_text(outcome), as_json=as_json)
     if refused := refusal(outcome):
@@ -40,7 +40,7 @@ def list_runs(ctx: typer.Context, *, limit: Limit = 20, as_json: Json = False) -
     with open_workspace(ctx) as workspace:
         found = workspace.runs.list(limit=limit)
     rows = [(r.id, r.name, r.status, r.model_version, r.created_at) for r in found]
-    answer(found, lambda: [table(["run", "name", "status", "version", "started"], rows)], as_json=as_json)
+    answer_table(found, ["run", "name", "status", "version", "started"], rows, as_json=as_json)
 
 
 @runs.command("show")

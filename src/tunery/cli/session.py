@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 if TYPE_CHECKING:
-    from tunery.core.progress import Progress
     from tunery.pipeline.context import RunContext
     from tunery.store.workspace import Workspace
 
@@ -40,19 +39,18 @@ def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
 
 
 @contextmanager
-def open_recipe(
-    ctx: typer.Context, recipe: Path, overrides: Sequence[str] | None, progress: Progress
-) -> Iterator[RunContext]:
-    """Read a recipe and open the workspace, as every stage needs them.
+def open_recipe(ctx: typer.Context, recipe: Path, overrides: Sequence[str] | None) -> Iterator[RunContext]:
+    """Read a recipe and open the workspace, as every stage needs them; progress goes to stderr.
 
     The recipe is read first: a wrong one leaves no trace, not even a workspace.
     """
+    from tunery.cli.progress import terminal_progress
     from tunery.pipeline.context import RunContext
     from tunery.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     with open_workspace(ctx) as workspace:
-        context = RunContext(loaded, workspace, folder_of(recipe), progress)
+        context = RunContext(loaded, workspace, folder_of(recipe), terminal_progress())
         try:
             yield context
         finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunery.cli.output import answer, can_write, facts, mark, styled, table
+from tunery.cli.output import answer, answer_table, can_write, facts, mark, styled, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from tunery.cli.output import Part
-    from tunery.core.training import Adapter, StepLog
+    from tunery.core.training import Adapter
     from tunery.train.preflight import Preflight, PreflightRow
 
 app = typer.Typer(no_args_is_help=True, help="Training: look at the tokens first, train, look at adapters.")
@@ -31,12 +32,10 @@ def train_preflight(
 
     Exits with 2 when a check fails.
     """
-    from tunery.cli.progress import terminal_progress
     from tunery.pipeline.stages.data import make_dataset
     from tunery.pipeline.stages.preflight import check_before_training
 
-    progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context, progress.task("preflight", None):
+    with open_recipe(ctx, recipe, overrides) as context, context.progress.task("preflight", None):
         found = check_before_training(context, make_dataset(context))
     value = {"passed": found.passed, **found.model_dump(mode="json")}
     answer(value, lambda: preflight_text(found), as_json=as_json)
@@ -51,16 +50,13 @@ def train_run(
 
     A later 'tunery run' of the same recipe finds the adapter and goes on from there.
     """
-    from tunery.cli.progress import terminal_progress
     from tunery.pipeline.loop import train_recipe
 
-    progress = terminal_progress()
-    with open_recipe(ctx, recipe, overrides, progress) as context:
-        with progress.task(context.recipe.name, None):
+    with open_recipe(ctx, recipe, overrides) as context:
+        with context.progress.task(context.recipe.name, None):
             trained = train_recipe(context)
         folder = context.workspace.artifacts.path("adapters", trained.adapter.id)
-    value = {**trained.adapter.model_dump(mode="json"), "path": folder}
-    answer(value, lambda: [*adapter_text(trained.adapter), f"folder: {folder}"], as_json=as_json)
+    _answer_adapter(trained.adapter, folder, as_json=as_json)
 
 
 @app.command("ls")
@@ -83,7 +79,7 @@ def list_adapters(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = Fals
         for a in found
     ]
     columns = ["adapter", "base", "dataset", ">steps", ">validation loss", ">time", "trained"]
-    answer(found, lambda: [table(columns, rows)], as_json=as_json)
+    answer_table(found, columns, rows, as_json=as_json)
 
 
 @app.command("show")
@@ -94,12 +90,13 @@ def show_adapter(
     with open_workspace(ctx) as workspace:
         adapter = workspace.adapters.get(adapter_id)
         folder = workspace.artifacts.find("adapters", adapter.id)
+    _answer_adapter(adapter, folder, as_json=as_json)
+
+
+def _answer_adapter(adapter: Adapter, folder: Path | None, *, as_json: bool) -> None:
     value = {**adapter.model_dump(mode="json"), "path": folder}
-    answer(
-        value,
-        lambda: [*adapter_text(adapter), f"folder: {folder or 'no longer stored'}"],
-        as_json=as_json,
-    )
+    where = f"folder: {folder or 'no longer stored'}"
+    answer(value, lambda: [*adapter_text(adapter), where], as_json=as_json)
 
 
 def preflight_text(found: Preflight) -> Iterable[Part]:
@@ -167,14 +164,10 @@ def adapter_text(adapter: Adapter) -> Iterable[Part]:
     every = max(1, -(-len(steps) // _STEPS_SHOWN))
     rows = [
         (f"{log.step:,}", f"{log.epoch:.2f}", _loss(log.train_loss), _loss(log.validation_loss))
-        for log in _thinned(steps, every)
+        for i, log in enumerate(steps)
+        if i % every == 0 or i == len(steps) - 1
     ]
     yield table([">step", ">epoch", ">training loss", ">validation loss"], rows)
-
-
-def _thinned(items: list[StepLog], every: int) -> Iterator[StepLog]:
-    """Yield every n-th item and always the last."""
-    yield from (item for i, item in enumerate(items) if i % every == 0 or i == len(items) - 1)
 
 
 def _best_loss(adapter: Adapter) -> str:

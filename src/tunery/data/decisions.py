@@ -18,7 +18,7 @@ from tunery.core.example import Drop, Dropped, numbered, short_id
 from tunery.core.finding import Changed
 from tunery.core.splits import SPLITS
 from tunery.data.config import DataConfig, SourceConfig
-from tunery.data.rows.rowfile import RowFile
+from tunery.data.rows.table import RowTable
 from tunery.store.dataset_files import dialogues
 from tunery.text.minhash import Integers, Pairs, no_pairs
 from tunery.text.pii.types import PiiType
@@ -36,7 +36,7 @@ class SourceCount(NamedTuple):
 class Curated:
     """The outcome of curation; rows lie in a file that is gone when its block ends."""
 
-    rows: RowFile
+    rows: RowTable
     config: DataConfig
     counts: list[SourceCount]
     """Beside ``config.sources``."""

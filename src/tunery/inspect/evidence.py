@@ -10,6 +10,8 @@ from tunery.core.columns import Columns
 from tunery.core.finding import Action, Edit, Evidence, Finding, FindingKind
 from tunery.text.pii.mask import redact
 
+MOST_ROWS = 50_000
+"""Rows that classifiers look at [rows]."""
 _EVIDENCE = 10
 _EXCERPT_CHARS = 200
 _BEFORE = 60
@@ -92,6 +94,22 @@ def finding(
 def drops(columns: Columns, kind: FindingKind, rows: Iterable[int]) -> list[Edit]:
     """Return the edits that take rows out."""
     return [Edit(row=columns.ids[i], action="drop", reason=kind.name) for i in rows]
+
+
+def not_verified(what: str) -> FindingKind:
+    """Return the kind that says that nobody looked."""
+    return FindingKind(
+        f"{what}_not_verified",
+        f"{what.capitalize()} not verified",
+        "low",
+        f"Inspect a part: data.sources[0].limit={MOST_ROWS}.",
+    )
+
+
+def unverified(columns: Columns, kind: FindingKind, what: str, count: int) -> Finding:
+    """Say that ``count`` rows were not looked at."""
+    message = f"The {what} of {count:,} rows were not verified: classifiers look at up to {MOST_ROWS:,} rows."
+    return finding(columns, kind, message, [], numbers={"rows": count})
 
 
 def _excerpt(case: Case) -> str:

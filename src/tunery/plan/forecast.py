@@ -151,66 +151,83 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
     Returns:
         Numbers good to about a factor of two in time and a third in memory, with their reasoning.
     """
-    steps = math.ceil(math.ceil(rows.train_rows / schedule.batch_size) * schedule.epochs)
-    computed = _computed_tokens(rows, schedule)
-    training = _training_flops(rows, schedule, shape) / _speed(machine, TRAINING_SHARE)
+    training = _training_time(rows, schedule, shape, machine)
+    evaluation = _evaluation_time(rows, schedule, shape, machine)
+    memory = _memory(rows, schedule, shape)
+    disk = _disk(rows, schedule)
+    found = Forecast(
+        rows=rows,
+        machine=machine,
+        steps=_steps(rows, schedule),
+        computed_tokens=_computed_tokens(rows, schedule),
+        training_s=training.value,
+        evaluation_s=evaluation.value,
+        total_s=training.value + evaluation.value + 2 * START_S,
+        memory_bytes=round(memory.value),
+        disk_bytes=round(disk.value),
+        estimates=(training, evaluation, memory, disk),
+        warnings=(),
+    )
+    return found.with_(warnings=_warnings(found))
+
+
+def _training_time(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> Estimate:
+    flops, speed = _training_flops(rows, schedule, shape), _speed(machine, TRAINING_SHARE)
+    return Estimate(
+        what="training time",
+        value=flops / speed,
+        unit="s",
+        because=f"{_steps(rows, schedule):,} steps over {rows.train_tokens * schedule.epochs:,.0f} tokens "
+        f"({_computed_tokens(rows, schedule):,} computed a pass, shared beginnings once a batch), "
+        f"{_tflop(flops)} at {_tflop(speed)}/s",
+    )
+
+
+def _evaluation_time(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> Estimate:
     by_subject = {
         subject.name: _answering_flops(rows, schedule, shape, subject) / _speed(machine, GENERATION_SHARE)
         for subject in schedule.subjects
     }
-    evaluation = sum(by_subject.values())
-    total = training + evaluation + 2 * START_S
+    return Estimate(
+        what="evaluation time",
+        value=sum(by_subject.values()),
+        unit="s",
+        because=f"{rows.test_rows:,} test rows for each of "
+        + ", ".join(f"{subject} ({seconds:.0f} s)" for subject, seconds in by_subject.items()),
+    )
+
+
+def _memory(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> Estimate:
+    adapter = _FLOAT * schedule.adapter_parameters
+    weights = schedule.weight_bytes * shape.parameters
     activations = _activation_bytes(rows, schedule, shape)
-    memory = _training_memory(schedule, shape, activations)
-    serving = _serving_memory(schedule, shape)
-    disk = _disk(rows, schedule)
-    trained = rows.train_tokens * schedule.epochs
-    estimates = (
-        Estimate(
-            what="training time",
-            value=training,
-            unit="s",
-            because=f"{steps:,} steps over {trained:,.0f} tokens ({computed:,} computed a pass, shared "
-            f"beginnings once a batch), {_tflop(_training_flops(rows, schedule, shape))} at "
-            f"{_tflop(_speed(machine, TRAINING_SHARE))}/s",
-        ),
-        Estimate(
-            what="evaluation time",
-            value=evaluation,
-            unit="s",
-            because=f"{rows.test_rows:,} test rows for each of "
-            + ", ".join(f"{subject} ({seconds:.0f} s)" for subject, seconds in by_subject.items()),
-        ),
-        Estimate(
-            what="memory",
-            value=max(memory, serving),
-            unit="bytes",
-            because=f"training: weights {size(shape.parameters * schedule.weight_bytes)}, adapter and "
-            f"optimizer {size(4 * schedule.adapter_parameters * _FLOAT)}, activations "
-            f"{size(activations)}, libraries {size(LIBRARIES_BYTES)}; answering: {size(serving)}",
-        ),
-        Estimate(
-            what="disk",
-            value=disk,
-            unit="bytes",
-            because=f"dataset {size(rows.dataset_bytes)}, adapter and two checkpoints "
-            f"{size(7 * schedule.adapter_parameters * _FLOAT)}, answers {size(_answers(rows, schedule))}",
-        ),
+    # Of each adapter weight: itself, its gradient, and Adam's two moments.
+    training = LIBRARIES_BYTES + weights + 4 * adapter + activations
+    serving = LIBRARIES_BYTES + _FLOAT * shape.parameters + adapter + schedule.cache_bytes
+    return Estimate(
+        what="memory",
+        value=max(training, serving),
+        unit="bytes",
+        because=f"training: weights {size(weights)}, adapter and optimizer {size(4 * adapter)}, activations "
+        f"{size(activations)}, libraries {size(LIBRARIES_BYTES)}; answering: {size(serving)}",
     )
-    found = Forecast(
-        rows=rows,
-        machine=machine,
-        steps=steps,
-        computed_tokens=computed,
-        training_s=training,
-        evaluation_s=evaluation,
-        total_s=total,
-        memory_bytes=max(memory, serving),
-        disk_bytes=disk,
-        estimates=estimates,
-        warnings=(),
+
+
+def _disk(rows: RowCounts, schedule: Schedule) -> Estimate:
+    # The adapter; two checkpoints, each with the adapter and Adam's two moments.
+    adapters = 7 * _FLOAT * schedule.adapter_parameters
+    answers = _ANSWER_BYTES * rows.test_rows * len(schedule.subjects)
+    return Estimate(
+        what="disk",
+        value=rows.dataset_bytes + adapters + answers,
+        unit="bytes",
+        because=f"dataset {size(rows.dataset_bytes)}, adapter and two checkpoints {size(adapters)}, "
+        f"answers {size(answers)}",
     )
-    return found.with_(warnings=_warnings(found))
+
+
+def _steps(rows: RowCounts, schedule: Schedule) -> int:
+    return math.ceil(math.ceil(rows.train_rows / schedule.batch_size) * schedule.epochs)
 
 
 def _computed_tokens(rows: RowCounts, schedule: Schedule) -> int:
@@ -276,31 +293,6 @@ def _activation_bytes(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> 
     supervised = micro * rows.supervised_tokens / max(rows.train_rows, 1)
     kept = schedule.weight_bytes * shape.layers * per_layer * tokens
     return round(kept + 3 * _FLOAT * shape.vocabulary * supervised)
-
-
-def _training_memory(schedule: Schedule, shape: BaseShape, activations: int) -> int:
-    # Of each adapter weight: itself, its gradient, and Adam's two moments.
-    return (
-        LIBRARIES_BYTES
-        + schedule.weight_bytes * shape.parameters
-        + 4 * _FLOAT * schedule.adapter_parameters
-        + activations
-    )
-
-
-def _serving_memory(schedule: Schedule, shape: BaseShape) -> int:
-    weights = _FLOAT * (shape.parameters + schedule.adapter_parameters)
-    return LIBRARIES_BYTES + weights + schedule.cache_bytes
-
-
-def _disk(rows: RowCounts, schedule: Schedule) -> int:
-    # The adapter; two checkpoints, each with the adapter and Adam's two moments.
-    adapter = _FLOAT * schedule.adapter_parameters * 7
-    return rows.dataset_bytes + adapter + _answers(rows, schedule)
-
-
-def _answers(rows: RowCounts, schedule: Schedule) -> int:
-    return _ANSWER_BYTES * rows.test_rows * len(schedule.subjects)
 
 
 def _warnings(found: Forecast) -> tuple[str, ...]:

@@ -47,11 +47,11 @@ def measure_cpu_flops(*, seconds: float = 1.0) -> float:
 
 def free_memory_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the memory that a new process can have, within a container's own limit [bytes]; 0 if unknown."""
-    available = _available(proc / "meminfo")
+    available = 1024 * _field(proc / "meminfo", "MemAvailable:")
     limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
     if limit is not None and used is not None:
         # Cached files count as used there and are given back on demand.
-        left = max(0, limit - used + _inactive_files(cgroup / "memory.stat"))
+        left = max(0, limit - used + _field(cgroup / "memory.stat", "inactive_file"))
         return min(available, left) if available else left
     return available
 
@@ -62,11 +62,12 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _available(meminfo: Path) -> int:
+def _field(path: Path, name: str) -> int:
+    """Return the number behind ``name`` in a file with a name and a number a line; 0 where there is none."""
     try:
-        for line in meminfo.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        for line in path.read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{name} "):
+                return int(line.split()[1])
     except (OSError, ValueError, IndexError):
         pass
     return 0
@@ -78,13 +79,3 @@ def _number(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-
-
-def _inactive_files(stat: Path) -> int:
-    try:
-        for line in stat.read_text(encoding="ascii").splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    except (OSError, ValueError, IndexError):
-        pass
-    return 0

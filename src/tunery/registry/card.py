@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import yaml
 
@@ -151,8 +150,7 @@ def _opening(
 
 
 def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
-    goal = version.config.get("goal")
-    goal = goal if isinstance(goal, Mapping) else {}
+    goal = version.config.get("goal") or {}
     paragraphs = [inline(str(version.config["description"]))] if version.config.get("description") else []
     if version.labels:
         labels = listed([f"`{code(label)}`" for label in version.labels], _SHOWN_LABELS)
@@ -162,11 +160,11 @@ def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
     else:
         paragraphs.append("It answers in the form of its training examples.")
     if goal.get("metric"):
-        metric, target = evaluation.metrics.get(str(goal["metric"])), goal.get("target")
+        metric, target = evaluation.metrics.get(goal["metric"]), goal.get("target")
         worth = ""
-        if metric and isinstance(target, (int, float)):
+        if metric and target is not None:
             worth = f", with {quantity(target, share=is_rate(metric))} as its target"
-        title = metric.title if metric else metric_title(str(goal["metric"]))
+        title = metric.title if metric else metric_title(goal["metric"])
         paragraphs.append(f"The recipe's goal is {inline(title)}{worth}.")
     if version.system_prompt:
         turn = fenced(version.system_prompt)
@@ -214,12 +212,14 @@ def _limits(dataset: DatasetVersion, evaluation: Evaluation) -> Iterable[str]:
 
 
 def _data(version: ModelVersion, dataset: DatasetVersion) -> str:
-    licences = _stated_licences(version.config)
+    # Configurations are recipes as they were checked; those of versions that no run made may be empty.
+    stated = (version.config.get("data") or {}).get("sources") or ()
+    licences = {source["path"]: source.get("license") for source in stated}
     sources = [
         [
             f"`{code(source.path)}`",
             count(source.rows),
-            inline(licences.get(source.path, "not stated")),
+            inline(licences.get(source.path) or "not stated"),
             f"`{source.sha256}`",
         ]
         for source in dataset.sources
@@ -237,18 +237,6 @@ def _data(version: ModelVersion, dataset: DatasetVersion) -> str:
             f"Dropped: {reasons or 'nothing'}. Personal data masked: {masked or 'nothing found'}.",
         ]
     )
-
-
-def _stated_licences(config: Mapping[str, Any]) -> dict[str, str]:
-    data = config.get("data")
-    sources = data.get("sources", ()) if isinstance(data, Mapping) else ()
-    stated = {}
-    for source in sources:
-        if isinstance(source, Mapping) and "path" in source:
-            licence = source.get("license") or source.get("licence")
-            if licence:
-                stated[str(source["path"])] = str(licence)
-    return stated
 
 
 def _training(adapter: Adapter) -> str:
@@ -298,9 +286,7 @@ def _openai_code(version: ModelVersion) -> str:
 
 
 def _max_tokens(version: ModelVersion) -> int:
-    evaluate = version.config.get("evaluate")
-    given = evaluate.get("max_new_tokens") if isinstance(evaluate, Mapping) else None
-    return given if isinstance(given, int) and given > 0 else 64
+    return (version.config.get("evaluate") or {}).get("max_new_tokens") or 64
 
 
 def _ordered(baselines: Mapping[str, Evaluation]) -> list[tuple[str, Evaluation]]:

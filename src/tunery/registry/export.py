@@ -43,11 +43,12 @@ def export(workspace: Workspace, ref: str, destination: Path) -> Path:
     source = workspace.artifacts.path("adapters", version.adapter_id)
     target = destination.expanduser().absolute()
     try:
-        _refuse_occupied(target)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise _occupied(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
         try:
-            shutil.copytree(source, partial, ignore=_only_the_store_reads)
+            shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MANIFEST, RECORD))
             card = card_of(workspace, version.ref)
             if card is not None:
                 (partial / CARD).write_text(card, encoding="utf-8")
@@ -81,15 +82,6 @@ def card_of(workspace: Workspace, ref: str) -> str | None:
     }
     baselines = {subject: evaluation for subject, evaluation in found.items() if evaluation}
     return render_card(chain.model, chain.dataset, chain.adapter, chain.evaluation, baselines, chain.gate)
-
-
-def _only_the_store_reads(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name in (MANIFEST, RECORD)]
-
-
-def _refuse_occupied(target: Path) -> None:
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise _occupied(target)
 
 
 def _occupied(target: Path) -> ConflictError:

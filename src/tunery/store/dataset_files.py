@@ -215,29 +215,16 @@ def dialogues(messages: pa.ChunkedArray) -> Dialogues:
     return Dialogues(prompts, answers)
 
 
-class ExampleRows(NamedTuple):
-    """Examples side by side: the columns of ``examples.parquet`` in their order, each a list or an array."""
+def write_examples(dataset_version: Path, parts: Iterable[Mapping[str, Any]]) -> None:
+    """Write the examples of a dataset version, one part in memory at a time.
 
-    id: Any
-    split: Any
-    source: Any
-    row: Any
-    messages: Any
-    rejected: Any
-    group: Any
-    label: Any
-    metadata: Any
-
-
-def write_examples(dataset_version: Path, parts: Iterable[ExampleRows]) -> None:
-    """Write the examples of a dataset version, one part in memory at a time."""
+    Args:
+        dataset_version: Its folder.
+        parts: Each of :data:`EXAMPLE_SCHEMA`'s columns as a list or an array.
+    """
     with pq.ParquetWriter(dataset_version / EXAMPLES, EXAMPLE_SCHEMA, compression="zstd") as writer:
         for part in parts:
-            arrays = [
-                values if isinstance(values, pa.Array) else pa.array(values, field.type)
-                for values, field in zip(part, EXAMPLE_SCHEMA, strict=True)
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=EXAMPLE_SCHEMA))
+            writer.write_batch(pa.RecordBatch.from_pydict(part, schema=EXAMPLE_SCHEMA))
 
 
 def write_dropped(dataset_version: Path, parts: Iterable[Sequence[Dropped]]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.inspect.detectors.rows import clean, columns, ids, one
 from tunery.data.edits.sets import settle
 from tunery.inspect.config import InspectConfig
-from tunery.inspect.detectors import token_lengths
+from tunery.inspect.detectors import lengths as detector
 from tunery.inspect.inspect import Given, inspect_columns
 
 ODD = st.text(max_size=60) | st.sampled_from(
@@ -119,7 +119,7 @@ def test_rows_of_too_many_tokens_come_longest_first():
     lengths = [10] * 100
     lengths[4], lengths[9] = 600, 700
 
-    (finding,) = token_lengths.find(columns(prompts, answers), lengths, 512)
+    (finding,) = detector.find(columns(prompts, answers), lengths, 512)
 
     assert finding.rows == ("ex-9", "ex-4")
     assert finding.numbers["p50"] == 10
@@ -127,7 +127,7 @@ def test_rows_of_too_many_tokens_come_longest_first():
 
 def test_lengths_of_other_rows_are_refused():
     with pytest.raises(ValueError, match="3 lengths for 10 rows"):
-        token_lengths.find(columns(*clean(10)), [1, 2, 3], 512)
+        list(detector.find(columns(*clean(10)), [1, 2, 3], 512))
 
 
 def test_a_mix_of_languages_is_reported_with_its_shares():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
 from tunery.api.routes.stored import feedback_object
 from tunery.api.services import Caller, Shared, name_of
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/feedback")
 
 
 class FeedbackBody(Wire):
-    """One opinion; its kind follows from what is given where it is left out."""
+    """One piece of feedback; its kind follows from what is given where it is left out."""
 
     request_id: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
     kind: Literal["rating", "correction", "preference"] | None = None
@@ -25,7 +25,7 @@ class FeedbackBody(Wire):
     correction: Text | None = None
     rejected: Text | None = None
     comment: Text | None = None
-    author: Annotated[Text, StringConstraints(max_length=128)] | None = Field(default=None)
+    author: Annotated[Text, StringConstraints(max_length=128)] | None = None
     """Who says it; the API key's name where it is left out."""
 
 
@@ -34,18 +34,10 @@ def create_feedback(body: FeedbackBody, shared: Shared, caller: Caller) -> dict[
     """Record a rating, correction or preference on a served call; a person reviews it later."""
     shared.log.flush()
     guessed = "preference" if body.rejected else "correction" if body.correction else "rating"
-    values = {
-        "kind": body.kind or guessed,
-        "rating": body.rating,
-        "correction": body.correction,
-        "rejected": body.rejected,
-        "comment": body.comment,
-    }
-    given = {k: v for k, v in values.items() if v is not None}
-    opinion = parse_settings(GivenFeedback, given, where="feedback")
-    return feedback_object(
-        record(shared.workspace, body.request_id, opinion, author=body.author or name_of(caller))
-    )
+    values = body.model_dump(exclude={"request_id", "author"}, exclude_none=True)
+    given = parse_settings(GivenFeedback, {"kind": guessed, **values}, where="feedback")
+    author = body.author or name_of(caller)
+    return feedback_object(record(shared.workspace, body.request_id, given, author=author))
 
 
 @router.get("")

@@ -69,12 +69,11 @@ def update_completion(
 ) -> dict[str, Any]:
     """Take feedback on a served call: ``metadata={"rating": "1"}`` or ``{"correction": "…"}``."""
     found = _get(shared, completion_id)
-    opinion = opinion_of(body.metadata)
-    record(shared.workspace, found.id, opinion, author=name_of(caller))
+    record(shared.workspace, found.id, feedback_of(body.metadata), author=name_of(caller))
     return _object(found)
 
 
-def opinion_of(metadata: dict[str, str]) -> GivenFeedback:
+def feedback_of(metadata: dict[str, str]) -> GivenFeedback:
     """Read feedback from metadata, all of whose values are text.
 
     Raises:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from tunery.core.errors import ConfigError, listed
 from tunery.core.example import Drop, Dropped, Example, example_id, numbered
 from tunery.core.finding import Action, Changed, Edit
-from tunery.data.clean.personal_data import apply_policy
-from tunery.data.clean.repair import repair
+from tunery.data.clean import clean_texts
 from tunery.data.config import CleanConfig
 from tunery.data.edits.sets import SHOWN_PROBLEMS, EditSet
 from tunery.data.rows.dropped import dropped_messages
@@ -56,9 +55,7 @@ def apply_all(examples: Sequence[Example], sets: Sequence[EditSet], clean: Clean
 
 
 def _cleaned(edits: Sequence[Edit], clean: CleanConfig) -> list[Edit]:
-    values = repair([e.value or "" for e in edits], clean)
-    if clean.mask_pii:
-        values = apply_policy(values, clean).texts
+    values = clean_texts([e.value or "" for e in edits], clean).texts
     return [
         e if e.action == "drop" or e.value == v else e.with_(value=v)
         for e, v in zip(edits, values, strict=True)

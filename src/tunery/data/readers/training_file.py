@@ -16,7 +16,7 @@ from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
 from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.flaws import sentence
-from tunery.data.rows.row import BadRow, Flaw, UnusableRow
+from tunery.data.rows.row import BadRow, Flaw, RawRow, UnusableRow
 
 MINIMUM_ROWS = 10
 _MAX_PROBLEMS = 50
@@ -103,7 +103,7 @@ class _Check:
             if shape != self.mapped.shape:
                 fix = f"this is a {shape} row in a {self.mapped.shape} file; upload one shape a file"
                 raise BadRow(Flaw("(keys)", ", ".join([*values][:6]), fix))
-            parse_row(values, self.mapped, self._source)
+            parse_row(RawRow(self.rows, values), self.mapped, self._source)
         except BadRow as bad:
             return [sentence(flaw) for flaw in bad.flaws]
         except UnusableRow as unusable:

@@ -1,4 +1,4 @@
-"""Bad answers: empty, cut off, refusing, boilerplate, looping, or only the prompt again."""
+"""Bad answers: empty, cut off, refusing, boilerplate, looping, of few words, or only the prompt again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from tunery.core.columns import Columns
-from tunery.core.figures import counted, percent_of
+from tunery.core.figures import counted, percent, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, drops, finding
 from tunery.inspect.json_answers import json_value
@@ -54,13 +54,15 @@ _HANGING = re.compile(
 _LAST_LINE = re.compile(r"\n[ \t]*([^\w\s]{1,8})[ \t\w][^\n]*\Z")
 _SENTENCE_END = re.compile(r"[.!?…。！？]['\"”’)\]]*\s")
 _STOPS = frozenset(".!?…。！？:;`|'\"”’»)]}>*_~-=+/\\#%$€£°")
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*("?)', re.S)
 _OPEN_SHARE = 0.1
 """Where more of the answers leave something open, they are written so."""
 _FEW = 10
 _LOOP_WORDS = 12
 _LOOP_TIMES = 4
 _LONGEST_CYCLE = 12
-
+_MANY_WORDS = 300
+"""Words from which a text's share of different words falls below any fixed bar [words]."""
 
 _OPEN_END = FindingKind(
     "cut_off",
@@ -80,46 +82,65 @@ _LOOPS = FindingKind("loop", "Answers that go in circles", "high", "Take the row
 _ECHO = FindingKind(
     "echo", "Answers that repeat their prompt", "medium", "Write the answers or take the rows out."
 )
-KINDS = (_EMPTY, _OPEN_END, _REFUSES, _PHRASES, _LOOPS, _ECHO)
+_REPEATED = FindingKind(
+    "repeated_words",
+    "Repeated words",
+    "medium",
+    "Look at them and take out those that only repeat themselves.",
+)
+KINDS = (_EMPTY, _OPEN_END, _REFUSES, _PHRASES, _LOOPS, _ECHO, _REPEATED)
+_WORDS = {
+    "empty_answer": ("answer is empty", "answers are empty"),
+    "cut_off": ("answer ends before its end", "answers end before their end"),
+    "refusal": ("answer refuses", "answers refuse"),
+    "boilerplate": ("answer speaks of being a language model", "answers speak of being a language model"),
+    "loop": ("answer says the same over and over", "answers say the same over and over"),
+    "echo": ("answer only repeats its prompt", "answers only repeat their prompt"),
+}
 _TAKEN_OUT = (_EMPTY, _LOOPS, _ECHO)
 """Kinds whose edits take the rows out."""
 
 
-def find(columns: Columns) -> Iterator[Finding]:
+def find(
+    columns: Columns, *, min_unique_words: float = 0.3, unique_words_from: int = 10
+) -> Iterator[Finding]:
     """Find answers that teach nothing, or the wrong thing; in a closed set of classes only empty ones.
 
     A refusal is worth a look only where a fifth of the answers refuse: then it is meant.
+
+    Args:
+        columns: The rows.
+        min_unique_words: Smallest share of different words, in [0, 1].
+        unique_words_from: Shortest answer whose words are counted [words].
     """
     answers = columns.answers
     empty = [
         Case((i,), columns.prompts[i], "no answer") for i, text in enumerate(answers) if not text.strip()
     ]
-    yield from _found(columns, _EMPTY, empty, "answer is empty", "answers are empty")
+    yield from _found(columns, _EMPTY, empty)
     if closed(columns):
         return
-    ends = "answer ends before its end", "answers end before their end"
-    yield from _found(columns, _OPEN_END, cut_off(columns), *ends)
+    yield from _found(columns, _OPEN_END, cut_off(columns))
     refusals = _matches(columns, _REFUSAL.match)
     meant = len(refusals) > max(_FEW, _MEANT_SHARE * len(columns))
-    refuses = _REFUSES._replace(severity="low") if meant else _REFUSES
-    yield from _found(columns, refuses, refusals, "answer refuses", "answers refuse")
+    yield from _found(columns, _REFUSES._replace(severity="low") if meant else _REFUSES, refusals)
     refused = {case.rows for case in refusals}
     phrases = [case for case in _matches(columns, _BOILERPLATE.search) if case.rows not in refused]
-    model = "of being a language model"
-    yield from _found(columns, _PHRASES, phrases, f"answer speaks {model}", f"answers speak {model}")
+    yield from _found(columns, _PHRASES, phrases)
     loops = [Case((i,), text, *where) for i, text in enumerate(answers) if (where := _loop(text))]
-    same = "the same over and over"
-    yield from _found(columns, _LOOPS, loops, f"answer says {same}", f"answers say {same}")
+    yield from _found(columns, _LOOPS, loops)
     echoes = [Case((i,), answers[i], "the answer is the prompt") for i in _echoes(columns)]
-    repeats = "answer only repeats its prompt", "answers only repeat their prompt"
-    yield from _found(columns, _ECHO, echoes, *repeats)
+    yield from _found(columns, _ECHO, echoes)
+    if few := _of_few_words(answers, min_unique_words, unique_words_from):
+        have = counted(len(few), "answer has", "answers have")
+        message = f"{have} fewer than {percent(min_unique_words)} different words."
+        yield finding(columns, _REPEATED, message, few, numbers={"rows": len(few)})
 
 
-def _found(
-    columns: Columns, kind: FindingKind, cases: Sequence[Case], one: str, many: str
-) -> Iterator[Finding]:
+def _found(columns: Columns, kind: FindingKind, cases: Sequence[Case]) -> Iterator[Finding]:
     if cases:
-        message = f"{counted(len(cases), one, many)} ({percent_of(len(cases), len(columns))})."
+        are = counted(len(cases), *_WORDS[kind.name])
+        message = f"{are} ({percent_of(len(cases), len(columns))})."
         edits = drops(columns, kind, (c.rows[0] for c in cases)) if kind in _TAKEN_OUT else []
         yield finding(columns, kind, message, cases, edits=edits, numbers={"rows": len(cases)})
 
@@ -173,18 +194,9 @@ def _open_json(text: str) -> str | None:
     bare = text.strip()
     if json_value(bare) is not None:
         return None
-    inside = False
-    escaped = False
-    depth = 0
-    for c in bare:
-        if inside:
-            inside = escaped or c != '"'
-            escaped = c == "\\" and not escaped
-        elif c == '"':
-            inside = True
-        else:
-            depth += (c in "{[") - (c in "}]")
-    return "the JSON is not closed" if inside or depth > 0 else None
+    brackets = Counter(_JSON_STRING.sub(lambda m: "" if m[1] else '"', bare))
+    deep = brackets["{"] + brackets["["] > brackets["}"] + brackets["]"]
+    return "the JSON is not closed" if deep or '"' in brackets else None  # a quote left begins a string
 
 
 def _hanging(text: str) -> str | None:
@@ -205,19 +217,15 @@ def _open_sentence(text: str) -> str | None:
     return f"the last sentence, {' '.join(after.split())[-50:]!r}, has no end"
 
 
+def _is_prose(text: str) -> bool:
+    return len(text) >= _LONG and "```" not in text and text.lstrip()[:1] not in ("{", "[")
+
+
 _OPEN: tuple[tuple[Callable[[str], str | None], Callable[[str], bool]], ...] = (
     (_open_fence, lambda text: "```" in text),
     (_open_json, lambda text: text.lstrip()[:1] in ("{", "[") and '"' in text),
-    (_hanging, lambda text: len(text) >= _LONG and text.lstrip()[:1] not in ("{", "[") and "```" not in text),
-    (
-        _open_sentence,
-        lambda text: (
-            len(text) >= _LONG
-            and "```" not in text
-            and text.lstrip()[:1] not in ("{", "[")
-            and _SENTENCE_END.search(text) is not None
-        ),
-    ),
+    (_hanging, _is_prose),
+    (_open_sentence, lambda text: _is_prose(text) and _SENTENCE_END.search(text) is not None),
 )
 """What may be left open, and which answers show whether they leave it open."""
 
@@ -242,6 +250,21 @@ def _loop(text: str) -> tuple[str, int] | None:
                     return f"repeats {' '.join(cycle)[:60]!r}", max(0, start)
                 break
     return None
+
+
+def _of_few_words(answers: Sequence[str], least_share: float, least_words: int) -> list[Case]:
+    """Return answers that say the same words over and over, the poorest first."""
+    found = []
+    for i, text in enumerate(answers):
+        words = text.casefold().split()
+        if len(words) < least_words:
+            continue
+        share = len(set(words)) / len(words)
+        # A long text repeats its words by nature: the bar falls as the vocabulary of a language runs out.
+        if share < least_share * min(1.0, (_MANY_WORDS / len(words)) ** 0.5):
+            of = f"{percent(share)} of {counted(len(words), 'word')} are different"
+            found.append((share, Case((i,), text, of)))
+    return [case for _, case in sorted(found)]
 
 
 def _echoes(columns: Columns) -> list[int]:

@@ -26,11 +26,14 @@ _HELD_OUT_TEXTS = FindingKind(
 )
 KINDS = (_KNOWN_TEXTS, _HELD_OUT_TEXTS)
 
-_HELD_OUT = ("validation", "test")
 _COMMON = 10
 """A run of words in more training rows than this is a phrase or a template, not a copied text [rows]."""
 _WHOLE_WORDS = 4
 """A reference text of fewer words matches by chance [words]."""
+
+
+_Texts = Sequence[tuple[str, ...]]
+"""Texts of each row that are compared, the prompt first."""
 
 
 class _Hit(NamedTuple):
@@ -65,12 +68,14 @@ def find(
         Brown et al. (2020), arXiv 2005.14165, appendix C: 13 words, and runs in more than ten training
         documents left out.
     """
-    held = [i for i, split in enumerate(columns.splits) if split in _HELD_OUT]
-    texts = _texts(columns)
+    held = [i for i, split in enumerate(columns.splits) if split != "train"]
+    texts: _Texts = [(prompt,) for prompt in columns.prompts]
+    if not closed(columns):
+        texts = list(zip(columns.prompts, columns.answers, strict=True))
     outside = ((name, text) for name, many in references for text in many)
     if hits := _hits(columns, texts, outside, overlap_words):
         yield _finding(columns, _KNOWN_TEXTS, hits, overlap_words, "{}")
-    inside = ((columns.splits[i], text) for i in held for text in texts(i))
+    inside = ((columns.splits[i], text) for i in held for text in texts[i])
     if hits := _hits(columns, texts, inside, overlap_words):
         few = 10 * len({hit.row for hit in hits}) < len(held)
         kind = _HELD_OUT_TEXTS._replace(severity="medium") if few else _HELD_OUT_TEXTS
@@ -91,20 +96,6 @@ def _finding(columns: Columns, kind: FindingKind, hits: Sequence[_Hit], words: i
     return finding(columns, kind, message, cases, edits=drops(columns, kind, rows), numbers=numbers)
 
 
-class _Texts(NamedTuple):
-    columns: Columns
-    answers: bool
-
-    def __call__(self, i: int) -> tuple[str, ...]:
-        """Return the texts of a row that are compared."""
-        prompt = self.columns.prompts[i]
-        return (prompt, self.columns.answers[i]) if self.answers else (prompt,)
-
-
-def _texts(columns: Columns) -> _Texts:
-    return _Texts(columns, answers=not closed(columns))
-
-
 def _hits(columns: Columns, texts: _Texts, references: Iterable[tuple[str, str]], words: int) -> list[_Hit]:
     """Return the first shared run of each training row with each reference."""
     names: dict[int, str] = {}
@@ -121,9 +112,9 @@ def _hits(columns: Columns, texts: _Texts, references: Iterable[tuple[str, str]]
     found: list[_Hit] = []
     runs_of: dict[int, list[tuple[int, int]]] = defaultdict(list)  # run to (row, place in found)
     for i, part in enumerate(columns.splits):
-        if part in _HELD_OUT:
+        if part != "train":
             continue
-        for k, text in enumerate(texts(i)):
+        for k, text in enumerate(texts[i]):
             split = fingerprint(text).split()
             # A short answer ('Paris is the capital of France') is no copy; a short prompt is.
             if k == 0 and len(split) < words and (known := whole.get(" ".join(split))):

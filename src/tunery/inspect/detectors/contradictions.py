@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
@@ -54,10 +54,6 @@ _TURNS = re.compile(
 
 def find(columns: Columns, likeness: Likeness) -> Iterator[Finding]:
     """Find prompts with more than one answer.
-
-    Args:
-        columns: The rows.
-        likeness: Their prompts compared.
 
     Returns:
         ``contradiction``: the same prompt with different classes, or with different short answers or
@@ -125,9 +121,7 @@ def _edits(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> lis
 def _near(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> list[Case]:
     """Return pairs of prompts that differ in little, with answers that do not."""
     is_closed = closed(columns)
-    variants: dict[str, list[int]] = defaultdict(list)
-    for rows in likeness.same:
-        variants[likeness.fingerprints[rows[0]]] = list(rows)
+    variants = {likeness.fingerprints[rows[0]]: rows for rows in likeness.same}
     found = []
     for pair in likeness.near:
         first = variants.get(likeness.fingerprints[pair.first], [pair.first])

@@ -1,15 +1,20 @@
-"""Duplicates: rows that repeat others exactly or nearly, within a split and across splits."""
+"""Duplicates: rows that repeat others exactly, nearly or in other words, within a split and across splits."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
 
 from tunery.core.columns import Columns
+from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding, FindingKind
+from tunery.inspect.evidence import Case, drops, finding
 from tunery.inspect.likeness import Likeness
-from tunery.inspect.repeats import joined, leaks, repeats
+from tunery.text.embeddings import Encoder
+from tunery.text.minhash import join
 
 _EXACT = FindingKind("exact_duplicate", "Duplicates", "medium", "Keep one row of each group.")
 _NEAR = FindingKind("near_duplicate", "Near duplicates", "low", "Keep one row of each group.")
@@ -19,32 +24,70 @@ _LEAK = FindingKind(
     "high",
     "Take the training rows out, or give both rows one group.",
 )
-KINDS = (_EXACT, _NEAR, _LEAK)
+_SEMANTIC = FindingKind(
+    "semantic_duplicate",
+    "Duplicates in other words",
+    "low",
+    "Look at the groups and keep the best row of each.",
+    is_guess=True,
+)
+_SEMANTIC_LEAK = FindingKind(
+    "semantic_leak",
+    "Held-out prompts in training, in other words",
+    "medium",
+    "Take the training rows out, or give both rows one group.",
+    is_guess=True,
+)
+KINDS = (_EXACT, _NEAR, _LEAK, _SEMANTIC, _SEMANTIC_LEAK)
 
 _NUMBER = re.compile(r"\d+")
+_AT_ONCE = 1024
 
 
-def find(columns: Columns, likeness: Likeness) -> Iterator[Finding]:
-    """Find groups of rows whose prompts are the same or nearly so.
+def find(
+    columns: Columns,
+    likeness: Likeness,
+    *,
+    encoder: Encoder | None = None,
+    semantic_threshold: float = 0.97,
+    ignore: Collection[str] = (),
+) -> Iterator[Finding]:
+    """Find groups of rows whose prompts are the same, nearly so, or the same in other words.
 
     Args:
         columns: The rows.
         likeness: Their prompts compared.
+        encoder: Gives vectors of prompts; without one, other words are not looked at. Comparing is quadratic
+            in rows.
+        semantic_threshold: Cosine from which two prompts say the same.
+        ignore: Kinds that nobody asks for; where both semantic ones are among them, nothing is encoded.
 
     Returns:
-        ``exact_duplicate`` (prompt and answer repeat) and ``near_duplicate`` (the prompts, with the same
-        answer) within one split; ``leak``: a prompt of a held-out split that is exactly or nearly in training
-        as well. Edits take out later rows of a group, of a leak the training rows.
+        ``exact_duplicate`` (prompt and answer repeat), ``near_duplicate`` and ``semantic_duplicate`` (the
+        prompts, with the same answer) within one split; ``leak``: a prompt of a held-out split that is
+        exactly or nearly in training as well, and ``semantic_leak``. Edits take out later rows of a group, of
+        a leak the training rows; what only an encoder finds has none.
     """
     exact = [rows for group in likeness.same for rows in _by_answer(columns, group)]
     near = [(p.first, p.second) for p in likeness.near if _same_answer(columns, p.first, p.second)]
     every = [(g[0], i) for g in likeness.same for i in g[1:]]
     every += [(p.first, p.second) for p in likeness.near if _alike(columns, p.first, p.second)]
     count = len(columns)
-    yield from repeats(columns, exact, _EXACT, "repeat the prompt and the answer of an earlier row")
+    yield from _repeats(columns, exact, _EXACT, "repeat the prompt and the answer of an earlier row")
     near_words = "nearly repeat an earlier row with the same answer"
-    yield from repeats(columns, joined(count, near), _NEAR, near_words)
-    yield from leaks(columns, joined(count, every), _LEAK, "exactly or nearly")
+    yield from _repeats(columns, _joined(count, near), _NEAR, near_words)
+    yield from _leaks(columns, _joined(count, every), _LEAK, "exactly or nearly")
+    if encoder is not None and not {_SEMANTIC.name, _SEMANTIC_LEAK.name} <= set(ignore):
+        known = {frozenset((p.first, p.second)) for p in likeness.near}
+        links = [
+            (a, b)
+            for a, b in _links(columns, encoder, semantic_threshold)
+            if likeness.fingerprints[a] != likeness.fingerprints[b] and frozenset((a, b)) not in known
+        ]
+        agreeing = [(a, b) for a, b in links if columns.answers[a] == columns.answers[b]]
+        words = "say in other words what an earlier row says, with the same answer"
+        yield from _repeats(columns, _joined(count, agreeing), _SEMANTIC, words)
+        yield from _leaks(columns, _joined(count, links), _SEMANTIC_LEAK, "in other words")
 
 
 def _by_answer(columns: Columns, rows: Sequence[int]) -> list[list[int]]:
@@ -65,3 +108,87 @@ def _same_answer(columns: Columns, a: int, b: int) -> bool:
         and columns.rejected[a] == columns.rejected[b]
         and _alike(columns, a, b)
     )
+
+
+def _links(columns: Columns, encoder: Encoder, threshold: float) -> list[tuple[int, int]]:
+    """Compare all prompts with each other, in blocks of matrix products."""
+    vectors = np.asarray(encoder(columns.prompts), dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors / np.maximum(norms, 1e-12)
+    links: list[tuple[int, int]] = []
+    for start in range(0, len(vectors), _AT_ONCE):
+        block = vectors[start : start + _AT_ONCE] @ vectors[start:].T  # (block, rows from start on)
+        first, second = np.nonzero(block >= threshold)
+        later = second > first
+        links += zip((first[later] + start).tolist(), (second[later] + start).tolist(), strict=True)
+    return links
+
+
+def _joined(count: int, links: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Return the groups of two rows and more that links between ``count`` rows make."""
+    if not links:
+        return []
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, root in enumerate(join(count, np.asarray(links, dtype=np.int64))):
+        members[root].append(i)
+    return [rows for rows in members.values() if len(rows) > 1]
+
+
+def _repeats(
+    columns: Columns, groups: Sequence[Sequence[int]], kind: FindingKind, what: str
+) -> Iterator[Finding]:
+    """Report the groups inside one split each; what crosses splits is a leak and reported as one.
+
+    Args:
+        columns: The rows.
+        groups: Positions of rows that say the same.
+        kind: What it is reported as; edits take out all rows but the first, unless they would be guesses.
+        what: Completes 'rows …'.
+    """
+    inside = []
+    for group in groups:
+        splits: dict[str, list[int]] = defaultdict(list)
+        for i in group:
+            splits[columns.splits[i]].append(i)
+        inside += [rows for rows in splits.values() if len(rows) > 1]
+    if not inside:
+        return
+    inside.sort(key=lambda rows: (-len(rows), rows))
+    extra = [i for rows in inside for i in rows[1:]]
+    cases = [
+        Case(tuple(r), columns.prompts[r[0]], f"{counted(len(r), 'row')}, first {columns.where(r[0])}")
+        for r in inside
+    ]
+    message = (
+        f"{counted(len(extra), 'row')} ({percent_of(len(extra), len(columns))}) {what}, in "
+        f"{counted(len(inside), 'group')}."
+    )
+    numbers = {"groups": len(inside), "rows": len(extra)}
+    edits = [] if kind.is_guess else drops(columns, kind, extra)
+    yield finding(columns, kind, message, cases, edits=edits, numbers=numbers)
+
+
+def _leaks(
+    columns: Columns, groups: Sequence[Sequence[int]], kind: FindingKind, how: str
+) -> Iterator[Finding]:
+    """Report the groups with rows both in training and held out; ``how`` completes 'rows say …'."""
+    cases, trained, held = [], [], 0
+    for group in groups:
+        inside = [i for i in group if columns.splits[i] == "train"]
+        outside = [i for i in group if columns.splits[i] != "train"]
+        if inside and outside:
+            where = ", ".join(sorted({columns.splits[i] for i in outside}))
+            cases.append(
+                Case((*outside, *inside), columns.prompts[outside[0]], f"in {where} and, {how}, in train")
+            )
+            trained += inside
+            held += len(outside)
+    if not cases:
+        return
+    message = (
+        f"{counted(held, 'held-out row says', 'held-out rows say')} {how} what "
+        f"{counted(len(trained), 'training row says', 'training rows say')}: results on them are too good."
+    )
+    numbers = {"held_out": held, "train": len(trained)}
+    edits = [] if kind.is_guess else drops(columns, kind, trained)
+    yield finding(columns, kind, message, cases, edits=edits, numbers=numbers)

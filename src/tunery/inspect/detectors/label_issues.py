@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
 from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
-from tunery.inspect.evidence import Case, drops, finding
+from tunery.inspect.evidence import MOST_ROWS, Case, drops, finding, not_verified, unverified
 from tunery.inspect.labels import LabelIssue, rank_label_issues
-from tunery.inspect.unverified import MOST_ROWS, not_verified, unverified
 from tunery.text.embeddings import Encoder
 
 _WRONG = FindingKind(
@@ -34,12 +32,6 @@ KINDS = (_WRONG, _DOUBTFUL, _NOT_VERIFIED)
 _MANY_WRONG = 0.03
 _MOST_CLASSES = 1000
 _CONFUSIONS = 20
-
-
-class _Issue(NamedTuple):
-    row: int
-    """Position in the columns."""
-    issue: LabelIssue
 
 
 def find(
@@ -69,18 +61,16 @@ def find(
         ranking = rank_label_issues(prompts, [label for _, label in rows], encoder=encoder)
     except ConfigError:
         return  # no prompt has a letter or a digit to judge a label by
-    doubtful = [_Issue(rows[issue.row][0], issue) for issue in ranking.doubtful]
-    likely = [_Issue(rows[issue.row][0], issue) for issue in ranking.issues[: ranking.likely]]
+    issues = [issue._replace(row=rows[issue.row][0]) for issue in ranking.issues]
+    likely, doubtful = issues[: ranking.likely], ranking._replace(issues=issues).doubtful
     if doubtful:
         message = (
             f"{counted(len(doubtful), 'row has', 'rows have')} a label that may as well be wrong "
             f"({percent_of(len(doubtful), len(rows))})."
         )
-        edits = drops(columns, _DOUBTFUL, (found.row for found in doubtful))
-        cases = _cases(columns, doubtful, "perhaps")
-        yield finding(
-            columns, _DOUBTFUL, message, cases, edits=edits, numbers={"scores": _scores(columns, doubtful)}
-        )
+        edits = drops(columns, _DOUBTFUL, (issue.row for issue in doubtful))
+        cases, scores = _cases(columns, doubtful, "perhaps"), _scores(columns, doubtful)
+        yield finding(columns, _DOUBTFUL, message, cases, edits=edits, numbers={"scores": scores})
     if likely:
         kind = _WRONG if len(likely) >= _MANY_WRONG * len(rows) else _WRONG._replace(severity="medium")
         message = (
@@ -88,32 +78,27 @@ def find(
             f"({percent_of(len(likely), len(rows))})."
         )
         edits = [
-            Edit(row=columns.ids[i], action="set_output", value=issue.suggested, reason=kind.name)
-            for i, issue in likely
+            Edit(row=columns.ids[issue.row], action="set_output", value=issue.suggested, reason=kind.name)
+            for issue in likely
         ]
-        numbers = {"confusions": _confusions(likely), "scores": _scores(columns, likely)}
-        yield finding(
-            columns, kind, message, _cases(columns, likely, "looks like"), edits=edits, numbers=numbers
-        )
+        cases, scores = _cases(columns, likely, "looks like"), _scores(columns, likely)
+        confused = {"confusions": _confusions(likely), "scores": scores}
+        yield finding(columns, kind, message, cases, edits=edits, numbers=confused)
 
 
-def _cases(columns: Columns, found: Sequence[_Issue], words: str) -> list[Case]:
+def _cases(columns: Columns, issues: Sequence[LabelIssue], words: str) -> list[Case]:
     return [
-        Case(
-            (i,),
-            columns.prompts[i],
-            f"labelled {issue.given}, {words} {issue.suggested} (doubt {issue.score:.2f})",
-        )
-        for i, issue in found
+        Case((i,), columns.prompts[i], f"labelled {given}, {words} {suggested} (doubt {score:.2f})")
+        for i, given, suggested, score in issues
     ]
 
 
-def _scores(columns: Columns, found: Sequence[_Issue]) -> dict[str, float]:
-    return {columns.ids[i]: round(issue.score, 4) for i, issue in found}
+def _scores(columns: Columns, issues: Sequence[LabelIssue]) -> dict[str, float]:
+    return {columns.ids[issue.row]: round(issue.score, 4) for issue in issues}
 
 
-def _confusions(found: Sequence[_Issue]) -> list[dict[str, str | int]]:
-    counts = Counter((issue.given, issue.suggested) for _, issue in found)
+def _confusions(issues: Sequence[LabelIssue]) -> list[dict[str, str | int]]:
+    counts = Counter((issue.given, issue.suggested) for issue in issues)
     return [
         {"given": given, "suggested": suggested, "rows": rows}
         for (given, suggested), rows in counts.most_common(_CONFUSIONS)

@@ -8,9 +8,8 @@ from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
 from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Finding, FindingKind
-from tunery.inspect.evidence import Case, finding
+from tunery.inspect.evidence import MOST_ROWS, Case, finding, not_verified, unverified
 from tunery.inspect.labels import find_reversed_pairs
-from tunery.inspect.unverified import MOST_ROWS, not_verified, unverified
 from tunery.text.embeddings import Encoder
 
 _REVERSED = FindingKind(

@@ -37,40 +37,28 @@ def find(columns: Columns, scores: Sequence[RowQuality]) -> Iterator[Finding]:
     """
     known = {row.id: row for row in scores}
     found = [(i, known[id]) for i, id in enumerate(columns.ids) if id in known]
-    yield from _judged(columns, found)
-    yield from _misleading(columns, found)
-
-
-def _judged(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> Iterator[Finding]:
-    wrong = sorted(
-        ((row.judge, i) for i, row in found if row.judge is not None and row.judge <= JUDGED_WRONG)
-    )
-    if not wrong:
-        return
-    judged = Counter(row.judge for _, row in found if row.judge is not None)
-    yield finding(
-        columns,
-        _JUDGED,
-        f"A judge holds {counted(len(wrong), 'row')} for wrong or mostly so "
-        f"({percent_of(len(wrong), judged.total())} of those it scored).",
-        [_case(columns, i, f"score {score} of 5") for score, i in wrong],
-        edits=drops(columns, _JUDGED, (i for _, i in wrong)),
-        numbers={"scores": {str(score): n for score, n in sorted(judged.items())}},
-    )
-
-
-def _misleading(columns: Columns, found: Sequence[tuple[int, RowQuality]]) -> Iterator[Finding]:
+    wrong = sorted((row.judge, i) for i, row in found if row.judge is not None and row.judge <= JUDGED_WRONG)
+    if wrong:
+        judged = Counter(row.judge for _, row in found if row.judge is not None)
+        yield finding(
+            columns,
+            _JUDGED,
+            f"A judge holds {counted(len(wrong), 'row')} for wrong or mostly so "
+            f"({percent_of(len(wrong), judged.total())} of those it scored).",
+            [_case(columns, i, f"score {score} of 5") for score, i in wrong],
+            edits=drops(columns, _JUDGED, (i for _, i in wrong)),
+            numbers={"scores": {str(score): n for score, n in sorted(judged.items())}},
+        )
     against = sorted((-row.ifd, i) for i, row in found if row.ifd >= 1)
-    if not against:
-        return
-    yield finding(
-        columns,
-        _MISLEADING,
-        f"In {counted(len(against), 'row')} ({percent_of(len(against), len(found))} of those scored) "
-        "the base finds the answer likelier without the prompt than with it.",
-        [_case(columns, i, f"difficulty (IFD) {-ifd:.2f}") for ifd, i in against],
-        numbers={"rows": len(against), "scored": len(found)},
-    )
+    if against:
+        yield finding(
+            columns,
+            _MISLEADING,
+            f"In {counted(len(against), 'row')} ({percent_of(len(against), len(found))} of those scored) "
+            "the base finds the answer likelier without the prompt than with it.",
+            [_case(columns, i, f"difficulty (IFD) {-ifd:.2f}") for ifd, i in against],
+            numbers={"rows": len(against), "scored": len(found)},
+        )
 
 
 def _case(columns: Columns, i: int, score: str) -> Case:

@@ -128,20 +128,16 @@ def rank_label_issues(
 def _out_of_fold(texts: Sequence[str], given: Classes, encoder: Encoder | None) -> Probabilities:
     words = word_vectors(texts)
     if encoder is None:
-        together = unit(np.hstack(words))
-        views = [
-            linear_probabilities(words[0], given, inverse_ridge=3.0),
-            linear_probabilities(np.hstack(words), given, inverse_ridge=1.0),
-            kernel_probabilities(together, given),
-        ]
+        narrow, broad = words[0], np.hstack(words)
+        near = unit(broad.copy())
     else:
-        meaning = encoder(texts)
-        both = np.hstack([meaning, *(_WORDS_WEIGHT * w for w in words)]).astype(np.float32)
-        views = [
-            linear_probabilities(meaning, given, inverse_ridge=3.0),
-            linear_probabilities(both, given, inverse_ridge=1.0),
-            kernel_probabilities(meaning, given),
-        ]
+        narrow = near = encoder(texts)
+        broad = np.hstack([narrow, *(_WORDS_WEIGHT * w for w in words)]).astype(np.float32)
+    views = [
+        linear_probabilities(narrow, given, inverse_ridge=3.0),
+        linear_probabilities(broad, given, inverse_ridge=1.0),
+        kernel_probabilities(near, given),
+    ]
     return pooled(views, _SHARPNESS)
 
 

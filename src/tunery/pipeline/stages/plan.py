@@ -15,11 +15,10 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import make_dataset, split_of
 from tunery.pipeline.stages.preflight import training_limit
-from tunery.pipeline.stages.train import training_examples
+from tunery.pipeline.stages.train import training_rows
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
-from tunery.train.rows import training_rows
 from tunery.train.section import method_of
 
 
@@ -100,7 +99,7 @@ def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
 
 def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
     tokenizer = context.tokenizer
-    train, validation = training_rows(context.recipe.train, tokenizer, training_examples(context, dataset))
+    train, validation = training_rows(context, dataset)
     answers = [row.sequences[0] for row in train]
     sequences = [sequence for row in (*train, *validation) for sequence in row.sequences]
     test = split_of(context, dataset, "test")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.unit.inspect.detectors.rows import clean, columns, one
-from tunery.inspect.detectors import duplicates, semantic_duplicates
+from tunery.inspect.detectors import duplicates
 from tunery.inspect.likeness import compare_prompts
 
 LONG = "I paid for the express delivery of my parcel on Monday and it is still not here, why is that"
@@ -68,7 +68,7 @@ def test_an_encoder_finds_what_is_the_same_in_other_words():
         splits=["train", "train", "train", "train", "test"],
     )
 
-    found = list(semantic_duplicates.find(rows, compare_prompts(rows, 0.9), by_topic))
+    found = list(duplicates.find(rows, compare_prompts(rows, 0.9), encoder=by_topic))
 
     assert one(found, "semantic_duplicate").rows == ("ex-0", "ex-1")
     assert set(one(found, "semantic_leak").rows) == {"ex-0", "ex-1", "ex-4"}

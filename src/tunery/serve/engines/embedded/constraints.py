@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tunery.core.engine import Constraint
 from tunery.core.errors import ConfigError
-from tunery.core.ids import canonical_json
 
 _KEPT = 32  # compiled grammars
 _JSON_OPTIONS = {
@@ -78,7 +77,7 @@ class Grammars:
         self._hf = hf_tokenizer
         self._stop_ids = sorted(stop_ids)
         self._tokenizer: Any = None  # built at the first constraint: it takes about a second
-        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._compiled = functools.lru_cache(_KEPT)(self._compile)
         self._lock = threading.Lock()
 
     def start(self, constraint: Constraint) -> ConstraintState:
@@ -95,18 +94,11 @@ class Grammars:
         if labels is not None and any("\ud800" <= c <= "\udfff" for label in labels for c in label):
             raise ConfigError("a label holds half a surrogate pair, which is no text", param="labels")
         unique = tuple(dict.fromkeys(labels)) if labels is not None else None
-        key = canonical_json({"labels": unique, "json": schema})
         with self._lock:
-            matcher = self._compiled.get(key)
-            if matcher is None:
-                matcher = self._compile(unique, schema)
-                self._compiled[key] = matcher
-            self._compiled.move_to_end(key)
-            while len(self._compiled) > _KEPT:
-                self._compiled.popitem(last=False)
+            matcher = self._compiled(unique, None if schema is None else json.dumps(schema))
             return ConstraintState(matcher.deep_copy(), unique)
 
-    def _compile(self, labels: tuple[str, ...] | None, schema: Mapping[str, Any] | None) -> Any:
+    def _compile(self, labels: tuple[str, ...] | None, schema: str | None) -> Any:
         import llguidance
         import llguidance.hf
 
@@ -115,9 +107,7 @@ class Grammars:
         if labels is not None:
             grammar = llguidance.LLMatcher.grammar_from_lark(f"start: {' | '.join(map(_literal, labels))}")
         else:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(
-                json.dumps(schema), overrides=_JSON_OPTIONS
-            )
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS)
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             reason = str(matcher.get_error()).strip().splitlines()[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -19,14 +19,12 @@ from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.embedded.admission import Admission
 from tunery.serve.engines.embedded.causal_lm import CausalLm
 from tunery.serve.engines.embedded.decoder import Decoder
-from tunery.serve.engines.embedded.lora import BASE, LoraPair
+from tunery.serve.engines.embedded.lora import BASE
 from tunery.serve.engines.embedded.peft_folder import read_peft_folder
 from tunery.serve.engines.embedded.prefix_cache import PrefixCache
 from tunery.serve.engines.embedded.request import Row
 from tunery.serve.engines.embedded.scheduler import Scheduler
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class EmbeddedEngine:
         with self._wake:
             number = self._numbers
             self._numbers += 1
-        self._in_engine_thread(lambda: self._install(number, pairs))
+        self._in_engine_thread(lambda: self._model.adapters.add(number, pairs))
         with self._wake:
             self._retire(name)
             self._adapters[name] = _Loaded(number, folder, stamp)
@@ -131,9 +129,6 @@ class EmbeddedEngine:
         """Return the names loaded, sorted."""
         with self._wake:
             return tuple(sorted(self._adapters))
-
-    def _install(self, number: int, pairs: dict[str, LoraPair]) -> None:
-        self._model.adapters.add(number, pairs)
 
     def _retire(self, name: str) -> None:
         loaded = self._adapters.pop(name, None)
@@ -197,19 +192,17 @@ class EmbeddedEngine:
             ResourceError: The engine has stopped.
         """
         scored = self._admission.scores(rows)
-        waiting = []
         for row in scored:
             if row.scores_nothing:
                 row.finish()
-            else:
-                waiting.append(row)
-        waiting.sort(key=lambda row: row.tokens)
+        waiting = sorted((row for row in scored if not row.scores_nothing), key=lambda row: row.tokens)
         self._enqueue(waiting, [adapter] * len(waiting))
         return _results([row.future for row in scored])
 
     def _enqueue(self, rows: Sequence[Row], adapters: Sequence[str | None]) -> None:
         with self._wake:
-            self._check_alive()
+            if stopped := self._stopped():
+                raise stopped
             numbers = [self._number_of(name) for name in adapters]
             for row, number in zip(rows, numbers, strict=True):
                 row.adapter = number
@@ -223,12 +216,8 @@ class EmbeddedEngine:
     def healthy(self) -> Health:
         """Return whether the engine answers, and why not."""
         with self._wake:
-            return self._health()
-
-    def _health(self) -> Health:
-        if self._failure is not None:
-            return Health(_stopped_by(self._failure).message)
-        return Health("the engine is closed" if self._closing else None)
+            stopped = self._stopped()
+            return Health(stopped.message if stopped else None)
 
     def close(self) -> None:
         """Stop: waiting requests are cancelled, running ones end with what they have."""
@@ -238,39 +227,42 @@ class EmbeddedEngine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _check_alive(self) -> None:
+    def _stopped(self) -> ResourceError | None:
+        """Return why nothing is answered any more; the lock is held."""
         if self._failure is not None:
-            raise _stopped_by(self._failure)
-        if self._closing:
-            raise ResourceError("the engine is closed")
+            return _stopped_by(self._failure)
+        return ResourceError("the engine is closed") if self._closing else None
 
-    def _in_engine_thread(self, work: Callable[[], T]) -> T:
+    def _in_engine_thread(self, work: Callable[[], None]) -> None:
         if threading.current_thread() is self._thread:
-            return work()
-        done: Future[T] = Future()
+            work()
+            return
+        done: Future[None] = Future()
 
         def command() -> None:
             try:
-                done.set_result(work())
+                work()
+                done.set_result(None)
             except BaseException as error:
                 done.set_exception(error)
 
         with self._wake:
-            self._check_alive()
+            if stopped := self._stopped():
+                raise stopped
             self._commands.append(command)
             self._wake.notify_all()
-        return done.result()
+        done.result()
 
     def _run(self) -> None:
+        failure = None
         try:
             while self._take_in():
                 self._scheduler.drop_cancelled()
                 if not self._scheduler.idle:
                     self._decoder.step()
         except BaseException as error:
-            self._end(error)
-        else:
-            self._end(None)
+            failure = error
+        self._end(failure)
 
     def _take_in(self) -> bool:
         """Wait for something to do and take it in; False when closing."""

@@ -146,10 +146,6 @@ class LoraLinear(torch.nn.Module):
         self._stacks = {pool: stack}  # one: stacks double the adapters' memory
         return stack
 
-    def add(self, adapter: int, pair: LoraPair) -> None:
-        """Let an adapter take part."""
-        self.pairs[adapter] = pair
-
     def remove(self, adapter: int) -> None:
         """Forget an adapter."""
         self.pairs.pop(adapter, None)
@@ -195,7 +191,7 @@ class AdapterBank:
                 layer = LoraLinear(linear, self._board, is_head=name == self._head)
                 self._model.set_submodule(name, layer)
                 self._layers[name] = layer
-            layer.add(adapter, LoraPair(*(m.to(self._like) for m in pair)))
+            layer.pairs[adapter] = LoraPair(*(m.to(self._like) for m in pair))
         self._loaded[adapter] = tuple(pairs)
 
     def remove(self, adapter: int) -> None:
