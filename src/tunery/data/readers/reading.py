@@ -15,7 +15,7 @@ from tunery.data.readers.formats.parquet import read_arrow, read_parquet
 from tunery.data.readers.importers.recognise import as_plain_rows
 from tunery.data.readers.source import Source
 from tunery.data.readers.storage.folders import Found
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import Refused, leading
 from tunery.data.rows.row import BadRow, RawRow
 
@@ -58,14 +58,14 @@ def _rows_of_files(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
 
 
 def _rows_of(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Iterator[RawRow]:
-    file = RowFile(found.file, name, source.settings.max_row_bytes)
+    file = InputFile(found.file, name, source.settings.max_row_bytes)
     if source.format in ("csv", "tsv"):
         delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
         return read_delimited(file, delimiter=delimiter, wanted=wanted)
     return _READERS[source.format](file)
 
 
-_READERS: dict[str, Callable[[RowFile], Iterator[RawRow]]] = {
+_READERS: dict[str, Callable[[InputFile], Iterator[RawRow]]] = {
     "jsonl": read_jsonl,
     "json": read_json_array,
     "parquet": read_parquet,

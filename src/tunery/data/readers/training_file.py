@@ -14,7 +14,7 @@ from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import Mapped, map_columns, shape_of_keys
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.flaws import sentence
 from tunery.data.rows.row import BadRow, Flaw, RawRow, UnusableRow
 
@@ -86,7 +86,7 @@ class _Check:
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, in the order of the rows."""
         try:
-            for text in read_lines(RowFile(self._path, self._path.name, self._source.max_row_bytes)):
+            for text in read_lines(InputFile(self._path, self._path.name, self._source.max_row_bytes)):
                 if not text.isspace():
                     self.rows += 1
                     yield from (f"row {self.rows}: {problem}" for problem in self._problems_of(text))

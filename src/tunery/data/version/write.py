@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from tunery.data.decisions import Curated
 from tunery.data.rows.dropped import dropped_messages, masked_drops
 from tunery.data.rows.table import decode_rows
 from tunery.store.dataset_files import write_dropped, write_examples
+
+_PART_ROWS = 5000
 
 
 def write_version(curated: Curated, folder: Path) -> str:
@@ -65,23 +69,17 @@ def _dropped(curated: Curated) -> Iterator[list[Dropped]]:
     for dropped in curated.unread:
         unread.setdefault(dropped.source, []).append(dropped)
     for position, settings in enumerate(curated.config.sources):
-        found = unread.pop(settings.path, [])
-        found.sort(key=lambda d: d.row)
-        at = 0
-        for source, start, rows in curated.rows.chunks():
-            if source != position:
-                continue
-            gone = _gone(curated, start, rows)
-            if not gone:
-                continue
-            last = gone[-1].row
-            end = at
-            while end < len(found) and found[end].row < last:
-                end += 1
-            yield sorted([*found[at:end], *gone], key=lambda d: d.row)
-            at = end
-        if at < len(found):
-            yield found[at:]
+        found = sorted(unread.pop(settings.path, []), key=_row)
+        gone = (
+            _gone(curated, start, rows) for source, start, rows in curated.rows.chunks() if source == position
+        )
+        in_order = heapq.merge(found, chain.from_iterable(gone), key=_row)
+        while part := [*islice(in_order, _PART_ROWS)]:
+            yield part
+
+
+def _row(dropped: Dropped) -> int:
+    return dropped.row
 
 
 def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
