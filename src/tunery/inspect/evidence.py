@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from tunery.core.columns import Columns
 from tunery.core.finding import Action, Edit, Evidence, Finding, FindingKind
@@ -12,10 +13,15 @@ from tunery.text.pii.mask import redact
 
 MOST_ROWS = 50_000
 """Rows that classifiers look at [rows]."""
+FEWEST_ROWS = 20
+"""Rows that must show something before their majority says anything [rows]."""
 _EVIDENCE = 10
 _EXCERPT_CHARS = 200
 _BEFORE = 60
 _SPACE = re.compile(r"\s+")
+
+
+_T = TypeVar("_T", bound=Hashable)
 
 
 class TextColumn(NamedTuple):
@@ -54,6 +60,15 @@ def text_columns(columns: Columns, inputs: Sequence[str] | None = None) -> list[
     if any(text is not None for text in columns.rejected):
         found.append(TextColumn("rejected answer", "set_rejected", [text or "" for text in columns.rejected]))
     return found
+
+
+def usual(values: Iterable[_T], majority: float) -> tuple[_T, int] | None:
+    """Return the value of almost all and how many have it; None where there is none, or too few to tell."""
+    counts = Counter(values)
+    if counts.total() < FEWEST_ROWS:
+        return None
+    value, count = counts.most_common(1)[0]
+    return (value, count) if count >= majority * counts.total() else None
 
 
 def closed(columns: Columns) -> bool:

@@ -11,6 +11,7 @@ from tunery.core.finding import Finding, Severity
 from tunery.core.quality import RowQuality
 from tunery.inspect.config import InspectConfig
 from tunery.inspect.detectors import detectors
+from tunery.inspect.evidence import closed
 from tunery.inspect.likeness import compare_prompts
 from tunery.text.embeddings import Encoder
 from tunery.text.pii.types import DEFAULT_PII, PiiType
@@ -69,11 +70,7 @@ def _known(columns: Columns, settings: InspectConfig, given: Given) -> dict[str,
         # ``scores`` and ``references`` are names of files in the settings and what they hold here.
         **{field.name: getattr(given, field.name) for field in fields(given)},
         "columns": columns,
-        "labels": _any(columns.labels),
-        "rejected": _any(columns.rejected),
+        "labels": columns.labels if closed(columns) else None,
+        "rejected": columns.rejected if any(text is not None for text in columns.rejected) else None,
         "likeness": compare_prompts(columns, settings.near_threshold),
     }
-
-
-def _any(texts: Sequence[str | None]) -> Sequence[str | None] | None:
-    return texts if any(text is not None for text in texts) else None

@@ -19,6 +19,7 @@ from tunery.synthesise.journal import Journal, PaidAnswer
 
 _FAILURES_IN_A_ROW = 3
 _POLL_S = 0.2
+_AGAIN = "type the same command again once it does; what was paid for is kept"
 
 
 def request_key(config: TeacherConfig, about: object) -> str:
@@ -94,7 +95,8 @@ class Call:
         interrupted = False
         async with contextlib.AsyncExitStack() as stack:
             for config in endpoints:
-                endpoint = await stack.enter_async_context(Endpoint(config, self._now))
+                endpoint = Endpoint(config, self._now)
+                await stack.enter_async_context(endpoint.client)
                 self.requesters.append(Requester(endpoint, self))
             try:
                 while True:
@@ -134,7 +136,7 @@ class Call:
 
 
 class Requester:
-    """Sends to one open endpoint; many requests may be in flight at once, none is paid for twice."""
+    """Sends to one endpoint; many requests may be in flight at once, none is paid for twice."""
 
     def __init__(self, endpoint: Endpoint, call: Call) -> None:
         self.config = endpoint.config
@@ -164,7 +166,10 @@ class Requester:
                 call.failed += 1
                 call.failures += 1
                 if call.failures >= _FAILURES_IN_A_ROW:
-                    call.fail(_unreachable(failure))
+                    reason = (
+                        f"the endpoint does not answer, {_FAILURES_IN_A_ROW} requests in a row: {failure}"
+                    )
+                    call.fail(ResourceError(reason, hint=_AGAIN))
         except TuneryError as error:
             call.fail(error)
         else:
@@ -244,10 +249,3 @@ class Requester:
             raise failure
         end = min(config.max_wait_s, config.backoff_s * 2.0 ** (attempts - 1))
         await self._call.sleep(random.uniform(0, end))  # noqa: S311 - spreads load, guards nothing
-
-
-def _unreachable(failure: Transient) -> ResourceError:
-    return ResourceError(
-        f"the endpoint does not answer, {_FAILURES_IN_A_ROW} requests in a row: {failure}",
-        hint="type the same command again once it does; what was paid for is kept",
-    )

@@ -18,8 +18,8 @@ from tunery.synthesise.answers import Malformed, json_list, scores_of
 from tunery.synthesise.budget import Amount, Budget, BudgetSpent
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.endpoint import retry_after
+from tunery.synthesise.filter import Expected, expected_in, foreign
 from tunery.synthesise.journal import Journal, PaidAnswer
-from tunery.synthesise.language import Expected, expected_in, foreign
 from tunery.synthesise.prompts import prompt
 from tunery.text.language import language
 

@@ -107,11 +107,6 @@ def find(
     """Find answers that teach nothing, or the wrong thing; in a closed set of classes only empty ones.
 
     A refusal is worth a look only where a fifth of the answers refuse: then it is meant.
-
-    Args:
-        columns: The rows.
-        min_unique_words: Smallest share of different words, in [0, 1].
-        unique_words_from: Shortest answer whose words are counted [words].
     """
     answers = columns.answers
     empty = [

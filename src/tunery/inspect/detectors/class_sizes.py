@@ -29,12 +29,7 @@ KINDS = (_SMALL, _IMBALANCE)
 
 
 def find(columns: Columns, labels: Sequence[str | None]) -> Iterator[Finding]:
-    """Find classes of under 5 training rows, and one of ten times the rows of the median class.
-
-    Args:
-        columns: The rows.
-        labels: The class of each row, None for free text.
-    """
+    """Find classes of under 5 training rows, and one of ten times the rows of the median class."""
     known = sorted({label for label in labels if label is not None})
     training = Counter(label for label, split in zip(labels, columns.splits, strict=True) if split == "train")
     sizes = {name: training[name] for name in known}

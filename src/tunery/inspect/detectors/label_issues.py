@@ -39,10 +39,7 @@ def find(
 ) -> Iterator[Finding]:
     """Find labels that are probably wrong.
 
-    Args:
-        columns: The rows.
-        labels: The class of each row, None for free text.
-        encoder: Gives sentence embeddings; without one words alone are compared and fewer errors are found.
+    Without an encoder words alone are compared and fewer errors are found.
 
     Returns:
         ``label_error``: labels that classifiers which did not see them hold for wrong, each with an edit to

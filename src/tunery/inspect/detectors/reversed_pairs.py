@@ -27,10 +27,7 @@ def find(
 ) -> Iterator[Finding]:
     """Find preference pairs that are probably the wrong way round.
 
-    Args:
-        columns: The rows.
-        rejected: The answer not preferred, None where a row has none.
-        encoder: Gives sentence embeddings; without one words alone are compared.
+    Without an encoder words alone are compared.
 
     Returns:
         ``disputed_preference``, without edits; ``preferences_not_verified`` in its place beyond 50,000 rows.
