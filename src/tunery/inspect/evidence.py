@@ -11,8 +11,6 @@ from tunery.core.columns import Columns
 from tunery.core.finding import Action, Edit, Evidence, Finding, FindingKind
 from tunery.text.pii.mask import redact
 
-MOST_ROWS = 50_000
-"""Rows that classifiers look at [rows]."""
 FEWEST_ROWS = 20
 """Rows that must show something before their majority says anything [rows]."""
 _EVIDENCE = 10
@@ -49,9 +47,7 @@ class Case(NamedTuple):
 def text_columns(columns: Columns, inputs: Sequence[str] | None = None) -> list[TextColumn]:
     """Return the texts of a dataset that an edit can replace; a missing rejected answer is empty.
 
-    Args:
-        columns: The rows.
-        inputs: The last user turn of each row; None where every prompt is one turn.
+    Where prompts have several turns, ``inputs`` are the last ones, which an edit replaces.
     """
     found = [
         TextColumn("prompt", "set_input", columns.prompts if inputs is None else inputs),
@@ -109,22 +105,6 @@ def finding(
 def drops(columns: Columns, kind: FindingKind, rows: Iterable[int]) -> list[Edit]:
     """Return the edits that take rows out."""
     return [Edit(row=columns.ids[i], action="drop", reason=kind.name) for i in rows]
-
-
-def not_verified(what: str) -> FindingKind:
-    """Return the kind that says that nobody looked."""
-    return FindingKind(
-        f"{what}_not_verified",
-        f"{what.capitalize()} not verified",
-        "low",
-        f"Inspect a part: data.sources[0].limit={MOST_ROWS}.",
-    )
-
-
-def unverified(columns: Columns, kind: FindingKind, what: str, count: int) -> Finding:
-    """Say that ``count`` rows were not looked at."""
-    message = f"The {what} of {count:,} rows were not verified: classifiers look at up to {MOST_ROWS:,} rows."
-    return finding(columns, kind, message, [], numbers={"rows": count})
 
 
 def _excerpt(case: Case) -> str:

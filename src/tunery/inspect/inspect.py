@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import get_args
 
 from tunery.core.columns import Columns
 from tunery.core.finding import Finding, Severity
@@ -52,7 +52,15 @@ def inspect_columns(
         Findings by severity, then by the number of rows; no evidence shows a secret or personal data.
     """
     wanted = [d for d in detectors() if not {kind.name for kind in d.kinds} <= set(settings.ignore)]
-    known = _known(columns, settings, given or Given())
+    known = {
+        **{name: getattr(settings, name) for name in type(settings).model_fields},
+        # ``scores`` and ``references`` are names of files in the settings and what they hold here.
+        **{field.name: getattr(given or Given(), field.name) for field in fields(Given)},
+        "columns": columns,
+        "labels": columns.labels if closed(columns) else None,
+        "rejected": columns.rejected if any(text is not None for text in columns.rejected) else None,
+        "likeness": compare_prompts(columns, settings.near_threshold),
+    }
     found = (f for detector in wanted for f in detector.run(known) if f.kind not in settings.ignore)
     return worst_first(found)
 
@@ -61,16 +69,3 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return findings by severity, then by the number of rows, then by kind."""
     order = get_args(Severity)
     return tuple(sorted(findings, key=lambda f: (order.index(f.severity), -len(f.rows), f.kind)))
-
-
-def _known(columns: Columns, settings: InspectConfig, given: Given) -> dict[str, Any]:
-    """Return what a detector may ask for, by the name of the parameter."""
-    return {
-        **{name: getattr(settings, name) for name in type(settings).model_fields},
-        # ``scores`` and ``references`` are names of files in the settings and what they hold here.
-        **{field.name: getattr(given, field.name) for field in fields(given)},
-        "columns": columns,
-        "labels": columns.labels if closed(columns) else None,
-        "rejected": columns.rejected if any(text is not None for text in columns.rejected) else None,
-        "likeness": compare_prompts(columns, settings.near_threshold),
-    }

@@ -64,11 +64,8 @@ class RowFilter:
     def _wrong(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         if self._labels and row.output not in self._labels:
             return Drop("unknown_label", f"{row.output!r:.80} is none of the {len(self._labels)} classes")
-        other = foreign(row.input, self._expected)
-        if other is not None:
-            return Drop(
-                "wrong_language", f"the input is {other}" if other[0] == "w" else f"the input {other}"
-            )
+        if other := foreign(row.input, self._expected):
+            return Drop("wrong_language", f"the input {other}")
         if spec.output is not None and len(spec.seeds) == 1:
             lost = _lost_values(row, question(spec.seeds[0]))
             if lost:
@@ -127,10 +124,6 @@ def foreign(text: str, expected: Expected) -> str | None:
     """
     script = script_of(text)
     if script and expected.script and script != expected.script:
-        return f"written in {script.lower()}, not {expected.script.lower()}"
-    if expected.language is None:
-        return None
-    found = language(text)
-    if found is not None and found != expected.language:
-        return f"reads as {found}, not {expected.language}"
-    return None
+        return f"is written in {script.lower()}, not {expected.script.lower()}"
+    found = language(text) if expected.language else None
+    return f"reads as {found}, not {expected.language}" if found not in (None, expected.language) else None

@@ -19,7 +19,6 @@ from tunery.synthesise.journal import Journal, PaidAnswer
 
 _FAILURES_IN_A_ROW = 3
 _POLL_S = 0.2
-_AGAIN = "type the same command again once it does; what was paid for is kept"
 
 
 def request_key(config: TeacherConfig, about: object) -> str:
@@ -148,10 +147,7 @@ class Requester:
     async def answer(self, key: str, turns: Turns, *, pay: bool = True) -> PaidAnswer | None:
         """Return the answer to a request, or None after noting why there is none.
 
-        Args:
-            key: Of the request.
-            turns: What is sent.
-            pay: Whether it may be sent where no earlier call has paid for it.
+        Without ``pay`` it is only looked for among the answers that earlier calls have paid for.
         """
         call = self._call
         answer = call.journal.find(key)
@@ -166,10 +162,9 @@ class Requester:
                 call.failed += 1
                 call.failures += 1
                 if call.failures >= _FAILURES_IN_A_ROW:
-                    reason = (
-                        f"the endpoint does not answer, {_FAILURES_IN_A_ROW} requests in a row: {failure}"
-                    )
-                    call.fail(ResourceError(reason, hint=_AGAIN))
+                    reason = f"the endpoint does not answer, {call.failures} requests in a row: {failure}"
+                    again = "type the same command again once it does; what was paid for is kept"
+                    call.fail(ResourceError(reason, hint=again))
         except TuneryError as error:
             call.fail(error)
         else:
