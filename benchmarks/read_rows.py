@@ -78,7 +78,7 @@ def main() -> None:
             held = list(itertools.islice(iterate(source, wanted), 5000))
             mapped = map_columns(settings, held[0].values)
             again = itertools.chain.from_iterable(itertools.repeat(held, 20))
-            parsed = (parse_row(row.values, mapped, settings) for row in again)
+            parsed = (parse_row(row, mapped, settings) for row in again)
             parse = seconds(lambda: collections.deque(parsed, maxlen=0)) / (20 * len(held)) * 1e6  # noqa: B023
             line = f"{file:13} read {read:5.2f} us/row   parse {parse:5.2f} us/row"
             if file.endswith((".csv", ".jsonl")):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import TrainerCallback, set_seed
+from tunery.train.rows import TrainingRows
 
 from tunery.core.example import Message
 from tunery.core.progress import Silent
@@ -32,8 +33,8 @@ from tunery.model.tokenizer import load_tokenizer
 from tunery.store.workspace import Workspace
 from tunery.train.methods.method import TrainingRow
 from tunery.train.methods.sft import SftConfig
-from tunery.train.section import objective_of
-from tunery.train.trainer import Batches, PackedTrainer, RowDataset, collate, silence, training_arguments
+from tunery.train.section import method_of
+from tunery.train.trainer import PackedTrainer, training_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "recipes" / "data" / "banking77-train.csv"
@@ -79,7 +80,14 @@ def main() -> None:
 
     workspace = Workspace.open()
     base = resolve_base("smollm2-135m-instruct", workspace.root / "models", progress=Silent()).path
-    config = SftConfig(epochs=1, device="cpu", threads=options.threads, early_stopping=None)
+    config = SftConfig(
+        epochs=1,
+        batch_size=16,
+        micro_batch_size=16,
+        device="cpu",
+        threads=options.threads,
+        early_stopping=None,
+    )
     rows = banking_rows(base, options.steps * config.batch_size)
     ours: list[Stepwise] = []
     theirs: list[Stepwise] = []
@@ -127,23 +135,12 @@ def run_ours(base: str, rows: list[Rendered], config: SftConfig) -> Stepwise:
     """Train with packed rows."""
     timer = StepTimer()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = training_arguments(
-            config,
-            Path(folder),
-            device=torch.device("cpu"),
-            batches=Batches(config.batch_size, 0),
-            steps_per_validation=10_000,
-        )
+        ours = TrainingRows([TrainingRow((row,)) for row in rows], [])
+        arguments = training_arguments(config, Path(folder), device=torch.device("cpu"), rows=ours)
         arguments.save_strategy = "no"
-        trainer = PackedTrainer(
-            model=lora_model(base, config, packed=True),
-            args=arguments,
-            train_dataset=RowDataset([TrainingRow((row,)) for row in rows]),
-            data_collator=collate,
-            callbacks=[timer],
-        )
-        trainer.objective = objective_of(config)
-        silence(trainer)
+        objective = method_of(config).objective(config)
+        model = lora_model(base, config, packed=True)
+        trainer = PackedTrainer(model, objective, arguments, ours, [timer])
         trainer.train()
     return Stepwise(timer.losses, timer.seconds)
 

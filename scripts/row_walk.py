@@ -98,8 +98,7 @@ def main() -> int:
     from tunery.model.tokenizer import load_tokenizer
     from tunery.store.dataset_files import read_examples
     from tunery.store.workspace import Workspace
-    from tunery.train.methods.sft import SftConfig
-    from tunery.train.rows import TrainingExamples, training_rows
+    from tunery.train.methods.sft import METHOD, SftConfig
     from tunery.train.trainer import collate
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -123,7 +122,7 @@ def main() -> int:
         )
         place = workspace.artifacts.path("datasets", version.id)
         examples = [e for split in SPLITS for e in read_examples(place, split)]
-        collate(training_rows(SftConfig(), tokenizer, TrainingExamples(examples, [])).train)
+        collate(METHOD.rows(SftConfig(), tokenizer, examples, []).train)
         sys.setprofile(None)
         workspace.close()
     print(f"{len(walk.files)} files hold the row, {len(walk.running)} run meanwhile; {len(walk.forms)} forms")

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-from pydantic.fields import FieldInfo
 
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.variants import Variants
@@ -118,6 +117,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
 
 
 def _copy(value: Any) -> Any:
+    """Return a deep copy in which what YAML aliases shared stands twice, so that an override meets one."""
     if isinstance(value, Mapping):
         return {k: _copy(v) for k, v in value.items()}
     return [_copy(v) for v in value] if isinstance(value, list) else value
@@ -189,7 +189,7 @@ def _known_keys(model: type[BaseModel], values: Any, location: Sequence[str | in
         for kind in _chosen(here, values) if isinstance(part, str) else here:
             if isinstance(part, str) and isinstance(kind, type) and issubclass(kind, BaseModel):
                 field = kind.model_fields.get(part)
-                following += _models_of(field) if field else [kind]
+                following += _models_in(field.rebuild_annotation()) if field else [kind]
             else:
                 following.append(kind)
         values = _value_at(values, part)
@@ -211,10 +211,6 @@ def _value_at(values: Any, part: str | int) -> Any:
         return values[part]
     except (KeyError, IndexError, TypeError):
         return None
-
-
-def _models_of(field: FieldInfo) -> list[Any]:
-    return [m for m in field.metadata if isinstance(m, Variants)] or _models_in(field.annotation)
 
 
 def _models_in(annotation: Any) -> list[Any]:

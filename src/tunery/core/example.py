@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -62,6 +63,14 @@ def example_id(messages: tuple[Message, ...], rejected: str | None = None) -> st
 def short_id(sha256: str) -> str:
     """Return the id of the example whose content has this hash."""
     return f"ex-{sha256[:16]}"
+
+
+def numbered(ids: Iterable[str]) -> Iterator[str]:
+    """Yield ids, with a number behind those that came before: ``ex-…``, ``ex-…-2``, ``ex-…-3``."""
+    seen: Counter[str] = Counter()
+    for identity in ids:
+        seen[identity] += 1
+        yield identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
 
 
 def content_sha256(messages: tuple[Message, ...], rejected: str | None = None) -> str:

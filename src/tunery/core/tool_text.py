@@ -15,6 +15,8 @@ from tunery.core.example import Message
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _LIST_OPEN, _LIST_CLOSE = "<tools>", "</tools>"
+CLOSING = "</tool"
+"""Stands in every turn that calls functions or tells of them; all others are plain text."""
 _INTRODUCTION = "These functions can be called:"
 _HOW = (
     f'To call one, answer with {OPEN}{{"name": its name, "arguments": an object}}{CLOSE}, '

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from tunery.core.example import Dropped
-from tunery.data.clean.repair import clean_drafts, identified
+from tunery.core.example import Drop, Dropped, Example, Message, content_sha256, short_id
+from tunery.core.tool_text import with_system_prompt
+from tunery.data.clean import clean_texts, texts_in, with_texts
 from tunery.data.config import CleanConfig, SourceConfig
+from tunery.data.conversations.parse import understand
 from tunery.data.conversations.shapes import Mapped
-from tunery.data.conversations.understand import understand
-from tunery.data.filters.filters import Filter, judge
+from tunery.data.filters.filters import Filter
 from tunery.data.rows.dropped import masked_drops
-from tunery.data.rows.row import RawRow
+from tunery.data.rows.row import Draft, RawRow
 from tunery.data.rows.table import encode_rows
 from tunery.text.pii.types import PiiType
 
 
-class ChunkTask(NamedTuple):
-    """Raw rows of one source and how to treat them."""
+class Treatment(NamedTuple):
+    """How the rows of one source are read, cleaned and filtered."""
 
     settings: SourceConfig
     mapped: Mapped
-    rows: list[RawRow]
     clean: CleanConfig
     system_prompt: str | None
+    """Put first where a row has no system turn of its own."""
     filters: tuple[Filter, ...] = ()
     """What removes rows; none where edits come first, or where every row is to stay."""
 
@@ -42,11 +44,45 @@ class ChunkResult(NamedTuple):
     """Type of personal data to spans masked [count]."""
 
 
-def clean_chunk(task: ChunkTask) -> ChunkResult:
+def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
     """Understand, repair, mask, identify and filter raw rows, and compute what repeats are found by."""
-    understood = understand(task.rows, task.mapped, task.settings)
-    cleaned = clean_drafts(understood.drafts, task.clean)
-    found = [identified(draft, task.system_prompt) for draft in cleaned.drafts]
-    drops = judge(task.filters, [row.example for row in found])
-    dropped = masked_drops(understood.dropped, task.clean.pii_sought)
-    return ChunkResult(encode_rows(found, drops), dropped, cleaned.masked)
+    understood = [understand(raw, treatment.mapped, treatment.settings) for raw in rows]
+    drafts = [row for row in understood if isinstance(row, Draft)]
+    dropped = [row for row in understood if isinstance(row, Dropped)]
+    cleaned = clean_texts([t for d in drafts for turn in d.turns for t in texts_in(turn)], treatment.clean)
+    texts = iter(cleaned.texts)
+    contents = [_content(draft, texts, treatment.system_prompt) for draft in drafts]
+    hashes = [content_sha256(*content) for content in contents]
+    examples = [
+        Example(
+            id=short_id(sha256),
+            messages=messages,
+            rejected=rejected,
+            group=short_id(sha256),
+            metadata={"source": draft.source, "row": draft.row, **draft.metadata},
+        )
+        for draft, (messages, rejected), sha256 in zip(drafts, contents, hashes, strict=True)
+    ]
+    carried = {"group_keys": [d.group_keys for d in drafts], "sampling_key": [d.sampling_key for d in drafts]}
+    batch = encode_rows(examples, hashes, judge(treatment.filters, examples), carried)
+    return ChunkResult(batch, masked_drops(dropped, treatment.clean.pii_sought), cleaned.counts)
+
+
+def _content(
+    draft: Draft, texts: Iterator[str], system_prompt: str | None
+) -> tuple[tuple[Message, ...], str | None]:
+    """Return what a draft says with its texts replaced by the next ones: messages and rejected answer."""
+    turns = [with_texts(turn, texts) for turn in draft.turns]
+    rejected = turns.pop().content if draft.is_pair else None
+    return with_system_prompt(tuple(turns), system_prompt) if system_prompt else tuple(turns), rejected
+
+
+def judge(filters: Sequence[Filter], examples: Sequence[Example]) -> dict[int, Drop]:
+    """Return why examples go, by position; what one filter drops the next ones do not look at."""
+    left = list(range(len(examples)))
+    drops: dict[int, Drop] = {}
+    for one in filters:
+        judged = one.judge([examples[i] for i in left])
+        drops.update((i, drop) for i, drop in zip(left, judged, strict=True) if drop)
+        left = [i for i in left if i not in drops]
+    return drops

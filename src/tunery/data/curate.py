@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,25 +15,24 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Drop, Dropped, content_sha256
 from tunery.core.figures import listed_counts
 from tunery.core.progress import Progress
-from tunery.data.chunk import ChunkTask, clean_chunk
+from tunery.data.chunk import Treatment, clean_chunk, judge
 from tunery.data.config import DataConfig
 from tunery.data.decisions import Curated, SourceCount
 from tunery.data.dedup.stage import drop_exact, find_near
 from tunery.data.edits.apply import apply_all
 from tunery.data.edits.sets import EditSet
-from tunery.data.filters.filters import Filter, FilterContext, build_filters, judge
+from tunery.data.filters.filters import Filter, FilterContext, build_filters
 from tunery.data.labels import set_labels, warn_of_labels
 from tunery.data.readers.reading import Reading
 from tunery.data.readers.source import Source
 from tunery.data.rows.dropped import masked_drops
 from tunery.data.rows.flaws import BAD_ROW, refuse_bad
-from tunery.data.rows.rowfile import RowFile
-from tunery.data.rows.table import decode_clean, encode_rows
+from tunery.data.rows.table import CARRIED, RowTable, decode_rows, encode_rows
 from tunery.data.select.stage import SelectionInputs, select_rows
 from tunery.data.split.assign import check_rows
 from tunery.data.split.groups import group_kept
 from tunery.data.split.stage import split_rows
-from tunery.data.workers import spread
+from tunery.data.workers import Engine, spread
 
 
 @contextmanager
@@ -66,7 +63,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         ConfigError: A file or its rows are unusable, nothing is left, too little to split, or one class only.
     """
     filters = build_filters(config.filters, FilterContext(config.clean.pii_dropped, tokenizer, max_tokens))
-    with RowFile(scratch) as rows:
+    with RowTable(scratch) as rows:
         curated = _collect(rows, sources, config, edits, filters, progress)
         _refuse_mixed(sources, curated.counts)
         _limit(curated)
@@ -87,7 +84,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
 
 
 def _collect(
-    rows: RowFile,
+    rows: RowTable,
     sources: Sequence[Source],
     config: DataConfig,
     edits: Sequence[EditSet],
@@ -97,23 +94,22 @@ def _collect(
     """Fill the row file with every row that can be understood."""
     counts: dict[int, SourceCount] = {}
     curated = Curated(rows, config, [], [])
-    unedited: list[_Unedited] = []
+    unedited: list[tuple[int, pa.RecordBatch]] = []
     # Edits name rows that are not filtered yet.
     first = () if edits else filters
+    engine: Engine = config.engine if _travels(first) else "here"
     # Files held out as a whole come first, so that of two equal rows theirs is the one that stays.
     held_out = [s.split in ("validation", "test") for s in config.sources]
     for i in sorted(range(len(sources)), key=lambda i: not held_out[i]):
         reading = Reading(sources[i], progress)
         dropped: list[Dropped] = []
-        tasks = (
-            ChunkTask(sources[i].settings, reading.mapped, raw, config.clean, config.system_prompt, first)
-            for raw in reading.chunks()
-        )
-        for result in spread(clean_chunk, tasks, engine=config.engine if _travels(first) else "here"):
+        settings = sources[i].settings
+        treatment = Treatment(settings, reading.mapped, config.clean, config.system_prompt, first)
+        for result in spread(clean_chunk, reading.chunks(), treatment, engine=engine):
             dropped += result.dropped
             curated.masked.update(result.masked)
             if edits:
-                unedited.append(_Unedited(i, result.rows))
+                unedited.append((i, result.rows))
             else:
                 rows.add(result.rows, i)
         counts[i] = SourceCount(reading.rows, reading.mapped.shape)
@@ -142,27 +138,27 @@ def _travels(filters: tuple[Filter, ...]) -> bool:
     return True
 
 
-class _Unedited(NamedTuple):
-    source: int
-    rows: pa.RecordBatch
-
-
 def _edit(
-    curated: Curated, unedited: Sequence[_Unedited], edits: Sequence[EditSet], filters: Sequence[Filter]
+    curated: Curated,
+    unedited: Sequence[tuple[int, pa.RecordBatch]],
+    edits: Sequence[EditSet],
+    filters: Sequence[Filter],
 ) -> None:
     """Apply edits to all rows together, since an edit also holds for rows that repeat the one it names."""
-    before = [row for chunk in unedited for row in decode_clean(chunk.rows)]
-    chunk_of = [n for n, chunk in enumerate(unedited) for _ in range(chunk.rows.num_rows)]
-    edited = apply_all([row.example for row in before], edits, curated.config.clean)
+    before = [example for _, rows in unedited for example in decode_rows(rows)]
+    edited = apply_all(before, edits, curated.config.clean)
     curated.unread += masked_drops(edited.dropped, curated.config.clean.pii_dropped)
     curated.changed += edited.changed
-    after = zip(edited.stay, edited.examples, strict=True)
-    for n, chunk in itertools.groupby(after, key=lambda row: chunk_of[row[0]]):
-        found = [
-            before[i]._replace(example=e, sha256=content_sha256(e.messages, e.rejected)) for i, e in chunk
-        ]
-        drops = judge(filters, [row.example for row in found])
-        curated.rows.add(encode_rows(found, drops), unedited[n].source)
+    start = 0
+    for source, rows in unedited:
+        low, high = np.searchsorted(edited.stay, [start, start + rows.num_rows])
+        if low < high:
+            left = rows.take(pa.array(np.subtract(edited.stay[low:high], start)))
+            examples = edited.examples[low:high]
+            hashes = [content_sha256(e.messages, e.rejected) for e in examples]
+            carried = {name: left[name] for name in CARRIED}
+            curated.rows.add(encode_rows(examples, hashes, judge(filters, examples), carried), source)
+        start += rows.num_rows
 
 
 def _refuse_mixed(sources: Sequence[Source], counts: Sequence[SourceCount]) -> None:

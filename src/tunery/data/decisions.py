@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from tunery.core.columns import Columns
 from tunery.core.dataset import Shape
-from tunery.core.example import Drop, Dropped
+from tunery.core.example import Drop, Dropped, numbered, short_id
 from tunery.core.finding import Changed
 from tunery.core.splits import SPLITS
 from tunery.data.config import DataConfig, SourceConfig
-from tunery.data.rows.rowfile import RowFile
+from tunery.data.rows.table import RowTable
 from tunery.store.dataset_files import dialogues
 from tunery.text.minhash import Integers, Pairs, no_pairs
 from tunery.text.pii.types import PiiType
@@ -36,7 +36,7 @@ class SourceCount(NamedTuple):
 class Curated:
     """The outcome of curation; rows lie in a file that is gone when its block ends."""
 
-    rows: RowFile
+    rows: RowTable
     config: DataConfig
     counts: list[SourceCount]
     """Beside ``config.sources``."""
@@ -114,14 +114,7 @@ class Curated:
     def ids(self) -> list[str]:
         """Return the id of each kept row: of its content, with a number where the content occurred before."""
         hashes = self.rows.column_at("sha256", self.kept).to_pylist()
-        seen: Counter[bytes] = Counter()
-        ids = []
-        for sha256 in hashes:
-            short = sha256[:8]
-            seen[short] += 1
-            number = seen[short]
-            ids.append(f"ex-{short.hex()}" if number == 1 else f"ex-{short.hex()}-{number}")
-        return ids
+        return list(numbered(short_id(sha256.hex()) for sha256 in hashes))
 
     def dropped_counts(self) -> Counter[str]:
         """Return how many rows went for each reason."""

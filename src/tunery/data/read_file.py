@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunery.core.example import Example
 from tunery.core.progress import Silent
-from tunery.data.chunk import ChunkTask, clean_chunk
+from tunery.data.chunk import Treatment, clean_chunk
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.labels import find_labels
 from tunery.data.readers.reading import Reading
@@ -38,9 +38,9 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
     )
     found, dropped = [], []
     reading = Reading(locate(settings, Path()), Silent())
+    treatment = Treatment(settings, reading.mapped, config.clean, config.system_prompt)
     for rows in reading.chunks():
-        task = ChunkTask(settings, reading.mapped, rows, config.clean, config.system_prompt)
-        result = clean_chunk(task)
+        result = clean_chunk(rows, treatment)
         found += decode_rows(result.rows)
         dropped += result.dropped
     refuse_bad(dropped, str(path), reading.rows, strict=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from tunery.core.errors import ConfigError, ResourceError
 
 Task = TypeVar("Task")
+Shared = TypeVar("Shared")
 Result = TypeVar("Result")
 Engine = Literal["local", "ray", "here"]
 
@@ -23,9 +24,13 @@ _RETRIES = 8
 
 
 def spread(
-    function: Callable[[Task], Result], tasks: Iterable[Task], *, engine: Engine = "local"
+    function: Callable[[Task, Shared], Result],
+    tasks: Iterable[Task],
+    shared: Shared,
+    *,
+    engine: Engine = "local",
 ) -> Iterator[Result]:
-    """Yield ``function(task)`` for each task, in the order of the tasks.
+    """Yield ``function(task, shared)`` for each task, in the order of the tasks.
 
     Tasks are drawn only as workers become free, so that a file is read no faster than it is worked on. What
     comes out depends on nothing but the tasks: not on the engine, the number of workers, or whether one died.
@@ -33,6 +38,7 @@ def spread(
     Args:
         function: Importable by name, without side effects: a lost worker's task is done again.
         tasks: Each small enough to be sent to another process.
+        shared: What goes with every task.
         engine: ``local`` uses this machine's cores once there are more than a few tasks; ``ray`` the cluster
             that ``RAY_ADDRESS`` names, else one on this machine; ``here`` only this process, for tasks that
             cannot be sent.
@@ -42,26 +48,24 @@ def spread(
         ResourceError: Workers died and could not be replaced.
     """
     if engine == "ray":
-        yield from _on_ray(function, tasks)
+        yield from _on_ray(function, tasks, shared)
         return
     iterator = iter(tasks)
     workers = _cores()
-    if engine == "here" or workers < 2:
-        yield from map(function, iterator)
-        return
-    yield from map(function, itertools.islice(iterator, _ALONE))
-    rest = next(iterator, None)
-    if rest is None:
-        return
-    left = itertools.chain([rest], iterator)
-    yield from _on_cores(function, left, workers)
+    alone = None if engine == "here" or workers < 2 else _ALONE
+    for task in itertools.islice(iterator, alone):
+        yield function(task, shared)
+    for task in iterator:  # more than one process is worth its start
+        yield from _on_cores(function, itertools.chain([task], iterator), shared, workers)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _on_cores(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+def _on_cores(
+    function: Callable[[Task, Shared], Result], tasks: Iterable[Task], shared: Shared, workers: int
+) -> Iterator[Result]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -70,14 +74,16 @@ def _on_cores(function: Callable[[Task], Result], tasks: Iterable[Task], workers
         n_jobs=workers, return_as="generator", pre_dispatch=_WAITING * workers, max_nbytes=None
     )
     try:
-        yield from parallel(delayed(function)(task) for task in tasks)
+        yield from parallel(delayed(function)(task, shared) for task in tasks)
     except TerminatedWorkerError:
         raise ResourceError(
             "a worker process died, most often because memory ran out", hint="free memory and start again"
         ) from None
 
 
-def _on_ray(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+def _on_ray(
+    function: Callable[[Task, Shared], Result], tasks: Iterable[Task], shared: Shared
+) -> Iterator[Result]:
     try:
         import ray
     except ModuleNotFoundError:
@@ -89,8 +95,9 @@ def _on_ray(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterat
     remote = ray.remote(max_retries=_RETRIES)(function)
     most = _WAITING * max(1, int(ray.cluster_resources().get("CPU", 1)))
     waiting: deque[Any] = deque()
+    everywhere = ray.put(shared)
     for task in tasks:
-        waiting.append(remote.remote(task))
+        waiting.append(remote.remote(task, everywhere))
         if len(waiting) >= most:
             yield ray.get(waiting.popleft())
     while waiting:

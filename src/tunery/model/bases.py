@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -153,10 +154,7 @@ def _count_parameters(folder: Path) -> int:
         try:
             with safe_open(str(path), framework="np") as weights:
                 for key in weights.keys():  # noqa: SIM118 - not a dict
-                    size = 1
-                    for dim in weights.get_slice(key).get_shape():
-                        size *= dim
-                    count += size
+                    count += math.prod(weights.get_slice(key).get_shape())
         except Exception as error:  # safetensors raises its own untyped error for a corrupt file
             raise ConfigError(f"{path} is not a readable safetensors file: {error}") from None
     return count

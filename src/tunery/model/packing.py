@@ -12,7 +12,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -63,16 +63,8 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """Return the batch on ``device``."""
-        return Packed(
-            self.input_ids.to(device),
-            self.position_ids.to(device),
-            self.layout.to(device),
-            self.source.to(device),
-            self.targets.to(device),
-            self.row.to(device),
-            self.completion.to(device),
-            self.logical_tokens,
-        )
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "logical_tokens"}
+        return replace(self, **moved)
 
 
 def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
@@ -180,9 +172,8 @@ def packed_attention(  # noqa: PLR0913 - the signature that transformers calls
     heads, head_dim = query.shape[1], query.shape[3]
     flat = layout.gather.reshape(-1)
 
-    def own(
-        states: torch.Tensor,
-    ) -> torch.Tensor:  # (1, heads, tokens, head_dim) -> (rows, heads, longest, …)
+    def own(states: torch.Tensor) -> torch.Tensor:
+        # (1, heads, tokens, head_dim) -> (rows, heads, longest, head_dim)
         return states[0].index_select(1, flat).view(heads, rows, longest, head_dim).transpose(0, 1)
 
     keys, values = own(key), own(value)

@@ -32,10 +32,10 @@ class ChatTokenizer:
             raise ConfigError("the base model's tokenizer has no chat template")
         self.hf = hf
         self._window = window
-        special = sorted((t for t in hf.all_special_tokens if len(t) > 1), key=len, reverse=True)
-        added = [t.content for t in hf.added_tokens_decoder.values() if t.special and len(t.content) > 1]
+        self._added = {i: t.content for i, t in hf.added_tokens_decoder.items() if t.special}
+        special = [*sorted(hf.all_special_tokens, key=len, reverse=True), *self._added.values()]
         self._special = re.compile(
-            "|".join(re.escape(t) for t in dict.fromkeys([*special, *added])) or r"(?!)"
+            "|".join(re.escape(t) for t in dict.fromkeys(special) if len(t) > 1) or r"(?!)"
         )
         self._takes_system = self._accepts_system()
         self.end_of_turn = self._find_end_of_turn()
@@ -128,10 +128,7 @@ class ChatTokenizer:
         dialogue = [Message(role="user", content="hello"), Message(role="assistant", content=probe)]
         text = self.template_text(dialogue, open_turn=False)
         tail = self.encode_template(text.rpartition(probe)[2])
-        special = set(self.hf.all_special_ids) | {
-            i for i, token in self.hf.added_tokens_decoder.items() if token.special
-        }
-        return next((i for i in tail[:1] if i in special), None)
+        return next((i for i in tail[:1] if i in self._added or i in self.hf.all_special_ids), None)
 
 
 def _folded(messages: Sequence[Message]) -> Sequence[Message]:

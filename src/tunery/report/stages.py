@@ -8,6 +8,8 @@ from tunery.report.inputs import ReportInputs
 
 Status = Literal["done", "stopped", "running", "not reached"]
 
+_STANDING: dict[str, Status] = {"failed": "stopped", "cancelled": "stopped", "running": "running"}
+"""What the first stage that is not done is, by the status of its run."""
 _TITLES = {
     "data": "Data cleaned and split",
     "preflight": "Tokens and loss mask checked",
@@ -44,10 +46,7 @@ def stages_of(inputs: ReportInputs) -> list[Stage]:
         status: Status = "done" if done else "not reached"
         if not done and not ended:
             ended = True
-            if inputs.run.status in ("failed", "cancelled"):
-                status = "stopped"
-            elif inputs.run.status == "running":
-                status = "running"
+            status = _STANDING.get(inputs.run.status, status)
         stages.append(Stage(name, title, status, seconds.get(name)))
     others = [name for name in seconds if name not in _TITLES]
     stages += [Stage(name, name.replace("_", " ").capitalize(), "done", seconds[name]) for name in others]

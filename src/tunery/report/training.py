@@ -21,7 +21,8 @@ class TrainingSection(NamedTuple):
 
     chart: Markup | None
     sentence: str
-    notes: tuple[str, ...]
+    note: str | None
+    """Which losses no curve can show."""
     facts: tuple[tuple[str, str], ...]
     rows: Sequence[StepLog]
     """Some of the steps logged, in their order."""
@@ -52,7 +53,7 @@ def training_of(inputs: ReportInputs) -> TrainingSection | None:
     return TrainingSection(
         loss_chart(losses, adapter.best_step),
         _sentence(losses, adapter.best_step, adapter.steps),
-        _notes(losses),
+        _note(losses.not_finite),
         facts,
         _rows(adapter.history, adapter.best_step),
     )
@@ -83,12 +84,9 @@ def _sentence(losses: Losses, best_step: int, steps: int) -> str:
     )
 
 
-def _notes(losses: Losses) -> tuple[str, ...]:
-    if not losses.not_finite:
-        return ()
-    lost = counted(losses.not_finite, "logged loss", "logged losses")
-    verb = "was" if losses.not_finite == 1 else "were"
-    return (f"{lost} {verb} infinite or not a number and left out of the curves.",)
+def _note(not_finite: int) -> str | None:
+    lost = counted(not_finite, "logged loss was", "logged losses were")
+    return f"{lost} infinite or not a number and left out of the curves." if not_finite else None
 
 
 def _rows(history: tuple[StepLog, ...], best_step: int) -> list[StepLog]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tunery.core.errors import BusyError, ConfigError, ConflictError
-from tunery.store.artifacts import sync_folder
+from tunery.store.artifacts import sync
 from tunery.synthesise.budget import Amount, total
 
 _FORMAT = 1
@@ -85,7 +85,7 @@ class Journal:
             self._stream.truncate(len(whole))
         if not whole:
             self._append({"journal": _FORMAT, "identity": self._identity})
-            sync_folder(self.path.parent)
+            sync(self.path.parent)
 
     def __enter__(self) -> Self:
         return self

@@ -71,18 +71,6 @@ class Pairs(NamedTuple):
         return Pairs(self.first[chosen], self.second[chosen], self.similarity[chosen])
 
 
-class SketchTask(NamedTuple):
-    """A run of texts to sketch elsewhere."""
-
-    texts: list[str]
-    common: npt.NDArray[np.int32]
-
-
-def sketch_texts(task: SketchTask) -> Sketch:
-    """Sketch a run of texts."""
-    return make_sketch(task.texts, task.common)
-
-
 def no_pairs() -> Pairs:
     """Return an empty set of pairs."""
     none = np.empty(0, dtype=np.int64)

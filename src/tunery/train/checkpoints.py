@@ -10,7 +10,7 @@ from pathlib import Path
 from tunery.core.ids import sha256_file
 
 _MANIFEST = "manifest.json"
-_FOLDER = re.compile(r"^checkpoint-(\d+)$")
+_FOLDER = re.compile(r"^checkpoint-\d+$")
 
 
 def seal(folder: Path) -> None:
@@ -35,10 +35,7 @@ def is_complete(folder: Path) -> bool:
 
 def step_of(folder: Path) -> int:
     """Return the step a checkpoint folder was taken at [count]."""
-    found = _FOLDER.match(folder.name)
-    if not found:
-        raise ValueError(f"{folder} is no checkpoint folder")
-    return int(found[1])
+    return int(folder.name.removeprefix("checkpoint-"))
 
 
 def newest(root: Path) -> Path | None:

@@ -17,23 +17,16 @@ from tunery.model.device import choose_training_device
 from tunery.model.load import load_for_packing
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.rows import TrainingRows
-from tunery.train.section import objective_of
+from tunery.train.methods.method import TrainingRows
+from tunery.train.section import method_of
 from tunery.train.trainer import (
-    Batches,
     PackedTrainer,
     Reporting,
-    RowDataset,
     Watcher,
-    collate,
     early_stopping,
-    silence,
     training_arguments,
     validations_since_best,
 )
-
-_VALIDATION_ROWS = 16
-"""Validation rows per forward at most; there is no gradient to hold, but there are logits [rows]."""
 
 
 class Folders(NamedTuple):
@@ -100,22 +93,10 @@ def train_adapter(
         if resume and _patience_is_spent(config, history):
             _load(model, folders.checkpoints / f"checkpoint-{_kept_step(config, history)}")
         else:
-            trainer = PackedTrainer(
-                model=model,
-                args=training_arguments(
-                    config,
-                    folders.checkpoints,
-                    device=device,
-                    batches=_batches(config, rows),
-                    steps_per_validation=config.steps_between_validations(steps),
-                ),
-                train_dataset=RowDataset(rows.train),
-                eval_dataset=RowDataset(rows.validation) if rows.validation else None,
-                data_collator=collate,
-                callbacks=[watcher, *(early_stopping(config, history) if rows.validation else [])],
-            )
-            trainer.objective = objective_of(config)
-            silence(trainer)
+            arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
+            callbacks = [watcher, *(early_stopping(config, history) if rows.validation else [])]
+            objective = method_of(config).objective(config)
+            trainer = PackedTrainer(model, objective, arguments, rows, callbacks)
             _run(trainer, resume)
     _save(model, folders.output)
     return Trained(
@@ -125,15 +106,6 @@ def train_adapter(
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         trained_tokens=round(sum(r.tokens for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
-    )
-
-
-def _batches(config: TrainConfig, rows: TrainingRows) -> Batches:
-    """Choose rows per forward so that both splits keep to the token bound."""
-    longest = max((r.tokens for r in rows.validation), default=0)
-    return Batches(
-        train=config.rows_per_forward(max(r.tokens for r in rows.train)),
-        validation=max(1, min(_VALIDATION_ROWS, config.micro_batch_tokens // longest)) if longest else 0,
     )
 
 

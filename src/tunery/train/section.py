@@ -7,7 +7,7 @@ from typing import Annotated
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.variants import Variants
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import Objective, TrainingMethod
+from tunery.train.methods.method import TrainingMethod
 
 METHODS = "tunery.train.methods"
 """Package with one file for each method."""
@@ -29,11 +29,6 @@ def method_named(name: str | None) -> TrainingMethod | None:
 def method_of(config: TrainConfig) -> TrainingMethod:
     """Return the method that settings belong to."""
     return training_methods()[config.method]
-
-
-def objective_of(config: TrainConfig) -> Objective:
-    """Return the method of these settings, ready to train by them."""
-    return method_of(config).objective(config)
 
 
 def default_train_config() -> TrainConfig:

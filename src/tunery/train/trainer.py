@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tunery.core.errors import ConfigError, ResourceError
@@ -24,9 +24,11 @@ from tunery.core.progress import Progress, ProgressBar
 from tunery.model.packing import Packed, pack
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import Objective, TrainingRow
+from tunery.train.methods.method import Objective, TrainingRow, TrainingRows
 
 _BATCH = "packed"
+_VALIDATION_ROWS = 16
+"""Validation rows per forward at most; there is no gradient to hold, but there are logits [rows]."""
 
 
 class Reporting(NamedTuple):
@@ -39,19 +41,6 @@ class Reporting(NamedTuple):
     """Called with the step and the losses of every checkpoint that is complete on disk."""
 
 
-class RowDataset(Dataset[TrainingRow]):
-    """Tokenised rows as torch's loaders take them."""
-
-    def __init__(self, rows: Sequence[TrainingRow]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> TrainingRow:
-        return self.rows[index]
-
-
 def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
     """Pack the sequences of a micro-batch, row by row."""
     return {_BATCH: pack([sequence for row in rows for sequence in row.sequences])}
@@ -60,8 +49,24 @@ def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer whose batches are packed rows and whose loss is the method's."""
 
-    objective: Objective
-    """Set before training."""
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        arguments: TrainingArguments,
+        rows: TrainingRows,
+        callbacks: Sequence[TrainerCallback],
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=arguments,
+            data_collator=collate,
+            train_dataset=rows.train,
+            eval_dataset=rows.validation or None,
+            callbacks=list(callbacks),
+        )
+        self.objective = objective
+        self.remove_callback(PrinterCallback)  # its logs reach the progress port instead
 
     def compute_loss(
         self,
@@ -120,11 +125,6 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         handler = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def silence(trainer: Trainer) -> None:
-    """Keep the Trainer from printing its logs; they reach the progress port instead."""
-    trainer.remove_callback(PrinterCallback)
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
@@ -186,7 +186,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         """Seal the checkpoint just written, then let go of those that are neither best nor last."""
         root = Path(args.output_dir)
         folder = root / f"checkpoint-{state.global_step}"
-        write_history(folder, self.history, self.seconds)
+        text = json.dumps({"seconds": self.seconds, "history": self.history})
+        (folder / "history.json").write_text(text, encoding="utf-8")
         checkpoints.seal(folder)
         best = state.best_global_step or state.global_step
         checkpoints.keep_only(root, {state.global_step, best})
@@ -196,23 +197,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             raise KeyboardInterrupt
 
 
-def write_history(folder: Path, history: Sequence[Mapping[str, float]], seconds: float) -> None:
-    """Put the history so far beside the checkpoint it belongs to."""
-    text = json.dumps({"seconds": seconds, "history": list(history)})
-    (folder / "history.json").write_text(text, encoding="utf-8")
-
-
-class Batches(NamedTuple):
-    """Rows per forward."""
-
-    train: int
-    """Divides the batch size [rows]."""
-    validation: int
-    """0 where there is no validation split [rows]."""
-
-
 def training_arguments(
-    config: TrainConfig, output: Path, *, device: torch.device, batches: Batches, steps_per_validation: int
+    config: TrainConfig, output: Path, *, device: torch.device, rows: TrainingRows
 ) -> TrainingArguments:
     """Translate our settings into the Trainer's.
 
@@ -220,16 +206,18 @@ def training_arguments(
         config: Ours.
         output: Where checkpoints go.
         device: Where to train.
-        batches: Rows per forward.
-        steps_per_validation: Steps between validations and checkpoints [count].
+        rows: What is trained and validated on; both splits keep to the token bound of a forward.
     """
-    validate = batches.validation > 0
+    rows_per_forward = config.rows_per_forward(max(r.tokens for r in rows.train))
+    fitting = config.micro_batch_tokens // max((r.tokens for r in rows.validation), default=1)
+    between_validations = config.steps_between_validations(config.total_steps(len(rows.train)))
+    validate = bool(rows.validation)
     schedule = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
     arguments = TrainingArguments(
         output_dir=str(output),
-        per_device_train_batch_size=batches.train,
-        per_device_eval_batch_size=max(batches.validation, 1),
-        gradient_accumulation_steps=config.batch_size // batches.train,
+        per_device_train_batch_size=rows_per_forward,
+        per_device_eval_batch_size=max(1, min(_VALIDATION_ROWS, fitting)),
+        gradient_accumulation_steps=config.batch_size // rows_per_forward,
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         lr_scheduler_type=schedule[config.schedule],
@@ -244,9 +232,9 @@ def training_arguments(
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="steps",
-        save_steps=steps_per_validation,
+        save_steps=between_validations,
         eval_strategy="steps" if validate else "no",
-        eval_steps=steps_per_validation if validate else None,
+        eval_steps=between_validations if validate else None,
         load_best_model_at_end=validate and config.keep == "best",
         metric_for_best_model="eval_loss" if validate else None,
         greater_is_better=False if validate else None,

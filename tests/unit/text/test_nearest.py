@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from tests.unit.synthesise.test_parts import settings
 from tunery.core.example import Example, Message, example_id, prompt_text
-from tunery.data.rows.row import CleanRow
 from tunery.data.rows.table import encode_rows
 from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt
 from tunery.synthesise.answers import Candidate
@@ -95,7 +94,7 @@ def synthesis_repeats(a: str, b: str) -> bool:
 
 def curation_repeats(a: str, b: str) -> bool:
     rows = [user(a), user(b)]
-    keys = encode_rows([CleanRow(row, "00" * 32, (), None) for row in rows], {})
+    keys = encode_rows(rows, ["00" * 32] * 2, {}, {"group_keys": [()] * 2, "sampling_key": [None] * 2})
     if keys["text_key"][0] == keys["text_key"][1]:
         assert keys["prompt_key"][0] == keys["prompt_key"][1]
         return True

@@ -16,9 +16,8 @@ from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
 from tunery.train.lora import Folders, Trained, train_adapter
-from tunery.train.methods.method import TrainingRow
+from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.sft import SftConfig
-from tunery.train.rows import TrainingRows
 from tunery.train.trainer import Reporting
 
 

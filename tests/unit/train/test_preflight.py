@@ -12,9 +12,8 @@ from tunery.core.example import Example, Message, example_id
 from tunery.model.render import Rendered, render
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.train.methods.method import TrainingRow
-from tunery.train.methods.sft import SftConfig
+from tunery.train.methods.sft import METHOD, SftConfig
 from tunery.train.preflight import Preflight, preflight
-from tunery.train.rows import TrainingExamples, training_rows
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ EXAMPLES = [example(f"row {i}", f"answer {i}") for i in range(4)]
 
 
 def rows_of(tokenizer: ChatTokenizer) -> list[TrainingRow]:
-    return list(training_rows(SftConfig(), tokenizer, TrainingExamples(EXAMPLES, [])).train)
+    return list(METHOD.rows(SftConfig(), tokenizer, EXAMPLES, []).train)
 
 
 def changed(tokenizer: ChatTokenizer, change: Callable[[Rendered], Rendered]) -> list[TrainingRow]:
@@ -120,4 +119,4 @@ def test_samples_mark_exactly_the_trained_tokens(tokenizer: ChatTokenizer) -> No
 def test_preference_pairs_are_not_silently_trained_as_answers(tokenizer: ChatTokenizer) -> None:
     pair = EXAMPLES[0].with_(rejected="worse")
     with pytest.raises(ConfigError, match="1 of 4 rows are preference pairs, and supervised fine-tuning"):
-        training_rows(SftConfig(), tokenizer, TrainingExamples(EXAMPLES[1:], [pair]))
+        METHOD.rows(SftConfig(), tokenizer, EXAMPLES[1:], [pair])

@@ -1,45 +1,99 @@
-"""Row shapes: how one raw row becomes a conversation."""
+"""Understanding: one raw row as a conversation, by its file's shape, or why it is none."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from tunery.core.example import Message
+from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Drop, Dropped, Message
+from tunery.core.ids import sampling_key
 from tunery.core.tool_text import NotACall, describe, functions_of, with_functions
 from tunery.data.config import SourceConfig
 from tunery.data.conversations.messages import check_conversation, json_of, parse_messages, parse_transcript
-from tunery.data.conversations.shapes import Mapped
+from tunery.data.conversations.shapes import Mapped, shape_of_keys
+from tunery.data.rows.dropped import dropped_row
+from tunery.data.rows.flaws import BAD_ROW, sentence
 from tunery.data.rows.refused import Refused
-from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_answer, no_prompt
+from tunery.data.rows.row import NO_VALUE, BadRow, Draft, Flaw, RawRow, UnusableRow, no_answer, no_prompt
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
 
 _REFERENCE = "reference_answer"
 """Key in OpenAI's reinforcement files."""
 
 
-class Conversation(NamedTuple):
-    """What a row holds."""
+def understand(raw: RawRow, mapped: Mapped, source: SourceConfig) -> Draft | Dropped:
+    """Read one row as :func:`parse_row` does; one that teaches nothing or cannot be understood is dropped."""
+    try:
+        return parse_row(raw, mapped, source)
+    except BadRow as bad:
+        drop = Drop(BAD_ROW, "; ".join(map(sentence, bad.flaws)))
+    except UnusableRow as unusable:
+        drop = unusable.drop
+    return dropped_row(source.path, raw.number, drop, dict(raw.values))
 
-    messages: tuple[Message, ...]
-    rejected: str | None = None
 
-
-def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> Conversation:
+def parse_row(raw: RawRow, mapped: Mapped, source: SourceConfig) -> Draft:
     """Read one row as its file's shape says.
 
     Args:
-        values: Column to value; absent and None both mean 'no value'.
+        raw: As the file has it; a column that is absent or None means 'no value'.
         mapped: From :func:`tunery.data.conversations.shapes.map_columns`.
-        source: For label style and JSON output.
+        source: For the columns to keep, label style and JSON output.
 
     Raises:
         BadRow: The row cannot be understood; with every flaw.
         UnusableRow: It lacks its prompt or its answer, or its two answers belong to different prompts.
     """
+    values = raw.values
     if isinstance(values, Refused):
         raise values.error
+    _check_shape(values, mapped, source)
+    turns = _turns(values, mapped, source)
+    groups = _group_keys(values, source.columns.groups)
+    metadata = {c: json_ready(values.get(c)) for c in source.columns.metadata} | _hint(values)
+    for column, value in (("group", groups), ("metadata", metadata)):
+        if value and not is_unicode(written := json.dumps(value, ensure_ascii=False, default=str)):
+            raise BadRow(Flaw(column, written, HALF_A_PAIR))
+    is_pair = mapped.shape == "preference"
+    key = None
+    if source.limit is not None:
+        key = bytes.fromhex(sampling_key(0, "limit", raw.number, turns[-2 if is_pair else -1].content))
+    return Draft(source.path, raw.number, turns, is_pair, groups, metadata, key)
+
+
+def _check_shape(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> None:
+    """Refuse a row that lacks this file's columns but has those of another shape."""
+    if all(column in values for column in mapped.needed) or source.shape != "auto":
+        return
+    other = shape_of_keys(values)
+    if other is not None and other != mapped.shape:
+        fix = f"this is a {other} row among {mapped.shape} rows; put one shape in each file"
+        raise BadRow(Flaw("(columns)", ", ".join([*values][:6]), fix))
+
+
+def _group_keys(values: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return a row's values in the group columns, with the column's name before them.
+
+    A single column gives its bare value too, first: so files tie together whose columns have other names.
+    """
+    named = tuple(f"{c}={values[c]}" for c in columns if values.get(c) is not None)
+    return (str(values[columns[0]]), *named) if len(columns) == 1 and named else named
+
+
+def _hint(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row states of its own split: rows from feedback or a teacher are for training only."""
+    about = values.get("metadata")
+    if not isinstance(about, Mapping) or about.get(SPLIT_HINT) != "train":
+        return {}
+    fingerprints = about.get(SEED_PROMPTS)
+    if not isinstance(fingerprints, list):
+        return {SPLIT_HINT: "train"}
+    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(f) for f in fingerprints]}
+
+
+def _turns(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> tuple[Message, ...]:
+    """Return the conversation of a row, of a preference pair with the rejected answer behind it."""
     if mapped.shape == "preference":
         return _preference(values, mapped.column)
     if mapped.shape == "chat":
@@ -50,11 +104,11 @@ def parse_row(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -
         answer = _style(messages[-1].content, source)
         if answer != messages[-1].content:
             messages = (*messages[:-1], messages[-1].with_(content=answer))
-        return Conversation(messages)
+        return messages
     question = _question(values, mapped)
     answer_column = mapped.column["completion" if mapped.shape == "completion" else "output"]
     answer = _style(_answer(values.get(answer_column), answer_column, source), source)
-    return Conversation((Message(role="user", content=question), Message(role="assistant", content=answer)))
+    return (Message(role="user", content=question), Message(role="assistant", content=answer))
 
 
 def _with_reference(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -141,7 +195,7 @@ def _with_tools(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tup
     return messages
 
 
-def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Conversation:
+def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[Message, ...]:
     chosen_at, rejected_at = column["chosen"], column["rejected"]
     better = _side(values.get(chosen_at), chosen_at)
     worse = _side(values.get(rejected_at), rejected_at)
@@ -158,10 +212,9 @@ def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> Convers
             raise BadRow(Flaw(long_at, NO_VALUE, f"{turns} turns; must be one assistant turn"))
     if not prompt:
         raise no_prompt("prompt")
-    messages = (*prompt, better[-1])
-    check_conversation(messages, chosen_at)
+    check_conversation((*prompt, better[-1]), chosen_at)
     check_conversation((*prompt, worse[-1]), rejected_at)
-    return Conversation(messages, worse[-1].content)
+    return (*prompt, better[-1], Message(role="assistant", content=worse[-1].content))
 
 
 def _side(value: Any, field: str) -> tuple[Message, ...]:

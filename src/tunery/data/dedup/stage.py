@@ -19,12 +19,11 @@ from tunery.text.minhash import (
     Integers,
     Pairs,
     Sketch,
-    SketchTask,
     close_pairs,
     combined,
     common_shingles,
     first_of_key,
-    sketch_texts,
+    make_sketch,
 )
 
 
@@ -100,8 +99,7 @@ def _sketch(curated: Curated, originals: Integers) -> Sketch:
     rows = curated.rows
     sample = originals[:: max(1, len(originals) // SAMPLE)]
     common = common_shingles(rows.column("text").take(sample).to_pylist())
-    tasks = (SketchTask(texts, common) for texts in rows.texts(originals))
-    sketches = spread(sketch_texts, tasks, engine=curated.config.engine)
+    sketches = spread(make_sketch, rows.texts(originals), common, engine=curated.config.engine)
     characters = pc.sum(pc.utf8_length(rows.column("text"))).as_py()
     return combined(sketches, texts=len(originals), characters=characters)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunery.core.errors import ConfigError, listed
-from tunery.core.example import Drop, Dropped, Example, Message, example_id
+from tunery.core.example import Drop, Dropped, Example, example_id, numbered
 from tunery.core.finding import Action, Changed, Edit
-from tunery.data.clean.personal_data import apply_policy
-from tunery.data.clean.repair import repair
+from tunery.data.clean import clean_texts
 from tunery.data.config import CleanConfig
 from tunery.data.edits.sets import SHOWN_PROBLEMS, EditSet
 from tunery.data.rows.dropped import dropped_messages
@@ -56,9 +55,7 @@ def apply_all(examples: Sequence[Example], sets: Sequence[EditSet], clean: Clean
 
 
 def _cleaned(edits: Sequence[Edit], clean: CleanConfig) -> list[Edit]:
-    values = repair([e.value or "" for e in edits], clean)
-    if clean.mask_pii:
-        values = apply_policy(values, clean).texts
+    values = clean_texts([e.value or "" for e in edits], clean).texts
     return [
         e if e.action == "drop" or e.value == v else e.with_(value=v)
         for e, v in zip(edits, values, strict=True)
@@ -91,25 +88,19 @@ def apply_edits(
         requested[edit.row].append(edit)
     targets = _targets(examples, requested, with_repeats=with_repeats)
     _check(examples, requested, targets, name)
-    stay: list[int] = []
-    kept: list[Example] = []
-    dropped: list[Dropped] = []
-    changed: list[Changed] = []
+    result = Edited([], [], [], [])
     for i, example in enumerate(examples):
-        named = targets.get(i)
-        if named is None:
-            stay.append(i)
-            kept.append(example)
-            continue
-        drop = next((e for e in requested[named] if e.action == "drop"), None)
-        if drop is not None:
-            dropped.append(_dropped(example, drop, named, name))
-            continue
-        after = _changed(example, requested[named])
-        changed += _changes(example, after, requested[named], name)
-        stay.append(i)
-        kept.append(after)
-    return Edited(kept, dropped, changed, stay)
+        row = targets.get(i)
+        if row is not None:
+            drop = next((e for e in requested[row] if e.action == "drop"), None)
+            if drop is not None:
+                result.dropped.append(_dropped(example, drop, row, name))
+                continue
+            before, example = example, _changed(example, requested[row])
+            result.changed.extend(_changes(before, example, requested[row], name))
+        result.stay.append(i)
+        result.examples.append(example)
+    return result
 
 
 def _targets(
@@ -117,15 +108,7 @@ def _targets(
 ) -> dict[int, str]:
     """Return the position of every example concerned, and the row id under which edits name it."""
     if not with_repeats:
-        seen: Counter[str] = Counter()
-        numbered = {}
-        for i, example in enumerate(examples):
-            seen[example.id] += 1
-            number = seen[example.id]
-            row = example.id if number == 1 else f"{example.id}-{number}"
-            if row in requested:
-                numbered[i] = row
-        return numbered
+        return {i: row for i, row in enumerate(numbered(e.id for e in examples)) if row in requested}
     found = {i: e.id for i, e in enumerate(examples) if e.id in requested}
     compared = {_compared(examples[i]): row for i, row in reversed(list(found.items()))}
     # Fingerprints cost time; the answers, letter by letter, tell which rows need one.
@@ -183,9 +166,9 @@ def _changed(example: Example, edits: Sequence[Edit]) -> Example:
     messages = list(example.messages)
     if "set_input" in values:
         last = max(i for i, m in enumerate(messages[:-1]) if m.role == "user")
-        messages[last] = _with_content(messages[last], values["set_input"])
+        messages[last] = messages[last].with_(content=values["set_input"])
     if "set_output" in values:
-        messages[-1] = _with_content(messages[-1], values["set_output"])
+        messages[-1] = messages[-1].with_(content=values["set_output"])
     rejected = values.get("set_rejected", example.rejected)
     if tuple(messages) == example.messages and rejected == example.rejected:
         return example
@@ -193,13 +176,7 @@ def _changed(example: Example, edits: Sequence[Edit]) -> Example:
     return example.with_(id=identity, group=identity, messages=tuple(messages), rejected=rejected)
 
 
-def _with_content(message: Message, content: str) -> Message:
-    return Message(role=message.role, content=content, weight=message.weight)
-
-
 def _changes(before: Example, after: Example, edits: Sequence[Edit], name: str) -> Iterable[Changed]:
-    if before is after:
-        return
     for edit in edits:
         old, new = _text(before, edit.action), _text(after, edit.action)
         if old != new:

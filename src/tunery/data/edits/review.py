@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError, ConflictError, ResourceError, did_you_mean
-from tunery.core.finding import Edit, Finding, Severity
+from tunery.core.finding import Action, Edit, Finding, Severity
 from tunery.data.readers.formats.csv import sniff
 from tunery.data.readers.formats.spreadsheet import unescaped, write_sheet
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 
 HEADER = ("id", "split", "input", "output", "problem", "suggestion", "decision", "new_output", "note")
 DECISIONS = ("keep", "drop", "change")
+_ACTIONS: dict[str, Action] = {"drop": "drop", "change": "set_output"}
 REASON = "review"
 
 _CELL_CHARS = 32_000
@@ -85,15 +86,15 @@ def export_review(
         (f for f in findings if f.rows and (not kinds or f.kind in kinds)),
         key=lambda f: get_args(Severity).index(f.severity),
     )
-    problems: dict[str, list[str]] = {}
-    suggestions: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = defaultdict(list)
+    suggestions: dict[str, list[str]] = defaultdict(list)
     for finding in chosen:
         details = {row: e.detail or e.text for e in reversed(finding.evidence) for row in e.rows}
         for row in finding.rows:
             problem = details.get(row, finding.fix)
-            problems.setdefault(row, []).append(f"{finding.kind.replace('_', ' ')}: {problem}")
+            problems[row].append(f"{finding.kind.replace('_', ' ')}: {problem}")
         for edit in finding.edits:
-            suggestions.setdefault(edit.row, []).append(_suggestion(edit))
+            suggestions[edit.row].append(_suggestion(edit))
     if not problems:
         raise ConfigError(
             "no finding names a row, so there is nothing to review", hint="tunery data inspect RECIPE"
@@ -106,24 +107,16 @@ def export_review(
             _cut(columns.prompts[place[row]]),
             _cut(columns.answers[place[row]]),
             _cut("; ".join(dict.fromkeys(found))),
-            _suggested(list(dict.fromkeys(suggestions.get(row, ())))),
-            "",
-            "",
-            "",
+            _suggested(list(dict.fromkeys(suggestions[row]))),
+            *("", "", ""),
         ]
         for row, found in problems.items()
     )
-    partial = path.absolute().with_name(f".{path.name}.partial")
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        count = write_sheet(partial, HEADER, lines)
-        partial.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_sheet(path, HEADER, lines)
     except OSError as error:
         raise ResourceError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return count
 
 
 def _suggestion(edit: Edit) -> str:
@@ -198,11 +191,9 @@ def import_review(
     if problems:
         raise ConfigError.of_problems(path.name, problems, limit=_SHOWN)
     edits = tuple(
-        Edit(row=row, action="drop", reason=REASON, by=reviewer)
-        if decision == "drop"
-        else Edit(row=row, action="set_output", value=value, reason=REASON, by=reviewer)
+        Edit(row=row, action=_ACTIONS[decision], value=value, reason=REASON, by=reviewer)
         for row, (_, decision, value) in decided.items()
-        if decision in ("drop", "change")
+        if decision in _ACTIONS
     )
     if labels is not None:
         warnings += _unknown_labels(edits, labels)
@@ -248,7 +239,7 @@ def _unknown_labels(edits: Sequence[Edit], labels: Sequence[str]) -> Iterator[st
 def _lines(path: Path) -> Iterator[_Line]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file", hint="tunery data fix RECIPE --export-review FILE.csv")
-    texts = [*read_lines(RowFile(path, path.name, _MAX_LINE_BYTES))]
+    texts = [*read_lines(InputFile(path, path.name, _MAX_LINE_BYTES))]
     if texts and texts[0].strip().casefold().startswith("sep="):
         texts = texts[1:]
     delimiter = sniff(texts[:50], HEADER)

@@ -21,7 +21,7 @@ from tunery.core.finding import Action, Changed, Edit
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.row import BadRow
 from tunery.store.dataset_files import write_parquet
 from tunery.store.workspace import Workspace
@@ -161,7 +161,7 @@ def _load(reference: str, workspace: Workspace, base_dir: Path) -> EditSet:
 
 def _read(path: Path, name: str) -> tuple[Edit, ...]:
     edits, problems = [], []
-    for number, line in enumerate(read_lines(RowFile(path, name, _MAX_LINE_BYTES)), 1):
+    for number, line in enumerate(read_lines(InputFile(path, name, _MAX_LINE_BYTES)), 1):
         if line.isspace():
             continue
         try:

@@ -91,17 +91,6 @@ def build_filters(settings: Settings, context: FilterContext) -> tuple[Filter, .
     return tuple(one for one in built if one is not None)
 
 
-def judge(filters: Sequence[Filter], examples: Sequence[Example]) -> dict[int, Drop]:
-    """Return why examples go, by position; what one filter drops the next ones do not look at."""
-    left = list(range(len(examples)))
-    drops: dict[int, Drop] = {}
-    for one in filters:
-        judged = one.judge([examples[i] for i in left])
-        drops.update((i, drop) for i, drop in zip(left, judged, strict=True) if drop)
-        left = [i for i in left if i not in drops]
-    return drops
-
-
 def filter_reasons() -> dict[str, str]:
     """Return the sentence of every reason that a filter drops for."""
     return {reason: says for kind in filter_kinds().values() for reason, says in kind.reasons.items()}

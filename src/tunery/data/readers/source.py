@@ -26,7 +26,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import RowFile, is_url, redacted_url, sha256_raw
+from tunery.data.readers.storage.urls import InputFile, is_url, redacted_url, sha256_raw
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import BadRow, RawRow
 
@@ -258,14 +258,14 @@ def _raw_rows(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
 
 
 def _read(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Iterator[RawRow]:
-    file = RowFile(found.file, name, source.settings.max_row_bytes)
+    file = InputFile(found.file, name, source.settings.max_row_bytes)
     if source.format in ("csv", "tsv"):
         delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
         return read_delimited(file, delimiter=delimiter, wanted=wanted)
     return _READERS[source.format](file)
 
 
-_READERS: dict[str, Callable[[RowFile], Iterator[RawRow]]] = {
+_READERS: dict[str, Callable[[InputFile], Iterator[RawRow]]] = {
     "jsonl": read_jsonl,
     "json": read_json_array,
     "parquet": read_parquet,

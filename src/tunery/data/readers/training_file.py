@@ -14,9 +14,9 @@ from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import Mapped, map_columns, shape_of_keys
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.flaws import sentence
-from tunery.data.rows.row import BadRow, Flaw, UnusableRow
+from tunery.data.rows.row import BadRow, Flaw, RawRow, UnusableRow
 
 MINIMUM_ROWS = 10
 _MAX_PROBLEMS = 50
@@ -86,7 +86,7 @@ class _Check:
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, in the order of the rows."""
         try:
-            for text in read_lines(RowFile(self._path, self._path.name, self._source.max_row_bytes)):
+            for text in read_lines(InputFile(self._path, self._path.name, self._source.max_row_bytes)):
                 if not text.isspace():
                     self.rows += 1
                     yield from (f"row {self.rows}: {problem}" for problem in self._problems_of(text))
@@ -103,7 +103,7 @@ class _Check:
             if shape != self.mapped.shape:
                 fix = f"this is a {shape} row in a {self.mapped.shape} file; upload one shape a file"
                 raise BadRow(Flaw("(keys)", ", ".join([*values][:6]), fix))
-            parse_row(values, self.mapped, self._source)
+            parse_row(RawRow(self.rows, values), self.mapped, self._source)
         except BadRow as bad:
             return [sentence(flaw) for flaw in bad.flaws]
         except UnusableRow as unusable:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tunery.core.example import Drop, Example, Message
-from tunery.core.tool_text import words_of
+from tunery.core.example import Drop, Message
 
 
 class RawRow(NamedTuple):
@@ -60,45 +58,19 @@ def no_answer(field: str) -> UnusableRow:
     return UnusableRow("empty_output", f"{field}: no value")
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A row understood as a conversation, before cleaning gives it its identity."""
 
     source: str
     """The file, as the recipe wrote it."""
     row: int
     """As :attr:`RawRow.number`."""
-    messages: tuple[Message, ...]
-    rejected: str | None = None
-    group_keys: tuple[str, ...] = ()
+    turns: tuple[Message, ...]
+    """The conversation; in a preference pair the answer that was not preferred stands behind it."""
+    is_pair: bool
+    group_keys: tuple[str, ...]
     """Values of the mapped group columns; any one in common ties two rows together."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any]
     """Mapped extra columns."""
-    sampling_key: str | None = None
-    """What a limited number of the source's rows is drawn by, as hex; None without a limit."""
-
-    @property
-    def texts(self) -> list[str]:
-        """Every text of the row that cleaning may change: of the turns in order, then of the other answer."""
-        return [word for turn in self.turns for word in words_of(turn)]
-
-    @property
-    def turns(self) -> tuple[Message, ...]:
-        """The conversation, and behind it the answer that was not preferred."""
-        if self.rejected is None:
-            return self.messages
-        return (*self.messages, Message(role="assistant", content=self.rejected))
-
-
-class CleanRow(NamedTuple):
-    """A row after cleaning: the example it makes, and what else curation goes by."""
-
-    example: Example
-    sha256: str
-    """Of the content, as hex; the example's id is its beginning."""
-    group_keys: Sequence[str]
-    """As :attr:`Draft.group_keys`."""
-    sampling_key: str | None
-    """As :attr:`Draft.sampling_key`."""
-    name_key: int | None = None
-    """Key of the prompt before it was edited; None where it was not."""
+    sampling_key: bytes | None
+    """What a limited number of the source's rows is drawn by; None without a limit."""

@@ -1,18 +1,22 @@
-"""Rows as columns: what curation keeps of each, and the keys that repeats are found by."""
+"""Rows of a dataset version in the making: the columns kept of each, and the file that they lie in."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from tunery.core.errors import ResourceError
 from tunery.core.example import (
     SPLIT_HINT,
     Drop,
-    Dropped,
     Example,
     Message,
     messages_text,
@@ -21,11 +25,8 @@ from tunery.core.example import (
     without_system,
 )
 from tunery.core.ids import canonical_json
-from tunery.data.rows.dropped import dropped_messages, masked_drops
-from tunery.data.rows.row import CleanRow
-from tunery.store.dataset_files import MESSAGE, MESSAGES
+from tunery.store.dataset_files import MESSAGE, MESSAGES, dialogues
 from tunery.text.normalise import fingerprint, hash64
-from tunery.text.pii.types import PiiType
 
 ROWS_SCHEMA = pa.schema(
     [
@@ -52,68 +53,57 @@ ROWS_SCHEMA = pa.schema(
         pa.field("detail", pa.string()),
     ]
 )
+CARRIED = ("group_keys", "sampling_key", "name_key")
+"""Columns that are known before a row is an example, and that editing it leaves as they are."""
+Integers = npt.NDArray[np.int64]
 _NUMBER = re.compile(r"\d+")
 
 
-def encode_rows(found: Sequence[CleanRow], drops: Mapping[int, Drop]) -> pa.RecordBatch:
+def encode_rows(
+    examples: Sequence[Example], hashes: Sequence[str], drops: Mapping[int, Drop], carried: Mapping[str, Any]
+) -> pa.RecordBatch:
     """Return examples as columns, with the keys that repeats are found by.
 
     Args:
-        found: With ``source`` and ``row`` in the examples' metadata.
+        examples: With ``source`` and ``row`` in their metadata.
+        hashes: SHA-256 of each one's content.
         drops: Position to why a filter removes that row.
+        carried: Columns that examples do not hold, :data:`CARRIED`; ``name_key`` only after edits.
     """
-    examples = [row.example for row in found]
-    keys = [_Keys.of(e) for e in examples]
+    texts = [fingerprint(prompt_text(e)) for e in examples]
+    text_keys = [hash64(text) for text in texts]
+    prompts = [_roles_and_fingerprints(e, text) for e, text in zip(examples, texts, strict=True)]
+    answers = [(e.reference, e.rejected or "") for e in examples]
+    numbers = [sorted(_NUMBER.findall(messages_text(e.messages))) for e in examples]
     removed = [drops.get(i) for i in range(len(examples))]
-    columns: list[Any] = [
-        pa.array([e.metadata["row"] for e in examples], pa.int64()),
-        _message_lists(examples),
-        pa.array([e.rejected for e in examples], pa.string()),
-        pa.array([row.group_keys for row in found], pa.list_(pa.string())),
-        pa.array([canonical_json(dict(e.metadata)) for e in examples], pa.string()),
-        pa.array([SPLIT_HINT in e.metadata for e in examples], pa.bool_()),
-        pa.array([bytes.fromhex(row.sha256) for row in found], pa.binary(32)),
-        pa.array([row.sampling_key and bytes.fromhex(row.sampling_key) for row in found], pa.binary(16)),
-        pa.array([k.text for k in keys], pa.string()),
-        *(pa.array([k[i] for k in keys], pa.uint64()) for i in range(1, 6)),
-        pa.array(
-            [k.text_key if r.name_key is None else r.name_key for k, r in zip(keys, found, strict=True)],
-            pa.uint64(),
-        ),
-        pa.array([len(e.messages) for e in examples], pa.int32()),
-        pa.array([drop and drop.reason for drop in removed], pa.string()),
-        pa.array([drop and drop.detail for drop in removed], pa.string()),
-    ]
-    columns = [c.cast(f.type) for c, f in zip(columns, ROWS_SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=ROWS_SCHEMA)
+    columns = {
+        "row": [e.metadata["row"] for e in examples],
+        "messages": _message_lists(examples),
+        "rejected": [e.rejected for e in examples],
+        "metadata": [canonical_json(dict(e.metadata)) for e in examples],
+        "hinted": [SPLIT_HINT in e.metadata for e in examples],
+        "sha256": [bytes.fromhex(sha256) for sha256 in hashes],
+        "text": texts,
+        "text_key": text_keys,
+        "prompt_key": [hash64(prompt) for prompt in prompts],
+        "row_key": [hash64(prompt, *both) for prompt, both in zip(prompts, answers, strict=True)],
+        "answer_key": [hash64(*both) for both in answers],
+        "numbers_key": [hash64(*found) if found else 0 for found in numbers],
+        "name_key": text_keys,
+        "turns": [len(e.messages) for e in examples],
+        "reason": [drop and drop.reason for drop in removed],
+        "detail": [drop and drop.detail for drop in removed],
+        **carried,
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=ROWS_SCHEMA)
 
 
-class _Keys(NamedTuple):
-    text: str
-    text_key: int
-    prompt_key: int
-    row_key: int
-    answer_key: int
-    numbers_key: int
-
-    @classmethod
-    def of(cls, example: Example) -> _Keys:
-        spoken = without_system(example.prompt)
-        text = fingerprint(prompt_text(example))
-        if len(example.messages) - len(spoken) == 1 and len(spoken) == 1:
-            prompt = f"{spoken[0].role}:{text}"
-        else:
-            prompt = "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
-        numbers = sorted(_NUMBER.findall(messages_text(example.messages)))
-        answers = (example.reference, example.rejected or "")
-        return cls(
-            text,
-            hash64(text),
-            hash64(prompt),
-            hash64(prompt, *answers),
-            hash64(*answers),
-            hash64(*numbers) if numbers else 0,
-        )
+def _roles_and_fingerprints(example: Example, text: str) -> str:
+    """Return what prompts are compared by; ``text`` is the fingerprint of the prompt as a whole."""
+    spoken = without_system(example.prompt)
+    if len(spoken) == len(example.prompt) == 1:
+        return f"{spoken[0].role}:{text}"
+    return "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
 
 
 def _message_lists(examples: Sequence[Example]) -> pa.Array:
@@ -146,21 +136,111 @@ def decode_rows(rows: pa.RecordBatch) -> list[Example]:
     return examples
 
 
-def decode_clean(rows: pa.RecordBatch) -> list[CleanRow]:
-    """Return the rows of a chunk as they were encoded."""
-    names = ("sha256", "group_keys", "sampling_key", "name_key")
-    columns = zip(*(rows[name].to_pylist() for name in names), strict=True)
-    return [
-        CleanRow(example, sha256.hex(), groups, key and key.hex(), name)
-        for example, (sha256, groups, key, name) in zip(decode_rows(rows), columns, strict=True)
-    ]
+class RowTable:
+    """Rows on disk, so that memory grows little with text: appended in chunks first, then read by column."""
 
+    def __init__(self, path: Path) -> None:
+        """Begin an empty file at ``path``; it is gone when the ``with`` block ends, or the process."""
+        self._path = path
+        self._sink: Any = None
+        self._writer: Any = None
+        self._reader: Any = None
+        self._lengths: list[int] = []
+        self._sources: list[int] = []
+        self._starts: Integers = np.zeros(1, dtype=np.int64)
+        self._numbers: dict[str, npt.NDArray[Any]] = {}
 
-def dropped_texts(rows: pa.RecordBatch, drops: dict[int, Drop], types: Sequence[PiiType]) -> list[Dropped]:
-    """Return the records of removed rows, by position in the chunk; personal data of ``types`` is masked."""
-    positions = sorted(drops)
-    records = [
-        dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
-        for i, e in zip(positions, decode_rows(rows.take(pa.array(positions, pa.int64()))), strict=True)
-    ]
-    return masked_drops(records, types)
+    def __enter__(self) -> Self:
+        try:
+            self._sink = pa.OSFile(str(self._path), "wb")
+            self._writer = pa.ipc.new_file(self._sink, ROWS_SCHEMA)
+        except OSError as error:
+            raise ResourceError(f"cannot write {self._path}: {error.strerror}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self._reader = None
+        self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for part in (self._writer, self._sink):
+            if part is not None:
+                part.close()
+        self._writer = self._sink = None
+
+    def add(self, rows: pa.RecordBatch, source: int) -> None:
+        """Append a chunk.
+
+        Args:
+            rows: Of :data:`ROWS_SCHEMA`.
+            source: Position of its source among the recipe's.
+        """
+        try:
+            self._writer.write_batch(rows)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot write {self._path}: {error.strerror}", hint="free disk space"
+            ) from None
+        self._lengths.append(rows.num_rows)
+        self._sources.append(source)
+
+    def finish(self) -> None:
+        """Go over from writing to reading."""
+        self._close()
+        self._reader = pa.ipc.open_file(pa.memory_map(str(self._path)))
+        self._starts = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return sum(self._lengths)
+
+    @cached_property
+    def sources(self) -> npt.NDArray[np.int32]:
+        """Position of each row's source among the recipe's, shape ``(rows,)``."""
+        return np.repeat(np.asarray(self._sources, dtype=np.int32), self._lengths)
+
+    def chunks(self) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        """Yield each chunk with the position of its source and of its first row."""
+        for i, source in enumerate(self._sources):
+            yield source, int(self._starts[i]), self._reader.get_batch(i)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of all rows."""
+        return pa.chunked_array([rows[name] for _, _, rows in self.chunks()], ROWS_SCHEMA.field(name).type)
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """Return one column of numbers or truth values, shape ``(rows,)``; it stays in memory."""
+        if name not in self._numbers:
+            self._numbers[name] = np.asarray(self.column(name).to_numpy())
+        return self._numbers[name]
+
+    def column_at(self, name: str, positions: Integers) -> pa.ChunkedArray:
+        """Return one column at ascending positions; of a column of texts no more than that is copied."""
+        parts = [rows[name].take(inside) for rows, inside in self._parts(positions)]
+        return pa.chunked_array(parts, ROWS_SCHEMA.field(name).type)
+
+    def examples(self, positions: Iterable[int]) -> list[Example]:
+        """Return the examples at ascending positions."""
+        wanted = np.asarray(list(positions), dtype=np.int64)
+        return [e for rows, inside in self._parts(wanted) for e in decode_rows(rows.take(inside))]
+
+    def references(self, positions: Integers) -> list[str]:
+        """Return the answers at the given positions, in any order."""
+        order = np.argsort(positions, kind="stable")
+        answers = dialogues(self.column_at("messages", positions[order])).answers
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        return [answers[i] for i in back.tolist()]
+
+    def texts(self, positions: Integers) -> Iterator[list[str]]:
+        """Yield the fingerprints at ascending positions, a chunk at a time."""
+        for rows, inside in self._parts(positions):
+            yield rows["text"].take(inside).to_pylist()
+
+    def _parts(self, positions: Integers) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
+        """Yield the chunks that hold any of some ascending positions, and where in the chunk they are."""
+        bounds = np.searchsorted(positions, self._starts)
+        for i in np.flatnonzero(np.diff(bounds)).tolist():
+            inside = positions[bounds[i] : bounds[i + 1]] - self._starts[i]
+            yield self._reader.get_batch(i), pa.array(inside)

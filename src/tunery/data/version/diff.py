@@ -108,10 +108,12 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
     """
     a, b = _Side(first, folders[0]), _Side(second, folders[1])
     names = _same_files(a.version, b.version)
-    same, moved = 0, []
+    back = {there: here for here, there in names.items()}
+    same, moved, went = 0, [], []
     for row, i in a.position.items():
         j = b.position.get(row)
         if j is None:
+            went.append(i)
             continue
         before, after = a.columns.splits[i], b.columns.splits[j]
         if before == after:
@@ -119,7 +121,6 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
         else:
             instance = Instance(b.columns.where(j), a.text(i), b.text(j), f"was in {before}, is in {after}")
             moved.append(_RowChange(f"{before} -> {after}", instance))
-    went = [i for row, i in a.position.items() if row not in b.position]
     came = [j for row, j in b.position.items() if row not in a.position]
     edited, undone = ({(c.source, c.row): c for c in side.changed} for side in (b, a))
     at = {(b.columns.sources[j], b.columns.rows[j]): j for j in came}
@@ -139,8 +140,8 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
         a=first.id,
         b=second.id,
         same=same,
-        came=_grouped(_why_came(a, b, new, names)),
-        went=_grouped(_why_went(a, b, gone, names)),
+        came=_grouped(_unmatched(b, new, back, _DroppedRows(a, names, of=b), came=True)),
+        went=_grouped(_unmatched(a, gone, names, _DroppedRows(b, back, of=a), came=False)),
         changed=_grouped(changed),
         moved=_grouped(moved),
         settings=tuple(_settings(first.config, second.config)),
@@ -168,36 +169,36 @@ def _why_changed(edit: Changed | None, undone: Changed | None) -> tuple[str, str
     return "source_changed", "the file or its settings changed"
 
 
-def _why_went(a: _Side, b: _Side, gone: Sequence[int], names: Mapping[str, str]) -> Iterable[_RowChange]:
-    dropped = _Dropped(b, {there: here for here, there in names.items()}, of=a)
-    for i in gone:
-        source = a.columns.sources[i]
+def _unmatched(
+    side: _Side, rows: Sequence[int], names: Mapping[str, str], dropped: _DroppedRows, *, came: bool
+) -> Iterable[_RowChange]:
+    """Yield those rows of one version that the other lacks, each with why.
+
+    Args:
+        side: The version; the newer one where ``came``.
+        rows: Positions in it.
+        names: Its files to the names they have in the other version.
+        dropped: What the other version dropped.
+    """
+    for i in rows:
+        source = side.columns.sources[i]
         found = dropped.find(i)
         if found is not None:
             reason, detail = found
+            if came:
+                reason, detail = f"no_longer_{reason}", f"was dropped in {dropped.version}: {detail}"
         elif source not in names:
-            reason, detail = "source_removed", f"{source} is no source of {b.version.id}"
+            reason = "new_source" if came else "source_removed"
+            detail = f"{source} is no source of {dropped.version}"
+        elif came:
+            reason, detail = "new_row", f"{names[source]} did not have it there"
         else:
             reason, detail = "row_removed", f"{names[source]} no longer has it there"
-        yield _RowChange(reason, Instance(a.columns.where(i), a.text(i), None, detail))
+        before, after = (None, side.text(i)) if came else (side.text(i), None)
+        yield _RowChange(reason, Instance(side.columns.where(i), before, after, detail))
 
 
-def _why_came(a: _Side, b: _Side, new: Sequence[int], names: Mapping[str, str]) -> Iterable[_RowChange]:
-    known = {there: here for here, there in names.items()}
-    dropped = _Dropped(a, names, of=b)
-    for j in new:
-        source = b.columns.sources[j]
-        found = dropped.find(j)
-        if found is not None:
-            reason, detail = f"no_longer_{found[0]}", f"was dropped in {a.version.id}: {found[1]}"
-        elif source not in known:
-            reason, detail = "new_source", f"{source} is no source of {a.version.id}"
-        else:
-            reason, detail = "new_row", f"{known[source]} did not have it there"
-        yield _RowChange(reason, Instance(b.columns.where(j), None, b.text(j), detail))
-
-
-class _Dropped:
+class _DroppedRows:
     """Why one version dropped rows that the other has.
 
     Where both read the same bytes a row is known by its place. In a file that changed rows may have shifted,
@@ -206,13 +207,14 @@ class _Dropped:
 
     def __init__(self, side: _Side, names: Mapping[str, str], *, of: _Side) -> None:
         """Look among what ``side`` dropped; ``names`` gives its files the names they have in ``of``."""
+        self.version = side.version.id
         self._of = of
         bytes_of = {s.path: s.sha256 for s in of.version.sources}
         equal = {s.path for s in side.version.sources if bytes_of.get(names.get(s.path, "")) == s.sha256}
-        table = pq.read_table(side.folder / DROPPED)
-        cells = (table[name].to_pylist() for name in ("source", "row", "reason", "detail", "text"))
         self._places: dict[tuple[str, int], tuple[str, str]] = {}
         self._texts: dict[tuple[str, str], tuple[str, str]] = {}
+        table = pq.read_table(side.folder / DROPPED)
+        cells = (table[name].to_pylist() for name in ("source", "row", "reason", "detail", "text"))
         for source, row, reason, detail, text in zip(*cells, strict=True):
             if source in equal:
                 self._places[names[source], row] = (reason, detail)

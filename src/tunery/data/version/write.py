@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +16,11 @@ from tunery.core.example import Drop, Dropped
 from tunery.core.ids import canonical_json
 from tunery.core.splits import SPLITS
 from tunery.data.decisions import Curated
-from tunery.data.rows.table import dropped_texts
-from tunery.store.dataset_files import ExampleRows, write_dropped, write_examples
+from tunery.data.rows.dropped import dropped_messages, masked_drops
+from tunery.data.rows.table import decode_rows
+from tunery.store.dataset_files import write_dropped, write_examples
+
+_PART_ROWS = 5000
 
 
 def write_version(curated: Curated, folder: Path) -> str:
@@ -29,7 +35,7 @@ def write_version(curated: Curated, folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[ExampleRows]:
+def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[dict[str, Any]]:
     """Yield the rows that stay, and take each one into the digest."""
     ids, labels, kept = curated.ids(), curated.row_labels(), curated.kept
     # Groups are named after their first row's content, which may itself have gone as a repeat.
@@ -41,22 +47,20 @@ def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[ExampleRows]:
         if low == high:
             continue
         mine = rows.take(pa.array(kept[low:high] - start))
-        part = ExampleRows(
-            id=ids[low:high],
-            split=names[curated.splits[low:high]].tolist(),
-            source=[curated.config.sources[source].path] * (high - low),
-            row=mine["row"],
-            messages=mine["messages"],
-            rejected=mine["rejected"],
-            group=[heads[i] for i in back[low:high].tolist()],
-            label=labels[low:high],
-            metadata=mine["metadata"],
-        )
+        splits = names[curated.splits[low:high]].tolist()
+        groups = [heads[i] for i in back[low:high].tolist()]
         for split, group, label, sha256 in zip(
-            part.split, part.group, part.label, mine["sha256"].to_pylist(), strict=True
+            splits, groups, labels[low:high], mine["sha256"].to_pylist(), strict=True
         ):
             digest.update(f"{split}\t{group}\t{canonical_json(label)}\t{sha256.hex()}\n".encode())
-        yield part
+        yield {
+            "id": ids[low:high],
+            "split": splits,
+            "source": [curated.config.sources[source].path] * (high - low),
+            "group": groups,
+            "label": labels[low:high],
+            **{name: mine[name] for name in ("row", "messages", "rejected", "metadata")},
+        }
 
 
 def _dropped(curated: Curated) -> Iterator[list[Dropped]]:
@@ -65,23 +69,17 @@ def _dropped(curated: Curated) -> Iterator[list[Dropped]]:
     for dropped in curated.unread:
         unread.setdefault(dropped.source, []).append(dropped)
     for position, settings in enumerate(curated.config.sources):
-        found = unread.pop(settings.path, [])
-        found.sort(key=lambda d: d.row)
-        at = 0
-        for source, start, rows in curated.rows.chunks():
-            if source != position:
-                continue
-            gone = _gone(curated, start, rows)
-            if not gone:
-                continue
-            last = gone[-1].row
-            end = at
-            while end < len(found) and found[end].row < last:
-                end += 1
-            yield sorted([*found[at:end], *gone], key=lambda d: d.row)
-            at = end
-        if at < len(found):
-            yield found[at:]
+        found = sorted(unread.pop(settings.path, []), key=_row)
+        gone = (
+            _gone(curated, start, rows) for source, start, rows in curated.rows.chunks() if source == position
+        )
+        in_order = heapq.merge(found, chain.from_iterable(gone), key=_row)
+        while part := [*islice(in_order, _PART_ROWS)]:
+            yield part
+
+
+def _row(dropped: Dropped) -> int:
+    return dropped.row
 
 
 def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
@@ -96,4 +94,9 @@ def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
     drops.update(
         (i - start, curated.drops[i]) for i in range(start, start + rows.num_rows) if i in curated.drops
     )
-    return dropped_texts(rows, drops, curated.config.clean.pii_dropped)
+    positions = sorted(drops)
+    records = [
+        dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
+        for i, e in zip(positions, decode_rows(rows.take(pa.array(positions, pa.int64()))), strict=True)
+    ]
+    return masked_drops(records, curated.config.clean.pii_dropped)

@@ -8,14 +8,12 @@ adding a file and its test.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
-from tunery.core.errors import NotFoundError
 from tunery.core.example import Example, Message
+from tunery.core.plugins import load_plugin, plugin_names
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
@@ -97,7 +95,7 @@ class FormScorer(Protocol):
 
 def scorer_names() -> tuple[str, ...]:
     """Return the names of the scorers that exist, sorted."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return plugin_names(__name__)
 
 
 def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -107,7 +105,7 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         NotFoundError: There is no such scorer; says the nearest.
         ConfigError: The scorer needs an option that is not given.
     """
-    return cast(Scorer, _module(name).make(options or ScorerOptions()))
+    return cast(Scorer, load_plugin(__name__, "scorer", name).make(options or ScorerOptions()))
 
 
 def declaration_of_scorer(name: str) -> Declaration:
@@ -116,11 +114,4 @@ def declaration_of_scorer(name: str) -> Declaration:
     Raises:
         NotFoundError: There is no such scorer; says the nearest.
     """
-    return cast(Declaration, _module(name).DECLARATION)
-
-
-def _module(name: str) -> Any:
-    known = scorer_names()
-    if name not in known:  # also keeps a name from a recipe from importing anything else
-        raise NotFoundError.of("scorer", name, known)
-    return importlib.import_module(f"{__name__}.{name}")
+    return cast(Declaration, load_plugin(__name__, "scorer", name).DECLARATION)

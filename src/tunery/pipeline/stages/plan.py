@@ -15,11 +15,10 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import make_dataset, split_of
 from tunery.pipeline.stages.preflight import training_limit
-from tunery.pipeline.stages.train import training_examples
+from tunery.pipeline.stages.train import training_rows
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
-from tunery.train.rows import training_rows
 from tunery.train.section import method_of
 
 
@@ -69,18 +68,11 @@ def measure(context: RunContext) -> Machine:
     if device.type == "cuda":
         import torch
 
-        return Machine(
-            device="cuda",
-            flops=_gpu_flops(device.index or 0),
-            free_memory_bytes=torch.cuda.mem_get_info(device)[0],
-            free_disk_bytes=disk,
-        )
-    return Machine(
-        device="cpu",
-        flops=measure_cpu_flops(),
-        free_memory_bytes=free_memory_bytes(),
-        free_disk_bytes=disk,
-    )
+        flops, memory = _gpu_flops(device.index or 0), torch.cuda.mem_get_info(device)[0]
+    else:
+        flops, memory = measure_cpu_flops(), free_memory_bytes()
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    return Machine(device=kind, flops=flops, free_memory_bytes=memory, free_disk_bytes=disk)
 
 
 def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
@@ -100,7 +92,7 @@ def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
 
 def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
     tokenizer = context.tokenizer
-    train, validation = training_rows(context.recipe.train, tokenizer, training_examples(context, dataset))
+    train, validation = training_rows(context, dataset)
     answers = [row.sequences[0] for row in train]
     sequences = [sequence for row in (*train, *validation) for sequence in row.sequences]
     test = split_of(context, dataset, "test")

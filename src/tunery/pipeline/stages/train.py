@@ -13,7 +13,8 @@ from tunery.pipeline.stages.data import split_of
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
 from tunery.train.config import NOT_IN_IDENTITY
-from tunery.train.rows import TrainingExamples, training_rows
+from tunery.train.methods.method import TrainingRows
+from tunery.train.section import method_of
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another adapter."""
@@ -30,9 +31,11 @@ def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
     )
 
 
-def training_examples(context: RunContext, dataset: DatasetVersion) -> TrainingExamples:
-    """Return the splits that training uses."""
-    return TrainingExamples(split_of(context, dataset, "train"), split_of(context, dataset, "validation"))
+def training_rows(context: RunContext, dataset: DatasetVersion) -> TrainingRows:
+    """Return the splits that training uses, tokenised as the recipe's method wants them."""
+    config = context.recipe.train
+    train, validation = split_of(context, dataset, "train"), split_of(context, dataset, "validation")
+    return method_of(config).rows(config, context.tokenizer, train, validation)
 
 
 def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
@@ -76,10 +79,9 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
     from tunery.train.trainer import Reporting
 
     config = context.recipe.train
-    rows = training_rows(config, context.tokenizer, training_examples(context, dataset))
     trained = train_adapter(
         context.base,
-        rows,
+        training_rows(context, dataset),
         config=config,
         folders=Folders(folder, checkpoints),
         reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
@@ -92,11 +94,6 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
         sha256=sha256_file(folder / ADAPTER_WEIGHTS),
         chat_template_sha256=context.tokenizer.chat_template_sha256,
         system_prompt=dataset.system_prompt,
-        trainable_parameters=trained.trainable_parameters,
-        steps=trained.steps,
-        best_step=trained.best_step,
-        trained_tokens=trained.trained_tokens,
-        seconds=trained.seconds,
-        history=trained.history,
+        **trained._asdict(),
         created_at=context.workspace.clock.now(),
     )

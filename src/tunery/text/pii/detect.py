@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tunery.text.pii.json_text import is_json, without_escapes
 from tunery.text.pii.national_ids import NUMBERS
 from tunery.text.pii.patterns import FORMS
-from tunery.text.pii.secrets import find_secrets, may_lack_digits
+from tunery.text.pii.secrets import MAY_BE_SECRET, find_secrets
 from tunery.text.pii.types import ALL_PII, NAME_PII, Pattern, PiiType, Span, is_free, without_overlaps
 
 NAME_THRESHOLD = 0.5
@@ -87,8 +87,7 @@ def _detect_one(text: str, plan: _Plan) -> list[Span]:
     cues = "@" if "@" in text else ""
     if plan.pages and ("://" in text or "www." in text):
         cues += "/"
-    has_digit = _DIGIT.search(text) is not None
-    if has_digit:
+    if _DIGIT.search(text):
         cues += "06" if _SIX_DIGITS.search(text) else "0"
     found: list[Span] = []
     if cues and plan.cued:
@@ -98,7 +97,7 @@ def _detect_one(text: str, plan: _Plan) -> list[Span]:
                 found += _matches(text, pattern)
     for pattern in plan.anywhere:
         found += _matches(text, pattern)
-    if plan.secrets and (has_digit or may_lack_digits(text)):
+    if plan.secrets and MAY_BE_SECRET.search(text):
         found += [Span(s.start, s.end, "SECRET", 1.0) for s in find_secrets(text)]
     return without_overlaps(found) if len(found) > 1 else found
 

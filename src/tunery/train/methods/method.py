@@ -38,6 +38,15 @@ class TrainingRow(NamedTuple):
         return sum(sum(s.mask) + sum(s.prompt_mask) for s in self.sequences)
 
 
+class TrainingRows(NamedTuple):
+    """A dataset version's splits as training gets them; preflight and plan look at these very rows."""
+
+    train: Sequence[TrainingRow]
+    """At least one."""
+    validation: Sequence[TrainingRow]
+    """For the validation loss; may be empty, then the last step counts as the best."""
+
+
 class Objective(Protocol):
     """A method with its settings: turns examples into rows and rows into a loss."""
 
@@ -109,12 +118,27 @@ class TrainingMethod:
         """What it is and what its loss means, for a report."""
         return f"{self.title}; losses are means over {self.loss}"
 
-    def check(self, examples: Sequence[Example]) -> None:
-        """Refuse examples of the other shape.
+    def rows(
+        self,
+        config: TrainConfig,
+        tokenizer: ChatTokenizer,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+    ) -> TrainingRows:
+        """Tokenise both splits by settings of this method.
 
         Raises:
-            ConfigError: Says how many and what to type instead.
+            ConfigError: Examples are not of the shape that the method takes, or cannot be rendered.
         """
+        self._check([*train, *validation])
+        objective = self.objective(config)
+        return TrainingRows(
+            objective.rows(tokenizer, train, split="train"),
+            objective.rows(tokenizer, validation, split="validation"),
+        )
+
+    def _check(self, examples: Sequence[Example]) -> None:
+        """Refuse examples of the other shape; say how many, and what to type instead."""
         pairs = sum(example.rejected is not None for example in examples)
         if self.takes == "answers" and pairs:
             raise ConfigError(

@@ -10,19 +10,19 @@ import pytest
 from tunery.core.errors import ConfigError
 from tunery.core.tool_text import describe
 from tunery.data.config import ColumnsConfig, SourceConfig
-from tunery.data.conversations.parse import Conversation, parse_row
+from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import map_columns
-from tunery.data.rows.row import BadRow, UnusableRow
+from tunery.data.rows.row import BadRow, Draft, RawRow, UnusableRow
 
 
-def parse(row: dict[str, Any], **settings: Any) -> tuple[str, Conversation]:
+def parse(row: dict[str, Any], **settings: Any) -> tuple[str, Draft]:
     source = SourceConfig(path="a.jsonl", **settings)
     mapped = map_columns(source, row)
-    return mapped.shape, parse_row(row, mapped, source)
+    return mapped.shape, parse_row(RawRow(1, row), mapped, source)
 
 
-def turns_of(conversation: Conversation) -> list[tuple[str, str]]:
-    return [(m.role, m.content) for m in conversation.messages]
+def turns_of(conversation: Draft) -> list[tuple[str, str]]:
+    return [(m.role, m.content) for m in conversation.turns]
 
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -158,7 +158,7 @@ def test_shapes_are_recognised_and_read(
     found, conversation = parse(row, **settings)
     assert found == shape
     assert turns_of(conversation) == messages
-    assert conversation.rejected is None
+    assert not conversation.is_pair
 
 
 @pytest.mark.parametrize(
@@ -181,22 +181,23 @@ def test_shapes_are_recognised_and_read(
 def test_every_way_to_write_a_preference_pair_means_the_same(row: dict[str, Any]) -> None:
     shape, conversation = parse(row)
     assert shape == "preference"
-    assert turns_of(conversation) == [("user", "Hi"), ("assistant", "Hello")]
-    assert conversation.rejected == "Oi"
+    assert conversation.is_pair
+    assert turns_of(conversation) == [("user", "Hi"), ("assistant", "Hello"), ("assistant", "Oi")]
 
 
 def test_mapped_preference_columns_are_used() -> None:
     columns = ColumnsConfig(prompt="q", chosen="good", rejected="bad")
     _, conversation = parse({"q": "Hi", "good": "Hello", "bad": "Oi"}, columns=columns)
-    assert conversation.rejected == "Oi"
+    assert conversation.is_pair
+    assert conversation.turns[-1].content == "Oi"
 
 
 def test_an_object_becomes_compact_json_in_its_own_key_order() -> None:
     row = {"input": "receipt", "output": {"total": "9.00", "shop": "Café", "day": datetime.date(2024, 5, 31)}}
     _, conversation = parse(row, output_json=True)
-    assert conversation.messages[-1].content == '{"total":"9.00","shop":"Café","day":"2024-05-31"}'
+    assert conversation.turns[-1].content == '{"total":"9.00","shop":"Café","day":"2024-05-31"}'
     row["output"] = '{ "total" : "9.00" }'
-    assert parse(row, output_json=True)[1].messages[-1].content == '{"total":"9.00"}'
+    assert parse(row, output_json=True)[1].turns[-1].content == '{"total":"9.00"}'
 
 
 @pytest.mark.parametrize(

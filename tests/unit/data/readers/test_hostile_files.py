@@ -205,10 +205,10 @@ def test_a_broken_line_does_not_stop_the_others_and_raises_where_rows_are_parsed
     mapped = map_columns(source, rows[0].values)
     for row in rows:
         if row.number > 2:
-            assert parse_row(row.values, mapped, source).messages[0].content == "a"
+            assert parse_row(row, mapped, source).turns[0].content == "a"
         else:
             with pytest.raises(BadRow):
-                parse_row(row.values, mapped, source)
+                parse_row(row, mapped, source)
 
 
 def test_a_file_without_one_whole_row_is_refused_with_the_reasons(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def consume(path: Path) -> int:
             mapped = mapped or map_columns(source, row.values)
             count += 1
             try:
-                parse_row(row.values, mapped, source)
+                parse_row(row, mapped, source)
             except (BadRow, UnusableRow):
                 continue
     except TuneryError as error:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
 from tunery.data.config import ColumnsConfig, SourceConfig
-from tunery.data.conversations.understand import understand
+from tunery.data.conversations.parse import understand
 from tunery.data.readers.reading import Reading, missing_column
 from tunery.data.readers.source import locate
 
@@ -42,8 +42,7 @@ def read_all(source: SourceConfig, folder: Path) -> Count:
     reading = Reading(locate(source, folder), Silent())
     understood = 0
     for rows in reading.chunks():
-        found = understand(rows, reading.mapped, source)
-        understood += len(found.drafts) + len(found.dropped)
+        understood += len([understand(row, reading.mapped, source) for row in rows])
     reading.check()
     return Count(reading.rows, understood)
 

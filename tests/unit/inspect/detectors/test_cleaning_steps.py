@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunery.data.clean.repair import repair
+from tunery.data.clean import repair
 from tunery.data.config import CleanConfig
 from tunery.text.markup import find_html, strip_html
 

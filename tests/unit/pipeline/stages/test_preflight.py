@@ -23,7 +23,7 @@ from tunery.pipeline.stages.plan import plan_recipe
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.train import train
 from tunery.store.workspace import Workspace
-from tunery.train import lora, trainer
+from tunery.train import trainer
 from tunery.train.methods.method import TrainingRow
 
 SUBJECTS = ("cards", "rates", "fees", "limits", "loans", "taxes")
@@ -73,7 +73,6 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Sequence[TrainingRow],
         seen.extend((rows, one) for one in batch.values())
         return batch
 
-    monkeypatch.setattr(lora, "collate", watched)
     monkeypatch.setattr(trainer, "collate", watched)
     return seen
 

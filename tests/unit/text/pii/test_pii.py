@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message
-from tunery.data.clean.personal_data import apply_policy
+from tunery.data.chunk import judge
+from tunery.data.clean import apply_policy
 from tunery.data.config import CleanConfig, FiltersConfig
-from tunery.data.filters.filters import FilterContext, build_filters, judge
+from tunery.data.filters.filters import FilterContext, build_filters
 from tunery.text.pii import detect, mask, mask_spans
 from tunery.text.pii.surrogate import surrogate
 from tunery.text.pii.types import DEFAULT_PII, PiiType

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.text.pii.secret_samples import SHAPES
-from tunery.data.clean.personal_data import apply_policy
+from tunery.data.clean import apply_policy
 from tunery.data.config import CleanConfig
 from tunery.text.pii import detect, mask
 from tunery.text.pii.mask import redact

@@ -9,7 +9,7 @@ from itertools import islice
 
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.lines import read_lines, too_large
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import RawRow
 
@@ -21,7 +21,7 @@ _MISSING = frozenset({"", "nan", "NaN"})
 """What pandas and numpy write for 'no value'. ``None``, ``NULL`` and ``N/A`` may be honest answers."""
 
 
-def read_delimited(file: RowFile, *, delimiter: str | None, wanted: Sequence[str]) -> Iterator[RawRow]:
+def read_delimited(file: InputFile, *, delimiter: str | None, wanted: Sequence[str]) -> Iterator[RawRow]:
     """Yield the rows of a CSV file whose first line names the columns.
 
     A row of another width than the header's comes as a :class:`~tunery.data.rows.refused.Refused` one.
@@ -66,7 +66,7 @@ def read_delimited(file: RowFile, *, delimiter: str | None, wanted: Sequence[str
         raise ConfigError(f"{file.name}: line {reader.line_num}: {_explain(error)}") from None
 
 
-def _head(file: RowFile) -> list[str]:
+def _head(file: InputFile) -> list[str]:
     """Return the first lines of a file, the header whatever its length and others while they are short."""
     head: list[str] = []
     size = 0
@@ -106,7 +106,7 @@ def _parse(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 class _RowMeter:
     """Hands lines to the csv reader and refuses a row that swallows more of them than a row may hold."""
 
-    def __init__(self, file: RowFile) -> None:
+    def __init__(self, file: InputFile) -> None:
         self._file = file
         self.held = 0
         """Characters of the row at hand; to be set to 0 where one begins."""

@@ -20,7 +20,7 @@ from tunery.data.readers.storage.lines import (
     refuse_binary,
     too_large,
 )
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, RawRow
 from tunery.text.pii.mask import redacted_repr
@@ -32,7 +32,7 @@ MAX_DEPTH = 100
 storing a value nested some hundred levels deep overflows Python's stack."""
 
 
-def read_jsonl(file: RowFile) -> Iterator[RawRow]:
+def read_jsonl(file: InputFile) -> Iterator[RawRow]:
     """Yield the rows of a JSON Lines file; blank lines are passed over.
 
     A line that is not UTF-8, too long or no JSON object comes as a
@@ -120,7 +120,7 @@ _LENIENT = json.JSONDecoder(parse_constant=_not_a_number)
 """Of two keys of one name it takes the later."""
 
 
-def read_json_array(file: RowFile) -> Iterator[RawRow]:
+def read_json_array(file: InputFile) -> Iterator[RawRow]:
     """Yield the objects of a JSON file, holding one row at a time.
 
     The file is a list of objects, or one object that holds such a list (``{"data": [{…}, …]}``), or, when a
@@ -241,7 +241,7 @@ def _wrapped(source: _Characters) -> Iterator[RawRow]:
 class _Characters:
     """The decoded text of a file; what lies before ``position`` is forgotten when more is read."""
 
-    def __init__(self, file: RowFile) -> None:
+    def __init__(self, file: InputFile) -> None:
         self.file = file
         self.buffer = ""
         self.position = 0

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.compression import MAX_RATIO, open_seekable
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import RawRow
 
@@ -30,7 +30,7 @@ _BUFFER_BYTES = 1 << 20
 """A column is read through a buffer of this size, not whole: row groups of a gigabyte exist [bytes]."""
 
 
-def read_parquet(file: RowFile) -> Iterator[RawRow]:
+def read_parquet(file: InputFile) -> Iterator[RawRow]:
     """Yield the rows of a Parquet file; a row that is too long as a refused one.
 
     A packed file (``.parquet.gz``) is unpacked into a temporary file first.
@@ -42,7 +42,7 @@ def read_parquet(file: RowFile) -> Iterator[RawRow]:
     return _rows(file, "Parquet", _parquet_batches)
 
 
-def read_arrow(file: RowFile) -> Iterator[RawRow]:
+def read_arrow(file: InputFile) -> Iterator[RawRow]:
     """Yield the rows of an Arrow file, in the file or the stream form, told apart by the first bytes.
 
     Raises:
@@ -105,7 +105,7 @@ def _check_names(names: Sequence[str], name: str) -> None:
 
 
 def _rows(
-    file: RowFile, kind: str, batches: Callable[[IO[bytes], str], Iterator[pa.RecordBatch]]
+    file: InputFile, kind: str, batches: Callable[[IO[bytes], str], Iterator[pa.RecordBatch]]
 ) -> Iterator[RawRow]:
     number = 0
     classes: dict[str, list[str]] | None = None

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tunery.store.whole_file import write_whole
+
 _STARTS = frozenset("=+-@\t\r\n＝＋－＠")
 """What makes a cell a formula, alone or once leading white space is cut off; the wide forms do so too."""
 _MISSING = frozenset({"nan", "NaN"})
@@ -45,7 +47,7 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
     """Write a CSV file for spreadsheets: UTF-8 with its mark, CRLF, every cell escaped.
 
     Args:
-        path: The file; replaced where it exists.
+        path: The file; one that is there is replaced once the new one is whole.
         header: Column names.
         rows: Cells by column.
 
@@ -53,8 +55,9 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
         Rows written [count].
     """
     count = 0
-    # Without the mark Excel takes the bytes for the machine's old code page.
-    with path.open("w", encoding="utf-8-sig", newline="") as stream:
+    with write_whole(path) as stream:
+        # Without the mark Excel takes the bytes for the machine's old code page.
+        stream.write("\ufeff")
         writer = csv.writer(stream)
         writer.writerow(header)
         for row in rows:

@@ -37,12 +37,11 @@ def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
     for row in rows:
         if isinstance(row.values, Refused):
             yield row
-            continue
-        data, annotations = row.values.get("data"), _annotations(row.values)
-        if not isinstance(data, Mapping) or not isinstance(annotations, list):
+        elif not recognises(row.values):
             yield broken(row.number, "a task needs data and a list of annotations", row.values)
-            continue
-        yield reviewed_row(row.number, data, _answers(annotations), settings)
+        else:
+            answers = _answers(_annotations(row.values))
+            yield reviewed_row(row.number, row.values["data"], answers, settings)
 
 
 def _annotations(values: Mapping[str, Any]) -> Any:

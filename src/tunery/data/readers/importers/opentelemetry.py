@@ -67,17 +67,15 @@ def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
         if isinstance(row.values, Refused):
             number += 1
             yield RawRow(number, row.values)
-            continue
-        if not recognises(row.values):
+        elif not recognises(row.values):
             number += 1
             yield broken(number, f"row {row.number} of the file is no OTLP export of spans", row.values)
-            continue
-        for span, shared in _spans(row.values):
-            attributes = {**shared, **_attributes(span.get("attributes"))}
-            if not _is_model_call(span, attributes):
-                continue
-            number += 1
-            yield _row(number, span, attributes, sampler)
+        else:
+            for span, shared in _spans(row.values):
+                attributes = {**shared, **_attributes(span.get("attributes"))}
+                if _is_model_call(span, attributes):
+                    number += 1
+                    yield _row(number, span, attributes, sampler)
 
 
 def _spans(values: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
@@ -85,8 +83,7 @@ def _spans(values: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], dict[
     if "attributes" in values and not any(key in values for key in (*_TOP, *_SCOPES)):
         yield values, {}
         return
-    resources = [r for key in _TOP for r in _objects(values.get(key))] or [values]
-    for resource in resources:
+    for resource in [r for key in _TOP for r in _objects(values.get(key))] or [values]:
         about = resource.get("resource")
         shared = _attributes(about.get("attributes")) if isinstance(about, Mapping) else {}
         for scope in (s for key in _SCOPES for s in _objects(resource.get(key))):
@@ -102,17 +99,15 @@ def _attributes(value: Any) -> dict[str, Any]:
     """Return OTLP's list of key and typed value as a dictionary."""
     if isinstance(value, Mapping):  # some exporters write a plain object
         return dict(value)
-    return {
-        pair["key"]: _plain(pair.get("value"), 0)
-        for pair in _objects(value)
-        if isinstance(pair.get("key"), str)
-    }
+    return {p["key"]: _plain(p.get("value"), 0) for p in _objects(value) if isinstance(p.get("key"), str)}
 
 
 def _plain(value: Any, depth: int) -> Any:
     """Return an OTLP ``AnyValue`` as a Python value."""
-    if not isinstance(value, Mapping) or depth > _MAX_DEPTH:
-        return value if depth <= _MAX_DEPTH else None
+    if depth > _MAX_DEPTH:
+        return None
+    if not isinstance(value, Mapping):
+        return value
     for key in ("stringValue", "boolValue", "doubleValue", "bytesValue"):
         if key in value:
             return value[key]
@@ -287,23 +282,17 @@ def _turn(turn: Mapping[str, Any], name: str) -> dict[str, Any]:
         parts = [parts] if isinstance(parts, str) else []
     texts = []
     for part in parts:
-        if isinstance(part, str):
-            texts.append(part)
-            continue
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "reasoning":
-            continue
         if kind == "tool_call":
             called.append(part)
-            continue
-        if kind == "tool_call_response":
+        elif kind == "tool_call_response":
             result = part.get("response", part.get("result"))
             texts.append(result if isinstance(result, str) else compact_json(result))
-            continue
-        text = (part.get("content") or part.get("text")) if kind == "text" else None
-        if not isinstance(text, str):
-            raise UnusableRow("not_text", f"{name} holds a part of type {kind!r}, where text is expected")
-        texts.append(text)
+        elif kind != "reasoning":
+            text = (part.get("content") or part.get("text")) if kind == "text" else part
+            if not isinstance(text, str):
+                raise UnusableRow("not_text", f"{name} holds a part of type {kind!r}, where text is expected")
+            texts.append(text)
     try:
         calls = [call_of(c.get("name"), c.get("arguments")) for c in called]
     except NotACall as error:

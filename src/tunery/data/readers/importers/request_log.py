@@ -49,19 +49,12 @@ def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
     for row in rows:
         if isinstance(row.values, Refused):
             yield row
-            continue
-        values = row.values
-        messages = values.get("messages")
-        if not recognises(values) or not isinstance(messages, list):
-            yield broken(row.number, "is no record of a request log", values)
-            continue
-        why = _unfit(values, messages) or sampler.skip(
-            str(values.get("id")), str(values["subject"]), _about(values)
-        )
-        if why is not None:
-            yield unusable(row.number, why.reason, why.detail, values)
+        elif not recognises(row.values) or not isinstance(row.values["messages"], list):
+            yield broken(row.number, "is no record of a request log", row.values)
+        elif (why := _left_out(row.values, sampler)) is not None:
+            yield unusable(row.number, why.reason, why.detail, row.values)
         else:
-            yield RawRow(row.number, _row(values, messages))
+            yield RawRow(row.number, _row(row.values))
 
 
 def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: TrafficConfig) -> TrafficExport:
@@ -86,13 +79,11 @@ def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: Tr
         with write_whole(destination) as stream:
             for request in requests:
                 values = request.model_dump(mode="json")
-                why = _unfit(values, values["messages"]) or sampler.skip(
-                    request.id, request.subject, request.metadata
-                )
+                why = _left_out(values, sampler)
                 if why is not None:
                     skipped[why.reason] += 1
                     continue
-                stream.write(json.dumps(_row(values, values["messages"]), ensure_ascii=False) + "\n")
+                stream.write(json.dumps(_row(values), ensure_ascii=False) + "\n")
                 written += 1
             if not written and not skipped:
                 raise NotFoundError(
@@ -104,17 +95,12 @@ def write_traffic(requests: Iterable[RequestRecord], destination: Path, rule: Tr
     return TrafficExport(written, dict(sorted(skipped.items())))
 
 
-def _about(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    about = values.get("metadata")
-    return about if isinstance(about, Mapping) else {}
-
-
-def _unfit(values: Mapping[str, Any], messages: list[Any]) -> Drop | None:
-    """Return why a record has nothing to learn from."""
+def _left_out(values: Mapping[str, Any], sampler: Sampler) -> Drop | None:
+    """Return why a record becomes no row: there is nothing to learn from it, or the rule leaves it out."""
     name = f"request {values.get('id')}"
     if values.get("status") != "ok":
         return Drop("request_failed", f"{name} ended with status {values.get('status')!r}")
-    if not messages:
+    if not values["messages"]:
         return Drop("text_not_kept", f"{name}: its text was not kept")
     if values.get("finish_reason") in _CUT:
         return Drop("answer_cut", f"{name}: its answer ended by {values['finish_reason']}")
@@ -122,14 +108,17 @@ def _unfit(values: Mapping[str, Any], messages: list[Any]) -> Drop | None:
         return Drop("empty_output", f"{name}: its answer is empty")
     if values.get("format_valid") is False:
         return Drop("format_invalid", f"{name}: its answer had not the form that was requested")
-    return None
+    about = values.get("metadata")
+    return sampler.skip(
+        str(values.get("id")), str(values["subject"]), about if isinstance(about, Mapping) else {}
+    )
 
 
-def _row(values: Mapping[str, Any], messages: list[Any]) -> dict[str, Any]:
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     # Earlier assistant turns came from whoever served then; the last one alone is learnt.
     turns = [
         {**t, "weight": 0} if isinstance(t, Mapping) and t.get("role") == "assistant" else _plain(t)
-        for t in messages
+        for t in values["messages"]
     ]
     return {
         "messages": [*turns, {"role": "assistant", "content": values.get("completion")}],

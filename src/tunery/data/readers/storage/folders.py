@@ -8,15 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.splits import SplitName
 from tunery.data.readers.storage.compression import unpacked_name
 from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, redacted_url
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 MAX_FILES = 100_000
 """A folder with more files than this is not a folder of rows [count]."""
@@ -59,33 +56,13 @@ def list_folder(folder: Path, name: str, endings: Sequence[str]) -> list[Found]:
     return _chosen(files(), name, endings, root)
 
 
-def _list_remote(filesystem: AbstractFileSystem, path: str, name: str, endings: Sequence[str]) -> list[Found]:
-    """Return the files of known endings below a remote folder, sorted by name; hidden ones are passed over.
-
-    Raises:
-        ConfigError: A pickle, an archive, too many files, or no file of rows.
-    """
-    below = ((str(e)[len(path.rstrip("/")) :].lstrip("/"), str(e)) for e in filesystem.find(path))
-    return _chosen((_remote(filesystem, e, b) for b, e in below if "/." not in f"/{b}"), name, endings)
-
-
-def _remote(filesystem: AbstractFileSystem, path: str, name: str | None = None) -> Found:
-    return Found(name or PurePosixPath(path).name, RemoteFile(filesystem, path))
-
-
 def _chosen(
     files: Iterable[Found], name: str, endings: Sequence[str] | None = None, root: Path | None = None
 ) -> list[Found]:
-    """Return the files to read, sorted by name.
-
-    Args:
-        files: All there are.
-        name: How messages call the folder.
-        endings: Of the files that hold rows; None takes all.
-        root: The folder that links must not lead out of.
+    """Return the files to read, sorted by name: those with one of ``endings``, or all where None.
 
     Raises:
-        ConfigError: A link that leads out, a pickle, an archive, too many files, or no file of rows.
+        ConfigError: A link that leads out of ``root``, a pickle, an archive, too many files, or none of rows.
     """
     chosen: list[Found] = []
     problems: list[str] = []
@@ -114,15 +91,14 @@ def _problem(file: str) -> str | None:
 
 
 def _outside(file: RawFile, root: Path) -> str | None:
-    if not isinstance(file, Path) or not file.is_symlink():
-        return None
-    try:
-        target = file.resolve(strict=True)
-    except (OSError, RuntimeError):  # a link that leads nowhere, or to itself
-        return "is a link that leads nowhere"
-    return (
-        None if target.is_dir() or target.is_relative_to(root) else "is a link to a file outside the folder"
-    )
+    if isinstance(file, Path) and file.is_symlink():
+        try:
+            target = file.resolve(strict=True)
+        except (OSError, RuntimeError):  # a link that leads nowhere, or to itself
+            return "is a link that leads nowhere"
+        if not (target.is_dir() or target.is_relative_to(root)):
+            return "is a link to a file outside the folder"
+    return None
 
 
 def _is_wanted(found: Found, endings: Sequence[str]) -> bool:
@@ -145,13 +121,14 @@ def saved_splits(folder: Path, name: str) -> list[str] | None:
     Source:
         ``DatasetDict.save_to_disk``, https://huggingface.co/docs/datasets/process#save
     """
-    path = folder / "dataset_dict.json"
-    if not path.is_file():
+    name = f"{name}/dataset_dict.json"
+    state = _read_json(folder / "dataset_dict.json", name)
+    if state is None:
         return None
-    splits = _read_json(path, f"{name}/dataset_dict.json").get("splits")
+    splits = state.get("splits")
     if not isinstance(splits, list) or not splits:
-        raise ConfigError(f"{name}/dataset_dict.json: names no splits")
-    return [_plain_name(s, f"{name}/dataset_dict.json") for s in splits]
+        raise ConfigError(f"{name}: names no splits")
+    return [_plain_name(s, name) for s in splits]
 
 
 def saved_files(folder: Path, name: str) -> list[Found] | None:
@@ -165,10 +142,9 @@ def saved_files(folder: Path, name: str) -> list[Found] | None:
     Source:
         ``Dataset.save_to_disk``, https://huggingface.co/docs/datasets/process#save
     """
-    path = folder / "state.json"
-    if not path.is_file():
+    state = _read_json(folder / "state.json", f"{name}/state.json")
+    if state is None:
         return None
-    state = _read_json(path, f"{name}/state.json")
     listed = state.get("_data_files")
     if not isinstance(listed, list) or not listed:
         raise ConfigError(f"{name}/state.json: names no data files")
@@ -193,7 +169,10 @@ def _plain_name(value: Any, where: str) -> str:
     return value
 
 
-def _read_json(path: Path, name: str) -> dict[str, Any]:
+def _read_json(path: Path, name: str) -> dict[str, Any] | None:
+    """Return the object in a file; None where there is no file."""
+    if not path.is_file():
+        return None
     try:
         if path.stat().st_size > _MAX_STATE_BYTES:
             raise ConfigError(f"{name}: is {path.stat().st_size:,} bytes long; that is no state of a dataset")
@@ -232,11 +211,11 @@ def match_files(pattern: str, base_dir: Path) -> list[Found]:
     path = base_dir / pattern
     if any(is_pattern(part) for part in path.parent.parts):
         raise ConfigError(f"{pattern}: * and ? may stand in the file's name only, not in a folder's")
-    names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    found = [n for n in names if fnmatchcase(n, path.name) and (path.parent / n).is_file()]
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    found = [Found(p.name, p) for p in beside if fnmatchcase(p.name, path.name) and p.is_file()]
     if not found:
         raise ConfigError(f"{pattern}: no file matches", hint=f"ls {path.parent}")
-    return _chosen([Found(n, path.parent / n) for n in found], pattern)
+    return _chosen(found, pattern)
 
 
 def is_pattern(path: str) -> bool:
@@ -247,8 +226,10 @@ def is_pattern(path: str) -> bool:
 def find_remote(url: str, endings: Sequence[str]) -> list[Found]:
     """Return the files of a URL: the one it names, those of a folder, or those that match a pattern.
 
+    Of a folder, files of known endings are taken, sorted by name; hidden ones are passed over.
+
     Raises:
-        ConfigError: Nothing is there, or the store cannot be reached.
+        ConfigError: Nothing is there, the store cannot be reached, or as :func:`list_folder` but for links.
     """
     filesystem, path = open_filesystem(url)
     name = redacted_url(url)
@@ -257,16 +238,18 @@ def find_remote(url: str, endings: Sequence[str]) -> list[Found]:
             matched = [str(m) for m in filesystem.glob(path)]
             if not matched:
                 raise ConfigError(f"{name}: no file matches")
-            return _chosen((_remote(filesystem, m) for m in matched), name)
+            return _chosen((Found(PurePosixPath(m).name, RemoteFile(filesystem, m)) for m in matched), name)
         if filesystem.isdir(path):
-            return _list_remote(filesystem, path, name, endings)
+            below = ((str(e)[len(path.rstrip("/")) :].lstrip("/"), str(e)) for e in filesystem.find(path))
+            shown = (Found(b, RemoteFile(filesystem, e)) for b, e in below if "/." not in f"/{b}")
+            return _chosen(shown, name, endings)
         if not filesystem.exists(path):
             raise ConfigError(f"{name}: no such file")
     except ConfigError:
         raise
     except Exception as error:  # each store has errors of its own: no credentials, no network, no bucket
         raise ConfigError(f"{name}: cannot be reached: {type(error).__name__}: {error}") from None
-    return [_remote(filesystem, path)]
+    return [Found(PurePosixPath(path).name, RemoteFile(filesystem, path))]
 
 
 def splits_of(found: Sequence[Found]) -> dict[str, list[Found]]:

@@ -14,7 +14,7 @@ from typing import AnyStr
 
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.compression import PackedTooTight, Truncated, open_bytes
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 
 _MAGIC = {
     b"\xff\xfe": "UTF-16",
@@ -42,7 +42,7 @@ class Unreadable(str):
     """What is wrong with it and what to do."""
 
 
-def read_lines(file: RowFile, *, keep_bad_lines: bool = False) -> Iterator[str]:
+def read_lines(file: InputFile, *, keep_bad_lines: bool = False) -> Iterator[str]:
     """Yield the lines of a UTF-8 file, each with its end, never holding one of more than ``max_row_bytes``.
 
     Args:
@@ -61,13 +61,13 @@ def read_lines(file: RowFile, *, keep_bad_lines: bool = False) -> Iterator[str]:
 class _Seen:
     """How much of a file has been handed out, and what becomes of a line that cannot be."""
 
-    file: RowFile
+    file: InputFile
     keep_bad_lines: bool
     lines: int = 0
     bytes: int = 0
 
 
-def _blocks(file: RowFile, seen: _Seen) -> Iterator[list[str]]:
+def _blocks(file: InputFile, seen: _Seen) -> Iterator[list[str]]:
     """Yield consecutive lines some hundred at a time: one by one costs three times more."""
     with readable(file.name), open_bytes(file.file) as stream:
         carry, skipping = b"", False

@@ -52,7 +52,7 @@ class RawFile(Protocol):
         ...
 
 
-class RowFile(NamedTuple):
+class InputFile(NamedTuple):
     """A file as its reader is given it."""
 
     file: RawFile

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats.csv import DELIMITERS, read_delimited, sniff
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.row import RawRow
 
 
@@ -27,7 +27,7 @@ def rows(
 ) -> list[RawRow]:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8", newline="")
-    return list(read_delimited(RowFile(path, "a.csv", max_row_bytes), delimiter=delimiter, wanted=wanted))
+    return list(read_delimited(InputFile(path, "a.csv", max_row_bytes), delimiter=delimiter, wanted=wanted))
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)

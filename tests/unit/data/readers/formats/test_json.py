@@ -14,7 +14,7 @@ from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats import json as jsonrows
 from tunery.data.readers.formats.json import read_json_array, read_jsonl
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 
 VALUES = st.recursive(
     st.none()
@@ -40,7 +40,7 @@ def test_an_array_is_read_as_the_json_module_reads_it_wherever_chunks_end(
     path = write(tmp_path_factory.mktemp("t"), json.dumps(rows, indent=indent, ensure_ascii=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsonrows, "_CHUNK_BYTES", chunk)
-        found = list(read_json_array(RowFile(path, "a.json", 10_000)))
+        found = list(read_json_array(InputFile(path, "a.json", 10_000)))
     assert [r.values for r in found] == rows
     assert [r.number for r in found] == list(range(1, len(rows) + 1))
 
@@ -51,12 +51,12 @@ def test_lines_are_read_as_the_json_module_reads_them(
 ) -> None:
     text = "\n\n".join(json.dumps(r, ensure_ascii=False) for r in rows)
     path = write(tmp_path_factory.mktemp("t"), text)
-    assert [r.values for r in read_jsonl(RowFile(path, "a.json", 10_000))] == rows
+    assert [r.values for r in read_jsonl(InputFile(path, "a.json", 10_000))] == rows
 
 
 def test_broken_lines_stop_no_other_and_are_named_by_row_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, '{"a": 1}\n\n{"a": \n[1]\n{"a": 1, "a": 2}\n')
-    rows = list(read_jsonl(RowFile(path, "a.jsonl", 1000)))
+    rows = list(read_jsonl(InputFile(path, "a.jsonl", 1000)))
     assert rows[0].values == {"a": 1}
     assert fixes(rows) == [
         (2, "not JSON: Expecting value at character 8 (line 3 of a.jsonl)"),
@@ -66,12 +66,12 @@ def test_broken_lines_stop_no_other_and_are_named_by_row_and_line(tmp_path: Path
 
 
 def test_nan_is_no_value(tmp_path: Path) -> None:
-    (row,) = read_jsonl(RowFile(write(tmp_path, '{"a": NaN, "b": "x"}'), "a", 1000))
+    (row,) = read_jsonl(InputFile(write(tmp_path, '{"a": NaN, "b": "x"}'), "a", 1000))
     assert row.values == {"a": None, "b": "x"}
 
 
 def test_a_json_file_of_lines_is_read_as_lines(tmp_path: Path) -> None:
-    found = read_json_array(RowFile(write(tmp_path, '{"a": 1}\n{"a": 2}\n'), "a.json", 1000))
+    found = read_json_array(InputFile(write(tmp_path, '{"a": 1}\n{"a": 2}\n'), "a.json", 1000))
     assert [r.values["a"] for r in found] == [1, 2]
 
 
@@ -83,19 +83,19 @@ def test_an_object_around_a_list_of_rows_is_read_as_the_list(
     path = write(tmp_path_factory.mktemp("t"), json.dumps(whole, indent=indent, ensure_ascii=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsonrows, "_CHUNK_BYTES", chunk)
-        found = list(read_json_array(RowFile(path, "a.json", 10_000)))
+        found = list(read_json_array(InputFile(path, "a.json", 10_000)))
     assert [r.values for r in found] == rows
 
 
 def test_an_object_longer_than_a_row_may_be_is_read_by_its_list(tmp_path: Path) -> None:
     rows = [{"a": "x" * 100} for _ in range(1000)]
     path = write(tmp_path, json.dumps({"version": "1", "data": rows}))
-    assert [r.values for r in read_json_array(RowFile(path, "a.json", 2000))] == rows
+    assert [r.values for r in read_json_array(InputFile(path, "a.json", 2000))] == rows
 
 
 def test_one_row_over_several_lines_is_a_row(tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": "Hi"}]}
-    (found,) = read_json_array(RowFile(write(tmp_path, json.dumps(row, indent=2)), "a.json", 1000))
+    (found,) = read_json_array(InputFile(write(tmp_path, json.dumps(row, indent=2)), "a.json", 1000))
     assert found.values == row
 
 
@@ -110,12 +110,12 @@ def test_one_row_over_several_lines_is_a_row(tmp_path: Path) -> None:
 )
 def test_broken_objects_around_lists_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        list(read_json_array(RowFile(write(tmp_path, text), "a.json", 1000)))
+        list(read_json_array(InputFile(write(tmp_path, text), "a.json", 1000)))
 
 
 def test_an_object_that_something_follows_is_a_broken_line(tmp_path: Path) -> None:
     path = write(tmp_path, '{"data": [{"x": 1}]} trailing')
-    ((number, fix),) = fixes(read_json_array(RowFile(path, "a.json", 1000)))
+    ((number, fix),) = fixes(read_json_array(InputFile(path, "a.json", 1000)))
     assert number == 1
     assert fix.startswith("not JSON: Extra data at character 22")
 
@@ -130,7 +130,7 @@ def test_keys_given_twice_are_found_however_they_are_written(tmp_path: Path) -> 
         '{"a": "x\\": y", "b": {"c": {"d": 1, "d": 2}}}',
     ]
     for text in twice:
-        ((_, fix),) = fixes(read_jsonl(RowFile(write(tmp_path, text), "a.jsonl", 1000)))
+        ((_, fix),) = fixes(read_jsonl(InputFile(write(tmp_path, text), "a.jsonl", 1000)))
         assert "given twice" in fix
 
 
@@ -147,7 +147,7 @@ def test_keys_given_twice_are_found_however_they_are_written(tmp_path: Path) -> 
 )
 def test_broken_arrays_are_refused_by_row(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        list(read_json_array(RowFile(write(tmp_path, text), "a.json", 1_000_000)))
+        list(read_json_array(InputFile(write(tmp_path, text), "a.json", 1_000_000)))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_broken_arrays_are_refused_by_row(tmp_path: Path, text: str, says: str) 
 )
 def test_a_broken_element_stops_no_other(tmp_path: Path, element: str, fix: str) -> None:
     path = write(tmp_path, f'[{{"a": 1}}, {element}, {{"a": 2}}]')
-    rows = list(read_json_array(RowFile(path, "a.json", 1000)))
+    rows = list(read_json_array(InputFile(path, "a.json", 1000)))
     assert [r.number for r in rows] == [1, 2, 3]
     ((number, found),) = fixes(rows)
     assert number == 2
@@ -176,7 +176,7 @@ def test_a_row_of_fifty_megabytes_is_refused_within_bounded_memory(tmp_path: Pat
     for read in (read_json_array, read_jsonl):
         tracemalloc.start()
         try:
-            ((_, reason),) = fixes(read(RowFile(path, "a.json", 1_048_576)))
+            ((_, reason),) = fixes(read(InputFile(path, "a.json", 1_048_576)))
         except ConfigError as error:
             reason = error.message
         assert "longer than 1,048,576 bytes" in reason
@@ -189,4 +189,4 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes('[{"a": "é"}]'.encode("latin-1"))
     with pytest.raises(ConfigError, match="not UTF-8 near byte 8; it looks like WINDOWS-1252"):
-        list(read_json_array(RowFile(path, "a.json", 1000)))
+        list(read_json_array(InputFile(path, "a.json", 1000)))

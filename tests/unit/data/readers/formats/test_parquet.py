@@ -13,7 +13,7 @@ import pytest
 from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats.parquet import read_arrow, read_parquet
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 from tunery.store.dataset_files import write_parquet
 
 
@@ -21,7 +21,7 @@ def test_rows_written_by_polars_are_read_with_missing_values_as_none(tmp_path: P
     path = tmp_path / "a.parquet"
     frame = pl.DataFrame({"text": ["a", None], "score": [1.5, float("nan")], "tags": [["x"], []]})
     frame.write_parquet(path)
-    rows = list(read_parquet(RowFile(path, "a.parquet", 1000)))
+    rows = list(read_parquet(InputFile(path, "a.parquet", 1000)))
     assert [r.number for r in rows] == [1, 2]
     assert [dict(r.values) for r in rows] == [
         {"text": "a", "score": 1.5, "tags": ["x"]},
@@ -42,9 +42,9 @@ def test_a_file_that_is_not_parquet_and_a_huge_row_are_refused(tmp_path: Path) -
     path = tmp_path / "a.parquet"
     path.write_bytes(b"text,label\n")
     with pytest.raises(ConfigError, match="not a readable Parquet file"):
-        list(read_parquet(RowFile(path, "a.parquet", 1000)))
+        list(read_parquet(InputFile(path, "a.parquet", 1000)))
     pl.DataFrame({"text": ["short", "x" * 2000]}).write_parquet(path)
-    ((number, fix),) = fixes(read_parquet(RowFile(path, "a.parquet", 1000)))
+    ((number, fix),) = fixes(read_parquet(InputFile(path, "a.parquet", 1000)))
     assert number == 2
     assert fix.startswith("longer than 1,000 bytes")
 
@@ -53,7 +53,7 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
     table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="column named twice: 'text'"):
-        list(read_parquet(RowFile(tmp_path / "a.parquet", "a.parquet", 1000)))
+        list(read_parquet(InputFile(tmp_path / "a.parquet", "a.parquet", 1000)))
 
 
 @pytest.mark.parametrize("written", ["names", "damaged", "none"])
@@ -67,5 +67,5 @@ def test_classes_that_datasets_wrote_as_numbers_are_read_by_name(tmp_path: Path,
         stream.write_table(table)
     expected = ["card", "refund", None, 7] if written == "names" else [0, 1, -1, 7]
     for read, name in ((read_parquet, "a.parquet"), (read_arrow, "a.arrow")):
-        rows = read(RowFile(tmp_path / name, name, 1000))
+        rows = read(InputFile(tmp_path / name, name, 1000))
         assert [r.values["label"] for r in rows] == expected

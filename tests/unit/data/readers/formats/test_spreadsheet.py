@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunery.data.readers.formats.csv import read_delimited
 from tunery.data.readers.formats.spreadsheet import escaped, unescaped, write_sheet
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 
 TEXTS = st.text(st.one_of(st.sampled_from("'=+-@\t\r\nnaN＝;,\"a"), st.characters(exclude_categories=["Cs"])))
 
@@ -50,7 +50,7 @@ def test_a_sheet_comes_back_through_a_csv_reader(tmp_path_factory, rows) -> None
 def test_our_own_reader_reads_a_sheet(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     write_sheet(path, ["a", "b"], [["=1", "nan"], ["x\ny", "ü;,"]])
-    rows = [r.values for r in read_delimited(RowFile(path, "s", 9999), delimiter=None, wanted=())]
+    rows = [r.values for r in read_delimited(InputFile(path, "s", 9999), delimiter=None, wanted=())]
     assert [{k: unescaped(v) for k, v in row.items()} for row in rows] == [
         {"a": "=1", "b": "nan"},
         {"a": "x\ny", "b": "ü;,"},

@@ -45,11 +45,11 @@ def read(
     for row in raw(folder, rows, **settings):
         mapped = mapped or map_columns(source, row.values)
         try:
-            found = parse_row(row.values, mapped, source)
+            found = parse_row(row, mapped, source)
         except UnusableRow as unusable:
             dropped.append(unusable.drop.reason)
         else:
-            conversations.append([(m.role, m.content, m.weight) for m in found.messages])
+            conversations.append([(m.role, m.content, m.weight) for m in found.turns])
     return conversations, dropped
 
 

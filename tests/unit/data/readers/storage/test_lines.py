@@ -9,11 +9,11 @@ import pytest
 
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.lines import guess_encoding, read_lines
-from tunery.data.readers.storage.urls import RowFile
+from tunery.data.readers.storage.urls import InputFile
 
 
 def texts(path: Path) -> list[str]:
-    return list(read_lines(RowFile(path, path.name, 1000)))
+    return list(read_lines(InputFile(path, path.name, 1000)))
 
 
 def test_lines_come_as_they_are_without_the_byte_order_mark(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_line_over_the_limit_is_refused_without_reading_it_all(tmp_path: Path)
         stream.write(b"fine\n")
         for _ in range(50):
             stream.write(b"x" * 1_000_000)
-    lines = read_lines(RowFile(path, path.name, 1000))
+    lines = read_lines(InputFile(path, path.name, 1000))
     assert next(lines) == "fine\n"
     with pytest.raises(ConfigError, match=r"line 2 is longer than 1,000 bytes"):
         next(lines)

@@ -1,1 +1,0 @@
-"""Cleaning: texts repaired, personal data masked."""
