@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Protocol, cast
 
 from tunery.core.errors import ConfigError
@@ -12,8 +12,8 @@ from tunery.data.config import IMPORTERS, SourceConfig
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import RawRow
 
-_LOOKED_AT = 1000
-"""So many broken rows may come before the first that tells what wrote the file [count]."""
+_LEADING = 1000
+"""So many unusable rows may come before the first that shows how the file is read [count]."""
 
 
 class Importer(Protocol):
@@ -51,23 +51,23 @@ def recognise(values: Mapping[str, Any], path: str) -> str | None:
 def as_plain_rows(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
     """Yield rows as shapes know them, whatever program wrote the file.
 
-    Args:
-        rows: As the file has them.
-        settings: Whose ``export`` names the program, or ``auto``.
-
     Raises:
         ConfigError: Several programs may have written the file.
     """
-    looked_at: list[RawRow] = []
     name = settings.export
+    leading: list[RawRow] = []
     if name == "auto":
-        name = "none"
-        for row in rows:
-            looked_at.append(row)
-            if not isinstance(row.values, Refused):
-                name = recognise(row.values, settings.path) or "none"
-                break
-            if len(looked_at) == _LOOKED_AT:
-                break
-    every = chain(looked_at, rows)
+        leading = up_to_first_usable(rows)
+        name = (leading and recognise(leading[-1].values, settings.path)) or "none"
+    every = chain(leading, rows)
     yield from every if name == "none" else importer(name).convert(every, settings)
+
+
+def up_to_first_usable(rows: Iterator[RawRow]) -> list[RawRow]:
+    """Take rows up to the first that could be read, which is then the last; 1,000 at most."""
+    leading: list[RawRow] = []
+    for row in islice(rows, _LEADING):
+        leading.append(row)
+        if not isinstance(row.values, Refused):
+            break
+    return leading
