@@ -9,11 +9,8 @@ from typing import Any, Protocol, cast
 from tunery.core.errors import ConfigError
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.data.config import IMPORTERS, SourceConfig
-from tunery.data.rows.refused import Refused
+from tunery.data.rows.refused import Refused, leading
 from tunery.data.rows.row import RawRow
-
-_LOOKED_AT = 1000
-"""So many broken rows may come before the first that tells what wrote the file [count]."""
 
 
 class Importer(Protocol):
@@ -49,7 +46,7 @@ def recognise(values: Mapping[str, Any], path: str) -> str | None:
 
 
 def as_plain_rows(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
-    """Yield rows as shapes know them, whatever program wrote the file.
+    """Return rows as shapes know them, whatever program wrote the file.
 
     Args:
         rows: As the file has them.
@@ -58,16 +55,10 @@ def as_plain_rows(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[Ra
     Raises:
         ConfigError: Several programs may have written the file.
     """
-    looked_at: list[RawRow] = []
-    name = settings.export
+    name: str | None = settings.export
     if name == "auto":
-        name = "none"
-        for row in rows:
-            looked_at.append(row)
-            if not isinstance(row.values, Refused):
-                name = recognise(row.values, settings.path) or "none"
-                break
-            if len(looked_at) == _LOOKED_AT:
-                break
-    every = chain(looked_at, rows)
-    yield from every if name == "none" else importer(name).convert(every, settings)
+        head = leading(rows)
+        rows = chain(head, rows)
+        usable = [row.values for row in head[-1:] if not isinstance(row.values, Refused)]
+        name = recognise(usable[0], settings.path) if usable else None
+    return rows if name in (None, "none") else importer(name).convert(rows, settings)
