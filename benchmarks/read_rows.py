@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import map_columns, wanted_columns
-from tunery.data.readers.source import iterate, locate
+from tunery.data.readers.reading import iterate
+from tunery.data.readers.source import locate
 
 TEXT = "I have been waiting for my new card for {} days and it has not come yet, what should I do now?"
 

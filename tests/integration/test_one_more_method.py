@@ -176,7 +176,7 @@ def test_it_is_planned_checked_trained_evaluated_and_reported(
     assert rows.train_tokens + rows.validation_tokens == shown.tokens
     assert rows.supervised_tokens + rows.validation_supervised_tokens == shown.trained_tokens
 
-    run = run_recipe(wanted, workspace, base_dir=tmp_path, progress=Silent())
+    run = run_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
     assert run.status in ("succeeded", "refused"), run.error
     adapter = workspace.adapters.get(run.adapter_id or "")
     assert (adapter.config["method"], adapter.config["beta"]) == ("dpo", 0.3)

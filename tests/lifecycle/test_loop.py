@@ -17,6 +17,7 @@ import torch
 
 from tunery.core.engine import GenerationRequest, Sampling
 from tunery.core.progress import Silent
+from tunery.pipeline.context import RunContext
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import parse_recipe
 from tunery.store.workspace import Workspace
@@ -66,12 +67,8 @@ def test_the_embedded_model_learns_is_registered_and_answers_as_in_plain_peft(
 ) -> None:
     write_rows(tmp_path / "rows.csv", classes=("card_arrival", "exchange_rate", "pin_blocked"), per_class=20)
     workspace = Workspace.open(embedded_home)
-    run = run_recipe(
-        parse_recipe(recipe("smollm2-135m-instruct"), where="test"),
-        workspace,
-        base_dir=tmp_path,
-        progress=Silent(),
-    )
+    parsed = parse_recipe(recipe("smollm2-135m-instruct"), where="test")
+    run = run_recipe(RunContext(parsed, workspace, tmp_path, Silent()))
     assert run.status == "succeeded", run.error
     evaluations = {name: workspace.evaluations.get(i) for name, i in run.evaluations.items()}
     assert evaluations["tuned"].main.value >= 0.8
@@ -121,13 +118,13 @@ def test_a_bad_model_is_refused_by_the_gate(tiny_model: Path, workspace: Workspa
     write_rows(tmp_path / "rows.csv", classes=("card_arrival", "exchange_rate"), per_class=30)
     values = recipe(str(tiny_model))
     values["train"] = {"epochs": 1, "batch_size": 48, "device": "cpu"}
-    run = run_recipe(parse_recipe(values, where="test"), workspace, base_dir=tmp_path, progress=Silent())
+    run = run_recipe(RunContext(parse_recipe(values, where="test"), workspace, tmp_path, Silent()))
     assert run.status == "refused"
     assert run.model_version is None
     assert workspace.models.names() == []
     gate = workspace.gates.get(run.gate_id or "")
     assert not gate.passed
-    assert any(not rule.passed and "at least 0.8" in rule.sentence for rule in gate.rules)
+    assert any(not rule.passed and "at least 80.0 %" in rule.sentence for rule in gate.rules)
 
 
 def test_killed_in_the_middle_of_training_and_run_again_ends_as_if_undisturbed(

@@ -14,7 +14,6 @@ from tunery.api.config import ServerSettings
 from tunery.api.metrics import Metrics
 from tunery.core.job import ApiKey
 from tunery.pipeline.gateway.bases import BasePool
-from tunery.pipeline.gateway.call import subject_of
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.store.workspace import Workspace
@@ -51,11 +50,6 @@ Caller = Annotated[ApiKey | None, Depends(_key)]
 def name_of(caller: ApiKey | None) -> str:
     """Return what is written down as author or actor."""
     return caller.name if caller else "api"
-
-
-def subject(caller: ApiKey | None, user: str | None) -> str:
-    """Return what this request sticks to a rollout arm by."""
-    return subject_of(user, caller.id if caller else None)
 
 
 def wanted_metadata(request: Request) -> dict[str, str]:

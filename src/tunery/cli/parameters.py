@@ -16,23 +16,15 @@ Overrides = Annotated[
         help="Settings to change for this call, such as train.epochs=4 or data.sources[0].limit=500.",
     ),
 ]
-"""Changes to the recipe."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value in place of text.")]
-"""Whether the answer is for a program."""
 Replace = Annotated[bool, typer.Option("--replace", help="Write over what is there.")]
-"""Whether a file or folder that exists may go."""
 Reference = Annotated[str, typer.Argument(metavar="NAME@N", help="A model version: name@3 or name@champion.")]
-"""Which model version."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")]
-"""Which model, whatever its version."""
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
-"""How long a list may get."""
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with the move.")]
-"""Said beside who and when."""
 OverrideGate = Annotated[
     bool, typer.Option("--override-gate", help="Do it although the gate refused the version; recorded.")
 ]
-"""Whether a refused version is taken all the same."""
 ApiKeyEnv = Annotated[
     str | None,
     typer.Option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the key."),
@@ -47,11 +39,9 @@ BudgetUsd = Annotated[
 PricePrompt = Annotated[
     float | None, typer.Option("--price-prompt", help="US dollars for a million prompt tokens.")
 ]
-"""What the endpoint takes for what it reads."""
 PriceCompletion = Annotated[
     float | None, typer.Option("--price-completion", help="US dollars for a million answer tokens.")
 ]
-"""What the endpoint takes for what it writes."""
 
 
 def endpoint_settings(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tunery.cli.output import can_write
@@ -104,35 +105,31 @@ class Lines:
         self._stream.flush()
 
 
+@dataclass
 class _LineTask:
-    def __init__(
-        self,
-        description: str,
-        total: float | None,
-        say: Callable[[str], None],
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._description = description
-        self._total = total
-        self._write = say
-        self._monotonic = monotonic
-        self._done = 0.0
-        self._started = self._written_at = monotonic()
+    description: str
+    total: float | None
+    write: Callable[[str], None]
+    monotonic: Callable[[], float]
+    done: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.written_at = self.monotonic()
 
     def advance(self, steps: float = 1) -> None:
         """Move forward, and say so when it is time to."""
-        self._done += steps
-        now = self._monotonic()
-        if now - self._written_at < LINE_INTERVAL_S:
+        self.done += steps
+        now = self.monotonic()
+        if now - self.written_at < LINE_INTERVAL_S:
             return
-        self._written_at = now
-        if not self._total:
-            self._write(f"{self._description}: {self._done:,.0f}")
+        self.written_at = now
+        if not self.total:
+            self.write(f"{self.description}: {self.done:,.0f}")
             return
-        share = min(1.0, self._done / self._total)
-        left = (now - self._started) * (1 - share) / share if share else float("nan")
-        amount = f"{self._done:,.0f} of {self._total:,.0f}"
-        self._write(f"{self._description}: {percent(share)} ({amount}), {duration(left)} left")
+        share = min(1.0, self.done / self.total)
+        left = (now - self.started) * (1 - share) / share if share else float("nan")
+        amount = f"{self.done:,.0f} of {self.total:,.0f}"
+        self.write(f"{self.description}: {percent(share)} ({amount}), {duration(left)} left")
 
 
 class Bars:
@@ -223,14 +220,14 @@ class Bars:
         return self._bars
 
 
+@dataclass
 class _Bar:
-    def __init__(self, bars: RichProgress, bar: Any) -> None:
-        self._bars = bars
-        self._bar = bar
+    bars: RichProgress
+    bar: Any
 
     def advance(self, steps: float = 1) -> None:
         """Move the bar forward."""
-        self._bars.advance(self._bar, steps)
+        self.bars.advance(self.bar, steps)
 
 
 def _is_plain_step(data: Mapping[str, Any]) -> bool:

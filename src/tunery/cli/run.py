@@ -25,9 +25,7 @@ def run(
 
     with open_recipe(ctx, recipe, overrides) as context:
         with context.progress.task(context.recipe.name, None):
-            done = run_recipe(
-                context.recipe, context.workspace, base_dir=context.base_dir, progress=context.progress
-            )
+            done = run_recipe(context)
         outcome = outcome_of(context.workspace, done)
     answer(outcome_object(outcome), lambda: outcome_text(outcome), as_json=as_json)
     if refused := refusal(outcome):

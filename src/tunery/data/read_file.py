@@ -10,8 +10,8 @@ from tunery.core.progress import Silent
 from tunery.data.chunk import Treatment, clean_chunk
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.labels import find_labels
-from tunery.data.readers.reading import Reading
-from tunery.data.readers.source import iterate, locate
+from tunery.data.readers.reading import Reading, iterate
+from tunery.data.readers.source import locate
 from tunery.data.rows.flaws import refusal, refuse_bad
 from tunery.data.rows.table import decode_rows
 

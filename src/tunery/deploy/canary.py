@@ -43,9 +43,7 @@ def start(
     challenged last; only the running rollout sends it traffic.
 
     Args:
-        workspace: Where versions and rollouts lie.
         ref: The challenger: ``name@N`` or ``name@alias``.
-        actor: Who starts it.
         config: The rule; kept in the rollout as it is now.
         percent: Share of users [%], in place of the rule's.
         override_gate: Try a version that its gate refused all the same.

@@ -70,7 +70,6 @@ def weigh(config: CanaryConfig, champion: Tally, challenger: Tally, *, hours: fl
     that chance over the whole rollout, at any number of looks. A guard without observations never objects.
 
     Args:
-        config: The rule.
         champion: What the champion's arm adds up to during this rollout.
         challenger: The challenger's.
         hours: Since the rollout began [h].

@@ -25,7 +25,7 @@ from tunery.evaluate.metrics import (
     title_of,
 )
 from tunery.evaluate.pairing import Paired, pair_rows
-from tunery.evaluate.predictions import PredictionRow, read_prediction_rows
+from tunery.evaluate.predictions import read_prediction_rows
 from tunery.evaluate.run import EvaluationResult
 
 if TYPE_CHECKING:
@@ -62,11 +62,12 @@ def compare(
     Raises:
         ConfigError: An id repeats, none is shared, references of one id differ, or the metric is missing.
     """
-    rows = pair_rows([_as_row(p) for p in a], [_as_row(p) for p in b], names)
+    rows = pair_rows(a, b, names)
     if metric == MACRO_F1:
-        return _compare_macro_f1(rows, labels)
+        return _compare_sums(rows, _labels_answered(rows, labels), macro_f1_of_sums, metric)
     if metric == PERPLEXITY:
-        return _compare_perplexity(rows)
+        rows = rows.having(LOGPROB, TOKENS)
+        return _compare_sums(rows, _scores(rows, LOGPROB, TOKENS), perplexity_of_sums, metric)
     if metric == CORRECT:
         return _compare_right_wrong(rows, rows.correct(), metric)
     rows = rows.having(metric)
@@ -74,7 +75,7 @@ def compare(
     if all(value in (0.0, 1.0) for pair in values for value in pair):
         good = float(higher_is_better(metric))
         return _compare_right_wrong(rows, [(x == good, y == good) for x, y in values], metric)
-    return _compare_means(rows, values, metric)
+    return _compare_sums(rows, _scores(rows, metric), lambda sums: sums[:, 0] / len(values), metric)
 
 
 def compare_results(
@@ -122,10 +123,6 @@ def compare_files(a: Path, b: Path) -> Comparison:
     return _compare_right_wrong(rows, rows.correct(), CORRECT)
 
 
-def _as_row(p: Prediction) -> PredictionRow:
-    return PredictionRow(p.id, p.prediction, p.reference, p.correct, p.scores)
-
-
 def _compare_right_wrong(rows: Paired, judged: Sequence[tuple[bool, bool]], metric: str) -> Comparison:
     test = mcnemar_exact([x for x, _ in judged], [y for _, y in judged])
     both = sum(x and y for x, y in judged)
@@ -137,50 +134,39 @@ def _compare_right_wrong(rows: Paired, judged: Sequence[tuple[bool, bool]], metr
     return _record(rows, judged, result, metric=metric, values=values, test="mcnemar_exact")
 
 
-def _compare_means(rows: Paired, values: Sequence[tuple[float, float]], metric: str) -> Comparison:
-    import numpy as np
-
-    columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(len(values))])
-    sign = 1 if higher_is_better(metric) else -1
-    result = _bootstrap(columns, lambda sums: sign * (sums[:, 1] - sums[:, 0]) / sums[:, 2])
-    mean_a, mean_b, _ = columns.mean(axis=0)
-    return _record(rows, rows.correct(), result, metric=metric, values=(float(mean_a), float(mean_b)))
-
-
-def _compare_macro_f1(rows: Paired, labels: Sequence[str] | None) -> Comparison:
-    import numpy as np
-
+def _labels_answered(rows: Paired, labels: Sequence[str] | None) -> tuple[Floats, Floats]:
+    """Return what macro-F1 sums over rows, of A and of B."""
     texts = [str(x.reference if x.reference is not None else y.reference) for x, y in rows.pairs]
     reader = LabelReader(labels or sorted(set(texts)))
     references = [reader.read(text) or text for text in texts]
-    sides = []
-    for side in (0, 1):
-        answered = [reader.read(pair[side].prediction or "") or NO_LABEL for pair in rows.pairs]
-        sides.append(macro_f1_columns(references, answered, sorted(set(references))))
-    columns, width = np.concatenate(sides, axis=1), sides[0].shape[1]
-
-    def difference(sums: Floats) -> Floats:
-        return macro_f1_of_sums(sums[:, width:]) - macro_f1_of_sums(sums[:, :width])
-
-    a, b = (float(macro_f1_of_sums(side.sum(axis=0, keepdims=True))[0]) for side in sides)
-    return _record(rows, rows.correct(), _bootstrap(columns, difference), metric=MACRO_F1, values=(a, b))
+    classes = sorted(set(references))
+    a, b = (
+        [reader.read(row.prediction or "") or NO_LABEL for row in side]
+        for side in zip(*rows.pairs, strict=True)
+    )
+    return macro_f1_columns(references, a, classes), macro_f1_columns(references, b, classes)
 
 
-def _compare_perplexity(rows: Paired) -> Comparison:
+def _scores(rows: Paired, *names: str) -> tuple[Floats, Floats]:
+    """Return per-example scores of A and of B, each of shape ``(n, len(names))``."""
     import numpy as np
 
-    rows = rows.having(LOGPROB, TOKENS)
-    columns = np.asarray(
-        [(x.scores[LOGPROB], x.scores[TOKENS], y.scores[LOGPROB], y.scores[TOKENS]) for x, y in rows.pairs],
-        dtype=np.float64,
-    )
+    a, b = ([[row.scores[name] for name in names] for row in side] for side in zip(*rows.pairs, strict=True))
+    return np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+
+
+def _compare_sums(rows: Paired, sides: tuple[Floats, Floats], of_sums: Statistic, metric: str) -> Comparison:
+    """Compare a metric that ``of_sums`` computes of the sums over rows, by the paired bootstrap."""
+    import numpy as np
+
+    columns, width = np.concatenate(sides, axis=1), sides[0].shape[1]  # (n, 2 * width)
+    sign = 1 if higher_is_better(metric) else -1
 
     def difference(sums: Floats) -> Floats:
-        return perplexity_of_sums(sums[:, :2]) - perplexity_of_sums(sums[:, 2:])
+        return sign * (of_sums(sums[:, width:]) - of_sums(sums[:, :width]))
 
-    total = columns.sum(axis=0, keepdims=True)
-    values = (float(perplexity_of_sums(total[:, :2])[0]), float(perplexity_of_sums(total[:, 2:])[0]))
-    return _record(rows, rows.correct(), _bootstrap(columns, difference), metric=PERPLEXITY, values=values)
+    a, b = (float(of_sums(side.sum(axis=0, keepdims=True))[0]) for side in sides)
+    return _record(rows, rows.correct(), _bootstrap(columns, difference), metric=metric, values=(a, b))
 
 
 def _bootstrap(columns: Floats, difference: Statistic) -> PairedBootstrap:

@@ -59,11 +59,7 @@ def check_rules(
 ) -> None:
     """Refuse rules that could only fail for want of a number, before anything is spent on training.
 
-    Args:
-        rules: As written.
-        task: What will be measured.
-        baselines: Subjects that will be measured.
-        suites: Names of suites that will be measured.
+    ``baselines`` and ``suites`` are the names of those that will be measured.
 
     Raises:
         ConfigError: There are no rules, or lists each rule's problem.
@@ -100,11 +96,6 @@ def judge(rules: Sequence[GateRule], evidence: GateEvidence, *, now: datetime) -
     A rule that cannot be judged, because a number is missing or is no number, fails and says so: a gate
     that lets through what it could not look at is none. The one exception is a gain over a champion that
     does not exist yet.
-
-    Args:
-        rules: As written before training.
-        evidence: What was measured.
-        now: Dates the result.
 
     Raises:
         ConfigError: There are no rules, so anything would pass.

@@ -156,8 +156,7 @@ def macro_f1(references: Sequence[str], predictions: Sequence[str], *, seed: int
     n, right = len(references), sum(r == p for r, p in zip(references, predictions, strict=True))
     if right in (0, n):  # no resample could differ; the interval of the accuracy is the honest width
         return _metric(MACRO_F1, value, n, wilson_interval(right, n), method="wilson")
-    interval = bca_interval(columns, macro_f1_of_sums, seed=seed)
-    return _metric(MACRO_F1, value, n, interval)
+    return _metric(MACRO_F1, value, n, bca_interval(columns, macro_f1_of_sums, seed=seed))
 
 
 def perplexity(scores: Sequence[Score], *, seed: int = 0) -> Metric | None:

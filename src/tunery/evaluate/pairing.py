@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, listed
+from tunery.core.evaluation import Prediction
 from tunery.evaluate.answer import same_text
 from tunery.evaluate.predictions import PredictionRow
 
 _PROBLEMS_SHOWN = 20
+Row = Prediction | PredictionRow
+"""An answer of ours, or one from a file of any source."""
 
 
 class Paired(NamedTuple):
     """Rows that A and B share."""
 
-    pairs: list[tuple[PredictionRow, PredictionRow]]
+    pairs: list[tuple[Row, Row]]
     only_a: int
     """Rows of A that B lacks [count]."""
     only_b: int
@@ -55,7 +58,7 @@ class Paired(NamedTuple):
         return judged
 
 
-def pair_rows(a: Sequence[PredictionRow], b: Sequence[PredictionRow], names: tuple[str, str]) -> Paired:
+def pair_rows(a: Sequence[Row], b: Sequence[Row], names: tuple[str, str]) -> Paired:
     """Match rows by id, in A's order.
 
     Raises:
@@ -81,8 +84,8 @@ def pair_rows(a: Sequence[PredictionRow], b: Sequence[PredictionRow], names: tup
     return Paired(shared, len(first) - len(shared), len(second) - len(shared), names)
 
 
-def _by_id(rows: Sequence[PredictionRow], name: str) -> dict[str, PredictionRow]:
-    found: dict[str, PredictionRow] = {}
+def _by_id(rows: Sequence[Row], name: str) -> dict[str, Row]:
+    found: dict[str, Row] = {}
     for row in rows:
         if row.id in found:
             raise ConfigError(f"{name}: id {row.id!r:.80} is given twice")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.evaluation import Prediction
 from tunery.core.ids import canonical_json
-from tunery.store.whole_file import write_whole
+from tunery.store.whole_file import write_json_lines
 
 _PROBLEMS_SHOWN = 20
 
@@ -34,9 +34,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(path) as stream:
-            for prediction in predictions:
-                stream.write(json.dumps(prediction.model_dump(mode="json"), ensure_ascii=False) + "\n")
+        write_json_lines(path, (prediction.model_dump(mode="json") for prediction in predictions))
     except OSError as error:
         raise ResourceError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -132,9 +130,7 @@ def _row(value: Any) -> PredictionRow:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return canonical_json(value)
+    return value if value is None or isinstance(value, str) else canonical_json(value)
 
 
 def _scores(value: Mapping[str, Any]) -> dict[str, float]:

@@ -82,10 +82,8 @@ def baseline_subjects(
     perplexity is the same and is not measured again unless it is what decides.
 
     Args:
-        task: What they will be evaluated on.
         train: The train split, the only place that solved examples come from.
         base: Base model's name and hash.
-        tokenizer: Measures the solved examples.
 
     Raises:
         ConfigError: Few-shot is asked for and the train split is empty, shares a group with the test
@@ -121,8 +119,7 @@ def draw_shots(
     Args:
         train: The train split.
         test: The rows to be evaluated on.
-        settings: How many, how long together, and the seed.
-        tokenizer: Counts an example's tokens as rendered.
+        settings: How many, how long together as rendered by the tokenizer, and the seed.
 
     Returns:
         At most ``settings.shots`` examples; fewer where train has fewer or they would be too long.

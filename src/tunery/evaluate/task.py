@@ -87,10 +87,8 @@ def make_task(
     Args:
         examples: The test split, or another file's rows.
         data: Dataset version id and split (``ds-…/test``) or a file's checksum.
-        config: Evaluation settings.
         main_metric: The goal's metric; added to the metrics where the settings leave it out.
         labels: The closed label set, if the outputs are one.
-        models: Models that scorers may ask.
 
     Raises:
         ConfigError: There are no examples, or a metric does not fit the data.

@@ -55,9 +55,7 @@ def record(workspace: Workspace, request_id: str, given: GivenFeedback, *, autho
     personal data in it is masked where the next dataset version is built, as in any other source.
 
     Args:
-        workspace: Where requests and feedback lie.
         request_id: The ``chatcmpl-…`` id that the client was given with the answer.
-        given: What the user thinks of the answer.
         author: Who says it: a key's name, a user, or ``cli``.
 
     Returns:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
@@ -16,7 +15,7 @@ from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.lineage import EVERYTHING, HeldOutGuard, Objection
 from tunery.feedback.rows import FeedbackRows, not_wanted, rows_of
-from tunery.store.whole_file import write_whole
+from tunery.store.whole_file import write_json_lines
 from tunery.store.workspace import Workspace
 
 EXAMPLES = "examples.jsonl"
@@ -77,7 +76,6 @@ def export(
     on what its own users corrected.
 
     Args:
-        workspace: Where feedback, requests and dataset versions lie.
         destination: Folder to write; created when missing, and an earlier export in it is replaced.
         model: Only feedback on this model name's answers (any version).
         since: Only feedback given at this time or later.
@@ -184,18 +182,12 @@ def _write(destination: Path, collected: _Collector, written: Export) -> None:
         destination.mkdir(parents=True, exist_ok=True)
         # From here until the manifest is back the folder is no export, old rows beside new ones included.
         (destination / MANIFEST).unlink(missing_ok=True)
-        _write_lines(destination / EXAMPLES, collected.rows.examples)
-        _write_lines(destination / PREFERENCES, collected.rows.preferences)
-        _write_lines(destination / SKIPPED, [s._asdict() for s in collected.skipped])
-        _write_lines(destination / MANIFEST, [written.model_dump(mode="json")])
+        write_json_lines(destination / EXAMPLES, collected.rows.examples)
+        write_json_lines(destination / PREFERENCES, collected.rows.preferences)
+        write_json_lines(destination / SKIPPED, [s._asdict() for s in collected.skipped])
+        write_json_lines(destination / MANIFEST, [written.model_dump(mode="json")])
     except OSError as error:
         raise ResourceError(
             f"cannot write {error.filename or destination}: {error.strerror}",
             hint="free space, or choose another folder",
         ) from None
-
-
-def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    with write_whole(path) as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

@@ -42,7 +42,6 @@ class HeldOutGuard:
     for any of them, so all dataset versions count.
 
     Args:
-        workspace: Where models and dataset versions lie.
         similarity: Least Jaccard similarity of a near match, in (0, 1].
     """
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from tunery.core.columns import Columns
 from tunery.core.finding import Action, Edit, Evidence, Finding, FindingKind
 from tunery.text.pii.mask import redact
 
-MOST_ROWS = 50_000
-"""Rows that classifiers look at [rows]."""
+FEWEST_ROWS = 20
+"""Rows that must show something before their majority says anything [rows]."""
 _EVIDENCE = 10
 _EXCERPT_CHARS = 200
 _BEFORE = 60
 _SPACE = re.compile(r"\s+")
+
+
+_T = TypeVar("_T", bound=Hashable)
 
 
 class TextColumn(NamedTuple):
@@ -43,9 +47,7 @@ class Case(NamedTuple):
 def text_columns(columns: Columns, inputs: Sequence[str] | None = None) -> list[TextColumn]:
     """Return the texts of a dataset that an edit can replace; a missing rejected answer is empty.
 
-    Args:
-        columns: The rows.
-        inputs: The last user turn of each row; None where every prompt is one turn.
+    Where prompts have several turns, ``inputs`` are the last ones, which an edit replaces.
     """
     found = [
         TextColumn("prompt", "set_input", columns.prompts if inputs is None else inputs),
@@ -54,6 +56,15 @@ def text_columns(columns: Columns, inputs: Sequence[str] | None = None) -> list[
     if any(text is not None for text in columns.rejected):
         found.append(TextColumn("rejected answer", "set_rejected", [text or "" for text in columns.rejected]))
     return found
+
+
+def usual(values: Iterable[_T], majority: float) -> tuple[_T, int] | None:
+    """Return the value of almost all and how many have it; None where there is none, or too few to tell."""
+    counts = Counter(values)
+    if counts.total() < FEWEST_ROWS:
+        return None
+    value, count = counts.most_common(1)[0]
+    return (value, count) if count >= majority * counts.total() else None
 
 
 def closed(columns: Columns) -> bool:
@@ -94,22 +105,6 @@ def finding(
 def drops(columns: Columns, kind: FindingKind, rows: Iterable[int]) -> list[Edit]:
     """Return the edits that take rows out."""
     return [Edit(row=columns.ids[i], action="drop", reason=kind.name) for i in rows]
-
-
-def not_verified(what: str) -> FindingKind:
-    """Return the kind that says that nobody looked."""
-    return FindingKind(
-        f"{what}_not_verified",
-        f"{what.capitalize()} not verified",
-        "low",
-        f"Inspect a part: data.sources[0].limit={MOST_ROWS}.",
-    )
-
-
-def unverified(columns: Columns, kind: FindingKind, what: str, count: int) -> Finding:
-    """Say that ``count`` rows were not looked at."""
-    message = f"The {what} of {count:,} rows were not verified: classifiers look at up to {MOST_ROWS:,} rows."
-    return finding(columns, kind, message, [], numbers={"rows": count})
 
 
 def _excerpt(case: Case) -> str:

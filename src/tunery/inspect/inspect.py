@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import get_args
 
 from tunery.core.columns import Columns
 from tunery.core.finding import Finding, Severity
 from tunery.core.quality import RowQuality
 from tunery.inspect.config import InspectConfig
 from tunery.inspect.detectors import detectors
+from tunery.inspect.evidence import closed
 from tunery.inspect.likeness import compare_prompts
 from tunery.text.embeddings import Encoder
 from tunery.text.pii.types import DEFAULT_PII, PiiType
@@ -51,7 +52,15 @@ def inspect_columns(
         Findings by severity, then by the number of rows; no evidence shows a secret or personal data.
     """
     wanted = [d for d in detectors() if not {kind.name for kind in d.kinds} <= set(settings.ignore)]
-    known = _known(columns, settings, given or Given())
+    known = {
+        **{name: getattr(settings, name) for name in type(settings).model_fields},
+        # ``scores`` and ``references`` are names of files in the settings and what they hold here.
+        **{field.name: getattr(given or Given(), field.name) for field in fields(Given)},
+        "columns": columns,
+        "labels": columns.labels if closed(columns) else None,
+        "rejected": columns.rejected if any(text is not None for text in columns.rejected) else None,
+        "likeness": compare_prompts(columns, settings.near_threshold),
+    }
     found = (f for detector in wanted for f in detector.run(known) if f.kind not in settings.ignore)
     return worst_first(found)
 
@@ -60,20 +69,3 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return findings by severity, then by the number of rows, then by kind."""
     order = get_args(Severity)
     return tuple(sorted(findings, key=lambda f: (order.index(f.severity), -len(f.rows), f.kind)))
-
-
-def _known(columns: Columns, settings: InspectConfig, given: Given) -> dict[str, Any]:
-    """Return what a detector may ask for, by the name of the parameter."""
-    return {
-        **{name: getattr(settings, name) for name in type(settings).model_fields},
-        # ``scores`` and ``references`` are names of files in the settings and what they hold here.
-        **{field.name: getattr(given, field.name) for field in fields(given)},
-        "columns": columns,
-        "labels": _any(columns.labels),
-        "rejected": _any(columns.rejected),
-        "likeness": compare_prompts(columns, settings.near_threshold),
-    }
-
-
-def _any(texts: Sequence[str | None]) -> Sequence[str | None] | None:
-    return texts if any(text is not None for text in texts) else None

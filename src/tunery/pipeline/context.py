@@ -17,11 +17,6 @@ from tunery.serve.engines.embedded.settings import EmbeddedSettings
 from tunery.store.workspace import Workspace
 
 
-def never() -> bool:
-    """Return that nobody asks the run to stop."""
-    return False
-
-
 @dataclass(slots=True)
 class RunContext:
     """Handed from stage to stage; nothing in it outlives the run."""
@@ -31,8 +26,10 @@ class RunContext:
     base_dir: Path
     """What relative paths of the recipe are relative to."""
     progress: Progress
-    should_stop: Callable[[], bool] = never
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between steps; True ends the run as ``cancelled``."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
+    """Given the step and the losses of every training checkpoint."""
     _base: BaseModelInfo | None = field(default=None, repr=False)
     _tokenizer: ChatTokenizer | None = field(default=None, repr=False)
     _engine: Engine | None = field(default=None, repr=False)

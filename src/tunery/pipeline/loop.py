@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +13,11 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.ids import artifact_id
-from tunery.core.progress import Progress
 from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
-from tunery.pipeline.context import RunContext, never
-from tunery.pipeline.recipe import Recipe
+from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.data import make_dataset
@@ -29,40 +27,23 @@ from tunery.pipeline.stages.report import make_report
 from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
 from tunery.pipeline.stages.train import train
 from tunery.store.exclusive import exclusive
-from tunery.store.workspace import Workspace
 from tunery.train.config import NOT_IN_IDENTITY
 
 
-def run_recipe(
-    recipe: Recipe,
-    workspace: Workspace,
-    *,
-    base_dir: Path,
-    progress: Progress,
-    should_stop: Callable[[], bool] = never,
-    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None,
-) -> Run:
+def run_recipe(context: RunContext) -> Run:
     """Execute a recipe from raw files to a registered version, or continue where it was interrupted.
 
     What an earlier run with the same inputs made is found by its id and not made again.
-
-    Args:
-        recipe: What to do.
-        workspace: Where everything is kept.
-        base_dir: What relative paths of the recipe are relative to.
-        progress: Hears what happens.
-        should_stop: Asked between steps; True ends the run as ``cancelled``.
-        on_checkpoint: Told the step and losses of every training checkpoint.
 
     Returns:
         The finished run: ``succeeded``, or ``refused`` when the gate said no.
 
     Raises:
-        KeyboardInterrupt: It was asked to stop; what was done is kept.
+        KeyboardInterrupt: It was asked to stop; what was done is kept and the run is ``cancelled``.
         ConflictError: Another process runs the same recipe on the same data right now.
         TuneryError: A stage failed; the run is recorded as ``failed`` with the reason.
     """
-    context = RunContext(recipe, workspace, base_dir, progress, should_stop, on_checkpoint)
+    workspace = context.workspace
     timer = _Timer()
     try:
         with timer("data"):

@@ -68,7 +68,7 @@ class Artifacts:
                         # Not earlier: without it, one that begins just now takes the folder for a dead one's.
                         (partial / _HELD).unlink()
                         partial.rename(final)
-                        sync_folder(final.parent)
+                        sync(final.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(held)
@@ -210,22 +210,17 @@ def _seal(partial: Path, says: Mapping[str, Any]) -> None:
     listed = {}
     for name, path in files.items():
         listed[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        _sync(path)
+        sync(path)
     manifest = partial / MANIFEST
     manifest.write_text(json.dumps({**says, "files": listed}, indent=1, default=str), encoding="utf-8")
-    _sync(manifest)
+    sync(manifest)
     for folder in [p for p in partial.rglob("*") if p.is_dir()] + [partial]:
-        sync_folder(folder)
+        sync(folder)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, so that a crash cannot lose a file just written."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; a crash loses none of it then."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

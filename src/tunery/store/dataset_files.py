@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,11 +69,7 @@ def open_table(
 
 
 def read_examples(dataset_version: Path, split: SplitName) -> list[Example]:
-    """Read one split of a dataset version, in its order.
-
-    Args:
-        dataset_version: The version's artifact folder.
-        split: Which rows.
+    """Read one split of the dataset version in an artifact folder, in its order.
 
     Raises:
         NotFoundError: The folder holds no dataset version.
@@ -118,10 +115,7 @@ _COLUMNS = ["id", "messages", "rejected", "label", "split", "group", "source", "
 
 
 def read_columns(dataset_version: Path) -> Columns:
-    """Read a dataset version as columns, all splits in the version's order; no record is made per row.
-
-    Args:
-        dataset_version: The version's artifact folder.
+    """Read the dataset version in an artifact folder as columns, in its order; no record is made per row.
 
     Raises:
         NotFoundError: The folder holds no dataset version.
@@ -152,10 +146,7 @@ class HeldOutRow(NamedTuple):
 
 
 def read_held_out(dataset_version: Path) -> list[HeldOutRow]:
-    """Read the prompts of the validation and the test split.
-
-    Args:
-        dataset_version: The version's artifact folder.
+    """Read the prompts of the validation and the test split of the dataset version in an artifact folder.
 
     Raises:
         NotFoundError: The folder holds no dataset version.
@@ -163,9 +154,8 @@ def read_held_out(dataset_version: Path) -> list[HeldOutRow]:
     """
     columns = ["id", "split", "messages"]
     table = open_table(dataset_version / EXAMPLES, columns=columns, filters=[("split", "!=", "train")])
-    prompts, _ = dialogues(table["messages"])
-    rows = zip(table["id"].to_pylist(), table["split"].to_pylist(), prompts, strict=True)
-    return [HeldOutRow(*row) for row in rows]
+    prompts = dialogues(table["messages"]).prompts
+    return list(map(HeldOutRow, table["id"].to_pylist(), table["split"].to_pylist(), prompts))
 
 
 def read_inputs(dataset_version: Path) -> list[str]:
@@ -174,17 +164,11 @@ def read_inputs(dataset_version: Path) -> list[str]:
     Raises:
         NotFoundError: The folder holds no dataset version.
     """
-    inputs = []
-    for chunk in open_table(dataset_version / EXAMPLES, columns=["messages"])["messages"].chunks:
-        turns = chunk.flatten()
-        from_user = [role == "user" for role in turns.field("role").to_pylist()]
-        contents = turns.field("content").to_pylist()
-        at = 0
-        for length in chunk.value_lengths().to_pylist():
-            last = at + length
-            inputs.append(next((contents[i] for i in range(last - 1, at - 1, -1) if from_user[i]), ""))
-            at = last
-    return inputs
+    messages = open_table(dataset_version / EXAMPLES, columns=["messages"])["messages"]
+    return [
+        next((content for role, content in reversed(turns) if role == "user"), "")
+        for turns in _conversations(messages)
+    ]
 
 
 class Dialogues(NamedTuple):
@@ -197,22 +181,21 @@ class Dialogues(NamedTuple):
 
 
 def dialogues(messages: pa.ChunkedArray) -> Dialogues:
-    """Return prompts and answers of a column of :data:`MESSAGES`.
-
-    Flat lists of turns are cut up, so that no turn becomes an object.
-    """
+    """Return prompts and answers of a column of :data:`MESSAGES`."""
     prompts, answers = [], []
-    for chunk in messages.chunks:
-        turns = chunk.flatten()
-        in_prompt = [role != "system" for role in turns.field("role").to_pylist()]
-        contents = turns.field("content").to_pylist()
-        at = 0
-        for length in chunk.value_lengths().to_pylist():
-            last = at + length - 1
-            prompts.append("\n".join(contents[i] for i in range(at, last) if in_prompt[i]))
-            answers.append(contents[last])
-            at = last + 1
+    for turns in _conversations(messages):
+        prompts.append("\n".join(content for role, content in turns[:-1] if role != "system"))
+        answers.append(turns[-1][1])
     return Dialogues(prompts, answers)
+
+
+def _conversations(messages: pa.ChunkedArray) -> Iterator[list[tuple[str, str]]]:
+    """Yield role and content of each conversation's turns, cut out of flat lists: no turn becomes a dict."""
+    for chunk in messages.chunks:
+        flat = chunk.flatten()
+        turns = zip(flat.field("role").to_pylist(), flat.field("content").to_pylist(), strict=True)
+        for length in chunk.value_lengths().to_pylist():
+            yield list(islice(turns, length))
 
 
 def write_examples(dataset_version: Path, parts: Iterable[Mapping[str, Any]]) -> None:

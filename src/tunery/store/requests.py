@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from tunery.core.rollout import Arm, RequestRecord
 from tunery.store.database import Database, Row, Transaction
@@ -72,17 +72,14 @@ class ServedRequests(Records[RequestRecord]):
     def tallies(self, rollout_id: str) -> dict[Arm, Tally]:
         """Return what each arm of a rollout adds up to, both at the same moment."""
         with self.database.snapshot() as transaction:
-            return {
-                "champion": _tally(transaction, rollout_id, "champion"),
-                "challenger": _tally(transaction, rollout_id, "challenger"),
-            }
+            return {arm: _tally(transaction, rollout_id, arm) for arm in get_args(Arm)}
 
 
 def _tally(transaction: Transaction, rollout_id: str, arm: Arm) -> Tally:
     of_arm = {"rollout_id": rollout_id, "arm": arm}
     counts: Row = transaction.rows(_COUNTS, of_arm)[0]
     ratings: Row = transaction.rows(_RATINGS, of_arm)[0]
-    answered = int(counts["answered"])
+    answered = counts.pop("answered")
 
     def latency(share: float) -> float | None:
         if not answered:
@@ -90,13 +87,4 @@ def _tally(transaction: Transaction, rollout_id: str, arm: Arm) -> Tally:
         skipped = math.ceil(share * answered) - 1
         return float(transaction.rows(_LATENCY, {**of_arm, "skipped": skipped})[0]["latency_ms"])
 
-    return Tally(
-        requests=int(counts["requests"]),
-        errors=int(counts["errors"]),
-        format_checked=int(counts["format_checked"]),
-        format_valid=int(counts["format_valid"]),
-        rated=int(ratings["rated"]),
-        liked=int(ratings["liked"]),
-        latency_ms_p50=latency(0.50),
-        latency_ms_p95=latency(0.95),
-    )
+    return Tally(**counts, **ratings, latency_ms_p50=latency(0.50), latency_ms_p95=latency(0.95))

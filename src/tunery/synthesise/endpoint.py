@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import size
@@ -49,7 +49,7 @@ class Transient(Exception):  # noqa: N818 - an outcome of one attempt, never sho
 
 
 class Endpoint:
-    """One model behind one address; open it with ``async with``.
+    """One model behind one address; ``async with endpoint.client`` closes its connections.
 
     The client tries nothing again by itself: every attempt has to stand in the journal and in the budget.
 
@@ -74,15 +74,9 @@ class Endpoint:
             event_hooks={"request": [self._strip]},
         )
         # A key must be given; the one that is sent is set by the hook.
-        self._client = openai.AsyncOpenAI(
+        self.client = openai.AsyncOpenAI(
             api_key="unused", base_url=config.base_url, max_retries=0, http_client=http
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._client.close()
 
     async def _strip(self, request: httpx2.Request) -> None:
         """Send no more than the protocol needs.
@@ -107,7 +101,7 @@ class Endpoint:
         import openai
 
         config = self.config
-        request = self._client.chat.completions.with_streaming_response.create(
+        request = self.client.chat.completions.with_streaming_response.create(
             model=config.model,
             messages=cast(Any, list(turns)),
             temperature=config.temperature,

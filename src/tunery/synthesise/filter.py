@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from tunery.core.example import Drop, Example, prompt_text
 from tunery.core.figures import percent
 from tunery.synthesise.answers import Candidate
 from tunery.synthesise.config import SynthesiseConfig
-from tunery.synthesise.language import Expected, expected_in, foreign
 from tunery.synthesise.seeds import RequestSpec, is_synthetic, question
+from tunery.text.language import language, script_of
 from tunery.text.nearest import NearestIndex
 
 _VALUE = re.compile(r"<[A-Z][A-Z_]+>|\d+(?:[.,:/-]\d+)*")
 """A placeholder of masked data, or a number, an amount, a date."""
+_SAMPLE = 500
+_MAJORITY = 0.8
+"""Share of the texts whose language is known from which it is what others should have."""
 
 
 class RowFilter:
@@ -58,11 +64,8 @@ class RowFilter:
     def _wrong(self, row: Candidate, spec: RequestSpec) -> Drop | None:
         if self._labels and row.output not in self._labels:
             return Drop("unknown_label", f"{row.output!r:.80} is none of the {len(self._labels)} classes")
-        other = foreign(row.input, self._expected)
-        if other is not None:
-            return Drop(
-                "wrong_language", f"the input is {other}" if other[0] == "w" else f"the input {other}"
-            )
+        if other := foreign(row.input, self._expected):
+            return Drop("wrong_language", f"the input {other}")
         if spec.output is not None and len(spec.seeds) == 1:
             lost = _lost_values(row, question(spec.seeds[0]))
             if lost:
@@ -91,3 +94,36 @@ def _lost_values(row: Candidate, seed_input: str) -> list[str]:
     """Return values that the output takes from the seed's input and the new input no longer has."""
     needed = set(_VALUE.findall(row.output)) & set(_VALUE.findall(seed_input))
     return sorted(needed - set(_VALUE.findall(row.input)))
+
+
+class Expected(NamedTuple):
+    """What language texts should have, as far as it is known."""
+
+    language: str | None
+    """Code such as ``en``; None where no language stands out."""
+    script: str | None
+    """Such as ``LATIN``; None where texts mix scripts, or nothing is expected."""
+
+
+def expected_in(texts: Iterable[str]) -> Expected:
+    """Return what language texts have, judged by all of them together."""
+    sample = list(itertools.islice(texts, _SAMPLE))
+    counts = Counter(filter(None, map(language, sample)))
+    most = counts.most_common(1)
+    clear = most and most[0][1] >= _MAJORITY * counts.total()
+    return Expected(most[0][0] if clear else None, script_of(" ".join(sample)))
+
+
+def foreign(text: str, expected: Expected) -> str | None:
+    """Return how a text is plainly in another language, or None.
+
+    Another script counts at once, another language where it is certain; short texts rarely are.
+
+    >>> foreign("¿Por qué no está mi tarjeta en la lista de las que tengo?", Expected("en", "LATIN"))
+    'reads as es, not en'
+    """
+    script = script_of(text)
+    if script and expected.script and script != expected.script:
+        return f"is written in {script.lower()}, not {expected.script.lower()}"
+    found = language(text) if expected.language else None
+    return f"reads as {found}, not {expected.language}" if found not in (None, expected.language) else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tunery.core.errors import BusyError, ConfigError, ConflictError
-from tunery.store.artifacts import sync_folder
+from tunery.store.artifacts import sync
 from tunery.synthesise.budget import Amount, total
 
 _FORMAT = 1
@@ -85,7 +85,7 @@ class Journal:
             self._stream.truncate(len(whole))
         if not whole:
             self._append({"journal": _FORMAT, "identity": self._identity})
-            sync_folder(self.path.parent)
+            sync(self.path.parent)
 
     def __enter__(self) -> Self:
         return self
@@ -120,12 +120,12 @@ class Journal:
     def unbilled(self, key: str) -> None:
         """Note that the endpoint turned the request away."""
         self._append({"unbilled": key})
-        self._close(key)
+        self._open[key].pop()
 
     def done(self, key: str, answer: PaidAnswer) -> None:
         """Keep an answer."""
         self._append({"done": key, **answer._asdict()})
-        self._close(key)
+        self._open[key].pop()
         self._answers[key] = answer
 
     def _replay(self, number: int, line: bytes) -> None:
@@ -136,11 +136,11 @@ class Journal:
             elif "sent" in entry:
                 self._open[entry["sent"]].append(Amount(entry["tokens"], entry["usd"]))
             elif "unbilled" in entry:
-                self._close(entry["unbilled"])
+                self._open[entry["unbilled"]].pop()
             else:
                 key = entry.pop("done")
                 self._answers[key] = PaidAnswer(**entry)
-                self._close(key)
+                self._open[key].pop()
         except (ValueError, KeyError, TypeError, IndexError):
             raise ConfigError(
                 f"{self.path}: line {number} is no journal entry; the file is damaged",
@@ -155,9 +155,6 @@ class Journal:
                 f"{self.path} belongs to rows written with another method, teacher, prompt or seed rows",
                 hint="choose another --out for these settings, or delete the journal with its file",
             )
-
-    def _close(self, key: str) -> None:
-        self._open[key].pop()
 
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"

@@ -41,12 +41,8 @@ async def judge_scores(
 ) -> list[int] | None:
     """Return a judge's scores of some rows, 1 to 5; None where it gave no answer.
 
-    Args:
-        requester: Of who judges.
-        judging: What it is given beside the rows.
-        rows: Objects with ``input`` and ``output``.
-        of: What the rows belong to; equal rows of another are another request.
-        pay: Whether the request may be sent where no earlier call has paid for it.
+    Rows are objects with ``input`` and ``output``; equal rows ``of`` something else are another request.
+    Without ``pay`` only what an earlier call has paid for is read.
 
     Raises:
         Malformed: The answer is no list of scores.

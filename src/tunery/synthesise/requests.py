@@ -94,7 +94,8 @@ class Call:
         interrupted = False
         async with contextlib.AsyncExitStack() as stack:
             for config in endpoints:
-                endpoint = await stack.enter_async_context(Endpoint(config, self._now))
+                endpoint = Endpoint(config, self._now)
+                await stack.enter_async_context(endpoint.client)
                 self.requesters.append(Requester(endpoint, self))
             try:
                 while True:
@@ -134,7 +135,7 @@ class Call:
 
 
 class Requester:
-    """Sends to one open endpoint; many requests may be in flight at once, none is paid for twice."""
+    """Sends to one endpoint; many requests may be in flight at once, none is paid for twice."""
 
     def __init__(self, endpoint: Endpoint, call: Call) -> None:
         self.config = endpoint.config
@@ -146,10 +147,7 @@ class Requester:
     async def answer(self, key: str, turns: Turns, *, pay: bool = True) -> PaidAnswer | None:
         """Return the answer to a request, or None after noting why there is none.
 
-        Args:
-            key: Of the request.
-            turns: What is sent.
-            pay: Whether it may be sent where no earlier call has paid for it.
+        Without ``pay`` it is only looked for among the answers that earlier calls have paid for.
         """
         call = self._call
         answer = call.journal.find(key)
@@ -164,7 +162,9 @@ class Requester:
                 call.failed += 1
                 call.failures += 1
                 if call.failures >= _FAILURES_IN_A_ROW:
-                    call.fail(_unreachable(failure))
+                    reason = f"the endpoint does not answer, {call.failures} requests in a row: {failure}"
+                    again = "type the same command again once it does; what was paid for is kept"
+                    call.fail(ResourceError(reason, hint=again))
         except TuneryError as error:
             call.fail(error)
         else:
@@ -244,10 +244,3 @@ class Requester:
             raise failure
         end = min(config.max_wait_s, config.backoff_s * 2.0 ** (attempts - 1))
         await self._call.sleep(random.uniform(0, end))  # noqa: S311 - spreads load, guards nothing
-
-
-def _unreachable(failure: Transient) -> ResourceError:
-    return ResourceError(
-        f"the endpoint does not answer, {_FAILURES_IN_A_ROW} requests in a row: {failure}",
-        hint="type the same command again once it does; what was paid for is kept",
-    )

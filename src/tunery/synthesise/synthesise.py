@@ -181,10 +181,8 @@ class _Work:
         while self._may_send():
             spec = self.seeds.request(self._issued)
             self._issued += 1
-            if self.stopped and self.call.journal.find(spec.key) is None:
-                self._answers[spec.number] = (spec, None)  # what is paid for may still stand behind it
-                continue
-            self.call.start(self._ask(spec), self.config.rows_per_request)
+            # What is paid for may still stand behind what is not.
+            self.call.start(self._ask(spec, pay=not self.stopped), self.config.rows_per_request)
 
     def _may_send(self) -> bool:
         if self.call.closed:
@@ -200,8 +198,9 @@ class _Work:
             return False
         return True
 
-    async def _ask(self, spec: RequestSpec) -> None:
-        self._answers[spec.number] = (spec, await self.call.requesters[0].answer(spec.key, spec.turns))
+    async def _ask(self, spec: RequestSpec, *, pay: bool) -> None:
+        answer = await self.call.requesters[0].answer(spec.key, spec.turns, pay=pay)
+        self._answers[spec.number] = (spec, answer)
 
     def _take(self, spec: RequestSpec, answer: PaidAnswer) -> None:
         """Read an answer, filter its rows, and keep them or hand them to the judge."""

@@ -18,8 +18,8 @@ from tunery.synthesise.answers import Malformed, json_list, scores_of
 from tunery.synthesise.budget import Amount, Budget, BudgetSpent
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.endpoint import retry_after
+from tunery.synthesise.filter import Expected, expected_in, foreign
 from tunery.synthesise.journal import Journal, PaidAnswer
-from tunery.synthesise.language import Expected, expected_in, foreign
 from tunery.synthesise.prompts import prompt
 from tunery.text.language import language
 
@@ -155,7 +155,7 @@ def test_a_short_text_gets_the_benefit_of_the_doubt(text: str) -> None:
 def test_rows_of_no_known_language_are_compared_by_script_only() -> None:
     expected = expected_in(["Где моя карта?", "Когда придёт новая карта"])
     assert expected == Expected(None, "CYRILLIC")
-    assert foreign("where is my new card", expected) == "written in latin, not cyrillic"
+    assert foreign("where is my new card", expected) == "is written in latin, not cyrillic"
 
 
 def settings(**changes: Any) -> SynthesiseConfig:

@@ -15,12 +15,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tunery.api.errors import problem_of
-from tunery.api.services import Caller, Services, Shared, subject
+from tunery.api.services import Caller, Services, Shared
 from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
 from tunery.core.job import ApiKey
 from tunery.pipeline.gateway.answer import Piece, Running
-from tunery.pipeline.gateway.call import Call
+from tunery.pipeline.gateway.call import Call, subject_of
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import CompletionBody
@@ -54,7 +54,7 @@ def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | No
     return Call(
         id=new_id("chatcmpl" if is_chat else "cmpl", shared.workspace.clock.now()),
         model=body.model,
-        subject=subject(caller, body.sticks_by),
+        subject=subject_of(body.sticks_by, caller.id if caller else None),
         messages=body.turns() if isinstance(body, ChatBody) else None,
         prompts=body.prompts() if isinstance(body, CompletionBody) else (),
         choices=body.choices,
@@ -157,10 +157,9 @@ def _chunks(
     else:
         offset = written.characters[piece.choice]
         written.characters[piece.choice] += len(piece.text)
-        with_logprobs = body.logprobs is not None
-        columns = (
-            completions.logprobs_of(piece.tokens, running.decode, offset=offset) if with_logprobs else None
-        )
+        columns = None
+        if body.logprobs is not None:
+            columns = completions.logprobs_of(piece.tokens, running.decode, offset=offset)
         yield completions.text_chunk(head, piece.choice, piece.text, columns)
 
 
@@ -201,9 +200,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | No
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return answer.result()
-        return None
+        return answer.result() if answer.done() else None
     finally:
         for task in (answer, gone):
             if not task.done():

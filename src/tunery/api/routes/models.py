@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from tunery.api.services import Services, Shared
+from tunery.api.services import Shared
 from tunery.core.errors import ConflictError
 from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
 
@@ -23,7 +23,10 @@ def list_models(shared: Shared) -> dict[str, Any]:
 @router.get("/{model:path}")
 def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
     """Describe one model; the path may hold slashes, as names from a hub do."""
-    return model_object(_find(shared, model))
+    version = resolve(shared.workspace, shared.bases.default, model, "").version
+    if version is None:
+        return model_object(ServedModel(model, 0, "base"))
+    return model_object(ServedModel(model, int(version.created_at.timestamp()), "tunery"))
 
 
 @router.delete("/{model:path}")
@@ -42,10 +45,3 @@ def delete_model(model: str, shared: Shared) -> dict[str, Any]:
 def model_object(model: ServedModel) -> dict[str, Any]:
     """Return OpenAI's model object."""
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
-
-
-def _find(shared: Services, name: str) -> ServedModel:
-    target = resolve(shared.workspace, shared.bases.default, name, "")
-    if target.version is None:
-        return ServedModel(name, 0, "base")
-    return ServedModel(name, int(target.version.created_at.timestamp()), "tunery")

@@ -24,12 +24,17 @@ class LengthSettings(Settings):
     max_output_chars: int | None = Field(default=None, ge=1)
     """Longest answer kept [characters]."""
 
+    @property
+    def pairs(self) -> tuple[tuple[int, int | None], tuple[int, int | None]]:
+        """Bounds of prompts and of answers, shortest and longest."""
+        return (
+            (self.min_input_chars, self.max_input_chars),
+            (self.min_output_chars, self.max_output_chars),
+        )
+
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        for what, least, most in (
-            ("input", self.min_input_chars, self.max_input_chars),
-            ("output", self.min_output_chars, self.max_output_chars),
-        ):
+        for what, (least, most) in zip(("input", "output"), self.pairs, strict=True):
             if most is not None and most < least:
                 raise ValueError(f"max_{what}_chars is below min_{what}_chars: every row would be removed")
         return self
@@ -63,27 +68,15 @@ class LengthFilter:
         return [self._judge_one(e) for e in examples]
 
     def _judge_one(self, example: Example) -> Drop | None:
-        bounds = self._bounds
         prompt = sum(len(m.content) for m in without_system(example.prompt))
-        answer = len(example.reference)
-        if not prompt:
-            return Drop("empty_input", "nothing is left of the prompt after cleaning")
-        if prompt < bounds.min_input_chars:
-            return Drop("input_too_short", _under("input", prompt, bounds.min_input_chars))
-        if bounds.max_input_chars is not None and prompt > bounds.max_input_chars:
-            return Drop("input_too_long", _over("input", prompt, bounds.max_input_chars))
-        if not answer:
-            return Drop("empty_output", "nothing is left of the answer after cleaning")
-        if answer < bounds.min_output_chars:
-            return Drop("output_too_short", _under("output", answer, bounds.min_output_chars))
-        if bounds.max_output_chars is not None and answer > bounds.max_output_chars:
-            return Drop("output_too_long", _over("output", answer, bounds.max_output_chars))
+        sides = (("input", "prompt", prompt), ("output", "answer", len(example.reference)))
+        for (what, called, characters), (least, most) in zip(sides, self._bounds.pairs, strict=True):
+            if not characters:
+                return Drop(f"empty_{what}", f"nothing is left of the {called} after cleaning")
+            if characters < least:
+                detail = f"{what} of {characters} characters, at least {least} required"
+                return Drop(f"{what}_too_short", detail)
+            if most is not None and characters > most:
+                detail = f"{what} of {characters:,} characters, at most {most:,} allowed"
+                return Drop(f"{what}_too_long", detail)
         return None
-
-
-def _under(what: str, characters: int, least: int) -> str:
-    return f"{what} of {characters} characters, at least {least} required"
-
-
-def _over(what: str, characters: int, most: int) -> str:
-    return f"{what} of {characters:,} characters, at most {most:,} allowed"

@@ -3,18 +3,83 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.progress import Progress
 from tunery.data.conversations.shapes import map_columns, wanted_columns
-from tunery.data.readers.source import Source, iterate
-from tunery.data.rows.row import RawRow
+from tunery.data.readers.formats.csv import read_delimited
+from tunery.data.readers.formats.json import read_json_array, read_jsonl
+from tunery.data.readers.formats.parquet import read_arrow, read_parquet
+from tunery.data.readers.importers.recognise import as_plain_rows
+from tunery.data.readers.source import Source
+from tunery.data.readers.storage.folders import Found
+from tunery.data.readers.storage.urls import InputFile
+from tunery.data.rows.refused import Refused, leading
+from tunery.data.rows.row import BadRow, RawRow
 
 CHUNK_ROWS = 5000
 """Rows worked on together: enough that starting costs nothing, few enough to keep memory small."""
 _CHUNK_CHARS = 8_000_000
+
+
+def iterate(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
+    """Yield a source's rows in file order, one batch in memory at a time.
+
+    A row that cannot be used comes as a :class:`~tunery.data.rows.refused.Refused` one, whose error
+    :func:`tunery.data.conversations.parse.parse_row` raises; the first row is always one that can be looked
+    at. Numbers run on from file to file of a folder.
+
+    Args:
+        source: As :func:`locate` found it.
+        wanted: Columns the mapping names; they help to recognise a CSV file's delimiter.
+
+    Raises:
+        ConfigError: A file is broken so that reading cannot go on; says where.
+    """
+    rows = as_plain_rows(_rows_of_files(source, wanted), source.settings)
+    head = leading(rows)
+    if head and isinstance(head[-1].values, Refused):
+        raise ConfigError.of_problems(
+            source.name,
+            list(_reasons(head[:10])),
+            total=len(head),
+            hint="correct one of them: the first usable row shows how all are read",
+        )
+    return chain(head[-1:], head[:-1], rows)
+
+
+def _rows_of_files(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
+    if len(source.files) == 1:
+        return _rows_of(source, source.files[0], source.name, wanted)
+    every = (_rows_of(source, file, f"{source.name}/{file.name}", wanted) for file in source.files)
+    return (RawRow(n, row.values) for n, row in enumerate(chain.from_iterable(every), 1))
+
+
+def _rows_of(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Iterator[RawRow]:
+    file = InputFile(found.file, name, source.settings.max_row_bytes)
+    if source.format in ("csv", "tsv"):
+        delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
+        return read_delimited(file, delimiter=delimiter, wanted=wanted)
+    return _READERS[source.format](file)
+
+
+_READERS: dict[str, Callable[[InputFile], Iterator[RawRow]]] = {
+    "jsonl": read_jsonl,
+    "json": read_json_array,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+}
+
+
+def _reasons(rows: Sequence[RawRow]) -> Iterator[str]:
+    for row in rows:
+        error = row.values.error if isinstance(row.values, Refused) else None
+        if isinstance(error, BadRow):
+            yield f"row {row.number}: {error.flaws[0].fix}"
+        elif error is not None:
+            yield f"row {row.number}: {error.drop.reason}, {error.drop.detail}"
 
 
 def missing_column(column: str, known: Sequence[str]) -> str:

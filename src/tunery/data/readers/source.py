@@ -1,18 +1,14 @@
-"""Sources: from a path in a recipe to its rows."""
+"""Sources: from a path in a recipe to the files that hold its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.data.config import DataConfig, FileFormat, SourceConfig
-from tunery.data.readers.formats.csv import read_delimited
-from tunery.data.readers.formats.json import read_json_array, read_jsonl
-from tunery.data.readers.formats.parquet import read_arrow, read_parquet
-from tunery.data.readers.importers.recognise import as_plain_rows, up_to_first_usable
 from tunery.data.readers.storage.compression import unpacked_name
 from tunery.data.readers.storage.folders import (
     Found,
@@ -26,9 +22,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import InputFile, is_url, redacted_url, sha256_raw
-from tunery.data.rows.refused import Refused
-from tunery.data.rows.row import BadRow, RawRow
+from tunery.data.readers.storage.urls import is_url, redacted_url, sha256_raw
 
 _FORMATS: dict[FileFormat, tuple[str, ...]] = {
     "csv": (".csv",),
@@ -222,71 +216,3 @@ def file_format(settings: SourceConfig, path: Path) -> FileFormat:
             hint=f"set format: to one of {', '.join(get_args(FileFormat))}",
         )
     return found
-
-
-def iterate(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
-    """Yield a source's rows in file order, one batch in memory at a time.
-
-    A row that cannot be used comes as a :class:`~tunery.data.rows.refused.Refused` one, whose error
-    :func:`tunery.data.conversations.parse.parse_row` raises; the first row is always one that can be looked
-    at. Numbers run on from file to file of a folder.
-
-    Args:
-        source: As :func:`locate` found it.
-        wanted: Columns the mapping names; they help to recognise a CSV file's delimiter.
-
-    Raises:
-        ConfigError: A file is broken so that reading cannot go on; says where.
-    """
-    return _first_is_usable(as_plain_rows(_raw_rows(source, wanted), source.settings), source.name)
-
-
-def _raw_rows(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
-    if len(source.files) == 1:
-        yield from _read(source, source.files[0], source.name, wanted)
-        return
-    before = number = 0
-    for file in source.files:
-        for number, row in enumerate(_read(source, file, f"{source.name}/{file.name}", wanted), before + 1):
-            yield RawRow(number, row.values)
-        before = number
-
-
-def _read(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Iterator[RawRow]:
-    file = InputFile(found.file, name, source.settings.max_row_bytes)
-    if source.format in ("csv", "tsv"):
-        delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
-        return read_delimited(file, delimiter=delimiter, wanted=wanted)
-    return _READERS[source.format](file)
-
-
-_READERS: dict[str, Callable[[InputFile], Iterator[RawRow]]] = {
-    "jsonl": read_jsonl,
-    "json": read_json_array,
-    "parquet": read_parquet,
-    "arrow": read_arrow,
-}
-
-
-def _first_is_usable(rows: Iterator[RawRow], name: str) -> Iterator[RawRow]:
-    """Put the first row that was understood in front: it shows how all others are read."""
-    leading = up_to_first_usable(rows)
-    if leading and isinstance(leading[-1].values, Refused):
-        raise ConfigError.of_problems(
-            name,
-            list(_reasons(leading[:10])),
-            total=len(leading),
-            hint="correct one of them: the first usable row shows how all are read",
-        )
-    yield from leading[-1:]
-    yield from leading[:-1]
-    yield from rows
-
-
-def _reasons(rows: Sequence[RawRow]) -> Iterator[str]:
-    for row in rows:
-        error = row.values.error if isinstance(row.values, Refused) else None
-        if isinstance(error, BadRow):
-            yield f"row {row.number}: {error.flaws[0].fix}"
-        elif error is not None:
-            yield f"row {row.number}: {error.drop.reason}, {error.drop.detail}"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from tunery.data.rows.row import BadRow, Flaw, RawRow, UnusableRow
 from tunery.text.pii.mask import RAW_CHARS
 
 REFUSED_KEY = "(row)"
+_LEADING = 1000
+"""So many unusable rows may come before the first that shows how the file is read [count]."""
 
 
 class Refused(dict[str, Any]):
@@ -42,3 +46,13 @@ def broken(number: int, fix: str, content: object, *, field: str = REFUSED_KEY) 
 def unusable(number: int, reason: str, detail: str, content: object) -> RawRow:
     """Return a row that is well formed but teaches nothing; it is dropped with this reason."""
     return RawRow(number, Refused(UnusableRow(reason, detail), content))
+
+
+def leading(rows: Iterator[RawRow]) -> list[RawRow]:
+    """Return the next rows up to the first that can be used, which shows how all are read."""
+    head: list[RawRow] = []
+    for row in islice(rows, _LEADING):
+        head.append(row)
+        if not isinstance(row.values, Refused):
+            break
+    return head

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
@@ -59,12 +60,12 @@ def assign(
     Raises:
         ConfigError: Too few rows for the requested splits.
     """
-    decided, sizes, warnings = _start(groups, settings, pinned)
+    plan = _plan(groups, settings, pinned)
     if by_hash(settings):
-        result = _assign_by_hash(groups, decided, settings, sizes)
+        _assign_by_hash(plan, groups, settings)
     else:
-        result = _assign_exactly(groups, strata, decided, settings, sizes)
-    return SplitResult(result.splits, warnings + result.warnings)
+        _assign_exactly(plan, groups, strata, settings)
+    return plan.result(groups)
 
 
 def assign_by_time(
@@ -87,129 +88,104 @@ def assign_by_time(
     Raises:
         ConfigError: Too few rows for the requested splits.
     """
-    start = _start(groups, settings, pinned)
+    plan = _plan(groups, settings, pinned)
     newest: dict[str, float] = {}
-    rows: Counter[str] = Counter(groups)
     for group, time in zip(groups, times, strict=True):
         newest[group] = max(time, newest.get(group, time))
+    rows = Counter(groups)
     order = sorted(
-        (g for g in newest if g not in start.decided),
+        (g for g in newest if g not in plan.where),
         key=lambda g: (-newest[g], sampling_key(settings.seed, "split", g)),
     )
-    where = dict(start.decided)
     left = sum(rows[g] for g in order)
-    warnings = list(start.warnings)
-    for name, size in start.sizes.items():
+    for name, size in plan.sizes.items():
         got = 0
         for group in order:
-            if group in where:
+            if group in plan.where:
                 continue
             # The first one is taken whatever its size: a split without a row judges nothing.
             if got >= size or (got and got + rows[group] > size) or rows[group] >= left:
                 break
-            where[group] = name
+            plan.where[group] = name
             got += rows[group]
             left -= rows[group]
-        if got != size:
-            warnings.append(f"the {name} split has {got} rows of {size} requested: groups are kept whole")
-    return SplitResult([where.get(g, "train") for g in groups], warnings)
+        plan.warn_unless_met(name, got, "groups")
+    return plan.result(groups)
 
 
-def _empty(
-    groups: Sequence[str], splits: Sequence[SplitName], sizes: Mapping[SplitName, int]
-) -> Iterator[str]:
-    """Say which splits got no row although some were requested, and what keeps the rows together."""
-    for name, size in sizes.items():
-        if size and name not in splits:
-            largest = max(Counter(groups).values())
-            yield (
-                f"the {name} split is empty: one group holds {largest:,} of {len(groups):,} rows; rows that "
-                "share a value in a group column, or resemble each other, stay together"
-            )
+@dataclass(slots=True)
+class _Plan:
+    """What is decided so far."""
 
-
-class _Start(NamedTuple):
-    decided: dict[str, SplitName]
-    """Groups whose file has decided."""
+    where: dict[str, SplitName]
+    """Groups that are in a split of their own choice or of their file's; all others are in train."""
     sizes: dict[SplitName, int]
     """Rows to hold out [count]."""
     warnings: list[str]
 
+    def warn_unless_met(self, name: SplitName, got: int, whole: str) -> None:
+        if got != self.sizes[name]:
+            requested = f"the {name} split has {got} rows of {self.sizes[name]} requested"
+            self.warnings.append(f"{requested}: {whole} are kept whole")
 
-def _start(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitName | None] | None) -> _Start:
+    def result(self, groups: Sequence[str]) -> SplitResult:
+        return SplitResult([self.where.get(g, "train") for g in groups], self.warnings)
+
+
+def _plan(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitName | None] | None) -> _Plan:
     pinned = pinned or [None] * len(groups)
     decided = {g: name for g, name in zip(groups, pinned, strict=True) if name is not None}
     free = sum(g not in decided for g in groups)
-    sizes: dict[SplitName, int] = {
-        "test": 0 if "test" in decided.values() else _size(settings.test, free),
-        "validation": 0 if "validation" in decided.values() else _size(settings.validation, free),
-    }
+    requested: dict[SplitName, float] = {"test": settings.test, "validation": settings.validation}
+    drawn = {name: share for name, share in requested.items() if name not in decided.values()}
+    sizes = {name: _size(drawn.get(name, 0), free) for name in requested}
     _check_sizes(len(groups), free, sizes["test"], sizes["validation"])
-    requested = {"test": settings.test, "validation": settings.validation}
     warnings = [
         f"there is no {name} split: the files say of every row which split it is in"
-        for name, share in requested.items()
-        if share and not free and name not in decided.values()
+        for name, share in drawn.items()
+        if share and not free
     ]
-    return _Start(decided, sizes, warnings)
+    return _Plan(decided, sizes, warnings)
 
 
-def _assign_by_hash(
-    groups: Sequence[str],
-    decided: Mapping[str, SplitName],
-    settings: SplitConfig,
-    sizes: Mapping[SplitName, int],
-) -> SplitResult:
-    free = [g for g in dict.fromkeys(groups) if g not in decided]
+def _assign_by_hash(plan: _Plan, groups: Sequence[str], settings: SplitConfig) -> None:
+    where = plan.where
+    free = [g for g in dict.fromkeys(groups) if g not in where]
     drawn = {g: int(sampling_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
-    where: dict[str, SplitName] = dict(decided)
     start = 0.0
-    shares: tuple[tuple[SplitName, float], ...] = (
-        ("test", settings.test),
-        ("validation", settings.validation),
-    )
-    for name, share in shares:
-        if not sizes[name]:
+    for name, size in plan.sizes.items():
+        if not size:
             continue
-        end = start + share
+        end = start + (settings.test if name == "test" else settings.validation)
         left = [g for g in free if g not in where]
         taken = [g for g in left if start <= drawn[g] < end]
         # Very few groups: the one that comes nearest, so that there is something to judge by.
         where.update((g, name) for g in taken or sorted(left, key=lambda g: (abs(drawn[g] - end), g))[:1])
         start = end
-    splits = [where.get(g, "train") for g in groups]
-    if "train" not in splits and free:
-        last = max(free, key=lambda g: (drawn[g], g))
-        splits = ["train" if g == last else s for g, s in zip(groups, splits, strict=True)]
-    return SplitResult(splits, list(_empty(groups, splits, sizes)))
+    if free and "train" not in {where.get(g, "train") for g in groups}:
+        del where[max(free, key=lambda g: (drawn[g], g))]
+    for name, size in plan.sizes.items():
+        if size and name not in where.values():
+            plan.warnings.append(
+                f"the {name} split is empty: one group holds {max(Counter(groups).values()):,} of "
+                f"{len(groups):,} rows; rows that share a value in a group column, or resemble each other, "
+                "stay together"
+            )
 
 
 def _assign_exactly(
-    groups: Sequence[str],
-    strata: Sequence[str | None],
-    decided: Mapping[str, SplitName],
-    settings: SplitConfig,
-    sizes: Mapping[SplitName, int],
-) -> SplitResult:
-    splits: list[SplitName] = [decided.get(g, "train") for g in groups]
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, group in enumerate(groups):
-        members[group].append(i)
-    stratum_of = {g: Counter(strata[i] or "" for i in rs).most_common(1)[0][0] for g, rs in members.items()}
-    order = sorted(members, key=lambda g: sampling_key(settings.seed, "split", g))
-    warnings = []
-    for name, size in sizes.items():
-        left = [g for g in order if g not in decided and splits[members[g][0]] == "train"]
-        taken = _draw(left, members, stratum_of, size)
-        for group in taken:
-            for i in members[group]:
-                splits[i] = name
-        got = sum(len(members[g]) for g in taken)
-        if got != size:
-            warnings.append(
-                f"the {name} split has {got} rows of {size} requested: groups and classes are kept whole"
-            )
-    return SplitResult(splits, warnings)
+    plan: _Plan, groups: Sequence[str], strata: Sequence[str | None], settings: SplitConfig
+) -> None:
+    rows = Counter(groups)
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, stratum in zip(groups, strata, strict=True):
+        seen[group][stratum or ""] += 1
+    stratum_of = {group: counts.most_common(1)[0][0] for group, counts in seen.items()}
+    order = sorted(seen, key=lambda g: sampling_key(settings.seed, "split", g))
+    for name, size in plan.sizes.items():
+        taken = _draw([g for g in order if g not in plan.where], rows, stratum_of, size)
+        plan.where.update((group, name) for group in taken)
+        plan.warn_unless_met(name, sum(rows[g] for g in taken), "groups and classes")
 
 
 def _size(requested: int | float, rows: int) -> int:
@@ -249,12 +225,12 @@ def check_rows(rows: int, *, splitting: bool) -> None:
 
 
 def _draw(
-    order: Sequence[str], members: Mapping[str, Sequence[int]], stratum_of: Mapping[str, str], size: int
+    order: Sequence[str], rows_of: Mapping[str, int], stratum_of: Mapping[str, str], size: int
 ) -> list[str]:
     """Take groups in order until every stratum's quota is met; then, if short, whatever still fits."""
     available: Counter[str] = Counter()
     for group in order:
-        available[stratum_of[group]] += len(members[group])
+        available[stratum_of[group]] += rows_of[group]
     free_rows = quotas(available, size)
     # A class keeps at least one row to learn from, wherever it has one.
     left = (
@@ -264,7 +240,7 @@ def _draw(
     taken: dict[str, None] = {}
     for strict in (True, False):
         for group in order:
-            stratum, rows = stratum_of[group], len(members[group])
+            stratum, rows = stratum_of[group], rows_of[group]
             limit = min(free_rows[stratum], left[stratum], short) if strict else min(left[stratum], short)
             if rows > limit or (not strict and group in taken):
                 continue

@@ -5,10 +5,12 @@ A detector is a module here with two names:
 ``KINDS``
     The kinds of findings it reports: their words, titles, severities and what to do about them.
 ``find``
-    A function to an iterable of findings. Its parameters say what it needs by their names: ``columns``,
-    ``labels`` or ``rejected`` (given where a row has one), ``likeness``, any setting of
-    :class:`~tunery.inspect.config.InspectConfig`, any field of :class:`~tunery.inspect.inspect.Given`. A
-    detector does not run where a parameter without a default would be None.
+    A function to an iterable of findings. Its parameters say what it needs by their names: ``columns`` (the
+    rows), ``labels`` (the class of each row, None for free text) or ``rejected`` (the answer not preferred,
+    None where a row has none), each given where some row has one, ``likeness`` (the prompts compared), any
+    setting of :class:`~tunery.inspect.config.InspectConfig`, any field of
+    :class:`~tunery.inspect.inspect.Given`. A detector does not run where a parameter without a default would
+    be None.
 
 One more is a file here and its test.
 """

@@ -107,11 +107,6 @@ def find(
     """Find answers that teach nothing, or the wrong thing; in a closed set of classes only empty ones.
 
     A refusal is worth a look only where a fifth of the answers refuse: then it is meant.
-
-    Args:
-        columns: The rows.
-        min_unique_words: Smallest share of different words, in [0, 1].
-        unique_words_from: Shortest answer whose words are counted [words].
     """
     answers = columns.answers
     empty = [
@@ -129,8 +124,7 @@ def find(
     yield from _found(columns, _PHRASES, phrases)
     loops = [Case((i,), text, *where) for i, text in enumerate(answers) if (where := _loop(text))]
     yield from _found(columns, _LOOPS, loops)
-    echoes = [Case((i,), answers[i], "the answer is the prompt") for i in _echoes(columns)]
-    yield from _found(columns, _ECHO, echoes)
+    yield from _found(columns, _ECHO, _echoes(columns))
     if few := _of_few_words(answers, min_unique_words, unique_words_from):
         have = counted(len(few), "answer has", "answers have")
         message = f"{have} fewer than {percent(min_unique_words)} different words."
@@ -267,12 +261,12 @@ def _of_few_words(answers: Sequence[str], least_share: float, least_words: int) 
     return [case for _, case in sorted(found)]
 
 
-def _echoes(columns: Columns) -> list[int]:
+def _echoes(columns: Columns) -> list[Case]:
     found = []
     for i, (prompt, answer) in enumerate(zip(columns.prompts, columns.answers, strict=True)):
         # Fingerprints cost time: what differs much in length is no echo.
         if answer.strip() and abs(len(prompt) - len(answer)) <= 20 + len(prompt) // 10:
             key = fingerprint(answer)
             if key and key == fingerprint(prompt):
-                found.append(i)
+                found.append(Case((i,), answer, "the answer is the prompt"))
     return found

@@ -29,12 +29,7 @@ KINDS = (_SMALL, _IMBALANCE)
 
 
 def find(columns: Columns, labels: Sequence[str | None]) -> Iterator[Finding]:
-    """Find classes of under 5 training rows, and one of ten times the rows of the median class.
-
-    Args:
-        columns: The rows.
-        labels: The class of each row, None for free text.
-    """
+    """Find classes of under 5 training rows, and one of ten times the rows of the median class."""
     known = sorted({label for label in labels if label is not None})
     training = Counter(label for label, split in zip(labels, columns.splits, strict=True) if split == "train")
     sizes = {name: training[name] for name in known}
@@ -44,15 +39,13 @@ def find(columns: Columns, labels: Sequence[str | None]) -> Iterator[Finding]:
             f"{counted(len(small), 'class has', 'classes have')} under {_FEW_ROWS} training rows: "
             f"{listed_counts(small, 5)}."
         )
-        cases = [_members(labels, name) for name in sorted(small, key=lambda name: (small[name], name))]
+        cases = []
+        for name in sorted(small, key=lambda name: (small[name], name)):
+            rows = tuple(i for i, label in enumerate(labels) if label == name)
+            cases.append(Case(rows, name, f"{counted(len(rows), 'row')} in all splits"))
         yield finding(columns, _SMALL, message, cases, numbers={"rows": sizes})
     middle = sorted(sizes.values())[len(sizes) // 2]
     largest = max(known, key=lambda name: sizes[name])
     if middle and sizes[largest] >= _TIMES * middle:
         message = f"Class {largest} has {sizes[largest]:,} training rows, the median class {middle:,}."
         yield finding(columns, _IMBALANCE, message, [], numbers={"rows": sizes})
-
-
-def _members(labels: Sequence[str | None], name: str) -> Case:
-    rows = tuple(i for i, label in enumerate(labels) if label == name)
-    return Case(rows, name, counted(len(rows), "row") + " in all splits")

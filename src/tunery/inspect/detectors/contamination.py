@@ -52,12 +52,8 @@ def find(
     Words are those of the fingerprint: case and punctuation do not count. A reference text with fewer words
     than a run counts where a training text is the same as a whole, if it has four words at least. A run that
     more than ten training rows have is a template or a phrase and does not count. Reference runs are hashed
-    once and each training text is read once, so time is linear in the number of words.
-
-    Args:
-        columns: The rows. Of a closed set of classes only prompts are read.
-        references: Names, such as of a benchmark, with their texts.
-        overlap_words: Length of the run [words].
+    once and each training text is read once, so time is linear in the number of words. Of a closed set of
+    classes only prompts are read.
 
     Returns:
         ``contamination``: overlap with a reference. ``split_overlap`` (medium where training rows of less

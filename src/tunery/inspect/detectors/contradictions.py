@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
 from tunery.core.errors import listed
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, one_line, percent
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, finding
 from tunery.inspect.likeness import Likeness
@@ -102,7 +102,7 @@ def _clash(columns: Columns, rows: Sequence[int]) -> bool:
 def _case(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> Case:
     counts = Counter(answers[i] for i in rows)
     written = {answers[i]: columns.answers[i] for i in reversed(rows)}
-    given = [f"{_quoted(written[key])} in {counted(n, 'row')}" for key, n in counts.most_common()]
+    given = [f"{one_line(written[key], 60)!r} in {counted(n, 'row')}" for key, n in counts.most_common()]
     return Case(tuple(rows), columns.prompts[rows[0]], f"answered {listed(given, 5)}")
 
 
@@ -135,7 +135,7 @@ def _near(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> list[
             continue
         if not _same_question(likeness.fingerprints[a], likeness.fingerprints[b]):
             continue
-        both = f"{_quoted(columns.answers[a])} and {_quoted(columns.answers[b])}"
+        both = " and ".join(repr(one_line(columns.answers[i], 60)) for i in (a, b))
         detail = f"{percent(pair.similarity)} alike, answered {both}"
         found.append((pair.similarity, Case((a, b), f"{columns.prompts[a]} / {columns.prompts[b]}", detail)))
     found.sort(key=lambda item: (-item[0], item[1].rows))
@@ -148,8 +148,3 @@ def _same_question(a: str, b: str) -> bool:
     ours, theirs = Counter(_WORD.findall(a)), Counter(_WORD.findall(b))
     differ = (ours - theirs) + (theirs - ours)
     return not any(_TURNS.fullmatch(word) for word in differ)
-
-
-def _quoted(text: str) -> str:
-    line = " ".join(text.split())
-    return repr(line if len(line) <= 60 else f"{line[:59]}…")

@@ -86,10 +86,7 @@ def find(columns: Columns, *, inputs: Sequence[str] | None = None) -> list[Findi
     A text with several troubles gets the same edit from each of them, repaired of all, so that the edits of
     several kinds can be applied together.
 
-    Args:
-        columns: The rows.
-        inputs: The last user turn of each row, the text that an edit replaces; None where every prompt is
-            one turn. Earlier turns are then not looked at.
+    Earlier turns of a conversation are not looked at.
 
     Returns:
         At most one finding of each kind: ``mojibake``, ``html``, ``invisible_characters``,
@@ -150,12 +147,9 @@ def _plain_spaces(text: str) -> str:
         text = re.sub("\r\n?|[\u2028\u2029\x85]", "\n", text)
         if not _EAST_ASIAN.search(text):
             text = _ODD_SPACE.sub(" ", text)
-    return (_RUN.sub(" ", text) if _is_prose(text) else text).strip()
-
-
-def _is_prose(text: str) -> bool:
-    """Tell whether runs of spaces are slips: in code and tables they carry meaning."""
-    return "\n" not in text and not _CODE.search(text)
+    if "\n" not in text and not _CODE.search(text):  # in code and tables runs of spaces carry meaning
+        text = _RUN.sub(" ", text)
+    return text.strip()
 
 
 def _kinds(text: str, *, html: bool) -> dict[str, int]:

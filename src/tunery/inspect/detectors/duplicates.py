@@ -14,6 +14,7 @@ from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, drops, finding
 from tunery.inspect.likeness import Likeness
 from tunery.text.embeddings import Encoder
+from tunery.text.features import unit
 from tunery.text.minhash import join
 
 _EXACT = FindingKind("exact_duplicate", "Duplicates", "medium", "Keep one row of each group.")
@@ -54,13 +55,7 @@ def find(
 ) -> Iterator[Finding]:
     """Find groups of rows whose prompts are the same, nearly so, or the same in other words.
 
-    Args:
-        columns: The rows.
-        likeness: Their prompts compared.
-        encoder: Gives vectors of prompts; without one, other words are not looked at. Comparing is quadratic
-            in rows.
-        semantic_threshold: Cosine from which two prompts say the same.
-        ignore: Kinds that nobody asks for; where both semantic ones are among them, nothing is encoded.
+    Without an encoder, other words are not looked at; with one, comparing is quadratic in rows.
 
     Returns:
         ``exact_duplicate`` (prompt and answer repeat), ``near_duplicate`` and ``semantic_duplicate`` (the
@@ -112,9 +107,7 @@ def _same_answer(columns: Columns, a: int, b: int) -> bool:
 
 def _links(columns: Columns, encoder: Encoder, threshold: float) -> list[tuple[int, int]]:
     """Compare all prompts with each other, in blocks of matrix products."""
-    vectors = np.asarray(encoder(columns.prompts), dtype=np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = vectors / np.maximum(norms, 1e-12)
+    vectors = unit(np.array(encoder(columns.prompts), dtype=np.float32))
     links: list[tuple[int, int]] = []
     for start in range(0, len(vectors), _AT_ONCE):
         block = vectors[start : start + _AT_ONCE] @ vectors[start:].T  # (block, rows from start on)

@@ -1,16 +1,16 @@
-"""Label issues: classes that classifiers which did not see them hold for wrong."""
+"""Label issues: classes and preferences that classifiers which did not see them hold for wrong."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
 from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
-from tunery.inspect.evidence import MOST_ROWS, Case, drops, finding, not_verified, unverified
-from tunery.inspect.labels import LabelIssue, rank_label_issues
+from tunery.inspect.evidence import Case, drops, finding
+from tunery.inspect.labels import LabelIssue, find_reversed_pairs, rank_label_issues
 from tunery.text.embeddings import Encoder
 
 _WRONG = FindingKind(
@@ -26,8 +26,27 @@ _DOUBTFUL = FindingKind(
     "low",
     "Review them where a person can tell; to train, a set is better off without them.",
 )
-_NOT_VERIFIED = not_verified("labels")
-KINDS = (_WRONG, _DOUBTFUL, _NOT_VERIFIED)
+_REVERSED = FindingKind(
+    "disputed_preference",
+    "Reversed preferences",
+    "medium",
+    "Let a person look which answer is better, and swap or drop the pair.",
+)
+MOST_ROWS = 50_000
+"""Rows that classifiers look at [rows]."""
+_LABELS_UNSEEN, _PREFERENCES_UNSEEN = (
+    FindingKind(
+        f"{what}_not_verified",
+        f"{what.capitalize()} not verified",
+        "low",
+        f"Inspect a part: data.sources[0].limit={MOST_ROWS}.",
+    )
+    for what in ("labels", "preferences")
+)
+"""More rows than classifiers look at, said so that silence is not taken for praise."""
+_OF_LABELS = (_WRONG, _DOUBTFUL, _LABELS_UNSEEN)
+_OF_PREFERENCES = (_REVERSED, _PREFERENCES_UNSEEN)
+KINDS = (*_OF_LABELS, *_OF_PREFERENCES)
 
 _MANY_WRONG = 0.03
 _MOST_CLASSES = 1000
@@ -35,26 +54,39 @@ _CONFUSIONS = 20
 
 
 def find(
-    columns: Columns, labels: Sequence[str | None], *, encoder: Encoder | None = None
+    columns: Columns,
+    labels: Sequence[str | None] | None = None,
+    rejected: Sequence[str | None] | None = None,
+    *,
+    encoder: Encoder | None = None,
+    ignore: Collection[str] = (),
 ) -> Iterator[Finding]:
-    """Find labels that are probably wrong.
+    """Find labels that are probably wrong, and preference pairs that are probably the wrong way round.
 
-    Args:
-        columns: The rows.
-        labels: The class of each row, None for free text.
-        encoder: Gives sentence embeddings; without one words alone are compared and fewer errors are found.
+    Without an encoder words alone are compared and fewer errors are found. What is ignored altogether is not
+    looked for: it takes minutes.
 
     Returns:
         ``label_error``: labels that classifiers which did not see them hold for wrong, each with an edit to
         the class they suggest, for a reviewer to accept; medium under 3 % of the rows. ``doubtful_label``:
-        labels that may as well be wrong, with edits that drop the rows. ``labels_not_verified`` in their
-        place beyond 50,000 rows.
+        labels that may as well be wrong, with edits that drop the rows. ``disputed_preference``, without
+        edits. ``labels_not_verified`` and ``preferences_not_verified`` in their place beyond 50,000 rows.
     """
+    ignored = set(ignore)
+    if labels is not None and not {kind.name for kind in _OF_LABELS} <= ignored:
+        yield from _label_issues(columns, labels, encoder)
+    if rejected is not None and not {kind.name for kind in _OF_PREFERENCES} <= ignored:
+        yield from _reversed_pairs(columns, rejected, encoder)
+
+
+def _label_issues(
+    columns: Columns, labels: Sequence[str | None], encoder: Encoder | None
+) -> Iterator[Finding]:
     rows = [(i, label) for i, label in enumerate(labels) if label is not None]
     if not 2 <= len({label for _, label in rows}) <= _MOST_CLASSES:
         return
     if len(rows) > MOST_ROWS:
-        yield unverified(columns, _NOT_VERIFIED, "labels", len(rows))
+        yield _unverified(columns, _LABELS_UNSEEN, "labels", len(rows))
         return
     prompts = [columns.prompts[i] for i, _ in rows]
     try:
@@ -103,3 +135,41 @@ def _confusions(issues: Sequence[LabelIssue]) -> list[dict[str, str | int]]:
         {"given": given, "suggested": suggested, "rows": rows}
         for (given, suggested), rows in counts.most_common(_CONFUSIONS)
     ]
+
+
+def _reversed_pairs(
+    columns: Columns, rejected: Sequence[str | None], encoder: Encoder | None
+) -> Iterator[Finding]:
+    pairs = [(i, text) for i, text in enumerate(rejected) if text is not None]
+    if len(pairs) > MOST_ROWS:
+        yield _unverified(columns, _PREFERENCES_UNSEEN, "preferences", len(pairs))
+        return
+    prompts = [columns.prompts[i] for i, _ in pairs]
+    chosen = [columns.answers[i] for i, _ in pairs]
+    try:
+        found = find_reversed_pairs(prompts, chosen, [text for _, text in pairs], encoder=encoder)
+    except ConfigError:
+        return  # no answer has a letter or a digit to prefer it for
+    if not found:
+        return
+    message = (
+        f"{counted(len(found), 'pair is', 'pairs are')} ordered against what the others prefer "
+        f"({percent_of(len(found), len(pairs))})."
+    )
+    rows = [pairs[pair.row] for pair in found]
+    cases = [
+        Case(
+            (i,),
+            f"preferred: {columns.answers[i]:.90} | over: {text:.90}",
+            f"reversed with probability {pair.score:.2f}",
+        )
+        for (i, text), pair in zip(rows, found, strict=True)
+    ]
+    scores = {columns.ids[i]: round(pair.score, 4) for (i, _), pair in zip(rows, found, strict=True)}
+    yield finding(columns, _REVERSED, message, cases, numbers={"scores": scores})
+
+
+def _unverified(columns: Columns, kind: FindingKind, what: str, count: int) -> Finding:
+    """Say that ``count`` rows were not looked at."""
+    message = f"The {what} of {count:,} rows were not verified: classifiers look at up to {MOST_ROWS:,} rows."
+    return finding(columns, kind, message, [], numbers={"rows": count})

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from tunery.core.columns import Columns
 from tunery.core.figures import counted, listed_counts, percent, percent_of
 from tunery.core.finding import Finding, FindingKind
-from tunery.inspect.evidence import Case, closed, finding
+from tunery.inspect.evidence import FEWEST_ROWS, Case, closed, finding, usual
 from tunery.text.language import language
 
 _CROSSED = FindingKind(
@@ -32,7 +32,6 @@ _MIX = FindingKind(
 )
 KINDS = (_CROSSED, _OUTLIER, _MIX)
 
-_ROWS = 20
 _SHARE = 0.02
 _NAMED = re.compile(
     r"\b(?:translat\w*|language|english|french|spanish|german|italian|portuguese|dutch|russian|chinese|mandarin|"
@@ -48,9 +47,7 @@ def find(columns: Columns, *, majority: float = 0.9) -> Iterator[Finding]:
     Texts of 25 letters or more count whose language is clear; code, names and short questions do not. Rows
     that speak of a language or of translating are left alone.
 
-    Args:
-        columns: The rows; of classes in a closed set only prompts are read.
-        majority: Share of the texts in one language from which the others are outliers, in (0.5, 1].
+    Of classes in a closed set only prompts are read.
 
     Returns:
         ``language_outlier``: rows in another language than almost all others; ``language_mix``: shares,
@@ -59,9 +56,9 @@ def find(columns: Columns, *, majority: float = 0.9) -> Iterator[Finding]:
     """
     prompts = [language(text) for text in columns.prompts]
     answers = [None] * len(columns) if closed(columns) else [language(text) for text in columns.answers]
-    usual = _majority(prompts, majority)
+    found = usual(filter(None, prompts), majority)
     # A prompt too short to tell is taken to be in the language of almost all others.
-    expected = [a or usual for a in prompts]
+    expected = [a or (found and found[0]) for a in prompts]
     both = [i for i in range(len(columns)) if expected[i] and answers[i]]
     crossed = [i for i in both if expected[i] != answers[i] and not _speaks_of_it(columns, i)]
     # Where only the answer tells, and it is odd, that is reported once: below.
@@ -82,41 +79,32 @@ def find(columns: Columns, *, majority: float = 0.9) -> Iterator[Finding]:
         yield finding(columns, _CROSSED, message, cases, numbers={"rows": len(crossed)})
 
 
-def _majority(known: Sequence[str | None], share: float) -> str | None:
-    counts = Counter(name for name in known if name is not None)
-    name, most = counts.most_common(1)[0] if counts else (None, 0)
-    return name if counts.total() >= _ROWS and most >= share * counts.total() else None
-
-
 def _mix(columns: Columns, known: Sequence[str | None], majority: float) -> Iterator[Finding]:
     counts = Counter(name for name in known if name is not None)
     total = counts.total()
-    if total < _ROWS or len(counts) < 2:
+    if total < FEWEST_ROWS or len(counts) < 2:
         return
-    usual, most = counts.most_common(1)[0]
+    common, most = counts.most_common(1)[0]
     shares = {name: n / total for name, n in counts.most_common()}
     if most >= majority * total:
-        odd = [i for i, n in enumerate(known) if n not in (None, usual) and not _speaks_of_it(columns, i)]
+        odd = [i for i, n in enumerate(known) if n not in (None, common) and not _speaks_of_it(columns, i)]
         if odd:
             others = listed_counts(Counter(str(known[i]) for i in odd), 5)
             message = (
                 f"{counted(len(odd), 'row is', 'rows are')} in another language than "
-                f"{percent_of(most, total)} of the rows ({usual}): {others}."
+                f"{percent_of(most, total)} of the rows ({common}): {others}."
             )
-            cases = [Case((i,), _text(columns, i), f"looks like {known[i]}") for i in odd]
-            numbers = {"usual": usual, "counts": dict(counts)}
+            texts = [columns.prompts[i] if language(columns.prompts[i]) else columns.answers[i] for i in odd]
+            cases = [Case((i,), text, f"looks like {known[i]}") for i, text in zip(odd, texts, strict=True)]
+            numbers = {"usual": common, "counts": dict(counts)}
             yield finding(columns, _OUTLIER, message, cases, numbers=numbers)
     main = [name for name, share in shares.items() if share >= _SHARE]
     if len(main) > 1:
         named = ", ".join(f"{name} {percent(shares[name])}" for name in main[:8])
         times = most / counts[main[-1]]
-        unequal = f"; {usual} has {times:.0f} times the rows of {main[-1]}" if times > 3 else ""
+        unequal = f"; {common} has {times:.0f} times the rows of {main[-1]}" if times > 3 else ""
         message = f"The rows are in {len(main)} languages: {named}{unequal}."
         yield finding(columns, _MIX, message, [], numbers={"counts": dict(counts), "shares": shares})
-
-
-def _text(columns: Columns, i: int) -> str:
-    return columns.prompts[i] if language(columns.prompts[i]) else columns.answers[i]
 
 
 def _speaks_of_it(columns: Columns, i: int) -> bool:

@@ -48,13 +48,7 @@ def find(
 
     Of classes in a closed set no length is asked. Empty texts are another detector's.
 
-    Args:
-        columns: The rows.
-        lengths: Tokens of each row, prompt and answer rendered together, shape ``(rows,)`` [tokens].
-        max_tokens: Most that training takes; rows with more are reported where both are known [tokens].
-        min_input_chars: A shorter prompt is reported [characters].
-        max_input_chars: A longer prompt is reported [characters].
-        min_output_chars: A shorter answer is reported [characters].
+    Rows of too many tokens are reported where their lengths and the limit are known.
 
     Raises:
         ValueError: There is not one length a row.

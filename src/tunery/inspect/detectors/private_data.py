@@ -56,12 +56,7 @@ def find(
 ) -> Iterator[Finding]:
     """Find keys, tokens and passwords of well-known shapes, and personal data.
 
-    Args:
-        columns: The rows.
-        pii_types: What to look for; by default what has a form of its own and belongs to somebody.
-        inputs: The last user turn of each row, which an edit replaces; None where every prompt is one turn.
-            What stands in earlier turns is reported without an edit.
-        ignore: Kinds that are not looked for.
+    What stands in earlier turns of a conversation is reported without an edit.
 
     Returns:
         At most one ``secret`` and one ``personal_data``, with counts by type; edits put placeholders in their

@@ -26,9 +26,7 @@ KINDS = (_JUDGED, _MISLEADING)
 def find(columns: Columns, scores: Sequence[RowQuality]) -> Iterator[Finding]:
     """Find rows with bad scores.
 
-    Args:
-        columns: The rows.
-        scores: Of some of them, by example id; what was scored and is not there is passed over.
+    What was scored and is not there is passed over.
 
     Returns:
         ``judged_wrong``: a judge gave at most 2 of 5; with edits that drop the rows. ``misleading_prompt``:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from tunery.core.columns import Columns
 from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.detectors.bad_answers import cut_off
-from tunery.inspect.evidence import Case, closed, finding
+from tunery.inspect.evidence import Case, closed, finding, usual
 from tunery.inspect.json_answers import json_answer, json_value, unfenced
 
-_ROWS = 20
-"""Answers that must show a trait before their majority says anything [rows]."""
 _SHORT = 120
 _ENDS = ".!?…。！？"
 _CLOSES = "\"'”’»)]*_"
@@ -38,9 +36,7 @@ class _Trait(NamedTuple):
 def find(columns: Columns, *, majority: float = 0.9) -> Iterator[Finding]:
     """Find answers in another style than almost all others.
 
-    Args:
-        columns: The rows; of classes in a closed set no style is asked.
-        majority: Share of the answers that show a trait which must agree, in (0.5, 1].
+    Of classes in a closed set no style is asked.
 
     Returns:
         ``format_outlier`` (JSON or prose), ``fence_outlier`` (JSON and code in a code fence or bare),
@@ -53,46 +49,34 @@ def find(columns: Columns, *, majority: float = 0.9) -> Iterator[Finding]:
         yield from _key_outliers(columns, majority)
 
 
-_T = TypeVar("_T", bound=Hashable)
-
-
-def _usual(values: Iterable[_T], majority: float) -> tuple[_T, int] | None:
-    """Return the value of almost all and how many have it; None where there is none, or no other."""
-    counts = Counter(values)
-    if counts.total() < _ROWS or len(counts) < 2:
-        return None
-    usual, count = counts.most_common(1)[0]
-    return (usual, count) if count >= majority * counts.total() else None
-
-
 def _outliers(columns: Columns, trait: _Trait, majority: float) -> Iterator[Finding]:
     kind = trait.kind
     values = {i: v for i, text in enumerate(columns.answers) if (v := trait.value(text)) is not None}
-    found = _usual(values.values(), majority)
+    found = usual(values.values(), majority)
     if found is None:
         return
-    usual, count = found
-    odd = [i for i, v in values.items() if v != usual]
+    common, count = found
+    odd = [i for i, v in values.items() if v != common]
     if kind is _FORMAT:
         # Where the prompt asks for another format, the row is right.
-        odd = [i for i in odd if usual != "prose" or not _ASKS_FOR_FORMAT.search(columns.prompts[i])]
+        odd = [i for i in odd if common != "prose" or not _ASKS_FOR_FORMAT.search(columns.prompts[i])]
     if not odd:
         return
-    cases = [Case((i,), columns.answers[i], f"the others {trait.words[usual]}") for i in odd]
+    cases = [Case((i,), columns.answers[i], f"the others {trait.words[common]}") for i in odd]
     edits = []
     # A full stop behind an answer that was cut off would make it look whole.
     unfinished = {case.rows[0] for case in cut_off(columns)}
     for i in odd:
-        text = None if i in unfinished else trait.rewrite(columns.answers[i], values[i], usual)
+        text = None if i in unfinished else trait.rewrite(columns.answers[i], values[i], common)
         if text is not None and text.strip() and text != columns.answers[i]:
             edits.append(Edit(row=columns.ids[i], action="set_output", value=text, reason=kind.name))
     others = Counter(values[i] for i in odd)
     described = " and ".join(f"{n:,} {trait.words[v]}" for v, n in others.most_common())
     message = (
         f"{counted(count, 'answer')} of {len(values):,} ({percent_of(count, len(values))}) "
-        f"{trait.words[usual]}; {described}."
+        f"{trait.words[common]}; {described}."
     )
-    numbers = {"usual": usual, "counts": dict(Counter(values.values()))}
+    numbers = {"usual": common, "counts": dict(Counter(values.values()))}
     kind = kind if edits else kind._replace(fix=_BY_HAND)
     yield finding(columns, kind, message, cases, edits=edits, numbers=numbers)
 
@@ -222,24 +206,24 @@ def _key_outliers(columns: Columns, majority: float) -> Iterator[Finding]:
         value = json_answer(text)
         if isinstance(value, dict):
             keys[i] = tuple(sorted(value))
-    found = _usual(keys.values(), majority)
-    if found is None:
+    found = usual(keys.values(), majority)
+    if found is None or len(set(keys.values())) == 1:
         return
-    usual, count = found
+    common, count = found
     cases = [
-        Case((i,), columns.answers[i], _key_differences(usual, names))
+        Case((i,), columns.answers[i], _key_differences(common, names))
         for i, names in keys.items()
-        if names != usual
+        if names != common
     ]
     message = (
         f"{counted(count, 'JSON answer')} of {len(keys):,} ({percent_of(count, len(keys))}) have the keys "
-        f"{', '.join(map(repr, usual[:8])) or 'none'}; {counted(len(cases), 'has others', 'have others')}."
+        f"{', '.join(map(repr, common[:8])) or 'none'}; {counted(len(cases), 'has others', 'have others')}."
     )
-    yield finding(columns, _KEYS, message, cases, numbers={"keys": list(usual), "rows": len(cases)})
+    yield finding(columns, _KEYS, message, cases, numbers={"keys": list(common), "rows": len(cases)})
 
 
-def _key_differences(usual: Sequence[str], names: Sequence[str]) -> str:
-    lacks, adds = [k for k in usual if k not in names], [k for k in names if k not in usual]
+def _key_differences(common: Sequence[str], names: Sequence[str]) -> str:
+    lacks, adds = [k for k in common if k not in names], [k for k in names if k not in common]
     return " and ".join(
         f"{verb} {', '.join(map(repr, some[:5]))}"
         for verb, some in (("lacks", lacks), ("adds", adds))

@@ -115,14 +115,18 @@ def rank_label_issues(
     number = {name: i for i, name in enumerate(names)}
     judged = [i for i, label in enumerate(labels) if label in number]
     given = np.array([number[labels[i]] for i in judged], dtype=np.int64)
-    doubt = _doubt(_out_of_fold([texts[i] for i in judged], given, encoder), given)
+    probabilities = _out_of_fold([texts[i] for i in judged], given, encoder)
+    noise, truth = _noise(probabilities, given)
+    rows = np.arange(len(given))
+    blurred = _posterior(probabilities, np.maximum(noise, _TINY) ** _concentration(truth, given), given)
+    scores = 1 - blurred[rows, given].astype(np.float64)
+    blurred[rows, given] = -1
+    others = blurred.argmax(axis=1)
     issues = [
-        LabelIssue(
-            judged[i], labels[judged[i]], names[doubt.others[i]], min(1.0, max(0.0, float(doubt.scores[i])))
-        )
-        for i in np.argsort(-doubt.scores, kind="stable")
+        LabelIssue(judged[i], names[given[i]], names[others[i]], float(np.clip(scores[i], 0, 1)))
+        for i in np.argsort(-scores, kind="stable")
     ]
-    return LabelIssueRanking(issues, doubt.likely)
+    return LabelIssueRanking(issues, int((truth[rows, given] < 0.5).sum()))
 
 
 def _out_of_fold(texts: Sequence[str], given: Classes, encoder: Encoder | None) -> Probabilities:
@@ -139,25 +143,6 @@ def _out_of_fold(texts: Sequence[str], given: Classes, encoder: Encoder | None) 
         kernel_probabilities(near, given),
     ]
     return pooled(views, _SHARPNESS)
-
-
-class _Doubt(NamedTuple):
-    scores: npt.NDArray[np.float64]
-    """Per row, in [0, 1]."""
-    others: Classes
-    """Per row, the most probable class that is not the given one."""
-    likely: int
-    """Rows more probably wrong than right."""
-
-
-def _doubt(probabilities: Probabilities, given: Classes) -> _Doubt:
-    noise, truth = _noise(probabilities, given)
-    rows = np.arange(len(given))
-    likely = int((truth[rows, given] < 0.5).sum())
-    blurred = _posterior(probabilities, np.maximum(noise, _TINY) ** _concentration(truth, given), given)
-    scores = 1 - blurred[rows, given].astype(np.float64)
-    blurred[rows, given] = -1
-    return _Doubt(scores, blurred.argmax(axis=1), likely)
 
 
 def _noise(probabilities: Probabilities, given: Classes) -> tuple[npt.NDArray[np.float64], Probabilities]:

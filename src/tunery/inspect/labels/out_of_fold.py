@@ -13,25 +13,24 @@ from tunery.text.features import Vectors
 Probabilities = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]
 
-_FOLDS = 5
+FOLDS = 5
 _LANDMARKS = 1500
 _RIDGE = 0.5
 _SHARPNESS = (3.0, 5.0, 8.0, 12.0, 16.0, 20.0, 30.0)
 _FLOOR = 1e-9
 
 
-def folds(classes: Classes, count: int = _FOLDS) -> Classes:
+def folds(classes: Classes) -> Classes:
     """Return a fold for every row, drawn so that each class is spread evenly over the folds.
 
     Args:
         classes: Class of each row, shape ``(n,)``.
-        count: Number of folds.
     """
     rng = np.random.default_rng(0)
     shuffled = rng.permutation(len(classes))
     order = shuffled[np.argsort(classes[shuffled], kind="stable")]
     place = np.empty(len(classes), dtype=np.int64)
-    place[order] = np.arange(len(classes)) % count
+    place[order] = np.arange(len(classes)) % FOLDS
     return place
 
 
@@ -48,19 +47,14 @@ def linear_probabilities(vectors: Vectors, classes: Classes, *, inverse_ridge: f
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-    out = np.zeros((len(classes), int(classes.max()) + 1), dtype=np.float32)
-    fold = folds(classes)
-    for held in range(_FOLDS):
-        inside, outside = fold != held, fold == held
-        if not outside.any():
-            continue
-        model = LogisticRegression(C=inverse_ridge, max_iter=200)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is good enough
-            model.fit(vectors[inside], classes[inside])
-        out[np.ix_(outside, model.classes_)] = model.predict_proba(vectors[outside])
-    return out
+    model, fold = LogisticRegression(C=inverse_ridge, max_iter=200), PredefinedSplit(folds(classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is good enough
+        found = cross_val_predict(model, vectors, classes, cv=fold, method="predict_proba")
+    probabilities: Probabilities = found.astype(np.float32)
+    return probabilities
 
 
 def kernel_probabilities(vectors: Vectors, classes: Classes, *, width: float = 1.0) -> Probabilities:

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tunery.inspect.labels.out_of_fold import folds
+from tunery.inspect.labels.out_of_fold import FOLDS, folds
 from tunery.text.embeddings import Encoder, word_vectors
 from tunery.text.features import Vectors
 
 _FEWEST = 20
-_FOLDS = 5
 _INVERSE_RIDGE = 1.0
 _CONFIDENT = 0.8
 """Probability of the other order from which a pair counts as reversed."""
@@ -96,9 +95,9 @@ def _kept_order(differences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
     """Return for each pair the out-of-fold probability that its order is right."""
     from sklearn.linear_model import LogisticRegression
 
-    fold = folds(np.zeros(len(differences), dtype=np.int64), _FOLDS)
+    fold = folds(np.zeros(len(differences), dtype=np.int64))
     probability = np.zeros(len(differences))
-    for held in range(_FOLDS):
+    for held in range(FOLDS):
         inside = differences[fold != held]
         # Each pair both ways round: without a constant, only what differs between answers can count.
         both = np.vstack([inside, -inside])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunery.core.engine import Constraint, Sampling
 from tunery.core.example import Message
+from tunery.core.ids import sha256_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +34,4 @@ class Call:
 
 def subject_of(user: str | None, key_id: str | None) -> str:
     """Return the hash that requests stick by: of the user where the client names one, else of its key."""
-    identity = f"user\n{user}" if user else f"key\n{key_id or ''}"
-    return hashlib.sha256(identity.encode("utf-8")).hexdigest()[:32]
+    return sha256_text(f"user\n{user}" if user else f"key\n{key_id or ''}")[:32]

@@ -31,13 +31,9 @@ class AnswerForms:
         # With the evaluation's id, because a deleted version's number may be given to another.
         key = (version.ref, version.evaluation_id)
         if key not in self._of_versions:
-            self._of_versions[key] = _of_version(version)
+            schema = (version.config.get("evaluate") or {}).get("json_schema")
+            self._of_versions[key] = form_check(version.metrics, labels=version.labels, json_schema=schema)
         return self._of_versions[key]
-
-
-def _of_version(version: ModelVersion) -> FormCheck | None:
-    measured = version.config.get("evaluate") or {}
-    return form_check(version.metrics, labels=version.labels, json_schema=measured.get("json_schema"))
 
 
 @lru_cache(maxsize=64)

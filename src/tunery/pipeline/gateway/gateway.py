@@ -22,8 +22,6 @@ class Gateway:
     """Answers calls with whatever version is meant at the moment each begins.
 
     Args:
-        workspace: Where versions, aliases and rollouts are.
-        bases: Engines.
         log: Takes a record of every call.
         max_in_flight: Calls answered at once [count]; more are refused, and clients come back by themselves.
     """
@@ -34,12 +32,8 @@ class Gateway:
         self.log = log
         self._forms = AnswerForms()
         self._max_in_flight = max_in_flight
-        self._in_flight = 0
-
-    @property
-    def in_flight(self) -> int:
+        self.in_flight = 0
         """Calls being answered [count]."""
-        return self._in_flight
 
     async def start(self, call: Call, *, stream: bool) -> Running:
         """Resolve, render and queue a call; everything that can be refused is refused here.
@@ -49,12 +43,12 @@ class Gateway:
             ConfigError: The conversation does not fit.
             ResourceError: Too many calls at once.
         """
-        if self._in_flight >= self._max_in_flight:
+        if self.in_flight >= self._max_in_flight:
             raise ResourceError(
-                f"{self._in_flight} requests are being answered and that is the limit",
+                f"{self.in_flight} requests are being answered and that is the limit",
                 hint="try again shortly",
             )
-        self._in_flight += 1
+        self.in_flight += 1
         arrival = Arrival(self.workspace.clock.now(), time.perf_counter())
         loop = asyncio.get_running_loop()
         events: Events | None = asyncio.Queue() if stream else None
@@ -67,7 +61,7 @@ class Gateway:
             work.add_done_callback(self._abandon)
             raise
         except BaseException:
-            self._in_flight -= 1
+            self.in_flight -= 1
             raise
         if isinstance(outcome, FailedStart):
             self._done(record_of(outcome.routed, "error"))
@@ -82,7 +76,7 @@ class Gateway:
 
     def _abandon(self, work: asyncio.Future[StartedCall | FailedStart]) -> None:
         if work.cancelled() or work.exception() is not None:  # it never became known who would answer
-            self._in_flight -= 1
+            self.in_flight -= 1
             return
         outcome = work.result()
         if isinstance(outcome, StartedCall):
@@ -92,7 +86,7 @@ class Gateway:
 
     def _done(self, record: RequestRecord) -> None:
         """Take the record of a call that ended."""
-        self._in_flight -= 1
+        self.in_flight -= 1
         self.log.write(record)
 
 

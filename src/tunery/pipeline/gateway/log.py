@@ -24,7 +24,6 @@ class RequestLog:
     A full queue makes writers wait for a slot rather than lose a record that a canary counts on.
 
     Args:
-        workspace: Where records go.
         mask: Takes personal data out of a text.
         observe: Also given every record, as it is written to the queue; must be quick.
         capacity: Records that may wait [count].

@@ -81,7 +81,6 @@ def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: st
     Everything else is pinned: ``name@3``, ``name@alias``, ``ft:…`` and the base.
 
     Args:
-        workspace: Where versions, aliases and rollouts are.
         default: The base served by its own name.
         name: As the client wrote it.
         subject: Hash that requests of one user stick by.

@@ -23,7 +23,6 @@ def store_training_file(workspace: Workspace, filename: str, write: Callable[[Pa
     """Take a training file, check its rows, and keep it only when they are good.
 
     Args:
-        workspace: Where it goes.
         filename: As the client named it; shown, never used as a path.
         write: Writes the bytes to the path it is given.
 

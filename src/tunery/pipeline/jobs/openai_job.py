@@ -9,8 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name, new_id
@@ -56,6 +55,7 @@ class Method(Wire):
     model_config = ConfigDict(extra="allow")  # settings stand under a key that is the type's name
 
     type: str = "supervised"
+    __pydantic_extra__: dict[str, MethodSettings] = Field(init=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -67,27 +67,12 @@ class Method(Wire):
         if name not in known:
             raise ValueError(f"only {' or '.join(sorted(known))} training exists here, not {name!r:.40}")
         settings = values.get(name)
-        return {"type": name} if settings is None else {"type": name, name: _method_settings(name, settings)}
+        return {"type": name} if settings is None else {"type": name, name: settings}
 
     @property
     def settings(self) -> MethodSettings | None:
         """What was sent under the type's own name."""
-        return (self.model_extra or {}).get(self.type)
-
-
-def _method_settings(name: str, values: Any) -> MethodSettings:
-    try:
-        return MethodSettings.model_validate(values)
-    except ValidationError as error:
-        problems = [
-            InitErrorDetails(
-                type=PydanticCustomError("method_settings", "{reason}", {"reason": found["msg"]}),
-                loc=(name, *found["loc"]),
-                input=found["input"],
-            )
-            for found in error.errors(include_url=False)
-        ]
-        raise ValidationError.from_exception_data(name, problems) from None
+        return self.__pydantic_extra__.get(self.type)
 
 
 class JobBody(Wire):
@@ -150,8 +135,6 @@ def new_job(
     """Return the job that a body describes, its recipe checked as a whole, not yet stored.
 
     Args:
-        body: What the client sent.
-        workspace: Where the files are.
         base: The base that the server serves, the only one a client may name.
         base_spec: How a recipe names that base.
         submitted_by: Name of the client's key.

@@ -36,8 +36,6 @@ class JobProgress:
     with a validation loss always. A step that an earlier worker reported is not reported again.
 
     Args:
-        workspace: Where events go.
-        job_id: Whose they are.
         interval_s: Least time between two metrics events [s].
         monotonic: Seconds that only grow.
     """

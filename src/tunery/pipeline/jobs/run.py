@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from tunery.core.errors import BusyError, ConflictError, TuneryError
 from tunery.core.run import Run
+from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.names import ft_name_of
 from tunery.pipeline.jobs.files import store_result
 from tunery.pipeline.jobs.openai_job import result_csv
@@ -41,14 +43,8 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
     try:
         while True:
             try:
-                run = run_recipe(
-                    stored_recipe(job.recipe, where=job_id),
-                    workspace,
-                    base_dir=Path.cwd(),
-                    progress=progress,
-                    should_stop=stop,
-                    on_checkpoint=on_checkpoint,
-                )
+                recipe = stored_recipe(job.recipe, where=job_id)
+                run = run_recipe(RunContext(recipe, workspace, Path.cwd(), progress, stop, on_checkpoint))
                 break
             except BusyError as busy:  # the same recipe, typed in a terminal: what it makes is found then
                 add_event_once(workspace, job_id, f"Waiting: {busy.message}")
@@ -112,8 +108,6 @@ def _fail(
 
 
 def _finish(workspace: Workspace, job_id: str, worker: str, status: Any, changes: Mapping[str, Any]) -> None:
-    try:
+    # Taken over or ended meanwhile: what it becomes is told by whoever has it now.
+    with contextlib.suppress(ConflictError):
         workspace.jobs.finish(job_id, worker, status, **changes)
-    except ConflictError:
-        # Taken over or ended meanwhile: what it becomes is told by whoever has it now.
-        return

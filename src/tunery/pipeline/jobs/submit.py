@@ -17,14 +17,8 @@ def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_pa
     """Put a recipe into the queue.
 
     Args:
-        workspace: Where the queue is.
-        recipe: What to do.
         base_dir: What its relative paths are relative to; whoever takes the job stands elsewhere.
         recipe_path: File it was read from, named where OpenAI's clients expect a training file.
-        actor: Who asks.
-
-    Returns:
-        The queued job.
     """
     now = workspace.clock.now()
     settled = with_absolute_paths(recipe, base_dir)

@@ -74,11 +74,6 @@ class Supervisor:
 
     A worker holds its job's lease by itself and dies with its supervisor, so that killing the server at any
     moment leaves a job that the next server takes over from its last checkpoint.
-
-    Args:
-        workspace: Where the queue is.
-        settings: How jobs are run.
-        command: Makes the worker's command line.
     """
 
     def __init__(
@@ -134,15 +129,10 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env=self._environment(),
+                env={**os.environ, "TUNERY_HOME": str(self._workspace.root)},
                 start_new_session=True,  # a Ctrl-C meant for the server does not reach it
             )
             return _Worker(job, name, process, log, out.tell())
-
-    def _environment(self) -> dict[str, str]:
-        database = os.environ.get("TUNERY_DATABASE_URL")
-        home = {"TUNERY_HOME": str(self._workspace.root)}
-        return {**os.environ, **home, **({"TUNERY_DATABASE_URL": database} if database else {})}
 
     def _see_through(self, worker: _Worker) -> None:
         """Wait for a worker's end, passing on requests to stop."""

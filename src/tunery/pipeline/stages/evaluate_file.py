@@ -32,7 +32,6 @@ def evaluate_model(context: RunContext, model: str, *, test: Path | None = None)
     masking; nothing is dropped, so that every row gets its answer.
 
     Args:
-        context: Of the recipe.
         model: ``name@N``, ``name@alias``, ``name``; or ``base``, which is asked as the zero-shot baseline is.
         test: Rows to evaluate on; the recipe's test split when None.
 

@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.finding import Edit, Finding
+from tunery.core.finding import Changed, Edit, Finding
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset
 
 if TYPE_CHECKING:
-    from tunery.core.columns import Columns
-    from tunery.core.finding import Changed
     from tunery.data.edits.review import Review
 
 
@@ -41,7 +40,6 @@ def apply_findings(context: RunContext, findings: Sequence[Finding], kinds: Sequ
     """Make the next dataset version from the edits of some kinds of findings.
 
     Args:
-        context: Of the recipe whose dataset version was inspected.
         findings: What was found in it.
         kinds: Kinds to apply, in this order.
 
@@ -111,7 +109,6 @@ def write_review(
     """Write the rows that findings name as a sheet to fill in; return their number.
 
     Args:
-        context: The run.
         path: The sheet.
         findings: Looks for them; called once the place is known to be free, for it takes time.
         kinds: Only findings of these kinds; all where empty.
@@ -124,9 +121,7 @@ def write_review(
     from tunery.data.edits.review import check_free, export_review
 
     check_free(path, replace=replace)
-
-    columns = _columns(context, make_dataset(context))
-    return export_review(path, columns, findings(), kinds=kinds)
+    return export_review(path, _columns(context, make_dataset(context)), findings(), kinds=kinds)
 
 
 def _columns(context: RunContext, dataset: DatasetVersion) -> Columns:

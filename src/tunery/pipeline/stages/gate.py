@@ -43,7 +43,6 @@ def judge_gate(
     """Judge the rules and store the verdict.
 
     Args:
-        context: Of the run.
         results: Subject to its result: ``tuned``, the baselines, ``champion`` if there is one.
         comparisons: Paired tests of every other subject with the tuned model as B.
         suites: Numbers on the named suites.

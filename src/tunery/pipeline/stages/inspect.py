@@ -6,22 +6,21 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from tunery.core.columns import Columns
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.finding import Finding, FindingKind
 from tunery.core.ids import artifact_id
+from tunery.core.quality import RowQuality
+from tunery.data.config import CleanConfig, SourceConfig
+from tunery.data.filters.tokens import token_length
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    from tunery.core.columns import Columns
-    from tunery.core.quality import RowQuality
-    from tunery.data.config import CleanConfig
-    from tunery.text.pii.types import PiiType
+from tunery.text.pii.types import DEFAULT_PII, PiiType
 
 STAGE_VERSION = 1
 """Raise it when equal findings would be written otherwise than before."""
@@ -48,7 +47,6 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
     """Build or find the recipe's dataset version, look for what hurts, keep and show what is found.
 
     Args:
-        context: Of the recipe.
         thorough: Compare what rows mean, by sentence embeddings: finds more wrong labels, and rows that say
             the same in other words. Takes minutes for ten thousand rows on a laptop.
 
@@ -85,8 +83,6 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
 
 def _sought(clean: CleanConfig) -> tuple[PiiType, ...]:
     """Return the kinds of personal data to look for: not those that the recipe keeps or gave surrogates."""
-    from tunery.text.pii.types import DEFAULT_PII
-
     meant = ("keep", "surrogate") if clean.mask_pii else ()
     return tuple(t for t in DEFAULT_PII if clean.pii_policy.get(t) not in meant)
 
@@ -109,7 +105,6 @@ def _references(context: RunContext) -> list[tuple[str, list[str]]]:
     Raises:
         ConfigError: A file is missing or unreadable.
     """
-    from tunery.data.config import SourceConfig
     from tunery.data.read_file import read_texts
 
     suites = {name: suite.source for name, suite in context.recipe.evaluate.suites.items()}
@@ -119,8 +114,6 @@ def _references(context: RunContext) -> list[tuple[str, list[str]]]:
 
 def _lengths(context: RunContext, dataset: DatasetVersion, columns: Columns) -> list[int]:
     """Return the tokens of each row under the recipe's base, 0 where its template refuses a row."""
-    from tunery.data.filters.tokens import token_length
-
     lengths: dict[str, int] = {}
     for split in dataset.splits:
         for example in split_of(context, dataset, split):

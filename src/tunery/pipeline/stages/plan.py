@@ -68,18 +68,11 @@ def measure(context: RunContext) -> Machine:
     if device.type == "cuda":
         import torch
 
-        return Machine(
-            device="cuda",
-            flops=_gpu_flops(device.index or 0),
-            free_memory_bytes=torch.cuda.mem_get_info(device)[0],
-            free_disk_bytes=disk,
-        )
-    return Machine(
-        device="cpu",
-        flops=measure_cpu_flops(),
-        free_memory_bytes=free_memory_bytes(),
-        free_disk_bytes=disk,
-    )
+        flops, memory = _gpu_flops(device.index or 0), torch.cuda.mem_get_info(device)[0]
+    else:
+        flops, memory = measure_cpu_flops(), free_memory_bytes()
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    return Machine(device=kind, flops=flops, free_memory_bytes=memory, free_disk_bytes=disk)
 
 
 def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:

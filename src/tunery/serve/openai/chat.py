@@ -58,13 +58,9 @@ class ChatBody(GenerationBody):
     tool_choice: Any | None = None
 
     @model_validator(mode="after")
-    def _tools_are_functions(self) -> Self:
+    def _fits_together(self) -> Self:
         if offered(self.tools, self.tool_choice) and self.constraint() is not None:
             raise ValueError("give tools or a fixed form of answer, not both")
-        return self
-
-    @model_validator(mode="after")
-    def _top_needs_logprobs(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self

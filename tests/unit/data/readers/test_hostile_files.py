@@ -26,7 +26,8 @@ from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import map_columns, wanted_columns
 from tunery.data.readers.formats.spreadsheet import escaped, unescaped
-from tunery.data.readers.source import iterate, locate
+from tunery.data.readers.reading import iterate
+from tunery.data.readers.source import locate
 from tunery.data.readers.storage import compression as unpack
 from tunery.data.rows.row import BadRow, RawRow, UnusableRow
 
@@ -312,7 +313,8 @@ import resource, sys
 from pathlib import Path
 from tunery.core.errors import ConfigError
 from tunery.data.config import SourceConfig
-from tunery.data.readers.source import iterate, locate
+from tunery.data.readers.reading import iterate
+from tunery.data.readers.source import locate
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = 0
 try:

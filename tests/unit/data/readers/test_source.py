@@ -15,7 +15,8 @@ import pytest
 from tunery.core.errors import ConfigError
 from tunery.core.ids import sha256_file
 from tunery.data.config import DataConfig, SourceConfig
-from tunery.data.readers.source import expand_sources, iterate, locate
+from tunery.data.readers.reading import iterate
+from tunery.data.readers.source import expand_sources, locate
 from tunery.data.rows.row import RawRow
 
 LINE = '{{"input": "{0}", "output": "b"}}\n'

@@ -72,3 +72,13 @@ def test_an_encoder_finds_what_is_the_same_in_other_words():
 
     assert one(found, "semantic_duplicate").rows == ("ex-0", "ex-1")
     assert set(one(found, "semantic_leak").rows) == {"ex-0", "ex-1", "ex-4"}
+
+
+def test_nothing_is_encoded_where_semantic_repeats_are_ignored():
+    def encoder(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        raise AssertionError("minutes of work for nothing")
+
+    rows = columns(*clean(20))
+    ignore = ("semantic_duplicate", "semantic_leak")
+
+    assert list(duplicates.find(rows, compare_prompts(rows, 0.9), encoder=encoder, ignore=ignore)) == []

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Protocol, cast
 
 from tunery.core.errors import ConfigError
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.data.config import IMPORTERS, SourceConfig
-from tunery.data.rows.refused import Refused
+from tunery.data.rows.refused import Refused, leading
 from tunery.data.rows.row import RawRow
-
-_LEADING = 1000
-"""So many unusable rows may come before the first that shows how the file is read [count]."""
 
 
 class Importer(Protocol):
@@ -49,25 +46,15 @@ def recognise(values: Mapping[str, Any], path: str) -> str | None:
 
 
 def as_plain_rows(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
-    """Yield rows as shapes know them, whatever program wrote the file.
+    """Return rows as shapes know them, whatever program wrote the file.
 
     Raises:
         ConfigError: Several programs may have written the file.
     """
-    name = settings.export
-    leading: list[RawRow] = []
+    name: str | None = settings.export
     if name == "auto":
-        leading = up_to_first_usable(rows)
-        name = (leading and recognise(leading[-1].values, settings.path)) or "none"
-    every = chain(leading, rows)
-    yield from every if name == "none" else importer(name).convert(every, settings)
-
-
-def up_to_first_usable(rows: Iterator[RawRow]) -> list[RawRow]:
-    """Take rows up to the first that could be read, which is then the last; 1,000 at most."""
-    leading: list[RawRow] = []
-    for row in islice(rows, _LEADING):
-        leading.append(row)
-        if not isinstance(row.values, Refused):
-            break
-    return leading
+        head = leading(rows)
+        rows = chain(head, rows)
+        usable = [row.values for row in head[-1:] if not isinstance(row.values, Refused)]
+        name = recognise(usable[0], settings.path) if usable else None
+    return rows if name in (None, "none") else importer(name).convert(rows, settings)

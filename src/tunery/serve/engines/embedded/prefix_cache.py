@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,21 +66,17 @@ class PrefixCache:
 
     def length(self, adapter: int, tokens: np.ndarray) -> int:
         """Return how many tokens a lookup would save [count]."""
-        return max((shared_prefix(e.tokens, tokens) for e in self._of(adapter)), default=0)
+        return max((shared_prefix(e.tokens, tokens) for _, e in self._of(adapter)), default=0)
 
     def find(self, adapter: int, tokens: np.ndarray) -> PrefixHit | None:
         """Return the stored prompt that shares most with ``tokens``, and mark it as used."""
-        best, best_length = None, 0
-        for key, entry in self._entries.items():
-            if entry.adapter == adapter:
-                length = shared_prefix(entry.tokens, tokens)
-                if length > best_length:
-                    best, best_length = key, length
-        if best is None:
+        lengths = {key: shared_prefix(entry.tokens, tokens) for key, entry in self._of(adapter)}
+        best = max(lengths, key=lengths.__getitem__, default=None)
+        if best is None or not lengths[best]:
             return None
         self._entries.move_to_end(best)
         # Only the shared part is of use, and causal attention makes that part equal in both prompts.
-        return PrefixHit(self._entries[best].block[:, :, :, :best_length], best_length)
+        return PrefixHit(self._entries[best].block[:, :, :, : lengths[best]], lengths[best])
 
     def wants(self, adapter: int, tokens: np.ndarray) -> bool:
         """Return whether these tokens fit and add enough to what is stored.
@@ -103,13 +98,9 @@ class PrefixCache:
     def store(self, adapter: int, tokens: np.ndarray, block: torch.Tensor) -> None:
         """Keep a prompt; entries that are beginnings of it go, then the least recently used."""
         # What a longer prompt holds it holds for its beginnings too: keys and values do not look ahead.
-        covered = [
-            key
-            for key, entry in self._entries.items()
-            if entry.adapter == adapter and shared_prefix(entry.tokens, tokens) == len(entry.tokens)
-        ]
-        for key in covered:
-            self._drop(key)
+        for key, entry in self._of(adapter):
+            if shared_prefix(entry.tokens, tokens) == len(entry.tokens):
+                self._drop(key)
         entry = _Entry(adapter, tokens, block)
         while self._entries and self.nbytes + entry.nbytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
@@ -120,11 +111,11 @@ class PrefixCache:
 
     def forget(self, adapter: int) -> None:
         """Drop everything stored for an adapter."""
-        for key in [key for key, entry in self._entries.items() if entry.adapter == adapter]:
+        for key, _ in self._of(adapter):
             self._drop(key)
 
-    def _of(self, adapter: int) -> Sequence[_Entry]:
-        return [entry for entry in self._entries.values() if entry.adapter == adapter]
+    def _of(self, adapter: int) -> list[tuple[int, _Entry]]:
+        return [(key, entry) for key, entry in self._entries.items() if entry.adapter == adapter]
 
     def _drop(self, key: int) -> None:
         self.nbytes -= self._entries.pop(key).nbytes

@@ -21,7 +21,8 @@ from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import map_columns, wanted_columns
 from tunery.data.readers.importers.recognise import importer, recognise
 from tunery.data.readers.importers.request_log import write_traffic
-from tunery.data.readers.source import iterate, locate
+from tunery.data.readers.reading import iterate
+from tunery.data.readers.source import locate
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import RawRow, UnusableRow
 
