@@ -37,11 +37,6 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 
     The caller opens and closes workspace and bases; the app's own threads (request log, canaries, jobs)
     live between its startup and its shutdown.
-
-    Args:
-        workspace: Where everything is kept.
-        bases: The engines that answer.
-        settings: How it listens, whom it lets in, what it bounds.
     """
     metrics = Metrics()
     log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
@@ -52,7 +47,10 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     )
     app.state.services = Services(workspace, settings, bases, gateway, log, metrics)
     errors.install(app)
-    _add_routes(app)
+    for routes in (generate, stored, files, jobs, models, feedback, rollouts):
+        app.include_router(routes.router, prefix="/v1")
+    app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/metrics", metrics_text, methods=["GET"])
     app.add_middleware(Boundary, workspace=workspace, settings=settings)
     if settings.cors_origins:
         app.add_middleware(
@@ -63,21 +61,6 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
             expose_headers=["x-request-id", "x-should-retry"],
         )
     return app
-
-
-def _add_routes(app: FastAPI) -> None:
-    for router in (
-        generate.router,
-        stored.router,
-        files.router,
-        jobs.router,
-        models.router,
-        feedback.router,
-        rollouts.router,
-    ):
-        app.include_router(router, prefix="/v1")
-    app.add_api_route("/health", health, methods=["GET"])
-    app.add_api_route("/metrics", metrics_text, methods=["GET"])
 
 
 def health(shared: Shared) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,10 @@ def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iter
             ("before", f"{before.id} ({before.rows_kept:,} rows)"),
             ("after", f"{after.id} ({after.rows_kept:,} rows)"),
             ("texts changed", f"{len(fixed.changed):,}"),
-            ("left out now", listed_counts(_more(before.dropped, after.dropped)) or "nothing more"),
+            (
+                "left out now",
+                listed_counts(Counter(after.dropped) - Counter(before.dropped)) or "nothing more",
+            ),
             ("kept by review", None if review is None else f"{review.kept:,}"),
             ("undecided", None if review is None else f"{review.undecided:,}, they stay as they are"),
         ]
@@ -183,7 +187,3 @@ def _change(change: Changed) -> str:
     dots = "…" if start else ""
     old, new = (dots + repr(text[start : start + 3 * _CONTEXT])[1:-1] for text in (before, after))
     return f"{change.source} row {change.row} ({change.reason}): {old}\n  -> {new}"
-
-
-def _more(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    return {name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)}

@@ -21,7 +21,6 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import typer
 
-from tunery.cli.session import Session
 from tunery.core.errors import ResourceError, TuneryError
 
 EXIT_BUG = 1
@@ -98,7 +97,7 @@ def _options(
 
     Answers go to stdout, progress to stderr; --json on any command prints one JSON value.
     """
-    ctx.obj = Session(home)
+    ctx.obj = home
 
 
 def main() -> None:

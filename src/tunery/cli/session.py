@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -18,20 +18,12 @@ ACTOR = "cli"
 """Who is recorded as having moved an alias or started a rollout from here."""
 
 
-class Session(NamedTuple):
-    """What the options before the command say."""
-
-    home: Path | None
-    """Root of the workspace; None for ``TUNERY_HOME``, else ``~/.tunery``."""
-
-
 @contextmanager
 def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
     """Open the workspace that the call names, and close it afterwards."""
     from tunery.store.workspace import Workspace
 
-    session = ctx.obj if isinstance(ctx.obj, Session) else Session(None)
-    workspace = Workspace.open(session.home)
+    workspace = Workspace.open(ctx.obj)  # what --home says, None where it is left out
     try:
         yield workspace
     finally:

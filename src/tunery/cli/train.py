@@ -101,9 +101,11 @@ def _answer_adapter(adapter: Adapter, folder: Path | None, *, as_json: bool) -> 
 
 def preflight_text(found: Preflight) -> Iterable[Part]:
     """Return sample rows with their trained tokens marked, then every check."""
-    yield "trained tokens stand between {} and {}".format(*trained_marks())
+    yield "trained tokens stand between {} and {}".format(*_marks(prompt_loss=False))
     if any(token.prompt_loss for row in found.samples for token in row.tokens):
-        yield "those that count by train.prompt_loss_weight between {} and {}".format(*prompt_loss_marks())
+        yield "those that count by train.prompt_loss_weight between {} and {}".format(
+            *_marks(prompt_loss=True)
+        )
     yield ""
     for row in found.samples:
         yield styled(row.example_id, "bold")
@@ -123,20 +125,17 @@ def row_text(row: PreflightRow) -> Text:
 
     text = Text()
     for (trained, prompt_loss), tokens in groupby(row.tokens, key=lambda t: (t.trained, t.prompt_loss)):
-        opening, closing = prompt_loss_marks() if prompt_loss else trained_marks() if trained else ("", "")
+        opening, closing = _marks(prompt_loss=prompt_loss) if trained or prompt_loss else ("", "")
         style = "bold yellow" if prompt_loss else "bold green" if trained else "dim"
         text.append(opening + "".join(token.text for token in tokens) + closing, style=style)
     return text
 
 
-def trained_marks() -> tuple[str, str]:
-    """Return the brackets around trained tokens that this terminal can write."""
-    return ("⟦", "⟧") if can_write("⟦⟧") else ("[[", "]]")
-
-
-def prompt_loss_marks() -> tuple[str, str]:
-    """Return the brackets around tokens of the prompt loss that this terminal can write."""
-    return ("⟪", "⟫") if can_write("⟪⟫") else ("<<", ">>")
+def _marks(*, prompt_loss: bool) -> tuple[str, str]:
+    """Return the brackets around trained tokens or those of the prompt loss, in what stdout can write."""
+    if can_write("⟦⟧⟪⟫"):
+        return ("⟪", "⟫") if prompt_loss else ("⟦", "⟧")
+    return ("<<", ">>") if prompt_loss else ("[[", "]]")
 
 
 def adapter_text(adapter: Adapter) -> Iterable[Part]:

@@ -142,12 +142,6 @@ class Forecast(Record):
 def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> Forecast:
     """Forecast a run; computes nothing but this arithmetic.
 
-    Args:
-        rows: Of the recipe's dataset version.
-        schedule: From the recipe.
-        shape: Of the base.
-        machine: Where it will run.
-
     Returns:
         Numbers good to about a factor of two in time and a third in memory, with their reasoning.
     """

@@ -49,12 +49,6 @@ def rollback(workspace: Workspace, name: str, *, actor: str, reason: str) -> Ali
 
     Rolling back twice goes two champions back. A champion that was deleted meanwhile is passed over.
 
-    Args:
-        workspace: Where versions and aliases lie.
-        name: Name of the model.
-        actor: Who does it.
-        reason: Why.
-
     Raises:
         NotFoundError: There is no model of that name.
         ConflictError: It has no champion, or never had another before this one.

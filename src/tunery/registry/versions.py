@@ -104,20 +104,18 @@ def resolve(workspace: Workspace, ref: str) -> ModelVersion:
         NotFoundError: No such name, version or alias; says what there is.
     """
     wanted = parse_ref(ref)
-    if wanted.version is not None:
-        found = workspace.models.find(wanted.name, wanted.version)
-        if found is not None:
-            return found
+    if wanted.version is not None and (found := workspace.models.find(wanted.name, wanted.version)):
+        return found
     aliases = workspace.models.aliases(wanted.name)
     if wanted.version is None and (points_at := aliases.get(wanted.alias or CHAMPION)) is not None:
         return workspace.models.get(wanted.name, points_at)
     versions = workspace.models.list(wanted.name)
     if not versions:
         raise NotFoundError.of("model", wanted.name, workspace.models.names(), hint="tunery registry ls")
-    passed = [version for version in versions if version.gate_passed]
-    if wanted.version is None and wanted.alias is None and passed:
-        return max(passed, key=lambda version: version.version)
     if wanted.version is None and wanted.alias is None:
+        passed = [version for version in versions if version.gate_passed]
+        if passed:
+            return max(passed, key=lambda version: version.version)
         raise NotFoundError(
             f"no version of {wanted.name} passed its gate, so the name alone means none",
             hint=f"{wanted.name}@{versions[0].version}",

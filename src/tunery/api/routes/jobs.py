@@ -128,7 +128,7 @@ def _is_retry(request: Request) -> bool:
 def _created_before(shared: Services, body: JobBody, submitted_by: str) -> Job | None:
     """Find the job that the first try of this request made, if it arrived."""
     wanted, now = request_of(body), shared.workspace.clock.now()
-    for job in shared.workspace.jobs.list(limit=100):
+    for job in shared.workspace.jobs.list():
         recent = (now - job.created_at).total_seconds() <= _RETRY_WINDOW_S
         if recent and job.submitted_by == submitted_by and dict(job.request) == wanted:
             return job

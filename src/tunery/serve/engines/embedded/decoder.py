@@ -16,7 +16,7 @@ from tunery.serve.engines.embedded.causal_lm import CausalLm
 from tunery.serve.engines.embedded.constraints import ConstraintState
 from tunery.serve.engines.embedded.kv_arena import KvArena
 from tunery.serve.engines.embedded.request import CompletionRow, Row, ScoreRow
-from tunery.serve.engines.embedded.sampling import log_probabilities, sample
+from tunery.serve.engines.embedded.sampling import sample
 from tunery.serve.engines.embedded.scheduler import Scheduler, Step
 
 _NOT_FINITE = "the model gives logits that are not finite numbers for this request"
@@ -205,7 +205,7 @@ class Decoder:
         alternatives = row.request.sampling.logprobs
         if alternatives is None:
             return None, ()
-        logprobs = log_probabilities(logits)
+        logprobs = torch.log_softmax(logits.double(), dim=-1)  # [nats]
         values, ids = logprobs.topk(alternatives)
         top = tuple(
             TopLogprob(i, self._tokenizer.token_text(i), v)

@@ -1,4 +1,4 @@
-"""Choose a token from logits, and say how likely it was.
+"""Choose a token from logits.
 
 A seeded choice must not depend on what else was in the batch. Logits do, in their last bits (1e-6 or so),
 because matrix products are summed in another order. So every token of the vocabulary draws its own waiting
@@ -58,8 +58,3 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     result = torch.zeros_like(probabilities)
     result[ids[kept]] = values[kept]
     return result
-
-
-def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Return log-probabilities in float64, last dimension normalised [nats]."""
-    return torch.log_softmax(logits.detach().to(torch.float64), dim=-1)
