@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.engine import Tokenizer
@@ -17,7 +16,6 @@ from tunery.core.example import Message
 from tunery.core.figures import listed_counts
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
-from tunery.core.quality import RowQuality
 from tunery.core.splits import SPLITS
 from tunery.data.config import DataConfig
 from tunery.data.curate import curate
@@ -35,6 +33,8 @@ STAGE_VERSION = 3
 """Raise it when equal files and settings would give other rows than before."""
 
 VERSION_FILE = "version.json"
+
+_IN_MANIFEST = {"name", "rows_read", "rows_kept", "dropped", "masked", "splits", "sources"}
 
 NOT_IN_IDENTITY = {"engine"}
 """Settings that change no row: where the work is done."""
@@ -71,6 +71,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
 
     Raises:
         ConfigError: A file or its rows are unusable; says which and why. Nothing is written then.
+        NotFoundError: Rows are selected by scores that are not there.
     """
     progress = progress or Silent()
     config = _placed(expand_sources(config, base_dir), base_dir)
@@ -85,6 +86,8 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
             progress.event(f"The version is there already: nothing is written to {mapping}", level="warn")
         progress.event(f"Dataset {identity} is already there", data={"dataset_version": identity})
         return stored
+    scores = None if config.select is None else config.select.scores
+    quality = [] if scores is None else read_quality(workspace.artifacts.path("quality", scores))
     with (
         _scratch(workspace) as scratch,
         curate(
@@ -93,7 +96,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
             edits=changes,
             tokenizer=tokenizer,
             max_tokens=limit,
-            selection=SelectionInputs(_scores(config, workspace), encoder),
+            selection=SelectionInputs(quality, encoder),
             scratch=scratch,
             progress=progress,
         ) as curated,
@@ -112,17 +115,6 @@ def _placed(config: DataConfig, base_dir: Path) -> DataConfig:
         return config
     clean = config.clean.model_copy(update={"pii_mapping": str(base_dir / mapping)})
     return config.model_copy(update={"clean": clean})
-
-
-def _scores(config: DataConfig, workspace: Workspace) -> list[RowQuality]:
-    """Return the scores that rows are selected by.
-
-    Raises:
-        NotFoundError: There are none of that id.
-    """
-    if config.select is None or config.select.scores is None:
-        return []
-    return read_quality(workspace.artifacts.path("quality", config.select.scores))
 
 
 @contextmanager
@@ -232,15 +224,7 @@ def _store(
         preference=curated.counts[0].shape == "preference",
         warnings=tuple(curated.warnings),
     )
-    about: dict[str, Any] = {
-        "name": version.name,
-        "rows_read": version.rows_read,
-        "rows_kept": version.rows_kept,
-        "dropped": dict(version.dropped),
-        "masked": dict(version.masked),
-        "splits": dict(version.splits),
-        "sources": [s.model_dump() for s in version.sources],
-    }
+    about = version.model_dump(mode="json", include=_IN_MANIFEST)
     with workspace.artifacts.create("datasets", version.id, about) as folder:
         version = version.with_(content_sha256=write_version(curated, folder))
         if curated.changed:

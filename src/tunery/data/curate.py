@@ -68,7 +68,8 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
         _refuse_mixed(sources, curated.counts)
         _limit(curated)
         if not len(curated.kept):
-            raise ConfigError(f"no row is left after cleaning: {_reasons(curated)}")
+            reasons = listed_counts(curated.dropped_counts())
+            raise ConfigError(f"no row is left after cleaning: {reasons}")
         with progress.task("Finding duplicates", None):
             same_prompt = drop_exact(curated)
             check_rows(len(curated.kept), splitting=bool(config.split.test or config.split.validation))
@@ -181,7 +182,3 @@ def _limit(curated: Curated) -> None:
         order = sorted(range(len(positions)), key=keys.__getitem__)
         drop = Drop("over_limit", f"the source is limited to {settings.limit} rows")
         curated.drop({int(positions[j]): drop for j in order[settings.limit :]})
-
-
-def _reasons(curated: Curated) -> str:
-    return listed_counts(curated.dropped_counts())

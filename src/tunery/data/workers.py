@@ -13,6 +13,7 @@ from tunery.core.errors import ConfigError, ResourceError
 Task = TypeVar("Task")
 Shared = TypeVar("Shared")
 Result = TypeVar("Result")
+Work = Callable[[Task, Shared], Result]
 Engine = Literal["local", "ray", "here"]
 
 _ALONE = 4
@@ -24,11 +25,7 @@ _RETRIES = 8
 
 
 def spread(
-    function: Callable[[Task, Shared], Result],
-    tasks: Iterable[Task],
-    shared: Shared,
-    *,
-    engine: Engine = "local",
+    function: Work[Task, Shared, Result], tasks: Iterable[Task], shared: Shared, *, engine: Engine = "local"
 ) -> Iterator[Result]:
     """Yield ``function(task, shared)`` for each task, in the order of the tasks.
 
@@ -64,7 +61,7 @@ def _cores() -> int:
 
 
 def _on_cores(
-    function: Callable[[Task, Shared], Result], tasks: Iterable[Task], shared: Shared, workers: int
+    function: Work[Task, Shared, Result], tasks: Iterable[Task], shared: Shared, workers: int
 ) -> Iterator[Result]:
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -81,9 +78,7 @@ def _on_cores(
         ) from None
 
 
-def _on_ray(
-    function: Callable[[Task, Shared], Result], tasks: Iterable[Task], shared: Shared
-) -> Iterator[Result]:
+def _on_ray(function: Work[Task, Shared, Result], tasks: Iterable[Task], shared: Shared) -> Iterator[Result]:
     try:
         import ray
     except ModuleNotFoundError:

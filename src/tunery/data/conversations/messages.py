@@ -82,30 +82,17 @@ def check_conversation(messages: tuple[Message, ...], field: str) -> None:
     """
     last = len(messages) - 1
     roles = [m.role for m in messages]
-    if roles[last] == "assistant" and "user" in roles and "system" not in roles[1:]:
-        _check_texts(messages, field)
-        return
     flaws = []
-    if messages[last].role != "assistant":
-        flaws.append(
-            Flaw(
-                f"{field}[{last}].role",
-                messages[last].role,
-                "the last turn must be the assistant's",
-            )
-        )
-    flaws += [
-        Flaw(f"{field}[{i}].role", "system", "a system turn can only be the first")
-        for i, m in enumerate(messages)
-        if m.role == "system" and i
-    ]
-    if not any(m.role == "user" for m in messages):
+    if roles[last] != "assistant":
+        fix = "the last turn must be the assistant's"
+        flaws.append(Flaw(f"{field}[{last}].role", roles[last], fix))
+    if "system" in roles[1:]:
+        fix = "a system turn can only be the first"
+        flaws += [Flaw(f"{field}[{i}].role", r, fix) for i, r in enumerate(roles) if i and r == "system"]
+    if "user" not in roles:
         flaws.append(Flaw(field, NO_VALUE, f"{len(messages)} turns; add a user turn before the assistant's"))
-    raise BadRow(*flaws)
-
-
-def _check_texts(messages: tuple[Message, ...], field: str) -> None:
-    last = len(messages) - 1
+    if flaws:
+        raise BadRow(*flaws)
     if not messages[last].content.strip():
         raise no_answer(f"{field}[{last}].content")
     if not any(m.role == "user" and m.content.strip() for m in messages):

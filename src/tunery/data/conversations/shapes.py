@@ -62,10 +62,6 @@ def shape_of_keys(keys: Mapping[str, Any]) -> Shape | None:
 def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
     """Decide how a file's rows are read, from the settings and its first row.
 
-    Args:
-        source: Its settings.
-        first: The first row's values.
-
     Raises:
         ConfigError: Neither the settings nor the keys mark a shape; lists the columns there are.
     """

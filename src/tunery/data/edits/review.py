@@ -44,14 +44,10 @@ class Review(NamedTuple):
 
 
 def check_free(path: Path, *, replace: bool) -> None:
-    """Refuse to write a sheet over another, or over anything else.
-
-    Args:
-        path: The file to write.
-        replace: Whether what lies there may go.
+    """Refuse to write a sheet over another, or over anything else, where it may not be replaced.
 
     Raises:
-        ConflictError: There is something, and it may not.
+        ConflictError: There is something.
     """
     if path.exists() and not replace:
         raise ConflictError(

@@ -97,7 +97,7 @@ def store_edits(workspace: Workspace, edits: Sequence[Edit], dataset: str) -> Ed
 
     Args:
         workspace: Where it is kept, as kind ``edits``.
-        edits: As :func:`settle` left them, at least one.
+        edits: As :func:`settle` left them.
         dataset: Id of the dataset version whose rows they name.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar, Self
 
 from tunery.core.engine import Tokenizer
@@ -86,29 +86,20 @@ def token_length(example: Example, tokenizer: Tokenizer) -> int:
 
 
 class _Here:
-    """A tokenizer in the process that loaded it."""
+    """A tokenizer in the process that loaded it; a worker keeps the one it read last."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._written: bytes | None = None
 
     def __call__(self) -> Tokenizer:
         return self._tokenizer
 
+    @cached_property
+    def _written(self) -> bytes:
+        return pickle.dumps(self._tokenizer)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._written is None:
-            self._written = pickle.dumps(self._tokenizer)
-        return _There, (self._written,)
-
-
-class _There:
-    """The same in a worker, which keeps the one it read last."""
-
-    def __init__(self, written: bytes) -> None:
-        self._written = written
-
-    def __call__(self) -> Tokenizer:
-        return _read(self._written)
+        return partial, (_read, self._written)
 
 
 @lru_cache(maxsize=1)

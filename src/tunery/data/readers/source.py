@@ -40,8 +40,6 @@ class Source(NamedTuple):
     """A source whose files were found."""
 
     settings: SourceConfig
-    path: Path
-    """Of a local file or folder; for a URL nothing but its text."""
     format: FileFormat
     sha256: str
     """Of the file's bytes; of a folder, over its files' hashes in their order."""
@@ -68,7 +66,7 @@ def locate(settings: SourceConfig, base_dir: Path) -> Source:
             format, several splits or formats in one folder, or files in it that are never read.
     """
     name = redacted_url(settings.path)
-    found, chosen = _find(settings, base_dir)
+    found = _find(settings, base_dir)
     kinds = {file_format(settings, Path(f.name)) for f in found}
     if len(kinds) > 1:
         raise ConfigError(
@@ -82,7 +80,7 @@ def locate(settings: SourceConfig, base_dir: Path) -> Source:
         raise ConfigError(f"{name}: the file is empty" if len(found) == 1 else f"{name}: all files are empty")
     hashes = [*filled.values()]
     digest = hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(hashes))
-    return Source(settings, chosen, kinds.pop(), digest, tuple(filled))
+    return Source(settings, kinds.pop(), digest, tuple(filled))
 
 
 def expand_sources(config: DataConfig, base_dir: Path) -> DataConfig:
@@ -132,27 +130,26 @@ def _splits(settings: SourceConfig, base_dir: Path) -> list[str]:
     return [*splits_of(list_folder(folder, path, _wanted_endings(settings)))]
 
 
-def _find(settings: SourceConfig, base_dir: Path) -> tuple[list[Found], Path]:
-    """Return a source's files, and where it lies."""
+def _find(settings: SourceConfig, base_dir: Path) -> list[Found]:
     whole = settings.path
     if is_url(whole):
         url, _, fragment = whole.partition("#")
         found = find_remote(url, _wanted_endings(settings))
-        return _of_split(found, redacted_url(url), fragment, settings), Path(url)
+        return _of_split(found, redacted_url(url), fragment, settings)
     path = base_dir / whole
     fragment = ""
     if "#" in whole and not path.exists():
         whole, _, fragment = whole.partition("#")
         path = base_dir / whole
     if is_pattern(path.name) and not path.exists():
-        return match_files(whole, base_dir), path
+        return match_files(whole, base_dir)
     if not path.exists():
         raise _missing(path, whole)
     if path.is_dir():
-        return _of_folder(path, whole, fragment, settings), path
+        return _of_folder(path, whole, fragment, settings)
     if not path.is_file():
         raise ConfigError(f"{whole}: is neither a file nor a folder")
-    return [Found(path.name, path)], path
+    return [Found(path.name, path)]
 
 
 def _of_folder(path: Path, name: str, fragment: str, settings: SourceConfig) -> list[Found]:

@@ -61,12 +61,8 @@ def check_training_file(path: Path) -> FileCheck:
 def require_training_file(path: Path, filename: str) -> FileCheck:
     """Check a file as :func:`check_training_file` does, and refuse it when anything is wrong.
 
-    Args:
-        path: The file.
-        filename: What the user calls it.
-
     Raises:
-        ConfigError: Lists the problems.
+        ConfigError: Lists the problems, under the name the user gave the file.
     """
     check = check_training_file(path)
     if check.problems:

@@ -57,13 +57,9 @@ def row_quality(id: str, given: Score, alone: Score) -> RowQuality:
         tokens=given.tokens,
         loss=loss,
         loss_alone=loss_alone,
-        perplexity=_exp(loss),
+        perplexity=math.exp(min(loss, 700.0)),  # beyond, a double cannot hold it
         ifd=ifd if math.isfinite(ifd) else 1.0,
     )
-
-
-def _exp(loss: float) -> float:
-    return math.exp(min(loss, 700.0))  # beyond, a double cannot hold it
 
 
 def quality_score(row: RowQuality) -> float:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import get_args
 
 import numpy as np
 
 from tunery.core.columns import Columns
-from tunery.core.errors import ConfigError
 from tunery.core.ids import sampling_key
 from tunery.data.config import SelectBy
 from tunery.data.select.signals import Numbers, by_label, signals
 from tunery.data.split.quotas import quotas
 from tunery.text.embeddings import Encoder
 from tunery.text.features import Positions, Vectors, blocks, hashed_tfidf, unit
-
-WAYS: tuple[str, ...] = get_args(SelectBy)
 
 _DOUBTFUL = 0.45
 """Quality under which a row is taken only when its class has no better one left."""
@@ -30,7 +26,7 @@ _MANY_ROWS = 50_000
 def choose(
     columns: Columns,
     rows: int,
-    by: str,
+    by: SelectBy,
     *,
     scores: Sequence[float] | None = None,
     seed: int = 0,
@@ -46,7 +42,7 @@ def choose(
     Args:
         columns: Rows of all splits; those outside the train split are never chosen.
         rows: How many to choose [count]; all where there are fewer.
-        by: One of ``WAYS``.
+        by: How.
         scores: One number a row, higher is better, such as ``quality_score`` of a base model's scores or a
             judge's 1 to 5. They rank the rows that the signals without a model let pass.
         seed: Another seed draws other rows among equals.
@@ -55,14 +51,10 @@ def choose(
     Returns:
         Sorted positions, ``min(rows, training rows)`` of them, all different.
 
-    Raises:
-        ConfigError: No such way, fewer rows than one, or scores for another number of rows.
-
     Source:
         Facility location with the lazy greedy algorithm: Minoux (1978), Accelerated greedy algorithms for
         maximizing submodular set functions; within 1 - 1/e of the optimum by Nemhauser et al. (1978).
     """
-    _check(columns, rows, by, scores)
     train = [i for i, split in enumerate(columns.splits) if split == "train"]
     if rows >= len(train):
         return train
@@ -76,19 +68,8 @@ def take(columns: Columns, positions: Sequence[int]) -> Columns:
     return Columns(**{f.name: [getattr(columns, f.name)[i] for i in positions] for f in fields(Columns)})
 
 
-def _check(columns: Columns, rows: int, by: str, scores: Sequence[float] | None) -> None:
-    if by not in WAYS:
-        raise ConfigError(f"rows cannot be selected by {by!r}", hint=f"one of: {', '.join(WAYS)}")
-    if rows < 1:
-        raise ConfigError(f"select.rows is {rows}: nothing would be left to train on", hint="at least 1")
-    if scores is not None and len(scores) != len(columns):
-        raise ConfigError(
-            f"there are {len(scores)} scores for {len(columns)} rows", hint="give one score for every row"
-        )
-
-
 def _choose(
-    pool: Columns, rows: int, by: str, scores: Numbers | None, *, seed: int, encode: Encoder | None
+    pool: Columns, rows: int, by: SelectBy, scores: Numbers | None, *, seed: int, encode: Encoder | None
 ) -> list[int]:
     """Choose among rows that are all of the train split and more than ``rows``."""
     classes = by_label(pool, range(len(pool)))

@@ -9,7 +9,6 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Drop
 from tunery.core.quality import RowQuality
 from tunery.core.splits import SPLITS
-from tunery.data.config import SelectConfig
 from tunery.data.decisions import Curated
 from tunery.data.select.scores import quality_scores
 from tunery.text.embeddings import Encoder
@@ -30,12 +29,9 @@ def select_rows(curated: Curated, given: SelectionInputs) -> None:
     Raises:
         ConfigError: Rows are to be compared by meaning, and there is no sentence encoder.
     """
-    if curated.config.select is not None:
-        curated.drop(_not_selected(curated, curated.config.select, given))
-
-
-def _not_selected(curated: Curated, settings: SelectConfig, given: SelectionInputs) -> dict[int, Drop]:
-    """Return the training rows that are not among those chosen."""
+    settings = curated.config.select
+    if settings is None:
+        return
     from tunery.data.select.select import choose
 
     encode = None
@@ -52,8 +48,5 @@ def _not_selected(curated: Curated, settings: SelectConfig, given: SelectionInpu
     found = quality_scores(given.scores, columns.ids) if given.scores else None
     chosen = set(choose(columns, settings.rows, settings.by, scores=found, seed=settings.seed, encode=encode))
     drop = Drop("not_selected", f"is not among the {settings.rows:,} training rows chosen by {settings.by}")
-    return {
-        int(curated.kept[i]): drop
-        for i, split in enumerate(columns.splits)
-        if split == "train" and i not in chosen
-    }
+    gone = (i for i, split in enumerate(columns.splits) if split == "train" and i not in chosen)
+    curated.drop({int(curated.kept[i]): drop for i in gone})

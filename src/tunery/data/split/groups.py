@@ -64,7 +64,9 @@ def group_rows(count: int, firm: Integers, near: Pairs, *, largest: int, strict:
         largest: Group size from which similarity must be strict [rows].
         strict: Similarity that holds in large groups too.
     """
-    held = _held(count, firm, near, largest=largest, strict=strict)
+    roots = join(count, np.concatenate([firm, np.stack([near.first, near.second], axis=1)]))
+    sizes = np.bincount(roots, minlength=count)
+    held = near.where((sizes[roots[near.first]] <= largest) | (near.similarity >= strict))
     return join(count, np.concatenate([firm, np.stack([held.first, held.second], axis=1)]))
 
 
@@ -112,12 +114,6 @@ def follow_earliest(
         if joined != row:
             sizes[joined] += 1
     return np.array(group, dtype=np.int64), near.where(np.isin(np.arange(len(order)), order[holds]))
-
-
-def _held(count: int, firm: Integers, near: Pairs, *, largest: int, strict: float) -> Pairs:
-    roots = join(count, np.concatenate([firm, np.stack([near.first, near.second], axis=1)]))
-    sizes = np.bincount(roots, minlength=count)
-    return near.where((sizes[roots[near.first]] <= largest) | (near.similarity >= strict))
 
 
 _LARGEST_GROUP = 8

@@ -22,11 +22,6 @@ def data_card(version: DatasetVersion) -> str:
     It lies in the version's folder as ``card.md``. Text from users (labels, prompts, file names, warnings) is
     escaped and cannot end a table or a code block.
 
-    Args:
-        version: The version's record; nothing else is looked at.
-
-    Returns:
-        Markdown, ending in a newline.
     """
     parts = [
         f"# Dataset {code(version.name)}, version `{code(version.id)}`",

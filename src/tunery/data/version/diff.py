@@ -132,7 +132,8 @@ def diff_versions(first: DatasetVersion, second: DatasetVersion, folders: tuple[
             gone.append(i)
             continue
         matched.add(j)
-        split = _split_note(a.columns.splits[i], b.columns.splits[j])
+        before, after = a.columns.splits[i], b.columns.splits[j]
+        split = "" if before == after else f"; moved from {before} to {after}"
         reason, why = _why_changed(edited.get(place), undone.get((a.columns.sources[i], a.columns.rows[i])))
         changed.append(_RowChange(reason, Instance(b.columns.where(j), a.text(i), b.text(j), why + split)))
     new = [j for j in came if j not in matched]
@@ -258,7 +259,3 @@ def _leaves(value: object, path: str = "") -> Iterable[tuple[str, str]]:
             yield from _leaves(inner, f"{path}[{i}]")
     else:
         yield path, one_line(str(list(value) if isinstance(value, tuple) else value), _CHARACTERS)
-
-
-def _split_note(before: str, after: str) -> str:
-    return "" if before == after else f"; moved from {before} to {after}"

@@ -13,12 +13,9 @@ from tunery.data.writers.writer import Writer, other_than_one_turn
 
 
 def _write(examples: Sequence[Example], version: DatasetVersion, path: Path) -> None:
-    def cells(example: Example) -> list[str]:
-        answers = [example.reference, example.rejected or ""]
-        return [example.prompt[-1].content, *answers[: len(columns) - 1]]
-
     columns = _columns(version)
-    write_sheet(path, columns, map(cells, examples))
+    rows = ([e.prompt[-1].content, e.reference, e.rejected or ""][: len(columns)] for e in examples)
+    write_sheet(path, columns, rows)
 
 
 def _columns(version: DatasetVersion) -> list[str]:

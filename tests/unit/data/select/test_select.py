@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
 from tunery.data.build import build_dataset
-from tunery.data.config import ColumnsConfig, DataConfig, SelectConfig, SourceConfig, SplitConfig
-from tunery.data.select.select import WAYS, choose, facility_location
+from tunery.data.config import ColumnsConfig, DataConfig, SelectBy, SelectConfig, SourceConfig, SplitConfig
+from tunery.data.select.select import choose, facility_location
 from tunery.store.dataset_files import read_columns, read_dropped
 from tunery.store.workspace import Workspace
 from tunery.text.embeddings import Encoder
 from tunery.text.features import blocks, hashed_tfidf
 
+WAYS: tuple[SelectBy, ...] = get_args(SelectBy)
 TOPICS = {
     "card": "card arrive post delivery envelope address track waiting week sent plastic mail",
     "rate": "exchange rate euro dollar currency convert pound foreign market abroad percent yen",
@@ -80,7 +82,7 @@ ROWS = st.lists(
 @settings(max_examples=40)
 @given(rows=ROWS, count=st.integers(1, 45), by=st.sampled_from(WAYS), seed=st.integers(0, 3))
 def test_exactly_so_many_distinct_training_rows_are_chosen_and_the_same_ones_again(
-    rows: list[tuple[str, str | None, str]], count: int, by: str, seed: int
+    rows: list[tuple[str, str | None, str]], count: int, by: SelectBy, seed: int
 ) -> None:
     data = columns([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
     train = {i for i, r in enumerate(rows) if r[2] == "train"}
@@ -97,7 +99,9 @@ def test_exactly_so_many_distinct_training_rows_are_chosen_and_the_same_ones_aga
     share=st.floats(0.05, 1),
     by=st.sampled_from(WAYS),
 )
-def test_every_class_keeps_its_share_and_at_least_one_row(sizes: list[int], share: float, by: str) -> None:
+def test_every_class_keeps_its_share_and_at_least_one_row(
+    sizes: list[int], share: float, by: SelectBy
+) -> None:
     labels = [f"class {c}" for c, size in enumerate(sizes) for _ in range(size)]
     texts = [f"{TOPICS['card'].split()[i % 12]} {label}" for i, label in enumerate(labels)]
     count = max(len(sizes), round(share * len(labels)))
@@ -163,20 +167,6 @@ def test_features_of_an_encoder_decide_what_is_alike() -> None:
     chosen = choose(columns(texts), 2, "diversity", encode=encode)
     assert 3 in chosen
     assert seen[0] == "a one\nanswer 0"
-
-
-@pytest.mark.parametrize(
-    ("count", "by", "scores", "says"),
-    [
-        (0, "random", None, "select.rows is 0"),
-        (3, "best", None, "selected by 'best'"),
-        (3, "quality", [1.0], "1 scores for 9 rows"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(count: int, by: str, scores: list[float] | None, says: str) -> None:
-    texts, labels = questions(3)
-    with pytest.raises(ConfigError, match=says):
-        choose(columns(texts, labels), count, by, scores=scores)
 
 
 @settings(max_examples=30)

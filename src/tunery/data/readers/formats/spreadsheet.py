@@ -46,10 +46,7 @@ def _hides(rest: str) -> bool:
 def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
     """Write a CSV file for spreadsheets: UTF-8 with its mark, CRLF, every cell escaped.
 
-    Args:
-        path: The file; one that is there is replaced once the new one is whole.
-        header: Column names.
-        rows: Cells by column.
+    A file that is there is replaced once the new one is whole.
 
     Returns:
         Rows written [count].

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from types import NoneType
 from typing import Any
 
@@ -73,11 +74,9 @@ def _flat(row: RawRow, settings: SourceConfig) -> RawRow:
     answers: list[tuple[str, Any]] = []
     questions = [k.removesuffix(".users")[: -len(_FLAT)] for k in row.values if k.endswith(f"{_FLAT}.users")]
     for question in questions:
-        given = row.values.get(f"{question}{_FLAT}")
-        statuses = row.values.get(f"{question}{_FLAT}.status")
-        for i, value in enumerate(given if isinstance(given, list) else []):
-            if _counts(statuses[i] if isinstance(statuses, list) and i < len(statuses) else None):
-                answers.append((question, value))
+        columns = (row.values.get(f"{question}{_FLAT}{end}") for end in ("", ".status"))
+        pairs = zip_longest(*(c if isinstance(c, list) else [] for c in columns))
+        answers += [(question, value) for value, status in pairs if _counts(status)]
     beside = ("id", "status", "_server_id", "external_id", "score")
     fields = {
         k: v

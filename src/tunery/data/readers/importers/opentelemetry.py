@@ -130,21 +130,21 @@ def _is_model_call(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> bo
     operation = attributes.get("gen_ai.operation.name")
     if operation is not None and operation not in ("chat", "text_completion", "generate_content"):
         return False  # embeddings, tools and the agents around calls
-    return any(str(key).startswith("gen_ai.") for key in attributes) or any(
-        str(e.get("name")).startswith("gen_ai.") for e in _objects(span.get("events"))
-    )
+    events = (e.get("name") for e in _objects(span.get("events")))
+    return any(str(name).startswith("gen_ai.") for name in (*attributes, *events))
 
 
 def _row(number: int, span: Mapping[str, Any], attributes: Mapping[str, Any], sampler: Sampler) -> RawRow:
     identity = str(attributes.get("gen_ai.response.id") or span.get("spanId") or number)
+    user = next((str(attributes[k]) for k in _USER_KEYS if attributes.get(k) is not None), None)
     try:
         messages = _messages(span, attributes, f"span {identity:.80}")
+        why = sampler.skip(identity, user, attributes)
     except UnusableRow as unfit:
-        return unusable(number, unfit.drop.reason, unfit.drop.detail, _shortened(span))
-    user = next((str(attributes[k]) for k in _USER_KEYS if attributes.get(k) is not None), None)
-    why = sampler.skip(identity, user, attributes)
+        why = unfit.drop
     if why is not None:
-        return unusable(number, why.reason, why.detail, _shortened(span))
+        names = {k: span[k] for k in ("traceId", "spanId", "name") if k in span}
+        return unusable(number, why.reason, why.detail, names)
     return RawRow(
         number,
         {
@@ -157,10 +157,6 @@ def _row(number: int, span: Mapping[str, Any], attributes: Mapping[str, Any], sa
             "metadata": {SPLIT_HINT: "train"},
         },
     )
-
-
-def _shortened(span: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: span[k] for k in ("traceId", "spanId", "name") if k in span}
 
 
 def _messages(span: Mapping[str, Any], attributes: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

@@ -48,10 +48,6 @@ def recognise(values: Mapping[str, Any], path: str) -> str | None:
 def as_plain_rows(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
     """Return rows as shapes know them, whatever program wrote the file.
 
-    Args:
-        rows: As the file has them.
-        settings: Whose ``export`` names the program, or ``auto``.
-
     Raises:
         ConfigError: Several programs may have written the file.
     """

@@ -115,13 +115,9 @@ def _left_out(values: Mapping[str, Any], sampler: Sampler) -> Drop | None:
 
 
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
-    # Earlier assistant turns came from whoever served then; the last one alone is learnt.
-    turns = [
-        {**t, "weight": 0} if isinstance(t, Mapping) and t.get("role") == "assistant" else _plain(t)
-        for t in values["messages"]
-    ]
+    answer = {"role": "assistant", "content": values.get("completion")}
     return {
-        "messages": [*turns, {"role": "assistant", "content": values.get("completion")}],
+        "messages": [*map(_context_turn, values["messages"]), answer],
         "user": values.get("subject"),
         "model": values.get("model"),
         "request_id": values.get("id"),
@@ -129,6 +125,10 @@ def _row(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(turn: Any) -> Any:
-    """Return a turn without the weight that records write down for every role."""
-    return {k: v for k, v in turn.items() if k != "weight"} if isinstance(turn, Mapping) else turn
+def _context_turn(turn: Any) -> Any:
+    """Return a turn before the answer, without the weight that records write down for every role."""
+    if not isinstance(turn, Mapping):
+        return turn
+    if turn.get("role") == "assistant":  # from whoever served then; the last answer alone is learnt
+        return {**turn, "weight": 0}
+    return {k: v for k, v in turn.items() if k != "weight"}

@@ -14,11 +14,7 @@ _YES = frozenset({"true", "yes", "1"})
 
 
 class Sampler:
-    """Decides request by request; what a user has given so far is counted.
-
-    Args:
-        rule: Share, cap and consent.
-    """
+    """Decides request by request; what a user has given so far is counted."""
 
     def __init__(self, rule: TrafficConfig) -> None:
         self._rule = rule

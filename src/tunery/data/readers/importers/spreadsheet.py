@@ -20,6 +20,6 @@ def convert(rows: Iterator[RawRow], _: SourceConfig) -> Iterator[RawRow]:
     for row in rows:
         if type(row.values) is not dict:  # a row that could not be read stays what it is
             yield row
-            continue
-        cells = {name: unescaped(v) if isinstance(v, str) else v for name, v in row.values.items()}
-        yield RawRow(row.number, cells)
+        else:
+            cells = {name: unescaped(v) if isinstance(v, str) else v for name, v in row.values.items()}
+            yield RawRow(row.number, cells)

@@ -235,10 +235,10 @@ def find_remote(url: str, endings: Sequence[str]) -> list[Found]:
     name = redacted_url(url)
     try:
         if is_pattern(path):
-            matched = [str(m) for m in filesystem.glob(path)]
+            matched = [RemoteFile(filesystem, str(m)) for m in filesystem.glob(path)]
             if not matched:
                 raise ConfigError(f"{name}: no file matches")
-            return _chosen((Found(PurePosixPath(m).name, RemoteFile(filesystem, m)) for m in matched), name)
+            return _chosen((Found(m.name, m) for m in matched), name)
         if filesystem.isdir(path):
             below = ((str(e)[len(path.rstrip("/")) :].lstrip("/"), str(e)) for e in filesystem.find(path))
             shown = (Found(b, RemoteFile(filesystem, e)) for b, e in below if "/." not in f"/{b}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from tunery.core.errors import ConfigError
 
@@ -39,29 +39,6 @@ _SECRET = re.compile(r"//[^/@]*@")
 _PASSWORD = re.compile(r"//[^/@]*:[^/@]*@")
 
 
-class RawFile(Protocol):
-    """A file that can be opened and read; a :class:`pathlib.Path` is one."""
-
-    @property
-    def name(self) -> str:
-        """Last part of where it lies."""
-        ...
-
-    def open(self, mode: Literal["rb"]) -> IO[bytes]:
-        """Open it for reading."""
-        ...
-
-
-class InputFile(NamedTuple):
-    """A file as its reader is given it."""
-
-    file: RawFile
-    name: str
-    """What messages call it."""
-    max_row_bytes: int
-    """Longest row accepted [bytes]."""
-
-
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file behind a URL."""
@@ -75,11 +52,24 @@ class RemoteFile:
         """Last part of the path."""
         return PurePosixPath(self.path).name
 
-    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader:
         """Open for reading; whatever the store raises comes out as :class:`OSError`."""
         with _failing_as_os_error():
             stream = self.filesystem.open(self.path, mode)
-        return cast(IO[bytes], io.BufferedReader(_RemoteStream(stream), _BUFFER_BYTES))
+        return io.BufferedReader(_RemoteStream(stream), _BUFFER_BYTES)
+
+
+RawFile = Path | RemoteFile
+
+
+class InputFile(NamedTuple):
+    """A file as its reader is given it."""
+
+    file: RawFile
+    name: str
+    """What messages call it."""
+    max_row_bytes: int
+    """Longest row accepted [bytes]."""
 
 
 class _RemoteStream(io.RawIOBase):
@@ -185,4 +175,4 @@ def open_filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 def sha256_raw(file: RawFile) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits, wherever it lies."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(cast(io.BufferedReader, stream), "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
