@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -33,26 +34,14 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         labels = ["model", "arm"]
-        self._requests = Counter(
-            "tunery_requests", "Served calls", [*labels, "status"], registry=self.registry
-        )
-        self._latency = Histogram(
-            "tunery_request_seconds", "Whole call", labels, buckets=SECONDS, registry=self.registry
-        )
-        self._ttft = Histogram(
-            "tunery_time_to_first_token_seconds",
-            "Until the first token",
-            labels,
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._tokens = Counter("tunery_tokens", "Tokens", [*labels, "kind"], registry=self.registry)
-        self._format = Counter(
-            "tunery_format_checked",
-            "Answers checked for their labels or JSON",
-            [*labels, "valid"],
-            registry=self.registry,
-        )
+        counter = partial(Counter, registry=self.registry)
+        seconds = partial(Histogram, buckets=SECONDS, registry=self.registry)
+        self._requests = counter("tunery_requests", "Served calls", [*labels, "status"])
+        self._latency = seconds("tunery_request_seconds", "Whole call", labels)
+        self._ttft = seconds("tunery_time_to_first_token_seconds", "Until the first token", labels)
+        self._tokens = counter("tunery_tokens", "Tokens", [*labels, "kind"])
+        answers = "Answers checked for their labels or JSON"
+        self._format = counter("tunery_format_checked", answers, [*labels, "valid"])
 
     def watch(self, in_flight: Callable[[], int], jobs: Callable[[], dict[str, int]]) -> None:
         """Also show calls being answered, and jobs by status, read at each scrape."""

@@ -83,14 +83,8 @@ def render_card(
 
     It lies beside the adapter as ``README.md``, so its loading code names its own folder. Text from users
     (labels, prompts, warnings) is escaped and cannot end a table, a code block or the front matter.
-
-    Args:
-        version: The version as registered.
-        dataset: What it was trained on.
-        adapter: Its weights' record.
-        evaluation: Of the tuned model on the test split.
-        baselines: Subject to evaluation, for whatever it was compared with.
-        gate: The gate's word on it.
+    ``evaluation`` is that of the tuned model on the test split; ``baselines`` has that of each subject which
+    it was compared with.
 
     Returns:
         Markdown with YAML front matter, ending in a newline.

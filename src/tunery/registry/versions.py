@@ -27,15 +27,8 @@ def register(
 
     The loop registers what its gate passed. A version registered in spite of a refusal keeps that on
     record, and :func:`~tunery.registry.aliases.promote` refuses it. Registering the same adapter of the same
-    run again returns the version it has, so that a resumed run makes no second one.
-
-    Args:
-        workspace: Where it is kept.
-        run: The run that made it; its recipe becomes the version's configuration.
-        dataset: What it was trained on.
-        adapter: What is registered.
-        evaluation: Of the tuned model on the test split.
-        gate: The gate's word on that evaluation.
+    run again returns the version it has, so that a resumed run makes no second one. The run's recipe becomes
+    the version's configuration; ``evaluation`` is that of the tuned model on the test split.
 
     Raises:
         ConflictError: The parts do not belong together; lists every one that does not.

@@ -117,20 +117,10 @@ class GenerationBody(Wire):
 
     @model_validator(mode="after")
     def _only_what_is_served(self) -> Self:
-        refuse(
-            {
-                "functions": self.functions,
-                "frequency_penalty": self.frequency_penalty,
-                "presence_penalty": self.presence_penalty,
-                "logit_bias": self.logit_bias,
-            }
-        )
-        wanted = [
-            self.response_format and self.response_format.type != "text",
-            self.guided_choice,
-            self.labels,
-        ]
-        if sum(bool(w) for w in wanted) > 1:
+        unserved = ("functions", "frequency_penalty", "presence_penalty", "logit_bias")
+        refuse({name: getattr(self, name) for name in unserved})
+        fixed_form = self.response_format and self.response_format.type != "text"
+        if sum(map(bool, (fixed_form, self.guided_choice, self.labels))) > 1:
             raise ValueError("give one of response_format, guided_choice and tunery.labels")
         if any(not s for s in self.stops):
             raise ValueError("stop holds an empty string")

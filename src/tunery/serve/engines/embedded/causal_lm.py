@@ -14,7 +14,7 @@ from tunery.model.tokenizer import context_window
 from tunery.serve.engines.embedded.attention import ATTENTION, PackedBatch, RowSpan, attend
 from tunery.serve.engines.embedded.blocked_linear import block_linears
 from tunery.serve.engines.embedded.kv_arena import KvArena, KvShape
-from tunery.serve.engines.embedded.lora import AdapterBank, AdapterBoard, Run
+from tunery.serve.engines.embedded.lora import AdapterBank, Run
 
 _UNLIMITED = 1_000_000  # tokens, where a configuration names no limit
 
@@ -58,8 +58,7 @@ class CausalLm:
         head = _head_name(model)
         block_linears(model)
         self._model = model
-        self._board = AdapterBoard()
-        self.adapters = AdapterBank(model, head, self._board)
+        self.adapters = AdapterBank(model, head)
         self._probe(folder)
 
     def arena(self, *, max_tokens: int, max_rows: int) -> KvArena:
@@ -94,7 +93,8 @@ class CausalLm:
         Returns:
             Logits, shape ``(len(wanted), vocabulary)``.
         """
-        self._board.body, self._board.head = body, head
+        board = self.adapters.board
+        board.body, board.head = body, head
         logits: torch.Tensor = self._model(
             input_ids=torch.tensor([ids], device=self.device),
             position_ids=batch.positions[None],

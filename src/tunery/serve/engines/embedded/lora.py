@@ -158,15 +158,14 @@ class AdapterBank:
     Args:
         model: The base; its adapted layers are replaced in place.
         head: Name of the output layer, such as ``lm_head``.
-        board: Read by the layers.
     """
 
     _POOL = 8  # while this few adapters are loaded all are stacked, and stacks change only at load and unload
 
-    def __init__(self, model: torch.nn.Module, head: str, board: AdapterBoard) -> None:
+    def __init__(self, model: torch.nn.Module, head: str) -> None:
         self._model = model
         self._head = head
-        self._board = board
+        self.board = AdapterBoard()
         self._like = next(model.parameters())  # dtype and device of what adapters are added to
         self._layers: dict[str, LoraLinear] = {}
         self._loaded: dict[int, tuple[str, ...]] = {}
@@ -188,7 +187,7 @@ class AdapterBank:
                 linear = self._model.get_submodule(name)
                 if not isinstance(linear, FrozenLinear):
                     raise ConfigError(f"{name} is not a linear layer of this base")
-                layer = LoraLinear(linear, self._board, is_head=name == self._head)
+                layer = LoraLinear(linear, self.board, is_head=name == self._head)
                 self._model.set_submodule(name, layer)
                 self._layers[name] = layer
             layer.pairs[adapter] = LoraPair(*(m.to(self._like) for m in pair))

@@ -9,15 +9,6 @@ import numpy as np
 import torch
 
 
-class PrefixHit(NamedTuple):
-    """A stored prompt that begins like the one looked up."""
-
-    block: torch.Tensor
-    """Keys and values, shape ``(2, layers, kv_heads, length, head_dim)``."""
-    length: int
-    """Tokens in common [count]."""
-
-
 class _Entry(NamedTuple):
     adapter: int
     tokens: np.ndarray
@@ -68,15 +59,19 @@ class PrefixCache:
         """Return how many tokens a lookup would save [count]."""
         return max((shared_prefix(e.tokens, tokens) for _, e in self._of(adapter)), default=0)
 
-    def find(self, adapter: int, tokens: np.ndarray) -> PrefixHit | None:
-        """Return the stored prompt that shares most with ``tokens``, and mark it as used."""
+    def find(self, adapter: int, tokens: np.ndarray) -> torch.Tensor | None:
+        """Return what the stored prompt that shares most with ``tokens`` shares, and mark it as used.
+
+        Returns:
+            Keys and values of the common tokens, shape ``(2, layers, kv_heads, tokens, head_dim)``.
+        """
         lengths = {key: shared_prefix(entry.tokens, tokens) for key, entry in self._of(adapter)}
         best = max(lengths, key=lengths.__getitem__, default=None)
         if best is None or not lengths[best]:
             return None
         self._entries.move_to_end(best)
         # Only the shared part is of use, and causal attention makes that part equal in both prompts.
-        return PrefixHit(self._entries[best].block[:, :, :, : lengths[best]], lengths[best])
+        return self._entries[best].block[:, :, :, : lengths[best]]
 
     def wants(self, adapter: int, tokens: np.ndarray) -> bool:
         """Return whether these tokens fit and add enough to what is stored.

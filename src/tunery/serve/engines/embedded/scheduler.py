@@ -124,12 +124,12 @@ class Scheduler:
     def _start(self, row: Row) -> None:
         self.rows.append(row)
         # The prompt's last token is always computed: its logits are wanted.
-        hit = self._cache.find(row.adapter, row.prompt[:-1])
-        row.computed = hit.length if hit else 0
+        shared = self._cache.find(row.adapter, row.prompt[:-1])
+        row.computed = 0 if shared is None else shared.shape[3]
         if row.cached_tokens is None:  # not again after it had to give way
             row.cached_tokens = row.computed
-        if hit:
-            self._arena.load(len(self.rows) - 1, hit.block)
+        if shared is not None:
+            self._arena.load(len(self.rows) - 1, shared)
 
     def advance(self, work: Work) -> None:
         """Note that a share was computed, and store the prompt once all of it is."""

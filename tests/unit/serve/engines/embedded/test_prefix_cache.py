@@ -38,10 +38,9 @@ def test_the_longest_common_beginning_is_found_even_inside_an_entry() -> None:
     store = cache(100)
     store.store(0, row(1, 2, 3, 4), block(4))
     store.store(0, row(1, 9, 9), block(3))
-    hit = store.find(0, row(1, 2, 3, 7, 7))
-    assert hit is not None
-    assert hit.length == 3
-    assert torch.equal(hit.block, block(4)[:, :, :, :3])
+    shared = store.find(0, row(1, 2, 3, 7, 7))
+    assert shared is not None
+    assert torch.equal(shared, block(4)[:, :, :, :3])
     assert store.find(0, row(5)) is None
 
 
