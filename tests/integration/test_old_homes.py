@@ -9,11 +9,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.fixtures_cli import Tunery, home, tunery  # noqa: F401 - fixtures
 from tests.integration.live_api import live
 from tunery.core.splits import SPLITS
-from tunery.pipeline.recipe import stored_recipe
+from tunery.data.build import build_dataset
+from tunery.data.version.card import data_card
+from tunery.data.version.diff import diff_versions
+from tunery.pipeline.recipe import parse_recipe, stored_recipe
 from tunery.store.dataset_files import read_columns, read_examples
 from tunery.store.workspace import Workspace
 
@@ -70,6 +74,27 @@ def test_versions_and_datasets_are_exported(old: Path, tunery: Tunery):  # noqa:
     assert called.code == 0, called.err
     lines = [line for file in (old / "rows").glob("*.jsonl") for line in file.read_text("utf-8").splitlines()]
     assert len(lines) == rows
+
+
+def test_its_dataset_does_not_differ_from_the_same_built_today(old: Path):
+    written = json.loads((old / "recipe.yaml").read_text("utf-8"))
+    with closing(Workspace.open(old / "home")) as workspace:
+        before = workspace.datasets.get(workspace.models.get("intents", 2).dataset_version)
+        assert "inspect" in before.config, "an earlier Tunery made it"
+        config = stored_recipe(written, where="recipe").data
+        after = build_dataset(config, workspace, name="intents", base_dir=old)
+        folders = [workspace.artifacts.path("datasets", v.id) for v in (before, after)]
+        diff = diff_versions(before, after, (folders[0], folders[1]))
+    assert diff.same == before.rows_kept
+    assert diff.settings == ()
+
+
+def test_the_recipe_in_its_dataset_s_card_is_one_of_today(old: Path):
+    with closing(Workspace.open(old / "home")) as workspace:
+        version = workspace.datasets.get(workspace.models.get("intents", 2).dataset_version)
+    printed = yaml.safe_load(data_card(version).split("```yaml\n")[1].split("\n```")[0])
+    recipe = {"name": "intents", "base": "smollm2-135m-instruct", "goal": {}, **printed}
+    assert parse_recipe(recipe, where="card").data.filters.length.min_input_chars == 2
 
 
 def test_its_champion_answers_as_it_did(old: Path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -114,6 +115,42 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     if problems:
         raise ConfigError.of_problems("overrides", problems)
     return result
+
+
+def find_moved(values: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str, str]:
+    """Return those of ``moved``, dotted paths to where they stand now, that are set at their old place."""
+    return {old: new for old, new in moved.items() if _holder(values, old) is not None}
+
+
+def move_settings(values: Mapping[str, Any], moved: Mapping[str, str]) -> dict[str, Any]:
+    """Return settings with those at an old place taken to the new one, where that is not set itself.
+
+    >>> move_settings({"clean": {"least": 2}, "length": None}, {"clean.least": "length.least"})
+    {'clean': {}, 'length': {'least': 2}}
+    """
+    current: dict[str, Any] = copy.deepcopy(dict(values))
+    for old, new in find_moved(current, moved).items():
+        holder = cast(dict[str, Any], _holder(current, old))
+        value = holder.pop(old.rpartition(".")[2])
+        *path, last = new.split(".")
+        target: Any = current
+        for part in path:
+            if isinstance(target, dict):
+                if target.get(part) is None:
+                    target[part] = {}
+                target = target[part]
+        if isinstance(target, dict):  # anything else is refused where the settings are validated
+            target.setdefault(last, value)
+    return current
+
+
+def _holder(values: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    """Return the mapping that holds the setting at a dotted path; None where there is none."""
+    *parents, last = path.split(".")
+    node: Any = values
+    for part in parents:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node if isinstance(node, dict) and last in node else None
 
 
 def _copy(value: Any) -> Any:

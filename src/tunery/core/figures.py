@@ -144,6 +144,61 @@ def gap(amount: float, *, share: bool) -> str:
     return f"{rounded:.1f} points" if rounded or not amount else "under 0.1 points"
 
 
+def bound(value: float, *, share: bool) -> str:
+    """Write a configured bound in a metric's unit as exactly as it was configured.
+
+    >>> bound(0.8725, share=True), bound(3.217, share=False)
+    ('87.25 %', '3.217')
+    """
+    return f"{value * 100:.12g} %" if share else f"{value:.12g}"
+
+
+def gap_bound(amount: float, *, share: bool) -> str:
+    """Write a configured distance of two values of a metric as exactly as it was configured.
+
+    >>> gap_bound(0.0005, share=True)
+    '0.05 points'
+    """
+    return f"{amount * 100:.12g} points" if share else f"{amount:.12g}"
+
+
+def quantity_beside(value: float, limit: float, *, share: bool) -> str:
+    """Write a value in a metric's unit with as many decimals as show on which side of ``limit`` it is.
+
+    >>> quantity_beside(0.8723, 0.8725, share=True), quantity_beside(0.8725, 0.8725, share=True)
+    ('87.2 %', '87.25 %')
+    >>> quantity_beside(0.8696, 0.87, share=True), quantity_beside(0.9997, 0.9996, share=True)
+    ('86.96 %', '99.97 %')
+    """
+    unit, scale = (" %", 100) if share else ("", 1)
+    return _beside(value * scale, limit * scale, quantity(value, share=share), unit)
+
+
+def gap_beside(amount: float, limit: float, *, share: bool) -> str:
+    """Write how far two values are apart with as many decimals as tell it from the distance ``limit``.
+
+    >>> gap_beside(-0.0496, 0.05, share=True), gap_beside(0.0004, 0.0005, share=True)
+    ('4.96 points', '0.04 points')
+    """
+    unit, scale = (" points", 100) if share else ("", 1)
+    return _beside(abs(amount) * scale, limit * scale, gap(amount, share=share), unit)
+
+
+def _beside(value: float, limit: float, usual: str, unit: str) -> str:
+    side = _side(value, limit)
+    for written in (usual, *(f"{value:.{decimals}f}{unit}" for decimals in range(1, 13))):
+        sign, _, digits = written.removesuffix(unit).replace(",", "").rpartition(" ")  # "> 99.9", "under 0.1"
+        shown = float(digits)
+        told = side == (1 if sign == ">" else -1) if sign else shown not in (0, 100) or shown == value
+        if told and _side(shown, limit) == side:
+            return written
+    return f"{value:.12g}{unit}"
+
+
+def _side(value: float, limit: float) -> int:
+    return 0 if abs(value - limit) <= 1e-7 else 1 if value > limit else -1
+
+
 def change(amount: float, *, share: bool) -> str:
     """Write a difference of two values of a metric with its sign: points for a share, else a number."""
     rounded = round(amount, 3) if share else amount

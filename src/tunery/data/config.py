@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tunery.core.config import NonEmpty, Settings
+from tunery.core.config import NonEmpty, Settings, move_settings
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.core.quality import QualityId
 from tunery.core.splits import SplitName
@@ -286,6 +287,14 @@ MOVED = {
     for part in ("input", "output")
 }
 """Settings of earlier recipes to where they stand now, as dotted paths from ``data``."""
+
+
+def current_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data settings of a version, perhaps an earlier Tunery's, as today's recipes write them.
+
+    ``inspect`` once stood among them and had no part in what was made; it is left out.
+    """
+    return move_settings({key: value for key, value in config.items() if key != "inspect"}, MOVED)
 
 
 class DataConfig(Settings):

@@ -10,7 +10,17 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, RuleOutcome
-from tunery.core.figures import count, gap, is_rate, metric_interval, metric_value, p_value, quantity
+from tunery.core.figures import (
+    bound,
+    count,
+    gap_beside,
+    gap_bound,
+    is_rate,
+    metric_interval,
+    metric_value,
+    p_value,
+    quantity_beside,
+)
 from tunery.core.ids import artifact_id
 from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.config import GateRule
@@ -140,17 +150,18 @@ def _outcome(rule: GateRule, evidence: GateEvidence) -> RuleOutcome:
 
 def _judge_bound(rule: GateRule, evidence: GateEvidence) -> _Judged:
     metric = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
-    measured = (
-        f"{title_of(rule.metric)} is {metric_value(metric)} (n = {count(metric.n)}, 95 % interval "
-        f"{metric_interval(metric)})"
-    )
     if rule.at_least is not None:
-        way, bound, passed = "least", rule.at_least, metric.value >= rule.at_least - _SLACK
+        way, limit, passed = "least", rule.at_least, metric.value >= rule.at_least - _SLACK
     else:
-        bound = rule.at_most if rule.at_most is not None else math.inf
-        way, passed = "most", metric.value <= bound + _SLACK
-    sentence = f"{measured}, at {way} {quantity(bound, share=is_rate(metric))} required"
-    return _Judged(passed, metric.value, bound, sentence)
+        limit = rule.at_most if rule.at_most is not None else math.inf
+        way, passed = "most", metric.value <= limit + _SLACK
+    share = is_rate(metric)
+    sentence = (
+        f"{title_of(rule.metric)} is {quantity_beside(metric.value, limit, share=share)} "
+        f"(n = {count(metric.n)}, 95 % interval {metric_interval(metric)}), "
+        f"at {way} {bound(limit, share=share)} required"
+    )
+    return _Judged(passed, metric.value, limit, sentence)
 
 
 def _judge_gain(rule: GateRule, evidence: GateEvidence) -> _Judged:
@@ -170,7 +181,7 @@ def _judge_gain(rule: GateRule, evidence: GateEvidence) -> _Judged:
     gain = _gain(rule.metric, tuned.value, other.value)
     passed = gain >= rule.by - _SLACK and gain > 0
     sentence = (
-        f"{title_of(rule.metric)} {metric_value(tuned)} is {_distance(tuned, other)} "
+        f"{title_of(rule.metric)} {metric_value(tuned)} is {_distance(tuned, other, rule.by)} "
         f"{opponent.subject} ({metric_value(other)}), {_required_gain(rule, tuned)} required"
     )
     if rule.significant:
@@ -193,8 +204,8 @@ def _judge_regression(rule: GateRule, evidence: GateEvidence) -> _Judged:
     gain = _gain(rule.metric, after.value, before.value)
     sentence = (
         f"{title_of(rule.metric)} on {name} is {metric_value(after)} (n = {count(after.n)}), "
-        f"{_distance(after, before)} the base ({metric_value(before)}); "
-        f"a loss of up to {gap(rule.tolerance, share=is_rate(after))} is accepted"
+        f"{_distance(after, before, rule.tolerance)} the base ({metric_value(before)}); "
+        f"a loss of up to {gap_bound(rule.tolerance, share=is_rate(after))} is accepted"
     )
     return _Judged(gain >= -rule.tolerance - _SLACK, gain, -rule.tolerance, sentence)
 
@@ -238,13 +249,14 @@ def _gain(metric: str, tuned: float, other: float) -> float:
     return tuned - other if higher_is_better(metric) else other - tuned
 
 
-def _distance(one: Metric, other: Metric) -> str:
+def _distance(one: Metric, other: Metric, limit: float) -> str:
+    """Return how far one value is from another, told apart from the distance that a rule names."""
     amount = one.value - other.value
     if amount == 0:
         return "level with"
     share = is_rate(one) and is_rate(other)
-    return f"{gap(amount, share=share)} {'above' if amount > 0 else 'below'}"
+    return f"{gap_beside(amount, limit, share=share)} {'above' if amount > 0 else 'below'}"
 
 
 def _required_gain(rule: GateRule, metric: Metric) -> str:
-    return "any gain" if rule.by == 0 else f"a gain of at least {gap(rule.by, share=is_rate(metric))}"
+    return "any gain" if rule.by == 0 else f"a gain of at least {gap_bound(rule.by, share=is_rate(metric))}"

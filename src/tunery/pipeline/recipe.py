@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from tunery.core.config import Settings, apply_overrides, parse_settings, read_yaml
+from tunery.core.config import Settings, apply_overrides, find_moved, move_settings, parse_settings, read_yaml
 from tunery.core.errors import ConfigError
 from tunery.core.ids import check_name
 from tunery.data.config import MOVED as MOVED_DATA
@@ -97,7 +96,7 @@ def parse_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
     Raises:
         ConfigError: Lists every problem; a setting that has moved comes with its new place.
     """
-    moved = [f"{old} has moved; write it as {new}" for old, new in MOVED.items() if _holder(values, old)]
+    moved = [f"{old} has moved; write it as {new}" for old, new in find_moved(values, MOVED).items()]
     if moved:
         raise ConfigError.of_problems(where, moved)
     return parse_settings(Recipe, values, where=where)
@@ -111,23 +110,4 @@ def stored_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
     Raises:
         ConfigError: Lists every problem.
     """
-    current: dict[str, Any] = copy.deepcopy(dict(values))
-    for old, new in MOVED.items():
-        holder = _holder(current, old)
-        if holder:
-            value = holder.pop(old.rpartition(".")[2])
-            *path, last = new.split(".")
-            target = current
-            for part in path:
-                target = target.setdefault(part, {})
-            target.setdefault(last, value)
-    return parse_recipe(current, where=where)
-
-
-def _holder(values: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-    """Return the mapping that holds the setting at a dotted path; None where there is none."""
-    *parents, last = path.split(".")
-    node: Any = values
-    for part in parents:
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node if isinstance(node, dict) and last in node else None
+    return parse_recipe(move_settings(values, MOVED), where=where)

@@ -181,14 +181,9 @@ def _tiles(inputs: InspectionInputs, groups: int) -> list[Tile]:
         Tile("Look-alikes", count(groups), "groups of rows that resemble each other"),
     ]
     if dataset.labels:
-        sizes = Counter(inputs.columns.labels)
-        tiles.append(
-            Tile(
-                "Classes",
-                count(len(dataset.labels)),
-                f"{min(sizes.values()):,} to {max(sizes.values()):,} rows each",
-            )
-        )
+        sizes = Counter(inputs.columns.labels).values()
+        each = f"{min(sizes):,} to {max(sizes):,} rows each" if sizes else "none has a row"
+        tiles.append(Tile("Classes", count(len(dataset.labels)), each))
     return tiles
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -70,6 +71,8 @@ class Endpoint:
             # A redirect would carry rows and key to an address that nobody wrote down, as would a proxy.
             follow_redirects=False,
             trust_env=False,
+            # With the environment its SSL_CERT_FILE and SSL_CERT_DIR would go too: teachers of a private CA.
+            verify=ssl.create_default_context(),
             timeout=httpx2.Timeout(None, connect=_CONNECT_S),
             event_hooks={"request": [self._strip]},
         )
@@ -110,7 +113,11 @@ class Endpoint:
         )
         try:
             async with asyncio.timeout(config.timeout_s), request as response:
-                return self._priced(await _read(response), response.headers.get("x-request-id"), turns)
+                raw = await _read(response)
+                if response.status_code != 200 and not raw:
+                    reason = f"{config.host} answered {response.status_code} without a completion"
+                    raise self._refusal(response.status_code, reason, None)
+                return self._priced(raw, response, turns)
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
         except (openai.APITimeoutError, TimeoutError) as error:
@@ -159,7 +166,7 @@ class Endpoint:
             )
         return ConfigError(reason, hint="change the setting that the endpoint names", param="teacher")
 
-    def _priced(self, raw: bytes, request_id: str | None, turns: Turns) -> PaidAnswer:
+    def _priced(self, raw: bytes, response: AsyncAPIResponse[Any], turns: Turns) -> PaidAnswer:
         try:
             body = json.loads(raw)
             choice = body["choices"][0]
@@ -168,10 +175,8 @@ class Endpoint:
             if not isinstance(text, str):
                 raise TypeError("content is no text")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            raise Transient(
-                f"{self.config.host} answered 200 with something that is no chat completion",
-                maybe_billed=True,
-            ) from None
+            reason = f"{self.config.host} answered {response.status_code} with what is no chat completion"
+            raise Transient(reason, maybe_billed=True) from None
         if not is_unicode(text):
             text = text.encode("utf-8", "replace").decode("utf-8")
         prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
@@ -181,7 +186,7 @@ class Endpoint:
         return PaidAnswer(
             text=text,
             finish=str(choice.get("finish_reason") or "stop"),
-            request_id=str(body.get("id") or request_id or "")[:200],
+            request_id=str(body.get("id") or response.headers.get("x-request-id") or "")[:200],
             endpoint=self.config.host,
             at=self._now().isoformat(timespec="seconds"),
             prompt_tokens=prompt,

@@ -80,7 +80,7 @@ def test_a_gain_is_stated_in_one_sentence_with_its_numbers() -> None:
     passed, sentence = one({"gain_over": "few_shot", "by": 0.05, "significant": True}, evidence())
     assert passed
     assert sentence == (
-        "exact match 73.1 % is 41.2 points above few_shot (31.9 %), a gain of at least 5.0 points required; "
+        "exact match 73.1 % is 41.2 points above few_shot (31.9 %), a gain of at least 5 points required; "
         "p < 0.001"
     )
 
@@ -89,7 +89,7 @@ def test_a_bound_is_stated_with_n_and_interval() -> None:
     passed, sentence = one({"at_least": 0.7}, evidence())
     assert passed
     assert sentence == (
-        "exact match is 73.1 % (n = 1,000, 95 % interval 70.3–75.8 %), at least 70.0 % required"
+        "exact match is 73.1 % (n = 1,000, 95 % interval 70.3–75.8 %), at least 70 % required"
     )
 
 
@@ -118,7 +118,7 @@ def test_the_gate_says_that_prompting_wins() -> None:
     assert not result.passed
     assert result.rules[0].sentence == (
         "exact match 30.0 % is 11.0 points below zero_shot_constrained (41.0 %), a gain of at least "
-        "2.0 points required; prompting wins"
+        "2 points required; prompting wins"
     )
     assert verdict(result) == "do not ship; prompting wins"
 
@@ -240,7 +240,7 @@ def test_a_named_suite_may_lose_no_more_than_the_tolerance(after: float, passes:
     passed, sentence = one(rule, evidence(suites={"hellaswag": numbers}))
     assert passed is passes
     assert "accuracy on hellaswag is" in sentence
-    assert "up to 2.0 points is accepted" in sentence
+    assert "up to 2 points is accepted" in sentence
 
 
 @pytest.mark.parametrize(("tuned", "passes"), [(2.0, True), (3.0, False), (4.0, False)])
@@ -295,3 +295,40 @@ def test_rules_that_could_only_fail_are_refused_before_training() -> None:
     best = [GateRule(metric="exact_match", gain_over="best_baseline")]
     with pytest.raises(ConfigError, match="all baselines are switched off"):
         check_rules(best, task, baselines=[], suites=[])
+
+
+@pytest.mark.parametrize(
+    ("rule", "tuned", "shown"),
+    [
+        ({"at_least": 0.8725}, 0.8723, "exact match is 87.2 % … at least 87.25 % required"),
+        ({"at_least": 0.8725}, 0.8725, "exact match is 87.25 % … at least 87.25 % required"),
+        ({"at_least": 0.87}, 0.8698, "exact match is 86.98 % … at least 87 % required"),
+        ({"at_least": 0.9996}, 0.9992, "exact match is 99.9 % … at least 99.96 % required"),
+        ({"at_least": 0.9996}, 0.9998, "exact match is 99.98 % … at least 99.96 % required"),
+        ({"at_most": 0.0005}, 0.0007, "exact match is 0.1 % … at most 0.05 % required"),
+        ({"at_most": 3.213, "metric": "perplexity"}, 3.214, "perplexity is 3.214 … at most 3.213 required"),
+        ({"gain_over": "few_shot", "by": 0.0005}, 0.3194, "is 0.04 points above … at least 0.05 points"),
+        ({"gain_over": "few_shot", "by": 0.05}, 0.3686, "is 4.96 points above … at least 5 points required"),
+        ({"gain_over": "few_shot", "by": 0.05}, 0.369, "is 5.0 points above … at least 5 points required"),
+    ],
+)
+def test_what_is_measured_reads_on_its_side_of_what_is_required(
+    rule: dict[str, Any], tuned: float, shown: str
+) -> None:
+    measured = evaluation("tuned", **{rule.get("metric", "exact_match"): tuned})
+    sentence = one(rule, GateEvidence(measured, evidence().baselines))[1]
+    start, end = shown.split(" … ")
+    assert start in sentence
+    assert end in sentence.partition(start)[2]
+
+
+def test_a_loss_reads_on_its_side_of_the_tolerance() -> None:
+    suite = SuiteNumbers(
+        {"exact_match": metric("exact_match", 0.5)}, {"exact_match": metric("exact_match", 0.4796)}
+    )
+    passed, sentence = one(
+        {"no_regression_on": "general", "tolerance": 0.02}, evidence(suites={"general": suite})
+    )
+    assert not passed
+    assert "2.04 points below the base" in sentence
+    assert "a loss of up to 2 points is accepted" in sentence

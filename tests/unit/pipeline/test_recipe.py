@@ -47,3 +47,14 @@ def test_a_stored_recipe_brings_all_its_bounds_along():
     found = stored_recipe(recipe(data={"clean": {**BOUNDS, "mask_pii": False}}), where="job")
     assert found.data.filters.length.model_dump() == BOUNDS
     assert not found.data.clean.mask_pii
+
+
+def test_bounds_of_a_stored_recipe_move_into_filters_that_are_null():
+    found = stored_recipe(recipe(data={"clean": BOUNDS, "filters": None}), where="job")
+    assert found.data.filters.length.model_dump() == BOUNDS
+
+
+@pytest.mark.parametrize("filters", ["no", [], {"length": 3}])
+def test_filters_that_are_no_mapping_are_refused_as_such(filters: Any):
+    with pytest.raises(ConfigError, match=r"data\.filters"):
+        stored_recipe(recipe(data={"clean": BOUNDS, "filters": filters}), where="job")

@@ -154,6 +154,12 @@ def test_one_row_and_equal_lengths_are_drawn_too() -> None:
     assert render(count=1).section("lengths").all("svg")
 
 
+def test_a_labelled_version_without_rows_has_a_page() -> None:
+    empty = columns(0)
+    inputs = InspectionInputs("inspection-1", version(columns(2)), empty, (), finding_kinds(), [])
+    assert "none has a row" in read_page(render_inspection(inputs)).root.text
+
+
 def test_the_page_is_written_whole(tmp_path: Path) -> None:
     data = columns()
     path = tmp_path / "deep" / "page.html"

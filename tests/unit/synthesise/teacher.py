@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +91,8 @@ class Teacher:
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, tuple):
             return web.json_response({"error": {"message": "later"}}, status=fault[0], headers=fault[1])
+        if fault in (201, 204):
+            return web.Response(status=fault)
         if isinstance(fault, int):
             return web.json_response({"error": {"message": f"fault {fault}"}}, status=fault)
         body = await request.json()
@@ -116,14 +119,14 @@ class Teacher:
 
 
 @contextmanager
-def serving(teacher: Teacher) -> Iterator[Teacher]:
+def serving(teacher: Teacher, tls: ssl.SSLContext | None = None) -> Iterator[Teacher]:
     """Serve on a free loopback port until the block ends."""
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(_app(teacher), shutdown_timeout=0.1)
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(_listen(runner, teacher), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(_listen(runner, teacher, tls), loop).result(timeout=10)
         yield teacher
     finally:
         asyncio.run_coroutine_threadsafe(_end(runner), loop).result(timeout=10)
@@ -138,10 +141,10 @@ def _app(teacher: Teacher) -> web.Application:
     return app
 
 
-async def _listen(runner: web.AppRunner, teacher: Teacher) -> None:
+async def _listen(runner: web.AppRunner, teacher: Teacher, tls: ssl.SSLContext | None) -> None:
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    teacher.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    teacher.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}/v1"
 
 
 async def _end(runner: web.AppRunner) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import ssl
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -188,7 +190,7 @@ def test_a_pause_longer_than_allowed_ends_the_call(make: Make, teacher: Teacher)
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 422, 302])
+@pytest.mark.parametrize("status", [400, 403, 404, 422, 302, 201, 204])
 def test_a_refusal_is_not_tried_again(status: int, make: Make, teacher: Teacher, tmp_path: Path) -> None:
     teacher.faults = [status] * 50
     with pytest.raises(ConfigError, match=str(status)):
@@ -228,6 +230,23 @@ def test_a_teacher_is_sent_the_request_and_its_own_key_only(
     with pytest.raises(ConfigError, match="--api-key-env NAME"):
         make("keyless.jsonl", asking={"api_key_env": None})
     assert "authorization" not in teacher.headers[-1]
+
+
+def test_a_certificate_authority_of_the_environment_is_trusted(
+    make: Make, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "ca.pem", tmp_path / "ca.key"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    names = ["-subj", "/CN=teacher", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += [*names, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with serving(Teacher(), tls=context) as private:
+        with pytest.raises(ResourceError, match="cannot connect"):
+            make(asking={"base_url": private.url, "attempts": 1})
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert make(asking={"base_url": private.url}).failed == 0
 
 
 def test_a_missing_key_is_reported_before_anything_is_sent(

@@ -20,7 +20,7 @@ from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
 from tunery.core.job import ApiKey
 from tunery.pipeline.gateway.answer import Piece, Running
-from tunery.pipeline.gateway.call import Call, subject_of
+from tunery.pipeline.gateway.call import CompletionCall, subject_of
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import CompletionBody
@@ -49,9 +49,9 @@ async def create_completion(
     return await _answer(body, request, shared, caller)
 
 
-def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | None) -> Call:
+def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | None) -> CompletionCall:
     is_chat = isinstance(body, ChatBody)
-    return Call(
+    return CompletionCall(
         id=new_id("chatcmpl" if is_chat else "cmpl", shared.workspace.clock.now()),
         model=body.model,
         subject=subject_of(body.sticks_by, caller.id if caller else None),
@@ -92,7 +92,7 @@ async def _answer(
     return Response(status_code=CLIENT_GONE) if content is None else JSONResponse(content)
 
 
-async def _whole(call: Call, body: ChatBody | CompletionBody, shared: Services) -> dict[str, Any]:
+async def _whole(call: CompletionCall, body: ChatBody | CompletionBody, shared: Services) -> dict[str, Any]:
     async with await shared.gateway.start(call, stream=False) as running:
         generations = await running.finish()
         head = _head(running)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
+from types import FunctionType
 from typing import Any, ClassVar, Self
 
 from tunery.core.engine import Tokenizer
@@ -95,14 +99,34 @@ class _Here:
         return self._tokenizer
 
     @cached_property
-    def _written(self) -> bytes:
-        return pickle.dumps(self._tokenizer)
+    def _written(self) -> _Written:
+        out = io.BytesIO()
+        _ImportablePickler(out, pickle.HIGHEST_PROTOCOL).dump(self._tokenizer)
+        return _Written(hashlib.sha256(out.getvalue()).hexdigest(), out.getvalue())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial, (_read, self._written)
 
 
+class _ImportablePickler(pickle.Pickler):
+    """Refuses what is defined in ``__main__``: a worker's ``__main__`` is another one."""
+
+    def reducer_override(self, value: Any) -> Any:
+        definition = value if isinstance(value, type | FunctionType) else type(value)
+        if definition.__module__ == "__main__":
+            raise pickle.PicklingError(f"{definition.__qualname__} is defined in __main__")
+        return NotImplemented
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A tokenizer as bytes, known by their hash: they are megabytes, and looked up for each chunk of rows."""
+
+    sha256: str
+    content: bytes = field(compare=False, repr=False)
+
+
 @lru_cache(maxsize=1)
-def _read(written: bytes) -> Tokenizer:
-    tokenizer: Tokenizer = pickle.loads(written)  # noqa: S301 - written by this run's own process
+def _read(written: _Written) -> Tokenizer:
+    tokenizer: Tokenizer = pickle.loads(written.content)  # noqa: S301 - written by this run's own process
     return tokenizer

@@ -114,7 +114,7 @@ def assign_by_time(
 
 
 @dataclass(slots=True)
-class _Plan:
+class _SplitPlan:
     """What is decided so far."""
 
     where: dict[str, SplitName]
@@ -132,7 +132,9 @@ class _Plan:
         return SplitResult([self.where.get(g, "train") for g in groups], self.warnings)
 
 
-def _plan(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitName | None] | None) -> _Plan:
+def _plan(
+    groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitName | None] | None
+) -> _SplitPlan:
     pinned = pinned or [None] * len(groups)
     decided = {g: name for g, name in zip(groups, pinned, strict=True) if name is not None}
     free = sum(g not in decided for g in groups)
@@ -145,10 +147,10 @@ def _plan(groups: Sequence[str], settings: SplitConfig, pinned: Sequence[SplitNa
         for name, share in drawn.items()
         if share and not free
     ]
-    return _Plan(decided, sizes, warnings)
+    return _SplitPlan(decided, sizes, warnings)
 
 
-def _assign_by_hash(plan: _Plan, groups: Sequence[str], settings: SplitConfig) -> None:
+def _assign_by_hash(plan: _SplitPlan, groups: Sequence[str], settings: SplitConfig) -> None:
     where = plan.where
     free = [g for g in dict.fromkeys(groups) if g not in where]
     drawn = {g: int(sampling_key(settings.seed, "split", g)[:13], 16) / 16**13 for g in free}
@@ -174,7 +176,7 @@ def _assign_by_hash(plan: _Plan, groups: Sequence[str], settings: SplitConfig) -
 
 
 def _assign_exactly(
-    plan: _Plan, groups: Sequence[str], strata: Sequence[str | None], settings: SplitConfig
+    plan: _SplitPlan, groups: Sequence[str], strata: Sequence[str | None], settings: SplitConfig
 ) -> None:
     rows = Counter(groups)
     seen: dict[str, Counter[str]] = defaultdict(Counter)

@@ -10,6 +10,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
 from tunery.core.figures import count, percent_of
 from tunery.core.markdown import bullets, code, fenced, inline, table
+from tunery.data.config import current_settings
 from tunery.data.version.reasons import meaning
 
 CARD_FILE = "card.md"
@@ -121,7 +122,9 @@ def _labels(version: DatasetVersion) -> str:
 
 
 def _again(version: DatasetVersion) -> str:
-    settings = yaml.safe_dump({"data": dict(version.config)}, sort_keys=False, allow_unicode=True, width=100)
+    settings = yaml.safe_dump(
+        {"data": current_settings(version.config)}, sort_keys=False, allow_unicode=True, width=100
+    )
     return (
         "The same files and settings give the same rows and the same id on every machine. With these "
         f"settings in a recipe, and its files beside it:\n\n{fenced(settings, 'yaml')}\n\n"

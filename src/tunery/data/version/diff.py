@@ -14,7 +14,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.figures import one_line
 from tunery.core.finding import Changed
 from tunery.core.splits import SPLITS
-from tunery.data.config import MOVED
+from tunery.data.config import current_settings
 from tunery.data.edits.sets import read_changed
 from tunery.data.rows.dropped import dropped_content
 from tunery.store.dataset_files import DROPPED, read_columns, read_examples
@@ -244,7 +244,7 @@ def _grouped(changes: Iterable[_RowChange]) -> tuple[Reason, ...]:
 
 
 def _settings(a: Mapping[str, object], b: Mapping[str, object]) -> Iterable[str]:
-    before, after = ({MOVED.get(name, name): value for name, value in _leaves(c)} for c in (a, b))
+    before, after = (dict(_leaves(current_settings(c))) for c in (a, b))
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             yield f"{name}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}"

@@ -171,8 +171,13 @@ def _remove(path: Path) -> None:
 def recipe_of(version: DatasetVersion, files: Mapping[str, Sequence[Path]], writer: Writer) -> str:
     """Return the ``data`` section that reads an export again and gives the same rows in the same splits."""
     licences = {str(s.get("license")) for s in version.config.get("sources", ()) if s.get("license")}
-    about = {**({"license": licences.pop()} if len(licences) == 1 else {}), **writer.source(version)}
-    sources = [{"path": str(p), "split": split, **about} for split, paths in files.items() for p in paths]
+    about = {"license": licences.pop()} if len(licences) == 1 else {}
+    # Each source has its own mapping of columns: YAML would write a shared one as an anchor.
+    sources = [
+        {"path": str(p), "split": split, **about, **writer.source(version)}
+        for split, paths in files.items()
+        for p in paths
+    ]
     data: dict[str, object] = {"sources": sources}
     if version.system_prompt is not None:
         data["system_prompt"] = version.system_prompt

@@ -11,7 +11,7 @@ from tunery.core.ids import sha256_text
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CompletionCall:
     """One request for completions."""
 
     id: str

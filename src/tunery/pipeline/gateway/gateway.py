@@ -10,7 +10,7 @@ from tunery.core.errors import ResourceError
 from tunery.core.rollout import RequestRecord
 from tunery.pipeline.gateway.answer import Events, Running, record_of
 from tunery.pipeline.gateway.bases import BasePool
-from tunery.pipeline.gateway.call import Call
+from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.gateway.names import resolve
@@ -35,7 +35,7 @@ class Gateway:
         self.in_flight = 0
         """Calls being answered [count]."""
 
-    async def start(self, call: Call, *, stream: bool) -> Running:
+    async def start(self, call: CompletionCall, *, stream: bool) -> Running:
         """Resolve, render and queue a call; everything that can be refused is refused here.
 
         Raises:
@@ -68,7 +68,9 @@ class Gateway:
             raise outcome.error
         return Running(outcome, events, self._done)
 
-    def _start(self, call: Call, arrival: Arrival, listen: Listen | None) -> StartedCall | FailedStart:
+    def _start(
+        self, call: CompletionCall, arrival: Arrival, listen: Listen | None
+    ) -> StartedCall | FailedStart:
         """Do the blocking part of the start; runs in a thread."""
         target = resolve(self.workspace, self.bases.default, call.model, call.subject)
         routed = RoutedCall(call, target, self.bases.get(target.base), arrival)

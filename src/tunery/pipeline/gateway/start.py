@@ -13,7 +13,7 @@ from tunery.core.example import Message
 from tunery.core.tool_text import with_system_prompt
 from tunery.evaluate.form import FormCheck
 from tunery.pipeline.gateway.bases import ServedBase
-from tunery.pipeline.gateway.call import Call
+from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.names import Target
 
 Listen = Callable[[int, TokenEvent | None], None]
@@ -31,7 +31,7 @@ class Arrival(NamedTuple):
 class RoutedCall(NamedTuple):
     """A call and what answers it."""
 
-    call: Call
+    call: CompletionCall
     target: Target
     base: ServedBase
     arrival: Arrival

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -63,9 +64,11 @@ class Method(Wire):
         if not isinstance(values, Mapping):
             return values
         known = {method.openai_type for method in training_methods().values()}
-        name = str(values.get("type", "supervised"))
+        name, expected = values.get("type", "supervised"), " or ".join(sorted(known))
+        if not isinstance(name, str):
+            raise ValueError(f"type is {json.dumps(name):.40}; write {expected}, or leave type out")
         if name not in known:
-            raise ValueError(f"only {' or '.join(sorted(known))} training exists here, not {name!r:.40}")
+            raise ValueError(f"only {expected} training exists here, not {name!r:.40}")
         settings = values.get(name)
         return {"type": name} if settings is None else {"type": name, name: settings}
 

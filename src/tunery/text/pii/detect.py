@@ -64,7 +64,7 @@ def detect(texts: Sequence[str], types: Collection[PiiType] | None = None) -> li
     return found
 
 
-class _Plan(NamedTuple):
+class _DetectionPlan(NamedTuple):
     """What to look for, by what a text must hold."""
 
     anywhere: tuple[Pattern, ...]
@@ -75,15 +75,15 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _plan(types: frozenset[PiiType]) -> _Plan:
+def _plan(types: frozenset[PiiType]) -> _DetectionPlan:
     chosen = [p for p in (*FORMS, *NUMBERS) if p.type in types]
     cued = tuple(p for p in chosen if p.cue)
-    return _Plan(
+    return _DetectionPlan(
         tuple(p for p in chosen if not p.cue), cued, any(p.cue == "/" for p in cued), "SECRET" in types
     )
 
 
-def _detect_one(text: str, plan: _Plan) -> list[Span]:
+def _detect_one(text: str, plan: _DetectionPlan) -> list[Span]:
     cues = "@" if "@" in text else ""
     if plan.pages and ("://" in text or "www." in text):
         cues += "/"
@@ -102,7 +102,7 @@ def _detect_one(text: str, plan: _Plan) -> list[Span]:
     return without_overlaps(found) if len(found) > 1 else found
 
 
-def _with_escapes(text: str, spans: list[Span], plan: _Plan) -> list[Span]:
+def _with_escapes(text: str, spans: list[Span], plan: _DetectionPlan) -> list[Span]:
     """Return what stands in a text, its escapes read: in JSON ``\\n`` is a line end, elsewhere it may be.
 
     A number behind it would else hide, being no word of its own.

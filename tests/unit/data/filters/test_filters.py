@@ -15,6 +15,7 @@ from tunery.core.engine import Tokenizer
 from tunery.core.example import Example, Message
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig, FiltersConfig, SourceConfig, SplitConfig
+from tunery.data.curate import _travels
 from tunery.data.filters.filters import FilterContext, build_filters, filter_kinds
 from tunery.data.filters.length import LengthFilter, LengthSettings
 from tunery.data.filters.same_answers import SameAnswersFilter
@@ -153,6 +154,24 @@ def test_a_filter_that_was_sent_to_a_worker_judges_as_here(tokenizer: Tokenizer)
     there = pickle.loads(pickle.dumps(here))
     assert there.judge(rows) == here.judge(rows)
     assert {drop.reason for drop in there.judge(rows) if drop} == {"too_long"}
+
+
+def test_a_tokenizer_is_looked_up_by_its_hash_and_read_once(tokenizer: Tokenizer) -> None:
+    sent = pickle.dumps(TokenFilter(tokenizer, 100))
+    first, again = (pickle.loads(sent)._tokenizer() for _ in range(2))
+    assert first is again
+
+
+def test_a_tokenizer_of_the_calling_script_stays_in_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfAScript(Unpicklable):
+        def __init__(self) -> None:
+            pass
+
+    OfAScript.__module__, OfAScript.__qualname__ = "__main__", "OfAScript"
+    monkeypatch.setattr(sys.modules["__main__"], "OfAScript", OfAScript, raising=False)
+    assert pickle.dumps(OfAScript()), "it can be written here"
+    filters = build_filters(FiltersConfig(), FilterContext(tokenizer=OfAScript(), max_tokens=100))
+    assert not _travels(filters)
 
 
 @pytest.mark.parametrize("sendable", [True, False])

@@ -12,7 +12,9 @@ import pytest
 
 import tunery.data
 from tests.unit.data.version.test_card import version
+from tunery.core.example import Example, Message
 from tunery.data.filters.filters import filter_kinds, filter_reasons
+from tunery.data.filters.length import LengthFilter, LengthSettings
 from tunery.data.version.card import data_card
 from tunery.data.version.reasons import _BY_EDIT, _REASONS, meaning
 
@@ -46,14 +48,25 @@ def reason_of(argument: ast.expr, file: str) -> str | None:
     return None
 
 
-FOUND = sorted({site.reason for site in sites() if site.reason is not None})
+def of_lengths() -> set[str]:
+    """Return the reasons of the filter of lengths, which writes them from the side that does not fit."""
+    bounds = LengthSettings(min_input_chars=2, max_input_chars=2, min_output_chars=2, max_output_chars=2)
+    texts = [(text, "ok") for text in ("", "a", "long")] + [("ok", text) for text in ("", "a", "long")]
+    turns = [(Message(role="user", content=p), Message(role="assistant", content=a)) for p, a in texts]
+    found = LengthFilter(bounds).judge([Example(id="ex-1", messages=t, group="g") for t in turns])
+    return {drop.reason for drop in found if drop is not None}
+
+
+FOUND = sorted({site.reason for site in sites() if site.reason is not None} | of_lengths())
 
 
 def test_every_drop_is_found_by_its_reason() -> None:
     assert len(FOUND) > 25
     handed_on = {site.file for site in sites() if site.reason is None}
-    # Raised with the reason of their caller, of an edit, or of what a filter wrote beside the row.
+    # Raised with the reason of their caller, of an edit, or of what a filter wrote beside the row; those of
+    # lengths are found by judging.
     assert handed_on <= {
+        "filters/length.py",
         "rows/row.py",
         "rows/refused.py",
         "edits/apply.py",

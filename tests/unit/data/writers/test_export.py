@@ -112,6 +112,7 @@ def test_single_turns_come_back_the_same(
     again = built_again(workspace, written)
     assert rows_of(workspace, again) == rows_of(workspace, version)
     assert yaml.safe_load(written.recipe)["data"]["sources"][0]["license"] == "CC0-1.0"
+    assert "&id" not in written.recipe, "an anchor is nothing to edit"
 
 
 @pytest.mark.parametrize("form", FORMATS)

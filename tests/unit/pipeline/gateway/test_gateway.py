@@ -19,7 +19,7 @@ from tunery.core.rollout import RequestRecord
 from tunery.core.training import BaseModelInfo
 from tunery.evaluate.scorers import ScorerOptions, make_scorer
 from tunery.pipeline.gateway.bases import BasePool, Opened
-from tunery.pipeline.gateway.call import Call, subject_of
+from tunery.pipeline.gateway.call import CompletionCall, subject_of
 from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
@@ -160,7 +160,9 @@ class SlowEngine(ScriptedEngine):
         return self.futures[-1]
 
 
-CALL = Call(id="chatcmpl-1", model="tiny", subject="s", messages=(Message(role="user", content="hi"),))
+CALL = CompletionCall(
+    id="chatcmpl-1", model="tiny", subject="s", messages=(Message(role="user", content="hi"),)
+)
 
 
 @pytest.fixture
@@ -229,7 +231,9 @@ def test_a_call_that_the_engine_refuses_is_the_versions_error_and_one_without_a_
         asyncio.run(gateway.start(CALL, stream=False))
     assert [(r.status, r.model, r.messages) for r in records] == [("error", "tiny", CALL.messages)]
     with pytest.raises(NotFoundError):
-        asyncio.run(gateway.start(Call(id="x", model="nobody", subject="s", messages=()), stream=False))
+        asyncio.run(
+            gateway.start(CompletionCall(id="x", model="nobody", subject="s", messages=()), stream=False)
+        )
     assert len(records) == 1
     assert gateway.in_flight == 0
 

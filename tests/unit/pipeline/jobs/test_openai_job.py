@@ -154,3 +154,10 @@ def test_the_result_file_has_a_row_for_each_logged_step(workspace: Workspace) ->
 def test_a_base_is_named_as_given_and_a_folder_by_its_path() -> None:
     assert base_spec_of(INFO, "tiny") == "tiny"
     assert base_spec_of(INFO, "./models/tiny") == "/models/tiny"
+
+
+@pytest.mark.parametrize(("sent", "shown"), [(None, "null"), (3, "3"), (["dpo"], '["dpo"]')])
+def test_a_type_of_method_that_is_no_text_is_refused_with_what_is_expected(sent: Any, shown: str) -> None:
+    with pytest.raises(ValueError, match="method") as caught:
+        JobBody.model_validate({"model": "tiny", "training_file": "file-1", "method": {"type": sent}})
+    assert f"type is {shown}; write supervised, or leave type out" in str(caught.value)
