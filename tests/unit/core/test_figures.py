@@ -135,3 +135,24 @@ def test_subjects_go_from_plain_prompting_to_the_tuned_model() -> None:
     shuffled = ["tuned", "champion", "few_shot", "zero_shot_constrained", "zero_shot"]
     ordered = ["zero_shot", "few_shot", "zero_shot_constrained", "champion", "tuned"]
     assert sorted(shuffled, key=figures.subject_order) == ordered
+
+
+@given(st.integers(0, 100_000), st.integers(0, 100_000), st.booleans())
+def test_a_value_beside_a_bound_reads_on_the_same_side_as_it_lies(one: int, other: int, share: bool) -> None:
+    value, limit = one / 100_000, other / 100_000
+    for written, configured in (
+        (figures.quantity_beside(value, limit, share=share), figures.bound(limit, share=share)),
+        (figures.gap_beside(-value, limit, share=share), figures.gap_bound(limit, share=share)),
+    ):
+        sign, _, digits = written.removesuffix(" %").removesuffix(" points").rpartition(" ")
+        shown, required = float(digits), float(configured.split()[0])
+        assert required == pytest.approx(limit * (100 if share else 1), abs=1e-9)
+        if sign == ">":
+            assert value > limit
+            assert shown > required
+        elif sign:
+            assert value < limit
+            assert shown < required
+        else:
+            assert (shown > required) == (one > other)
+            assert (shown < required) == (one < other)

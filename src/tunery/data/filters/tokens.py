@@ -99,10 +99,10 @@ class _Here:
         return self._tokenizer
 
     @cached_property
-    def _written(self) -> _Written:
+    def _written(self) -> _PickledTokenizer:
         out = io.BytesIO()
         _ImportablePickler(out, pickle.HIGHEST_PROTOCOL).dump(self._tokenizer)
-        return _Written(hashlib.sha256(out.getvalue()).hexdigest(), out.getvalue())
+        return _PickledTokenizer(hashlib.sha256(out.getvalue()).hexdigest(), out.getvalue())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial, (_read, self._written)
@@ -119,7 +119,7 @@ class _ImportablePickler(pickle.Pickler):
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _PickledTokenizer:
     """A tokenizer as bytes, known by their hash: they are megabytes, and looked up for each chunk of rows."""
 
     sha256: str
@@ -127,6 +127,6 @@ class _Written:
 
 
 @lru_cache(maxsize=1)
-def _read(written: _Written) -> Tokenizer:
+def _read(written: _PickledTokenizer) -> Tokenizer:
     tokenizer: Tokenizer = pickle.loads(written.content)  # noqa: S301 - written by this run's own process
     return tokenizer
