@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import TrainerCallback, set_seed
-from tunery.train.rows import TrainingRows
 
 from tunery.core.example import Message
 from tunery.core.progress import Silent
@@ -31,7 +30,7 @@ from tunery.model.load import load_for_packing
 from tunery.model.render import Rendered, render
 from tunery.model.tokenizer import load_tokenizer
 from tunery.store.workspace import Workspace
-from tunery.train.methods.method import TrainingRow
+from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.sft import SftConfig
 from tunery.train.section import method_of
 from tunery.train.trainer import PackedTrainer, training_arguments
