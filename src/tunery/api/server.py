@@ -44,8 +44,6 @@ def serve(
     """Serve until interrupted.
 
     Args:
-        workspace: Where everything is kept.
-        settings: How to listen.
         announce: Called once requests can come; writes to stderr by default.
         progress: Shows the base model's one-time conversion.
 

@@ -126,9 +126,7 @@ def fixed_text(fixed: Fixed, recipe: Path, review: Review | None = None) -> Iter
     yield from first_of([_change(c) for c in fixed.changed[:_CHANGES]], _CHANGES, total=len(fixed.changed))
     if len(fixed.changed) > _CHANGES:
         yield f"all of them: tunery data diff {before.id} {after.id}"
-    for warning in review.warnings if review is not None else ():
-        yield f"warning: {warning}"
-    for warning in after.warnings:
+    for warning in (*(review.warnings if review else ()), *after.warnings):
         yield f"warning: {warning}"
     yield f"\ntunery run {recipe} '{fixed.override}'"
 

@@ -31,11 +31,8 @@ def list_versions(
 ) -> None:
     """List model versions with their aliases, newest first."""
     with open_workspace(ctx) as workspace:
-        found = [
-            v
-            for v in workspace.models.list(name, limit=limit)
-            if base is None or v.base.partition("@")[0] == base
-        ]
+        listed = workspace.models.list(name, limit=limit)
+        found = [v for v in listed if base in (None, v.base.partition("@")[0])]
         aliases = {n: workspace.models.aliases(n) for n in {v.name for v in found}}
     versions = [(v, sorted(a for a, number in aliases[v.name].items() if number == v.version)) for v in found]
     rows = [
@@ -136,9 +133,8 @@ def register_refused(
 
     with open_workspace(ctx) as workspace:
         version = register_run(workspace, run)
-    verdict = (
-        "passed" if version.gate_passed else "refused: nothing points at it, and promoting it must be forced"
-    )
+    refused = "refused: nothing points at it, and promoting it must be forced"
+    verdict = "passed" if version.gate_passed else refused
     answer(version, lambda: [f"{version.ref}: its gate {verdict}"], as_json=as_json)
 
 

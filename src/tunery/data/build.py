@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunery.core.dataset import DatasetVersion, SourceFile
@@ -88,19 +87,16 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         return stored
     scores = None if config.select is None else config.select.scores
     quality = [] if scores is None else read_quality(workspace.artifacts.path("quality", scores))
-    with (
-        _scratch(workspace) as scratch,
-        curate(
-            sources,
-            config,
-            edits=changes,
-            tokenizer=tokenizer,
-            max_tokens=limit,
-            selection=SelectionInputs(quality, encoder),
-            scratch=scratch,
-            progress=progress,
-        ) as curated,
-    ):
+    with curate(
+        sources,
+        config,
+        edits=changes,
+        tokenizer=tokenizer,
+        max_tokens=limit,
+        selection=SelectionInputs(quality, encoder),
+        scratch=_scratch(workspace),
+        progress=progress,
+    ) as curated:
         if limit is not None and tokenizer is None:
             curated.warnings.append(f"rows over {limit} tokens were not looked for: no tokenizer was given")
         version = _store(workspace, identity, name, sources, changes, curated)
@@ -117,15 +113,14 @@ def _placed(config: DataConfig, base_dir: Path) -> DataConfig:
     return config.model_copy(update={"clean": clean})
 
 
-@contextmanager
-def _scratch(workspace: Workspace) -> Iterator[Path]:
-    """Give a path for rows in the making; what a killed process left there is cleared by the next."""
+def _scratch(workspace: Workspace) -> Path:
+    """Return a path for rows in the making; what a killed process left there is cleared by the next."""
     folder = workspace.root / "scratch"
     folder.mkdir(exist_ok=True)
     for left in folder.glob("*.rows"):
         if not _runs(left.stem):
             left.unlink(missing_ok=True)
-    yield folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.rows"
+    return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.rows"
 
 
 def _runs(stem: str) -> bool:
@@ -134,7 +129,7 @@ def _runs(stem: str) -> bool:
     except (ValueError, ProcessLookupError):
         return False
     except PermissionError:
-        return True
+        pass  # it runs for somebody else
     return True
 
 

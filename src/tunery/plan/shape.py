@@ -65,11 +65,7 @@ class BaseShape(Record):
 
 
 def read_shape(folder: Path, *, parameters: int) -> BaseShape:
-    """Read ``config.json`` of a Hugging Face folder.
-
-    Args:
-        folder: The base model's.
-        parameters: Weights in its files [count].
+    """Read ``config.json`` of a base model's folder; ``parameters`` counts the weights in its files.
 
     Raises:
         ConfigError: The file lacks sizes; names them.

@@ -44,10 +44,7 @@ class Artifacts:
 
         Where two make the same artifact at once, the first one's is kept: an id says what is in it.
 
-        Args:
-            kind: Which kind of artifact.
-            id: Its id.
-            about: What the manifest says of it besides the files; read at the end of the block.
+        ``about`` is what the manifest says of it besides the files; it is read at the end of the block.
 
         Raises:
             ConfigError: The id could be a path, or what was written is no plain file.

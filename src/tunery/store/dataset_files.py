@@ -93,7 +93,7 @@ def read_dropped(dataset_version: Path, *, per_reason: int | None = None) -> lis
     """Read the rows that a dataset version left out, in reading order.
 
     Args:
-        dataset_version: Its folder.
+        dataset_version: Its artifact folder.
         per_reason: Keep the first so many of each reason; all when None [rows].
 
     Raises:

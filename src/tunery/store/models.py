@@ -131,12 +131,8 @@ class Models:
     def restore_alias(self, name: str, alias: str, *, current: int, actor: str, reason: str) -> AliasMove:
         """Take back the newest move of an alias that was not taken back yet, and record that.
 
-        Args:
-            name: Name of the model.
-            alias: Alias to move back.
-            current: Version that the caller saw it point at; of two who take back the same move one does.
-            actor: Who does it.
-            reason: Why.
+        ``current`` is the version that the caller saw it point at; of two who take back the same move one
+        does.
 
         Raises:
             ConflictError: It no longer points at ``current``, or there is no earlier version to go back to.

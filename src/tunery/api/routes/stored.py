@@ -93,9 +93,8 @@ def feedback_of(metadata: dict[str, str]) -> GivenFeedback:
         values["rating"] = int(values["rating"])
     if "preference" in metadata:
         values["correction"] = metadata["preference"]
-    kind = "rating" if "rating" in values else "correction"
-    if "preference" in metadata or "rejected" in metadata:
-        kind = "preference"
+    prefers = "preference" in metadata or "rejected" in metadata
+    kind = "preference" if prefers else "rating" if "rating" in values else "correction"
     return parse_settings(GivenFeedback, {"kind": kind, **values}, where="metadata")
 
 

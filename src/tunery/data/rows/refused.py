@@ -40,7 +40,7 @@ def repr_bounded(content: object) -> str:
 def broken(number: int, fix: str, content: object, *, field: str = REFUSED_KEY) -> RawRow:
     """Return a row that cannot be understood, with what to do about it."""
     text = content[:RAW_CHARS] if isinstance(content, str) else repr_bounded(content)
-    return RawRow(number, Refused(BadRow(Flaw(field, text, fix)), content))
+    return RawRow(number, Refused(BadRow(Flaw(field, text, fix)), text))
 
 
 def unusable(number: int, reason: str, detail: str, content: object) -> RawRow:
