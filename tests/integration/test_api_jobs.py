@@ -21,6 +21,7 @@ from tests.integration.test_api_surface import is_error, unused
 from tunery.api.config import ServerSettings
 from tunery.core.errors import ConflictError
 from tunery.core.progress import Silent
+from tunery.pipeline.context import RunContext
 from tunery.pipeline.jobs.run import run_job
 from tunery.pipeline.jobs.supervisor import SupervisorSettings, put_back
 from tunery.pipeline.loop import run_recipe
@@ -237,9 +238,8 @@ def test_a_job_waits_for_another_process_at_the_same_work(
             time.sleep(0.05)
 
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(
-            run_recipe, recipe, workspace, base_dir=Path.cwd(), progress=Silent(), on_checkpoint=hold
-        )
+        context = RunContext(recipe, workspace, Path.cwd(), Silent(), on_checkpoint=hold)
+        run = pool.submit(run_recipe, context)
         assert training.wait(60)
         assert run_job(workspace, made.id, "here", never_stop)
         assert run.result().status == "succeeded"

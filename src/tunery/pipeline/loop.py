@@ -72,7 +72,12 @@ def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
         config={
             "recipe": context.recipe.model_dump(
                 mode="json",
-                exclude={"description": True, "train": set(NOT_IN_IDENTITY), "evaluate": {"engine"}},
+                exclude={
+                    "description": True,
+                    "inspect": True,
+                    "train": set(NOT_IN_IDENTITY),
+                    "evaluate": {"engine"},
+                },
             ),
             "engine": context.engine_settings.identity,
             "stages": {"train": TRAIN_VERSION, "evaluate": EVALUATE_VERSION},
