@@ -27,6 +27,7 @@ from tunery.core.figures import (
     subject_name,
     subject_phrase,
 )
+from tunery.core.splits import SPLITS
 from tunery.report.histogram import histogram, lengths_in_words
 from tunery.report.results import rule_as_written
 from tunery.report.svg import meter
@@ -88,6 +89,7 @@ def render_page(template: str, **parts: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update({written.__name__: written for written in _FILTERS})
+    environment.globals["SPLITS"] = SPLITS
     page = environment.get_template(template).render(
         # Our own file, which holds no `</style`; escaping it would break its selectors.
         style=Markup(style),  # noqa: S704
