@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tunery.api.errors import problem_of
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared
 from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
@@ -26,7 +27,7 @@ from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import CompletionBody
 from tunery.serve.openai.tool_calls import CallWatch
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 CLIENT_GONE = 499
