@@ -32,7 +32,7 @@ def test_each_error_keeps_its_status_code_and_message(kind: type[TuneryError]) -
     assert problem.body() == {
         "error": {
             "message": "row 3 is bad\ntry: fix row 3",
-            "type": {429: "rate_limit_error", 503: "server_error"}.get(
+            "type": {429: "rate_limit_error", 500: "server_error", 503: "server_error"}.get(
                 kind.http_status, "invalid_request_error"
             ),
             "param": "file",
