@@ -38,6 +38,8 @@ class CompletionBody(GenerationBody):
     def _no_better_than_n(self) -> Self:
         if (self.best_of or 1) > self.choices:
             raise ValueError("best_of over n is not served here; leave it out")
+        if self.stream and self.echo and self.logprobs is not None:
+            raise ValueError("echo with logprobs is not streamed here; leave out stream")
         return self
 
     def prompts(self) -> tuple[Prompt, ...]:

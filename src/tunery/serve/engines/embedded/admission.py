@@ -45,7 +45,7 @@ class Admission:
         sampling = request.sampling
         problem = self._prompt_problem(request.prompt, reserve=min(1, sampling.max_tokens))
         if problem:
-            raise ConfigError(problem, param="prompt")
+            raise ConfigError(problem, param="messages")
         self._check(sampling)
         if request.prompt_logprobs is not None and not 0 <= request.prompt_logprobs <= self._vocab_size:
             raise ConfigError(f"logprobs={request.prompt_logprobs} is out of range", param="logprobs")
