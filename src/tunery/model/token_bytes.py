@@ -59,8 +59,10 @@ class TokenBytes:
         if piece is None:  # the model's vocabulary is often padded beyond the tokenizer's
             return b""
         if self._byte_level:
-            values = [_byte_of().get(character) for character in piece]
-            return piece.encode() if None in values else bytes(values)
+            try:
+                return bytes([_byte_of()[character] for character in piece])
+            except KeyError:  # an added token of characters that no byte stands for
+                return str(piece).encode()
         if self._byte_fallback and (found := _BYTE_PIECE.fullmatch(piece)):
             return bytes([int(found[1], 16)])
         if self._spaces:
@@ -80,14 +82,13 @@ def _steps(decoder: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_space(step: Mapping[str, Any]) -> bool:
-    return bool(
-        step["type"] == "Replace" and step["pattern"].get("String") == _SPACE and step["content"] == " "
-    )
+    pattern = step.get("pattern") or {}
+    return step["type"] == "Replace" and (pattern.get("String"), step["content"]) == (_SPACE, " ")
 
 
 def _strips_first(step: Mapping[str, Any]) -> bool:
     if step["type"] == "Metaspace":
-        return step.get("prepend_scheme", "always") != "never"
+        return bool(step.get("prepend_scheme", "always") != "never")
     return bool(step["type"] == "Strip" and step["content"] == " " and step["start"] == 1)
 
 

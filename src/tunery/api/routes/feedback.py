@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import StringConstraints
 
-from tunery.api.routes.stored import feedback_object
 from tunery.api.json_route import JsonRoute
+from tunery.api.routes.stored import feedback_object
 from tunery.api.services import Caller, Shared, name_of
 from tunery.core.config import parse_settings
 from tunery.feedback.collect import GivenFeedback, record

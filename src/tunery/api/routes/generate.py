@@ -61,7 +61,7 @@ def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | No
         choices=body.choices,
         sampling=body.how(shared.settings.defaults),
         constraint=body.constraint(),
-        prompt_logprobs=body.prompt_logprobs if isinstance(body, CompletionBody) else None,
+        prompt_logprobs=body.echoed_logprobs if isinstance(body, CompletionBody) else None,
         metadata=body.metadata or {},
         keep_text=body.store is not False,
     )

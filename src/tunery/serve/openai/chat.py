@@ -47,9 +47,7 @@ class ChatMessage(Wire):
     """One turn as the client writes it; an assistant's as this or another server may have answered it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: (
-        Text | list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]] | None
-    ) = None
+    content: Text | list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]] | None = None
     tool_calls: list[Any] | None = None
     function_call: Any | None = None
     """Older form of one call."""

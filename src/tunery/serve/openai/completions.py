@@ -52,7 +52,7 @@ class CompletionBody(GenerationBody):
         return tuple(p if isinstance(p, str) else tuple(p) for p in given)
 
     @property
-    def prompt_logprobs(self) -> int | None:
+    def echoed_logprobs(self) -> int | None:
         """Alternatives wanted for each token of the prompt [count]; None where its likelihood is not."""
         return self.logprobs if self.echo else None
 

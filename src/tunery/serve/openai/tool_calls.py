@@ -22,7 +22,7 @@ from tunery.serve.openai.wire import Text, Wire
 
 
 def calls_of(tool_calls: Sequence[Any]) -> list[ToolCall]:
-    """Return the calls of an assistant's turn that a client sends back, broken arguments as the text they are.
+    """Return the calls of an assistant's turn that a client sends back; broken arguments as their text.
 
     Raises:
         ValueError: One has no function's name; says how it must be.

@@ -12,7 +12,7 @@ import numpy as np
 
 from tunery.core.engine import Calls, Constraint
 from tunery.core.errors import ConfigError
-from tunery.core.tool_text import OPEN, call_frame
+from tunery.core.tool_text import CLOSE, OPEN, call_frame
 
 _KEPT = 32  # compiled grammars
 _JSON_OPTIONS = {
@@ -120,7 +120,7 @@ class Grammars:
     def _compile(self, grammar: str, constraint: Constraint) -> Any:
         import llguidance
 
-        # llguidance bounds its own work: lexer states, fuel and grammar size end what would take over a second.
+        # llguidance bounds its own work: fuel, lexer states and grammar size end what would take long.
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             raise _refused(constraint, matcher.get_error())
@@ -184,9 +184,10 @@ def _calls_grammar(constraint: Constraint, calls: Calls, labels: tuple[str, ...]
     frames = [call_frame(name) for name, _ in calls.functions]
     rules = [f"body: {' | '.join(f'body_{n}' for n in range(len(frames)))}"]
     for n, (frame, (_, schema)) in enumerate(zip(frames, calls.functions, strict=True)):
-        rules.append(f"body_{n}: {_literal(frame.before)} args_{n} {_literal(frame.after)}")
+        rules.append(f"body_{n}: {_literal(frame.before)} args_{n} {_literal(frame.after + CLOSE)}")
         rules.append(f"args_{n}: %json {_json({**schema, 'x-guidance': _COMPACT})}")
-    forced = f'{_literal(OPEN)} body ("\\n" {_literal(OPEN)} body)*' if calls.parallel else f"{_literal(OPEN)} body"
+    call = f"{_literal(OPEN)} body"
+    forced = f'{call} ("\\n" {call})*' if calls.parallel else call
     if calls.required:
         start = [f"start: {forced}"]
     elif (instead := _instead(constraint, labels)) is not None:

@@ -137,7 +137,7 @@ class Decoder:
                 self._scheduler.remove(row)
 
     def _read_prompt(self, row: CompletionRow, positions: range, logits: torch.Tensor) -> bool:
-        """Note how likely the prompt's tokens were that follow these positions; False where that is no number.
+        """Note how likely the prompt's tokens after these positions were; False where that is no number.
 
         Args:
             logits: Those of the positions, shape ``(at least len(positions), vocabulary)``.

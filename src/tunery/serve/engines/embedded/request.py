@@ -137,7 +137,6 @@ class CompletionRow(Row):
         with contextlib.suppress(InvalidStateError):  # cancelled between the last look and now
             self.future.set_result(generation)
 
-
     def drop_tokens_behind_the_text(self) -> None:
         """Leave out the events of tokens that begin behind a stop string's place in the text."""
         if not self.stream.stopped:
