@@ -157,8 +157,8 @@ class Jobs(Records[Job]):
     def stand_fence(self, id: str, worker: str) -> None:
         """Let this workspace write, from now on, only while ``worker`` holds the job.
 
-        Later transactions raise :class:`~tunery.core.errors.LeaseLostError` when they come too late. The job's
-        row is held until such a transaction ends, so that nobody takes the job over in its middle.
+        Transactions that come later raise :class:`~tunery.core.errors.LeaseLostError`. The job's row is held
+        until a transaction ends, so that nobody takes the job over in its middle.
         """
 
         def check(transaction: Transaction) -> None:
