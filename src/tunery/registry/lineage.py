@@ -6,12 +6,12 @@ from tunery.core.config import Record
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.errors import TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
-from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.run import Run
 from tunery.core.training import ADAPTER_WEIGHTS, Adapter
 from tunery.registry.versions import resolve
 from tunery.store.artifacts import Kind
+from tunery.store.checksums import checksum
 from tunery.store.workspace import Workspace
 
 
@@ -130,18 +130,20 @@ def _links(chain: Lineage) -> LineageCheck:
 def _artifact(workspace: Workspace, kind: Kind, id: str) -> LineageCheck:
     what = f"files of {id}"
     try:
-        workspace.artifacts.verify(kind, id)
+        problems = workspace.artifacts.damage(kind, id)
     except TuneryError as error:
         return LineageCheck(what=what, ok=False, detail=error.message)
+    if problems:
+        return LineageCheck(what=what, ok=False, detail="; ".join(problems))
     return LineageCheck(what=what, ok=True, detail="every file has the checksum it was stored with")
 
 
 def _weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
     what = f"weights of {adapter.id}"
-    folder = workspace.artifacts.find("adapters", adapter.id)
-    if folder is None or not (folder / ADAPTER_WEIGHTS).is_file():
+    folder = workspace.root / "adapters" / adapter.id
+    if not (folder / ADAPTER_WEIGHTS).is_file():
         return LineageCheck(what=what, ok=False, detail=f"{ADAPTER_WEIGHTS} is not there")
-    found = sha256_file(folder / ADAPTER_WEIGHTS)
+    found = checksum(folder / ADAPTER_WEIGHTS)
     same = found == adapter.sha256
     detail = "as the training run recorded them" if same else f"sha256 {found}, recorded {adapter.sha256}"
     return LineageCheck(what=what, ok=same, detail=detail)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tunery.core.engine import Engine, Generation, GenerationRequest, TokenEvent, Tokenizer
 from tunery.core.training import BaseModelInfo
+from tunery.store.whole_folder import require_whole
 
 
 class Opened(NamedTuple):
@@ -52,11 +53,13 @@ class ServedBase:
 
         Raises:
             ConfigError: The prompt does not fit, or the adapter cannot be served on this base.
+            DamagedError: The adapter's files are not what they were; names each.
         """
         if request.adapter is None or adapter_folder is None:
             return self.engine.submit(request, on_token)
         with self._lock:
             if request.adapter not in self._loaded:
+                require_whole(adapter_folder)
                 self.engine.load_adapter(request.adapter, str(adapter_folder))
                 self._loaded[request.adapter] = None
             self._loaded.move_to_end(request.adapter)
@@ -95,6 +98,7 @@ class BasePool:
 
         Raises:
             ConfigError: Its folder cannot be served.
+            DamagedError: Its files are not what was recorded of it.
             ResourceError: There is no memory for it.
         """
         with self._lock:
