@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.faults import told
 from tunery.core.ids import check_id
+from tunery.core.progress import Progress
 from tunery.store.whole_folder import (
     MANIFEST,
     MEND,
@@ -76,11 +77,11 @@ class Artifacts:
             require_whole(folder)
         return folder
 
-    def whole(self, kind: Kind, id: str, tell: Callable[[str], None]) -> Path | None:
+    def whole(self, kind: Kind, id: str, progress: Progress) -> Path | None:
         """Return an artifact's folder, None where it must be made, because it is missing or damaged.
 
         Args:
-            tell: Told of the damage; whoever makes the artifact again replaces the damaged one.
+            progress: Told of the damage; whoever makes the artifact again replaces the damaged one.
 
         Raises:
             ConfigError: The id could be a path.
@@ -88,7 +89,7 @@ class Artifacts:
         try:
             return self.find(kind, id)
         except DamagedError as error:
-            tell(f"{error.message}; it is made again")
+            progress.event(f"{error.message}; it is made again", level="warn")
             return None
 
     def path(self, kind: Kind, id: str) -> Path:
