@@ -13,6 +13,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import DamagedError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.ids import artifact_id
+from tunery.core.progress import Silent
 from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import compare_results
@@ -191,8 +192,10 @@ class _Loop:
     def _repair(self, dataset: DatasetVersion) -> list[str]:
         """Make again what of the run's adapter and evaluations is missing or damaged; return their ids."""
         context, workspace = self.context, self.context.workspace
-        made = []
-        adapter = find_adapter(context, self.run.adapter_id) if self.run.adapter_id else None
+        made, adapter = [], None
+        if self.run.adapter_id:
+            there = workspace.artifacts.whole("adapters", self.run.adapter_id, Silent()) is not None
+            adapter = find_adapter(context, self.run.adapter_id) if there else None
         if self.run.adapter_id and adapter is None:
             adapter = train(context, dataset)
             made.append(adapter.id)
@@ -200,7 +203,7 @@ class _Loop:
             subject: identity
             for subject, identity in self.run.evaluations.items()
             if workspace.evaluations.find(identity) is None
-            or workspace.artifacts.whole("evaluations", identity, context.progress) is None
+            or workspace.artifacts.whole("evaluations", identity, Silent()) is None
         }
         if lost and adapter is not None:
             task = ev.test_task(context, dataset)

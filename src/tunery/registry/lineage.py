@@ -93,9 +93,8 @@ def verify(workspace: Workspace, chain: Lineage) -> tuple[LineageCheck, ...]:
 def needed_by(chain: Lineage) -> list[tuple[Kind, str]]:
     """Return the kinds and ids of the artifacts behind a version, its adapter first."""
     family = (chain.model.dataset_version, *(parent.id for parent in chain.parents))
-    evaluations = dict.fromkeys(
-        (chain.model.evaluation_id, *(chain.run.evaluations if chain.run else {}).values())
-    )
+    of_run = chain.run.evaluations.values() if chain.run else ()
+    evaluations = dict.fromkeys((chain.model.evaluation_id, *of_run))
     versions = (*([chain.dataset] if chain.dataset else []), *chain.parents)
     edits = dict.fromkeys(
         str(reference)

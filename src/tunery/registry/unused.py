@@ -18,7 +18,7 @@ _KINDS: tuple[Kind, ...] = ("datasets", "adapters", "evaluations", "inspections"
 
 
 def unused(workspace: Workspace) -> list[LeftOver]:
-    """Return the artifacts that no registered version stands on, and the checkpoints of unfinished trainings."""
+    """Return what no registered version stands on, and the checkpoints of unfinished trainings."""
     return [left for _, left in _unused(workspace)]
 
 
