@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -33,10 +33,16 @@ RECORD = "record.json"
 
 
 class Artifacts:
-    """The artifacts under one root, as ``root/kind/id/``."""
+    """The artifacts under one root, as ``root/kind/id/``.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: Root folder of the workspace.
+        may_write: Asked before an artifact gets its name; raises where the caller may write no more.
+    """
+
+    def __init__(self, root: Path, *, may_write: Callable[[], None] = lambda: None) -> None:
         self._root = root
+        self._may_write = may_write
 
     @contextmanager
     def create(self, kind: Kind, id: str, about: Mapping[str, Any]) -> Iterator[Path]:
@@ -52,7 +58,7 @@ class Artifacts:
             ResourceError: The disk is full or the folder cannot be written.
         """
         final = self._folder(kind, id)
-        with told(final), write_whole_folder(final, kind, about) as partial:
+        with told(final), write_whole_folder(final, kind, about, may_write=self._may_write) as partial:
             yield partial
 
     def has(self, kind: Kind, id: str) -> bool:

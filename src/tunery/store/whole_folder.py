@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,9 @@ class Manifest(NamedTuple):
 
 
 @contextmanager
-def write_whole_folder(final: Path, kind: str, about: Mapping[str, Any]) -> Iterator[Path]:
+def write_whole_folder(
+    final: Path, kind: str, about: Mapping[str, Any], *, may_write: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """Yield an empty folder that is found at ``final`` once the block has ended without an error.
 
     What is there already and whole is kept, for its name says what is in it; what is damaged is replaced.
@@ -51,6 +53,7 @@ def write_whole_folder(final: Path, kind: str, about: Mapping[str, Any]) -> Iter
         final: Where it goes.
         kind: What it is, for the manifest.
         about: What the manifest says of it besides; read at the end of the block.
+        may_write: Asked before the folder gets its name; raises where the caller may write no more.
 
     Raises:
         ConfigError: What was written is no plain file.
@@ -60,6 +63,7 @@ def write_whole_folder(final: Path, kind: str, about: Mapping[str, Any]) -> Iter
     try:
         yield partial
         _seal(partial, {"kind": kind, "id": final.name, "about": dict(about)})
+        may_write()
         with _guarded(final.parent):
             if is_complete(final) and not damage_of(final):
                 shutil.rmtree(partial)
