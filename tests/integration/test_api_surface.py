@@ -79,6 +79,40 @@ def test_every_error_has_openais_shape_and_a_request_id(server: Live) -> None:
         assert "half a character" in (is_error(lone, 400)["message"] or "")
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/v1/audio/speech", "/v1/evals/e/runs"])
+def test_what_is_not_served_says_so_and_is_taken_for_no_dead_deployment(server: Live, path: str) -> None:
+    with server.http() as http:
+        for method in ("GET", "POST", "DELETE", "PUT", "PATCH"):
+            error = is_error(http.request(method, path), 404)
+            assert error["code"] == "endpoint_not_served"
+            assert f"{method} {path} is not served here" in (error["message"] or "")
+            # By this type LiteLLM tells a wrong request from a deployment to leave alone for a while.
+            assert error["type"] == "invalid_request_error"
+        assert http.head(path).status_code == 404
+    with pytest.raises(openai.NotFoundError, match="not served here"):
+        server.client(retries=2).embeddings.create(model=BASE, input="hello", encoding_format="float")
+    with pytest.raises(openai.NotFoundError, match="not served here"):
+        server.client(retries=2).responses.create(model=BASE, input="hello")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/models", "GET"),
+        ("DELETE", "/v1/files", "GET, POST"),
+        ("GET", "/v1/completions", "POST"),
+        ("PATCH", "/v1/files/x", "DELETE, GET"),
+        ("POST", "/health", "GET"),
+        ("HEAD", "/v1/models", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(server: Live, method: str, path: str, allowed: str) -> None:
+    with server.http() as http:
+        answer = http.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+
+
 def test_all_problems_of_a_body_are_told_at_once(server: Live) -> None:
     with server.http() as http:
         body = {"model": "m", "messages": HELLO, "temperature": 9, "top_p": 0, "n": 0}

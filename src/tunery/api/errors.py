@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from tunery.api.unserved import ENDPOINT_NOT_SERVED, allowed_methods, known_elsewhere, why_not_found
 from tunery.core.errors import LimitError, ResourceError, TuneryError, is_out_of_memory
 from tunery.serve.openai.wire import UNKNOWN_PARAMETER
 
@@ -117,10 +118,23 @@ def install(app: FastAPI) -> None:
     """
 
     async def handle(request: Request, error: Exception) -> JSONResponse:
-        return problem_of(error, request.scope.get("request_id", "")).response()
+        problem = problem_of(error, request.scope.get("request_id", ""))
+        if isinstance(error, StarletteHTTPException):
+            problem = _told_from(request, error, problem)
+        return problem.response()
 
     for kind in (TuneryError, RequestValidationError, StarletteHTTPException):
         app.add_exception_handler(kind, handle)
+
+
+def _told_from(request: Request, error: StarletteHTTPException, problem: Problem) -> Problem:
+    """Return a problem with what only its request tells: which path it was, which methods that knows."""
+    if error.status_code == 405:
+        return problem._replace(headers={**problem.headers, "Allow": ", ".join(allowed_methods(request))})
+    if error.status_code != 404 or error.detail != "Not Found":
+        return problem
+    code = ENDPOINT_NOT_SERVED if known_elsewhere(request.scope["path"]) else problem.code
+    return problem._replace(message=why_not_found(request), code=code)
 
 
 def _of_tunery(error: TuneryError) -> Problem:
@@ -172,8 +186,6 @@ def _of_http(error: StarletteHTTPException) -> Problem:
     status = 400 if error.status_code == 422 else error.status_code
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     message = str(error.detail)
-    if status == 404 and message == "Not Found":
-        message = "no such path here; the API begins at /v1"
     if status == 405:
         message = "this path does not know that method"
     param, code = getattr(error, "param", None), "invalid_request" if status == 400 else _CODES.get(status)

@@ -15,12 +15,31 @@ from tunery.core.errors import ConfigError
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]$|^[a-z0-9]$")
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
+_IN_ORDER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
-    """Return JSON that is the same on every machine: sorted keys, no spaces, NaN refused."""
+    """Return JSON that is the same on every machine: sorted keys, no spaces, NaN refused.
+
+    For values in which the order of keys means nothing; see :func:`in_order` for others.
+    """
     return _CANONICAL.encode(value)
+
+
+def in_order(value: Any) -> Any:
+    """Return JSON for an id in which the order of keys counts, as that of a JSON Schema's properties does.
+
+    A value whose keys are sorted is returned as it is, so that it has the id it always had; any other is
+    told apart by its text.
+
+    >>> in_order({"a": 1, "b": 2})
+    {'a': 1, 'b': 2}
+    >>> in_order({"b": 2, "a": 1})
+    {'in_order': '{"b":2,"a":1}'}
+    """
+    text = _IN_ORDER.encode(value)
+    return value if text == canonical_json(value) else {"in_order": text}
 
 
 def sha256_text(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from tunery.core.engine import Constraint, Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message
+from tunery.core.ids import in_order
 from tunery.evaluate.config import BaselineConfig
 from tunery.evaluate.metrics import PERPLEXITY
 from tunery.evaluate.task import Task, by_class
@@ -48,12 +49,17 @@ class Prompting:
         held_to = None
         if self.constraint is not None:
             held_to = "json_schema" if self.constraint.labels is None else "labels"
-        return {
+        described: dict[str, Any] = {
             "instruction": self.instruction,
             "system_prompt": self.system_prompt,
             "shots": [shot.id for shot in self.shots],
             "constrained_to": held_to,
         }
+        schema = self.constraint.json_schema if self.constraint is not None else None
+        if self.instruction is None and schema is not None and in_order(schema) is not schema:
+            # Properties are answered in their order, which an instruction would tell by showing the schema.
+            described["schema"] = in_order(schema)
+        return described
 
 
 @dataclass(frozen=True, slots=True)

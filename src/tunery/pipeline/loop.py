@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import BusyError, DamagedError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
-from tunery.core.ids import artifact_id
+from tunery.core.ids import artifact_id, in_order
 from tunery.core.progress import Silent
 from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
@@ -62,28 +62,36 @@ def run_recipe(context: RunContext) -> Run:
             context.release_engine()
 
 
-def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
-    """Name a run after all that its verdict depends on, and nothing that it does not."""
+def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = True) -> str:
+    """Name a run after all that its verdict depends on, and nothing that it does not.
+
+    Args:
+        ordered: Whether the order of the JSON Schema's properties counts. Ids of runs up to version 0.1.0
+            did not tell it.
+    """
     from tunery.data.readers.source import locate
 
     suites = {
         f"suite {name}": locate(suite.source, context.base_dir).sha256
         for name, suite in context.recipe.evaluate.suites.items()
     }
+    recipe = context.recipe.model_dump(
+        mode="json",
+        exclude={
+            "description": True,
+            "inspect": True,
+            "train": set(NOT_IN_IDENTITY),
+            "evaluate": {"engine"},
+        },
+    )
+    if ordered and recipe["evaluate"]["json_schema"] is not None:
+        recipe["evaluate"]["json_schema"] = in_order(recipe["evaluate"]["json_schema"])
     return artifact_id(
         "run",
         stage="run",
         version=1,
         config={
-            "recipe": context.recipe.model_dump(
-                mode="json",
-                exclude={
-                    "description": True,
-                    "inspect": True,
-                    "train": set(NOT_IN_IDENTITY),
-                    "evaluate": {"engine"},
-                },
-            ),
+            "recipe": recipe,
             "engine": context.engine_settings.identity,
             "stages": {"train": TRAIN_VERSION, "evaluate": EVALUATE_VERSION},
         },
@@ -129,7 +137,7 @@ def _dataset(context: RunContext) -> DatasetVersion:
 def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
     """Return the run with these inputs, recorded now if it is new."""
     identity = _run_id(context, dataset)
-    known = context.workspace.runs.find(identity)
+    known = context.workspace.runs.find(identity) or _known_without_order(context, dataset)
     if known is not None:
         return known
     run = Run(
@@ -142,6 +150,15 @@ def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
     )
     context.workspace.runs.add(run)
     return run
+
+
+def _known_without_order(context: RunContext, dataset: DatasetVersion) -> Run | None:
+    """Return an earlier run of this recipe whose id did not tell the order of its schema's properties."""
+    earlier = context.workspace.runs.find(_run_id(context, dataset, ordered=False))
+    if earlier is None:
+        return None
+    schema = earlier.recipe.get("evaluate", {}).get("json_schema")
+    return earlier if in_order(schema) == in_order(context.recipe.evaluate.json_schema) else None
 
 
 class _Loop:

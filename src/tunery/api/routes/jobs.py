@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared, count_in, page_of, wanted_metadata
 from tunery.core.errors import ConflictError
+from tunery.core.ids import in_order
 from tunery.core.job import Job
 from tunery.pipeline.jobs.openai_job import (
     JobBody,
@@ -127,7 +128,8 @@ def _recognise(shared: Services, body: JobBody, submitted_by: str) -> Callable[[
 
     def is_same(job: Job) -> bool:
         recent = (now - job.created_at).total_seconds() <= _RETRY_WINDOW_S
-        return recent and job.submitted_by == submitted_by and dict(job.request) == wanted
+        same = in_order(job.request) == in_order(wanted)
+        return recent and job.submitted_by == submitted_by and same
 
     return is_same
 

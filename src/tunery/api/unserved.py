@@ -1,0 +1,77 @@
+"""What of OpenAI's API this server does not speak, so that a client is told so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from starlette.requests import Request
+from starlette.routing import Match
+
+ENDPOINT_NOT_SERVED = "endpoint_not_served"
+"""Code of the answer. Its type is ``invalid_request_error`` and its code is none that means 'no such model':
+by either of those, proxies such as LiteLLM decide whether a deployment is dead."""
+_NOUNS = frozenset(
+    [
+        "agents",
+        "assistants",
+        "audio",
+        "batches",
+        "chatkit",
+        "containers",
+        "content_provenance_checks",
+        "conversations",
+        "decisions",
+        "edits",
+        "embeddings",
+        "engines",
+        "evals",
+        "images",
+        "live",
+        "moderations",
+        "organization",
+        "projects",
+        "realtime",
+        "responses",
+        "safety",
+        "skills",
+        "threads",
+        "uploads",
+        "vaults",
+        "vector_stores",
+        "videos",
+        "webhook_endpoints",
+        "webhook_event_types",
+    ]
+)
+_LONGER = ("fine_tuning/alpha/", "fine_tuning/checkpoints/")
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
+
+def known_elsewhere(path: str) -> bool:
+    """Return whether a path is one of OpenAI's, and not merely misspelt.
+
+    >>> known_elsewhere("/v1/responses"), known_elsewhere("/v1/response")
+    (True, False)
+    """
+    root, _, rest = path.lstrip("/").partition("/")
+    noun = rest.split("/", 1)[0]
+    return root == "v1" and (noun in _NOUNS or rest.startswith(_LONGER))
+
+
+def why_not_found(request: Request) -> str:
+    """Return a sentence about a path that nothing answers."""
+    path = request.scope["path"]
+    if not known_elsewhere(path):
+        return "no such path here; the API begins at /v1"
+    return (
+        f"{request.method} {path:.80} is not served here: of OpenAI's API there are chat completions, "
+        "completions, models, files and fine-tuning jobs"
+    )
+
+
+def allowed_methods(request: Request) -> Iterator[str]:
+    """Yield the methods that a path knows."""
+    for method in _METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
