@@ -1,4 +1,4 @@
-"""Which recipes are one run: a run is known by all that its verdict depends on, the order of a schema included."""
+"""Which recipes are one run: those with one verdict, which the order of a schema may change."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
 from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
 from tunery.serve.engines import EngineSettings
-from tunery.serve.openai.wire import Metadata, Text, Wire
+from tunery.serve.openai.wire import Metadata, Name, Wire, unserved
 from tunery.store.workspace import Workspace
 from tunery.train.methods.method import TrainingMethod
 from tunery.train.section import DEFAULT_METHOD, method_named, training_methods
@@ -69,6 +69,9 @@ class Method(Wire):
             raise ValueError(f"type is {json.dumps(name):.40}; write {expected}, or leave type out")
         if name not in known:
             raise ValueError(f"only {expected} training exists here, not {name!r:.40}")
+        others = [key for key, value in values.items() if key not in ("type", name) and value is not None]
+        if others:
+            raise ValueError(f"{others[0]!r:.40} is no part of {name}; its settings stand under {name!r}")
         settings = values.get(name)
         return {"type": name} if settings is None else {"type": name, name: settings}
 
@@ -81,22 +84,22 @@ class Method(Wire):
 class JobBody(Wire):
     """``POST /fine_tuning/jobs``."""
 
-    model: Annotated[Text, StringConstraints(min_length=1, max_length=512)]
-    training_file: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
-    validation_file: Annotated[Text, StringConstraints(min_length=1, max_length=128)] | None = None
+    model: Annotated[Name, StringConstraints(min_length=1, max_length=512)]
+    training_file: Annotated[Name, StringConstraints(min_length=1, max_length=128)]
+    validation_file: Annotated[Name, StringConstraints(min_length=1, max_length=128)] | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
-    suffix: Annotated[Text, StringConstraints(max_length=64)] | None = None
+    suffix: Annotated[Name, StringConstraints(max_length=64)] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     metadata: Metadata | None = None
-    integrations: list[Any] | None = None
+    integrations: Annotated[Any, unserved([])] = None
     tunery: dict[str, Any] | None = None
     """Sections of a recipe, such as ``{"goal": {…}, "gate": {…}, "data": {"system_prompt": …}}``."""
 
     @model_validator(mode="after")
-    def _only_what_is_served(self) -> Self:
-        if self.integrations:
-            raise ValueError("integrations are not served here; leave it out")
+    def _says_it_once(self) -> Self:
+        if self.hyperparameters and self.method and self.method.settings:
+            raise ValueError("give hyperparameters in method or beside it, not in both places")
         return self
 
     @property
