@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tunery.core.engine import Constraint, Generation, Sampling, TokenEvent
 from tunery.core.example import Message, Role
-from tunery.core.tool_text import ToolCall, describe, with_functions, write_answer
+from tunery.core.tool_text import NotACall, ToolCall, describe, with_functions, write_answer
 from tunery.serve.openai.tool_calls import (
     Offer,
     ToolChoice,
@@ -18,7 +18,7 @@ from tunery.serve.openai.tool_calls import (
     message_of,
     wire_calls,
 )
-from tunery.serve.openai.wire import GenerationBody, Harmless, SamplingDefaults, Text, Wire, unserved
+from tunery.serve.openai.wire import GenerationBody, Harmless, SamplingDefaults, Text, Wire, unserved, wrong
 
 
 class TextPart(Wire):
@@ -73,10 +73,13 @@ class ChatMessage(Wire):
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self._called and self.role != "assistant":
-            raise ValueError("only the assistant calls functions")
+            raise wrong("tool_calls", "only the assistant calls functions")
         if self.content is None and self.role not in _MAY_BE_SILENT:
-            raise ValueError("content is missing")
-        calls_of(self._called)
+            raise wrong("content", "it is missing")
+        try:
+            calls_of(self._called)
+        except NotACall as error:
+            raise wrong("tool_calls" if self.tool_calls else "function_call", str(error)) from None
         return self
 
     @property
@@ -132,8 +135,11 @@ class ChatBody(GenerationBody):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
-        self.offer.constraint(super().constraint())
+            raise wrong("top_logprobs", "needs logprobs: true")
+        try:
+            self.offer.constraint(super().constraint())
+        except NotACall as error:
+            raise wrong("tool_choice", str(error)) from None
         return self
 
     @property

@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt, model_validator
 
 from tunery.core.engine import Generation, Sampling, TokenEvent, TopLogprob
 from tunery.serve.openai.chat import Head, finish_reason, floored, usage_of, written
-from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, unserved
+from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, unserved, wrong
 
 TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 Prompt = str | tuple[int, ...]
@@ -37,9 +37,9 @@ class CompletionBody(GenerationBody):
     @model_validator(mode="after")
     def _no_better_than_n(self) -> Self:
         if (self.best_of or 1) > self.choices:
-            raise ValueError("best_of over n is not served here; leave it out")
+            raise wrong("best_of", "more than n is not served here; leave it out")
         if self.stream and self.echo and self.logprobs is not None:
-            raise ValueError("echo with logprobs is not streamed here; leave out stream")
+            raise wrong("stream", "echo with logprobs is not streamed here; leave out one of the three")
         return self
 
     def prompts(self) -> tuple[Prompt, ...]:

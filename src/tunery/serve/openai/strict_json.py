@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,33 +36,60 @@ def read_strictly(text: str | bytes) -> Any:
         BadJson: It is no JSON, or holds a number that is none, a key given twice, half a character, or is
             nested more than :data:`MAX_DEPTH` deep; says where.
     """
-    odd: list[float] = []
-
-    def number(written: str) -> float:
-        value = float(written)
-        if not math.isfinite(value):
-            odd.append(value)
-        return value
-
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_once, parse_float=number, parse_constant=number)
+        value, odd = _load(text)
     except UnicodeDecodeError as error:
         raise BadJson(f"the body is not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise BadJson(f"the body is not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
-        raise BadJson(_TOO_DEEP) from None
-    except BadJson:
-        raise
-    except ValueError:  # Python's bound on the digits of whole numbers
-        raise BadJson("the body holds a whole number of thousands of digits") from None
+        raise BadJson(_TOO_DEEP, _field_too_deep(text)) from None
     _check_depth(value)
     if odd or "\\ud" in text or "\\uD" in text:
         for path, leaf in _leaves(value, ()):
             _check_leaf(path, leaf)
     return value
+
+
+def _load(text: str) -> tuple[Any, bool]:
+    """Return what JSON text holds, and whether there is a number in it that is none."""
+    odd = False
+
+    def number(written: str) -> float:
+        nonlocal odd
+        value = float(written)
+        odd = odd or not math.isfinite(value)
+        return value
+
+    try:
+        value = json.loads(text, object_pairs_hook=_once, parse_float=number, parse_constant=number)
+    except (BadJson, json.JSONDecodeError):
+        raise
+    except ValueError:  # Python bounds the digits of whole numbers; as a fraction such a one is infinite
+        value = json.loads(
+            text, object_pairs_hook=_once, parse_float=number, parse_constant=number, parse_int=number
+        )
+    return value, odd
+
+
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def _field_too_deep(text: str | bytes) -> tuple[str, ...]:
+    """Return the field in which text that cannot be read is nested too deeply."""
+    depth, key = 0, ""
+    for mark in _MARKS.finditer(str(text)):
+        if mark[0] in "[{":
+            depth += 1
+        elif mark[0] in "]}":
+            depth -= 1
+        elif depth == 1:
+            key = mark[0][1:-1]
+        if depth > MAX_DEPTH:
+            break
+    return (key,) if key else ()
 
 
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
@@ -103,7 +131,7 @@ def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
 
 def _check_leaf(path: tuple[str | int, ...], leaf: Any) -> None:
     if isinstance(leaf, float) and not math.isfinite(leaf):
-        raise BadJson("a number must be finite, and small enough for one", path)
+        raise BadJson("a number must be finite and of a usual size", path)
     if isinstance(leaf, str) and not leaf.isascii():
         try:
             leaf.encode("utf-8")

@@ -130,7 +130,7 @@ class Offer(NamedTuple):
         """Return what a request offers.
 
         Raises:
-            ValueError: A call is demanded, and there is no such function.
+            NotACall: A call is demanded, and there is no such function.
         """
         functions = tuple(functions_of(tools or []))
         if isinstance(choice, NamedChoice):
@@ -138,11 +138,11 @@ class Offer(NamedTuple):
             names = choice.names
             missing = [name for name in names if name not in known]
             if missing:
-                raise ValueError(f"tool_choice names {missing[0]!r:.80}, which is not among tools")
+                raise NotACall(f"names {missing[0]!r:.80}, which is not among tools")
             allowed = tuple(known[n] for n in dict.fromkeys(names))
             return cls(functions, allowed, choice.forces, parallel)
         if choice == "required" and not functions:
-            raise ValueError("tool_choice is required, and there are no tools")
+            raise NotACall("a call is required, and there are no tools")
         if choice == "none":
             functions = ()
         return cls(functions, functions, choice == "required", parallel)
@@ -153,13 +153,13 @@ class Offer(NamedTuple):
         A free choice among functions that promise no schema leaves the model alone.
 
         Raises:
-            ValueError: The form does not go together with calls.
+            NotACall: The form does not go together with calls.
         """
         strict = any(f.get("strict") for f in self.allowed) or self.allowed != self.functions
         if not self.functions or not (self.required or form is not None or strict):
             return form
         if form is not None and form.regex is not None and not self.required:
-            raise ValueError("a regex does not go together with tools; set tool_choice to none or required")
+            raise NotACall("must be none or required where a regex is given")
         functions = tuple(
             (f["name"], _arguments_schema(f) if self.required or f.get("strict") else {"type": "object"})
             for f in self.allowed

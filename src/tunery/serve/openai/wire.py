@@ -80,6 +80,13 @@ class Wire(BaseModel):
         return values
 
 
+def wrong(field: str, message: str) -> ValidationError:
+    """Return the error of a field whose value does not go together with others."""
+    problem = PydanticCustomError("value_error", "{message}", {"message": message})
+    details = InitErrorDetails(type=problem, loc=(field,), input=None)
+    return ValidationError.from_exception_data("request", [details])
+
+
 def _unknown(name: Any, value: Any, known: Iterable[str]) -> InitErrorDetails:
     meant = did_you_mean(str(name), known)
     problem = PydanticCustomError(UNKNOWN_PARAMETER, "unknown parameter{meant}", {"meant": meant})
@@ -280,10 +287,11 @@ class GenerationBody(Wire):
 
     @model_validator(mode="after")
     def _fits_one_form(self) -> Self:
-        if len(self._forms()) > 1:
-            raise ValueError(f"give one of {', '.join(self._forms())}")
+        forms = list(self._forms())
+        if len(forms) > 1:
+            raise wrong(forms[1].partition(".")[0], f"give one of {', '.join(forms)}")
         if any(not s for s in self.stops):
-            raise ValueError("stop holds an empty string")
+            raise wrong("stop", "holds an empty string")
         return self
 
     @property

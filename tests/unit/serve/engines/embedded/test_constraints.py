@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 
 from tests.unit.serve.engines.embedded.conftest import EngineFactory
 from tests.unit.serve.engines.embedded.prompts import prompt
-from tunery.core.engine import Constraint, GenerationRequest, Sampling, TokenEvent
+from tunery.core.engine import Calls, Constraint, GenerationRequest, Sampling, TokenEvent
 from tunery.core.errors import ConfigError
+from tunery.core.tool_text import read_answer, write_answer
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.serve.engines.embedded.constraints import Grammars
 
@@ -162,3 +165,173 @@ def test_a_constraint_that_cannot_be_followed_is_refused_at_once(
     with pytest.raises(ConfigError, match=word):
         engine.submit(GenerationRequest(prompt(3), constraint=constraint))
     assert engine.healthy()
+
+
+def schema_of(order: tuple[str, ...]) -> dict[str, object]:
+    fields = {name: {"type": "boolean"} for name in order}
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": sorted(order),
+        "additionalProperties": False,
+    }
+
+
+ORDERS = (("verdict", "grounds"), ("grounds", "verdict"), ("b", "a", "c"), ("c", "b", "a"), ("a", "b", "c"))
+
+
+def within(order: tuple[str, ...], place: str) -> dict[str, object]:
+    """Return a schema in which properties of this order stand at a place."""
+    inner = schema_of(order)
+    if place == "root":
+        return inner
+    if place == "nested":
+        return schema_of(()) | {"properties": {"in": inner}, "required": ["in"]}
+    if place == "defs":
+        return {"$defs": {"x": inner}, "$ref": "#/$defs/x"}
+    return {"anyOf": [inner]}
+
+
+@pytest.mark.parametrize("place", ["root", "nested", "defs", "anyOf"])
+def test_properties_are_written_in_the_schemas_order_whoever_asked_before(
+    make_engine: EngineFactory, place: str
+) -> None:
+    engine = make_engine()
+    for order in ORDERS:
+        constraint = Constraint(json_schema=within(order, place))
+        request = GenerationRequest(prompt(5), sampling=Sampling(max_tokens=480), constraint=constraint)
+        value = json.loads(engine.generate([request])[0].text)
+        assert tuple(value["in"] if place == "nested" else value) == order
+
+
+ZONE = {"type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}, "required": ["zone"]}
+REFERRING = {
+    "$defs": {"day": {"enum": ["mon", "tue"]}},
+    "type": "object",
+    "properties": {"days": {"type": "array", "items": {"$ref": "#/$defs/day"}, "maxItems": 2}},
+    "required": ["days"],
+    "additionalProperties": False,
+}
+FUNCTIONS = (("now", {**ZONE, "additionalProperties": False}), ('odd "name"\n', REFERRING))
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_required_call_is_one_with_arguments_of_its_schema(
+    make_engine: EngineFactory, parallel: bool, temperature: float
+) -> None:
+    calls = Calls(FUNCTIONS, required=True, parallel=parallel)
+    batch = [
+        GenerationRequest(
+            prompt(9, seed=n),
+            sampling=Sampling(max_tokens=300, temperature=temperature, seed=n),
+            constraint=Constraint(calls=calls),
+        )
+        for n in range(8)
+    ]
+    finished = [g for g in make_engine().generate(batch) if g.finish_reason == "stop"]
+    assert finished
+    for generation in finished:
+        answer = read_answer(generation.text)
+        assert answer.text == ""
+        assert len(answer.calls) >= 1 if parallel else len(answer.calls) == 1
+        assert write_answer("", answer.calls) == generation.text, "in the words of training"
+        for call in answer.calls:
+            jsonschema.validate(json.loads(call.arguments), dict(FUNCTIONS)[call.name])
+
+
+def accepts(grammars: Grammars, tokenizer: ChatTokenizer, constraint: Constraint, text: str) -> bool:
+    """Return whether a text is a whole answer under a constraint."""
+    state = grammars.start(constraint)
+    ids = tokenizer.hf.encode(text, add_special_tokens=False)
+    if not state.accepts(ids):
+        return False
+    for token in ids:
+        state.accept(token)
+    return state.complete or bool(state.allowed()[min(tokenizer.stop_ids)])
+
+
+UTC = '<tool_call>{"name":"now","arguments":{"zone":"UTC"}}</tool_call>'
+MARS = UTC.replace("UTC", "Mars")
+TAGS = '<tool_call>{"name":"note","arguments":{"text":"a </tool_call> b"}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("constraint", "takes", "refuses"),
+    [
+        (
+            Constraint(calls=Calls(FUNCTIONS[:1], required=True)),
+            (UTC, f"{UTC}\n{UTC}"),
+            ("", "Hi", MARS, f"Hi {UTC}", f"{UTC} Hi", UTC.replace('"zone":', '"zone": ')),
+        ),
+        (
+            Constraint(calls=Calls(FUNCTIONS[:1], required=True, parallel=False)),
+            (UTC,),
+            (f"{UTC}\n{UTC}", f"{UTC}{UTC}"),
+        ),
+        (
+            Constraint(calls=Calls(FUNCTIONS[:1])),
+            ("", "Hi", "a <tool b", UTC, f"Hi\n{UTC}\n{UTC} bye"),
+            (MARS, f"Hi {MARS}", "<tool_call>", "<tool_call>{}</tool_call>"),
+        ),
+        (
+            Constraint(calls=Calls(FUNCTIONS[:1], parallel=False)),
+            ("", "Hi", UTC, f"Hi\n{UTC}"),
+            (f"{UTC}\n{UTC}", MARS),
+        ),
+        (
+            Constraint(json_schema={"type": "object", "required": ["a"]}, calls=Calls(FUNCTIONS[:1])),
+            (UTC, f"{UTC}\n{UTC}", '{"a": 1}'),
+            ("Hi", "{}", MARS, f'{{"a": 1}}{UTC}'),
+        ),
+        (Constraint(labels=("yes", "no"), calls=Calls(FUNCTIONS[:1])), (UTC, "yes"), ("maybe", MARS)),
+        (Constraint(calls=Calls((("note", {"type": "object"}),), required=True)), (TAGS,), ("Hi",)),
+        (Constraint(regex="[0-9]{3}/[a-z]"), ("123/a",), ("12/a", "123/a ", "123/ab")),
+    ],
+)
+def test_what_a_form_takes_and_refuses(
+    grammars: Grammars,
+    tokenizer: ChatTokenizer,
+    constraint: Constraint,
+    takes: tuple[str, ...],
+    refuses: tuple[str, ...],
+) -> None:
+    assert [t for t in takes if not accepts(grammars, tokenizer, constraint, t)] == []
+    assert [t for t in refuses if accepts(grammars, tokenizer, constraint, t)] == []
+
+
+BAD_SCHEMAS = (
+    {"type": "integer", "minimum": float("inf")},
+    {"enum": ["\ud800"]},
+    {"type": "string", "pattern": "["},
+    {"type": "string", "pattern": "(?=a)b"},
+    {"$ref": "http://example.invalid/x.json"},
+    {"$ref": "file:///etc/passwd"},
+    {"$ref": "#/$defs/nowhere"},
+    {"type": 17},
+    {"type": "integer", "multipleOf": 999_999_937},
+    {"enum": [str(i) for i in range(100_000)]},
+)
+
+
+def deep(levels: int) -> dict[str, object]:
+    schema: dict[str, object] = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize("schema", [*BAD_SCHEMAS, deep(64), deep(400), deep(3000)])
+def test_a_schema_that_cannot_be_followed_is_refused_soon_with_its_field(
+    grammars: Grammars, schema: dict[str, object]
+) -> None:
+    begun = time.monotonic()
+    functions = (("f", {"type": "object", "properties": {"x": schema}}),)
+    for constraint in (
+        Constraint(json_schema=schema, field="guided_json"),
+        Constraint(calls=Calls(functions, required=True), field="tools"),
+    ):
+        with pytest.raises(ConfigError, match="cannot be followed") as error:
+            grammars.start(constraint)
+        assert error.value.param == constraint.field
+    assert time.monotonic() - begun < 20
