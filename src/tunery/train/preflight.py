@@ -124,8 +124,10 @@ def preflight(
 
 
 def _sequences(example: Example, row: TrainingRow) -> list[_Sequence]:
-    answers = (example.reference, example.rejected or "")
-    return [_Sequence(example, s, answer) for s, answer in zip(row.sequences, answers, strict=False)]
+    answers = [example.messages[s.turn].content for s in row.sequences]
+    if example.rejected is not None:
+        answers[1:] = [example.rejected]
+    return [_Sequence(example, s, answer) for s, answer in zip(row.sequences, answers, strict=True)]
 
 
 def _checks(
@@ -181,8 +183,8 @@ def _checks(
 
 def _begins_as_served(tokenizer: ChatTokenizer, sequence: _Sequence) -> bool:
     """Tell whether a row begins with the ids of its prompt alone, which is what serving renders."""
-    prompt = tokenizer.render_prompt(sequence.example.prompt)
     row = sequence.rendered
+    prompt = tokenizer.render_prompt(sequence.example.messages[: row.turn])
     return row.ids[: len(prompt)] == prompt and row.prompt_tokens == len(prompt)
 
 

@@ -11,6 +11,7 @@ from tunery.pipeline.context import RunContext
 
 if TYPE_CHECKING:
     from tunery.model.encoder import SentenceEncoder
+    from tunery.model.tokenizer import ChatTokenizer
 
 
 def make_dataset(context: RunContext) -> DatasetVersion:
@@ -32,6 +33,11 @@ def make_dataset(context: RunContext) -> DatasetVersion:
         encoder=sentence_encoder,
         progress=context.progress,
     )
+
+
+def tokenizer_of(context: RunContext, dataset: DatasetVersion) -> ChatTokenizer:
+    """Return the base's tokenizer as it writes for a dataset version, on whatever day it is asked."""
+    return context.tokenizer.on_day(dataset.day)
 
 
 def sentence_encoder() -> SentenceEncoder:

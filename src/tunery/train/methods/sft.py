@@ -61,7 +61,7 @@ class Supervised:
         mark_prompt = self.config.prompt_loss_weight > 0 and split == "train"
         return [
             TrainingRow(
-                (render(tokenizer, e.messages, loss_on=self.config.loss_on, mark_prompt=mark_prompt),)
+                render(tokenizer, e.messages, loss_on=self.config.loss_on, mark_prompt=mark_prompt)
             )
             for e in examples
         ]
