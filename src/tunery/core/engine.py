@@ -171,11 +171,12 @@ class Engine(Protocol):
 class Tokenizer(Protocol):
     """What stages outside ``model`` need of a tokenizer with its chat template."""
 
-    def render_prompt(self, messages: Sequence[Any]) -> tuple[int, ...]:
+    def render_prompt(self, messages: Sequence[Any], *, most: int | None = None) -> tuple[int, ...]:
         """Return the ids of a conversation up to where the assistant begins to speak.
 
         Raises:
             RefusedByTemplate: The template does not take the conversation.
+            ConfigError: It is sure to have more than ``most`` tokens.
         """
         ...
 
@@ -184,7 +185,7 @@ class Tokenizer(Protocol):
         ...
 
     def refused_turn(self, messages: Sequence[Any]) -> int | None:
-        """Return the place of the first message that the template does not take; None where it cannot tell."""
+        """Return the place of the first message that is not taken; None where it cannot be told."""
         ...
 
     @property
@@ -201,8 +202,12 @@ class Tokenizer(Protocol):
         """Longest conversation that the base was made for [tokens]."""
         ...
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of plain text, no special tokens added."""
+    def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:
+        """Return the ids of plain text, no special tokens added.
+
+        Raises:
+            ConfigError: It is sure to have more than ``most`` tokens.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -184,7 +184,7 @@ def _note_refused(curated: Curated, sources: Sequence[Source]) -> None:
     Raises:
         ConfigError: Lists the first of them, with the template's words.
     """
-    refused = np.asarray(pc.equal(curated.rows.column("reason"), REFUSED).fill_null(False))  # noqa: FBT003
+    refused = np.asarray(pc.equal(curated.rows.column("reason"), REFUSED).fill_null(False))
     for i, source in enumerate(sources):
         places = np.flatnonzero(refused & (curated.rows.sources == i))
         if not len(places):

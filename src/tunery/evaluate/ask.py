@@ -15,7 +15,13 @@ from tunery.evaluate.task import Task, draw_stratified
 T = TypeVar("T")
 
 _NOTHING = Generation(
-    text="", token_ids=(), finish_reason="length", prompt_tokens=0, cached_tokens=0, ttft_ms=0.0, latency_ms=0.0
+    text="",
+    token_ids=(),
+    finish_reason="length",
+    prompt_tokens=0,
+    cached_tokens=0,
+    ttft_ms=0.0,
+    latency_ms=0.0,
 )
 """The answer of a row that could not be asked."""
 
@@ -43,8 +49,8 @@ def ask(
     Prompts of one subject share their beginning (system turn, solved examples), which an engine with a
     prefix cache computes once.
 
-    A row whose prompt leaves no room for an answer, or that the base's template refuses, gets an empty answer:
-    another model might have given one, so it stays in the comparison.
+    A row whose prompt leaves no room for an answer, or that the base's template refuses, gets an empty
+    answer: another model might have given one, so it stays in the comparison.
 
     Raises:
         NotFoundError: The engine does not hold the adapter.
@@ -67,9 +73,7 @@ def ask(
     measured = PERPLEXITY in task.metrics and subject.perplexity
     limit = task.config.perplexity_limit if measured else 0
     drawn = draw_stratified(task.examples, limit, seed=task.config.seed)
-    pairs = {
-        e.id: (prompts[e.id], completion_ids(tokenizer, e.reference)) for e in drawn if e.id in prompts
-    }
+    pairs = {e.id: (prompts[e.id], completion_ids(tokenizer, e.reference)) for e in drawn if e.id in prompts}
     pairs = {id_: pair for id_, pair in pairs.items() if sum(map(len, pair)) <= engine.context_window}
     tokens += sum(len(prompt) + len(completion) for prompt, completion in pairs.values())
     scores: list[Score] = []

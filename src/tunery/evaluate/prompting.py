@@ -80,10 +80,8 @@ class Subject:
     """What its answers depend on in the engine that gives them, JSON-ready."""
 
 
-def prompt_lengths(
-    tokenizer: Tokenizer, prompting: Prompting, examples: Sequence[Example]
-) -> dict[str, int]:
-    """Return how long each example's prompt is [tokens], by id; those that the template refuses are left out."""
+def prompt_lengths(tokenizer: Tokenizer, prompting: Prompting, examples: Sequence[Example]) -> dict[str, int]:
+    """Return each example's id and how long its prompt is [tokens], without those that are refused."""
     on_day = tokenizer if prompting.day is None else tokenizer.on_day(prompting.day)
     lengths = {}
     for example in examples:
@@ -100,7 +98,7 @@ class Window(NamedTuple):
     warn: Callable[[str], None] = lambda _: None
 
 
-def baseline_subjects(  # noqa: PLR0913 - what is asked, of whom, and what it can bear
+def baseline_subjects(
     task: Task,
     train: Sequence[Example],
     *,
@@ -180,7 +178,7 @@ def _room(task: Task, prompt: Prompting, tokenizer: Tokenizer, window: Window) -
     return _Room(allowed, (longest, *orders.values()))
 
 
-def _fitting(  # noqa: PLR0913 - what is shown, to whom, and what it can bear
+def _fitting(
     shots: tuple[Example, ...],
     task: Task,
     prompt: Prompting,
@@ -204,8 +202,8 @@ def _fitting(  # noqa: PLR0913 - what is shown, to whom, and what it can bear
         else f"with a question and evaluate.max_new_tokens = {task.config.max_new_tokens} no more fit the "
         "base's window"
     )
-    asked = f"evaluate.baseline.shots: {len(left)} of {counted(len(shots), 'solved example')} shown, because {why}"
-    warn(asked if left else f"{asked}; the few-shot baseline is left out")
+    shown = f"{len(left)} of {counted(len(shots), 'solved example')} shown, because {why}"
+    warn(f"evaluate.baseline.shots: {shown}{'' if left else '; the few-shot baseline is left out'}")
     return left
 
 

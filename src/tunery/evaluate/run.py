@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from tunery.core.clock import Clock, SystemClock
 from tunery.core.engine import Engine, Score, Tokenizer
-from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.errors import first_of
+from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.example import Example, where
 from tunery.core.figures import counted
 from tunery.core.ids import artifact_id

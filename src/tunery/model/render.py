@@ -161,7 +161,9 @@ def _alone(pieces: _Pieces, answer: _Answer, before: Sequence[int], *, everythin
     """Return one answer after its own prompt; what the sequence before has too counts there alone."""
     pieces.clear()
     pieces.add(answer.opened, answer)
-    shared = next((i for i, (a, b) in enumerate(zip(pieces.ids, before, strict=False)) if a != b), len(before))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(pieces.ids, before, strict=False)) if a != b), len(before)
+    )
     told = max(1, min(shared, pieces.prompt_tokens))
     return pieces.rendered(answer.turn, everything=everything, told=told)
 

@@ -24,6 +24,10 @@ class SpecialTokens:
 
     def __init__(self, hf: Any) -> None:
         self._hf = hf
+        # Asked directly: the way around it warns of texts that are measured because they may be too long.
+        self._fast = hf.backend_tokenizer
+        self._fast.no_truncation()
+        self._fast.no_padding()
         # Nobody who sends texts can know it, so nobody can write what is hidden.
         self._nonce = secrets.token_hex(8)
         self._plain: Any = None
@@ -81,7 +85,7 @@ class SpecialTokens:
 
     def _encode(self, text: str) -> tuple[int, ...]:
         if self._nonce not in text:
-            ids = tuple(self._hf.encode(text, add_special_tokens=False))
+            ids = tuple(self._fast.encode(text, add_special_tokens=False).ids)
             # Normalisation may make a special token of characters that look alike.
             if sum(i in self.contents for i in ids) == sum(1 for _ in self._found.finditer(text)):
                 return ids
@@ -133,6 +137,6 @@ def _renamed(hf: Any, names: Mapping[int, str]) -> Any:
 def _refusal(why: str) -> ConfigError:
     words = why.strip().partition("\n")[0]
     return ConfigError(
-        f"a text quotes a special token of the base, whose tokenizer can only read it as the token ({words:.160})"
+        "a text quotes a special token of the base, whose tokenizer can only read it as the token "
+        f"({words:.160})"
     )
-

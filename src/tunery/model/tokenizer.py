@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from tunery.core.errors import ConfigError, RefusedByTemplate
 from tunery.core.example import Message, Role
 from tunery.core.ids import sha256_text
 from tunery.model.special_tokens import SpecialTokens
+from tunery.model.token_length import TokenLength, token_length_of
 
 _UNBOUNDED_ROPE = ("dynamic", "longrope")  # rotation depends on the longest row of a batch
 _RANDOM = re.compile(r"\|\s*random\b|\blipsum\b")
@@ -47,6 +49,7 @@ class ChatTokenizer:
         self.hf = hf
         self._window = window
         self._day: date | None = None
+        self._days: dict[date, Self] = {}
         self.special = SpecialTokens(hf)
         self._takes_tool = self._takes_system = True
         try:
@@ -89,8 +92,12 @@ class ChatTokenizer:
         """
         if day == self._day or not self.writes_day:
             return self
-        other = copy.copy(self)
+        if day is not None and day in self._days:
+            return self._days[day]
+        other = copy.copy(self)  # with the same dictionary of days
         other._day = day
+        if day is not None:
+            self._days[day] = other
         return other
 
     def template_text(self, messages: Sequence[Message], *, open_turn: bool) -> str:
@@ -175,21 +182,54 @@ class ChatTokenizer:
             return False
         return _PROBE in text
 
-    def render_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    @cached_property
+    def token_length(self) -> TokenLength:
+        """The most text that one token stands for."""
+        return token_length_of(self.hf)
+
+    def render_prompt(self, messages: Sequence[Message], *, most: int | None = None) -> tuple[int, ...]:
         """Return the ids of a conversation up to where the assistant begins to speak.
+
+        Args:
+            messages: The conversation.
+            most: As :meth:`encode`.
 
         Raises:
             RefusedByTemplate: The template does not take the conversation.
+            ConfigError: It cannot have ``most`` tokens or fewer.
         """
-        return self.encode_template(self.template_text(messages, open_turn=True))
+        text = self.template_text(messages, open_turn=True)
+        self._refuse_longer(self.special.show(text), most)
+        return self.encode_template(text)
 
     def encode_template(self, text: str) -> tuple[int, ...]:
-        """Return the ids of text from :meth:`template_text`, in which special tokens are meant; none added."""
+        """Return the ids of what :meth:`template_text` wrote, no special tokens added."""
         return self.special.encode(text)
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of plain text, no special tokens added or recognised."""
+    def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:
+        """Return the ids of plain text, no special tokens added or recognised.
+
+        Args:
+            text: The text.
+            most: Tokens it may have [count]. A text that is sure to have more is not tokenised: that would
+                take 2 s and 200 MB a megabyte. One that may still fit is, and may have more.
+
+        Raises:
+            ConfigError: The text cannot have ``most`` tokens or fewer.
+        """
+        self._refuse_longer(text, most)
         return self.special.encode(self.special.hide(text))
+
+    def _refuse_longer(self, text: str, most: int | None) -> None:
+        if most is None or len(text) <= most:
+            return
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if self.token_length.fewest_tokens(size) > most:
+            raise ConfigError(
+                f"the prompt's {size:,} bytes are {self.token_length.fewest_tokens(size):,} tokens or more, "
+                f"which leave no room in the context window of {most + 1:,} tokens",
+                param="messages",
+            )
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out."""

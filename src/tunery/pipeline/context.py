@@ -55,7 +55,7 @@ class RunContext:
 
     @property
     def window(self) -> int:
-        """Longest prompt with its answer that the base, and the engine as it is set, take together [tokens]."""
+        """Longest prompt with its answer that the base and the engine's settings allow [tokens]."""
         return min(self.tokenizer.max_tokens, self.engine_settings.window or self.tokenizer.max_tokens)
 
     @property

@@ -16,14 +16,31 @@ STOP = 3
 class CharTokenizer:
     """One id a character; turns are written as ``<role>text`` lines."""
 
-    def render_prompt(self, messages: Sequence[Any]) -> tuple[int, ...]:
+    def render_prompt(self, messages: Sequence[Any], *, most: int | None = None) -> tuple[int, ...]:
         return self.encode("".join(f"<{m.role}>{m.content}\n" for m in messages) + "<assistant>")
 
-    def encode(self, text: str) -> tuple[int, ...]:
+    def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:
         return tuple(ord(c) + 10 for c in text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(i - 10) for i in ids if i != STOP)
+
+    def refusal(self, messages: Sequence[Any]) -> str | None:
+        return None
+
+    def refused_turn(self, messages: Sequence[Any]) -> int | None:
+        return None
+
+    @property
+    def writes_day(self) -> bool:
+        return False
+
+    def on_day(self, day: object) -> CharTokenizer:
+        return self
+
+    @property
+    def max_tokens(self) -> int:
+        return 100_000
 
     @property
     def stop_ids(self) -> frozenset[int]:

@@ -98,7 +98,10 @@ def test_another_serving_template_is_refused(tokenizer: ChatTokenizer) -> None:
 
 
 def test_rows_tokenised_otherwise_than_serving_are_refused(tokenizer: ChatTokenizer) -> None:
-    rows = changed(tokenizer, lambda r: r._replace(ids=(r.ids[0], *r.ids), mask=(0, *r.mask), prompt_tokens=r.prompt_tokens + 1))
+    rows = changed(
+        tokenizer,
+        lambda r: r._replace(ids=(r.ids[0], *r.ids), mask=(0, *r.mask), prompt_tokens=r.prompt_tokens + 1),
+    )
     assert failed(look(tokenizer, rows)) == ["serving_template"]
 
 

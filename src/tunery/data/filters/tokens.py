@@ -16,7 +16,6 @@ from tunery.core.errors import RefusedByTemplate
 from tunery.core.example import Drop, Example, Message
 from tunery.data.filters.filters import FilterContext
 
-
 REFUSED = "refused_by_template"
 """Drop reason of a row that the base's chat template does not take."""
 
@@ -24,8 +23,8 @@ REFUSED = "refused_by_template"
 class TokenFilter:
     """Drops examples that the template does not take, and those whose rendered tokens do not fit.
 
-    Cutting them would train on half an answer. What a template takes goes by who speaks when, so each order of
-    turns is tried once, with texts of no meaning; a row is tried itself where its order is refused or its
+    Cutting them would train on half an answer. What a template takes goes by who speaks when, so each order
+    of turns is tried once, with texts of no meaning; a row is tried itself where its order is refused or its
     length is measured.
 
     On its way to a worker the tokenizer is bytes, written once and read there when a first row needs it: most

@@ -64,7 +64,9 @@ def _check_window(context: RunContext, dataset: DatasetVersion, task: Task) -> N
         f"{context.window:,} tokens: {listed([where(e) for e in over], _SHOWN)}"
     )
     if len(over) == rows:
-        raise ConfigError(what, hint="shorten the rows or data.system_prompt, or take a base with a wider window")
+        raise ConfigError(
+            what, hint="shorten the rows or data.system_prompt, or take a base with a wider window"
+        )
     context.progress.event(f"{what}; they count as answered with nothing", level="warn")
 
 

@@ -14,7 +14,7 @@ from tunery.evaluate.prompting import Prompting, prompt_lengths
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
-from tunery.pipeline.stages.data import make_dataset, split_of, tokenizer_of
+from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.train import training_splits
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
@@ -34,7 +34,7 @@ def plan_recipe(context: RunContext) -> Forecast:
     Raises:
         ConfigError: The recipe, a file or a row is wrong.
     """
-    dataset = make_dataset(context)
+    dataset = dataset_to_use(context)
     with context.progress.task("counting tokens", None):
         rows = _count(context, dataset)
         task = ev.test_task(context, dataset)
