@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from tunery.core.errors import ConfigError, RefusedByTemplate
 from tunery.core.example import Message, Role
+from tunery.core.faults import explained
 from tunery.core.ids import sha256_text
 from tunery.model.special_tokens import SpecialTokens
 from tunery.model.token_length import TokenLength, token_length_of
@@ -334,9 +335,9 @@ def load_tokenizer(folder: Path | str) -> ChatTokenizer:
 
     try:
         hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # files of others: each library reads them in its own way and fails in its own
-        words = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"{folder}: no usable tokenizer ({words:.200})") from None
+    except Exception as error:  # a torn file raises whatever the library happens to stumble over
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise explained(error) or ConfigError(f"{folder}: no usable tokenizer ({reason:.200})") from None
     if not hf.is_fast:
         raise ConfigError(f"{folder}: needs a fast tokenizer (tokenizer.json)")
     try:

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.job import Job
 from tunery.core.registry import ModelVersion, parse_ref
 from tunery.core.rollout import Arm
@@ -152,7 +152,13 @@ def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None =
 
 def _target(workspace: Workspace, version: ModelVersion) -> Target:
     adapter = workspace.adapters.get(version.adapter_id)
-    folder = workspace.artifacts.path("adapters", adapter.id)
+    if not workspace.artifacts.has("adapters", adapter.id):
+        raise DamagedError(
+            f"the files of {version.ref} ({adapter.id}) are gone",
+            hint="run its recipe again, which makes them again, or restore them from a backup",
+        )
+    # Compared with their checksums when the engine loads them.
+    folder = workspace.artifacts.folder("adapters", adapter.id)
     return Target(adapter.base, version, folder, day=adapter.asked_on)
 
 
