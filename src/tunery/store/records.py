@@ -5,7 +5,8 @@ from __future__ import annotations
 import builtins
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -18,6 +19,8 @@ R = TypeVar("R", bound=Record)
 
 _BATCH = 200
 """Records read at once where all are gone through [count]."""
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+"""NUL, which PostgreSQL refuses in text, and halves of characters, which no encoding can write."""
 
 
 class Page(NamedTuple, Generic[R]):
@@ -76,6 +79,16 @@ def from_row(kind: type[R], row: Row) -> R:
     return kind.model_validate(fields)
 
 
+def storable(text: str) -> str:
+    """Return a text that any database, file and answer can hold: what none can becomes U+FFFD."""
+    return _NOT_STORABLE.sub("\ufffd", text)
+
+
+def _can_be_stored(text: str) -> bool:
+    """Say whether a text can stand in a column at all; what cannot is in no row either."""
+    return not _NOT_STORABLE.search(text)
+
+
 class TableLayout(NamedTuple, Generic[R]):
     """How one kind of record lies in its table."""
 
@@ -89,6 +102,13 @@ class TableLayout(NamedTuple, Generic[R]):
     """Gives the ``id`` column of a record that has no field of that name."""
     hint: str | None = None
     """Command that lists what exists."""
+    private: bool = False
+    """Whether ids belong to those who were given them: a message about an unknown one names no others."""
+    condition: str | None = None
+    """What every row that is read must fulfil."""
+    joined: str = ""
+    """Another table with columns of these records, as in ``LEFT JOIN texts ON request_id = id``."""
+    joined_columns: tuple[str, ...] = ()
 
 
 class Records(Generic[R]):
@@ -102,14 +122,15 @@ class Records(Generic[R]):
         self._layout = layout
         self._columns = ("id", "created_at", *layout.columns)
         names, table = (*self._columns, "document"), layout.table
-        self._select = f"SELECT seq, {', '.join(names)} FROM {table}"  # noqa: S608
+        self._select = self._selecting(layout.joined_columns)
         self._insert = (
             f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608
             f"VALUES ({', '.join(':' + name for name in names)}) ON CONFLICT (id) DO NOTHING"
         )
         changed = ", ".join(f"{name} = :{name}" for name in names if name != "id")
         self._update = f"UPDATE {table} SET {changed} WHERE id = :id"  # noqa: S608
-        self._by_id = f"{self._select} WHERE id = :id"
+        visible = f" AND {layout.condition}" if layout.condition else ""
+        self._by_id = f"{self._select} WHERE id = :id{visible}"
 
     def add(self, record: R) -> R:
         """Store a record; where its id is taken, keep and return the record that has it."""
@@ -125,7 +146,7 @@ class Records(Generic[R]):
 
     def find(self, id: str) -> R | None:
         """Return the record of an id, None where there is none."""
-        rows = self.database.rows(self._by_id, {"id": id})
+        rows = self.database.rows(self._by_id, {"id": id}) if _can_be_stored(id) else []
         return self._record(rows[0]) if rows else None
 
     def get(self, id: str) -> R:
@@ -142,7 +163,8 @@ class Records(Generic[R]):
 
     def there(self, transaction: Transaction, id: str) -> bool:
         """Say whether there is a record of an id."""
-        return bool(transaction.rows(self._by_id, {"id": id}))
+        sql = f"SELECT 1 AS there FROM {self._layout.table} WHERE id = :id"  # noqa: S608
+        return bool(transaction.rows(sql, {"id": id}))
 
     def write(self, transaction: Transaction, record: R) -> R:
         """Replace a stored record by a newer state of it, and return that."""
@@ -221,28 +243,67 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record with the id ``after``.
         """
-        params = {name: value for name, value in (where or {}).items() if value is not None}
-        conditions = [f"{name} = :{name}" for name in params]
+        wanted = {name: value for name, value in (where or {}).items() if value is not None}
+        conditions = [f"{name} = :{name}" for name in wanted]
+        return self._page(self._select, conditions, wanted, after, limit, oldest_first=oldest_first)
+
+    def _page(
+        self,
+        select: str,
+        conditions: Sequence[str],
+        params: Mapping[str, Value],
+        after: str | None,
+        limit: int,
+        *,
+        oldest_first: bool = False,
+    ) -> Page[R]:
+        """Return a part of the list that ``select`` begins, of rows that fulfil conditions on ``params``."""
+        given, conditions = dict(params), list(conditions)
+        if self._layout.condition:
+            conditions.append(self._layout.condition)
         if after is not None:
-            params["after_seq"] = self._row_of(self.database, after)["seq"]
+            given["after_seq"] = self._place_of(after)
             conditions.append(f"seq {'>' if oldest_first else '<'} :after_seq")
+        if not all(_can_be_stored(value) for value in given.values() if isinstance(value, str)):
+            return Page([], has_more=False)
         kept = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "ASC" if oldest_first else "DESC"
-        params["limit"] = limit + 1
-        rows = self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
+        given["limit"] = limit + 1
+        rows = self.database.rows(f"{select}{kept} ORDER BY seq {order} LIMIT :limit", given)
         return Page([self._record(row) for row in rows[:limit]], len(rows) > limit)
+
+    def _place_of(self, after: str) -> int:
+        """Return where a list goes on behind a record; one that was deleted meanwhile keeps its place."""
+        sql = f"SELECT seq FROM {self._layout.table} WHERE id = :id"  # noqa: S608
+        rows = self.database.rows(sql, {"id": after}) if _can_be_stored(after) else []
+        if not rows:
+            error = self._unknown(self.database, after)
+            raise NotFoundError(error.message, hint=error.hint, param="after")
+        return int(rows[0]["seq"])
 
     def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
         """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``."""
         return [self._record(row) for row in transaction.rows(f"{self._select} {rest}", params)]
 
     def _row_of(self, source: Database | Transaction, id: str) -> Row:
-        rows = source.rows(self._by_id, {"id": id})
+        rows = source.rows(self._by_id, {"id": id}) if _can_be_stored(id) else []
         if rows:
             return rows[0]
+        raise self._unknown(source, id)
+
+    def _unknown(self, source: Database | Transaction, id: str) -> NotFoundError:
+        shown = id[:160].encode("utf-8", "backslashreplace").decode()
+        if self._layout.private:
+            return NotFoundError(f"no {self._layout.noun} with the id {shown!r}", hint=self._layout.hint)
         known = source.rows(f"SELECT id FROM {self._layout.table} ORDER BY seq DESC LIMIT 1000")  # noqa: S608
         ids = (str(row["id"]) for row in known)
-        raise NotFoundError.of(self._layout.noun, id[:160], ids, hint=self._layout.hint)
+        return NotFoundError.of(self._layout.noun, shown, ids, hint=self._layout.hint)
+
+    def _selecting(self, joined: Iterable[str] = ()) -> str:
+        """Return the beginning of a query that reads rows with these columns of the joined table."""
+        names = ", ".join(("seq", *self._columns, "document", *joined))
+        source = " ".join(filter(None, (self._layout.table, self._layout.joined)))
+        return f"SELECT {names} FROM {source}"  # noqa: S608
 
     def _row(self, record: R) -> dict[str, Value]:
         row = to_row(record, self._columns)
