@@ -10,12 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tunery.core.errors import TuneryError
+from tunery.core.errors import ResourceError, TuneryError, is_out_of_memory
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
     401: "invalid_api_key",
     404: "not_found",
+    408: "request_timeout",
     405: "method_not_allowed",
     413: "body_too_large",
     415: "unsupported_media_type",
@@ -37,8 +38,11 @@ class Problem(NamedTuple):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
-        """Return the answer."""
-        return JSONResponse(self.body(), status_code=self.status, headers=dict(self.headers))
+        """Return the answer; one that asks to come again says when."""
+        headers = dict(self.headers)
+        if self.status in (429, 503):
+            headers.setdefault("Retry-After", str(ResourceError.retry_after_s))
+        return JSONResponse(self.body(), status_code=self.status, headers=headers)
 
 
 class BodyTooLarge(HTTPException):
@@ -59,6 +63,8 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         return _of_validation(error)
     if isinstance(error, StarletteHTTPException):
         return _of_http(error)
+    if is_out_of_memory(error):
+        return _of_tunery(ResourceError("there is not enough memory for this request now"))
     return Problem(
         500,
         f"something broke inside the server; its log has the details under {request_id}",
@@ -83,9 +89,12 @@ def install(app: FastAPI) -> None:
 
 def _of_tunery(error: TuneryError) -> Problem:
     message = f"{error.message}\ntry: {error.hint}" if error.hint else error.message
-    kind = "server_error" if error.http_status >= 500 else "invalid_request_error"
+    usual = "server_error" if error.http_status >= 500 else "invalid_request_error"
+    kind = _TYPES.get(error.http_status, usual)
     # OpenAI's clients retry every 409 unless told not to; ours are final.
     headers = {"x-should-retry": "false"} if error.http_status == 409 else {}
+    if isinstance(error, ResourceError):
+        headers["Retry-After"] = str(error.retry_after_s)
     return Problem(error.http_status, message, kind, error.param, error.code, headers)
 
 

@@ -170,12 +170,20 @@ class Engine(Protocol):
 class Tokenizer(Protocol):
     """What stages outside ``model`` need of a tokenizer with its chat template."""
 
-    def render_prompt(self, messages: Sequence[Any]) -> tuple[int, ...]:
-        """Return the ids of a conversation up to where the assistant begins to speak."""
+    def render_prompt(self, messages: Sequence[Any], *, most: int | None = None) -> tuple[int, ...]:
+        """Return the ids of a conversation up to where the assistant begins to speak.
+
+        Raises:
+            ConfigError: It cannot be rendered, or is sure to have more than ``most`` tokens.
+        """
         ...
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of plain text, no special tokens added."""
+    def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:
+        """Return the ids of plain text, no special tokens added.
+
+        Raises:
+            ConfigError: It is sure to have more than ``most`` tokens.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

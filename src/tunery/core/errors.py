@@ -9,6 +9,7 @@
           - BusyError    another process works on it          exit 4   HTTP 409
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
+          - LimitError   as many at once as may be            exit 6   HTTP 429
 
 Logic raises these and nothing else for what a user can fix. The CLI and the API each
 translate them in one place.
@@ -120,6 +121,43 @@ class ResourceError(TuneryError):
     exit_code = 6
     http_status = 503
     code = "resource_exhausted"
+    retry_after_s: ClassVar[int] = 2
+    """When a client may try again [s]."""
+
+
+class LimitError(ResourceError):
+    """As many of a kind are at work as may be; whoever can wait may try again."""
+
+    http_status = 429
+    code = "rate_limit_exceeded"
+    retry_after_s = 5
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an exception, or one that it came from, is a failed allocation of memory.
+
+    PyTorch has a type for a full GPU alone; on a CPU it raises a RuntimeError whose text tells.
+
+    >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    True
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _ALLOCATION_FAILED):
+            return True
+        error = error.__cause__
+    return False
+
+
+_ALLOCATION_FAILED = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "failed to allocate",
+    "bad_alloc",
+)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
