@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -39,9 +38,12 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     live between its startup and its shutdown.
     """
     metrics = Metrics()
-    log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
+    log = RequestLog(
+        workspace, lambda texts: mask(texts).texts, settings=settings.log, observe=metrics.observe
+    )
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
-    metrics.watch(lambda: gateway.in_flight, lambda: Counter(job.status for job in workspace.jobs.every()))
+    metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
+    metrics.watch_log(lambda: log.state)
     app = FastAPI(
         title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
     )
@@ -64,21 +66,27 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 
 
 def health(shared: Shared) -> dict[str, object]:
-    """Say whether the server can answer: its database reads, and no open engine has stopped.
+    """Say whether the server can answer: its database reads, no open engine has stopped, calls are recorded.
+
+    Where calls are answered although they cannot be recorded, ``status`` is ``degraded``.
 
     Raises:
-        ResourceError: An engine has stopped; says why.
+        ResourceError: An engine has stopped, or calls are refused because there is no room for their records;
+            says why.
     """
+    shared.log.check()
+    recorded = shared.log.state
     base = shared.bases.default
     shared.workspace.jobs.list(limit=1)
     problems = shared.bases.problems()
     if problems:
         raise ResourceError("; ".join(problems), hint="start the server again")
     return {
-        "status": "ok",
+        "status": "ok" if recorded.problem is None else "degraded",
         "version": tunery.__version__,
         "base": base.name,
         "engine_open": shared.bases.is_open(base),
+        "request_log": recorded._asdict(),
     }
 
 

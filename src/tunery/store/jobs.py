@@ -115,6 +115,11 @@ class Jobs(Records[Job]):
 
         return self.change(id, finished)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs have each status."""
+        rows = self.database.rows("SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status")
+        return {str(row["status"]): int(row["jobs"]) for row in rows}
+
     def request_cancel(self, id: str) -> Job:
         """Ask a job to stop: one that waits ends now, one that runs when its worker sees it.
 

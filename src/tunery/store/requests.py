@@ -33,7 +33,12 @@ DELETE FROM request_texts WHERE request_id IN
   (SELECT request_id FROM request_texts WHERE asked_at < :before LIMIT 500)
 """
 """Some at a time, so that nobody who writes waits long for the others."""
-_METADATA = "document -> 'metadata' ->> :key{n} = :value{n}"
+_METADATA = {
+    "postgresql": "document -> 'metadata' ->> :key{n} = :value{n}",
+    # SQLite would read a key with quotes or dots in it as a path.
+    "sqlite": "EXISTS (SELECT 1 FROM json_each(document, '$.metadata') "
+    "WHERE json_each.key = :key{n} AND json_each.value = :value{n})",
+}
 
 _COUNTS = """
 SELECT COUNT(*) AS requests,
@@ -150,11 +155,12 @@ class ServedRequests(Records[RequestRecord]):
         Raises:
             NotFoundError: There is no call with the id ``after``.
         """
+        condition = _METADATA[self.database.driver.dialect]
         conditions, params = list[str](), dict[str, Value]()
         if model is not None:
             conditions, params = ["model = :model"], {"model": model}
         for n, (key, value) in enumerate((metadata or {}).items()):
-            conditions.append(_METADATA.format(n=_letters(n)))
+            conditions.append(condition.format(n=_letters(n)))
             params |= {f"key{_letters(n)}": key, f"value{_letters(n)}": value}
         selecting = self._without_prompts
         return self._page(selecting, conditions, params, after, limit, oldest_first=oldest_first)

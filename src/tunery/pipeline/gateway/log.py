@@ -119,7 +119,7 @@ class RequestLog:
         self._lost = self._damaged = self._set_aside = 0
         self._problem: str | None = None
         self._away = False
-        self._closing = self._closed = False
+        self._closing = self._all_written = self._closed = False
         self._journal: Journal | None = None
         self._open_journal()
         self._writer = threading.Thread(target=self._write_all, name="request-journal", daemon=True)
@@ -280,6 +280,8 @@ class RequestLog:
                 self._changed.wait_for(lambda: self._intake or self._closing, timeout=1.0)
                 batch = [self._intake.popleft() for _ in range(min(len(self._intake), _BATCH))]
                 if not batch and self._closing:
+                    self._all_written = True
+                    self._changed.notify_all()
                     return
             if batch:
                 self._journal_batch(batch)
@@ -411,7 +413,7 @@ class RequestLog:
             except Exception as error:
                 self._gone(error)
                 pause = min(2 * pause, _RETRY_S[1])
-            if self._closing and not self._writer.is_alive():
+            if self._all_written:
                 deadline = deadline or now + _CLOSE_S
                 if not moved or now > deadline:
                     return
@@ -424,7 +426,7 @@ class RequestLog:
     def _has_work(self) -> bool:
         journal = self._journal
         waits = journal is not None and journal.reached < journal.end
-        return waits or (self._closing and not self._writer.is_alive())
+        return waits or self._all_written
 
     def _move_own(self) -> int:
         journal = self._journal
