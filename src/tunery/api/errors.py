@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tunery.core.errors import ResourceError, TuneryError, is_out_of_memory
+from tunery.core.errors import LimitError, ResourceError, TuneryError, is_out_of_memory
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
@@ -20,6 +20,8 @@ _CODES = {
     405: "method_not_allowed",
     413: "body_too_large",
     415: "unsupported_media_type",
+    429: LimitError.code,
+    503: ResourceError.code,
 }
 
 
@@ -37,12 +39,32 @@ class Problem(NamedTuple):
         """Return OpenAI's error object."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
-        """Return the answer; one that asks to come again says when."""
+    def all_headers(self) -> dict[str, str]:
+        """Return the headers; an answer that asks to come again says when."""
         headers = dict(self.headers)
         if self.status in (429, 503):
             headers.setdefault("Retry-After", str(ResourceError.retry_after_s))
-        return JSONResponse(self.body(), status_code=self.status, headers=headers)
+        return headers
+
+    def response(self) -> JSONResponse:
+        """Return the answer."""
+        return JSONResponse(self.body(), status_code=self.status, headers=self.all_headers())
+
+
+class BodyTooSlow(HTTPException):
+    """A body did not arrive in its time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            408, f"the request body did not arrive within {limit_s:g} s", {"Connection": "close"}
+        )
+
+
+class BodyRefused(HTTPException):
+    """A body is not taken now; an HTTPException, because FastAPI calls everything else a wrong body."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, message, {"Connection": "close"})
 
 
 class BodyTooLarge(HTTPException):
@@ -131,6 +153,8 @@ def _of_http(error: StarletteHTTPException) -> Problem:
     message = str(error.detail)
     if status == 404 and message == "Not Found":
         message = "no such path here; the API begins at /v1"
+    if message == "There was an error parsing the body":
+        message = "the body is not usable JSON: nested too deeply, or a number of too many digits"
     if status == 405:
         message = "this path does not know that method"
     return Problem(status, message, kind, None, _CODES.get(status), error.headers or {})

@@ -104,6 +104,8 @@ class Health:
 
     reason: str | None = None
     """Why it cannot; None where it can."""
+    stopped: bool = False
+    """Whether it never will again, and another has to be opened in its place."""
 
     def __bool__(self) -> bool:
         return self.reason is None

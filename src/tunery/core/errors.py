@@ -4,12 +4,14 @@
 
     TuneryError
       x ConfigError      a recipe or a setting is wrong       exit 2   HTTP 400
+          - DamagedRowError     a row is not as it was written    exit 2   HTTP 500
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
       x ConflictError    the state does not allow it now      exit 4   HTTP 409
           - BusyError    another process works on it          exit 4   HTTP 409
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
           - LimitError   as many at once as may be            exit 6   HTTP 429
+          - UnavailableError    the database is away          exit 6   HTTP 503
 
 Logic raises these and nothing else for what a user can fix. The CLI and the API each
 translate them in one place.
@@ -76,6 +78,13 @@ class ConfigError(TuneryError):
             return cls(f"{what}: {problems[0]}", hint=hint)
         lines = "".join(f"\n  - {p}" for p in first_of(problems, limit or len(problems), total=total))
         return cls(f"{what}: {found:,} problems{lines}", hint=hint)
+
+
+class DamagedRowError(ConfigError):
+    """A row of the database is not what was written into it; names the row and what mends it."""
+
+    http_status = 500
+    code = "damaged_row"
 
 
 class NotFoundError(TuneryError):
@@ -158,6 +167,19 @@ _ALLOCATION_FAILED = (
     "failed to allocate",
     "bad_alloc",
 )
+
+
+class UnavailableError(ResourceError):
+    """The database does not answer right now; the same call may be made again."""
+
+    code = "database_unavailable"
+
+
+class LeaseLostError(BaseException):
+    """Who works on a job does not hold it any more and may change nothing.
+
+    No :class:`Exception`: whoever records failures or cleans up after a Ctrl-C must not take it for one.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -12,7 +12,6 @@ from tunery.core.errors import ConfigError
 from tunery.core.ids import new_id
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.rows import text_was_kept
-from tunery.store.records import storable
 from tunery.store.workspace import Workspace
 
 
@@ -85,16 +84,12 @@ def feedback_on(request: RequestRecord, given: GivenFeedback, *, author: str, at
         request_id=request.id,
         kind=given.kind,
         rating=given.rating,
-        correction=_storable(preferred),
-        rejected=_storable(rejected),
-        comment=_storable(given.comment),
-        author=storable(author),
+        correction=preferred,
+        rejected=rejected,
+        comment=given.comment,
+        author=author,
         created_at=at,
     )
-
-
-def _storable(text: str | None) -> str | None:
-    return None if text is None else storable(text)
 
 
 def _answers(given: GivenFeedback, request: RequestRecord) -> tuple[str | None, str | None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import TuneryError
+from tunery.core.errors import BusyError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.ids import artifact_id
 from tunery.core.run import TUNED, Run
@@ -156,6 +156,8 @@ class _Loop:
         except KeyboardInterrupt:
             self._note(status="cancelled", finished_at=self._now())
             raise
+        except BusyError:
+            raise  # another process makes a part of it: nothing has failed, and whoever can wait goes on
         except TuneryError as error:
             self._note(status="failed", error=error.message, finished_at=self._now())
             self._report_failure()

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -33,10 +33,16 @@ _HELD = ".held"
 
 
 class Artifacts:
-    """The artifacts under one root, as ``root/kind/id/``."""
+    """The artifacts under one root, as ``root/kind/id/``.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: Root folder of the workspace.
+        may_write: Asked before an artifact gets its name; raises where the caller may write no more.
+    """
+
+    def __init__(self, root: Path, *, may_write: Callable[[], None] = lambda: None) -> None:
         self._root = root
+        self._may_write = may_write
 
     @contextmanager
     def create(self, kind: Kind, id: str, about: Mapping[str, Any]) -> Iterator[Path]:
@@ -57,6 +63,7 @@ class Artifacts:
             with _translated(final):
                 yield partial
                 _seal(partial, {"kind": kind, "id": id, "about": dict(about)})
+                self._may_write()
                 with _guarded(final.parent):
                     if _complete(final):
                         shutil.rmtree(partial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,11 +12,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pydantic import ValidationError
+
 from tunery.core.config import Record
-from tunery.core.errors import NotFoundError
+from tunery.core.errors import DamagedRowError, NotFoundError
 from tunery.store.database import Database, Row, Transaction, Value
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 _BATCH = 200
 """Records read at once where all are gone through [count]."""
@@ -70,13 +75,52 @@ def to_row(record: Record, columns: Iterable[str]) -> dict[str, Value]:
 
 
 def from_row(kind: type[R], row: Row) -> R:
-    """Return the record of a row, all its times in UTC."""
-    fields: dict[str, Any] = json.loads(row["document"])
+    """Return the record of a row, all its times in UTC.
+
+    Raises:
+        ValueError: The row is damaged; the message says where.
+    """
+    fields = json.loads(row["document"])
+    if not isinstance(fields, dict):
+        raise ValueError("document: a JSON object is expected")
     fields.update((name, value) for name, value in row.items() if name in kind.model_fields)
     for name, value in row.items():
         if isinstance(value, datetime):
             fields[name] = value.astimezone(UTC)
-    return kind.model_validate(fields)
+    record = kind.model_validate(fields)
+    for name in kind.model_fields:
+        # A time without a zone is none that was written here, and cannot be compared with ours.
+        if isinstance(value := getattr(record, name), datetime) and value.tzinfo is None:
+            raise ValueError(f"{name}: {value!s} has no time zone")
+    return record
+
+
+def read_row(database: Database, table: str, row: Row, read: Callable[[Row], T]) -> T:
+    """Return what ``read`` makes of a row.
+
+    Raises:
+        DamagedRowError: It cannot be read; names database, table and row, says why and what mends it.
+    """
+    try:
+        return read(row)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError) as error:
+        name = next((str(row[key]) for key in ("id", "name") if row.get(key) is not None), "without a name")
+        told = name.encode("ascii", "backslashreplace").decode()[:80]
+        where = f"{database.driver.label}, table {table}, row {row.get('seq', '?')} ({told})"
+        raise DamagedRowError(
+            f"{where} is damaged: {_what_is_wrong(error)}",
+            hint="restore the database from a backup, or take the row out: "
+            + database.driver.mend(table, row.get("seq", "?")),
+        ) from error
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"document: no JSON ({error.msg} at character {error.pos:,})"
+    if isinstance(error, ValidationError):
+        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+        return "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def storable(text: str) -> str:
@@ -111,6 +155,18 @@ class TableLayout(NamedTuple, Generic[R]):
     joined_columns: tuple[str, ...] = ()
 
 
+class Query(NamedTuple):
+    """Which rows of a table a list is of."""
+
+    select: str
+    """Its begin, up to the table."""
+    conditions: Sequence[str]
+    """All of which a row must fulfil."""
+    params: Mapping[str, Value]
+    """Values of the parameters in the conditions."""
+    oldest_first: bool = False
+
+
 class Records(Generic[R]):
     """One table of records that are found by id and listed by age.
 
@@ -134,8 +190,7 @@ class Records(Generic[R]):
 
     def add(self, record: R) -> R:
         """Store a record; where its id is taken, keep and return the record that has it."""
-        with self.database.transaction() as transaction:
-            return self.insert(transaction, record)
+        return self.database.atomically(lambda transaction: self.insert(transaction, record))
 
     def insert(self, transaction: Transaction, record: R) -> R:
         """Store a record as part of a transaction, as :meth:`add` does."""
@@ -174,11 +229,15 @@ class Records(Generic[R]):
     def change(self, id: str, change: Callable[[R], R]) -> R:
         """Replace a record by ``change`` of it; nobody else changes it meanwhile.
 
+        ``change`` may be asked twice, as the body of :meth:`Database.atomically`.
+
         Raises:
             NotFoundError: There is no record of that id.
         """
-        with self.database.transaction(lock=self.lock(id)) as transaction:
-            return self.write(transaction, change(self.read(transaction, id)))
+        return self.database.atomically(
+            lambda transaction: self.write(transaction, change(self.read(transaction, id))),
+            lock=self.lock(id),
+        )
 
     def update(self, id: str, **changes: Any) -> R:
         """Replace fields of a record and return its new state.
@@ -194,9 +253,12 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record of that id.
         """
-        with self.database.transaction(lock=self.lock(id)) as transaction:
-            self.read(transaction, id)
+
+        def remove(transaction: Transaction) -> None:
+            self._row_of(transaction, id)  # a damaged one can be removed too
             self.erase(transaction, id)
+
+        self.database.atomically(remove, lock=self.lock(id))
 
     def erase(self, transaction: Transaction, id: str) -> None:
         """Remove a record as part of a transaction; one that is not there is no error."""
@@ -212,12 +274,14 @@ class Records(Generic[R]):
 
     def every(self, after: str | None = None, **where: Value) -> Iterator[R]:
         """Yield records, newest first, some hundreds in memory at a time; arguments as for :meth:`page`."""
+        behind = None if after is None else self._place_of(after)
+        query = self._query(where)
         while True:
-            page = self.page(where=where, after=after, limit=_BATCH)
-            yield from page.items
-            if not page.has_more:
+            rows = self._rows(query, behind, _BATCH)
+            yield from self._readable(rows[:_BATCH])
+            if len(rows) <= _BATCH:
                 return
-            after = str(self._row(page.items[-1])["id"])
+            behind = int(rows[_BATCH - 1]["seq"])
 
     def filtered(self, keep: Callable[[R], bool], *, after: str | None = None, limit: int = 100) -> Page[R]:
         """Return a part of the list of those records that ``keep`` says yes to, newest first."""
@@ -232,7 +296,7 @@ class Records(Generic[R]):
         limit: int = 100,
         oldest_first: bool = False,
     ) -> Page[R]:
-        """Return a part of the list.
+        """Return a part of the list; a row that is damaged is left out and named in a warning.
 
         Args:
             where: Columns and the value each must have; None stands for any.
@@ -243,34 +307,45 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record with the id ``after``.
         """
-        wanted = {name: value for name, value in (where or {}).items() if value is not None}
-        conditions = [f"{name} = :{name}" for name in wanted]
-        return self._page(self._select, conditions, wanted, after, limit, oldest_first=oldest_first)
+        return self._page(self._query(where or {}, oldest_first=oldest_first), after, limit)
 
-    def _page(
-        self,
-        select: str,
-        conditions: Sequence[str],
-        params: Mapping[str, Value],
-        after: str | None,
-        limit: int,
-        *,
-        oldest_first: bool = False,
-    ) -> Page[R]:
-        """Return a part of the list that ``select`` begins, of rows that fulfil conditions on ``params``."""
-        given, conditions = dict(params), list(conditions)
+    def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
+        """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``.
+
+        Damaged rows are left out, as :meth:`page` leaves them out.
+        """
+        return [*self._readable(transaction.rows(f"{self._select} {rest}", params))]
+
+    def _query(self, where: Mapping[str, Value], *, oldest_first: bool = False) -> Query:
+        wanted = {name: value for name, value in where.items() if value is not None}
+        return Query(self._select, [f"{name} = :{name}" for name in wanted], wanted, oldest_first)
+
+    def _page(self, query: Query, after: str | None, limit: int) -> Page[R]:
+        """Return a part of the list that a query gives."""
+        behind = None if after is None else self._place_of(after)
+        items: builtins.list[R] = []
+        while True:
+            wanted = limit - len(items)
+            rows = self._rows(query, behind, wanted)
+            items += self._readable(rows[:wanted])
+            if len(rows) <= wanted or len(items) == limit:
+                return Page(items, len(rows) > wanted)
+            behind = int(rows[wanted - 1]["seq"])
+
+    def _rows(self, query: Query, behind: int | None, limit: int) -> builtins.list[Row]:
+        """Return rows of a list, one more than ``limit`` where there are more."""
+        params, conditions = dict(query.params), [*query.conditions]
+        if not all(_can_be_stored(value) for value in params.values() if isinstance(value, str)):
+            return []
         if self._layout.condition:
             conditions.append(self._layout.condition)
-        if after is not None:
-            given["after_seq"] = self._place_of(after)
-            conditions.append(f"seq {'>' if oldest_first else '<'} :after_seq")
-        if not all(_can_be_stored(value) for value in given.values() if isinstance(value, str)):
-            return Page([], has_more=False)
+        if behind is not None:
+            params["after_seq"] = behind
+            conditions.append(f"seq {'>' if query.oldest_first else '<'} :after_seq")
         kept = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        order = "ASC" if oldest_first else "DESC"
-        given["limit"] = limit + 1
-        rows = self.database.rows(f"{select}{kept} ORDER BY seq {order} LIMIT :limit", given)
-        return Page([self._record(row) for row in rows[:limit]], len(rows) > limit)
+        order = "ASC" if query.oldest_first else "DESC"
+        params["limit"] = limit + 1
+        return self.database.rows(f"{query.select}{kept} ORDER BY seq {order} LIMIT :limit", params)
 
     def _place_of(self, after: str) -> int:
         """Return where a list goes on behind a record; one that was deleted meanwhile keeps its place."""
@@ -281,9 +356,13 @@ class Records(Generic[R]):
             raise NotFoundError(error.message, hint=error.hint, param="after")
         return int(rows[0]["seq"])
 
-    def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
-        """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``."""
-        return [self._record(row) for row in transaction.rows(f"{self._select} {rest}", params)]
+    def _readable(self, rows: Iterable[Row]) -> Iterator[R]:
+        """Yield the records of rows; a damaged one is named in a warning and hides none of the others."""
+        for row in rows:
+            try:
+                yield self._record(row)
+            except DamagedRowError as error:
+                _LOG.warning("left out: %s", error)
 
     def _row_of(self, source: Database | Transaction, id: str) -> Row:
         rows = source.rows(self._by_id, {"id": id}) if _can_be_stored(id) else []
@@ -294,7 +373,7 @@ class Records(Generic[R]):
     def _unknown(self, source: Database | Transaction, id: str) -> NotFoundError:
         shown = id[:160].encode("utf-8", "backslashreplace").decode()
         if self._layout.private:
-            return NotFoundError(f"no {self._layout.noun} with the id {shown!r}", hint=self._layout.hint)
+            return NotFoundError(f"no {self._layout.noun} named {shown!r}", hint=self._layout.hint)
         known = source.rows(f"SELECT id FROM {self._layout.table} ORDER BY seq DESC LIMIT 1000")  # noqa: S608
         ids = (str(row["id"]) for row in known)
         return NotFoundError.of(self._layout.noun, shown, ids, hint=self._layout.hint)
@@ -312,4 +391,6 @@ class Records(Generic[R]):
         return row
 
     def _record(self, row: Row) -> R:
-        return from_row(self._layout.record, row)
+        return read_row(
+            self.database, self._layout.table, row, lambda row: from_row(self._layout.record, row)
+        )

@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 
 from tunery.core.rollout import Arm, RequestRecord
 from tunery.store.database import Database, Row, Transaction, Value
-from tunery.store.records import Page, Records, TableLayout, document, utc_text
+from tunery.store.records import Page, Query, Records, TableLayout, document, from_row, read_row, utc_text
 
 _LAYOUT = TableLayout(
     "requests",
@@ -162,8 +162,7 @@ class ServedRequests(Records[RequestRecord]):
         for n, (key, value) in enumerate((metadata or {}).items()):
             conditions.append(condition.format(n=_letters(n)))
             params |= {f"key{_letters(n)}": key, f"value{_letters(n)}": value}
-        selecting = self._without_prompts
-        return self._page(selecting, conditions, params, after, limit, oldest_first=oldest_first)
+        return self._page(Query(self._without_prompts, conditions, params, oldest_first), after, limit)
 
     def forget(self, id: str, at: datetime) -> None:
         """Delete a call for its client: its texts, metadata and user go, and what was said of it in words.
@@ -226,12 +225,16 @@ class ServedRequests(Records[RequestRecord]):
         return super()._row(record.model_copy(update={"messages": (), "completion": ""}))
 
     def _record(self, row: Row) -> RequestRecord:
-        prompt, answer = row.pop("prompt", None), row.pop("answer", None)
-        if answer is not None:
-            texts = {"messages": json.loads(prompt or "[]"), "completion": json.loads(answer)}
-            return super()._record({**row, **texts})
-        record = super()._record(row)
-        return record.model_copy(update={"text": "removed"}) if record.text == "kept" else record
+        return read_row(self.database, _LAYOUT.table, row, _request_of)
+
+
+def _request_of(row: Row) -> RequestRecord:
+    prompt, answer = row.get("prompt"), row.get("answer")
+    if answer is not None:
+        texts = {"messages": json.loads(prompt or "[]"), "completion": json.loads(answer)}
+        return from_row(RequestRecord, {**row, **texts})
+    record = from_row(RequestRecord, row)
+    return record.model_copy(update={"text": "removed"}) if record.text == "kept" else record
 
 
 def _where(chosen: Chosen) -> tuple[str, dict[str, Value]]:

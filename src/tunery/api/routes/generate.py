@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from tunery.api.errors import problem_of
 from tunery.api.services import Caller, Services, Shared
@@ -65,19 +64,7 @@ def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | No
     )
 
 
-class _Stream(StreamingResponse):
-    """Server-sent events that end their call even when the client left before the first one."""
-
-    def __init__(self, running: Running, events: AsyncIterator[str]) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._running = running
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._running.end(None)
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def _answer(
@@ -87,7 +74,9 @@ async def _answer(
     if body.stream:
         # Started before the response begins, so that a refusal still has its own status.
         running = await shared.gateway.start(call, stream=True)
-        return _Stream(running, _events(running, body, str(request.scope["request_id"])))
+        request.scope["at_end"].callback(running.end, None)  # however the request ends
+        events = _events(running, body, str(request.scope["request_id"]))
+        return StreamingResponse(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
     content = await _unless_gone(request, _whole(call, body, shared))
     return Response(status_code=CLIENT_GONE) if content is None else JSONResponse(content)
 

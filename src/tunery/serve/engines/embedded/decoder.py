@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from tunery.core.engine import FinishReason, TokenEvent, TopLogprob
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, is_out_of_memory
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.serve.engines.embedded.attention import RowSpan
 from tunery.serve.engines.embedded.causal_lm import CausalLm
@@ -43,9 +43,21 @@ class Decoder:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Compute one step and answer what it finishes."""
+        """Compute one step and answer what it finishes.
+
+        Where there is no memory for it, stored prompts are forgotten; where there still is none, the request
+        that asks for most ends with an error, and the next step is tried without it.
+        """
         step = self._scheduler.next_step()
-        logits, wanted = self._forward(step)
+        if not step.work:
+            return
+        try:
+            logits, wanted = self._forward(step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._scheduler.relieve(step)
+            return
         for work in step.work:
             self._scheduler.advance(work)
         completing: list[CompletionRow] = []
@@ -54,16 +66,22 @@ class Decoder:
         for work, positions in zip(step.work, wanted, strict=True):
             row = work.row
             if isinstance(row, ScoreRow):
-                if positions:
-                    row.add(logits[line : line + len(positions)], positions.start)
-                if row.pending == 0:
-                    self._answer_score(row)
+                self._score(row, logits[line : line + len(positions)], positions)
             elif isinstance(row, CompletionRow) and positions:
                 completing.append(row)
                 lines.append(line)
             line += len(positions)
-        if completing:
+        if not completing:
+            return
+        try:
             self._extend(completing, logits if len(lines) == len(logits) else logits[lines])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # Their tokens are computed and their next ones are not chosen: there is no step to try again.
+            for row in completing:
+                if row in self._scheduler.rows:
+                    self._scheduler.refuse(row)
 
     def _forward(self, step: Step) -> tuple[torch.Tensor, list[range]]:
         """Return logits of wanted positions, and which positions of each row those are."""
@@ -136,6 +154,18 @@ class Decoder:
             self._scheduler.remove(row)
         else:
             self._fail(row, _NOT_FINITE)
+
+    def _score(self, row: ScoreRow, logits: torch.Tensor, positions: range) -> None:
+        try:
+            if positions:
+                row.add(logits, positions.start)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._scheduler.refuse(row)
+            return
+        if row.pending == 0:
+            self._answer_score(row)
 
     def _answer_score(self, row: ScoreRow) -> None:
         if math.isnan(row.logprob):

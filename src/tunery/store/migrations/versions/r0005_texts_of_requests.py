@@ -14,8 +14,8 @@ from alembic import op
 
 from tunery.store.migrations.records import moment
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 _BATCH = 500
 
