@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.ids import check_id
-from tunery.store.artifacts import sync as sync_to_disk
+from tunery.store.whole_folder import sync as sync_to_disk
 
 SEGMENT_BYTES = 4 * 2**20
 """Room of one segment [bytes]."""
