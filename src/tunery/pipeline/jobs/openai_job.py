@@ -25,10 +25,6 @@ from tunery.store.workspace import Workspace
 from tunery.train.methods.method import TrainingMethod
 from tunery.train.section import DEFAULT_METHOD, method_named, training_methods
 
-_SECTIONS = ("goal", "train", "evaluate", "gate", "deploy")
-"""Recipe sections that a job may bring; ``base`` and ``data.sources`` name files and are not among them."""
-_DATA_KEYS = ("system_prompt", "labels", "clean", "filters", "split", "max_tokens")
-
 Auto = Literal["auto"]
 
 
@@ -196,8 +192,6 @@ def model_name(suffix: str | None, job_id: str) -> str:
 
 
 def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
-    given = body.section("data")
-    _refuse_unknown(given, _DATA_KEYS, "tunery.data")
     method = body.training_method
     sources = [_source(workspace, body.training_file, "training_file", method)]
     if body.validation_file:
@@ -208,7 +202,7 @@ def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
             )
         held_out = _source(workspace, body.validation_file, "validation_file", method)
         sources.append({**held_out, "split": "validation"})
-    return {**given, "sources": sources}
+    return {**body.section("data"), "sources": sources}
 
 
 def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMethod) -> dict[str, Any]:
@@ -230,19 +224,9 @@ def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMeth
 
 
 def _sections(body: JobBody, engine: EngineSettings | None) -> dict[str, Any]:
-    given = body.tunery or {}
-    _refuse_unknown(given, (*_SECTIONS, "data"), "tunery")
-    evaluate = body.section("evaluate")
-    if evaluate.get("suites"):
-        raise ConfigError(
-            "tunery.evaluate.suites names files and is for recipes only", param="tunery.evaluate"
-        )
-    if "engine" in evaluate:
-        raise ConfigError(
-            "tunery.evaluate.engine is the server's choice; leave it out", param="tunery.evaluate"
-        )
-    sections = {k: v for k, v in given.items() if k in _SECTIONS and k != "train"}
-    return {**sections, "evaluate": {**evaluate, "engine": engine}} if engine else sections
+    check_sections(body.tunery or {})
+    sections = {k: v for k, v in (body.tunery or {}).items() if v is not None}
+    return {**sections, "evaluate": {**body.section("evaluate"), "engine": engine}} if engine else sections
 
 
 def _train(body: JobBody) -> dict[str, Any]:
@@ -259,16 +243,6 @@ def _train(body: JobBody) -> dict[str, Any]:
     extra = settings.model_extra or {}
     own = {k: v for k, v in extra.items() if k in method.own_settings and v not in (None, "auto")}
     return {**own, **train}
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    unknown = [k for k in given if k not in known]
-    if not unknown:
-        return
-    meant = did_you_mean(unknown[0], known)
-    raise ConfigError(
-        f"{where}: unknown {', '.join(map(repr, unknown))}{meant} (known: {', '.join(known)})", param=where
-    )
 
 
 def job_object(job: Job) -> dict[str, Any]:
