@@ -8,6 +8,7 @@
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
       x ConflictError    the state does not allow it now      exit 4   HTTP 409
           - BusyError    another process works on it          exit 4   HTTP 409
+          - DamagedError stored files are not what they were  exit 4   HTTP 409
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
           - LimitError   as many at once as may be            exit 6   HTTP 429
@@ -114,6 +115,12 @@ class BusyError(ConflictError):
     """Another process works on it right now; whoever can wait may try again."""
 
     code = "busy"
+
+
+class DamagedError(ConflictError):
+    """Stored files are gone or are not what they were; nothing is computed from them."""
+
+    code = "damaged"
 
 
 class GateFailed(TuneryError):  # noqa: N818 - a verdict, not a malfunction

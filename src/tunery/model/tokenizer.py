@@ -10,6 +10,7 @@ from typing import Any
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Message
+from tunery.core.faults import explained
 from tunery.core.ids import sha256_text
 from tunery.model.token_length import TokenLength, token_length_of
 
@@ -204,8 +205,9 @@ def load_tokenizer(folder: Path | str) -> ChatTokenizer:
 
     try:
         hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]:.200})") from None
+    except Exception as error:  # a torn file raises whatever the library happens to stumble over
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise explained(error) or ConfigError(f"{folder}: no usable tokenizer ({reason:.200})") from None
     if not hf.is_fast:
         raise ConfigError(f"{folder}: needs a fast tokenizer (tokenizer.json)")
     try:
