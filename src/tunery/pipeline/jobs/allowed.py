@@ -9,7 +9,6 @@ from pydantic import Field
 
 from tunery.core.config import Settings
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.core.figures import count
 from tunery.pipeline.recipe import Recipe
 
 _BY_GROUP: Mapping[str, str] = {
@@ -149,7 +148,7 @@ def check_size(recipe: Recipe, limits: JobLimits) -> None:
         most = getattr(limits, limit)
         if value is not None and value > most:
             raise ConfigError(
-                f"{path} is {count(value)}; this server takes jobs with at most {count(most)} "
+                f"{path} is {value:,.10g}; this server takes jobs with at most {most:,.10g} "
                 f"(job_limits.{limit})",
                 param="hyperparameters.n_epochs" if limit == "epochs" else f"tunery.{path}",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +16,10 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name, new_id
 from tunery.core.job import Job, JobCheckpoint, JobEvent
 from tunery.core.training import Adapter, BaseModelInfo
+from tunery.evaluate.config import GateConfig, GateRule, gate_rules
+from tunery.evaluate.gate import check_opponents
 from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
+from tunery.pipeline.jobs.allowed import JobLimits, check_sections, check_size
 from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
 from tunery.serve.engines import EngineSettings
@@ -130,6 +133,8 @@ def new_job(
     base_spec: str,
     submitted_by: str,
     engine: EngineSettings | None = None,
+    limits: JobLimits | None = None,
+    floor: Sequence[GateRule] = (),
 ) -> Job:
     """Return the job that a body describes, its recipe checked as a whole, not yet stored.
 
@@ -138,9 +143,11 @@ def new_job(
         base_spec: How a recipe names that base.
         submitted_by: Name of the client's key.
         engine: The engine that serves, where the operator chose one: what answers is what judges.
+        limits: How large a job may be.
+        floor: Gate rules of the operator's, which must hold besides the job's own.
 
     Raises:
-        ConfigError: The model or a setting is wrong.
+        ConfigError: The model or a setting is wrong, or no model could come of it.
         NotFoundError: No such file.
     """
     if body.model != base.name:
@@ -161,6 +168,14 @@ def new_job(
         },
         where="fine-tuning job",
     )
+    check_size(recipe, limits or JobLimits())
+    own_rules = bool(body.section("gate").get("rules"))
+    if floor:
+        rules = dict.fromkeys((*gate_rules(recipe.goal, recipe.gate), *floor))
+        recipe = recipe.model_copy(update={"gate": GateConfig(rules=tuple(rules))})
+    check_opponents(
+        gate_rules(recipe.goal, recipe.gate), baselines=recipe.evaluate.baseline.subjects, suites=()
+    )
     return Job(
         id=job_id,
         kind="run",
@@ -169,6 +184,8 @@ def new_job(
         request=request_of(body),
         created_at=now,
         submitted_by=submitted_by,
+        # Who asked for no rules wants a model, as OpenAI gives one, and the verdict beside it.
+        keep_refused=not own_rules and not floor,
     )
 
 
@@ -241,8 +258,16 @@ def _train(body: JobBody) -> dict[str, Any]:
     if body.seed is not None:
         train["seed"] = body.seed
     extra = settings.model_extra or {}
-    own = {k: v for k, v in extra.items() if k in method.own_settings and v not in (None, "auto")}
-    return {**own, **train}
+    given = {k: v for k, v in extra.items() if v not in (None, "auto")}
+    for name in given:
+        if name not in method.own_settings:
+            known = ("n_epochs", "batch_size", "learning_rate_multiplier", *sorted(method.own_settings))
+            raise ConfigError(
+                f"hyperparameters.{name} is none of {method.title}'s{did_you_mean(name, known)} "
+                f"(known: {', '.join(known)}; all others go into tunery.train)",
+                param=f"hyperparameters.{name}",
+            )
+    return {**given, **train}
 
 
 def job_object(job: Job) -> dict[str, Any]:

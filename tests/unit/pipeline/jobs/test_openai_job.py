@@ -99,7 +99,7 @@ def test_the_engine_that_an_operator_chose_to_serve_judges_what_it_will_serve(wo
 @pytest.mark.parametrize("section", ["base", "name", "data"])
 def test_a_job_cannot_name_files_of_the_server(workspace: Workspace, section: str) -> None:
     evil = {"base": "/etc", "name": "x", "data": {"sources": [{"path": "/etc/passwd"}]}}
-    with pytest.raises(ConfigError, match="unknown"):
+    with pytest.raises(ConfigError, match="cannot be set by a job"):
         job_from(workspace, tunery={section: evil[section]})
 
 
