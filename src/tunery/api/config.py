@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from tunery.api.connections import ConnectionSettings
 from tunery.core.config import Settings
 from tunery.evaluate.config import GateConfig
-from tunery.pipeline.jobs.allowed import JobLimits
+from tunery.pipeline.gateway.log import LogSettings
+from tunery.pipeline.jobs.allowed import JobLimits, JobTerms
 from tunery.pipeline.jobs.file_check import CheckSettings
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
@@ -51,6 +52,8 @@ class ServerSettings(Settings):
     """What a request that leaves it open gets."""
     engine: AnyEngine = engine_settings()
     """Which engine answers, by its `kind`, and how it works; the embedded one where `kind` is left out."""
+    log: LogSettings = LogSettings()
+    """How calls are recorded, and for how long their texts are kept."""
     canary_interval_s: float = Field(default=5.0, gt=0)
     """Pause between two looks at each running rollout [s]."""
     run_jobs: bool = True
@@ -68,6 +71,11 @@ class ServerSettings(Settings):
     def chosen_engine(self) -> EngineSettings | None:
         """The engine where one was chosen; None where it is the default as it comes."""
         return self.engine if "engine" in self.model_fields_set else None
+
+    @property
+    def job_terms(self) -> JobTerms:
+        """What holds for jobs that come over the API."""
+        return JobTerms(self.chosen_engine, self.job_limits, self.job_gate.rules)
 
     @property
     def is_loopback(self) -> bool:

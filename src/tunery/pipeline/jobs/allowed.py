@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from tunery.core.config import Settings
 from tunery.core.errors import ConfigError, did_you_mean
+from tunery.evaluate.config import GateRule
 from tunery.pipeline.recipe import Recipe
+from tunery.serve.engines import EngineSettings
 
 _BY_GROUP: Mapping[str, str] = {
     "goal": "metric target min_gain_over_prompting",
@@ -90,6 +92,17 @@ class JobLimits(Settings):
     """Solved examples in a few-shot prompt at most [count]."""
     max_shot_tokens: int = Field(default=32_768, ge=16)
     """Tokens of all solved examples at most [count]."""
+
+
+class JobTerms(NamedTuple):
+    """What the operator of a server lays down for jobs that come over the API."""
+
+    engine: EngineSettings | None = None
+    """The engine that serves, where one was chosen: what answers is what judges."""
+    limits: JobLimits = JobLimits()
+    """How large a job may be."""
+    floor: Sequence[GateRule] = ()
+    """Gate rules that must hold besides the job's own."""
 
 
 LIMITED: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,10 +16,10 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name, new_id
 from tunery.core.job import Job, JobCheckpoint, JobEvent
 from tunery.core.training import Adapter, BaseModelInfo
-from tunery.evaluate.config import GateConfig, GateRule, gate_rules
+from tunery.evaluate.config import GateConfig, gate_rules
 from tunery.evaluate.gate import check_opponents
 from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
-from tunery.pipeline.jobs.allowed import JobLimits, check_sections, check_size
+from tunery.pipeline.jobs.allowed import JobTerms, check_sections, check_size
 from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
 from tunery.serve.engines import EngineSettings
@@ -132,9 +132,7 @@ def new_job(
     *,
     base_spec: str,
     submitted_by: str,
-    engine: EngineSettings | None = None,
-    limits: JobLimits | None = None,
-    floor: Sequence[GateRule] = (),
+    terms: JobTerms | None = None,
 ) -> Job:
     """Return the job that a body describes, its recipe checked as a whole, not yet stored.
 
@@ -142,14 +140,13 @@ def new_job(
         base: The base that the server serves, the only one a client may name.
         base_spec: How a recipe names that base.
         submitted_by: Name of the client's key.
-        engine: The engine that serves, where the operator chose one: what answers is what judges.
-        limits: How large a job may be.
-        floor: Gate rules of the operator's, which must hold besides the job's own.
+        terms: What the operator lays down.
 
     Raises:
         ConfigError: The model or a setting is wrong, or no model could come of it.
         NotFoundError: No such file.
     """
+    terms = terms or JobTerms()
     if body.model != base.name:
         raise ConfigError(
             f"model {body.model!r:.80} is not a base model that can be trained here; there is: {base.name}",
@@ -162,16 +159,16 @@ def new_job(
             "name": model_name(body.suffix, job_id),
             "base": base_spec,
             "goal": {},
-            **_sections(body, engine),
+            **_sections(body, terms.engine),
             "data": _data(body, workspace),
             "train": {**_train(body), **body.section("train")},
         },
         where="fine-tuning job",
     )
-    check_size(recipe, limits or JobLimits())
+    check_size(recipe, terms.limits)
     own_rules = bool(body.section("gate").get("rules"))
-    if floor:
-        rules = dict.fromkeys((*gate_rules(recipe.goal, recipe.gate), *floor))
+    if terms.floor:
+        rules = dict.fromkeys((*gate_rules(recipe.goal, recipe.gate), *terms.floor))
         recipe = recipe.model_copy(update={"gate": GateConfig(rules=tuple(rules))})
     check_opponents(
         gate_rules(recipe.goal, recipe.gate), baselines=recipe.evaluate.baseline.subjects, suites=()
@@ -185,7 +182,7 @@ def new_job(
         created_at=now,
         submitted_by=submitted_by,
         # Who asked for no rules wants a model, as OpenAI gives one, and the verdict beside it.
-        keep_refused=not own_rules and not floor,
+        keep_refused=not own_rules and not terms.floor,
     )
 
 

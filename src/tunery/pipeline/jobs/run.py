@@ -100,10 +100,10 @@ def _conclude(workspace: Workspace, job_id: str, worker: str, run: Run) -> None:
 def _without_a_gate(name: str, ref: str, verdict: str) -> str:
     """Say what it means that a model is there which nothing speaks for."""
     return (
-        f"The gate did not hold, so nothing shows that {ref} is better than prompting: {verdict}. It answers as "
-        f"{name} and as {ref} alone and is no champion. More rows let the test show smaller gains, more epochs "
-        f"may bring larger ones; an operator who wants it all the same: tunery deploy promote {ref} "
-        "--override-gate"
+        f"The gate did not hold, so nothing shows that {ref} is better than prompting: {verdict}. It answers "
+        f"as {name} and as {ref} alone and is no champion. More rows let the test show smaller gains, more "
+        "epochs may bring larger ones; an operator who wants it all the same: "
+        f"tunery registry promote {ref} --override-gate"
     )
 
 

@@ -13,7 +13,7 @@ from tunery.core.errors import ConfigError, ForbiddenError
 from tunery.core.job import Job
 from tunery.core.training import BaseModelInfo
 from tunery.evaluate.config import GateRule
-from tunery.pipeline.jobs.allowed import LIMITED, MAY_SET, THE_SERVERS, JobLimits, check_sections
+from tunery.pipeline.jobs.allowed import LIMITED, MAY_SET, THE_SERVERS, JobLimits, JobTerms, check_sections
 from tunery.pipeline.jobs.files import store_training_file
 from tunery.pipeline.jobs.openai_job import JobBody, new_job
 from tunery.pipeline.recipe import Recipe
@@ -45,7 +45,14 @@ def job_from(workspace: Workspace, *, limits: JobLimits | None = None, **fields:
 
     file = store_training_file(workspace, "rows.jsonl", write)
     body = JobBody.model_validate({"model": "tiny", "training_file": file.id, **fields})
-    return new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key", limits=limits)
+    return new_job(
+        body,
+        workspace,
+        INFO,
+        base_spec="tiny",
+        submitted_by="key",
+        terms=JobTerms(limits=limits or JobLimits()),
+    )
 
 
 def test_every_setting_of_a_recipe_is_either_a_jobs_or_the_servers() -> None:
@@ -118,13 +125,13 @@ def test_a_job_is_no_larger_than_the_operator_allows(workspace: Workspace, limit
 
 
 def test_the_bounds_hold_for_openais_own_fields(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match="train.epochs is 1,000") as caught:
+    with pytest.raises(ConfigError, match=r"train\.epochs is 1,000") as caught:
         job_from(workspace, hyperparameters={"n_epochs": 1000})
     assert caught.value.param == "hyperparameters.n_epochs"
 
 
 def test_an_unknown_hyperparameter_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match="hyperparameters.n_epoch is none of") as caught:
+    with pytest.raises(ConfigError, match=r"hyperparameters\.n_epoch is none of") as caught:
         job_from(workspace, hyperparameters={"n_epoch": 2})
     assert "n_epochs" in caught.value.message
     job_from(workspace, hyperparameters={"beta": "auto"})
@@ -138,18 +145,18 @@ def test_rules_that_nothing_could_satisfy_are_refused_at_once(workspace: Workspa
 
 
 def test_the_operators_rules_are_a_floor(workspace: Workspace) -> None:
-    floor = ServerSettings.model_validate(
+    terms = ServerSettings.model_validate(
         {"job_gate": {"rules": [{"metric": "exact_match", "at_least": 0.8}]}}
-    ).job_gate.rules
+    ).job_terms
     for tunery in ({}, {"gate": {"rules": [{"metric": "exact_match", "at_least": 0}]}}):
         bare = job_from(workspace, tunery=tunery)
         body = JobBody.model_validate({**bare.request})
-        held = new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key", floor=floor)
+        held = new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key", terms=terms)
         rules = Recipe.model_validate(held.recipe).gate.rules
         assert rules[-1] == GateRule(metric="exact_match", at_least=0.8)
         assert len(rules) == 2
         assert not held.keep_refused
-        assert bare.keep_refused is not tunery
+        assert bare.keep_refused is (not tunery)
 
 
 def test_a_models_name_belongs_to_the_key_that_made_it(workspace: Workspace) -> None:

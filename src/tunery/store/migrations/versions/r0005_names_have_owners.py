@@ -1,7 +1,7 @@
 """A model name has an owner: the API key whose job made it first.
 
-Reason: any key could register a version under another key's model name, with a system prompt and a gate of its
-own, and have it promoted. Names that are there already stay the operator's.
+Reason: any key could register a version under another key's model name, with a system prompt and a gate of
+its own, and have it promoted. Names that are there already stay the operator's.
 """
 
 from __future__ import annotations
