@@ -23,7 +23,7 @@ from tunery.core.errors import ConflictError
 from tunery.core.progress import Silent
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.jobs.run import run_job
-from tunery.pipeline.jobs.supervisor import SupervisorSettings, put_back
+from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import parse_recipe
 from tunery.store.workspace import Workspace
@@ -208,7 +208,7 @@ def test_an_interrupted_job_goes_on_where_it_was_and_tells_nothing_twice(idle: L
     assert not run_job(workspace, made.id, "first", after_some_steps)
     assert client.fine_tuning.jobs.retrieve(made.id).status == "running"
     before = messages(client, made.id)
-    put_back(workspace, workspace.jobs.get(made.id), attempts=0)
+    assert workspace.jobs.put_back(made.id, "first", counts=False)
     assert workspace.jobs.claim("second", 60) is not None
     assert run_job(workspace, made.id, "second", never_stop)
     told = messages(client, made.id)

@@ -4,11 +4,15 @@
 
     TuneryError
       x ConfigError      a recipe or a setting is wrong       exit 2   HTTP 400
+          - DamagedRowError     a row is not as it was written    exit 2   HTTP 500
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
       x ConflictError    the state does not allow it now      exit 4   HTTP 409
           - BusyError    another process works on it          exit 4   HTTP 409
+          - DamagedError stored files are not what they were  exit 4   HTTP 409
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
+          - LimitError   as many at once as may be            exit 6   HTTP 429
+          - UnavailableError    the database is away          exit 6   HTTP 503
 
 Logic raises these and nothing else for what a user can fix. The CLI and the API each
 translate them in one place.
@@ -77,6 +81,13 @@ class ConfigError(TuneryError):
         return cls(f"{what}: {found:,} problems{lines}", hint=hint)
 
 
+class DamagedRowError(ConfigError):
+    """A row of the database is not what was written into it; names the row and what mends it."""
+
+    http_status = 500
+    code = "damaged_row"
+
+
 class NotFoundError(TuneryError):
     """A name that does not exist."""
 
@@ -106,6 +117,12 @@ class BusyError(ConflictError):
     code = "busy"
 
 
+class DamagedError(ConflictError):
+    """Stored files are gone or are not what they were; nothing is computed from them."""
+
+    code = "damaged"
+
+
 class GateFailed(TuneryError):  # noqa: N818 - a verdict, not a malfunction
     """The evaluation said no."""
 
@@ -120,6 +137,56 @@ class ResourceError(TuneryError):
     exit_code = 6
     http_status = 503
     code = "resource_exhausted"
+    retry_after_s: ClassVar[int] = 2
+    """When a client may try again [s]."""
+
+
+class LimitError(ResourceError):
+    """As many of a kind are at work as may be; whoever can wait may try again."""
+
+    http_status = 429
+    code = "rate_limit_exceeded"
+    retry_after_s = 5
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an exception, or one that it came from, is a failed allocation of memory.
+
+    PyTorch has a type for a full GPU alone; on a CPU it raises a RuntimeError whose text tells.
+
+    >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    True
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _ALLOCATION_FAILED):
+            return True
+        error = error.__cause__
+    return False
+
+
+_ALLOCATION_FAILED = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "failed to allocate",
+    "bad_alloc",
+)
+
+
+class UnavailableError(ResourceError):
+    """The database does not answer right now; the same call may be made again."""
+
+    code = "database_unavailable"
+
+
+class LeaseLostError(BaseException):
+    """Who works on a job does not hold it any more and may change nothing.
+
+    No :class:`Exception`: whoever records failures or cleans up after a Ctrl-C must not take it for one.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -36,15 +36,17 @@ class Job(Record):
     """``code``, ``message``, ``param``."""
     result_files: tuple[str, ...] = ()
     attempts: int = 0
-    """Times a worker took it [count]."""
+    """Times a worker took it and did not come further than the one before it [count]."""
     worker: str | None = None
-    """Who holds the lease."""
+    """Who holds the lease; no two holders ever have the same name."""
+    claimed_at: datetime | None = None
+    """When the newest worker took it."""
     lease_until: datetime | None = None
     cancel_requested: bool = False
     submitted_by: str = "cli"
     """Name of the API key, or ``cli``."""
     device: str = "local"
-    """What it computes on; jobs of one device run one after another."""
+    """Machine and device it runs on, once a worker took it; jobs of one device run one after another."""
 
 
 class JobEvent(Record):

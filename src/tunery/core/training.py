@@ -27,6 +27,8 @@ class BaseModelInfo(Record):
     """Parameters [count]."""
     license: str | None = None
     origin: str | None = None
+    files: Mapping[str, str] = {}
+    """SHA-256 of each of these files by name, so that a changed one can be named; empty in old records."""
 
     @property
     def label(self) -> str:

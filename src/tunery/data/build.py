@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ from tunery.data.select.scores import read_quality
 from tunery.data.select.stage import SelectionInputs
 from tunery.data.version.card import CARD_FILE, data_card
 from tunery.data.version.write import write_version
+from tunery.store.left_overs import scratch_file
 from tunery.store.workspace import Workspace
 from tunery.text.embeddings import Encoder
 
@@ -79,7 +78,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
     limit = min((n for n in (config.max_tokens, max_tokens) if n is not None), default=None)
     changes = load_edits(config.edits, workspace, base_dir)
     identity = _identity(config, sources, changes, tokenizer if limit is not None else None, limit)
-    stored = _find(workspace, identity)
+    stored = _find(workspace, identity, progress)
     if stored is not None:
         mapping = config.clean.pii_mapping
         if mapping is not None and not Path(mapping).is_file():
@@ -95,7 +94,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         tokenizer=tokenizer,
         max_tokens=limit,
         selection=SelectionInputs(quality, encoder),
-        scratch=_scratch(workspace),
+        scratch=scratch_file(workspace.root),
         progress=progress,
     ) as curated:
         if limit is not None and tokenizer is None:
@@ -112,26 +111,6 @@ def _placed(config: DataConfig, base_dir: Path) -> DataConfig:
         return config
     clean = config.clean.model_copy(update={"pii_mapping": str(base_dir / mapping)})
     return config.model_copy(update={"clean": clean})
-
-
-def _scratch(workspace: Workspace) -> Path:
-    """Return a path for rows in the making; what a killed process left there is cleared by the next."""
-    folder = workspace.root / "scratch"
-    folder.mkdir(exist_ok=True)
-    for left in folder.glob("*.rows"):
-        if not _runs(left.stem):
-            left.unlink(missing_ok=True)
-    return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.rows"
-
-
-def _runs(stem: str) -> bool:
-    try:
-        os.kill(int(stem.partition("-")[0]), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        pass  # it runs for somebody else
-    return True
 
 
 def _locate_all(config: DataConfig, base_dir: Path) -> list[Source]:
@@ -177,9 +156,12 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     return sha256_text(canonical_json([list(rendered), list(tokenizer.encode(probe))]))
 
 
-def _find(workspace: Workspace, identity: str) -> DatasetVersion | None:
-    """Return the stored version; one whose record was lost between the two writes gets it back."""
-    folder = workspace.artifacts.find("datasets", identity)
+def _find(workspace: Workspace, identity: str, progress: Progress) -> DatasetVersion | None:
+    """Return the stored version; one whose record was lost between the two writes gets it back.
+
+    None where there is none, and where its files are damaged: building it again replaces them.
+    """
+    folder = workspace.artifacts.whole("datasets", identity, progress)
     if folder is None:
         return None
     record = workspace.datasets.find(identity)

@@ -46,6 +46,8 @@ class ChunkResult(NamedTuple):
     """Type of personal data to spans masked [count]."""
     changes: list[TextChange]
     """What cleaning did to texts."""
+    notes: Counter[str]
+    """What a person should know of the rows, a sentence each, to rows [count]."""
 
 
 def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
@@ -71,7 +73,8 @@ def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
     carried = {"group_keys": [d.group_keys for d in drafts], "sampling_key": [d.sampling_key for d in drafts]}
     batch = encode_rows(examples, hashes, judge(treatment.filters, examples), carried)
     masked = masked_drops(dropped, treatment.clean.pii_sought)
-    return ChunkResult(batch, masked, cleaned.masked, _changes(given, cleaned, examples))
+    notes = Counter(note for d in drafts for note in d.notes)
+    return ChunkResult(batch, masked, cleaned.masked, _changes(given, cleaned, examples), notes)
 
 
 def _changes(

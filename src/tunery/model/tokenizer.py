@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Message
+from tunery.core.faults import explained
 from tunery.core.ids import sha256_text
+from tunery.model.token_length import TokenLength, token_length_of
 
 _UNBOUNDED_ROPE = ("dynamic", "longrope")  # rotation depends on the longest row of a batch
 
@@ -99,17 +102,53 @@ class ChatTokenizer:
             return False
         return True
 
-    def render_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the ids of a conversation up to where the assistant begins to speak."""
-        return self.encode_template(self.template_text(messages, open_turn=True))
+    @cached_property
+    def token_length(self) -> TokenLength:
+        """The most text that one token stands for."""
+        return token_length_of(self.hf)
+
+    def render_prompt(self, messages: Sequence[Message], *, most: int | None = None) -> tuple[int, ...]:
+        """Return the ids of a conversation up to where the assistant begins to speak.
+
+        Args:
+            messages: The conversation.
+            most: As :meth:`encode`.
+
+        Raises:
+            ConfigError: The template refuses the conversation, or it cannot have ``most`` tokens or fewer.
+        """
+        text = self.template_text(messages, open_turn=True)
+        self._refuse_longer(text, most)
+        return self.encode_template(text)
 
     def encode_template(self, text: str) -> tuple[int, ...]:
         """Return the ids of text in which special tokens are meant, none added."""
         return tuple(self.hf.encode(text, add_special_tokens=False))
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of plain text, no special tokens added or recognised."""
+    def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:
+        """Return the ids of plain text, no special tokens added or recognised.
+
+        Args:
+            text: The text.
+            most: Tokens it may have [count]. A text that is sure to have more is not tokenised: that would
+                take 2 s and 200 MB a megabyte. One that may still fit is, and may have more.
+
+        Raises:
+            ConfigError: The text cannot have ``most`` tokens or fewer.
+        """
+        self._refuse_longer(text, most)
         return tuple(self.hf.encode(self._defuse(text), add_special_tokens=False))
+
+    def _refuse_longer(self, text: str, most: int | None) -> None:
+        if most is None or len(text) <= most:
+            return
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if self.token_length.fewest_tokens(size) > most:
+            raise ConfigError(
+                f"the prompt's {size:,} bytes are {self.token_length.fewest_tokens(size):,} tokens or more, "
+                f"which leave no room in the context window of {most + 1:,} tokens",
+                param="messages",
+            )
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out."""
@@ -166,8 +205,9 @@ def load_tokenizer(folder: Path | str) -> ChatTokenizer:
 
     try:
         hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]:.200})") from None
+    except Exception as error:  # a torn file raises whatever the library happens to stumble over
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise explained(error) or ConfigError(f"{folder}: no usable tokenizer ({reason:.200})") from None
     if not hf.is_fast:
         raise ConfigError(f"{folder}: needs a fast tokenizer (tokenizer.json)")
     try:

@@ -8,13 +8,15 @@ schema and moves it between versions, but is not loaded to answer: importing it 
 from __future__ import annotations
 
 import os
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from tunery.core.errors import ConfigError, TuneryError
+from tunery.core.errors import ConfigError, TuneryError, UnavailableError
 
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = dict[str, Any]
@@ -22,6 +24,23 @@ T = TypeVar("T")
 
 _IDLE_CONNECTIONS = 8
 """Connections kept open while nobody uses them [count]."""
+_QUICK_S = 5.0
+"""A call that failed sooner is tried once more even by those who do not wait [s]."""
+_PAUSES_S = (0.05, 2.0)
+"""Shortest and longest pause between two tries [s]."""
+
+
+class Patience(NamedTuple):
+    """How long calls wait for a database that is away, instead of failing."""
+
+    seconds: float = 0.0
+    """At most [s]; infinity waits until it is back."""
+    give_up: Callable[[], bool] = lambda: False
+    """Asked several times a second; True ends the wait."""
+
+
+IMPATIENT = Patience()
+"""Fails at once."""
 
 
 class Driver(Protocol):
@@ -37,12 +56,18 @@ class Driver(Protocol):
     """Holds the lock ``:name`` until the transaction ends; None where ``begin`` admits one writer."""
     has_table: ClassVar[str]
     """Finds a row when there is a table ``:name``."""
+    hold: ClassVar[str]
+    """Ends a query whose rows nobody else may change until the transaction ends."""
     errors: tuple[type[Exception], ...]
     """What the driver raises."""
 
     @property
     def label(self) -> str:
         """Name of the database for messages, without its password."""
+        ...
+
+    def lies_in(self, folder: Path) -> bool:
+        """Say whether the database is a file in a folder, and goes where that goes."""
         ...
 
     def connect(self) -> Any:
@@ -55,6 +80,19 @@ class Driver(Protocol):
 
     def is_broken(self, connection: Any) -> bool:
         """Say whether the server has hung up on this connection."""
+        ...
+
+    def is_undecodable(self, error: Exception) -> bool:
+        """Say whether a row held bytes that are no text, which hides every other row of the query."""
+        ...
+
+    @contextmanager
+    def leniently(self, connection: Any) -> Iterator[None]:
+        """Read bytes that are no text as lone surrogates inside the block."""
+        ...
+
+    def mend(self, table: str, seq: object) -> str:
+        """Return the command that takes a damaged row out of its table."""
         ...
 
     def explain(self, error: Exception) -> TuneryError | None:
@@ -76,20 +114,62 @@ class Transaction:
 
     def rows(self, sql: str, params: Mapping[str, Value] | None = None) -> list[Row]:
         """Execute one statement and return its rows, each from column to value."""
+        try:
+            return self._fetch(sql, params)
+        except self._driver.errors as error:
+            if not self._driver.is_undecodable(error):
+                raise
+        with self._driver.leniently(self._connection):
+            return self._fetch(sql, params)
+
+    def hold(self, sql: str, params: Mapping[str, Value] | None = None) -> list[Row]:
+        """Return rows as :meth:`rows` does; until the transaction ends nobody else changes them."""
+        return self.rows(sql + self._driver.hold, params)
+
+    def _fetch(self, sql: str, params: Mapping[str, Value] | None) -> list[Row]:
         cursor = self._connection.execute(self._driver.statement(sql), params or {})
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 class Database:
-    """Connections to one database; may be used from any thread, and after a fork."""
+    """Connections to one database; may be used from any thread, and after a fork.
 
-    def __init__(self, driver: Driver) -> None:
+    Args:
+        driver: Which database.
+        patience: How long calls wait while it is away.
+    """
+
+    def __init__(self, driver: Driver, patience: Patience = IMPATIENT) -> None:
         self.driver = driver
+        self.patience = patience
+        self.fence: Callable[[Transaction], None] | None = None
+        """Asked first in every transaction that writes; raises where the caller may not write any more."""
         self._idle: list[Any] = []
         self._guard = threading.Lock()
         self._inside = threading.local()
         self._pid = os.getpid()
+
+    def atomically(self, body: Callable[[Transaction], T], *, lock: str | None = None) -> T:
+        """Do ``body`` in one transaction, and once more where the database went away meanwhile.
+
+        When it hung up during the commit nobody knows whether that arrived. So ``body`` must be one that may
+        be done twice: it looks before it writes, and ids are made outside of it.
+
+        Args:
+            body: What to do.
+            lock: As for :meth:`transaction`.
+
+        Raises:
+            ResourceError: The disk is full.
+            UnavailableError: The database cannot be reached or stayed locked, for longer than the patience.
+        """
+
+        def once() -> T:
+            with self._writing(lock) as transaction:
+                return body(transaction)
+
+        return self._until_it_answers(once)
 
     @contextmanager
     def transaction(self, lock: str | None = None) -> Iterator[Transaction]:
@@ -99,11 +179,24 @@ class Database:
             lock: Name that only one transaction at a time may hold, in all processes and on all machines.
 
         Raises:
-            ResourceError: The disk is full, the database cannot be reached or stayed locked.
+            ResourceError: The disk is full.
+            UnavailableError: The database cannot be reached or stayed locked.
         """
+        with self._writing(lock) as transaction:
+            yield transaction
+
+    def check_fence(self) -> None:
+        """Raise what the fence raises, where one stands and the caller may not write any more."""
+        if self.fence is not None:
+            self.atomically(lambda transaction: None)
+
+    @contextmanager
+    def _writing(self, lock: str | None) -> Iterator[Transaction]:
         with self._open(self.driver.begin) as transaction:
             if lock is not None and self.driver.lock is not None:
                 transaction.run(self.driver.lock, {"name": lock})
+            if self.fence is not None:
+                self.fence(transaction)
             yield transaction
 
     @contextmanager
@@ -114,10 +207,14 @@ class Database:
 
     def rows(self, sql: str, params: Mapping[str, Value] | None = None) -> list[Row]:
         """Execute one statement that reads, and return its rows."""
-        with self.translated():
-            connection, found = self._first_use(lambda c: Transaction(self.driver, c).rows(sql, params))
-            self._give_back(connection)
-            return found
+
+        def once() -> list[Row]:
+            with self.translated():
+                connection, found = self._first_use(lambda c: Transaction(self.driver, c).rows(sql, params))
+                self._give_back(connection)
+                return found
+
+        return self._until_it_answers(once)
 
     def close(self) -> None:
         """Close the idle connections; the database may be used again and then opens new ones."""
@@ -125,6 +222,28 @@ class Database:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def _until_it_answers(self, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns, trying again for as long as the patience lasts."""
+        began, pause = time.monotonic(), _PAUSES_S[0]
+        ends, tries = began + self.patience.seconds, 0
+        while True:
+            try:
+                return call()
+            except UnavailableError:
+                tries += 1
+                now = time.monotonic()
+                once_more = tries == 1 and now - began < _QUICK_S
+                if not once_more and (now >= ends or self.patience.give_up()):
+                    raise
+                # Drawn anew each time, or all who wait would come back at one moment.
+                self._pause(random.uniform(pause / 2, pause))  # noqa: S311 - nothing to guess
+                pause = min(2 * pause, _PAUSES_S[1])
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self.patience.give_up():
+            time.sleep(min(left, 0.2))
 
     @contextmanager
     def _open(self, begin: str) -> Iterator[Transaction]:
@@ -189,8 +308,12 @@ class Database:
             raise explained from error
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, patience: Patience = IMPATIENT) -> Database:
     """Return the database of a URL: ``sqlite:///path/to/file.db`` or ``postgresql://user@host/name``.
+
+    Args:
+        url: Which one.
+        patience: How long calls wait while it is away.
 
     Raises:
         ConfigError: The URL is of neither form.
@@ -200,11 +323,11 @@ def open_database(url: str) -> Database:
     if separator and scheme in {"sqlite", "sqlite+pysqlite"} and rest.startswith("/") and len(rest) > 1:
         from tunery.store.sqlite import SqliteDriver
 
-        return Database(SqliteDriver(Path(rest[1:])))
+        return Database(SqliteDriver(Path(rest[1:])), patience)
     if separator and scheme in {"postgresql", "postgres", "postgresql+psycopg"}:
         from tunery.store.postgres import PostgresDriver
 
-        return Database(PostgresDriver(f"postgresql://{rest}"))
+        return Database(PostgresDriver(f"postgresql://{rest}"), patience)
     # The rest of the URL may hold a password and is not repeated.
     raise ConfigError(
         f"no database of the form {scheme[:20]!r} is known; give a SQLite file or a PostgreSQL server",

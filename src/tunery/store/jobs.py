@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
 
 from tunery.core.clock import Clock
-from tunery.core.errors import ConflictError
+from tunery.core.errors import ConflictError, LeaseLostError
 from tunery.core.ids import new_id
 from tunery.core.job import FINAL_STATUSES, Job, JobCheckpoint, JobEvent, JobStatus
 from tunery.core.progress import Level
-from tunery.store.database import Database
+from tunery.store.database import Database, Transaction
 from tunery.store.records import Page, Records, TableLayout, utc_text
 
+CANCELLED = "The job was cancelled"
+"""Last line of the log of a job that was asked to stop."""
+QUEUED = "Files validated, moving job to queued state"
+"""What a job's log says when it comes into the queue; OpenAI's words."""
 _LAYOUT = TableLayout(
     "jobs",
     Job,
@@ -26,18 +30,31 @@ _CHECKPOINTS = TableLayout("job_checkpoints", JobCheckpoint, "job checkpoint", (
 
 _CLAIMABLE = """
 WHERE (status = 'queued' OR (status = 'running' AND lease_until < :now))
-  AND NOT EXISTS (
-    SELECT 1 FROM jobs AS other
-    WHERE other.device = jobs.device AND other.id <> jobs.id
-      AND other.status = 'running' AND other.lease_until >= :now)
 ORDER BY CASE status WHEN 'running' THEN 0 ELSE 1 END, seq
-LIMIT 1
+LIMIT 100
 """
 """A dead worker's job before the queue, because it was started first; then the oldest."""
+_BUSY = "WHERE status = 'running' AND device = :device AND lease_until >= :now"
+_FURTHER = """
+SELECT 1 AS there FROM job_checkpoints WHERE job_id = :id AND created_at > :claimed_at LIMIT 1
+"""
+_HELD = "SELECT status, worker FROM jobs WHERE id = :id"
+_COUNTS = "SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status"
+
+
+class Line(NamedTuple):
+    """What a job's log is to say."""
+
+    message: str
+    level: Level = "info"
 
 
 class Jobs(Records[Job]):
-    """The queue and the log of every job."""
+    """The queue and the log of every job.
+
+    Every change of a status asks first what the status is and who holds the job, within the transaction that
+    changes it: whoever comes late changes nothing.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         super().__init__(database, _LAYOUT)
@@ -49,25 +66,60 @@ class Jobs(Records[Job]):
         """Return the queue's one lock: two claims that saw different jobs of one device would start both."""
         return "jobs"
 
-    def claim(self, worker: str, lease_seconds: float) -> Job | None:
+    def create(
+        self, job: Job, lines: Sequence[Line] = (), *, is_same: Callable[[Job], bool] = lambda job: False
+    ) -> Job:
+        """Put a job into the queue together with the first lines of its log: all of it or nothing.
+
+        Args:
+            job: What to queue.
+            lines: How its log begins.
+            is_same: Recognises the job that an earlier try of the same request made, which is then kept and
+                returned; asked for the newest hundred jobs.
+        """
+        now = self._clock.now()
+        events = [self._event(job.id, line, now) for line in lines]
+
+        def put(transaction: Transaction) -> Job:
+            if self.there(transaction, job.id):
+                return self.read(transaction, job.id)
+            for earlier in self.select(transaction, "ORDER BY seq DESC LIMIT 100", {}):
+                if is_same(earlier):
+                    return earlier
+            queued = self.insert(transaction, job.with_(status="queued"))
+            for event in events:
+                self._events.insert(transaction, event)
+            return queued
+
+        return self.database.atomically(put, lock="jobs")
+
+    def claim(self, worker: str, lease_seconds: float, device: str = "local") -> Job | None:
         """Take the next job and hold it for a while; no two callers ever get the same one.
 
         A job is free when it is queued, or when its worker's lease ran out; and only while no other job of
-        its device is running. A free job that was asked to stop is cancelled instead of started again.
+        the device is running. A free job that was asked to stop is cancelled instead of started again. The
+        attempt counts from here on, so that a job which takes its server with it is not tried for ever.
 
         Args:
-            worker: Who takes it, unique among all that are alive.
+            worker: Who takes it; a name that nobody had before.
             lease_seconds: How long it is held without a heartbeat [s].
+            device: Where the worker computes: a machine and one of its devices.
 
         Returns:
             The job, ``running``, its ``attempts`` counted up; None when nothing can be started now.
         """
-        with self.database.transaction(lock="jobs") as transaction:
+
+        def take(transaction: Transaction) -> Job | None:
             now = self._clock.now()
-            while free := self.select(transaction, _CLAIMABLE, {"now": utc_text(now)}):
-                job = free[0]
+            at = {"now": utc_text(now)}
+            # Taken already, and the answer lost on its way here.
+            for mine in self.select(transaction, "WHERE worker = :worker", {"worker": worker}):
+                return mine
+            if self.select(transaction, _BUSY, {**at, "device": device}):
+                return None
+            for job in self.select(transaction, _CLAIMABLE, at):
                 if job.cancel_requested:
-                    self.write(transaction, self._ended(job, "cancelled"))
+                    self._end(transaction, job, "cancelled", [Line(CANCELLED)])
                     continue
                 return self.write(
                     transaction,
@@ -75,11 +127,15 @@ class Jobs(Records[Job]):
                         status="running",
                         worker=worker,
                         lease_until=now + timedelta(seconds=lease_seconds),
+                        claimed_at=now,
                         started_at=job.started_at or now,
-                        attempts=job.attempts + 1,
+                        attempts=self._wasted(transaction, job) + 1,
+                        device=device,
                     ),
                 )
-        return None
+            return None
+
+        return self.database.atomically(take, lock="jobs")
 
     def heartbeat(self, id: str, worker: str, lease_seconds: float) -> bool:
         """Hold a job for longer; False when it is no longer this worker's, who must then stop.
@@ -87,7 +143,8 @@ class Jobs(Records[Job]):
         Raises:
             NotFoundError: There is no such job.
         """
-        with self.database.transaction(lock="jobs") as transaction:
+
+        def hold(transaction: Transaction) -> bool:
             job = self.read(transaction, id)
             if job.status != "running" or job.worker != worker:
                 return False
@@ -95,8 +152,26 @@ class Jobs(Records[Job]):
             self.write(transaction, job.with_(lease_until=until))
             return True
 
-    def finish(self, id: str, worker: str, status: JobStatus, **changes: Any) -> Job:
-        """End a job and note its results.
+        return self.database.atomically(hold, lock="jobs")
+
+    def stand_fence(self, id: str, worker: str) -> None:
+        """Let this workspace write, from now on, only while ``worker`` holds the job.
+
+        Transactions that come later raise :class:`~tunery.core.errors.LeaseLostError`. The job's row is held
+        until a transaction ends, so that nobody takes the job over in its middle.
+        """
+
+        def check(transaction: Transaction) -> None:
+            found = transaction.hold(_HELD, {"id": id})
+            if not found or (found[0]["status"], found[0]["worker"]) != ("running", worker):
+                raise LeaseLostError(f"job {id} is no longer held by {worker}")
+
+        self.database.fence = check
+
+    def finish(
+        self, id: str, worker: str, status: JobStatus, lines: Sequence[Line] = (), **changes: Any
+    ) -> Job:
+        """End a job, note its results and the last lines of its log, all of it or nothing.
 
         Raises:
             NotFoundError: There is no such job.
@@ -106,31 +181,110 @@ class Jobs(Records[Job]):
         if status not in FINAL_STATUSES:
             raise ValueError(f"a job does not end {status}")
 
-        def finished(job: Job) -> Job:
+        def end(transaction: Transaction) -> Job:
+            job = self.read(transaction, id)
             if job.status != "running" or job.worker != worker:
                 holder = f"held by {job.worker}" if job.status == "running" else job.status
                 raise ConflictError(f"job {id} is {holder}; {worker} cannot end it as {status}")
-            return self._ended(job, status).with_(**changes)
+            return self._end(transaction, job.with_(**changes), status, lines)
 
-        return self.change(id, finished)
+        return self.database.atomically(end, lock="jobs")
+
+    def put_back(self, id: str, worker: str, line: Line | None = None, *, counts: bool = True) -> bool:
+        """Return a job that ``worker`` holds to the queue; False, and nothing changed, where it holds it not.
+
+        Args:
+            id: Which job.
+            worker: Who held it.
+            line: What its log is to say.
+            counts: Whether the attempt does; one that reached a further checkpoint never does.
+        """
+
+        def free(transaction: Transaction) -> bool:
+            job = self.read(transaction, id)
+            if job.status != "running" or job.worker != worker:
+                return False
+            attempts = self._wasted(transaction, job) if counts else max(0, job.attempts - 1)
+            freed = job.with_(status="queued", worker=None, lease_until=None, attempts=attempts)
+            self.write(transaction, freed)
+            if line is not None:
+                self._events.insert(transaction, self._event(id, line, self._clock.now()))
+            return True
+
+        return self.database.atomically(free, lock="jobs")
+
+    def enqueue(self, id: str) -> bool:
+        """Queue a job that an earlier version left before the queue; False where it is elsewhere."""
+
+        def queue(transaction: Transaction) -> bool:
+            job = self.read(transaction, id)
+            if job.status != "validating_files":
+                return False
+            self.write(transaction, job.with_(status="queued"))
+            line = Line(QUEUED)
+            if line.message not in self._messages(transaction, id):
+                self._events.insert(transaction, self._event(id, line, self._clock.now()))
+            return True
+
+        return self.database.atomically(queue, lock="jobs")
+
+    def resume(self, id: str) -> Job:
+        """Put a failed or cancelled job back into the queue.
+
+        Raises:
+            NotFoundError: There is no such job.
+            ConflictError: The job succeeded, or has not ended.
+        """
+
+        def again(transaction: Transaction) -> Job:
+            job = self.read(transaction, id)
+            if job.status not in ("failed", "cancelled"):
+                raise ConflictError(
+                    f"job {job.id} is {job.status}; only a failed or cancelled one can be resumed",
+                    hint=f"tunery jobs status {job.id}",
+                )
+            line = Line(f"Resumed after it was {job.status}")
+            self._events.insert(transaction, self._event(id, line, self._clock.now()))
+            return self.write(
+                transaction,
+                job.with_(
+                    status="queued",
+                    worker=None,
+                    lease_until=None,
+                    attempts=0,
+                    cancel_requested=False,
+                    error=None,
+                    finished_at=None,
+                ),
+            )
+
+        return self.database.atomically(again, lock="jobs")
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs have each status [count]."""
+        return {str(row["status"]): int(row["jobs"]) for row in self.database.rows(_COUNTS)}
 
     def request_cancel(self, id: str) -> Job:
-        """Ask a job to stop: one that waits ends now, one that runs when its worker sees it.
+        """Ask a job to stop: one that nobody holds ends now, one that runs when its worker sees it.
 
         Raises:
             NotFoundError: There is no such job.
             ConflictError: The job has ended otherwise.
         """
 
-        def cancelled(job: Job) -> Job:
+        def cancel(transaction: Transaction) -> Job:
+            job = self.read(transaction, id)
             if job.status == "cancelled":
                 return job
             if job.status in FINAL_STATUSES:
                 raise ConflictError(f"job {id} has {job.status} and cannot be cancelled")
-            stopped = job if job.status == "running" else self._ended(job, "cancelled")
-            return stopped.with_(cancel_requested=True)
+            asked = job.with_(cancel_requested=True)
+            held = job.lease_until is not None and job.lease_until >= self._clock.now()
+            if job.status == "running" and held:
+                return self.write(transaction, asked)
+            return self._end(transaction, asked, "cancelled", [Line(CANCELLED)])
 
-        return self.change(id, cancelled)
+        return self.database.atomically(cancel, lock="jobs")
 
     def add_event(
         self,
@@ -147,17 +301,23 @@ class Jobs(Records[Job]):
             NotFoundError: There is no such job.
         """
         self.get(job_id)
-        now = self._clock.now()
-        event = JobEvent(
-            id=new_id("ftevent", now),
-            job_id=job_id,
-            created_at=now,
-            level=level,
-            message=message,
-            type=type,
-            data=data or {},
-        )
-        return self._events.add(event)
+        event = self._event(job_id, Line(message, level), self._clock.now())
+        return self._events.add(event.with_(type=type, data=data or {}))
+
+    def add_event_once(self, job_id: str, message: str) -> None:
+        """Add a line that a job tells once, however often its worker is started.
+
+        Raises:
+            NotFoundError: There is no such job.
+        """
+        event = self._event(job_id, Line(message), self._clock.now())
+
+        def tell(transaction: Transaction) -> None:
+            self.read(transaction, job_id)
+            if message not in self._messages(transaction, job_id):
+                self._events.insert(transaction, event)
+
+        self.database.atomically(tell, lock=f"job_events/{job_id}")
 
     def events(self, job_id: str, after: str | None = None, limit: int = 20) -> Page[JobEvent]:
         """Return lines of a job's log, newest first.
@@ -181,19 +341,22 @@ class Jobs(Records[Job]):
             NotFoundError: There is no such job.
         """
         self.get(job_id)
-        with self.database.transaction(lock=f"job_checkpoints/{job_id}") as transaction:
+        now = self._clock.now()
+        checkpoint = JobCheckpoint(
+            id=new_id("ftckpt", now),
+            job_id=job_id,
+            created_at=now,
+            step_number=step_number,
+            metrics=metrics,
+        )
+
+        def note(transaction: Transaction) -> JobCheckpoint:
             for noted in self._checkpoints.select(transaction, "WHERE job_id = :job_id", {"job_id": job_id}):
                 if noted.step_number == step_number:
                     return noted
-            now = self._clock.now()
-            checkpoint = JobCheckpoint(
-                id=new_id("ftckpt", now),
-                job_id=job_id,
-                created_at=now,
-                step_number=step_number,
-                metrics=metrics,
-            )
             return self._checkpoints.insert(transaction, checkpoint)
+
+        return self.database.atomically(note, lock=f"job_checkpoints/{job_id}")
 
     def checkpoints(self, job_id: str, after: str | None = None, limit: int = 10) -> Page[JobCheckpoint]:
         """Return the points a job can resume from, newest first.
@@ -204,5 +367,33 @@ class Jobs(Records[Job]):
         self.get(job_id)
         return self._checkpoints.page(where={"job_id": job_id}, after=after, limit=limit)
 
-    def _ended(self, job: Job, status: JobStatus) -> Job:
-        return job.with_(status=status, finished_at=self._clock.now(), worker=None, lease_until=None)
+    def _end(self, transaction: Transaction, job: Job, status: JobStatus, lines: Sequence[Line]) -> Job:
+        now = self._clock.now()
+        for line in lines:
+            self._events.insert(transaction, self._event(job.id, line, now))
+        ended = job.with_(status=status, finished_at=now, worker=None, lease_until=None)
+        return self.write(transaction, ended)
+
+    def _wasted(self, transaction: Transaction, job: Job) -> int:
+        """Return a job's attempts, the last one left out where it reached a further checkpoint.
+
+        Who came further did not die of what the job does at its beginning; how often that can happen is
+        bounded by the number of checkpoints.
+        """
+        if job.status != "running" or job.claimed_at is None:
+            return job.attempts
+        since = {"id": job.id, "claimed_at": utc_text(job.claimed_at)}
+        return max(0, job.attempts - 1) if transaction.rows(_FURTHER, since) else job.attempts
+
+    def _messages(self, transaction: Transaction, id: str) -> set[str]:
+        of_job = {"id": id}
+        return {e.message for e in self._events.select(transaction, "WHERE job_id = :id", of_job)}
+
+    def _event(self, job_id: str, line: Line, now: datetime) -> JobEvent:
+        return JobEvent(
+            id=new_id("ftevent", now),
+            job_id=job_id,
+            created_at=now,
+            level=line.level,
+            message=line.message,
+        )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import builtins
-import json
 
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
 from tunery.core.ids import check_name
 from tunery.core.registry import AliasMove, ModelVersion
+from tunery.core.rollout import Rollout
 from tunery.store.database import Database, Transaction
-from tunery.store.records import Records, TableLayout, from_row, to_row
+from tunery.store.records import Records, TableLayout, from_row, read_row, to_row
 
 _LAYOUT = TableLayout(
     "model_versions",
@@ -44,7 +44,8 @@ class Models:
             ConfigError: The name cannot be one.
         """
         check_name(version.name, "model name")
-        with self._database.transaction(lock=_lock(version.name)) as transaction:
+
+        def next_number(transaction: Transaction) -> ModelVersion:
             if once:
                 for other in self._records.select(transaction, "WHERE name = :name", {"name": version.name}):
                     if (other.run_id, other.adapter_id) == (version.run_id, version.adapter_id):
@@ -56,6 +57,8 @@ class Models:
                 {"name": version.name},
             )
             return self._records.insert(transaction, version.with_(version=rows[0]["last_version"]))
+
+        return self._database.atomically(next_number, lock=_lock(version.name))
 
     def get(self, name: str, version: int) -> ModelVersion:
         """Return a model version.
@@ -82,26 +85,29 @@ class Models:
             ConflictError: An alias points at it, or a running rollout sends it traffic.
         """
         ref = f"{name}@{version}"
-        with self._database.transaction(lock=_lock(name)) as transaction:
+
+        def remove(transaction: Transaction) -> None:
             self._records.read(transaction, ref)
-            held = [a for a, n in _aliases(transaction, name).items() if n == version]
+            held = [a for a, n in self._aliases(transaction, name).items() if n == version]
             if held:
                 raise ConflictError(
                     f"{ref} is {' and '.join(held)} of {name} and cannot be deleted",
                     hint=f"tunery deploy promote {name}@N",
                 )
             for row in transaction.rows(_RUNNING, {"name": name}):
-                rollout = json.loads(row["document"])
-                if version in (rollout["champion"], rollout["challenger"]):
+                rollout = read_row(self._database, "rollouts", row, lambda row: from_row(Rollout, row))
+                if version in (rollout.champion, rollout.challenger):
                     raise ConflictError(
-                        f"{ref} gets traffic from {row['id']} and cannot be deleted",
+                        f"{ref} gets traffic from {rollout.id} and cannot be deleted",
                         hint=f"tunery deploy cancel {name}",
                     )
             self._records.erase(transaction, ref)
 
+        self._database.atomically(remove, lock=_lock(name))
+
     def aliases(self, name: str) -> dict[str, int]:
         """Return the aliases of a name and the version each points at."""
-        return _aliases(self._database, name)
+        return self._aliases(self._database, name)
 
     def set_alias(self, name: str, alias: str, version: int, *, actor: str, reason: str) -> AliasMove:
         """Point an alias at a version and record the move; nothing moves where it points there already.
@@ -110,11 +116,12 @@ class Models:
             NotFoundError: There is no such version.
         """
         check_name(alias, "alias")
-        with self._database.transaction(lock=_lock(name)) as transaction:
+
+        def move(transaction: Transaction) -> AliasMove:
             self._records.read(transaction, f"{name}@{version}")
-            previous = _aliases(transaction, name).get(alias)
-            if previous == version:
-                return _moves(transaction, name, alias)[-1]
+            previous = self._aliases(transaction, name).get(alias)
+            if previous == version and (made := self._moves(transaction, name, alias)):
+                return made[-1]
             return _point(
                 transaction,
                 AliasMove(
@@ -128,6 +135,8 @@ class Models:
                 ),
             )
 
+        return self._database.atomically(move, lock=_lock(name))
+
     def restore_alias(self, name: str, alias: str, *, current: int, actor: str, reason: str) -> AliasMove:
         """Take back the newest move of an alias that was not taken back yet, and record that.
 
@@ -137,12 +146,13 @@ class Models:
         Raises:
             ConflictError: It no longer points at ``current``, or there is no earlier version to go back to.
         """
-        with self._database.transaction(lock=_lock(name)) as transaction:
-            points_at = _aliases(transaction, name).get(alias)
+
+        def move(transaction: Transaction) -> AliasMove:
+            points_at = self._aliases(transaction, name).get(alias)
             if points_at != current:
                 now = f"{name}@{points_at}" if points_at is not None else "no version"
                 raise ConflictError(f"{alias} of {name} points at {now}, no longer at {name}@{current}")
-            path = [v for v in _path(_moves(transaction, name, alias)) if v != current]
+            path = [v for v in _path(self._moves(transaction, name, alias)) if v != current]
             left = [v for v in path if self._records.there(transaction, f"{name}@{v}")]
             if not left:
                 gone = f" ({name}@{path[-1]} was deleted)" if path else ""
@@ -161,29 +171,39 @@ class Models:
                 ),
             )
 
+        return self._database.atomically(move, lock=_lock(name))
+
     def moves(self, name: str) -> builtins.list[AliasMove]:
         """Return every move of the aliases of a name, oldest first."""
         with self._database.snapshot() as transaction:
-            return _moves(transaction, name)
+            return self._moves(transaction, name)
 
     def list(self, name: str | None = None, limit: int = 1000) -> builtins.list[ModelVersion]:
         """Return model versions, of one name or of all, newest first."""
         return self._records.list(limit, name=name)
 
+    def _aliases(self, source: Database | Transaction, name: str) -> dict[str, int]:
+        statement = "SELECT name, alias, version FROM aliases WHERE name = :name ORDER BY alias"
+        rows = source.rows(statement, {"name": name})
+        return {
+            str(row["alias"]): read_row(self._database, "aliases", row, lambda row: int(row["version"]))
+            for row in rows
+        }
 
-_RUNNING = "SELECT id, document FROM rollouts WHERE name = :name AND status = 'running'"
+    def _moves(
+        self, transaction: Transaction, name: str, alias: str | None = None
+    ) -> builtins.list[AliasMove]:
+        statement = "SELECT seq, name, alias, at, document FROM alias_moves WHERE name = :name ORDER BY seq"
+        return [
+            read_row(self._database, "alias_moves", row, lambda row: from_row(AliasMove, row))
+            for row in transaction.rows(statement, {"name": name})
+            if alias in (None, row["alias"])
+        ]
 
 
-def _aliases(source: Database | Transaction, name: str) -> dict[str, int]:
-    rows = source.rows("SELECT alias, version FROM aliases WHERE name = :name ORDER BY alias", {"name": name})
-    return {str(row["alias"]): int(row["version"]) for row in rows}
-
-
-def _moves(transaction: Transaction, name: str, alias: str | None = None) -> list[AliasMove]:
-    rows = transaction.rows(
-        "SELECT name, alias, at, document FROM alias_moves WHERE name = :name ORDER BY seq", {"name": name}
-    )
-    return [from_row(AliasMove, row) for row in rows if alias in (None, row["alias"])]
+_RUNNING = """
+SELECT seq, id, name, status, created_at, document FROM rollouts WHERE name = :name AND status = 'running'
+"""
 
 
 def _path(moves: list[AliasMove]) -> list[int]:

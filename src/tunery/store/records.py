@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pydantic import ValidationError
+
 from tunery.core.config import Record
-from tunery.core.errors import NotFoundError
+from tunery.core.errors import DamagedRowError, NotFoundError
 from tunery.store.database import Database, Row, Transaction, Value
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 _BATCH = 200
 """Records read at once where all are gone through [count]."""
@@ -67,13 +72,52 @@ def to_row(record: Record, columns: Iterable[str]) -> dict[str, Value]:
 
 
 def from_row(kind: type[R], row: Row) -> R:
-    """Return the record of a row, all its times in UTC."""
-    fields: dict[str, Any] = json.loads(row["document"])
+    """Return the record of a row, all its times in UTC.
+
+    Raises:
+        ValueError: The row is damaged; the message says where.
+    """
+    fields = json.loads(row["document"])
+    if not isinstance(fields, dict):
+        raise ValueError("document: a JSON object is expected")
     fields.update((name, value) for name, value in row.items() if name in kind.model_fields)
     for name, value in row.items():
         if isinstance(value, datetime):
             fields[name] = value.astimezone(UTC)
-    return kind.model_validate(fields)
+    record = kind.model_validate(fields)
+    for name in kind.model_fields:
+        # A time without a zone is none that was written here, and cannot be compared with ours.
+        if isinstance(value := getattr(record, name), datetime) and value.tzinfo is None:
+            raise ValueError(f"{name}: {value!s} has no time zone")
+    return record
+
+
+def read_row(database: Database, table: str, row: Row, read: Callable[[Row], T]) -> T:
+    """Return what ``read`` makes of a row.
+
+    Raises:
+        DamagedRowError: It cannot be read; names database, table and row, says why and what mends it.
+    """
+    try:
+        return read(row)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError) as error:
+        name = next((str(row[key]) for key in ("id", "name") if row.get(key) is not None), "without a name")
+        told = name.encode("ascii", "backslashreplace").decode()[:80]
+        where = f"{database.driver.label}, table {table}, row {row.get('seq', '?')} ({told})"
+        raise DamagedRowError(
+            f"{where} is damaged: {_what_is_wrong(error)}",
+            hint="restore the database from a backup, or take the row out: "
+            + database.driver.mend(table, row.get("seq", "?")),
+        ) from error
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"document: no JSON ({error.msg} at character {error.pos:,})"
+    if isinstance(error, ValidationError):
+        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+        return "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 class TableLayout(NamedTuple, Generic[R]):
@@ -113,8 +157,7 @@ class Records(Generic[R]):
 
     def add(self, record: R) -> R:
         """Store a record; where its id is taken, keep and return the record that has it."""
-        with self.database.transaction() as transaction:
-            return self.insert(transaction, record)
+        return self.database.atomically(lambda transaction: self.insert(transaction, record))
 
     def insert(self, transaction: Transaction, record: R) -> R:
         """Store a record as part of a transaction, as :meth:`add` does."""
@@ -152,11 +195,15 @@ class Records(Generic[R]):
     def change(self, id: str, change: Callable[[R], R]) -> R:
         """Replace a record by ``change`` of it; nobody else changes it meanwhile.
 
+        ``change`` may be asked twice, as the body of :meth:`Database.atomically`.
+
         Raises:
             NotFoundError: There is no record of that id.
         """
-        with self.database.transaction(lock=self.lock(id)) as transaction:
-            return self.write(transaction, change(self.read(transaction, id)))
+        return self.database.atomically(
+            lambda transaction: self.write(transaction, change(self.read(transaction, id))),
+            lock=self.lock(id),
+        )
 
     def update(self, id: str, **changes: Any) -> R:
         """Replace fields of a record and return its new state.
@@ -172,9 +219,12 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record of that id.
         """
-        with self.database.transaction(lock=self.lock(id)) as transaction:
-            self.read(transaction, id)
+
+        def remove(transaction: Transaction) -> None:
+            self._row_of(transaction, id)  # a damaged one can be removed too
             self.erase(transaction, id)
+
+        self.database.atomically(remove, lock=self.lock(id))
 
     def erase(self, transaction: Transaction, id: str) -> None:
         """Remove a record as part of a transaction; one that is not there is no error."""
@@ -190,12 +240,13 @@ class Records(Generic[R]):
 
     def every(self, after: str | None = None, **where: Value) -> Iterator[R]:
         """Yield records, newest first, some hundreds in memory at a time; arguments as for :meth:`page`."""
+        behind = None if after is None else self._row_of(self.database, after)["seq"]
         while True:
-            page = self.page(where=where, after=after, limit=_BATCH)
-            yield from page.items
-            if not page.has_more:
+            rows = self._rows(where, behind, _BATCH, oldest_first=False)
+            yield from self._readable(rows[:_BATCH])
+            if len(rows) <= _BATCH:
                 return
-            after = str(self._row(page.items[-1])["id"])
+            behind = rows[_BATCH - 1]["seq"]
 
     def filtered(self, keep: Callable[[R], bool], *, after: str | None = None, limit: int = 100) -> Page[R]:
         """Return a part of the list of those records that ``keep`` says yes to, newest first."""
@@ -210,7 +261,7 @@ class Records(Generic[R]):
         limit: int = 100,
         oldest_first: bool = False,
     ) -> Page[R]:
-        """Return a part of the list.
+        """Return a part of the list; a row that is damaged is left out and named in a warning.
 
         Args:
             where: Columns and the value each must have; None stands for any.
@@ -221,20 +272,44 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record with the id ``after``.
         """
-        params = {name: value for name, value in (where or {}).items() if value is not None}
+        behind = None if after is None else self._row_of(self.database, after)["seq"]
+        items: builtins.list[R] = []
+        while True:
+            wanted = limit - len(items)
+            rows = self._rows(where or {}, behind, wanted, oldest_first=oldest_first)
+            items += self._readable(rows[:wanted])
+            if len(rows) <= wanted or len(items) == limit:
+                return Page(items, len(rows) > wanted)
+            behind = rows[wanted - 1]["seq"]
+
+    def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
+        """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``.
+
+        Damaged rows are left out, as :meth:`page` leaves them out.
+        """
+        return [*self._readable(transaction.rows(f"{self._select} {rest}", params))]
+
+    def _rows(
+        self, where: Mapping[str, Value], behind: object, limit: int, *, oldest_first: bool
+    ) -> builtins.list[Row]:
+        """Return rows of a list, one more than ``limit`` where there are more."""
+        params: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
         conditions = [f"{name} = :{name}" for name in params]
-        if after is not None:
-            params["after_seq"] = self._row_of(self.database, after)["seq"]
+        if behind is not None:
+            params["after_seq"] = behind
             conditions.append(f"seq {'>' if oldest_first else '<'} :after_seq")
         kept = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "ASC" if oldest_first else "DESC"
         params["limit"] = limit + 1
-        rows = self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
-        return Page([self._record(row) for row in rows[:limit]], len(rows) > limit)
+        return self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
 
-    def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
-        """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``."""
-        return [self._record(row) for row in transaction.rows(f"{self._select} {rest}", params)]
+    def _readable(self, rows: Iterable[Row]) -> Iterator[R]:
+        """Yield the records of rows; a damaged one is named in a warning and hides none of the others."""
+        for row in rows:
+            try:
+                yield self._record(row)
+            except DamagedRowError as error:
+                _LOG.warning("left out: %s", error)
 
     def _row_of(self, source: Database | Transaction, id: str) -> Row:
         rows = source.rows(self._by_id, {"id": id})
@@ -251,4 +326,6 @@ class Records(Generic[R]):
         return row
 
     def _record(self, row: Row) -> R:
-        return from_row(self._layout.record, row)
+        return read_row(
+            self.database, self._layout.table, row, lambda row: from_row(self._layout.record, row)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
 from tunery.core.rollout import Rollout, RolloutStatus
-from tunery.store.database import Database
+from tunery.store.database import Database, Transaction
 from tunery.store.records import Records, TableLayout
 
 _LAYOUT = TableLayout("rollouts", Rollout, "rollout", ("name", "status"), hint="tunery deploy status")
@@ -25,7 +25,8 @@ class Rollouts(Records[Rollout]):
         Raises:
             ConflictError: Another one runs for the same name.
         """
-        with self.database.transaction(lock=f"models/{record.name}") as transaction:
+
+        def start(transaction: Transaction) -> Rollout:
             for running in self.select(transaction, _RUNNING, {"name": record.name}):
                 if running.id != record.id and record.status == "running":
                     raise ConflictError(
@@ -34,6 +35,8 @@ class Rollouts(Records[Rollout]):
                         hint=f"tunery deploy status {record.name}",
                     )
             return self.insert(transaction, record)
+
+        return self.database.atomically(start, lock=f"models/{record.name}")
 
     def running(self, name: str) -> Rollout | None:
         """Return the rollout that moves traffic of a name now, None where none does."""

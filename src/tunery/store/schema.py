@@ -106,6 +106,9 @@ Table(
     sqlite_autoincrement=True,
 )
 
+# What the database says of itself, such as the home that its files lie in.
+Table("facts", METADATA, Column("name", Text(), primary_key=True), Column("value", Text(), nullable=False))
+
 _records(
     "jobs",
     Column("status", Text(), nullable=False, index=True),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from tunery.core.errors import ConfigError, ResourceError, TuneryError
+from tunery.core.errors import ConfigError, ResourceError, TuneryError, UnavailableError
 
 _BUSY_S = 30.0
 """How long a writer waits for the one before it [s]."""
 
+_BROKEN_SCHEMA = ("malformed", "no such table", "no such column", "unsupported file format")
+"""How messages begin when the list of tables is damaged; SQLite gives them no code of their own."""
 _UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")
 
 
@@ -25,6 +29,7 @@ class SqliteDriver:
     snapshot: ClassVar[str] = "BEGIN"
     lock: ClassVar[str | None] = None
     has_table: ClassVar[str] = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
+    hold: ClassVar[str] = ""  # there is one writer at a time
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +39,10 @@ class SqliteDriver:
     def label(self) -> str:
         """Path of the file."""
         return str(self._path)
+
+    def lies_in(self, folder: Path) -> bool:
+        """Say whether the file lies in a folder."""
+        return self._path.absolute().is_relative_to(folder)
 
     def connect(self) -> sqlite3.Connection:
         """Return a new connection; the file is made where it is missing."""
@@ -59,6 +68,24 @@ class SqliteDriver:
         """Say no: there is nobody who could hang up."""
         return False
 
+    def is_undecodable(self, error: Exception) -> bool:
+        """Say whether a text is not UTF-8."""
+        return "Could not decode to UTF-8" in str(error)
+
+    @contextmanager
+    def leniently(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """Read bytes that are no UTF-8 as lone surrogates inside the block."""
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        try:
+            yield
+        finally:
+            connection.text_factory = str
+
+    def mend(self, table: str, seq: object) -> str:
+        """Return the command that takes a damaged row out of its table."""
+        statements = f"PRAGMA foreign_keys=OFF; DELETE FROM {table} WHERE seq = {seq}"  # noqa: S608 - to be read
+        return f'sqlite3 {self.label} "{statements}"'
+
     def explain(self, error: Exception) -> TuneryError | None:
         """Word a full disk, a file that cannot be written, one that is no database, and a lasting lock."""
         name = getattr(error, "sqlite_errorname", None) or ""
@@ -73,13 +100,15 @@ class SqliteDriver:
                 f"{self.label} cannot be written: {error}",
                 hint="set TUNERY_HOME to a folder you can write, as in: export TUNERY_HOME=$HOME/tunery",
             )
-        if name in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
+        damaged = name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT"))
+        if damaged or (name == "SQLITE_ERROR" and str(error).startswith(_BROKEN_SCHEMA)):
             return ConfigError(
                 f"{self.label} is not a readable SQLite database: {error}",
-                hint="restore the file from a backup, or set TUNERY_HOME to another folder",
+                hint="restore the file from a backup, or save what can be read with "
+                f"'sqlite3 {self.label} .recover | sqlite3 new.db', or set TUNERY_HOME to another folder",
             )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return ResourceError(
+            return UnavailableError(
                 f"{self.label} was locked by another process for {_BUSY_S:.0f} s",
                 hint=f"fuser {self.label} shows which process holds it",
             )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tunery.core.clock import Clock, SystemClock
 from tunery.core.errors import ResourceError
-from tunery.store.database import Database, open_database
+from tunery.store.database import IMPATIENT, Database, Patience, open_database
+from tunery.store.home import check_home
 from tunery.store.records import Records, TableLayout
 from tunery.store.upgrade import ensure_current
 
@@ -39,7 +40,12 @@ class Workspace:
 
     @classmethod
     def open(
-        cls, home: Path | None = None, *, database_url: str | None = None, clock: Clock | None = None
+        cls,
+        home: Path | None = None,
+        *,
+        database_url: str | None = None,
+        clock: Clock | None = None,
+        patience: Patience = IMPATIENT,
     ) -> Workspace:
         """Open a workspace, making its folder and bringing its database up to date where needed.
 
@@ -47,18 +53,20 @@ class Workspace:
             home: Root folder; the variable ``TUNERY_HOME`` where None, else ``~/.tunery``.
             database_url: Database; the variable ``TUNERY_DATABASE_URL`` where None, else SQLite in the root.
             clock: The machine's where None.
+            patience: How long calls wait for a database that is away.
 
         Raises:
             ResourceError: The folder cannot be written, or the database not reached.
-            ConflictError: The database was written by a newer Tunery.
+            ConflictError: The database was written by a newer Tunery, or its files lie in another home.
             ConfigError: The database URL is not understood.
         """
         root = (home or Path(os.environ.get("TUNERY_HOME") or "~/.tunery")).expanduser().absolute()
         _make_writable(root)
         url = database_url or os.environ.get("TUNERY_DATABASE_URL") or f"sqlite:///{root / 'tunery.db'}"
-        database = open_database(url)
+        database = open_database(url, patience)
         try:
             ensure_current(database)
+            check_home(root, database)
         except BaseException:
             database.close()
             raise
@@ -73,7 +81,7 @@ class Workspace:
         """Folders of files."""
         from tunery.store.artifacts import Artifacts
 
-        return Artifacts(self.root)
+        return Artifacts(self.root, may_write=self.database.check_fence)
 
     @cached_property
     def datasets(self) -> Records[DatasetVersion]:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import inspect
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from tunery.api.errors import problem_of
 from tunery.core import errors as core_errors
-from tunery.core.errors import ConfigError, ConflictError, GateFailed, ResourceError, TuneryError
+from tunery.core.errors import (
+    ConfigError,
+    ConflictError,
+    GateFailed,
+    LimitError,
+    ResourceError,
+    TuneryError,
+)
 
 
 def every_error() -> list[type[TuneryError]]:
@@ -24,7 +32,9 @@ def test_each_error_keeps_its_status_code_and_message(kind: type[TuneryError]) -
     assert problem.body() == {
         "error": {
             "message": "row 3 is bad\ntry: fix row 3",
-            "type": "server_error" if kind.http_status >= 500 else "invalid_request_error",
+            "type": {429: "rate_limit_error", 500: "server_error", 503: "server_error"}.get(
+                kind.http_status, "invalid_request_error"
+            ),
             "param": "file",
             "code": kind.code,
         }
@@ -36,8 +46,22 @@ def test_final_conflicts_tell_the_client_not_to_retry(kind: type[TuneryError]) -
     assert problem_of(kind("no"), "req_1").headers["x-should-retry"] == "false"
 
 
-def test_a_shortage_may_be_retried() -> None:
-    assert "x-should-retry" not in problem_of(ResourceError("busy"), "req_1").headers
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResourceError("busy"),
+        LimitError("busy"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        HTTPException(503),
+        HTTPException(429),
+    ],
+)
+def test_a_shortage_may_be_retried_and_says_when(error: Exception) -> None:
+    problem = problem_of(error, "req_1")
+    assert problem.status in (429, 503)
+    assert "x-should-retry" not in problem.headers
+    assert int(problem.response().headers["retry-after"]) >= 1
 
 
 def test_all_problems_stand_in_the_message() -> None:

@@ -71,7 +71,8 @@ def test_following_shows_each_event_once_and_ends_with_the_job(bots: Workspace, 
     worker.join()
     lines = called.out.splitlines()
     assert [line.partition("said ")[2] for line in lines[:2]] == ["before", "meanwhile"]
-    assert lines[2:] == [f"{job.id}: cancelled"]
+    assert lines[2].endswith("The job was cancelled")
+    assert lines[3:] == [f"{job.id}: cancelled"]
 
 
 def test_following_with_json_gives_one_value_at_the_end(bots: Workspace, tunery: Tunery) -> None:
@@ -79,7 +80,7 @@ def test_following_with_json_gives_one_value_at_the_end(bots: Workspace, tunery:
     bots.jobs.request_cancel(job.id)
     found = tunery("jobs", "status", job.id, "--follow", "--json").json
     assert found["status"] == "cancelled"
-    assert [event["message"] for event in found["events"]] == ["said before"]
+    assert [event["message"] for event in found["events"]] == ["said before", "The job was cancelled"]
 
 
 def test_a_job_shows_its_events_and_checkpoints(bots: Workspace, tunery: Tunery) -> None:

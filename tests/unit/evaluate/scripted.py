@@ -16,10 +16,10 @@ STOP = 3
 class CharTokenizer:
     """One id a character; turns are written as ``<role>text`` lines."""
 
-    def render_prompt(self, messages: Sequence[Any]) -> tuple[int, ...]:
+    def render_prompt(self, messages: Sequence[Any], *, most: int | None = None) -> tuple[int, ...]:
         return self.encode("".join(f"<{m.role}>{m.content}\n" for m in messages) + "<assistant>")
 
-    def encode(self, text: str) -> tuple[int, ...]:
+    def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:
         return tuple(ord(c) + 10 for c in text)
 
     def decode(self, ids: Sequence[int]) -> str:

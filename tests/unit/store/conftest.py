@@ -123,3 +123,9 @@ def workspace(tmp_path: Path, database_url: str, clock: ManualClock) -> Iterator
     opened = Workspace.open(tmp_path / "home", database_url=database_url, clock=clock)
     yield opened
     opened.close()
+
+
+def url_of(workspace: Workspace) -> str:
+    """Return the URL that a fixture's workspace was opened with, to open it a second time."""
+    driver = workspace.database.driver
+    return str(getattr(driver, "_url", f"sqlite:///{driver.label}"))

@@ -2,42 +2,199 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import pytest
 
 from tests.unit.store import samples
-from tests.unit.store.conftest import ManualClock
-from tunery.core.errors import ConflictError, NotFoundError
+from tests.unit.store.conftest import ManualClock, url_of
+from tunery.core.errors import ConflictError, LeaseLostError, NotFoundError
 from tunery.core.job import Job
+from tunery.store.database import Transaction
+from tunery.store.jobs import Line
+from tunery.store.records import Records
 from tunery.store.workspace import Workspace
 
 
-def claimed(workspace: Workspace, worker: str = "w1") -> Job:
-    job = workspace.jobs.claim(worker, 60)
+def claimed(workspace: Workspace, worker: str = "w1", device: str = "local") -> Job:
+    job = workspace.jobs.claim(worker, 60, device)
     assert job is not None
     return job
 
 
 def test_the_oldest_queued_job_is_claimed_first(workspace: Workspace, clock: ManualClock) -> None:
     for id in ("ftjob-b", "ftjob-a"):
-        workspace.jobs.add(samples.job(id, device=id))
+        workspace.jobs.add(samples.job(id))
     first = claimed(workspace)
     assert (first.id, first.status, first.worker, first.attempts) == ("ftjob-b", "running", "w1", 1)
     assert first.started_at == clock.now()
     assert first.lease_until is not None
     assert (first.lease_until - clock.now()).total_seconds() == 60
     assert workspace.jobs.get("ftjob-b") == first
-    assert claimed(workspace).id == "ftjob-a"
-    assert workspace.jobs.claim("w1", 60) is None
+    assert claimed(workspace, "w2", "gpu-1").id == "ftjob-a"
+    assert workspace.jobs.claim("w3", 60, "gpu-2") is None
 
 
-def test_a_device_runs_one_job_at_a_time(workspace: Workspace) -> None:
-    for id, device in (("ftjob-1", "local"), ("ftjob-2", "local"), ("ftjob-3", "gpu-1")):
-        workspace.jobs.add(samples.job(id, device=device))
-    assert claimed(workspace).id == "ftjob-1"
-    assert claimed(workspace, "w2").id == "ftjob-3"
-    assert workspace.jobs.claim("w3", 60) is None
+def test_a_device_runs_one_job_at_a_time_and_two_devices_run_two(workspace: Workspace) -> None:
+    for id in ("ftjob-1", "ftjob-2", "ftjob-3"):
+        workspace.jobs.add(samples.job(id))
+    assert claimed(workspace, "w1", "here/local").id == "ftjob-1"
+    assert workspace.jobs.claim("w2", 60, "here/local") is None
+    second = claimed(workspace, "w3", "there/local")
+    assert (second.id, second.device) == ("ftjob-2", "there/local")
+    assert workspace.jobs.claim("w4", 60, "there/local") is None
     workspace.jobs.finish("ftjob-1", "w1", "succeeded")
-    assert claimed(workspace, "w3").id == "ftjob-2"
+    assert claimed(workspace, "w5", "here/local").id == "ftjob-3"
+
+
+def test_a_claim_whose_answer_was_lost_gives_the_same_job_again(workspace: Workspace) -> None:
+    for id in ("ftjob-1", "ftjob-2"):
+        workspace.jobs.add(samples.job(id))
+    first = claimed(workspace, "w1", "gpu-1")
+    assert workspace.jobs.claim("w1", 60, "gpu-1") == first
+    assert first.attempts == 1
+
+
+def test_a_job_comes_with_the_first_lines_of_its_log_or_not_at_all(workspace: Workspace) -> None:
+    lines = [Line("Created"), Line("Queued")]
+    made = workspace.jobs.create(samples.job(status="validating_files"), lines)
+    assert made.status == "queued"
+    assert workspace.jobs.create(samples.job(), lines) == made
+    assert [e.message for e in workspace.jobs.events("ftjob-1").items] == ["Queued", "Created"]
+    again = workspace.jobs.create(samples.job("ftjob-2"), lines, is_same=lambda job: job.id == "ftjob-1")
+    assert again == made
+    assert [job.id for job in workspace.jobs.list()] == ["ftjob-1"]
+
+
+def test_nothing_is_left_of_a_creation_that_breaks_midway(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = Records.insert
+
+    def break_at_the_second_event(self: Records[Any], transaction: Transaction, record: Any) -> Any:
+        if getattr(record, "message", None) == "Queued":
+            raise KeyError("killed here")
+        return insert(self, transaction, record)
+
+    monkeypatch.setattr(Records, "insert", break_at_the_second_event)
+    with pytest.raises(KeyError):
+        workspace.jobs.create(samples.job(), [Line("Created"), Line("Queued")])
+    assert workspace.jobs.list() == []
+
+
+def test_only_who_holds_a_job_puts_it_back(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    clock.pass_(61)
+    claimed(workspace, "w2")
+    assert not workspace.jobs.put_back("ftjob-1", "w1", Line("late"))
+    assert workspace.jobs.get("ftjob-1").worker == "w2"
+    assert workspace.jobs.put_back("ftjob-1", "w2", Line("freed"))
+    assert not workspace.jobs.put_back("ftjob-1", "w2", Line("late"))
+    job = workspace.jobs.get("ftjob-1")
+    assert (job.status, job.worker, job.attempts) == ("queued", None, 2)
+    assert [e.message for e in workspace.jobs.events("ftjob-1").items] == ["freed"]
+
+
+def test_a_running_job_is_not_queued_again(workspace: Workspace) -> None:
+    workspace.jobs.add(samples.job(status="validating_files"))
+    assert workspace.jobs.enqueue("ftjob-1")
+    assert not workspace.jobs.enqueue("ftjob-1")
+    held = claimed(workspace)
+    assert not workspace.jobs.enqueue("ftjob-1")
+    assert workspace.jobs.get("ftjob-1") == held
+
+
+def test_an_attempt_counts_unless_it_came_further(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job())
+    seen = []
+    for turn in range(6):
+        job = claimed(workspace, f"w{turn}")
+        seen.append(job.attempts)
+        clock.pass_(1)
+        if turn in (1, 3):
+            workspace.jobs.add_checkpoint("ftjob-1", turn, {})
+        if turn % 2:
+            workspace.jobs.put_back("ftjob-1", f"w{turn}")
+        else:
+            clock.pass_(61)  # nobody puts it back: the lease runs out
+    assert seen == [1, 2, 2, 3, 3, 4]
+
+
+def test_whoever_lost_a_job_writes_nothing_at_all(workspace: Workspace, clock: ManualClock) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    home = workspace.root
+    stale = Workspace.open(home, database_url=url_of(workspace), clock=clock)
+    stale.jobs.stand_fence("ftjob-1", "w1")
+    stale.models.register(samples.version())
+    stale.jobs.add_event("ftjob-1", "held")
+    clock.pass_(61)
+    claimed(workspace, "w2")
+    late: list[Callable[[], Any]] = [
+        lambda: stale.models.register(samples.version()),
+        lambda: stale.models.set_alias("support-bot", "champion", 1, actor="x", reason="x"),
+        lambda: stale.models.delete("support-bot", 1),
+        lambda: stale.rollouts.add(samples.rollout()),
+        lambda: stale.runs.add(samples.run()),
+        lambda: stale.adapters.add(samples.adapter()),
+        lambda: stale.evaluations.add(samples.evaluation()),
+        lambda: stale.jobs.add_event("ftjob-1", "late"),
+        lambda: stale.jobs.add_event_once("ftjob-1", "late"),
+        lambda: stale.jobs.add_checkpoint("ftjob-1", 3, {}),
+        lambda: stale.jobs.update("ftjob-1", model_version="support-bot@1"),
+        lambda: stale.jobs.finish("ftjob-1", "w1", "succeeded"),
+        lambda: stale.files.add(samples.stored_file()),
+    ]
+    for write in late:
+        with pytest.raises(LeaseLostError, match="no longer held by w1"):
+            write()
+    with pytest.raises(LeaseLostError), stale.artifacts.create("adapters", "adapter-1", {}) as folder:
+        (folder / "weights").write_bytes(b"x")
+    assert stale.artifacts.ids("adapters") == []
+    stale.close()
+    assert [e.message for e in workspace.jobs.events("ftjob-1").items] == ["held"]
+    assert [v.ref for v in workspace.models.list()] == ["support-bot@1"]
+    assert workspace.models.aliases("support-bot") == {}
+    assert workspace.runs.list() == workspace.rollouts.list() == workspace.files.list() == []
+    assert workspace.jobs.get("ftjob-1").worker == "w2"
+
+
+def test_a_held_row_keeps_a_takeover_out_until_the_write_is_done(
+    workspace: Workspace, clock: ManualClock
+) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    holder = Workspace.open(workspace.root, database_url=url_of(workspace), clock=clock)
+    holder.jobs.stand_fence("ftjob-1", "w1")
+    clock.pass_(61)
+    with ThreadPoolExecutor(1) as pool:
+        with holder.database.transaction() as transaction:
+            taking = pool.submit(claimed, workspace, "w2")
+            with pytest.raises(TimeoutError):
+                taking.result(timeout=0.3)
+            transaction.run("INSERT INTO model_names (name, last_version) VALUES ('x', 1)")
+        assert taking.result(timeout=30).worker == "w2"
+    holder.close()
+
+
+def test_a_job_whose_worker_is_long_gone_is_cancelled_at_once(
+    workspace: Workspace, clock: ManualClock
+) -> None:
+    workspace.jobs.add(samples.job())
+    claimed(workspace)
+    clock.pass_(61)
+    assert workspace.jobs.request_cancel("ftjob-1").status == "cancelled"
+    assert not workspace.jobs.heartbeat("ftjob-1", "w1", 60)
+
+
+def test_jobs_are_counted_by_status(workspace: Workspace) -> None:
+    for number in range(3):
+        workspace.jobs.add(samples.job(f"ftjob-{number}"))
+    claimed(workspace)
+    assert workspace.jobs.counts() == {"queued": 2, "running": 1}
 
 
 def test_a_job_whose_files_are_still_checked_is_not_claimed(workspace: Workspace) -> None:

@@ -22,7 +22,7 @@ DEVICES = 3
 
 def fill(workspace: Workspace) -> None:
     for number in range(JOBS):
-        workspace.jobs.add(samples.job(f"ftjob-{number}", device=f"gpu-{number % DEVICES}"))
+        workspace.jobs.add(samples.job(f"ftjob-{number}"))
 
 
 def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
@@ -31,9 +31,10 @@ def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
     clashes: list[str] = []
     until = time.monotonic() + 60
 
-    def work(worker: str) -> None:
+    def work(number: int) -> None:
+        worker = f"w{number}"
         while sum(done.values()) < JOBS and time.monotonic() < until:
-            job = workspace.jobs.claim(worker, 60)
+            job = workspace.jobs.claim(worker, 60, f"gpu-{number % DEVICES}")
             if job is None:
                 continue
             with guard:
@@ -47,7 +48,7 @@ def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
                 done[job.id] += 1
 
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(work, (f"w{n}" for n in range(6))))
+        list(pool.map(work, range(6)))
     assert clashes == []
     assert done == Counter({f"ftjob-{number}": 1 for number in range(JOBS)})
     assert {job.attempts for job in workspace.jobs.list(limit=JOBS)} == {1}
@@ -56,8 +57,8 @@ def test_threads_share_the_queue_and_the_devices(workspace: Workspace) -> None:
 def test_of_threads_that_claim_at_one_moment_one_per_device_gets_a_job(workspace: Workspace) -> None:
     for turn in range(5):
         for number in range(6):
-            workspace.jobs.add(samples.job(f"ftjob-{turn}-{number}", device=f"gpu-{number % DEVICES}"))
-        claimed = at_once(workspace, 8, lambda worker: workspace.jobs.claim(f"w{worker}", 60))
+            workspace.jobs.add(samples.job(f"ftjob-{turn}-{number}"))
+        claimed = at_once(workspace, 8, lambda n: workspace.jobs.claim(f"w{n}", 60, f"gpu-{n % DEVICES}"))
         assert Counter(job.device for job in claimed if job) == {f"gpu-{n}": 1 for n in range(DEVICES)}
         for job in workspace.jobs.list(limit=6):
             if job.status == "running":
@@ -116,7 +117,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 idle = 0
 while idle < 20:
-    job = workspace.jobs.claim(sys.argv[3], 600)
+    job = workspace.jobs.claim(sys.argv[3], 600, sys.argv[3])
     if job is None:
         idle += 1
         continue

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from tunery.api.services import Caller, Services, Shared, page_of, wanted_metadata
+from tunery.api.json_route import JsonRoute
+from tunery.api.services import Caller, Services, Shared, count_in, page_of, wanted_metadata
 from tunery.core.errors import ConflictError
 from tunery.core.job import Job
 from tunery.pipeline.jobs.openai_job import (
@@ -18,9 +20,9 @@ from tunery.pipeline.jobs.openai_job import (
     new_job,
     request_of,
 )
-from tunery.pipeline.jobs.supervisor import CANCELLED_EVENT, add_event_once, enqueue
+from tunery.store.jobs import QUEUED, Line
 
-router = APIRouter(prefix="/fine_tuning/jobs")
+router = APIRouter(prefix="/fine_tuning/jobs", route_class=JsonRoute)
 _RETRY_WINDOW_S = 3600
 """How long after a job's creation a repeated request is taken for a retry of it [s]."""
 
@@ -29,21 +31,19 @@ _RETRY_WINDOW_S = 3600
 def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Queue a job; a client's retry of a request that had arrived gets the job it made."""
     submitted_by = caller.id if caller else "api"
+    earlier = _recognise(shared, body, submitted_by) if _is_retry(request) else _nobody
+    base = shared.bases.default
+    spec = base_spec_of(base, shared.settings.base)
+    engine = shared.settings.chosen_engine
     with shared.job_creation:
-        if _is_retry(request):
-            earlier = _created_before(shared, body, submitted_by)
-            if earlier is not None:
-                return job_object(earlier)
-        base = shared.bases.default
-        spec = base_spec_of(base, shared.settings.base)
-        engine = shared.settings.chosen_engine
         job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, engine=engine)
-        shared.workspace.jobs.add(job)
-    jobs = shared.workspace.jobs
-    jobs.add_event(job.id, f"Created fine-tuning job: {job.id}")
-    validation = f" and validation file: {body.validation_file}" if body.validation_file else ""
-    jobs.add_event(job.id, f"Validating training file: {body.training_file}{validation}")
-    return job_object(enqueue(shared.workspace, job.id))
+        validation = f" and validation file: {body.validation_file}" if body.validation_file else ""
+        lines = (
+            Line(f"Created fine-tuning job: {job.id}"),
+            Line(f"Validating training file: {body.training_file}{validation}"),
+            Line(QUEUED),
+        )
+        return job_object(shared.workspace.jobs.create(job, lines, is_same=earlier))
 
 
 @router.get("")
@@ -78,10 +78,7 @@ def retrieve_job(job_id: str, shared: Shared) -> dict[str, Any]:
 @router.post("/{job_id}/cancel")
 def cancel_job(job_id: str, shared: Shared) -> dict[str, Any]:
     """Ask a job to stop: one that waits ends now, one that runs at its next step."""
-    job = shared.workspace.jobs.request_cancel(job_id)
-    if job.status == "cancelled":
-        add_event_once(shared.workspace, job_id, CANCELLED_EVENT)
-    return job_object(job)
+    return job_object(shared.workspace.jobs.request_cancel(job_id))
 
 
 @router.post("/{job_id}/pause")
@@ -121,15 +118,19 @@ def list_checkpoints(
 
 
 def _is_retry(request: Request) -> bool:
-    count = request.headers.get("x-stainless-retry-count", "0")
-    return count.isdecimal() and int(count) > 0
+    return count_in(request.headers.get("x-stainless-retry-count", "")) > 0
 
 
-def _created_before(shared: Services, body: JobBody, submitted_by: str) -> Job | None:
-    """Find the job that the first try of this request made, if it arrived."""
+def _recognise(shared: Services, body: JobBody, submitted_by: str) -> Callable[[Job], bool]:
+    """Return what knows the job that the first try of this request made, if it arrived."""
     wanted, now = request_of(body), shared.workspace.clock.now()
-    for job in shared.workspace.jobs.list():
+
+    def is_same(job: Job) -> bool:
         recent = (now - job.created_at).total_seconds() <= _RETRY_WINDOW_S
-        if recent and job.submitted_by == submitted_by and dict(job.request) == wanted:
-            return job
-    return None
+        return recent and job.submitted_by == submitted_by and dict(job.request) == wanted
+
+    return is_same
+
+
+def _nobody(job: Job) -> bool:
+    return False

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
-from typing import Any, Literal, NamedTuple
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from tunery.core.engine import Generation, TokenEvent
 from tunery.core.errors import ResourceError
@@ -15,6 +20,7 @@ from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
 from tunery.pipeline.gateway.start import RoutedCall, StartedCall, cancel
 
+_LOG = logging.getLogger(__name__)
 Status = Literal["ok", "error", "cancelled"]
 Events = asyncio.Queue[tuple[int, TokenEvent | None]]
 """Choices' tokens as they come, None at the end of each."""
@@ -36,11 +42,16 @@ class Running:
     Args:
         started: The call.
         events: Its tokens, where it is to be streamed.
+        release: Gives its place among the calls in flight back.
         done: Takes its record.
     """
 
     def __init__(
-        self, started: StartedCall, events: Events | None, done: Callable[[RequestRecord], None]
+        self,
+        started: StartedCall,
+        events: Events | None,
+        release: Callable[[], None],
+        done: Callable[[RequestRecord], None],
     ) -> None:
         self.routed = started.routed
         self.call = started.routed.call
@@ -48,11 +59,14 @@ class Running:
         """The finished choices, in order, once all of them are."""
         self._started = started
         self._events = events
+        self._release = release
         self._done: Callable[[RequestRecord], None] | None = done
+        self._cut: str | None = None
 
-    def decode(self, ids: Any) -> str:
-        """Return the text of token ids."""
-        return self.routed.base.tokenizer.decode(ids)
+    def prompt_texts(self) -> tuple[str, ...]:
+        """Return the prompts of a call that brought its own, as text."""
+        decode = self.routed.base.tokenizer.decode
+        return tuple(p if isinstance(p, str) else decode(p) for p in self.call.prompts)
 
     async def __aenter__(self) -> Running:
         return self
@@ -61,15 +75,38 @@ class Running:
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """Stop what still runs and hand the record over; the second time, do nothing."""
+        """Stop what still runs and hand the record over; the second time, do nothing.
+
+        Raises:
+            ResourceError: The record cannot be kept.
+        """
         done, self._done = self._done, None
         if done is None:
             return
+        # Last in, first out: whatever the record comes to, the place is free and nothing runs any more.
+        with ExitStack() as steps:
+            steps.callback(lambda: done(self._record(error)))
+            steps.callback(cancel, self._started.choices)
+            steps.callback(self._release)
+
+    def cut(self, reason: str) -> None:
+        """End the answer where it is, with an error that says why."""
+        self._cut = reason
         cancel(self._started.choices)
-        finished = self.generations or [g for f in self._started.choices if (g := _generation(f))]
-        form = self._started.form
-        valid = all(form(g.text) for g in finished) if form and finished else None
-        done(record_of(self.routed, _status(self.generations, error), finished, format_valid=valid))
+        if self._events is not None:
+            self._events.put_nowait((0, None))
+
+    def _record(self, error: BaseException | None) -> RequestRecord:
+        status = _status(self.generations, error)
+        try:
+            finished = self.generations or [g for f in self._started.choices if (g := _generation(f))]
+            form = self._started.form
+            valid = all(form(g.text) for g in finished) if form and finished else None
+            return record_of(self.routed, status, finished, format_valid=valid)
+        except Exception:
+            # A call whose record cannot be made in full still counts: for its version, and in the metrics.
+            _LOG.exception("the record of %s is kept without its texts", self.call.id)
+            return record_of(self.routed._replace(call=replace(self.call, keep_text=False)), status)
 
     async def finish(self) -> tuple[Generation, ...]:
         """Wait for every choice.
@@ -82,7 +119,7 @@ class Running:
         except asyncio.CancelledError:
             if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
-            raise ResourceError(_STOPPED) from None
+            raise self._stopped() from None
         return self.generations
 
     async def stream(self) -> AsyncIterator[Piece]:
@@ -94,25 +131,60 @@ class Running:
         if self._events is None:
             raise RuntimeError("this call was started without stream=True")
         choices = self._started.choices
-        sent = [""] * len(choices)
-        unsent: list[list[TokenEvent]] = [[] for _ in choices]
+        sent = [_Sent() for _ in choices]
         ended: dict[int, Generation] = {}
         while len(ended) < len(choices):
             index, event = await self._events.get()
+            if self._cut is not None:
+                raise self._stopped()
             if event is not None:
-                unsent[index].append(event)
+                tokens = sent[index].take(event)
                 if event.text:
-                    sent[index] += event.text
-                    yield Piece(index, event.text, tuple(unsent[index]), None)
-                    unsent[index] = []
+                    yield Piece(index, event.text, tokens, None)
                 continue
             generation = ended[index] = _result(choices[index])
-            rest = generation.text.removeprefix(sent[index])
-            if rest or unsent[index]:
-                yield Piece(index, rest, tuple(unsent[index]), None)
+            rest, tokens = sent[index].rest(generation)
+            if rest or tokens:
+                yield Piece(index, rest, tokens, None)
             if len(ended) == len(choices):
                 self.generations = tuple(ended[i] for i in range(len(choices)))
             yield Piece(index, "", (), generation)
+
+    def _stopped(self) -> ResourceError:
+        return ResourceError(self._cut or _STOPPED, hint="try again")
+
+
+class _Sent:
+    """What was sent of one choice, and the tokens whose text is still held back."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._sent = 0
+        self._unsent: list[tuple[int, TokenEvent]] = []  # with the place in the text where each begins
+        self._reader = codecs.getincrementaldecoder("utf-8")("replace")
+        self._read = 0
+
+    def take(self, event: TokenEvent) -> tuple[TokenEvent, ...]:
+        """Note a token, and return those that go with the text that became final with it.
+
+        A token that begins behind that text waits, for a stop string may yet cut it off.
+        """
+        self._unsent.append((self._read, event))
+        self._read += len(self._reader.decode(event.raw))
+        self._text += event.text
+        ready = sum(begin < len(self._text) for begin, _ in self._unsent) if event.text else 0
+        return self._send(ready)
+
+    def rest(self, generation: Generation) -> tuple[str, tuple[TokenEvent, ...]]:
+        """Return text and tokens of a finished choice that were not sent."""
+        left = max(0, len(generation.tokens) - self._sent)
+        return generation.text.removeprefix(self._text), self._send(left)
+
+    def _send(self, count: int) -> tuple[TokenEvent, ...]:
+        tokens = tuple(event for _, event in self._unsent[:count])
+        del self._unsent[:count]
+        self._sent += len(tokens)
+        return tokens
 
 
 def record_of(
@@ -175,3 +247,12 @@ def _result(choice: Future[Generation]) -> Generation:
         return choice.result(timeout=0)
     except FutureCancelled:
         raise ResourceError(_STOPPED) from None
+
+
+@contextlib.contextmanager
+def logged(what: str) -> Iterator[None]:
+    """Log what goes wrong inside the block, because nobody is left whom it could be told."""
+    try:
+        yield
+    except Exception:
+        _LOG.exception("%s: this went wrong", what)

@@ -9,6 +9,9 @@ from tunery.core.engine import Constraint, Sampling
 from tunery.core.example import Message
 from tunery.core.ids import sha256_text
 
+_LARGE = 64 * 2**10
+"""Text of a call from which on its start takes long enough to be felt by others [characters]."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompletionCall:
@@ -27,9 +30,19 @@ class CompletionCall:
     """Completions for each prompt [count]."""
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
+    prompt_logprobs: int | None = None
+    """As :attr:`tunery.core.engine.GenerationRequest.prompt_logprobs`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     keep_text: bool = True
     """Whether the record of this call holds its texts."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its start takes long: much to tokenise, or a schema to compile."""
+        if self.constraint is not None and self.constraint.labels is None:
+            return True
+        given = [m.content for m in self.messages or ()] + [p for p in self.prompts if isinstance(p, str)]
+        return sum(map(len, given)) > _LARGE
 
 
 def subject_of(user: str | None, key_id: str | None) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 
 from tunery.core.engine import TokenEvent
 from tunery.core.errors import ResourceError
-from tunery.core.rollout import RequestRecord
-from tunery.pipeline.gateway.answer import Events, Running, record_of
+from tunery.pipeline.gateway.answer import Events, Running, logged, record_of
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.form import AnswerForms
@@ -16,6 +18,9 @@ from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.gateway.names import resolve
 from tunery.pipeline.gateway.start import Arrival, FailedStart, Listen, RoutedCall, StartedCall, start
 from tunery.store.workspace import Workspace
+
+_START_THREADS = 8
+"""Calls that are resolved, rendered and queued at the same time [count]."""
 
 
 class Gateway:
@@ -32,8 +37,15 @@ class Gateway:
         self.log = log
         self._forms = AnswerForms()
         self._max_in_flight = max_in_flight
-        self.in_flight = 0
+        self._open: set[_Slot] = set()
+        # Of its own, so that calls wait for nothing but each other; what takes long waits for its like.
+        self._starting = ThreadPoolExecutor(_START_THREADS, "start")
+        self._starting_large = ThreadPoolExecutor(1, "start-large")
+
+    @property
+    def in_flight(self) -> int:
         """Calls being answered [count]."""
+        return len(self._open)
 
     async def start(self, call: CompletionCall, *, stream: bool) -> Running:
         """Resolve, render and queue a call; everything that can be refused is refused here.
@@ -48,25 +60,46 @@ class Gateway:
                 f"{self.in_flight} requests are being answered and that is the limit",
                 hint="try again shortly",
             )
-        self.in_flight += 1
-        arrival = Arrival(self.workspace.clock.now(), time.perf_counter())
-        loop = asyncio.get_running_loop()
-        events: Events | None = asyncio.Queue() if stream else None
-        listen = _listener(loop, events) if events is not None else None
-        work = loop.run_in_executor(None, self._start, call, arrival, listen)
-        try:
-            outcome = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            # The client left while the thread was at work; what it starts is ended as soon as it is there.
-            work.add_done_callback(self._abandon)
-            raise
-        except BaseException:
-            self.in_flight -= 1
-            raise
-        if isinstance(outcome, FailedStart):
-            self._done(record_of(outcome.routed, "error"))
-            raise outcome.error
-        return Running(outcome, events, self._done)
+        slot = _Slot()
+        self._open.add(slot)
+        with ExitStack() as unless_started:
+            unless_started.callback(self._open.discard, slot)
+            arrival = Arrival(self.workspace.clock.now(), time.perf_counter())
+            loop = asyncio.get_running_loop()
+            events: Events | None = asyncio.Queue() if stream else None
+            listen = _listener(loop, events) if events is not None else None
+            pool = self._starting_large if call.is_large else self._starting
+            queued = pool.submit(self._start, call, arrival, listen)
+            work = asyncio.wrap_future(queued)
+            try:
+                outcome = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                # The client left while the thread was at work; what that starts is ended once it is there.
+                unless_started.pop_all()
+                work.add_done_callback(partial(self._abandon, slot))
+                queued.cancel()
+                raise
+            if isinstance(outcome, FailedStart):
+                # What the client is told is why its call failed, whatever becomes of the record.
+                with logged(f"the record of {call.id}"):
+                    self.log.write(record_of(outcome.routed, "error"))
+                raise outcome.error
+            running = slot.running = Running(
+                outcome, events, partial(self._open.discard, slot), self.log.write
+            )
+            unless_started.pop_all()
+        return running
+
+    def cut(self) -> None:
+        """End the calls that are being answered, each with an error that says why: the server stops."""
+        for slot in list(self._open):
+            if slot.running is not None:
+                slot.running.cut("the server is shutting down")
+
+    def close(self) -> None:
+        """Take no more calls; those that wait to be started never are."""
+        for pool in (self._starting, self._starting_large):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(
         self, call: CompletionCall, arrival: Arrival, listen: Listen | None
@@ -76,20 +109,24 @@ class Gateway:
         routed = RoutedCall(call, target, self.bases.get(target.base), arrival)
         return start(routed, self._forms.check(target.version, call.constraint), listen)
 
-    def _abandon(self, work: asyncio.Future[StartedCall | FailedStart]) -> None:
-        if work.cancelled() or work.exception() is not None:  # it never became known who would answer
-            self.in_flight -= 1
-            return
-        outcome = work.result()
-        if isinstance(outcome, StartedCall):
-            Running(outcome, None, self._done).end(None)
-        else:
-            self._done(record_of(outcome.routed, "cancelled"))
+    def _abandon(self, slot: _Slot, work: asyncio.Future[StartedCall | FailedStart]) -> None:
+        """End what a thread started for a client that has left."""
+        with logged("the end of a call whose client had left"), ExitStack() as at_the_end:
+            at_the_end.callback(self._open.discard, slot)
+            if work.cancelled() or work.exception() is not None:  # it never became known who would answer
+                return
+            outcome = work.result()
+            if isinstance(outcome, StartedCall):
+                Running(outcome, None, partial(self._open.discard, slot), self.log.write).end(None)
+            else:
+                self.log.write(record_of(outcome.routed, "cancelled"))
 
-    def _done(self, record: RequestRecord) -> None:
-        """Take the record of a call that ended."""
-        self.in_flight -= 1
-        self.log.write(record)
+
+class _Slot:
+    """One of the places of calls being answered."""
+
+    running: Running | None = None
+    """Its call, once that is started."""
 
 
 def _listener(loop: asyncio.AbstractEventLoop, events: Events) -> Listen:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.job import Job
 from tunery.core.registry import ModelVersion, parse_ref
 from tunery.core.rollout import Arm
@@ -149,7 +149,13 @@ def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None =
 
 def _target(workspace: Workspace, version: ModelVersion) -> Target:
     adapter = workspace.adapters.get(version.adapter_id)
-    return Target(adapter.base, version, workspace.artifacts.path("adapters", adapter.id))
+    if not workspace.artifacts.has("adapters", adapter.id):
+        raise DamagedError(
+            f"the files of {version.ref} ({adapter.id}) are gone",
+            hint="run its recipe again, which makes them again, or restore them from a backup",
+        )
+    # Compared with their checksums when the engine loads them.
+    return Target(adapter.base, version, workspace.artifacts.folder("adapters", adapter.id))
 
 
 def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:

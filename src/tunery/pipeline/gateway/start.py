@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tunery.core.engine import Generation, GenerationRequest, TokenEvent
+from tunery.core.errors import TuneryError
 from tunery.core.example import Message
 from tunery.core.tool_text import with_system_prompt
 from tunery.evaluate.form import FormCheck
@@ -72,15 +73,18 @@ def start(routed: RoutedCall, form: FormCheck | None, listen: Listen | None) -> 
     try:
         return StartedCall(routed, form, _submit(routed, listen))
     except Exception as error:
+        if isinstance(error, TuneryError) and error.param == "messages" and routed.call.messages is None:
+            error.param = "prompt"  # where the other of the two kinds of call has its text
         return FailedStart(routed, error)
 
 
 def _submit(routed: RoutedCall, listen: Listen | None) -> tuple[Future[Generation], ...]:
     tokenizer = routed.base.tokenizer
+    most = routed.base.engine.context_window - min(1, routed.call.sampling.max_tokens)
     if routed.call.messages is None:
-        prompts = [tokenizer.encode(p) if isinstance(p, str) else p for p in routed.call.prompts]
+        prompts = [tokenizer.encode(p, most=most) if isinstance(p, str) else p for p in routed.call.prompts]
     else:
-        prompts = [tokenizer.render_prompt(routed.messages)]
+        prompts = [tokenizer.render_prompt(routed.messages, most=most)]
     requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
     queued: list[Future[Generation]] = []
     try:
@@ -97,7 +101,11 @@ def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> Genera
     if choice and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + choice)  # else every choice were the same
     return GenerationRequest(
-        prompt, version.adapter_id if version else None, sampling, routed.call.constraint
+        prompt,
+        version.adapter_id if version else None,
+        sampling,
+        routed.call.constraint,
+        routed.call.prompt_logprobs,
     )
 
 

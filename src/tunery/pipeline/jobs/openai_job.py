@@ -168,7 +168,7 @@ def new_job(
     return Job(
         id=job_id,
         kind="run",
-        status="validating_files",
+        status="queued",
         recipe=recipe.model_dump(mode="json"),
         request=request_of(body),
         created_at=now,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunery.core.errors import BusyError, ConflictError, TuneryError
+from tunery.core.errors import BusyError, TuneryError, UnavailableError
 from tunery.core.run import Run
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.names import ft_name_of
 from tunery.pipeline.jobs.files import store_result
 from tunery.pipeline.jobs.openai_job import result_csv
 from tunery.pipeline.jobs.progress import JobProgress
-from tunery.pipeline.jobs.supervisor import CANCELLED_EVENT, add_event_once
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import stored_recipe
+from tunery.store.jobs import CANCELLED, Line
 from tunery.store.workspace import Workspace
 
 BUSY_POLL_S = 2.0
@@ -29,9 +28,12 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
 
     Returns:
         True when the job has ended, False when it was interrupted and is to be continued.
+
+    Raises:
+        ConflictError: Another worker took the job over, or it has ended; nothing of it was changed.
     """
     job = workspace.jobs.get(job_id)
-    add_event_once(workspace, job_id, "Fine-tuning job started")
+    workspace.jobs.add_event_once(job_id, "Fine-tuning job started")
     progress = JobProgress(workspace, job_id)
 
     def on_checkpoint(step: int, losses: Mapping[str, float]) -> None:
@@ -47,14 +49,17 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
                 run = run_recipe(RunContext(recipe, workspace, Path.cwd(), progress, stop, on_checkpoint))
                 break
             except BusyError as busy:  # the same recipe, typed in a terminal: what it makes is found then
-                add_event_once(workspace, job_id, f"Waiting: {busy.message}")
+                workspace.jobs.add_event_once(job_id, f"Waiting: {busy.message}")
+                _wait(stop)
+            except UnavailableError:  # what was made is kept, and is found once the database is back
                 _wait(stop)
         _conclude(workspace, job_id, worker, run)
     except KeyboardInterrupt:
         if not workspace.jobs.get(job_id).cancel_requested:
             return False
-        add_event_once(workspace, job_id, CANCELLED_EVENT)
-        _finish(workspace, job_id, worker, "cancelled", {})
+        workspace.jobs.finish(job_id, worker, "cancelled", [Line(CANCELLED)])
+    except UnavailableError:  # told to stop while the database is away
+        return False
     except TuneryError as error:
         message = f"{error.message}; try: {error.hint}" if error.hint else error.message
         _fail(workspace, job_id, worker, {"code": error.code, "message": message, "param": error.param})
@@ -82,11 +87,9 @@ def _conclude(workspace: Workspace, job_id: str, worker: str, run: Run) -> None:
         message = f"the gate refused the model: {_verdict(workspace, run)}"
         _fail(workspace, job_id, worker, {"code": "gate_failed", "message": message, "param": None}, changes)
         return
-    # Set before the events, so that whoever reads the name in one can use it.
-    job = workspace.jobs.update(job_id, model_version=run.model_version)
-    add_event_once(workspace, job_id, f"New fine-tuned model created: {ft_name_of(job)}")
-    add_event_once(workspace, job_id, "The job has successfully completed")
-    _finish(workspace, job_id, worker, "succeeded", changes)
+    made = f"New fine-tuned model created: {ft_name_of(workspace.jobs.get(job_id))}"
+    lines = (Line(made), Line("The job has successfully completed"))
+    workspace.jobs.finish(job_id, worker, "succeeded", lines, model_version=run.model_version, **changes)
 
 
 def _verdict(workspace: Workspace, run: Run) -> str:
@@ -103,11 +106,5 @@ def _fail(
     error: Mapping[str, Any],
     changes: Mapping[str, Any] | None = None,
 ) -> None:
-    workspace.jobs.add_event(job_id, f"The job failed: {error['message']}", level="error")
-    _finish(workspace, job_id, worker, "failed", {**(changes or {}), "error": error})
-
-
-def _finish(workspace: Workspace, job_id: str, worker: str, status: Any, changes: Mapping[str, Any]) -> None:
-    # Taken over or ended meanwhile: what it becomes is told by whoever has it now.
-    with contextlib.suppress(ConflictError):
-        workspace.jobs.finish(job_id, worker, status, **changes)
+    line = Line(f"The job failed: {error['message']}", "error")
+    workspace.jobs.finish(job_id, worker, "failed", [line], **{**(changes or {}), "error": error})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunery.core.errors import ConflictError
 from tunery.core.ids import new_id
 from tunery.core.job import Job
 from tunery.data.config import SourceConfig
-from tunery.pipeline.jobs.supervisor import enqueue
 from tunery.pipeline.recipe import Recipe
+from tunery.store.jobs import QUEUED, Line
 from tunery.store.workspace import Workspace
 
 
@@ -25,15 +24,14 @@ def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_pa
     job = Job(
         id=new_id("ftjob", now),
         kind="run",
-        status="validating_files",
+        status="queued",
         recipe=settled.model_dump(mode="json"),
         # The model is known to clients by its base's name, not by the folder it lies in.
         request={"model": Path(recipe.base).name, "training_file": recipe_path.name},
         created_at=now,
         submitted_by=actor,
     )
-    workspace.jobs.add(job)
-    return enqueue(workspace, job.id)
+    return workspace.jobs.create(job, [Line(f"Created fine-tuning job: {job.id}"), Line(QUEUED)])
 
 
 def with_absolute_paths(recipe: Recipe, base_dir: Path) -> Recipe:
@@ -73,21 +71,4 @@ def resume_job(workspace: Workspace, job_id: str) -> Job:
         NotFoundError: No such job.
         ConflictError: The job succeeded, or has not ended.
     """
-    job = workspace.jobs.get(job_id)
-    if job.status not in ("failed", "cancelled"):
-        raise ConflictError(
-            f"job {job.id} is {job.status}; only a failed or cancelled one can be resumed",
-            hint=f"tunery jobs status {job.id}",
-        )
-    resumed = workspace.jobs.update(
-        job.id,
-        status="queued",
-        worker=None,
-        lease_until=None,
-        attempts=0,
-        cancel_requested=False,
-        error=None,
-        finished_at=None,
-    )
-    workspace.jobs.add_event(job.id, f"Resumed after it was {job.status}")
-    return resumed
+    return workspace.jobs.resume(job_id)

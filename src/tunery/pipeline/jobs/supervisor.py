@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,15 +18,23 @@ from typing import NamedTuple
 from pydantic import Field
 
 from tunery.core.config import Settings
-from tunery.core.errors import ConflictError, TuneryError
+from tunery.core.errors import ConflictError, NotFoundError, TuneryError
 from tunery.core.ids import check_id
 from tunery.core.job import FINAL_STATUSES, Job
+from tunery.pipeline.jobs.processes import (
+    how_it_ended,
+    is_gone,
+    last_words,
+    machine_identity,
+    this_process,
+)
+from tunery.pipeline.jobs.worker import EXIT_INTERRUPTED, EXIT_LEASE_LOST
+from tunery.store.jobs import CANCELLED, Line
 from tunery.store.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
-_TAIL = 2_000
-"""Characters of a dead worker's output that go into the job's error [count]."""
-CANCELLED_EVENT = "The job was cancelled"
+_ILL_AFTER_S = 30.0
+"""How long nothing may succeed before :meth:`Supervisor.problem` says so [s]."""
 
 
 class SupervisorSettings(Settings):
@@ -36,11 +43,16 @@ class SupervisorSettings(Settings):
     poll_s: float = Field(default=0.5, gt=0)
     """Pause between two looks at the queue and at the running worker [s]."""
     lease_s: float = Field(default=30.0, gt=0)
-    """How long a job is held without a heartbeat before another machine may take it over [s]."""
+    """How long a job is held without a heartbeat before another machine may take it over [s]. Machines that
+    share a database need clocks that agree to within a third of it."""
     max_attempts: int = Field(default=3, ge=1)
-    """Workers that may die on a job before it fails [count]."""
+    """Workers that may die on a job, none coming further than the one before, until it fails [count]. One
+    whose server died with it counts too."""
     grace_s: float = Field(default=10.0, gt=0)
     """Time that a worker has to stop by itself before it is killed [s]."""
+    device: str = Field(default="local", min_length=1, max_length=64)
+    """Name of what this server's jobs compute on. Jobs of one device of one machine run one after another;
+    give two servers of a machine two names and they run two at once."""
 
 
 class _Worker(NamedTuple):
@@ -82,11 +94,15 @@ class Supervisor:
         self._workspace = workspace
         self._settings = settings
         self._command = command
+        self._device = f"{machine_identity()}/{settings.device}"
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._well_at = time.monotonic()
+        self._stumbled: str | None = None
 
     def start(self) -> None:
         """Begin to look at the queue, from a thread."""
+        self._well_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
 
@@ -96,30 +112,57 @@ class Supervisor:
         if self._thread is not None:
             self._thread.join(timeout=self._settings.grace_s + 10)
 
+    def problem(self) -> str | None:
+        """Return why queued jobs are not run now, None where they are."""
+        if self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            return "the thread that runs jobs has ended"
+        since = time.monotonic() - self._well_at
+        if self._stumbled is not None and since > _ILL_AFTER_S:
+            return f"jobs have not been run for {since:.0f} s: {self._stumbled}"
+        return None
+
     def _run(self) -> None:
-        recovered = False
         while not self._stopping.is_set():
-            try:
-                if not recovered:
-                    recover(self._workspace)
-                    recovered = True
-                worker = self._next()
-                if worker is not None:
-                    self._see_through(worker)
-                    continue
-            except Exception:
-                # A database that is away for a moment must not end the queue for good.
-                _LOG.exception("the supervisor stumbled; it goes on")
+            self._guarded(self._turn)
             self._stopping.wait(self._settings.poll_s)
 
+    def _turn(self) -> None:
+        """Look once whether there is something to do, and do it to its end."""
+        recover(self._workspace)
+        while not self._stopping.is_set() and (worker := self._next()) is not None:
+            self._see_through(worker)
+
+    def _guarded(self, call: Callable[[], object]) -> bool:
+        """Call, and say whether that went well; nothing that goes wrong ends the queue for good."""
+        try:
+            call()
+        except TuneryError as error:
+            if self._stumbled != error.message:
+                _LOG.warning("jobs wait: %s", error.message)
+            self._stumbled = error.message
+            return False
+        except BaseException as error:
+            _LOG.exception("the supervisor stumbled; it goes on")
+            self._stumbled = f"{type(error).__name__}: {error}"
+            return False
+        self._stumbled, self._well_at = None, time.monotonic()
+        return True
+
     def _next(self) -> _Worker | None:
-        name = f"{socket.gethostname()}/{process_identity(os.getpid())}/{uuid.uuid4().hex[:8]}"
-        job = self._workspace.jobs.claim(name, self._settings.lease_s)
+        name = f"{this_process()}/{uuid.uuid4().hex[:12]}"
+        job = self._workspace.jobs.claim(name, self._settings.lease_s, self._device)
         if job is None:
             return None
         if job.attempts > self._settings.max_attempts:
-            self._fail(job, name, f"{job.attempts - 1} workers died on this job", "worker_died")
+            self._fail(job, name, f"{job.attempts - 1} workers in a row ended without coming further")
             return None
+        try:
+            return self._started(job, name)
+        except OSError as error:  # no memory, no process number, or no place for the log
+            self._again_or_never(job, name, f"could not be started: {error}", "")
+            return None
+
+    def _started(self, job: Job, name: str) -> _Worker:
         folder = self._workspace.root / "logs"
         folder.mkdir(exist_ok=True)
         log = folder / f"{check_id(job.id, 'job')}.log"
@@ -151,124 +194,77 @@ class Supervisor:
             # Whatever the worker started goes with it.
             _signal(worker.process, signal.SIGKILL)
             worker.process.wait()
-        self._settle(worker)
+        # The job's outcome waits for a database that is away; a server that ends leaves it to the next one.
+        while not self._guarded(lambda: self._settle(worker)) and not self._stopping.is_set():
+            self._stopping.wait(self._settings.poll_s)
 
     def _cancel_requested(self, job_id: str) -> bool:
         try:
             return self._workspace.jobs.get(job_id).cancel_requested
-        except TuneryError:
-            _LOG.warning("job %s cannot be read now", job_id)
+        except Exception:
+            # Asked again in a moment; the worker goes on meanwhile.
             return False
 
     def _settle(self, worker: _Worker) -> None:
         """Decide what becomes of a job whose worker has ended."""
-        job = self._workspace.jobs.get(worker.job.id)
+        jobs = self._workspace.jobs
+        try:
+            job = jobs.get(worker.job.id)
+        except NotFoundError:
+            return
         if job.status in FINAL_STATUSES or job.worker != worker.name:
             return
         code = worker.process.returncode
         if job.cancel_requested:
-            add_event_once(self._workspace, job.id, CANCELLED_EVENT)
-            self._workspace.jobs.finish(job.id, worker.name, "cancelled")
-        elif self._stopping.is_set():
-            # Not the job's fault: this attempt does not count.
-            put_back(self._workspace, job, attempts=job.attempts - 1)
-        elif job.attempts >= self._settings.max_attempts:
-            tail = _tail(worker.log, worker.log_start)
-            message = f"the worker ended with {_how(code)}; the end of its log:\n{tail}"
-            self._fail(job, worker.name, message, "worker_died")
+            with contextlib.suppress(ConflictError):
+                jobs.finish(job.id, worker.name, "cancelled", [Line(CANCELLED)])
+        elif self._stopping.is_set() or code in (EXIT_INTERRUPTED, EXIT_LEASE_LOST):
+            # It was told to stop, or says so itself: not the job's fault, and this attempt does not count.
+            jobs.put_back(job.id, worker.name, counts=False)
         else:
-            self._workspace.jobs.add_event(
-                job.id,
-                f"The worker ended with {_how(code)}; starting again from the last checkpoint "
-                f"(attempt {job.attempts + 1} of {self._settings.max_attempts})",
-                level="warn",
-            )
-            put_back(self._workspace, job, attempts=job.attempts)
+            tail = last_words(worker.log, worker.log_start)
+            self._again_or_never(job, worker.name, f"ended with {how_it_ended(code)}", tail)
 
-    def _fail(self, job: Job, worker: str, message: str, code: str) -> None:
-        error = {"code": code, "message": message, "param": None}
-        self._workspace.jobs.add_event(job.id, f"The job failed: {message}", level="error")
+    def _again_or_never(self, job: Job, worker: str, ended: str, tail: str) -> None:
+        """Return a job to the queue, or fail it where this was its last attempt."""
+        if job.attempts >= self._settings.max_attempts:
+            told = f"; the end of its log:\n{tail}" if tail else f"; {self._last_event(job.id)}"
+            self._fail(job, worker, f"the worker {ended}{told}")
+            return
+        line = (
+            f"The worker {ended}; starting again from the last checkpoint "
+            f"(attempt {job.attempts + 1} of {self._settings.max_attempts})"
+        )
+        self._workspace.jobs.put_back(job.id, worker, Line(line, "warn"))
+
+    def _last_event(self, job_id: str) -> str:
+        newest = self._workspace.jobs.events(job_id, limit=1).items
+        return f"it wrote nothing; the last event was: {newest[0].message}" if newest else "it wrote nothing"
+
+    def _fail(self, job: Job, worker: str, message: str) -> None:
+        error = {"code": "worker_died", "message": message, "param": None}
+        line = Line(f"The job failed: {message}", "error")
         with contextlib.suppress(ConflictError):
-            self._workspace.jobs.finish(job.id, worker, "failed", error=error)
+            self._workspace.jobs.finish(job.id, worker, "failed", [line], error=error)
 
 
 def recover(workspace: Workspace) -> None:
     """Free the jobs of supervisors of this machine that are no more, instead of waiting for their leases.
 
     Their workers died with them; where the system cannot promise that, the lock that a worker holds while it
-    works keeps a second one out. Jobs left between creation and the queue are put into it.
+    works keeps a second one out. Jobs that an earlier version left between creation and the queue are put
+    into it. Every change is made only where the job is still as it was seen, so that any number of servers
+    may do this at any time.
     """
-    for job in workspace.jobs.every():
-        if job.status == "validating_files":
-            enqueue(workspace, job.id)
-        elif job.status == "running" and job.worker is not None and _is_gone(job.worker):
-            workspace.jobs.add_event(
-                job.id, "The server was stopped; continuing from the last checkpoint", level="warn"
-            )
-            put_back(workspace, job, attempts=job.attempts - 1)
-
-
-def enqueue(workspace: Workspace, job_id: str) -> Job:
-    """Move a job whose files are checked into the queue."""
-    add_event_once(workspace, job_id, "Files validated, moving job to queued state")
-    return workspace.jobs.update(job_id, status="queued")
-
-
-def put_back(workspace: Workspace, job: Job, *, attempts: int) -> None:
-    """Return a job to the queue for the next worker."""
-    workspace.jobs.update(job.id, status="queued", worker=None, lease_until=None, attempts=max(0, attempts))
-
-
-def add_event_once(workspace: Workspace, job_id: str, message: str) -> None:
-    """Add an event that a job tells once, however often its worker is started."""
-    if all(event.message != message for event in workspace.jobs.every_event(job_id)):
-        workspace.jobs.add_event(job_id, message)
-
-
-def _is_gone(worker: str) -> bool:
-    """Tell whether a worker's supervisor was a process of this machine and runs no longer."""
-    host, _, rest = worker.partition("/")
-    identity = rest.partition("/")[0]
-    pid = identity.partition("-")[0]
-    return host == socket.gethostname() and pid.isdecimal() and process_identity(int(pid)) != identity
-
-
-def process_identity(pid: int) -> str:
-    """Return ``pid-start``, which no later process shares; ``pid-gone`` when there is no such process.
-
-    The number alone is not enough: in a container the server is process 1 every time. Where the system has
-    no ``/proc`` the start is unknown, and a job waits for its lease instead.
-    """
-    try:
-        # The name in brackets may hold spaces; the start time is the 20th field behind it.
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        )
-        return f"{pid}-gone" if fields[0] == "Z" else f"{pid}-{fields[19]}"
-    except (OSError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return f"{pid}-gone"
-    except OSError:
-        pass
-    return f"{pid}-0"
+    jobs = workspace.jobs
+    for job in jobs.every(status="validating_files"):
+        jobs.enqueue(job.id)
+    for job in jobs.every(status="running"):
+        if job.worker is not None and is_gone(job.worker):
+            line = Line("The server was stopped; continuing from the last checkpoint", "warn")
+            jobs.put_back(job.id, job.worker, line)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-def _how(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _tail(log: Path, start: int) -> str:
-    try:
-        with log.open("rb") as stream:
-            stream.seek(start)
-            return stream.read().decode("utf-8", "replace")[-_TAIL:].strip() or "(nothing)"
-    except OSError:
-        return "(its log cannot be read)"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tunery.pipeline.jobs.processes import kill_if_ours, this_process
 
 if TYPE_CHECKING:
     from tunery.store.workspace import Workspace
@@ -23,6 +26,10 @@ EXIT_INTERRUPTED = 75
 """The job is not over: sysexits' EX_TEMPFAIL."""
 EXIT_LEASE_LOST = 76
 """Another worker has the job."""
+PATIENCE_S = 5.0
+"""Time after which a wait for an earlier worker is told [s]."""
+FAREWELL_S = 2.0
+"""Time that a worker has to leave by itself once its job has ended [s]."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,17 +39,42 @@ def main(argv: Sequence[str]) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Slow imports come after the parent is watched.
+    from tunery.core.errors import LeaseLostError, UnavailableError
     from tunery.core.ids import check_id
     from tunery.pipeline.jobs.run import run_job
+    from tunery.store.database import Patience
     from tunery.store.workspace import Workspace
 
-    workspace = Workspace.open()
     try:
-        lease = _Lease(workspace, job_id, worker, int(supervisor_pid), float(lease_s))
-        with _alone(workspace.root / "logs" / f"{check_id(job_id, 'job')}.lock", float(lease_s)), lease:
-            return 0 if run_job(workspace, job_id, worker, stop.is_set) else EXIT_INTERRUPTED
-    finally:
-        workspace.close()
+        # Work waits for a database that is away; the lease must be able to say so.
+        with (
+            contextlib.closing(Workspace.open(patience=Patience(math.inf, stop.is_set))) as workspace,
+            contextlib.closing(Workspace.open(patience=Patience(math.inf, stop.is_set))) as beside,
+            _Lease(beside, job_id, worker, int(supervisor_pid), float(lease_s)),
+        ):
+            beside.database.patience = Patience()
+            workspace.jobs.stand_fence(job_id, worker)
+            lock = workspace.root / "logs" / f"{check_id(job_id, 'job')}.lock"
+
+            def give_up() -> bool:
+                return stop.is_set() or _is_cancelled(beside, job_id)
+
+            with alone(lock, give_up, lambda line: workspace.jobs.add_event_once(job_id, line)) as held:
+                ended = held and run_job(workspace, job_id, worker, stop.is_set)
+            return 0 if ended else EXIT_INTERRUPTED
+    except LeaseLostError:
+        return EXIT_LEASE_LOST
+    except UnavailableError:  # told to stop while the database was away
+        return EXIT_INTERRUPTED
+
+
+def _is_cancelled(workspace: Workspace, job_id: str) -> bool:
+    from tunery.core.errors import UnavailableError
+
+    try:
+        return workspace.jobs.get(job_id).cancel_requested
+    except UnavailableError:
+        return False
 
 
 def die_with(supervisor_pid: int) -> None:
@@ -59,19 +91,36 @@ def die_with(supervisor_pid: int) -> None:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, patience_s: float) -> Iterator[None]:
-    """Hold a file lock that the kernel gives back at death; wait for a predecessor that is just dying."""
-    waits_until = time.monotonic() + patience_s
-    with lock.open("a") as held:
+def alone(lock: Path, give_up: Callable[[], bool], tell: Callable[[str], None]) -> Iterator[bool]:
+    """Hold a file lock that the kernel gives back at death; False where ``give_up`` said so first.
+
+    ``tell`` is given a line for the job's log when the wait gets long.
+
+    A predecessor that still has it lost the job's lease before this worker got it. It can be dying, or be
+    stopped: then it would write on its checkpoints when it wakes. On this machine it is killed; on another
+    one it is waited for, and leaves as soon as it wakes and asks for its lease.
+    """
+    began, told = time.monotonic(), False
+    with lock.open("a+") as held:
         while True:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > waits_until:
-                    sys.exit(EXIT_LEASE_LOST)
-                time.sleep(0.1)
-        yield
+                held.seek(0)
+                holder = held.read()
+                kill_if_ours(holder)
+                if not told and time.monotonic() - began > PATIENCE_S:
+                    told = True
+                    tell(f"Waiting: an earlier worker ({holder or 'unknown'}) still holds this job's files")
+            if give_up():
+                yield False
+                return
+            time.sleep(0.1)
+        held.truncate(0)
+        held.write(this_process())
+        held.flush()
+        yield True
 
 
 class _Lease:
@@ -107,22 +156,25 @@ class _Lease:
                 continue
             if self._beat():
                 held_until = time.monotonic() + self._lease_s
-            elif left <= 0:
-                os._exit(EXIT_LEASE_LOST)
 
     def _beat(self) -> bool:
-        """Hold the lease for longer; False when the database is away, which a lease outlives for a while."""
-        from tunery.core.errors import ResourceError
+        """Hold the lease for longer; False when the database is away.
+
+        The work goes on then, even past the lease: nobody can have taken the job over through the same
+        database, and whatever is written first asks whether this worker still holds it.
+        """
+        from tunery.core.errors import TuneryError
+        from tunery.core.job import FINAL_STATUSES
 
         try:
             if self._workspace.jobs.heartbeat(self._job_id, self._worker, self._lease_s):
                 return True
-        except ResourceError:
-            return False
-        if not self._over.is_set():  # else this worker itself has just ended the job
             job = self._workspace.jobs.get(self._job_id)
-            if job.status == "running":
-                os._exit(EXIT_LEASE_LOST)
+        except TuneryError:
+            return False
+        # A job that has ended may have been ended by this very worker, which is about to leave by itself.
+        if not self._over.is_set() and (job.status not in FINAL_STATUSES or not self._over.wait(FAREWELL_S)):
+            os._exit(EXIT_LEASE_LOST)
         return True
 
 

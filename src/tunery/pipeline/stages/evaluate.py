@@ -23,6 +23,8 @@ from tunery.store.workspace import Workspace
 
 CHAMPION = "champion"
 PREDICTIONS = "predictions.jsonl"
+_WEIGHTS = "adapter_sha256"
+"""What an evaluation's manifest calls the checksum of the weights that it measured."""
 
 
 def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
@@ -59,17 +61,38 @@ def measure(
     context.check_stop()
     subject = replace(subject, engine=context.engine_settings.identity)
     workspace, identity = context.workspace, evaluation_id(task, subject)
-    known, folder = workspace.evaluations.find(identity), workspace.artifacts.find("evaluations", identity)
-    if known is not None and folder is not None:
+    known = workspace.evaluations.find(identity)
+    if known is not None and _is_whole(context, identity, adapter):
         return EvaluationResult(known, predictions_of(workspace, identity))
     engine, tokenizer = context.engine(*([adapter] if adapter else [])), context.tokenizer
     result = evaluate(
         engine, tokenizer, task, subject=subject, progress=context.progress, clock=workspace.clock
     )
-    with workspace.artifacts.create("evaluations", identity, {"subject": subject.name}) as partial:
+    about = {"subject": subject.name, _WEIGHTS: adapter.sha256 if adapter else None}
+    with workspace.artifacts.create("evaluations", identity, about) as partial:
         write_predictions(partial / PREDICTIONS, result.predictions)
-    workspace.evaluations.add(result.evaluation)
+    if known is None:
+        workspace.evaluations.add(result.evaluation)
+    elif known.metrics == result.evaluation.metrics:
+        return result._replace(evaluation=known)
+    else:
+        workspace.evaluations.change(identity, lambda _: result.evaluation)
+        context.progress.event(f"{identity} came out different from before", level="warn")
     return result
+
+
+def _is_whole(context: RunContext, identity: str, adapter: Adapter | None) -> bool:
+    """Say whether a stored evaluation may be used: whole, and of the weights that the adapter has now."""
+    artifacts = context.workspace.artifacts
+    if artifacts.whole("evaluations", identity, context.progress) is None:
+        return False
+    measured = artifacts.about("evaluations", identity).get(_WEIGHTS)
+    # Earlier versions of Tunery did not note the weights.
+    if adapter is None or measured in (None, adapter.sha256):
+        return True
+    # Whole in itself, so it would be kept as the one that came first.
+    artifacts.delete("evaluations", identity)
+    return False
 
 
 def measure_champion(
@@ -88,6 +111,13 @@ def measure_champion(
     if adapter.id == challenger.id:
         context.progress.event(f"champion {version.ref} is this very adapter: not compared with itself")
         return None
+    return measure_as_champion(context, task, dataset, adapter)
+
+
+def measure_as_champion(
+    context: RunContext, task: Task, dataset: DatasetVersion, adapter: Adapter
+) -> EvaluationResult:
+    """Evaluate the adapter of a version that is, or was, champion, on its own base, asked its own way."""
     # Served with the system prompt it was trained with, so measured with it too.
     same = adapter.system_prompt == dataset.system_prompt
     prompting = Prompting() if same else Prompting(system_prompt=adapter.system_prompt or "")

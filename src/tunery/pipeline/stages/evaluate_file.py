@@ -111,7 +111,7 @@ def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) 
     """Say how many of the rows the version was trained on; on those it shows memory, not skill."""
     workspace = context.workspace
     dataset = workspace.datasets.find(version.dataset_version)
-    if dataset is None or workspace.artifacts.find("datasets", dataset.id) is None:
+    if dataset is None or not workspace.artifacts.has("datasets", dataset.id):
         return
     trained_on = {example.id for example in split_of(context, dataset, "train")}
     known = sum(example.id in trained_on for example in task.examples)

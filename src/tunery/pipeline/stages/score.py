@@ -64,7 +64,7 @@ def score_recipe(
     if judge:
         config["judge"] = judge_identity(judge, judging, train)
     identity = artifact_id("quality", stage="quality", version=STAGE_VERSION, config=config, inputs=inputs)
-    folder = artifacts.find("quality", identity)
+    folder = artifacts.whole("quality", identity, context.progress)
     if folder is not None:
         context.progress.event(f"{identity} is already there", data={"quality": identity})
         return ScoredRows(identity, read_quality(folder))

@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import DamagedError
 from tunery.core.ids import artifact_id, sha256_file
 from tunery.core.training import ADAPTER_WEIGHTS, Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
+from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
+from tunery.store.left_overs import CHECKPOINTS
 from tunery.train.config import NOT_IN_IDENTITY
 from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
@@ -46,32 +49,64 @@ def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
         ResourceError: Out of memory or disk, or the loss diverged.
     """
     workspace, identity = context.workspace, adapter_id(context, dataset)
+    checkpoints = workspace.root / CHECKPOINTS / identity
     with exclusive(workspace.root, identity):  # two recipes may differ in their gates alone
-        known = _find(context, identity)
+        known = find_adapter(context, identity)
         if known is not None:
             context.progress.event(f"adapter {identity} was trained before")
+            shutil.rmtree(checkpoints, ignore_errors=True)  # a kill came before they were removed
             return known
-        checkpoints = workspace.root / "checkpoints" / identity
         about = {"dataset_version": dataset.id, "base": context.base.label}
         with workspace.artifacts.create("adapters", identity, about) as folder:
             adapter = _train_into(context, dataset, folder, checkpoints)
+            earlier = workspace.adapters.find(identity)
+            if earlier is not None and earlier.sha256 != adapter.sha256:
+                _require_free(context, earlier)
             (folder / RECORD).write_text(adapter.model_dump_json(), encoding="utf-8")
-        workspace.adapters.add(adapter)
+        if earlier is None:
+            workspace.adapters.add(adapter)
+        else:
+            workspace.adapters.change(identity, lambda _: adapter)
         shutil.rmtree(checkpoints, ignore_errors=True)  # only now is nothing lost without them
     return adapter
 
 
-def _find(context: RunContext, identity: str) -> Adapter | None:
+def find_adapter(context: RunContext, identity: str) -> Adapter | None:
     """Return an adapter that is whole on disk, its row written again if a kill came between the two."""
     workspace = context.workspace
-    folder = workspace.artifacts.find("adapters", identity)
+    folder = workspace.artifacts.whole("adapters", identity, context.progress)
     if folder is None:
         return None
     known = workspace.adapters.find(identity)
     if known is None:
         known = Adapter.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
         workspace.adapters.add(known)
+    try:
+        adapter_folder(workspace, known)
+    except DamagedError as error:
+        context.progress.event(f"{error.message}; it is trained again", level="warn")
+        # Whole in itself, so it would be kept as the one that came first.
+        workspace.artifacts.delete("adapters", identity)
+        return None
     return known
+
+
+def _require_free(context: RunContext, earlier: Adapter) -> None:
+    """Refuse other weights under the id of an adapter that a registered version was judged by.
+
+    Raises:
+        DamagedError: A version stands on the adapter as it was.
+    """
+    models = context.workspace.models
+    versions = [v.ref for name in models.names() for v in models.list(name) if v.adapter_id == earlier.id]
+    if versions:
+        raise DamagedError(
+            f"{earlier.id} was damaged or gone, and training it again here gives other weights than those "
+            f"that {', '.join(versions)} was judged by",
+            hint=f"restore {earlier.id} from a backup, or delete {', '.join(versions)} and run again: "
+            f"tunery registry --help",
+        )
+    context.progress.event(f"{earlier.id} came out different from before; it is judged anew", level="warn")
 
 
 def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:

@@ -28,8 +28,8 @@ PHRASES = (
     "My new phone is here today",
 )
 SYNTAX = (
-    "flag|!flag|items[0]|items(0)|items{0}|a != b|a = b|f(x)|f[x]|'a'|\"a\"|a; b|a: b|x?|x!|(a]|(a)|[a)|{a}|<a>|"
-    "*a|&a|~a|$a|a++|++a|a--|a->b|a.b|a,b|a/b|a\\b|a|@a|#a|5%|5|-5|+5|.5|5.|5'|5\"|x²|x2|x^2"
+    "flag|!flag|items[0]|items(0)|items{0}|a != b|a = b|f(x)|f[x]|'a'|\"a\"|a; b|a: b|x?|x!|(a]|(a)|[a)|"
+    "{a}|<a>|*a|&a|~a|$a|a++|++a|a--|a->b|a.b|a,b|a/b|a\\b|a|@a|#a|5%|5|-5|+5|.5|5.|5'|5\"|x²|x2|x^2"
 )
 SETS: dict[str, Rows] = {
     "factorials": [

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +16,10 @@ import psutil
 import pytest
 from tests.unit.pipeline.jobs.queued_jobs import add_job
 
+from tunery.core.errors import UnavailableError
 from tunery.core.job import Job
-from tunery.pipeline.jobs.supervisor import (
-    Supervisor,
-    SupervisorSettings,
-    add_event_once,
-    process_identity,
-    put_back,
-    recover,
-)
+from tunery.pipeline.jobs.processes import machine_identity, process_identity
+from tunery.pipeline.jobs.supervisor import Supervisor, SupervisorSettings, recover
 from tunery.store.workspace import Workspace
 
 FAST = SupervisorSettings(poll_s=0.02, grace_s=0.5, lease_s=60, max_attempts=3)
@@ -172,19 +168,22 @@ def test_a_job_of_a_supervisor_that_is_gone_is_freed_at_start(workspace: Workspa
     dead = subprocess.Popen([sys.executable, "-c", ""])
     identity = process_identity(dead.pid)
     dead.wait()
-    host = os.uname().nodename
-    assert workspace.jobs.claim(f"{host}/{identity}/abc", 600) is not None
+    assert workspace.jobs.claim(f"{machine_identity()}/{identity}/abc", 600) is not None
     assert workspace.jobs.claim("other", 600) is None
     recover(workspace)
     job = workspace.jobs.get("ftjob-1")
-    assert (job.status, job.attempts) == ("queued", 0)
+    assert (job.status, job.attempts) == ("queued", 1), "what it died of is not known"
     assert said(workspace, "ftjob-1") == ["The server was stopped; continuing from the last checkpoint"]
 
 
-@pytest.mark.parametrize("holder", ["{host}/{alive}/abc", "elsewhere/1-1/abc"])
+@pytest.mark.parametrize(
+    "holder",
+    ["{host}/{alive}/abc", "elsewhere/1-1/abc", "{name}:12345678/999999-1/abc", "{name}/999999-1/abc"],
+)
 def test_a_job_that_may_still_be_held_is_left_alone(workspace: Workspace, holder: str) -> None:
     add_job(workspace)
-    name = holder.format(host=os.uname().nodename, alive=process_identity(os.getpid()))
+    alive = process_identity(os.getpid())
+    name = holder.format(host=machine_identity(), name=os.uname().nodename, alive=alive)
     assert workspace.jobs.claim(name, 600) is not None
     recover(workspace)
     assert workspace.jobs.get("ftjob-1").worker == name
@@ -192,7 +191,7 @@ def test_a_job_that_may_still_be_held_is_left_alone(workspace: Workspace, holder
 
 def test_the_same_process_number_with_another_start_is_gone(workspace: Workspace) -> None:
     add_job(workspace)
-    assert workspace.jobs.claim(f"{os.uname().nodename}/{os.getpid()}-12345/abc", 600) is not None
+    assert workspace.jobs.claim(f"{machine_identity()}/{os.getpid()}-12345/abc", 600) is not None
     recover(workspace)
     assert workspace.jobs.get("ftjob-1").status == "queued"
 
@@ -205,14 +204,144 @@ def test_a_job_left_between_creation_and_the_queue_is_queued(workspace: Workspac
     assert said(workspace, "ftjob-1") == ["Files validated, moving job to queued state"]
 
 
-def test_an_event_is_reported_once_and_attempts_never_go_below_zero(workspace: Workspace) -> None:
+def test_an_event_is_reported_once(workspace: Workspace) -> None:
     job = add_job(workspace)
     for number in range(120):
         workspace.jobs.add_event(job.id, f"line {number}")
     for _ in range(2):
-        add_event_once(workspace, job.id, "line 0")
-        add_event_once(workspace, job.id, "once")
+        workspace.jobs.add_event_once(job.id, "line 0")
+        workspace.jobs.add_event_once(job.id, "once")
     messages = [e.message for e in workspace.jobs.events(job.id, limit=1000).items]
     assert len(messages) == 121
-    put_back(workspace, job, attempts=-1)
-    assert workspace.jobs.get(job.id).attempts == 0
+
+
+def test_a_job_that_takes_its_server_with_it_is_not_tried_for_ever(workspace: Workspace) -> None:
+    add_job(workspace)
+    servers = 0
+    while workspace.jobs.get("ftjob-1").status not in ("failed", "succeeded"):
+        servers += 1
+        assert servers < 10
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        identity = process_identity(dead.pid)
+        dead.wait()
+        # A server takes the job and is gone with it; the next one starts.
+        claimed = workspace.jobs.claim(f"{machine_identity()}/{identity}/{servers}", 600)
+        recover(workspace)
+        if claimed is not None and claimed.attempts == FAST.max_attempts:
+            with supervising(workspace, "import time; time.sleep(600)"):
+                until(workspace, "ftjob-1", "failed")
+    job = workspace.jobs.get("ftjob-1")
+    assert servers == FAST.max_attempts
+    assert job.error is not None
+    assert job.error["code"] == "worker_died"
+    assert "3 workers in a row ended without coming further" in job.error["message"]
+
+
+def test_a_job_left_in_creation_is_queued_while_the_server_runs(workspace: Workspace) -> None:
+    with supervising(workspace, finishing(workspace)):
+        time.sleep(0.1)
+        add_job(workspace, status="validating_files")
+        assert until(workspace, "ftjob-1", "succeeded").attempts == 1
+
+
+def test_a_starting_server_leaves_the_running_job_of_another_one_alone(workspace: Workspace) -> None:
+    add_job(workspace)
+    with supervising(workspace, "import time; time.sleep(600)"):
+        held = until(workspace, "ftjob-1", "running")
+        with supervising(workspace, finishing(workspace)):
+            time.sleep(0.3)
+            assert workspace.jobs.get("ftjob-1") == held
+
+
+def test_two_servers_with_a_device_each_run_two_jobs(workspace: Workspace) -> None:
+    add_job(workspace, 1)
+    add_job(workspace, 2)
+    code = "import time; time.sleep(600)"
+    other = FAST.model_copy(update={"device": "second"})
+    with supervising(workspace, code), supervising(workspace, code, other):
+        devices = {until(workspace, f"ftjob-{n}", "running").device for n in (1, 2)}
+    assert devices == {f"{machine_identity()}/local", f"{machine_identity()}/second"}
+
+
+def test_a_worker_that_leaves_because_it_lost_its_lease_does_not_count(workspace: Workspace) -> None:
+    add_job(workspace)
+    marker = workspace.root / "left-once"
+    leave = (
+        f"import os, pathlib; m = pathlib.Path({str(marker)!r})\n"
+        "n = len(m.read_text()) if m.exists() else 0\n"
+        "if n < 5: m.write_text('x' * (n + 1)); os._exit(76)"
+    )
+    with supervising(workspace, finishing(workspace, leave)):
+        job = until(workspace, "ftjob-1", "succeeded", "failed")
+    assert (job.status, job.attempts) == ("succeeded", 1)
+
+
+def test_a_killed_worker_is_told_of_in_words(workspace: Workspace) -> None:
+    add_job(workspace)
+    workspace.jobs.add_event("ftjob-1", "Step 7 of 100")
+    with supervising(workspace, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"):
+        job = until(workspace, "ftjob-1", "failed")
+    assert job.error is not None
+    said = job.error["message"]
+    assert "SIGKILL" in said
+    assert "most likely because the machine or its container ran out of memory" in said
+    assert "it wrote nothing; the last event was: The worker ended with" in said
+    assert "(nothing)" not in said
+
+
+def test_a_worker_that_cannot_be_started_fails_its_job_after_its_attempts(workspace: Workspace) -> None:
+    add_job(workspace)
+    supervisor = Supervisor(workspace, FAST, command=lambda *_: ["/no/such/program"])
+    supervisor.start()
+    try:
+        job = until(workspace, "ftjob-1", "failed")
+    finally:
+        supervisor.stop()
+    assert job.attempts == 3
+    assert job.error is not None
+    assert "could not be started" in job.error["message"]
+
+
+def test_an_outage_at_any_moment_ends_neither_the_supervisor_nor_the_job(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_job(workspace, 1)
+    away = threading.Event()
+    connection = workspace.database.driver.connect
+
+    def connect() -> object:
+        if away.is_set():
+            raise UnavailableError("the database is away")
+        return connection()
+
+    monkeypatch.setattr(workspace.database.driver, "connect", connect)
+    with supervising(workspace, finishing(workspace, "import time; time.sleep(0.5)")) as supervisor:
+        until(workspace, "ftjob-1", "running")
+        away.set()
+        workspace.database.close()
+        time.sleep(1.5)  # the worker, whose database is there, has ended meanwhile
+        away.clear()
+        job = until(workspace, "ftjob-1", "succeeded", "failed")
+        assert (job.status, job.attempts) == ("succeeded", 1)
+        add_job(workspace, 2)
+        until(workspace, "ftjob-2", "succeeded")
+        assert supervisor.problem() is None
+
+
+def test_a_supervisor_that_cannot_work_says_so(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunery.pipeline.jobs.supervisor._ILL_AFTER_S", 0.2)
+
+    def broken(*_: object) -> None:
+        raise SystemExit("a fault that is no Exception")
+
+    monkeypatch.setattr("tunery.pipeline.jobs.supervisor.recover", broken)
+    with supervising(workspace, finishing(workspace)) as supervisor:
+        deadline = time.monotonic() + 10
+        while (problem := supervisor.problem()) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "jobs have not been run" in problem
+        monkeypatch.undo()
+        add_job(workspace)
+        until(workspace, "ftjob-1", "succeeded")
+        assert supervisor.problem() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -56,14 +57,18 @@ def test_a_worker_whose_supervisor_ended_before_it_began_leaves(tmp_path: Path) 
 HOLDING = """
 import sys, time
 from pathlib import Path
-from tunery.pipeline.jobs.worker import _Lease, _alone
+from tunery.pipeline.jobs.worker import _Lease, alone
 from tunery.store.workspace import Workspace
 import os
 root = Path(sys.argv[1])
 workspace = Workspace.open(root, database_url=f"sqlite:///{root}/tunery.db")
-with _alone(root / "one.lock", 0.5), _Lease(workspace, "ftjob-1", "me", os.getppid(), 1.0):
-    print("holding", flush=True)
-    time.sleep(float(sys.argv[2]))
+patience = time.monotonic() + 0.5
+with (
+    _Lease(workspace, "ftjob-1", "me", os.getppid(), 1.0),
+    alone(root / "one.lock", lambda: time.monotonic() > patience, print) as held,
+):
+    print("holding" if held else "waited in vain", flush=True)
+    time.sleep(float(sys.argv[2]) if held else 0)
 """
 
 
@@ -94,15 +99,31 @@ def test_a_worker_whose_job_was_taken_over_leaves_at_once(workspace: Workspace) 
         assert worker.wait(timeout=30) == EXIT_LEASE_LOST
 
 
-def test_two_workers_of_one_job_never_work_at_once(workspace: Workspace) -> None:
+def test_a_predecessor_on_this_machine_is_killed_even_when_it_is_stopped(workspace: Workspace) -> None:
     add_job(workspace)
     workspace.jobs.claim("me", 30.0)
     with hold(workspace, 600) as first:
         assert first.stdout is not None
         first.stdout.readline()
-        with hold(workspace, 600) as second:
-            assert second.wait(timeout=30) == EXIT_LEASE_LOST
-        first.kill()
-        first.wait()
-        with hold(workspace, 0) as third:
-            assert third.wait(timeout=30) == 0
+        first.send_signal(signal.SIGSTOP)
+        with hold(workspace, 0) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == "holding\n"
+            assert second.wait(timeout=30) == 0
+        assert first.wait(timeout=30) == -signal.SIGKILL
+
+
+def test_a_predecessor_on_another_machine_is_waited_for(workspace: Workspace) -> None:
+    add_job(workspace)
+    workspace.jobs.claim("me", 30.0)
+    with (workspace.root / "one.lock").open("w") as lock:
+        lock.write("elsewhere:12345678/1-1")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with hold(workspace, 600) as waiting:
+            assert waiting.stdout is not None
+            assert waiting.stdout.readline() == "waited in vain\n"
+            assert waiting.wait(timeout=30) == 0
+    with hold(workspace, 0) as third:
+        assert third.stdout is not None
+        assert third.stdout.readline() == "holding\n"
