@@ -135,6 +135,9 @@ class SourceConfig(Settings):
         return value
 
 
+_NORMALISE_WAS = {True: "prompts", False: "off"}
+
+
 class CleanConfig(Settings):
     """What is repaired and masked, and which rows repeat others."""
 
@@ -203,7 +206,7 @@ class CleanConfig(Settings):
     @field_validator("normalise", mode="before")
     @classmethod
     def _once_a_switch(cls, value: object) -> object:
-        return {True: "prompts", False: "off"}[value] if isinstance(value, bool) else value
+        return _NORMALISE_WAS[value] if isinstance(value, bool) else value
 
     @field_validator("near_duplicates", mode="before")
     @classmethod
@@ -315,8 +318,13 @@ def current_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data settings of a version, perhaps an earlier Tunery's, as today's recipes write them.
 
     ``inspect`` once stood among them and had no part in what was made; it is left out.
+    ``clean.normalise`` was a switch.
     """
-    return move_settings({key: value for key, value in config.items() if key != "inspect"}, MOVED)
+    found = move_settings({key: value for key, value in config.items() if key != "inspect"}, MOVED)
+    clean = found.get("clean")
+    if isinstance(clean, Mapping) and isinstance(clean.get("normalise"), bool):
+        found["clean"] = {**clean, "normalise": _NORMALISE_WAS[clean["normalise"]]}
+    return found
 
 
 class DataConfig(Settings):
