@@ -86,8 +86,9 @@ def test_what_is_not_served_says_so_and_is_taken_for_no_dead_deployment(server: 
             error = is_error(http.request(method, path), 404)
             assert error["code"] == "endpoint_not_served"
             assert f"{method} {path} is not served here" in (error["message"] or "")
-            # By this type LiteLLM tells a wrong request from a deployment to leave alone for a while.
             assert error["type"] == "invalid_request_error"
+            # By this word LiteLLM's router tells it from a deployment to leave alone for a while.
+            assert "APIConnectionError" in (error["message"] or "")
         assert http.head(path).status_code == 404
     with pytest.raises(openai.NotFoundError, match="not served here"):
         server.client(retries=2).embeddings.create(model=BASE, input="hello", encoding_format="float")

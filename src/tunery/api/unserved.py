@@ -8,8 +8,7 @@ from starlette.requests import Request
 from starlette.routing import Match
 
 ENDPOINT_NOT_SERVED = "endpoint_not_served"
-"""Code of the answer. Its type is ``invalid_request_error`` and its code is none that means 'no such model':
-by either of those, proxies such as LiteLLM decide whether a deployment is dead."""
+"""Code of the answer; none that means 'no such model', by which proxies take a deployment for a wrong one."""
 _NOUNS = frozenset(
     [
         "agents",
@@ -63,9 +62,11 @@ def why_not_found(request: Request) -> str:
     path = request.scope["path"]
     if not known_elsewhere(path):
         return "no such path here; the API begins at /v1"
+    # LiteLLM's router takes every 404 for a dead deployment and stops asking it for seconds, unless the text
+    # has this word (router_utils/cooldown_handlers.py, _is_cooldown_required).
     return (
-        f"{request.method} {path:.80} is not served here: of OpenAI's API there are chat completions, "
-        "completions, models, files and fine-tuning jobs"
+        f"{request.method} {path:.80} is not served here; this is no APIConnectionError, the server is up: "
+        "of OpenAI's API there are chat completions, completions, models, files and fine-tuning jobs"
     )
 
 

@@ -24,6 +24,7 @@ _HOW = (
     "once for each call. Call none that is not needed."
 )
 _JSON = json.JSONDecoder()
+_CUT_CALL = re.compile(re.escape(OPEN) + r'{"name":("(?:[^"\\]|\\.)*"),"arguments":(.*)', re.DOTALL)
 _BLANK = re.compile(r"[ \t\n\r]*")
 _BEGIN, _END = f"{_INTRODUCTION}\n{_LIST_OPEN}\n", f"\n{_LIST_CLOSE}\n{_HOW}"
 
@@ -189,6 +190,25 @@ def read_answer(text: str) -> Answer:
         at, begin = end, text.find(OPEN, end)
     texts.append(text[at:])
     return Answer("".join(texts).rstrip() if calls else text, tuple(calls))
+
+
+def read_forced(text: str) -> Answer:
+    """Return what a turn calls that is nothing but calls, the last perhaps cut off within its arguments.
+
+    Only what :func:`write_answer` writes is understood, and what a grammar of it has held a model to.
+
+    >>> read_forced('<tool_call>{"name":"now","arguments":{"zone":"U').calls
+    (ToolCall(name='now', arguments='{"zone":"U'),)
+    """
+    answer = read_answer(text)
+    cut = _CUT_CALL.fullmatch(answer.text.lstrip("\n"))
+    if cut is None:
+        return answer
+    try:
+        name = json.loads(cut[1])
+    except ValueError:
+        return answer
+    return Answer("", (*answer.calls, ToolCall(name, cut[2])))
 
 
 def _call_at(text: str, begin: int) -> tuple[ToolCall, int]:

@@ -17,6 +17,7 @@ from tunery.core.tool_text import (
     describe,
     functions_of,
     read_answer,
+    read_forced,
     read_functions,
     with_functions,
     with_system_prompt,
@@ -25,6 +26,7 @@ from tunery.core.tool_text import (
     write_answer,
 )
 
+CALL = '<tool_call>{"name":"now","arguments":{}}</tool_call>'
 TAGS = st.sampled_from(["<tool_call>", "</tool_call>", "a </tool_call> b"])
 VALUES = st.recursive(
     st.none()
@@ -134,3 +136,25 @@ def test_hostile_text_is_read_at_once(text: str) -> None:
 def test_a_tag_that_was_opened_in_vain_does_not_hide_a_call() -> None:
     found = read_answer('Use <tool_call> so: <tool_call>{"name": "f", "arguments": {}}</tool_call>')
     assert found == ("Use <tool_call> so:", (ToolCall("f", "{}"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("", ()),
+        ("Hi", ()),
+        ("<tool_call>{", ()),
+        ('<tool_call>{"name":"now","arguments":', (ToolCall("now", ""),)),
+        ('<tool_call>{"name":"n\\"ow","arguments":{"a":"<', (ToolCall('n"ow', '{"a":"<'),)),
+        (f"{CALL}\n<tool_call>{{", (ToolCall("now", "{}"),)),
+        (
+            f'{CALL}\n<tool_call>{{"name":"b","arguments":{{"x":',
+            (ToolCall("now", "{}"), ToolCall("b", '{"x":')),
+        ),
+        (f"{CALL}\n{CALL}", (ToolCall("now", "{}"), ToolCall("now", "{}"))),
+    ],
+)
+def test_a_demanded_call_that_was_cut_off_is_told_as_far_as_it_came(
+    text: str, calls: tuple[ToolCall, ...]
+) -> None:
+    assert read_forced(text).calls == calls

@@ -7,7 +7,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -19,12 +19,13 @@ from tunery.api.services import Caller, Services, Shared
 from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
 from tunery.core.job import ApiKey
+from tunery.core.tool_text import read_answer
 from tunery.pipeline.gateway.answer import Piece, Running
 from tunery.pipeline.gateway.call import CompletionCall, subject_of
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
 from tunery.serve.openai.completions import Columns, CompletionBody
-from tunery.serve.openai.tool_calls import CallWatch, limited
+from tunery.serve.openai.tool_calls import CallWatch
 
 router = APIRouter(route_class=JsonRoute)
 T = TypeVar("T")
@@ -92,8 +93,7 @@ async def _whole(call: CompletionCall, body: ChatBody | CompletionBody, shared: 
                 head,
                 generations,
                 logprobs=bool(body.logprobs),
-                may_call=body.may_call,
-                parallel=body.offer.parallel,
+                offer=body.offer if body.may_call else None,
             )
             return {**content, "metadata": dict(call.metadata)} if call.metadata else content
         return completions.text_completion(
@@ -117,7 +117,8 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
                 for index, text in enumerate(running.prompt_texts()):
                     for choice in range(index * body.choices, (index + 1) * body.choices):
                         yield _event(completions.text_chunk(head, choice, text, None))
-            written = _Written()
+            read = body.offer.read if isinstance(body, ChatBody) else read_answer
+            written = _Written(defaultdict(Columns), defaultdict(lambda: CallWatch(read)))
             async for piece in running.stream():
                 for chunk in _chunks(head, piece, body, written):
                     yield _event(chunk)
@@ -135,9 +136,9 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
 class _Written:
     """What a stream remembers of each choice."""
 
-    columns: dict[int, Columns] = field(default_factory=lambda: defaultdict(Columns))
+    columns: Mapping[int, Columns]
     """Of a completion's log-probabilities, so far."""
-    watches: dict[int, CallWatch] = field(default_factory=lambda: defaultdict(CallWatch))
+    watches: Mapping[int, CallWatch]
     """What may be calls of functions."""
 
 
@@ -163,7 +164,7 @@ def _chat_chunks(
         if text or logprobs or not body.may_call:
             yield chat.text_chunk(head, piece.choice, text, logprobs)
         return
-    left = limited(watches[piece.choice].end(), parallel=body.offer.parallel)
+    left = watches[piece.choice].end()
     if left.text:
         yield chat.text_chunk(head, piece.choice, left.text, None)
     if left.calls:

@@ -205,20 +205,18 @@ def completion_of(
     generations: Sequence[Generation],
     *,
     logprobs: bool,
-    may_call: bool = False,
-    parallel: bool = True,
+    offer: Offer | None = None,
 ) -> dict[str, Any]:
     """Return a whole ``chat.completion``.
 
     Args:
-        may_call: Whether answers are looked at for calls of functions.
-        parallel: Whether one may hold more than one.
+        offer: Which functions answers may call; None where they are not looked at for calls.
     """
     choices = []
     for index, generation in enumerate(generations):
         message: dict[str, Any] = {"role": "assistant", "content": generation.text, "refusal": None}
-        if may_call:
-            message = message_of(generation.text, head.id, index, parallel=parallel)
+        if offer is not None:
+            message = message_of(generation.text, head.id, index, offer=offer)
         choices.append(
             {
                 "index": index,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -14,8 +14,10 @@ from tunery.core.tool_text import (
     Answer,
     NotACall,
     ToolCall,
+    describe,
     functions_of,
     read_answer,
+    read_forced,
     said_call,
 )
 from tunery.serve.openai.wire import Text, Wire
@@ -71,6 +73,38 @@ def _arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict) or given.get("type", "object") != "object":
         raise NotACall(f"parameters of function {function['name']!r:.80} must be a JSON Schema of an object")
     return given if "$ref" in given else {"type": "object", **given}
+
+
+def _followed(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema that a call's arguments are held to."""
+    schema = _arguments_schema(function)
+    together = any(part in describe([function]) for part in _PARTS)
+    return schema if together else dict(_closed(schema))
+
+
+def _closed(schema: Any) -> Any:
+    """Return a schema whose objects have the properties that they declare and no others, unless it says so.
+
+    A function that declares its arguments fails on others, and small models invent them. A schema of parts
+    that hold together (``allOf`` and the like) stays as it is: closed, its parts would exclude each other.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    closed = dict(schema)
+    for key in ("properties", "$defs", "definitions"):
+        if isinstance(schema.get(key), dict):
+            closed[key] = {name: _closed(inner) for name, inner in schema[key].items()}
+    if isinstance(schema.get("items"), dict):
+        closed["items"] = _closed(schema["items"])
+    if "properties" in schema and not _OPEN_KEYS & schema.keys():
+        closed["additionalProperties"] = False
+    return closed
+
+
+_OPEN_KEYS = frozenset(
+    {"additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref"}
+)
+_PARTS = ('"allOf"', '"unevaluatedProperties"')
 
 
 class AllowedTools(Wire):
@@ -147,6 +181,14 @@ class Offer(NamedTuple):
             functions = ()
         return cls(functions, functions, choice == "required", parallel)
 
+    def read(self, text: str) -> Answer:
+        """Return what an answer says and calls, one function alone unless several are welcome.
+
+        A call that was demanded and cut off at the limit of tokens is told as far as it came.
+        """
+        answer = read_forced(text) if self.required else read_answer(text)
+        return answer if self.parallel else Answer(answer.text, answer.calls[:1])
+
     def constraint(self, form: Constraint | None) -> Constraint | None:
         """Return what an answer is held to, given the form of one that calls nothing.
 
@@ -161,7 +203,7 @@ class Offer(NamedTuple):
         if form is not None and form.regex is not None and not self.required:
             raise NotACall("must be none or required where a regex is given")
         functions = tuple(
-            (f["name"], _arguments_schema(f) if self.required or f.get("strict") else {"type": "object"})
+            (f["name"], _followed(f) if self.required or f.get("strict") else {"type": "object"})
             for f in self.allowed
         )
         calls = Calls(functions, required=self.required, parallel=self.parallel)
@@ -169,18 +211,13 @@ class Offer(NamedTuple):
         return replace(base, calls=calls)
 
 
-def message_of(text: str, head_id: str, index: int, *, parallel: bool = True) -> dict[str, Any]:
-    """Return the ``message`` of a choice that may call functions, one of them unless ``parallel``."""
-    answer = limited(read_answer(text), parallel=parallel)
+def message_of(text: str, head_id: str, index: int, *, offer: Offer) -> dict[str, Any]:
+    """Return the ``message`` of a choice that may call functions."""
+    answer = offer.read(text)
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
     if answer.calls:
         message["tool_calls"] = wire_calls(answer.calls, head_id, index)
     return message
-
-
-def limited(answer: Answer, *, parallel: bool) -> Answer:
-    """Return an answer with its first call alone, unless several are welcome."""
-    return answer if parallel else Answer(answer.text, answer.calls[:1])
 
 
 def wire_calls(calls: Sequence[ToolCall], head_id: str, index: int) -> list[dict[str, Any]]:
@@ -196,10 +233,15 @@ def wire_calls(calls: Sequence[ToolCall], head_id: str, index: int) -> list[dict
 
 
 class CallWatch:
-    """Holds back the part of a streamed text that may turn out to be calls."""
+    """Holds back the part of a streamed text that may turn out to be calls.
 
-    def __init__(self) -> None:
+    Args:
+        read: Reads that part in the end.
+    """
+
+    def __init__(self, read: Callable[[str], Answer] = read_answer) -> None:
         self._held = ""
+        self._read = read
 
     def feed(self, text: str) -> str:
         """Take a piece of text and return what can be sent: everything before a call begins.
@@ -222,5 +264,5 @@ class CallWatch:
 
     def end(self) -> Answer:
         """Return what is left: text that was no call after all or stands behind one, and calls."""
-        left, self._held = read_answer(self._held), ""
+        left, self._held = self._read(self._held), ""
         return left

@@ -173,7 +173,7 @@ def test_functions_are_told_of_in_the_system_turn_and_calls_go_back_as_text() ->
 
 def test_a_call_is_told_as_the_clients_types_say() -> None:
     done = a_generation(text=f"One moment.\n{CALL}\n{CALL}")
-    whole = chat.completion_of(HEAD, [done, a_generation()], logprobs=False, may_call=True)
+    whole = chat.completion_of(HEAD, [done, a_generation()], logprobs=False, offer=body(tools=TOOLS).offer)
     found = ChatCompletion.model_validate(whole, strict=True)
     assert found.choices[0].finish_reason == "tool_calls"
     assert found.choices[0].message.content == "One moment."
@@ -249,3 +249,55 @@ def test_each_form_of_prompt_is_read(prompt: Any, wanted: Any) -> None:
 def test_completion_extras_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CompletionBody.model_validate({"model": "m", "prompt": "a", **fields})
+
+
+INNER: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+CLOSED = {**INNER, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "followed"),
+    [
+        (None, {"type": "object"}),
+        ({}, {"type": "object"}),
+        ({"type": "object"}, {"type": "object"}),
+        (INNER, CLOSED),
+        ({**INNER, "additionalProperties": True}, {**INNER, "additionalProperties": True}),
+        ({"properties": {"b": 1, "a": 2}}, {"properties": {"b": 1, "a": 2}}),
+        ({"$ref": "#/$defs/x", "$defs": {"x": INNER}}, {"$defs": {"x": CLOSED}}),
+        ({**INNER, "allOf": [{"required": ["a"]}]}, {**INNER, "allOf": [{"required": ["a"]}]}),
+    ],
+)
+def test_arguments_of_a_forced_call_are_those_declared(parameters: Any, followed: dict[str, Any]) -> None:
+    tool = {"type": "function", "function": {"name": "now", "parameters": parameters}}
+    constraint = body(tools=[tool], tool_choice="required").constraint()
+    assert constraint is not None
+    assert constraint.calls is not None
+    ((name, schema),) = constraint.calls.functions
+    assert name == "now"
+    assert followed.items() <= schema.items()
+    assert list(schema.get("properties", {})) == list(followed.get("properties", {})), "in their order"
+
+
+def test_a_free_choice_leaves_the_model_alone_unless_a_schema_is_promised() -> None:
+    assert body(tools=TOOLS).constraint() is None
+    strict = [{"type": "function", "function": {"name": "now", "strict": True, "parameters": INNER}}]
+    promised = body(tools=strict).constraint()
+    assert promised is not None
+    assert promised.calls is not None
+    assert not promised.calls.required
+    assert body(tools=strict, tool_choice="none").constraint() is None
+    narrowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": TOOLS}}
+    other = {"type": "function", "function": {"name": "other"}}
+    held = body(tools=[*TOOLS, other], tool_choice=narrowed).constraint()
+    assert held is not None
+    assert held.calls is not None
+    assert [name for name, _ in held.calls.functions] == ["now"]
+
+
+def test_one_call_alone_is_told_where_several_are_not_welcome() -> None:
+    done = a_generation(text=f"{CALL}\n{CALL}")
+    for parallel, count in ((None, 2), (True, 2), (False, 1)):
+        offer = body(tools=TOOLS, parallel_tool_calls=parallel).offer
+        whole = chat.completion_of(HEAD, [done], logprobs=False, offer=offer)
+        assert len(whole["choices"][0]["message"]["tool_calls"]) == count
