@@ -15,7 +15,7 @@ class Sampling:
     """How the next token is chosen and when to stop."""
 
     max_tokens: int = 256
-    """Completion tokens at most [count]."""
+    """Completion tokens at most [count]; 0 computes the prompt alone."""
     temperature: float = 0.0
     """0 is greedy."""
     top_p: float = 1.0
@@ -29,12 +29,33 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """Which functions a completion may call, in the words of :mod:`tunery.core.tool_text`."""
+
+    functions: tuple[tuple[str, Mapping[str, Any]], ...]
+    """Each function's name and the JSON Schema of its arguments, an object."""
+    required: bool = False
+    """Whether the completion is nothing but calls, at least one."""
+    parallel: bool = True
+    """Whether there may be more than one call."""
+
+
+@dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the completion must be: one of ``labels``, or JSON, optionally of a schema."""
+    """What the completion must be: one of ``labels``, JSON of a schema, or text that ``regex`` matches.
+
+    With ``calls`` it may instead, or must, be calls of functions; with ``calls`` alone and none required,
+    free text may stand before and between them.
+    """
 
     labels: tuple[str, ...] | None = None
     json_schema: Mapping[str, Any] | None = None
-    """A JSON Schema; ``{}`` allows any JSON value."""
+    """A JSON Schema; ``{}`` allows any JSON value. Properties are written in the schema's order."""
+    regex: str | None = None
+    """A regular expression that the whole completion matches, without look-around and back-references."""
+    calls: Calls | None = None
+    field: str = field(default="response_format", compare=False)
+    """The request's field that it came from, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +68,8 @@ class GenerationRequest:
     """Name under which an adapter was loaded; None for the base."""
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
+    prompt_logprobs: int | None = None
+    """None for none; else the prompt's own tokens get their likelihoods, with this many alternatives each."""
 
 
 class TopLogprob(NamedTuple):
@@ -54,7 +77,10 @@ class TopLogprob(NamedTuple):
 
     token_id: int
     token: str
+    """As people are shown it, special ones by their names."""
     logprob: float
+    raw: bytes = b""
+    """The token's own UTF-8 bytes in the text; empty for a special token, which is left out of it."""
 
 
 class TokenEvent(NamedTuple):
@@ -64,7 +90,12 @@ class TokenEvent(NamedTuple):
     text: str
     """Text that became final with this token; empty while a character or a stop string is incomplete."""
     logprob: float | None
+    """None where it was not asked for, and for a prompt's first token, which nothing precedes."""
     top: tuple[TopLogprob, ...]
+    token: str = ""
+    """As people are shown it; filled when log-probabilities were requested."""
+    raw: bytes = b""
+    """As :attr:`TopLogprob.raw`; filled when log-probabilities were requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +112,9 @@ class Generation:
     ttft_ms: float
     latency_ms: float
     tokens: tuple[TokenEvent, ...] = ()
-    """Filled when log-probabilities were requested."""
+    """Filled when log-probabilities were requested: the tokens of the text and the stop token, if it came."""
+    prompt: tuple[TokenEvent, ...] = ()
+    """The prompt's tokens, where their log-probabilities were requested."""
 
     @property
     def completion_tokens(self) -> int:

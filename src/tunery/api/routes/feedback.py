@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import StringConstraints
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.routes.stored import feedback_object
 from tunery.api.services import Caller, Shared, name_of
 from tunery.core.config import parse_settings
 from tunery.feedback.collect import GivenFeedback, record
 from tunery.serve.openai.wire import Text, Wire
 
-router = APIRouter(prefix="/feedback")
+router = APIRouter(prefix="/feedback", route_class=JsonRoute)
 
 
 class FeedbackBody(Wire):

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field, StringConstraints
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Shared, name_of, unix
 from tunery.core.rollout import Rollout
 from tunery.deploy import canary
 from tunery.registry.aliases import promote, rollback
 from tunery.serve.openai.wire import Text, Wire
 
-router = APIRouter(prefix="/rollouts")
+router = APIRouter(prefix="/rollouts", route_class=JsonRoute)
 
 
 class CanaryBody(Wire):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared, name_of, page_of, unix, wanted_metadata
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError
@@ -13,7 +14,7 @@ from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.collect import GivenFeedback, record
 from tunery.serve.openai.wire import Metadata, Wire
 
-router = APIRouter(prefix="/chat/completions")
+router = APIRouter(prefix="/chat/completions", route_class=JsonRoute)
 _SCAN = 1_000
 """Newest records that a filtered list looks through [count]."""
 _FEEDBACK_KEYS = {"rating", "correction", "preference", "rejected", "comment"}

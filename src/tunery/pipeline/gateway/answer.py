@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import logging
 import time
@@ -11,7 +12,7 @@ from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from tunery.core.engine import Generation, TokenEvent
 from tunery.core.errors import ResourceError
@@ -62,9 +63,10 @@ class Running:
         self._done: Callable[[RequestRecord], None] | None = done
         self._cut: str | None = None
 
-    def decode(self, ids: Any) -> str:
-        """Return the text of token ids."""
-        return self.routed.base.tokenizer.decode(ids)
+    def prompt_texts(self) -> tuple[str, ...]:
+        """Return the prompts of a call that brought its own, as text."""
+        decode = self.routed.base.tokenizer.decode
+        return tuple(p if isinstance(p, str) else decode(p) for p in self.call.prompts)
 
     async def __aenter__(self) -> Running:
         return self
@@ -129,30 +131,60 @@ class Running:
         if self._events is None:
             raise RuntimeError("this call was started without stream=True")
         choices = self._started.choices
-        sent = [""] * len(choices)
-        unsent: list[list[TokenEvent]] = [[] for _ in choices]
+        sent = [_Sent() for _ in choices]
         ended: dict[int, Generation] = {}
         while len(ended) < len(choices):
             index, event = await self._events.get()
             if self._cut is not None:
                 raise self._stopped()
             if event is not None:
-                unsent[index].append(event)
+                tokens = sent[index].take(event)
                 if event.text:
-                    sent[index] += event.text
-                    yield Piece(index, event.text, tuple(unsent[index]), None)
-                    unsent[index] = []
+                    yield Piece(index, event.text, tokens, None)
                 continue
             generation = ended[index] = _result(choices[index])
-            rest = generation.text.removeprefix(sent[index])
-            if rest or unsent[index]:
-                yield Piece(index, rest, tuple(unsent[index]), None)
+            rest, tokens = sent[index].rest(generation)
+            if rest or tokens:
+                yield Piece(index, rest, tokens, None)
             if len(ended) == len(choices):
                 self.generations = tuple(ended[i] for i in range(len(choices)))
             yield Piece(index, "", (), generation)
 
     def _stopped(self) -> ResourceError:
         return ResourceError(self._cut or _STOPPED, hint="try again")
+
+
+class _Sent:
+    """What was sent of one choice, and the tokens whose text is still held back."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._sent = 0
+        self._unsent: list[tuple[int, TokenEvent]] = []  # with the place in the text where each begins
+        self._reader = codecs.getincrementaldecoder("utf-8")("replace")
+        self._read = 0
+
+    def take(self, event: TokenEvent) -> tuple[TokenEvent, ...]:
+        """Note a token, and return those that go with the text that became final with it.
+
+        A token that begins behind that text waits, for a stop string may yet cut it off.
+        """
+        self._unsent.append((self._read, event))
+        self._read += len(self._reader.decode(event.raw))
+        self._text += event.text
+        ready = sum(begin < len(self._text) for begin, _ in self._unsent) if event.text else 0
+        return self._send(ready)
+
+    def rest(self, generation: Generation) -> tuple[str, tuple[TokenEvent, ...]]:
+        """Return text and tokens of a finished choice that were not sent."""
+        left = max(0, len(generation.tokens) - self._sent)
+        return generation.text.removeprefix(self._text), self._send(left)
+
+    def _send(self, count: int) -> tuple[TokenEvent, ...]:
+        tokens = tuple(event for _, event in self._unsent[:count])
+        del self._unsent[:count]
+        self._sent += len(tokens)
+        return tokens
 
 
 def record_of(

@@ -79,7 +79,8 @@ def start(routed: RoutedCall, form: FormCheck | None, listen: Listen | None) -> 
 
 
 def _submit(routed: RoutedCall, listen: Listen | None) -> tuple[Future[Generation], ...]:
-    tokenizer, most = routed.base.tokenizer, routed.base.engine.context_window - 1
+    tokenizer = routed.base.tokenizer
+    most = routed.base.engine.context_window - min(1, routed.call.sampling.max_tokens)
     if routed.call.messages is None:
         prompts = [tokenizer.encode(p, most=most) if isinstance(p, str) else p for p in routed.call.prompts]
     else:
@@ -100,7 +101,11 @@ def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> Genera
     if choice and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + choice)  # else every choice were the same
     return GenerationRequest(
-        prompt, version.adapter_id if version else None, sampling, routed.call.constraint
+        prompt,
+        version.adapter_id if version else None,
+        sampling,
+        routed.call.constraint,
+        routed.call.prompt_logprobs,
     )
 
 
