@@ -18,6 +18,7 @@ from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
 from tunery.api.errors import BodyRefused, BodyTooLarge, BodyTooSlow, Problem, problem_of
 from tunery.core.errors import ResourceError
+from tunery.core.faults import explained
 from tunery.core.job import ApiKey
 from tunery.store.workspace import Workspace
 
@@ -90,7 +91,11 @@ class Boundary:
             return  # in the middle of its body; nobody is left to be told
         except Exception as error:
             # Not logged: headers, body. A traceback shows code, not what the client sent.
-            _LOG.exception("%s: %s %s failed", request_id, scope["method"], scope["path"])
+            fault = explained(error)
+            if fault is None:
+                _LOG.exception("%s: %s %s failed", request_id, scope["method"], scope["path"])
+            else:
+                _LOG.error("%s: %s %s: %s", request_id, scope["method"], scope["path"], fault.message)
             if not started:
                 await tell(problem_of(error, request_id))
 

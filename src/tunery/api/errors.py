@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tunery.core.errors import LimitError, ResourceError, TuneryError, is_out_of_memory
+from tunery.core.errors import LimitError, ResourceError, TuneryError
+from tunery.core.faults import explained
 from tunery.serve.openai.wire import UNKNOWN_PARAMETER
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -99,8 +100,9 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         return _of_validation(error)
     if isinstance(error, StarletteHTTPException):
         return _of_http(error)
-    if is_out_of_memory(error):
-        return _of_tunery(ResourceError("there is not enough memory for this request now"))
+    fault = explained(error)
+    if fault is not None:
+        return _of_tunery(fault)
     return Problem(
         500,
         f"something broke inside the server; its log has the details under {request_id}",

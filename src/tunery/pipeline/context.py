@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from tunery.store.adapters import adapter_folder
 from tunery.store.workspace import Workspace
 
 
+@contextmanager
+def _no_signals() -> Iterator[Callable[[], bool]]:
+    yield lambda: False
+
+
 @dataclass(slots=True)
 class RunContext:
     """Handed from stage to stage; nothing in it outlives the run."""
@@ -29,6 +35,8 @@ class RunContext:
     progress: Progress
     should_stop: Callable[[], bool] = lambda: False
     """Asked between steps; True ends the run as ``cancelled``."""
+    signals_held: Callable[[], AbstractContextManager[Callable[[], bool]]] = _no_signals
+    """Opens a block in which a signal to stop does not interrupt; what it yields tells whether one came."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
     """Given the step and the losses of every training checkpoint."""
     _base: BaseModelInfo | None = field(default=None, repr=False)

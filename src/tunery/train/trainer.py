@@ -213,7 +213,10 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
         self.reporting.on_checkpoint(state.global_step, metrics)
         if self.stopping:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(
+                f"the checkpoint of step {state.global_step} of {state.max_steps} is kept, and the same "
+                "command continues from there"
+            )
 
 
 def training_arguments(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunery.core.errors import BusyError, TuneryError, UnavailableError
+from tunery.core.errors import BusyError, UnavailableError
+from tunery.core.faults import explained
 from tunery.core.run import Run
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.names import ft_name_of
@@ -60,7 +61,10 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
         workspace.jobs.finish(job_id, worker, "cancelled", [Line(CANCELLED)])
     except UnavailableError:  # told to stop while the database is away
         return False
-    except TuneryError as error:
+    except Exception as raised:
+        error = explained(raised)
+        if error is None:
+            raise
         message = f"{error.message}; try: {error.hint}" if error.hint else error.message
         _fail(workspace, job_id, worker, {"code": error.code, "message": message, "param": error.param})
     return True

@@ -114,13 +114,19 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
     from tunery.train.trainer import Reporting
 
     config = context.recipe.train
-    trained = train_adapter(
-        context.base,
-        training_rows(context, dataset),
-        config=config,
-        folders=Folders(folder, checkpoints),
-        reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
-    )
+    rows = training_rows(context, dataset)
+    with context.signals_held() as asked:  # a step is finished and a checkpoint saved first
+
+        def stop() -> bool:
+            return asked() or context.should_stop()
+
+        trained = train_adapter(
+            context.base,
+            rows,
+            config=config,
+            folders=Folders(folder, checkpoints),
+            reporting=Reporting(context.progress, stop, context.on_checkpoint),
+        )
     return Adapter(
         id=adapter_id(context, dataset),
         base=context.base,
