@@ -110,7 +110,7 @@ def test_scores_of_a_recipe_are_kept_under_dataset_and_base(
     assert [row.id for row in first.rows] == ids
     assert all(math.isfinite(m) for m in quality_scores(first.rows, ids))
     assert first.id.startswith("quality-")
-    workspace.artifacts.path("quality", first.id)
+    assert not workspace.artifacts.damage("quality", first.id)
 
     again = score_recipe(RunContext(recipe, workspace, tmp_path, Silent()))
     assert (again.id, list(again.rows)) == (first.id, list(first.rows))

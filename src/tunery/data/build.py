@@ -27,7 +27,7 @@ from tunery.store.left_overs import scratch_file
 from tunery.store.workspace import Workspace
 from tunery.text.embeddings import Encoder
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 """Raise it when equal files and settings would give other rows than before."""
 
 VERSION_FILE = "version.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
 from tunery.core.example import Drop, Dropped, content_sha256
-from tunery.core.figures import listed_counts
+from tunery.core.figures import counted, listed_counts
 from tunery.core.progress import Progress
 from tunery.data.chunk import Treatment, clean_chunk, judge
 from tunery.data.config import DataConfig
@@ -104,11 +105,13 @@ def _collect(
     for i in sorted(range(len(sources)), key=lambda i: not held_out[i]):
         reading = Reading(sources[i], progress)
         dropped: list[Dropped] = []
+        notes: Counter[str] = Counter()
         settings = sources[i].settings
         treatment = Treatment(settings, reading.mapped, config.clean, config.system_prompt, first)
         for result in spread(clean_chunk, reading.chunks(), treatment, engine=engine):
             dropped += result.dropped
             curated.masked.update(result.masked)
+            notes.update(result.notes)
             if edits:
                 unedited.append((i, result.rows))
             else:
@@ -117,6 +120,8 @@ def _collect(
         refuse_bad(dropped, sources[i].name, reading.rows, strict=config.strict)
         curated.unread += dropped
         reading.check()
+        curated.warnings += reading.warnings()
+        curated.warnings += [f"{sources[i].name}: {note} ({counted(n, 'row')})" for note, n in notes.items()]
     if edits:
         _edit(curated, unedited, edits, filters)
     rows.finish()

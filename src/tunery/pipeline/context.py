@@ -35,10 +35,10 @@ class RunContext:
     progress: Progress
     should_stop: Callable[[], bool] = lambda: False
     """Asked between steps; True ends the run as ``cancelled``."""
-    signals_held: Callable[[], AbstractContextManager[Callable[[], bool]]] = _no_signals
-    """Opens a block in which a signal to stop does not interrupt; what it yields tells whether one came."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
     """Given the step and the losses of every training checkpoint."""
+    signals_held: Callable[[], AbstractContextManager[Callable[[], bool]]] = _no_signals
+    """Opens a block in which a signal to stop does not interrupt; what it yields tells whether one came."""
     _base: BaseModelInfo | None = field(default=None, repr=False)
     _tokenizer: ChatTokenizer | None = field(default=None, repr=False)
     _engine: Engine | None = field(default=None, repr=False)

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from tunery.core.engine import Generation, TokenEvent
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
-from tunery.core.rollout import RequestRecord
+from tunery.core.rollout import RequestRecord, TextState
 from tunery.pipeline.gateway.start import RoutedCall, StartedCall, cancel
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Running:
         started: The call.
         events: Its tokens, where it is to be streamed.
         release: Gives its place among the calls in flight back.
-        done: Takes its record.
+        done: Takes its record; where it returns a future, the call ends once that has.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Running:
         started: StartedCall,
         events: Events | None,
         release: Callable[[], None],
-        done: Callable[[RequestRecord], None],
+        done: Callable[[RequestRecord], Future[None] | None],
     ) -> None:
         self.routed = started.routed
         self.call = started.routed.call
@@ -60,7 +60,8 @@ class Running:
         self._started = started
         self._events = events
         self._release = release
-        self._done: Callable[[RequestRecord], None] | None = done
+        self._done: Callable[[RequestRecord], Future[None] | None] | None = done
+        self._written: Future[None] | None = None
         self._cut: str | None = None
 
     def prompt_texts(self) -> tuple[str, ...]:
@@ -73,6 +74,8 @@ class Running:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.end(error)
+        if self._written is not None and not isinstance(error, asyncio.CancelledError | GeneratorExit):
+            await asyncio.wrap_future(self._written)
 
     def end(self, error: BaseException | None) -> None:
         """Stop what still runs and hand the record over; the second time, do nothing.
@@ -85,9 +88,14 @@ class Running:
             return
         # Last in, first out: whatever the record comes to, the place is free and nothing runs any more.
         with ExitStack() as steps:
-            steps.callback(lambda: done(self._record(error)))
+            steps.callback(lambda: self._hand_over(done, error))
             steps.callback(cancel, self._started.choices)
             steps.callback(self._release)
+
+    def _hand_over(
+        self, done: Callable[[RequestRecord], Future[None] | None], error: BaseException | None
+    ) -> None:
+        self._written = done(self._record(error))
 
     def cut(self, reason: str) -> None:
         """End the answer where it is, with an error that says why."""
@@ -197,10 +205,12 @@ def record_of(
     """Return the record of a call that has ended.
 
     A call that failed once it was known who would answer counts as that version's error, be it a broken
-    adapter or a prompt that is too long: arms draw equal shares of the clients' own mistakes.
+    adapter or a prompt that is too long: arms draw equal shares of the clients' own mistakes. Of a call that
+    came to no answer no text is kept: there is nothing to learn from, and what was refused may be huge.
     """
     call, target = routed.call, routed.target
     first = generations[0] if generations else None
+    text: TextState = "not_asked" if not call.keep_text else "kept" if first else "no_answer"
     return RequestRecord(
         id=call.id,
         created_at=routed.arrival.at,
@@ -209,8 +219,8 @@ def record_of(
         arm=target.arm,
         rollout_id=target.rollout_id,
         subject=call.subject,
-        messages=_turns(routed) if call.keep_text else (),
-        completion=first.text if first and call.keep_text else "",
+        messages=_turns(routed) if text == "kept" else (),
+        completion=first.text if first and text == "kept" else "",
         status=status,
         finish_reason=first.finish_reason if first else None,
         format_valid=format_valid,
@@ -219,6 +229,7 @@ def record_of(
         latency_ms=(time.perf_counter() - routed.arrival.ticks) * 1000,
         ttft_ms=min((g.ttft_ms for g in generations), default=None),
         metadata=dict(call.metadata),
+        text=text,
     )
 
 
