@@ -13,6 +13,7 @@ from tunery.core.training import Adapter, BaseModelInfo
 from tunery.model.bases import check_base, resolve_base
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.recipe import Recipe
+from tunery.registry.lineage import base_changed_since
 from tunery.serve.engines import EngineSettings, open_engine
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
 from tunery.store.adapters import adapter_folder
@@ -53,6 +54,8 @@ class RunContext:
                 base_dir=self.base_dir,
                 progress=self.progress,
             )
+            if changed := base_changed_since(self.workspace, self._base):
+                self.progress.event(changed, level="warn")
         return self._base
 
     @property
