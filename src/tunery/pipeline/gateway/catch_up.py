@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from tunery.core.errors import TuneryError
+from tunery.core.errors import TuneryError, UnavailableError
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.store.database import Transaction
-from tunery.store.journal import Entry, Journal, abandoned
+from tunery.store.journal import Entry, Journal, abandoned, find_anywhere
 from tunery.store.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -22,6 +23,10 @@ SET_ASIDE = "refused.jsonl"
 """Records that the database does not take, beside the journals."""
 _FEEDBACK_WAITS = timedelta(minutes=10)
 """How long feedback waits for its request, which another server's journal may still hold."""
+
+
+_SETTLE_S = 5.0
+"""How long a command waits for a record that a living server holds [s]."""
 
 
 class Moved(NamedTuple):
@@ -83,6 +88,27 @@ def move_abandoned(workspace: Workspace) -> Moved:
             if moved.entries == len(moved.early):
                 break
     return Moved(entries, damaged, set_aside, ())
+
+
+def settle(workspace: Workspace, request_id: str) -> None:
+    """Wait some seconds for a call whose record is in a journal of this home and not in the database.
+
+    Raises:
+        UnavailableError: It is still not there: the server that holds it has not written it.
+    """
+    if workspace.requests.find(request_id) is not None:
+        return
+    move_abandoned(workspace)
+    deadline = time.monotonic() + _SETTLE_S
+    while workspace.requests.find(request_id) is None:
+        if find_anywhere(workspace.journals, REQUEST, request_id) is None:
+            return
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"the record of {request_id} waits in {workspace.journals} for its server to store it",
+                hint="try again shortly",
+            )
+        time.sleep(0.1)
 
 
 def store(workspace: Workspace, entries: Sequence[Entry]) -> _Stored:
