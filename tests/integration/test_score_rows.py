@@ -40,7 +40,7 @@ def engine(tiny_model: Path) -> Iterator[EmbeddedEngine]:
 
 def loss(model: torch.nn.Module, tokenizer: object, messages: list[Message]) -> float:
     """Mean loss over the last turn, as training computes it."""
-    rendered = render(tokenizer, messages)  # type: ignore[arg-type]
+    (rendered,) = render(tokenizer, messages)  # type: ignore[arg-type]
     labels = [i if m else -100 for i, m in zip(rendered.ids, rendered.mask, strict=True)]
     with torch.no_grad():
         result = model(input_ids=torch.tensor([rendered.ids]), labels=torch.tensor([labels]))

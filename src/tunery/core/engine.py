@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from datetime import date
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -209,8 +210,31 @@ class Tokenizer(Protocol):
         """Return the ids of a conversation up to where the assistant begins to speak.
 
         Raises:
-            ConfigError: It cannot be rendered, or is sure to have more than ``most`` tokens.
+            RefusedByTemplate: The template does not take the conversation.
+            ConfigError: It is sure to have more than ``most`` tokens.
         """
+        ...
+
+    def refusal(self, messages: Sequence[Any]) -> str | None:
+        """Return in the template's words why a conversation cannot be trained on; None where it can."""
+        ...
+
+    def refused_turn(self, messages: Sequence[Any]) -> int | None:
+        """Return the place of the first message that is not taken; None where it cannot be told."""
+        ...
+
+    @property
+    def writes_day(self) -> bool:
+        """Whether the template writes the day on which it is asked."""
+        ...
+
+    def on_day(self, day: date | None) -> Self:
+        """Return the tokenizer as its template writes on that day; None for each day's own."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest conversation that the base was made for [tokens]."""
         ...
 
     def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:

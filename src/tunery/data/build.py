@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Message
+from tunery.core.example import Message, Role
 from tunery.core.figures import listed_counts
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
@@ -33,6 +34,9 @@ STAGE_VERSION = 4
 VERSION_FILE = "version.json"
 
 _IN_MANIFEST = {"name", "rows_read", "rows_kept", "dropped", "masked", "splits", "sources"}
+
+_ANY_DAY = date(2000, 1, 1)
+_ORDERS = ("ua", "sua", "uaua", "suaua", "aua", "saua", "uua", "suua", "uaa", "uauta", "uata", "utua")
 
 NOT_IN_IDENTITY = {"engine"}
 """Settings that change no row: where the work is done."""
@@ -59,7 +63,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         workspace: Where the version is kept.
         name: The recipe's name, shown in lists.
         base_dir: Folder that relative source paths start from.
-        tokenizer: Counts tokens; without one no row is dropped for its length.
+        tokenizer: Of the base; without one no row is dropped for its length or its turns.
         max_tokens: Longest example that training takes; ``config.max_tokens`` may only lower it [tokens].
         encoder: Loads a sentence encoder, for rows that are selected by meaning.
         progress: Where steps are reported to.
@@ -76,7 +80,9 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
     sources = _locate_all(config, base_dir)
     limit = min((n for n in (config.max_tokens, max_tokens) if n is not None), default=None)
     changes = load_edits(config.edits, workspace, base_dir)
-    identity = _identity(config, sources, changes, tokenizer if limit is not None else None, limit)
+    # Rows must not go by the day on which they are looked at.
+    tokenizer = tokenizer and tokenizer.on_day(_ANY_DAY)
+    identity = _identity(config, sources, changes, tokenizer, limit)
     stored = _find(workspace, identity, progress)
     if stored is not None:
         mapping = config.clean.pii_mapping
@@ -143,8 +149,10 @@ def _identity(
         del entry["path"]
         entry["format"] = source.format
     inputs = {f"source{i}": s.sha256 for i, s in enumerate(sources)}
-    if tokenizer is not None:
+    if tokenizer is not None and limit is not None:
         inputs["tokenizer"] = tokenizer_fingerprint(tokenizer)
+    if tokenizer is not None and (refused := _refused_orders(tokenizer)):
+        inputs["template"] = sha256_text(canonical_json(refused))
     return artifact_id("ds", stage="data", version=STAGE_VERSION, config=settings, inputs=inputs)
 
 
@@ -153,6 +161,16 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     probe = "Hello, wörld! 1234567890 ¿Qué? 你好 नमस्ते 🙂 def f(x):\n\treturn x**2  # naïve"
     rendered = tokenizer.render_prompt([Message(role="user", content=probe)])
     return sha256_text(canonical_json([list(rendered), list(tokenizer.encode(probe))]))
+
+
+def _refused_orders(tokenizer: Tokenizer) -> list[str]:
+    """Return the usual orders of turns that a template does not take, by the first letters of roles.
+
+    Most templates take all: then a version does not depend on the base.
+    """
+    roles: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+    turns = {order: [Message(role=roles[letter], content="a") for letter in order] for order in _ORDERS}
+    return [order for order, messages in turns.items() if tokenizer.refusal(messages) is not None]
 
 
 def _find(workspace: Workspace, identity: str, progress: Progress) -> DatasetVersion | None:

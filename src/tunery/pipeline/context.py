@@ -55,6 +55,11 @@ class RunContext:
         return self._tokenizer
 
     @property
+    def window(self) -> int:
+        """Longest prompt with its answer that the base and the engine's settings allow [tokens]."""
+        return min(self.tokenizer.max_tokens, self.engine_settings.window or self.tokenizer.max_tokens)
+
+    @property
     def engine_settings(self) -> EngineSettings:
         """The engine that answers: the recipe's, or the embedded one where training computes."""
         train = self.recipe.train

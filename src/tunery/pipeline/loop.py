@@ -22,7 +22,7 @@ from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
-from tunery.pipeline.stages.data import make_dataset
+from tunery.pipeline.stages.data import dataset_to_use
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
@@ -52,7 +52,7 @@ def run_recipe(context: RunContext) -> Run:
         left_overs(workspace.root, remove=True)
         try:
             with timer("data"):
-                dataset = _dataset(context)
+                dataset = dataset_to_use(context)
             run = _begin(context, dataset)
             with exclusive(workspace.root, run.id):
                 run = workspace.runs.get(run.id)  # another process may have finished it meanwhile
@@ -117,13 +117,6 @@ class _Timer:
             yield
         finally:
             self.seconds[stage] += time.monotonic() - started
-
-
-def _dataset(context: RunContext) -> DatasetVersion:
-    dataset = make_dataset(context)
-    for warning in dataset.warnings:
-        context.progress.event(warning, level="warn")
-    return dataset
 
 
 def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
@@ -311,6 +304,6 @@ def train_recipe(context: RunContext) -> TrainedAdapter:
         ResourceError: Out of memory or disk, or the loss diverged.
         KeyboardInterrupt: It was asked to stop; the last checkpoint is kept.
     """
-    dataset = _dataset(context)
+    dataset = dataset_to_use(context)
     check_before_training(context, dataset).require()
     return TrainedAdapter(dataset, train(context, dataset))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +39,8 @@ class Target(NamedTuple):
     adapter_folder: Path | None
     arm: Arm | None = None
     rollout_id: str | None = None
+    day: date | None = None
+    """Day that a chat template which writes one is given: the adapter's; None for the day of the request."""
 
     @property
     def name(self) -> str:
@@ -158,7 +160,8 @@ def _target(workspace: Workspace, version: ModelVersion) -> Target:
             hint="run its recipe again, which makes them again, or restore them from a backup",
         )
     # Compared with their checksums when the engine loads them.
-    return Target(adapter.base, version, workspace.artifacts.folder("adapters", adapter.id))
+    folder = workspace.artifacts.folder("adapters", adapter.id)
+    return Target(adapter.base, version, folder, day=adapter.asked_on)
 
 
 def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:

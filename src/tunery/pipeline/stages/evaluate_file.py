@@ -104,7 +104,8 @@ def _base_subject(context: RunContext, task: Task) -> Subject:
         update={"zero_shot": True, "few_shot": False, "constrained": False}
     )
     zero_shot = replace(task, config=task.config.model_copy(update={"baseline": plain}))
-    return baseline_subjects(zero_shot, (), base=context.base.label, tokenizer=context.tokenizer)[0]
+    day = context.workspace.clock.now().date() if context.tokenizer.writes_day else None
+    return baseline_subjects(zero_shot, (), base=context.base.label, tokenizer=context.tokenizer, day=day)[0]
 
 
 def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) -> None:

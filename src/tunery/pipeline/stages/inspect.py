@@ -18,7 +18,7 @@ from tunery.core.quality import RowQuality
 from tunery.data.config import CleanConfig, SourceConfig
 from tunery.data.filters.tokens import token_length
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of
+from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.store.workspace import Workspace
 from tunery.text.pii.types import DEFAULT_PII, PiiType
@@ -119,7 +119,7 @@ def _lengths(context: RunContext, dataset: DatasetVersion, columns: Columns) -> 
     for split in dataset.splits:
         for example in split_of(context, dataset, split):
             try:
-                lengths[example.id] = token_length(example, context.tokenizer)
+                lengths[example.id] = token_length(example, tokenizer_of(context, dataset))
             except ConfigError:
                 lengths[example.id] = 0  # preflight says so, and which
     return [lengths[id] for id in columns.ids]
