@@ -10,7 +10,6 @@ from typing import NamedTuple
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError, ForbiddenError, NotFoundError
 from tunery.core.ids import check_name
-from tunery.core.job import Job
 from tunery.core.registry import AliasMove, ModelVersion
 from tunery.core.rollout import Rollout
 from tunery.store.database import Database, Transaction
@@ -280,7 +279,11 @@ class Models:
                     f"{ref} gets traffic from {rollout.id} and cannot be deleted",
                     hint=f"tunery deploy cancel {name}",
                 )
-        for row in transaction.rows(_AT_WORK) if "champion" in held else ():
+        if "champion" not in held:
+            return
+        from tunery.core.job import Job  # here: most commands know models and no jobs
+
+        for row in transaction.rows(_AT_WORK):
             job = read_row(self._database, "jobs", row, lambda row: from_row(Job, row))
             if job.recipe.get("name") == name:
                 raise ConflictError(
