@@ -283,11 +283,30 @@ def test_expired_texts_go_from_the_journal_too(workspace: Workspace) -> None:
     assert workspace.requests.get("chatcmpl-1").text == "removed"
 
 
+def test_a_record_that_cannot_be_written_down_is_counted_as_lost_and_ends_nothing(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RequestLog(workspace, list)
+    with caplog.at_level(logging.ERROR):
+        log.write(a_record(workspace, 1).model_copy(update={"ttft_ms": object()}))
+        log.write(a_record(workspace, 2))
+        log.flush()
+    assert ids(workspace) == ["chatcmpl-2"]
+    assert log.state.lost == 1
+    assert log.state.in_memory == 0
+    assert "chatcmpl-1 cannot be recorded" in caplog.text
+    log.close()
+
+
 @pytest.mark.parametrize("text", ["nul \0", "half \ud800", "\udfff\0\ud83d"])
 def test_any_text_can_be_recorded(workspace: Workspace, text: str) -> None:
     log = RequestLog(workspace, list)
     metadata = {"key" + text: text}
-    log.write(a_record(workspace, 1, text).model_copy(update={"metadata": metadata, "endpoint": text}))
+    log.write(
+        a_record(workspace, 1, text).model_copy(
+            update={"metadata": metadata, "endpoint": text, "subject": text}
+        )
+    )
     log.close()
     stored = workspace.requests.get("chatcmpl-1")
     assert stored.text == "kept"
