@@ -17,6 +17,8 @@ from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
 from tunery.feedback.collect import GivenFeedback, feedback_on
 from tunery.pipeline.gateway.log import LogSettings, RequestLog
+from tunery.pipeline.gateway.purge import purge
+from tunery.store.requests import Chosen
 from tunery.store.workspace import Workspace
 from tunery.text.pii import mask
 
@@ -204,7 +206,10 @@ def test_a_record_that_the_database_does_not_take_is_set_aside_and_the_others_ar
         log.close()
     assert ids(workspace) == [f"chatcmpl-{n}" for n in (0, 1, 3, 4)]
     assert log.state.set_aside == 1
-    assert '"chatcmpl-2"' in (workspace.journals / "refused.jsonl").read_text()
+    kept = workspace.journals / "set-aside.log"
+    assert '"chatcmpl-2"' in kept.read_text()
+    purge(workspace, Chosen(ids=("chatcmpl-2",)), texts_only=False)
+    assert kept.read_text().strip() == ""
 
 
 @pytest.mark.parametrize("how", ["refuse", "answer"])
