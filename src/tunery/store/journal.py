@@ -400,8 +400,9 @@ def _erase_in(path: Path, change: Callable[[Entry], Entry | None]) -> int:
             stream.seek(line.begin)
             stream.write(text.ljust(room) if len(text) <= room else b" " * room)
             changed += 1
-        stream.flush()
-        os.fsync(stream.fileno())
+        if changed:
+            stream.flush()
+            os.fsync(stream.fileno())
     return changed
 
 

@@ -166,6 +166,25 @@ def test_feedback_on_a_call_in_the_journal_arrives_behind_it(workspace: Workspac
     log.close()
 
 
+def test_another_server_of_the_home_takes_feedback_on_what_the_first_has_journalled(
+    workspace: Workspace,
+) -> None:
+    first, second = RequestLog(workspace, list), RequestLog(workspace, list)
+    with database_away(workspace):
+        first.write(a_record(workspace, 1))
+        first.flush()
+        assert second.find("chatcmpl-1") is None
+        request = second.find_anywhere("chatcmpl-1")
+        assert request is not None
+        given = GivenFeedback(kind="rating", rating=1)
+        second.write_feedback(feedback_on(request, given, author="test", at=workspace.clock.now()))
+    until(lambda: len(workspace.feedback.list()) == 1)
+    first.close()
+    second.close()
+    assert ids(workspace) == ["chatcmpl-1"]
+    assert len(workspace.feedback.list()) == 1
+
+
 def test_an_end_without_a_database_leaves_the_journal_to_the_next_server(workspace: Workspace) -> None:
     first = RequestLog(workspace, list)
     with database_away(workspace):
