@@ -14,7 +14,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response
 
 import tunery
-from tunery.api import errors
+from tunery.api import errors, openapi
 from tunery.api.boundary import Boundary
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
@@ -46,7 +46,12 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
     metrics.watch(lambda: gateway.in_flight, lambda: Counter(job.status for job in workspace.jobs.every()))
     app = FastAPI(
-        title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
+        title="Tunery",
+        version=tunery.__version__,
+        lifespan=_lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
     watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
@@ -58,6 +63,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])
     app.add_api_route("/metrics", metrics_text, methods=["GET"])
+    app.add_api_route("/openapi.json", openapi.route_of(app), methods=["GET"], include_in_schema=False)
     app.add_middleware(Boundary, workspace=workspace, settings=settings, drain=drain)
     if settings.cors_origins:
         app.add_middleware(

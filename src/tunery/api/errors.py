@@ -64,7 +64,7 @@ class BodyRefused(HTTPException):
     """A body is not taken now; an HTTPException, because FastAPI calls everything else a wrong body."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(503, message, {"Connection": "close"})
+        super().__init__(503, message)
 
 
 class BodyTooLarge(HTTPException):
