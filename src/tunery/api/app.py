@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
@@ -42,9 +41,12 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     live between its startup and its shutdown.
     """
     metrics = Metrics()
-    log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
+    log = RequestLog(
+        workspace, lambda texts: mask(texts).texts, settings=settings.log, observe=metrics.observe
+    )
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
-    metrics.watch(lambda: gateway.in_flight, lambda: Counter(job.status for job in workspace.jobs.every()))
+    metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
+    metrics.watch_log(lambda: log.state)
     app = FastAPI(
         title="Tunery",
         version=tunery.__version__,
@@ -77,11 +79,15 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 
 
 async def health(shared: Shared) -> dict[str, object]:
-    """Say whether requests can be answered: engines, database, disk; for whoever sends them here.
+    """Say whether requests can be answered: engines, database, disk, records; for whoever sends them here.
+
+    Where calls are answered although they cannot be recorded, ``status`` is ``degraded``.
 
     Raises:
         ResourceError: They cannot; says why.
     """
+    shared.log.check()
+    recorded = shared.log.state
     base = shared.bases.default
     problems = shared.watch.problems()
     if shared.drain.draining:
@@ -89,10 +95,11 @@ async def health(shared: Shared) -> dict[str, object]:
     if problems:
         raise ResourceError("; ".join(problems))
     return {
-        "status": "ok",
+        "status": "ok" if recorded.problem is None else "degraded",
         "version": tunery.__version__,
         "base": base.name,
         "engine_open": shared.bases.is_open(base),
+        "request_log": recorded._asdict(),
     }
 
 

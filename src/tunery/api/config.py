@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tunery.api.connections import ConnectionSettings
 from tunery.core.config import Settings
+from tunery.pipeline.gateway.log import LogSettings
 from tunery.pipeline.jobs.file_check import CheckSettings
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
@@ -49,6 +50,8 @@ class ServerSettings(Settings):
     """What a request that leaves it open gets."""
     engine: AnyEngine = engine_settings()
     """Which engine answers, by its `kind`, and how it works; the embedded one where `kind` is left out."""
+    log: LogSettings = LogSettings()
+    """How calls are recorded, and for how long their texts are kept."""
     canary_interval_s: float = Field(default=5.0, gt=0)
     """Pause between two looks at each running rollout [s]."""
     run_jobs: bool = True

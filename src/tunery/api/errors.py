@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from tunery.core.errors import LimitError, ResourceError, TuneryError, is_out_of_memory
+from tunery.serve.openai.wire import UNKNOWN_PARAMETER
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
@@ -74,6 +75,19 @@ class BodyTooLarge(HTTPException):
         super().__init__(413, f"the request body is over the limit of {limit:,} bytes")
 
 
+class BadValue(HTTPException):
+    """A part of the request that is refused before anything reads it.
+
+    Args:
+        path: Keys and list positions to it.
+    """
+
+    def __init__(self, message: str, path: Sequence[str | int] = (), *, status: int = 400) -> None:
+        where = _written(path)
+        super().__init__(status, f"{where}: {message}" if where else message)
+        self.param = ".".join(map(str, path)) or None
+
+
 def problem_of(error: Exception, request_id: str) -> Problem:
     """Translate any exception.
 
@@ -125,18 +139,25 @@ def _of_validation(error: RequestValidationError) -> Problem:
     message = problems[0]
     if len(problems) > 1:
         message = f"{len(problems)} problems in the request:" + "".join(f"\n  - {p}" for p in problems)
-    location = [str(p) for p in _location(error.errors()[0])]
-    return Problem(400, message, "invalid_request_error", ".".join(location) or None, "invalid_request")
+    first = error.errors()[0]
+    location = [str(p) for p in _location(first)]
+    code = UNKNOWN_PARAMETER if first["type"] == UNKNOWN_PARAMETER else "invalid_request"
+    return Problem(400, message, "invalid_request_error", ".".join(location) or None, code)
 
 
 def _one(error: Mapping[str, Any]) -> str:
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in _location(error)).lstrip(".")
+    where = _written(_location(error))
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "json_invalid":
         return (
             f"the body is not JSON: {error.get('ctx', {}).get('error', message)} at byte {error['loc'][-1]}"
         )
     return f"{where}: {message}" if where else message
+
+
+def _written(path: Sequence[str | int]) -> str:
+    """Return a place in a body as people write it: ``messages[0].content``."""
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
 
 
 def _location(error: Mapping[str, Any]) -> Sequence[str | int]:
@@ -153,8 +174,7 @@ def _of_http(error: StarletteHTTPException) -> Problem:
     message = str(error.detail)
     if status == 404 and message == "Not Found":
         message = "no such path here; the API begins at /v1"
-    if message == "There was an error parsing the body":
-        message = "the body is not usable JSON: nested too deeply, or a number of too many digits"
     if status == 405:
         message = "this path does not know that method"
-    return Problem(status, message, kind, None, _CODES.get(status), error.headers or {})
+    param, code = getattr(error, "param", None), "invalid_request" if status == 400 else _CODES.get(status)
+    return Problem(status, message, kind, param, code, error.headers or {})

@@ -156,9 +156,17 @@ def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
     """Return what opens a base's engine; what computes is loaded with the first request that needs it."""
 
     def open_base(info: BaseModelInfo) -> Opened:
+        from tunery.model.bases import check_base
         from tunery.model.tokenizer import load_tokenizer
 
-        return Opened(open_engine(Path(info.path), settings), load_tokenizer(Path(info.path)))
+        check_base(info)
+        opened = Opened(open_engine(Path(info.path), settings), load_tokenizer(Path(info.path)))
+        try:
+            check_base(info)  # nobody changed it while it was being read
+        except BaseException:
+            opened.engine.close()
+            raise
+        return opened
 
     return open_base
 

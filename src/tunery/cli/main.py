@@ -46,6 +46,8 @@ COMMANDS = {
     "jobs": "tunery.cli.jobs:app",
     "keys": "tunery.cli.keys:app",
     "runs": "tunery.cli.run:runs",
+    "verify": "tunery.cli.upkeep:verify",
+    "gc": "tunery.cli.upkeep:gc",
 }
 """What can be typed, in the order of the help text: a function, or a noun with its verbs."""
 

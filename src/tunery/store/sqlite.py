@@ -55,6 +55,8 @@ class SqliteDriver:
             connection.execute("PRAGMA foreign_keys = ON")
             # A killed process loses nothing; a power cut may lose the last transactions, whole ones.
             connection.execute("PRAGMA synchronous = NORMAL")
+            # What a person asked to delete is overwritten, not only taken off a list.
+            connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
             raise

@@ -12,12 +12,13 @@ from fastapi.responses import FileResponse, Response
 from starlette.datastructures import FormData, UploadFile
 from starlette.types import Receive, Scope, Send
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Services, Shared, page_of, unix
 from tunery.core.errors import ConfigError
 from tunery.core.job import StoredFile
 from tunery.pipeline.jobs.files import open_content, remove_file, store_training_file
 
-router = APIRouter(prefix="/files")
+router = APIRouter(prefix="/files", route_class=JsonRoute)
 
 
 @router.post("")

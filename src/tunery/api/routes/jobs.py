@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared, count_in, page_of, wanted_metadata
 from tunery.core.errors import ConflictError
 from tunery.core.job import Job
@@ -21,7 +22,7 @@ from tunery.pipeline.jobs.openai_job import (
 )
 from tunery.store.jobs import QUEUED, Line
 
-router = APIRouter(prefix="/fine_tuning/jobs")
+router = APIRouter(prefix="/fine_tuning/jobs", route_class=JsonRoute)
 _RETRY_WINDOW_S = 3600
 """How long after a job's creation a repeated request is taken for a retry of it [s]."""
 

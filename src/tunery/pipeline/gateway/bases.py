@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tunery.core.engine import Engine, Generation, GenerationRequest, TokenEvent, Tokenizer
 from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo
+from tunery.store.whole_folder import require_whole
 
 _LOG = logging.getLogger(__name__)
 _LONG_RUN_S = 60.0
@@ -84,6 +85,7 @@ class ServedBase:
 
         Raises:
             ConfigError: The prompt does not fit, or the adapter cannot be served on this base.
+            DamagedError: The adapter's files are not what they were; names each.
             ResourceError: The engine has stopped.
         """
         adapter, engine = request.adapter, self.engine  # the same one to the end: another has no adapters yet
@@ -91,6 +93,7 @@ class ServedBase:
             return engine.submit(request, on_token)
         with self._lock:
             if adapter not in self._loaded:
+                require_whole(adapter_folder)
                 engine.load_adapter(adapter, str(adapter_folder))
                 self._loaded[adapter] = None
             self._loaded.move_to_end(adapter)
@@ -170,6 +173,7 @@ class BasePool:
 
         Raises:
             ConfigError: Its folder cannot be served.
+            DamagedError: Its files are not what was recorded of it.
             ResourceError: There is no memory for it.
         """
         with self._lock:

@@ -53,8 +53,9 @@ class Gateway:
         Raises:
             NotFoundError: No such model.
             ConfigError: The conversation does not fit.
-            ResourceError: Too many calls at once.
+            ResourceError: Too many calls at once, or no record of it could be kept.
         """
+        self.log.check()
         if self.in_flight >= self._max_in_flight:
             raise ResourceError(
                 f"{self.in_flight} requests are being answered and that is the limit",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.ids import new_id, sha256_file
 from tunery.core.job import FINAL_STATUSES, StoredFile
+from tunery.core.progress import Silent
 from tunery.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def store_result(workspace: Workspace, job_id: str, csv: str) -> StoredFile:
     known = workspace.files.find(file_id)
     if known is not None:
         return known
-    if workspace.artifacts.find("files", file_id) is None:
+    if workspace.artifacts.whole("files", file_id, Silent()) is None:
         about = {"filename": "step_metrics.csv", "purpose": "fine-tune-results"}
         with workspace.artifacts.create("files", file_id, about) as folder:
             (folder / RESULT).write_text(csv, encoding="utf-8")

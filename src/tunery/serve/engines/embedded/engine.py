@@ -26,6 +26,7 @@ from tunery.serve.engines.embedded.prefix_cache import PrefixCache
 from tunery.serve.engines.embedded.request import Row
 from tunery.serve.engines.embedded.scheduler import Scheduler
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
+from tunery.store.checksums import FileIdentity, identity_of
 
 _STUCK_S = 120.0
 """A step that takes longer is none that anybody waits for [s]."""
@@ -35,8 +36,8 @@ _STUCK_S = 120.0
 class _Loaded:
     number: int
     folder: Path
-    stamp: tuple[int, int]
-    """Size and modification time of the weights, so that other weights at the same path are noticed."""
+    stamp: FileIdentity | None
+    """Of the weights, so that other weights at the same path are noticed."""
 
 
 class EmbeddedEngine:
@@ -340,9 +341,8 @@ def _results(futures: Sequence[Future[Any]]) -> list[Any]:
         raise
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
+def _stamp(folder: Path) -> FileIdentity | None:
     try:
-        stat = (folder / ADAPTER_WEIGHTS).stat()
+        return identity_of(folder / ADAPTER_WEIGHTS)
     except OSError:
-        return (0, 0)
-    return (stat.st_size, stat.st_mtime_ns)
+        return None

@@ -169,7 +169,7 @@ class Scheduler:
     def _start(self, row: Row) -> None:
         self.rows.append(row)
         # The prompt's last token is always computed: its logits are wanted.
-        shared = self._cache.find(row.adapter, row.prompt[:-1])
+        shared = None if row.reads_prompt else self._cache.find(row.adapter, row.prompt[:-1])
         row.computed = 0 if shared is None else shared.shape[3]
         if row.cached_tokens is None:  # not again after it had to give way
             row.cached_tokens = row.computed
