@@ -19,6 +19,9 @@ from tunery.core.errors import (
 )
 
 
+KINDS = {403: "permission_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+
+
 def every_error() -> list[type[TuneryError]]:
     found = [c for _, c in inspect.getmembers(core_errors, inspect.isclass) if issubclass(c, TuneryError)]
     assert len(found) >= 6
@@ -32,9 +35,7 @@ def test_each_error_keeps_its_status_code_and_message(kind: type[TuneryError]) -
     assert problem.body() == {
         "error": {
             "message": "row 3 is bad\ntry: fix row 3",
-            "type": {429: "rate_limit_error", 500: "server_error", 503: "server_error"}.get(
-                kind.http_status, "invalid_request_error"
-            ),
+            "type": KINDS.get(kind.http_status, "invalid_request_error"),
             "param": "file",
             "code": kind.code,
         }
