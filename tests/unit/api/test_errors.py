@@ -18,7 +18,6 @@ from tunery.core.errors import (
     TuneryError,
 )
 
-
 KINDS = {403: "permission_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
 
 
