@@ -268,7 +268,9 @@ def one_request(
     try:
         status, answer = ask(server, method, where, body, headers, key=rng.random() < 0.95)
     except (HTTPException, OSError) as error:
-        return asked, 0, repr(error).encode()
+        # A body over the limit is refused while it is being sent, and who goes on sending is cut off.
+        refused = isinstance(error, ConnectionError) and len(body or b"") > 16 * 2**20
+        return asked, 413 if refused else 0, b"" if refused else repr(error).encode()
     return asked, status, b"" if method == "HEAD" else answer
 
 

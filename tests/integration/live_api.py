@@ -18,6 +18,7 @@ from openai import OpenAI
 
 from tunery.api.app import create_app
 from tunery.api.config import ServerSettings
+from tunery.api.health import HealthWatch
 from tunery.api.server import bind, engine_opener, first_key, http_server
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
@@ -52,6 +53,7 @@ class Live(NamedTuple):
     bases: BasePool
     opened: list[OpenAI]
     """Clients to close in the end."""
+    watch: HealthWatch
 
     def client(self, *, retries: int = 0, key: str | None = None) -> OpenAI:
         """Return the unmodified client."""
@@ -108,7 +110,14 @@ def live(
             time.sleep(0.01)
         opened: list[OpenAI] = []
         try:
-            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", secret, workspace, bases, opened)
+            yield Live(
+                f"http://127.0.0.1:{listening.getsockname()[1]}",
+                secret,
+                workspace,
+                bases,
+                opened,
+                app.state.services.watch,
+            )
         finally:
             for client in opened:
                 client.close()

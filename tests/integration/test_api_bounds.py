@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -20,6 +21,7 @@ from tests.integration.live_api import BASE, Live, live
 from tests.integration.test_api_files import rows
 from tunery.api.config import ServerSettings
 from tunery.api.connections import ConnectionSettings
+from tunery.api.routes import files
 from tunery.pipeline.jobs.file_check import CheckSettings
 from tunery.store.workspace import Workspace
 
@@ -293,8 +295,8 @@ def test_uploads_over_the_limit_are_told_when_to_come_again(server: Live) -> Non
         first.sendall(head_of(server, "/v1/files", 1000, "multipart/form-data; boundary=x") + b"--x\r\n")
         time.sleep(0.2)
         with server.http() as http:
-            files = {"file": ("a.jsonl", rows(10))}
-            answer = http.post("/v1/files", data={"purpose": "fine-tune"}, files=files)
+            form = {"file": ("a.jsonl", rows(10))}
+            answer = http.post("/v1/files", data={"purpose": "fine-tune"}, files=form)
             assert answer.status_code == 429
             assert int(answer.headers["retry-after"]) >= 1
             assert answer.json()["error"]["type"] == "rate_limit_error"
@@ -315,8 +317,8 @@ def test_a_check_takes_its_seconds_and_ends_with_its_server(workspace: Workspace
 
         def upload() -> None:
             with server.http() as http:
-                files = {"file": ("a.jsonl.gz", heavy)}
-                answers.append(http.post("/v1/files", data={"purpose": "fine-tune"}, files=files))
+                form = {"file": ("a.jsonl.gz", heavy)}
+                answers.append(http.post("/v1/files", data={"purpose": "fine-tune"}, files=form))
 
         threads = [threading.Thread(target=upload) for _ in range(3)]
         for thread in threads:
@@ -339,3 +341,33 @@ def test_a_check_takes_its_seconds_and_ends_with_its_server(workspace: Workspace
 def _checks() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
     return [c for c in children if "tunery.pipeline.jobs.file_check" in " ".join(c.cmdline())]
+
+
+def test_health_keys_and_completions_wait_for_no_other_route(
+    workspace: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every thread that there is for blocking routes blocks, and what must not wait for them does not."""
+    blocked, go_on = threading.Semaphore(0), threading.Event()
+    real = files.page_of
+
+    def block(*given: Any, **named: Any) -> Any:
+        blocked.release()
+        go_on.wait(30)
+        return real(*given, **named)
+
+    with live(workspace, tiny_model) as server, ThreadPoolExecutor(40) as pool:
+        ask = {"model": BASE, "prompt": "a", "max_tokens": 1}
+        assert server.call("POST", "/v1/completions", ask).status == 200
+        monkeypatch.setattr(files, "page_of", block)
+        crowd = [pool.submit(server.call, "GET", "/v1/files") for _ in range(40)]
+        try:
+            for _ in crowd:
+                assert blocked.acquire(timeout=20)
+            began = time.monotonic()
+            assert server.call("GET", "/health").status == 200
+            assert server.call("POST", "/v1/completions", ask, Authorization="Bearer tk-no").status == 401
+            assert server.call("POST", "/v1/completions", ask).status == 200
+            assert time.monotonic() - began < 10
+        finally:
+            go_on.set()
+        assert all(c.result().status == 200 for c in crowd)
