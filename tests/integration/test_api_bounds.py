@@ -193,6 +193,30 @@ def test_what_is_no_http_is_answered_in_openais_shape(server: Live, request_: by
     assert status in (400, 401)
 
 
+MANY = b"1," * 60_000 + b"1"
+CROWDED = {
+    "objects": b'{"model": "m", "prompt": [' + b"{}," * 60_000 + b"{}]}",
+    "lists": b'{"model": "m", "prompt": [' + b"[]," * 60_000 + b"[]]}",
+    "fractions": b'{"model": "m", "prompt": [' + b"1.5," * 60_000 + b"1]}",
+    "texts": b'{"model": "m", "prompt": [' + b'"",' * 60_000 + b'""]}',
+    "unknown names": b'{"model": "m", ' + b",".join(b'"k%d": 1' % i for i in range(60_000)) + b"}",
+    "one name twice": b"{" + b",".join(b'"k%d": 1' % (i % 40_000) for i in range(40_001)) + b"}",
+    "parts": b'{"model": "m", "messages": [{"role": "user", "content": [' + MANY + b"]}]}",
+    "stops": b'{"model": "m", "messages": [], "stop": [' + MANY + b"]}",
+    "few unknown names": b'{"model": "m", ' + b",".join(b'"k%d": 1' % i for i in range(9_000)) + b"}",
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/fine_tuning/jobs"])
+@pytest.mark.parametrize("body", CROWDED)
+def test_a_body_full_of_values_is_refused_in_few_words(server: Live, body: str, path: str) -> None:
+    began = time.process_time()
+    told = server.call("POST", path, CROWDED[body])
+    assert told.status == 400
+    assert len(told.text) < 10_000
+    assert time.process_time() - began < 3
+
+
 @pytest.mark.parametrize("digits", ["9" * 5_000, "-1", "1e3", "٣", "", "0x10"])
 def test_numbers_in_headers_and_queries_never_break_the_server(server: Live, digits: str) -> None:
     with server.http() as http:

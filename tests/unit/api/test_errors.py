@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 from inspect import signature
 
@@ -56,6 +57,8 @@ def test_final_conflicts_tell_the_client_not_to_retry(kind: type[TuneryError]) -
         LimitError("busy"),
         MemoryError(),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EMFILE, "Too many open files"),
         HTTPException(503),
         HTTPException(429),
     ],
