@@ -41,11 +41,12 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     metrics = Metrics()
     log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
-    metrics.watch(lambda: gateway.in_flight, lambda: Counter(job.status for job in workspace.jobs.every()))
+    metrics.watch(lambda: gateway.in_flight, lambda: Counter(workspace.jobs.counts()))
     app = FastAPI(
         title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
     )
-    app.state.services = Services(workspace, settings, bases, gateway, log, metrics)
+    supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
+    app.state.services = Services(workspace, settings, bases, gateway, log, metrics, supervisor)
     errors.install(app)
     for routes in (generate, stored, files, jobs, models, feedback, rollouts):
         app.include_router(routes.router, prefix="/v1")
@@ -64,14 +65,16 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 
 
 def health(shared: Shared) -> dict[str, object]:
-    """Say whether the server can answer: its database reads, and no open engine has stopped.
+    """Say whether the server can answer: its database reads, no open engine has stopped, jobs are run.
 
     Raises:
-        ResourceError: An engine has stopped; says why.
+        ResourceError: An engine, or what runs jobs, has stopped; says why.
     """
     base = shared.bases.default
     shared.workspace.jobs.list(limit=1)
-    problems = shared.bases.problems()
+    problems = [*shared.bases.problems()]
+    if shared.supervisor is not None and (idle := shared.supervisor.problem()):
+        problems.append(idle)
     if problems:
         raise ResourceError("; ".join(problems), hint="start the server again")
     return {
@@ -90,7 +93,7 @@ def metrics_text(shared: Shared) -> Response:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Services = app.state.services
-    supervisor = Supervisor(shared.workspace, shared.settings.jobs) if shared.settings.run_jobs else None
+    supervisor = shared.supervisor
     over = threading.Event()
     watch = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
     watch.start()

@@ -240,13 +240,15 @@ class Records(Generic[R]):
 
     def every(self, after: str | None = None, **where: Value) -> Iterator[R]:
         """Yield records, newest first, some hundreds in memory at a time; arguments as for :meth:`page`."""
-        behind = None if after is None else self._row_of(self.database, after)["seq"]
+        behind: int | None = None if after is None else self._row_of(self.database, after)["seq"]
         while True:
             rows = self._rows(where, behind, _BATCH, oldest_first=False)
             yield from self._readable(rows[:_BATCH])
             if len(rows) <= _BATCH:
                 return
-            behind = rows[_BATCH - 1]["seq"]
+            if (last := self._last(rows[_BATCH - 1], behind, oldest_first=False)) is None:
+                return
+            behind = last
 
     def filtered(self, keep: Callable[[R], bool], *, after: str | None = None, limit: int = 100) -> Page[R]:
         """Return a part of the list of those records that ``keep`` says yes to, newest first."""
@@ -272,7 +274,7 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record with the id ``after``.
         """
-        behind = None if after is None else self._row_of(self.database, after)["seq"]
+        behind: int | None = None if after is None else self._row_of(self.database, after)["seq"]
         items: builtins.list[R] = []
         while True:
             wanted = limit - len(items)
@@ -280,7 +282,9 @@ class Records(Generic[R]):
             items += self._readable(rows[:wanted])
             if len(rows) <= wanted or len(items) == limit:
                 return Page(items, len(rows) > wanted)
-            behind = rows[wanted - 1]["seq"]
+            if (last := self._last(rows[wanted - 1], behind, oldest_first=oldest_first)) is None:
+                return Page(items, has_more=False)
+            behind = last
 
     def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
         """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``.
@@ -290,7 +294,7 @@ class Records(Generic[R]):
         return [*self._readable(transaction.rows(f"{self._select} {rest}", params))]
 
     def _rows(
-        self, where: Mapping[str, Value], behind: object, limit: int, *, oldest_first: bool
+        self, where: Mapping[str, Value], behind: int | None, limit: int, *, oldest_first: bool
     ) -> builtins.list[Row]:
         """Return rows of a list, one more than ``limit`` where there are more."""
         params: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
@@ -302,6 +306,18 @@ class Records(Generic[R]):
         order = "ASC" if oldest_first else "DESC"
         params["limit"] = limit + 1
         return self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
+
+    def _last(self, row: Row, behind: int | None, *, oldest_first: bool) -> int | None:
+        """Return the place of a part's last row; None where a damaged file makes lists go in circles."""
+        place = row["seq"]
+        if isinstance(place, int) and (
+            behind is None or (place > behind if oldest_first else place < behind)
+        ):
+            return place
+        _LOG.warning(
+            "%s, table %s is damaged: its rows have no order", self.database.driver.label, self._layout.table
+        )
+        return None
 
     def _readable(self, rows: Iterable[Row]) -> Iterator[R]:
         """Yield the records of rows; a damaged one is named in a warning and hides none of the others."""
