@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
-import uvicorn
 from openai import OpenAI
 
 from tunery.api.app import create_app
 from tunery.api.config import ServerSettings
-from tunery.api.server import bind, engine_opener, first_key
+from tunery.api.server import bind, engine_opener, first_key, http_server
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter, BaseModelInfo
@@ -68,7 +67,7 @@ def live(
     app = create_app(workspace, bases, settings)
     secret = first_key(workspace, settings) or workspace.keys.create("test").secret
     with bind(settings) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+        server = http_server(app, settings, log_level="critical")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         deadline = time.monotonic() + 20

@@ -39,7 +39,7 @@ def loss_of(model: torch.nn.Module, tokenizer: object) -> float:
     """Mean over trained tokens of all test rows, as training computes it."""
     total, count = 0.0, 0
     for row in TEST:
-        rendered = render(tokenizer, row.messages)  # type: ignore[arg-type]
+        (rendered,) = render(tokenizer, row.messages)  # type: ignore[arg-type]
         ids = torch.tensor([rendered.ids])
         labels = torch.tensor([[i if m else -100 for i, m in zip(rendered.ids, rendered.mask, strict=True)]])
         with torch.no_grad():

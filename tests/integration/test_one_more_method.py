@@ -71,7 +71,7 @@ class Dpo:
 
     def _rendered(self, tokenizer, example, text):
         answer = example.messages[-1].with_(content=text)
-        return render(tokenizer, (*example.prompt, answer), loss_on="last_completion")
+        return render(tokenizer, (*example.prompt, answer), loss_on="last_completion")[-1]
 
     def counts(self, batch):
         return (int(batch.row.max() + 1) // 2,)

@@ -40,7 +40,7 @@ def engine(tiny_model: Path) -> Iterator[EmbeddedEngine]:
 
 def loss(model: torch.nn.Module, tokenizer: object, messages: list[Message]) -> float:
     """Mean loss over the last turn, as training computes it."""
-    rendered = render(tokenizer, messages)  # type: ignore[arg-type]
+    (rendered,) = render(tokenizer, messages)  # type: ignore[arg-type]
     labels = [i if m else -100 for i, m in zip(rendered.ids, rendered.mask, strict=True)]
     with torch.no_grad():
         result = model(input_ids=torch.tensor([rendered.ids]), labels=torch.tensor([labels]))
@@ -110,7 +110,7 @@ def test_scores_of_a_recipe_are_kept_under_dataset_and_base(
     assert [row.id for row in first.rows] == ids
     assert all(math.isfinite(m) for m in quality_scores(first.rows, ids))
     assert first.id.startswith("quality-")
-    workspace.artifacts.verify("quality", first.id)
+    assert not workspace.artifacts.damage("quality", first.id)
 
     again = score_recipe(RunContext(recipe, workspace, tmp_path, Silent()))
     assert (again.id, list(again.rows)) == (first.id, list(first.rows))

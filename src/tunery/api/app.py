@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -17,9 +16,12 @@ import tunery
 from tunery.api import errors
 from tunery.api.boundary import Boundary
 from tunery.api.config import ServerSettings
+from tunery.api.drain import Drain
+from tunery.api.health import HealthWatch
 from tunery.api.metrics import Metrics
 from tunery.api.routes import feedback, files, generate, jobs, models, rollouts, stored
 from tunery.api.services import Services, Shared
+from tunery.api.uploads import Uploads
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.deploy import canary
 from tunery.pipeline.gateway.bases import BasePool
@@ -39,50 +41,68 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     live between its startup and its shutdown.
     """
     metrics = Metrics()
-    log = RequestLog(workspace, lambda texts: mask(texts).texts, observe=metrics.observe)
+    log = RequestLog(
+        workspace, lambda texts: mask(texts).texts, settings=settings.log, observe=metrics.observe
+    )
     gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
-    metrics.watch(lambda: gateway.in_flight, lambda: Counter(workspace.jobs.counts()))
+    metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
+    metrics.watch_log(lambda: log.state)
     app = FastAPI(
         title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
     )
+    drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
+    watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
     supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
-    app.state.services = Services(workspace, settings, bases, gateway, log, metrics, supervisor)
+    shared = Services(workspace, settings, bases, gateway, log, metrics, drain, uploads, watch, supervisor)
+    app.state.services = shared
     errors.install(app)
     for routes in (generate, stored, files, jobs, models, feedback, rollouts):
         app.include_router(routes.router, prefix="/v1")
     app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/health/live", live, methods=["GET"])
     app.add_api_route("/metrics", metrics_text, methods=["GET"])
-    app.add_middleware(Boundary, workspace=workspace, settings=settings)
+    app.add_middleware(Boundary, workspace=workspace, settings=settings, drain=drain)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "x-should-retry"],
+            expose_headers=["x-request-id", "x-should-retry", "retry-after"],
         )
     return app
 
 
-def health(shared: Shared) -> dict[str, object]:
-    """Say whether the server can answer: its database reads, no open engine has stopped, jobs are run.
+async def health(shared: Shared) -> dict[str, object]:
+    """Say whether requests can be answered: engines, database, disk, records, jobs; for who sends them here.
+
+    Where calls are answered although they cannot be recorded, ``status`` is ``degraded``.
 
     Raises:
-        ResourceError: An engine, or what runs jobs, has stopped; says why.
+        ResourceError: They cannot; says why.
     """
+    shared.log.check()
+    recorded = shared.log.state
     base = shared.bases.default
-    shared.workspace.jobs.list(limit=1)
-    problems = [*shared.bases.problems()]
+    problems = shared.watch.problems()
     if shared.supervisor is not None and (idle := shared.supervisor.problem()):
         problems.append(idle)
+    if shared.drain.draining:
+        problems.append("the server is shutting down")
     if problems:
-        raise ResourceError("; ".join(problems), hint="start the server again")
+        raise ResourceError("; ".join(problems))
     return {
-        "status": "ok",
+        "status": "ok" if recorded.problem is None else "degraded",
         "version": tunery.__version__,
         "base": base.name,
         "engine_open": shared.bases.is_open(base),
+        "request_log": recorded._asdict(),
     }
+
+
+async def live() -> dict[str, str]:
+    """Say that the process runs; for whoever starts it again when it does not."""
+    return {"status": "alive"}
 
 
 def metrics_text(shared: Shared) -> Response:
@@ -95,18 +115,46 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Services = app.state.services
     supervisor = shared.supervisor
     over = threading.Event()
-    watch = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
-    watch.start()
+    canaries = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
+    # Not the event loop's own threads: those may all be at work when the end begins.
+    ending = [threading.Thread(target=canaries.join, name="canaries-end", daemon=True)]
+    if supervisor is not None:
+        ending.append(threading.Thread(target=supervisor.stop, name="supervisor-end", daemon=True))
+
+    def end() -> None:
+        over.set()
+        shared.watch.stop()
+        shared.uploads.close()
+        for thread in ending:
+            thread.start()
+
+    drain = shared.drain
+    drain.at_once(end)
+    drain.in_the_end(shared.gateway.cut)
+    canaries.start()
+    shared.watch.start()
     if supervisor is not None:
         supervisor.start()
     try:
         yield
     finally:
-        over.set()
-        if supervisor is not None:
-            await asyncio.to_thread(supervisor.stop)
-        await asyncio.to_thread(watch.join, 10)
-        await asyncio.to_thread(shared.log.close)
+        drain.begin()  # where no signal did
+        shared.gateway.close()
+        for thread in ending:
+            await _joined(thread, drain)
+        await _joined(_thread(shared.log.close, "log-end"), drain)
+
+
+async def _joined(thread: threading.Thread, drain: Drain) -> None:
+    """Wait for a thread as long as there is time, without holding one of the event loop's."""
+    while thread.is_alive() and drain.left_s > 0:
+        await asyncio.sleep(0.02)
+
+
+def _thread(work: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _watch_canaries(shared: Services, over: threading.Event) -> None:

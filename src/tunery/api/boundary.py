@@ -1,18 +1,23 @@
-"""What every request passes first: an id, a size limit, a key, and a last resort for exceptions."""
+"""What every request passes first: an id, bounds of size and time, a key, a last resort for exceptions."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
-from starlette.concurrency import run_in_threadpool
+import anyio.to_thread
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunery.api.config import ServerSettings
-from tunery.api.errors import BodyTooLarge, Problem, problem_of
+from tunery.api.drain import Drain
+from tunery.api.errors import BodyRefused, BodyTooLarge, BodyTooSlow, Problem, problem_of
+from tunery.core.errors import ResourceError
 from tunery.core.job import ApiKey
 from tunery.store.workspace import Workspace
 
@@ -20,19 +25,33 @@ _LOG = logging.getLogger(__name__)
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 _MULTIPART_OVERHEAD = 64 * 2**10
 """Boundaries and form fields beside an uploaded file [bytes]."""
+_OPEN_PATHS = frozenset({"/health", "/health/live", "/openapi.json"})
+"""What needs no key: it tells nothing that the source code does not."""
+_ENDING = "the server is shutting down; try again"
+_KEY_THREADS = 4
+"""Keys looked up at the same time [count]; of their own, so that no other work makes a key wait."""
 
 
 class Boundary:
     """The outermost middleware, plain ASGI so that streams pass through untouched.
 
-    Puts ``request_id`` and ``key`` (an :class:`~tunery.core.job.ApiKey`, None with auth off) into the scope.
+    Puts ``request_id``, ``key`` (an :class:`~tunery.core.job.ApiKey`, None with auth off) and ``at_end`` (an
+    ``ExitStack`` that is closed when the request is over, however it ends) into the scope.
     A key is checked before one byte of the body is read.
     """
 
-    def __init__(self, app: ASGIApp, workspace: Workspace, settings: ServerSettings) -> None:
+    def __init__(
+        self, app: ASGIApp, workspace: Workspace, settings: ServerSettings, drain: Drain | None = None
+    ) -> None:
         self._app = app
         self._workspace = workspace
         self._settings = settings
+        self._drain = drain or Drain(settings.grace_s)
+        self._drain.at_once(self._end_receiving)
+        self._looking_up = anyio.CapacityLimiter(_KEY_THREADS)
+        self._receiving: set[asyncio.Timeout] = set()
+        self._buffered = 0
+        """Bodies held in memory [bytes]."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,21 +68,34 @@ class Boundary:
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
+        async def tell(problem: Problem) -> None:
+            await problem.response()(scope, receive, send_with_id)
+
         try:
-            refusal = await self._refusal(scope)
-            if refusal is not None:
-                await refusal.response()(scope, receive, send_with_id)
-                return
-            await self._app(scope, self._bounded(scope, receive), send_with_id)
+            with ExitStack() as at_end:
+                scope["at_end"] = at_end
+                refusal = await self._refusal(scope)
+                if refusal is not None:
+                    await tell(refusal)
+                    return
+                await self._app(scope, self._bounded(scope, receive, at_end), send_with_id)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._drain.draining or task is None:
+                raise
+            task.uncancel()  # it was cancelled once, by the server that ends, and ends here
+            if not started:
+                await tell(_ending(request_id))
+        except ClientDisconnect:
+            return  # in the middle of its body; nobody is left to be told
         except Exception as error:
             # Not logged: headers, body. A traceback shows code, not what the client sent.
             _LOG.exception("%s: %s %s failed", request_id, scope["method"], scope["path"])
-            if started:
-                raise
-            await problem_of(error, request_id).response()(scope, receive, send_with_id)
+            if not started:
+                await tell(problem_of(error, request_id))
 
     def _limit(self, scope: Scope) -> int:
-        if scope["path"].rstrip("/") == "/v1/files":
+        if _is_upload(scope):
             return self._settings.max_upload_bytes + _MULTIPART_OVERHEAD
         return self._settings.max_body_bytes
 
@@ -72,9 +104,11 @@ class Boundary:
         problem = await self._unwelcome(scope, headers)
         if problem is not None:
             return problem
+        if self._drain.draining and scope["path"] not in _OPEN_PATHS:
+            return _ending(scope["request_id"])
         limit = self._limit(scope)
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > limit:
+        if length.isdecimal() and (len(length) > 20 or int(length) > limit):
             return problem_of(BodyTooLarge(limit), scope["request_id"])
         return None
 
@@ -82,12 +116,14 @@ class Boundary:
         scope["key"] = None
         if not self._settings.auth:
             return self._foreign_page(headers)
-        if scope["path"] == "/health" or (scope["path"] == "/metrics" and self._settings.is_loopback):
+        if scope["path"] in _OPEN_PATHS or (scope["path"] == "/metrics" and self._settings.is_loopback):
             return None
         kind, _, secret = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not secret.strip():
             return _no_key("no API key: send it as 'Authorization: Bearer tk-…'")
-        key: ApiKey | None = await run_in_threadpool(self._workspace.keys.verify, secret.strip())
+        key: ApiKey | None = await anyio.to_thread.run_sync(
+            self._workspace.keys.verify, secret.strip(), limiter=self._looking_up
+        )
         if key is None:
             return _no_key("this API key is unknown or was revoked; tunery keys create makes a new one")
         scope["key"] = key
@@ -116,18 +152,65 @@ class Boundary:
             )
         return None
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Callable[[], Awaitable[Message]]:
-        limit, read = self._limit(scope), 0
+    def _bounded(self, scope: Scope, receive: Receive, at_end: ExitStack) -> Callable[[], Awaitable[Message]]:
+        """Return ``receive`` with the body's bounds of size and time."""
+        limit, read, complete = self._limit(scope), 0, False
+        limits, is_upload = self._settings.connections, _is_upload(scope)
+        allowed_s = limits.upload_timeout_s if is_upload else limits.body_timeout_s
+        ends_at = asyncio.get_running_loop().time() + allowed_s
+
+        async def receive_in_time() -> Message:
+            now = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout_at(min(ends_at, now + limits.body_timeout_s)) as deadline:
+                    self._receiving.add(deadline)
+                    return await receive()
+            except TimeoutError:
+                if self._drain.draining:
+                    raise BodyRefused(_ENDING) from None
+                raise BodyTooSlow(limits.body_timeout_s if now < ends_at else allowed_s) from None
+            finally:
+                self._receiving.discard(deadline)
 
         async def receive_bounded() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
+            nonlocal read, complete
+            if complete:
+                return await receive()
+            message = await receive_in_time()
+            complete = not message.get("more_body", False)
+            size = len(message.get("body", b""))
+            read += size
             if read > limit:
                 raise BodyTooLarge(limit)
+            if size and not is_upload:  # an upload goes to the disk
+                if self._buffered + size > limits.max_buffered_bytes:
+                    raise BodyRefused(
+                        f"requests of {self._buffered:,} bytes are being read and the limit is "
+                        f"{limits.max_buffered_bytes:,} (connections.max_buffered_bytes); try again shortly"
+                    )
+                self._buffered += size
+                at_end.callback(self._forget, size)
             return message
 
         return receive_bounded
+
+    def _forget(self, size: int) -> None:
+        self._buffered -= size
+
+    def _end_receiving(self) -> None:
+        """Wait for no more bodies: the server is about to end."""
+        now = asyncio.get_running_loop().time()
+        for deadline in self._receiving:
+            deadline.reschedule(now)
+
+
+def _is_upload(scope: Scope) -> bool:
+    return bool(scope["path"].rstrip("/") == "/v1/files")
+
+
+def _ending(request_id: str) -> Problem:
+    problem = problem_of(ResourceError(_ENDING), request_id)
+    return problem._replace(headers={**problem.headers, "Connection": "close"})
 
 
 def _no_key(message: str) -> Problem:

@@ -7,7 +7,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from tunery.api.connections import ConnectionSettings
 from tunery.core.config import Settings
+from tunery.pipeline.gateway.log import LogSettings
+from tunery.pipeline.jobs.file_check import CheckSettings
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
 from tunery.serve.openai.wire import SamplingDefaults
@@ -30,6 +33,15 @@ class ServerSettings(Settings):
     """Size of an uploaded file at most [bytes]."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)
     """Size of any other request body at most [bytes]."""
+    connections: ConnectionSettings = ConnectionSettings()
+    """What one client may take."""
+    uploads: CheckSettings = CheckSettings()
+    """What uploads may take."""
+    grace_s: float = Field(default=25.0, gt=0)
+    """Time from SIGTERM or Ctrl-C to the end of the process at most [s]; answers that still run after seven
+    tenths of it are ended with an error."""
+    min_free_bytes: int = Field(default=64 * 2**20, ge=0)
+    """Free disk space under which the server calls itself unhealthy [bytes]."""
     max_in_flight: int = Field(default=256, ge=1)
     """Completions answered at once [count]; more get a 503 that clients retry by themselves."""
     max_adapters: int = Field(default=32, ge=1)
@@ -38,6 +50,8 @@ class ServerSettings(Settings):
     """What a request that leaves it open gets."""
     engine: AnyEngine = engine_settings()
     """Which engine answers, by its `kind`, and how it works; the embedded one where `kind` is left out."""
+    log: LogSettings = LogSettings()
+    """How calls are recorded, and for how long their texts are kept."""
     canary_interval_s: float = Field(default=5.0, gt=0)
     """Pause between two looks at each running rollout [s]."""
     run_jobs: bool = True

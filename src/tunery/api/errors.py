@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tunery.core.errors import ResourceError, TuneryError, is_out_of_memory
+from tunery.core.errors import LimitError, ResourceError, TuneryError, is_out_of_memory
+from tunery.serve.openai.wire import UNKNOWN_PARAMETER
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
@@ -20,6 +21,8 @@ _CODES = {
     405: "method_not_allowed",
     413: "body_too_large",
     415: "unsupported_media_type",
+    429: LimitError.code,
+    503: ResourceError.code,
 }
 
 
@@ -37,12 +40,32 @@ class Problem(NamedTuple):
         """Return OpenAI's error object."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
-        """Return the answer; one that asks to come again says when."""
+    def all_headers(self) -> dict[str, str]:
+        """Return the headers; an answer that asks to come again says when."""
         headers = dict(self.headers)
         if self.status in (429, 503):
             headers.setdefault("Retry-After", str(ResourceError.retry_after_s))
-        return JSONResponse(self.body(), status_code=self.status, headers=headers)
+        return headers
+
+    def response(self) -> JSONResponse:
+        """Return the answer."""
+        return JSONResponse(self.body(), status_code=self.status, headers=self.all_headers())
+
+
+class BodyTooSlow(HTTPException):
+    """A body did not arrive in its time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(
+            408, f"the request body did not arrive within {limit_s:g} s", {"Connection": "close"}
+        )
+
+
+class BodyRefused(HTTPException):
+    """A body is not taken now; an HTTPException, because FastAPI calls everything else a wrong body."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, message, {"Connection": "close"})
 
 
 class BodyTooLarge(HTTPException):
@@ -50,6 +73,19 @@ class BodyTooLarge(HTTPException):
 
     def __init__(self, limit: int) -> None:
         super().__init__(413, f"the request body is over the limit of {limit:,} bytes")
+
+
+class BadValue(HTTPException):
+    """A part of the request that is refused before anything reads it.
+
+    Args:
+        path: Keys and list positions to it.
+    """
+
+    def __init__(self, message: str, path: Sequence[str | int] = (), *, status: int = 400) -> None:
+        where = _written(path)
+        super().__init__(status, f"{where}: {message}" if where else message)
+        self.param = ".".join(map(str, path)) or None
 
 
 def problem_of(error: Exception, request_id: str) -> Problem:
@@ -103,18 +139,25 @@ def _of_validation(error: RequestValidationError) -> Problem:
     message = problems[0]
     if len(problems) > 1:
         message = f"{len(problems)} problems in the request:" + "".join(f"\n  - {p}" for p in problems)
-    location = [str(p) for p in _location(error.errors()[0])]
-    return Problem(400, message, "invalid_request_error", ".".join(location) or None, "invalid_request")
+    first = error.errors()[0]
+    location = [str(p) for p in _location(first)]
+    code = UNKNOWN_PARAMETER if first["type"] == UNKNOWN_PARAMETER else "invalid_request"
+    return Problem(400, message, "invalid_request_error", ".".join(location) or None, code)
 
 
 def _one(error: Mapping[str, Any]) -> str:
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in _location(error)).lstrip(".")
+    where = _written(_location(error))
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "json_invalid":
         return (
             f"the body is not JSON: {error.get('ctx', {}).get('error', message)} at byte {error['loc'][-1]}"
         )
     return f"{where}: {message}" if where else message
+
+
+def _written(path: Sequence[str | int]) -> str:
+    """Return a place in a body as people write it: ``messages[0].content``."""
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
 
 
 def _location(error: Mapping[str, Any]) -> Sequence[str | int]:
@@ -133,4 +176,5 @@ def _of_http(error: StarletteHTTPException) -> Problem:
         message = "no such path here; the API begins at /v1"
     if status == 405:
         message = "this path does not know that method"
-    return Problem(status, message, kind, None, _CODES.get(status), error.headers or {})
+    param, code = getattr(error, "param", None), "invalid_request" if status == 400 else _CODES.get(status)
+    return Problem(status, message, kind, param, code, error.headers or {})

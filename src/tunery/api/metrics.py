@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from tunery.core.errors import TuneryError
 from tunery.core.rollout import RequestRecord
+from tunery.pipeline.gateway.log import LogState
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 """Bucket borders of latencies [s]; the top ones are those of a small model on a laptop."""
@@ -23,8 +26,9 @@ class _AtScrape(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         family = GaugeMetricFamily(self._name, self._help, labels=[self._label])
-        for value, count in self._read().items():
-            family.add_metric([value], count)
+        with suppress(TuneryError):  # without the database the rest is worth reading all the more
+            for value, count in self._read().items():
+                family.add_metric([value], count)
         return [family]
 
 
@@ -48,6 +52,26 @@ class Metrics:
         gauge = Gauge("tunery_requests_in_flight", "Calls being answered", registry=self.registry)
         gauge.set_function(in_flight)
         self.registry.register(_AtScrape("tunery_jobs", "Fine-tuning jobs", "status", jobs))
+
+    def watch_log(self, state: Callable[[], LogState]) -> None:
+        """Also show whether calls are being recorded, read at each scrape."""
+
+        def waiting() -> dict[str, int]:
+            now = state()
+            return {"memory": now.in_memory, "journal": now.in_journal}
+
+        def failed() -> dict[str, int]:
+            now = state()
+            return {"lost": now.lost, "damaged": now.damaged, "set_aside": now.set_aside}
+
+        writable = Gauge(
+            "tunery_request_log_writable", "1 while records can be written", registry=self.registry
+        )
+        writable.set_function(lambda: float(state().problem is None))
+        where = "Request records that the database does not have yet"
+        self.registry.register(_AtScrape("tunery_request_log_waiting", where, "where", waiting))
+        never = "Request records that it will not have, since the start"
+        self.registry.register(_AtScrape("tunery_request_log_failed", never, "how", failed))
 
     def observe(self, record: RequestRecord) -> None:
         """Count one served call."""

@@ -6,12 +6,16 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import uvicorn
+from fastapi import FastAPI
 
 from tunery.api.app import create_app
 from tunery.api.config import ServerSettings
+from tunery.api.connections import protocol_within
+from tunery.api.drain import Drain, end_process_after
 from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
@@ -59,14 +63,52 @@ def serve(
         bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)
         details = ConnectionDetails(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=30, lifespan="on"
-        )
         try:
             (announce or _announce)(details)
-            uvicorn.Server(config).run(sockets=[listening])
+            http_server(app, settings).run(sockets=[listening])
         finally:
             bases.close()
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn's server with an end that comes in time, whatever runs."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; the first one starts the clock."""
+        if not self.should_exit:
+            end_process_after(self._drain.grace_s, sig)
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: no new requests, time for those that run, then no time any more."""
+        self._drain.begin()
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+def http_server(app: FastAPI, settings: ServerSettings, *, log_level: str = "warning") -> HttpServer:
+    """Return what serves an app within the settings' bounds."""
+    drain, limits = app.state.services.drain, settings.connections
+    config = uvicorn.Config(
+        app,
+        http=protocol_within(limits),
+        ws="none",
+        h11_max_incomplete_event_size=limits.max_head_bytes,
+        timeout_keep_alive=limits.keep_alive_s,  # type: ignore[arg-type]  # a delay of the event loop
+        timeout_graceful_shutdown=drain.cancel_s,
+        proxy_headers=False,  # who is asked is told by keys, never by what a header claims
+        server_header=False,
+        log_level=log_level,
+        access_log=False,
+        lifespan="on",
+    )
+    return HttpServer(config, drain)
 
 
 def bind(settings: ServerSettings) -> socket.socket:
@@ -114,9 +156,17 @@ def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
     """Return what opens a base's engine; what computes is loaded with the first request that needs it."""
 
     def open_base(info: BaseModelInfo) -> Opened:
+        from tunery.model.bases import check_base
         from tunery.model.tokenizer import load_tokenizer
 
-        return Opened(open_engine(Path(info.path), settings), load_tokenizer(Path(info.path)))
+        check_base(info)
+        opened = Opened(open_engine(Path(info.path), settings), load_tokenizer(Path(info.path)))
+        try:
+            check_base(info)  # nobody changed it while it was being read
+        except BaseException:
+            opened.engine.close()
+            raise
+        return opened
 
     return open_base
 

@@ -11,7 +11,10 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from tunery.api.config import ServerSettings
+from tunery.api.drain import Drain
+from tunery.api.health import HealthWatch
 from tunery.api.metrics import Metrics
+from tunery.api.uploads import Uploads
 from tunery.core.job import ApiKey
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.gateway import Gateway
@@ -30,6 +33,9 @@ class Services:
     gateway: Gateway
     log: RequestLog
     metrics: Metrics
+    drain: Drain
+    uploads: Uploads
+    watch: HealthWatch
     supervisor: Supervisor | None = None
     """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)
@@ -53,6 +59,15 @@ Caller = Annotated[ApiKey | None, Depends(_key)]
 def name_of(caller: ApiKey | None) -> str:
     """Return what is written down as author or actor."""
     return caller.name if caller else "api"
+
+
+def count_in(text: str) -> int:
+    """Return the count that a header holds; 0 where it holds none that anybody would send.
+
+    >>> count_in("3"), count_in("9" * 5_000), count_in("-1"), count_in("")
+    (3, 0, 0, 0)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else 0
 
 
 def wanted_metadata(request: Request) -> dict[str, str]:

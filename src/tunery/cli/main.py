@@ -46,6 +46,8 @@ COMMANDS = {
     "jobs": "tunery.cli.jobs:app",
     "keys": "tunery.cli.keys:app",
     "runs": "tunery.cli.run:runs",
+    "verify": "tunery.cli.upkeep:verify",
+    "gc": "tunery.cli.upkeep:gc",
 }
 """What can be typed, in the order of the help text: a function, or a noun with its verbs."""
 
@@ -125,10 +127,10 @@ def execute(arguments: Sequence[str]) -> int:
         return _tell(error, as_json=as_json)
     except typer.TyperException as error:
         return _tell_usage(error, as_json=as_json)
-    except Terminated:
-        return _tell_stop("terminated", EXIT_TERMINATED, as_json=as_json)
-    except (KeyboardInterrupt, typer.Abort):
-        return _tell_stop("interrupted", EXIT_INTERRUPTED, as_json=as_json)
+    except Terminated as stop:
+        return _tell_stop("terminated", EXIT_TERMINATED, stop, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        return _tell_stop("interrupted", EXIT_INTERRUPTED, stop, as_json=as_json)
     except BrokenPipeError:
         return _leave_quietly()
     except MemoryError:
@@ -160,11 +162,13 @@ def _leave_quietly() -> int:
     return 128 + signal.SIGPIPE
 
 
-def _tell_stop(how: str, exit_code: int, *, as_json: bool) -> int:
+def _tell_stop(how: str, exit_code: int, stop: BaseException, *, as_json: bool) -> int:
+    # Whoever was stopped may say what that means for it.
+    meaning = str(stop) or "what was finished is kept, and the same command continues from there"
     if as_json:
-        _tell_json(how, how, exit_code)
+        _tell_json(how, f"{how}; {meaning}" if str(stop) else how, exit_code)
     else:
-        _say(f"{how}; what was finished is kept, and the same command continues from there")
+        _say(f"{how}; {meaning}")
     return exit_code
 
 

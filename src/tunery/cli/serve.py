@@ -14,6 +14,8 @@ from tunery.cli.session import open_workspace
 if TYPE_CHECKING:
     from tunery.api.server import ConnectionDetails
 
+_STOPPED = "the server has ended; jobs that were queued or running go on when it is started again"
+
 
 def serve(
     ctx: typer.Context,
@@ -54,4 +56,8 @@ def serve(
         )
 
     with open_workspace(ctx) as workspace:
-        serve_workspace(workspace, settings, announce=announce, progress=terminal_progress())
+        try:
+            serve_workspace(workspace, settings, announce=announce, progress=terminal_progress())
+        except KeyboardInterrupt as stop:
+            stop.args = (_STOPPED,)
+            raise

@@ -39,9 +39,10 @@ def open_recipe(ctx: typer.Context, recipe: Path, overrides: Sequence[str] | Non
     from tunery.cli.progress import terminal_progress
     from tunery.pipeline.context import RunContext
     from tunery.pipeline.recipe import load_recipe
+    from tunery.store.exclusive import in_use
 
     loaded = load_recipe(recipe, overrides or ())
-    with open_workspace(ctx) as workspace:
+    with open_workspace(ctx) as workspace, in_use(workspace.root):
         context = RunContext(loaded, workspace, folder_of(recipe), terminal_progress())
         try:
             yield context

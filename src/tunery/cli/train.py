@@ -32,11 +32,11 @@ def train_preflight(
 
     Exits with 2 when a check fails.
     """
-    from tunery.pipeline.stages.data import make_dataset
+    from tunery.pipeline.stages.data import dataset_to_use
     from tunery.pipeline.stages.preflight import check_before_training
 
     with open_recipe(ctx, recipe, overrides) as context, context.progress.task("preflight", None):
-        found = check_before_training(context, make_dataset(context))
+        found = check_before_training(context, dataset_to_use(context))
     value = {"passed": found.passed, **found.model_dump(mode="json")}
     answer(value, lambda: preflight_text(found), as_json=as_json)
     found.require()

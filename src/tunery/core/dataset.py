@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from tunery.core.config import Record
@@ -58,3 +58,8 @@ class DatasetVersion(Record):
     """True where rows are preference pairs."""
     warnings: tuple[str, ...] = ()
     """What a person should know: a class with few rows, a split that lacks a class."""
+
+    @property
+    def day(self) -> date:
+        """Day of its making in UTC, which chat templates that write a day are given with its rows."""
+        return self.created_at.astimezone(UTC).date()

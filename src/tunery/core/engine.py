@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from datetime import date
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -15,7 +16,7 @@ class Sampling:
     """How the next token is chosen and when to stop."""
 
     max_tokens: int = 256
-    """Completion tokens at most [count]."""
+    """Completion tokens at most [count]; 0 computes the prompt alone."""
     temperature: float = 0.0
     """0 is greedy."""
     top_p: float = 1.0
@@ -29,12 +30,33 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """Which functions a completion may call, in the words of :mod:`tunery.core.tool_text`."""
+
+    functions: tuple[tuple[str, Mapping[str, Any]], ...]
+    """Each function's name and the JSON Schema of its arguments, an object."""
+    required: bool = False
+    """Whether the completion is nothing but calls, at least one."""
+    parallel: bool = True
+    """Whether there may be more than one call."""
+
+
+@dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the completion must be: one of ``labels``, or JSON, optionally of a schema."""
+    """What the completion must be: one of ``labels``, JSON of a schema, or text that ``regex`` matches.
+
+    With ``calls`` it may instead, or must, be calls of functions; with ``calls`` alone and none required,
+    free text may stand before and between them.
+    """
 
     labels: tuple[str, ...] | None = None
     json_schema: Mapping[str, Any] | None = None
-    """A JSON Schema; ``{}`` allows any JSON value."""
+    """A JSON Schema; ``{}`` allows any JSON value. Properties are written in the schema's order."""
+    regex: str | None = None
+    """A regular expression that the whole completion matches, without look-around and back-references."""
+    calls: Calls | None = None
+    field: str = field(default="response_format", compare=False)
+    """The request's field that it came from, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,8 @@ class GenerationRequest:
     """Name under which an adapter was loaded; None for the base."""
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
+    prompt_logprobs: int | None = None
+    """None for none; else the prompt's own tokens get their likelihoods, with this many alternatives each."""
 
 
 class TopLogprob(NamedTuple):
@@ -54,7 +78,10 @@ class TopLogprob(NamedTuple):
 
     token_id: int
     token: str
+    """As people are shown it, special ones by their names."""
     logprob: float
+    raw: bytes = b""
+    """The token's own UTF-8 bytes in the text; empty for a special token, which is left out of it."""
 
 
 class TokenEvent(NamedTuple):
@@ -64,7 +91,12 @@ class TokenEvent(NamedTuple):
     text: str
     """Text that became final with this token; empty while a character or a stop string is incomplete."""
     logprob: float | None
+    """None where it was not asked for, and for a prompt's first token, which nothing precedes."""
     top: tuple[TopLogprob, ...]
+    token: str = ""
+    """As people are shown it; filled when log-probabilities were requested."""
+    raw: bytes = b""
+    """As :attr:`TopLogprob.raw`; filled when log-probabilities were requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +113,9 @@ class Generation:
     ttft_ms: float
     latency_ms: float
     tokens: tuple[TokenEvent, ...] = ()
-    """Filled when log-probabilities were requested."""
+    """Filled when log-probabilities were requested: the tokens of the text and the stop token, if it came."""
+    prompt: tuple[TokenEvent, ...] = ()
+    """The prompt's tokens, where their log-probabilities were requested."""
 
     @property
     def completion_tokens(self) -> int:
@@ -104,6 +138,8 @@ class Health:
 
     reason: str | None = None
     """Why it cannot; None where it can."""
+    stopped: bool = False
+    """Whether it never will again, and another has to be opened in its place."""
 
     def __bool__(self) -> bool:
         return self.reason is None
@@ -174,8 +210,31 @@ class Tokenizer(Protocol):
         """Return the ids of a conversation up to where the assistant begins to speak.
 
         Raises:
-            ConfigError: It cannot be rendered, or is sure to have more than ``most`` tokens.
+            RefusedByTemplate: The template does not take the conversation.
+            ConfigError: It is sure to have more than ``most`` tokens.
         """
+        ...
+
+    def refusal(self, messages: Sequence[Any]) -> str | None:
+        """Return in the template's words why a conversation cannot be trained on; None where it can."""
+        ...
+
+    def refused_turn(self, messages: Sequence[Any]) -> int | None:
+        """Return the place of the first message that is not taken; None where it cannot be told."""
+        ...
+
+    @property
+    def writes_day(self) -> bool:
+        """Whether the template writes the day on which it is asked."""
+        ...
+
+    def on_day(self, day: date | None) -> Self:
+        """Return the tokenizer as its template writes on that day; None for each day's own."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest conversation that the base was made for [tokens]."""
         ...
 
     def encode(self, text: str, *, most: int | None = None) -> tuple[int, ...]:

@@ -4,10 +4,12 @@
 
     TuneryError
       x ConfigError      a recipe or a setting is wrong       exit 2   HTTP 400
+          - RefusedByTemplate  the base cannot write the turns  exit 2   HTTP 400
           - DamagedRowError     a row is not as it was written    exit 2   HTTP 500
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
       x ConflictError    the state does not allow it now      exit 4   HTTP 409
           - BusyError    another process works on it          exit 4   HTTP 409
+          - DamagedError stored files are not what they were  exit 4   HTTP 409
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
           - LimitError   as many at once as may be            exit 6   HTTP 429
@@ -80,6 +82,20 @@ class ConfigError(TuneryError):
         return cls(f"{what}: {found:,} problems{lines}", hint=hint)
 
 
+class RefusedByTemplate(ConfigError):  # noqa: N818 - named after what happened to the conversation
+    """A conversation that the base's chat template does not take.
+
+    Args:
+        words: The template's own, or what it does with the conversation.
+        param: Name of the field at fault, such as ``messages[2]``.
+    """
+
+    def __init__(self, words: str, *, param: str | None = None) -> None:
+        where = f"{param}: " if param else ""
+        super().__init__(f"{where}the base's chat template refuses this conversation: {words}", param=param)
+        self.words = words
+
+
 class DamagedRowError(ConfigError):
     """A row of the database is not what was written into it; names the row and what mends it."""
 
@@ -114,6 +130,12 @@ class BusyError(ConflictError):
     """Another process works on it right now; whoever can wait may try again."""
 
     code = "busy"
+
+
+class DamagedError(ConflictError):
+    """Stored files are gone or are not what they were; nothing is computed from them."""
+
+    code = "damaged"
 
 
 class GateFailed(TuneryError):  # noqa: N818 - a verdict, not a malfunction

@@ -94,6 +94,12 @@ class Dropped(Record):
     """The row's content as JSON, cut to 2,000 characters."""
 
 
+def where(example: Example) -> str:
+    """Return where a row came from, for a message: its file and row, else its id."""
+    row = example.metadata.get("row")
+    return f"{example.metadata.get('source', 'row')} row {row}" if row is not None else example.id
+
+
 def without_system(messages: Iterable[Message]) -> list[Message]:
     """Return the turns but the system's, which are the same for all rows."""
     return [m for m in messages if m.role != "system"]

@@ -10,6 +10,10 @@ from tunery.core.config import Record
 from tunery.core.example import Message
 
 Arm = Literal["champion", "challenger"]
+TextState = Literal["kept", "not_asked", "no_answer", "too_long", "not_masked", "removed"]
+"""Whether a request's texts are there, else why not: the client sent ``store: false``; the call came to no
+answer; they are over the size that is kept; personal data could not be masked in them; they expired or were
+purged."""
 RolloutStatus = Literal["running", "promoted", "rolled_back", "cancelled"]
 
 
@@ -41,6 +45,10 @@ class RequestRecord(Record):
     ttft_ms: float | None = None
     """Time to first token [ms]."""
     metadata: Mapping[str, Any] = {}
+    text: TextState = "kept"
+    """Whether ``messages`` and ``completion`` are there; both are empty where they are not."""
+    deleted_at: datetime | None = None
+    """When its client deleted it; from then on it only counts, in tallies and bills."""
 
 
 class Rollout(Record):

@@ -8,6 +8,7 @@ in the assistant's turn, between tags that models of the field and parsers of se
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ _HOW = (
     f'To call one, answer with {OPEN}{{"name": its name, "arguments": an object}}{CLOSE}, '
     "once for each call. Call none that is not needed."
 )
+_JSON = json.JSONDecoder()
+_BLANK = re.compile(r"[ \t\n\r]*")
 _BEGIN, _END = f"{_INTRODUCTION}\n{_LIST_OPEN}\n", f"\n{_LIST_CLOSE}\n{_HOW}"
 
 
@@ -30,7 +33,15 @@ class ToolCall(NamedTuple):
 
     name: str
     arguments: str
-    """A JSON object, compact, keys in the order they were written."""
+    """A JSON object, compact, keys in the order they were written; of a broken call in a history
+    (:func:`said_call`) a JSON string."""
+
+
+class CallFrame(NamedTuple):
+    """What stands around the arguments of a call, between its tags."""
+
+    before: str
+    after: str
 
 
 class Answer(NamedTuple):
@@ -110,13 +121,46 @@ def call_of(name: Any, arguments: Any) -> ToolCall:
     return ToolCall(name, _compact(arguments))
 
 
+def said_call(name: Any, arguments: Any) -> ToolCall:
+    """Return a call that stands in the history of a conversation, where models have written broken arguments.
+
+    They are shown to the model as the text that they are, quoted as a JSON string, so that the turn behind
+    them, which tells of the failure, makes sense. :func:`read_answer` does not take such a call for one.
+
+    Raises:
+        NotACall: The name is no text, or something is half a surrogate pair.
+
+    >>> said_call("look_up", '{"x": ').arguments
+    '"{\\"x\\": "'
+    """
+    if not isinstance(name, str) or not name:
+        raise NotACall("a call needs the function's name")
+    try:
+        call = call_of(name, arguments)
+        json.loads(call.arguments, parse_constant=_no_number)
+        return call
+    except (ValueError, RecursionError):
+        _compact(name)
+        text = arguments if isinstance(arguments, str) else _compact(arguments)
+        return ToolCall(name, _compact(text))
+
+
+def call_frame(name: str) -> CallFrame:
+    """Return what :func:`write_answer` writes around the arguments of a call.
+
+    >>> call_frame("now")
+    CallFrame(before='{"name":"now","arguments":', after='}')
+    """
+    return CallFrame(f'{{"name":{_compact(name)},"arguments":', "}")
+
+
 def write_answer(text: str, calls: Sequence[ToolCall]) -> str:
     """Return an assistant's turn as text.
 
     >>> write_answer("", [ToolCall("now", "{}")])
     '<tool_call>{"name":"now","arguments":{}}</tool_call>'
     """
-    written = [_tagged(f'{{"name":{_compact(c.name)},"arguments":{c.arguments}}}') for c in calls]
+    written = [_tagged(c.arguments.join(call_frame(c.name))) for c in calls]
     return "\n".join([*([text] if text else []), *written])
 
 
@@ -133,26 +177,33 @@ def read_answer(text: str) -> Answer:
     Answer(text='Wait.', calls=(ToolCall(name='now', arguments='{}'),))
     """
     calls, texts, at = [], [], 0
-    for begin, end in _tagged_places(text):
+    begin = text.find(OPEN)
+    while begin >= 0:
         try:
-            call = json.loads(text[begin + len(OPEN) : end - len(CLOSE)])
-            calls.append(call_of(call.get("name"), call.get("arguments")))
+            call, end = _call_at(text, begin)
         except (ValueError, AttributeError, RecursionError):
+            begin = text.find(OPEN, begin + len(OPEN))
             continue
+        calls.append(call)
         texts.append(text[at:begin])
-        at = end
+        at, begin = end, text.find(OPEN, end)
     texts.append(text[at:])
     return Answer("".join(texts).rstrip() if calls else text, tuple(calls))
 
 
-def _tagged_places(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each pair of tags begins and ends; of several opening ones the last before the closing."""
-    at = 0
-    while (closed := text.find(CLOSE, at)) >= 0:
-        opened = text.rfind(OPEN, at, closed)
-        at = closed + len(CLOSE)
-        if opened >= 0:
-            yield opened, at
+def _call_at(text: str, begin: int) -> tuple[ToolCall, int]:
+    """Return the call whose opening tag stands at ``begin``, and where its closing tag ends.
+
+    A tag inside a string of its JSON ends nothing.
+
+    Raises:
+        ValueError: There is no call.
+    """
+    given, end = _JSON.raw_decode(text, _BLANK.match(text, begin + len(OPEN)).end())  # type: ignore[union-attr]
+    end = _BLANK.match(text, end).end()  # type: ignore[union-attr]
+    if not text.startswith(CLOSE, end):
+        raise NotACall("its closing tag is missing")
+    return call_of(given.get("name"), given.get("arguments")), end + len(CLOSE)
 
 
 def words_of(message: Message) -> list[str]:
@@ -241,6 +292,10 @@ def read_functions(system: str) -> Described:
     if not all(isinstance(f, dict) for f in functions):
         return Described(system, ())
     return Described(before, functions)
+
+
+def _no_number(name: str) -> float:
+    raise NotACall(f"{name} is no number that JSON has")
 
 
 def _compact(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from tunery.core.config import Record
@@ -27,6 +27,8 @@ class BaseModelInfo(Record):
     """Parameters [count]."""
     license: str | None = None
     origin: str | None = None
+    files: Mapping[str, str] = {}
+    """SHA-256 of each of these files by name, so that a changed one can be named; empty in old records."""
 
     @property
     def label(self) -> str:
@@ -62,6 +64,8 @@ class Adapter(Record):
     """Of :data:`ADAPTER_WEIGHTS`."""
     chat_template_sha256: str
     system_prompt: str | None
+    day: date | None = None
+    """Day that the chat template wrote into every prompt of training; None where it writes none."""
     trainable_parameters: int
     steps: int
     best_step: int
@@ -72,3 +76,11 @@ class Adapter(Record):
     """Training wall time, interruptions not counted [s]."""
     history: tuple[StepLog, ...]
     created_at: datetime
+
+    @property
+    def asked_on(self) -> date:
+        """Day that a template which writes one must go on writing: that of training.
+
+        Adapters of earlier versions do not say which it was; they were trained on the day they were made.
+        """
+        return self.day or self.created_at.astimezone(UTC).date()

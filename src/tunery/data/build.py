@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 from tunery.core.dataset import DatasetVersion, SourceFile
 from tunery.core.engine import Tokenizer
 from tunery.core.errors import ConfigError
-from tunery.core.example import Message
+from tunery.core.example import Message, Role
 from tunery.core.figures import listed_counts
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
@@ -25,15 +24,19 @@ from tunery.data.select.scores import read_quality
 from tunery.data.select.stage import SelectionInputs
 from tunery.data.version.card import CARD_FILE, data_card
 from tunery.data.version.write import write_version
+from tunery.store.left_overs import scratch_file
 from tunery.store.workspace import Workspace
 from tunery.text.embeddings import Encoder
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 """Raise it when equal files and settings would give other rows than before."""
 
 VERSION_FILE = "version.json"
 
 _IN_MANIFEST = {"name", "rows_read", "rows_kept", "dropped", "masked", "splits", "sources"}
+
+_ANY_DAY = date(2000, 1, 1)
+_ORDERS = ("ua", "sua", "uaua", "suaua", "aua", "saua", "uua", "suua", "uaa", "uauta", "uata", "utua")
 
 NOT_IN_IDENTITY = {"engine"}
 """Settings that change no row: where the work is done."""
@@ -60,7 +63,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         workspace: Where the version is kept.
         name: The recipe's name, shown in lists.
         base_dir: Folder that relative source paths start from.
-        tokenizer: Counts tokens; without one no row is dropped for its length.
+        tokenizer: Of the base; without one no row is dropped for its length or its turns.
         max_tokens: Longest example that training takes; ``config.max_tokens`` may only lower it [tokens].
         encoder: Loads a sentence encoder, for rows that are selected by meaning.
         progress: Where steps are reported to.
@@ -77,8 +80,10 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
     sources = _locate_all(config, base_dir)
     limit = min((n for n in (config.max_tokens, max_tokens) if n is not None), default=None)
     changes = load_edits(config.edits, workspace, base_dir)
-    identity = _identity(config, sources, changes, tokenizer if limit is not None else None, limit)
-    stored = _find(workspace, identity)
+    # Rows must not go by the day on which they are looked at.
+    tokenizer = tokenizer and tokenizer.on_day(_ANY_DAY)
+    identity = _identity(config, sources, changes, tokenizer, limit)
+    stored = _find(workspace, identity, progress)
     if stored is not None:
         mapping = config.clean.pii_mapping
         if mapping is not None and not Path(mapping).is_file():
@@ -94,7 +99,7 @@ def build_dataset(  # noqa: PLR0913 - what to read, where to keep it, how to mea
         tokenizer=tokenizer,
         max_tokens=limit,
         selection=SelectionInputs(quality, encoder),
-        scratch=_scratch(workspace),
+        scratch=scratch_file(workspace.root),
         progress=progress,
     ) as curated:
         if limit is not None and tokenizer is None:
@@ -111,26 +116,6 @@ def _placed(config: DataConfig, base_dir: Path) -> DataConfig:
         return config
     clean = config.clean.model_copy(update={"pii_mapping": str(base_dir / mapping)})
     return config.model_copy(update={"clean": clean})
-
-
-def _scratch(workspace: Workspace) -> Path:
-    """Return a path for rows in the making; what a killed process left there is cleared by the next."""
-    folder = workspace.root / "scratch"
-    folder.mkdir(exist_ok=True)
-    for left in folder.glob("*.rows"):
-        if not _runs(left.stem):
-            left.unlink(missing_ok=True)
-    return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.rows"
-
-
-def _runs(stem: str) -> bool:
-    try:
-        os.kill(int(stem.partition("-")[0]), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        pass  # it runs for somebody else
-    return True
 
 
 def _locate_all(config: DataConfig, base_dir: Path) -> list[Source]:
@@ -164,8 +149,10 @@ def _identity(
         del entry["path"]
         entry["format"] = source.format
     inputs = {f"source{i}": s.sha256 for i, s in enumerate(sources)}
-    if tokenizer is not None:
+    if tokenizer is not None and limit is not None:
         inputs["tokenizer"] = tokenizer_fingerprint(tokenizer)
+    if tokenizer is not None and (refused := _refused_orders(tokenizer)):
+        inputs["template"] = sha256_text(canonical_json(refused))
     return artifact_id("ds", stage="data", version=STAGE_VERSION, config=settings, inputs=inputs)
 
 
@@ -176,9 +163,22 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     return sha256_text(canonical_json([list(rendered), list(tokenizer.encode(probe))]))
 
 
-def _find(workspace: Workspace, identity: str) -> DatasetVersion | None:
-    """Return the stored version; one whose record was lost between the two writes gets it back."""
-    folder = workspace.artifacts.find("datasets", identity)
+def _refused_orders(tokenizer: Tokenizer) -> list[str]:
+    """Return the usual orders of turns that a template does not take, by the first letters of roles.
+
+    Most templates take all: then a version does not depend on the base.
+    """
+    roles: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+    turns = {order: [Message(role=roles[letter], content="a") for letter in order] for order in _ORDERS}
+    return [order for order, messages in turns.items() if tokenizer.refusal(messages) is not None]
+
+
+def _find(workspace: Workspace, identity: str, progress: Progress) -> DatasetVersion | None:
+    """Return the stored version; one whose record was lost between the two writes gets it back.
+
+    None where there is none, and where its files are damaged: building it again replaces them.
+    """
+    folder = workspace.artifacts.whole("datasets", identity, progress)
     if folder is None:
         return None
     record = workspace.datasets.find(identity)

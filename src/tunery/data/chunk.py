@@ -42,6 +42,8 @@ class ChunkResult(NamedTuple):
     """Rows that teach nothing or could not be understood, masked."""
     masked: Counter[PiiType]
     """Type of personal data to spans masked [count]."""
+    notes: Counter[str]
+    """What a person should know of the rows, a sentence each, to rows [count]."""
 
 
 def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
@@ -65,7 +67,8 @@ def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
     ]
     carried = {"group_keys": [d.group_keys for d in drafts], "sampling_key": [d.sampling_key for d in drafts]}
     batch = encode_rows(examples, hashes, judge(treatment.filters, examples), carried)
-    return ChunkResult(batch, masked_drops(dropped, treatment.clean.pii_sought), cleaned.counts)
+    notes = Counter(note for d in drafts for note in d.notes)
+    return ChunkResult(batch, masked_drops(dropped, treatment.clean.pii_sought), cleaned.counts, notes)
 
 
 def _content(

@@ -36,11 +36,24 @@ class ColumnsConfig(Settings):
     """The better answer (shape ``preference``)."""
     rejected: NonEmpty | None = None
     """The worse answer (shape ``preference``)."""
+    system: NonEmpty | None = None
+    """The system turn, in any shape. Left out, a column ``system`` or ``system_prompt`` is it, unless it is
+    listed as ``metadata``. A conversation's own system turn goes before the column."""
+    history: NonEmpty | None = None
+    """Turns before the question, in any shape: ``[question, answer]`` pairs or ``role``/``content`` turns.
+    Left out, a column ``history`` holds them, unless it is listed as ``metadata``."""
+    tools: NonEmpty | None = None
+    """Functions that the model may call, in any shape: a list or the JSON of one. Left out, a column
+    ``tools`` or ``functions`` holds them, unless it is listed as ``metadata``."""
+    weight: NonEmpty | None = None
+    """0 where a row is not to be learnt and is dropped, 1 where it is. Left out, a column ``weight`` says it,
+    unless it is listed as ``metadata``."""
     group: NonEmpty | tuple[NonEmpty, ...] | None = None
     """Rows with equal values here (one user, one conversation) never straddle splits. Of several columns, a
     value in common in any one of them ties two rows together."""
     metadata: tuple[NonEmpty, ...] = ()
-    """Further columns to keep beside each example; never shown to the model, nor masked."""
+    """Further columns to keep beside each example; never shown to the model, nor masked. A column that is
+    neither mapped nor listed here is named in a warning."""
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tunery.core.engine import Tokenizer
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, first_of
 from tunery.core.example import Drop, Dropped, content_sha256
-from tunery.core.figures import listed_counts
+from tunery.core.figures import counted, listed_counts
 from tunery.core.progress import Progress
 from tunery.data.chunk import Treatment, clean_chunk, judge
 from tunery.data.config import DataConfig
@@ -22,6 +24,7 @@ from tunery.data.dedup.stage import drop_exact, find_near
 from tunery.data.edits.apply import apply_all
 from tunery.data.edits.sets import EditSet
 from tunery.data.filters.filters import Filter, FilterContext, build_filters
+from tunery.data.filters.tokens import REFUSED
 from tunery.data.labels import set_labels, warn_of_labels
 from tunery.data.readers.reading import Reading
 from tunery.data.readers.source import Source
@@ -33,6 +36,9 @@ from tunery.data.split.assign import check_rows
 from tunery.data.split.groups import group_kept
 from tunery.data.split.stage import split_rows
 from tunery.data.workers import Engine, spread
+
+_SHOWN = 5
+"""Rows at fault that a sentence names [count]."""
 
 
 @contextmanager
@@ -66,6 +72,7 @@ def curate(  # noqa: PLR0913 - what is read, how it is treated, where it is put 
     with RowTable(scratch) as rows:
         curated = _collect(rows, sources, config, edits, filters, progress)
         _refuse_mixed(sources, curated.counts)
+        _note_refused(curated, sources)
         _limit(curated)
         if not len(curated.kept):
             reasons = listed_counts(curated.dropped_counts())
@@ -104,11 +111,13 @@ def _collect(
     for i in sorted(range(len(sources)), key=lambda i: not held_out[i]):
         reading = Reading(sources[i], progress)
         dropped: list[Dropped] = []
+        notes: Counter[str] = Counter()
         settings = sources[i].settings
         treatment = Treatment(settings, reading.mapped, config.clean, config.system_prompt, first)
         for result in spread(clean_chunk, reading.chunks(), treatment, engine=engine):
             dropped += result.dropped
             curated.masked.update(result.masked)
+            notes.update(result.notes)
             if edits:
                 unedited.append((i, result.rows))
             else:
@@ -117,6 +126,8 @@ def _collect(
         refuse_bad(dropped, sources[i].name, reading.rows, strict=config.strict)
         curated.unread += dropped
         reading.check()
+        curated.warnings += reading.warnings()
+        curated.warnings += [f"{sources[i].name}: {note} ({counted(n, 'row')})" for note, n in notes.items()]
     if edits:
         _edit(curated, unedited, edits, filters)
     rows.finish()
@@ -170,6 +181,34 @@ def _refuse_mixed(sources: Sequence[Source], counts: Sequence[SourceCount]) -> N
             f"the sources mix preference pairs with other rows ({listed})",
             hint="train on one kind at a time, in two recipes",
         )
+
+
+def _note_refused(curated: Curated, sources: Sequence[Source]) -> None:
+    """Name rows that the base's chat template does not take; refuse a file of which that is half or more.
+
+    Raises:
+        ConfigError: Lists the first of them, with the template's words.
+    """
+    refused = np.asarray(pc.equal(curated.rows.column("reason"), REFUSED).fill_null(False))
+    for i, source in enumerate(sources):
+        places = np.flatnonzero(refused & (curated.rows.sources == i))
+        if not len(places):
+            continue
+        details = curated.rows.column_at("detail", places[:_SHOWN]).to_pylist()
+        problems = [
+            f"row {curated.row_number(place)}: {words}"
+            for place, words in zip(places.tolist(), details, strict=False)
+        ]
+        what = f"{source.name}: the base's chat template does not take"
+        if curated.config.strict or 2 * len(places) >= curated.counts[i].rows:
+            raise ConfigError.of_problems(
+                f"{what} {counted(len(places), 'row')} of {curated.counts[i].rows:,}",
+                problems,
+                total=len(places),
+                hint="write such conversations otherwise, or take another base",
+            )
+        shown = "; ".join(first_of(problems, _SHOWN, total=len(places)))
+        curated.warnings.append(f"{what} {counted(len(places), 'row')}, now among the dropped rows ({shown})")
 
 
 def _limit(curated: Curated) -> None:

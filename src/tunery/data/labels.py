@@ -24,8 +24,10 @@ _MOST_CLASSES_LOOKED_AT = 1000
 def set_labels(curated: Curated) -> None:
     """Set the label set of rows, where their answers are classes of a closed one.
 
+    Conversations may all end with the same answer: a warning says so.
+
     Raises:
-        ConfigError: Every row has the same answer, so there is nothing to learn.
+        ConfigError: Every row of a table has the same answer, so there is nothing to learn.
     """
     mode = curated.config.labels
     if len(curated.rows.column("rejected").drop_null()):
@@ -35,9 +37,11 @@ def set_labels(curated: Curated) -> None:
         return
     _, first, curated.answer_codes = np.unique(answers, return_index=True, return_inverse=True)
     curated.answers = curated.rows.references(first)
-    curated.labels = find_labels(
-        [curated.answers[c] for c in curated.answer_codes[curated.kept].tolist()], mode
-    )
+    given = [curated.answers[c] for c in curated.answer_codes[curated.kept].tolist()]
+    if mode == "auto" and len(set(given)) == 1 and all(c.shape != "columns" for c in curated.counts):
+        curated.warnings.append(f"all {len(given):,} rows have the answer {given[0]!r:.80}")
+        return
+    curated.labels = find_labels(given, mode)
 
 
 def find_labels(answers: Sequence[str], mode: Literal["auto", "closed", "open"]) -> tuple[str, ...] | None:

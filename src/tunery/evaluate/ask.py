@@ -6,13 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from tunery.core.engine import Engine, Generation, GenerationRequest, Sampling, Score, Tokenizer
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, RefusedByTemplate
 from tunery.core.progress import Progress
 from tunery.evaluate.metrics import PERPLEXITY
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task, draw_stratified
 
 T = TypeVar("T")
+
+_NOTHING = Generation(
+    text="",
+    token_ids=(),
+    finish_reason="length",
+    prompt_tokens=0,
+    cached_tokens=0,
+    ttft_ms=0.0,
+    latency_ms=0.0,
+)
+"""The answer of a row that could not be asked."""
 
 
 class Completions(NamedTuple):
@@ -24,6 +35,10 @@ class Completions(NamedTuple):
     """Example id to the likelihood of its reference, for the rows drawn for perplexity."""
     tokens: int
     """Prompt and completion tokens processed [count]."""
+    unasked: Mapping[str, str] = {}
+    """Example id to why it could not be put to the engine; its answer is empty."""
+    unscored: int = 0
+    """Rows drawn for perplexity whose prompt and reference do not fit the window [count]."""
 
 
 def ask(
@@ -34,41 +49,70 @@ def ask(
     Prompts of one subject share their beginning (system turn, solved examples), which an engine with a
     prefix cache computes once.
 
+    A row whose prompt leaves no room for an answer, or that the base's template refuses, gets an empty
+    answer: another model might have given one, so it stays in the comparison.
+
     Raises:
         NotFoundError: The engine does not hold the adapter.
-        ConfigError: Prompts do not fit the engine's context window; lists them, before any is answered.
+        ConfigError: No row at all can be put to the engine; lists them, before anything is computed.
     """
-    prompts = {e.id: tokenizer.render_prompt(subject.prompting.conversation(e)) for e in task.examples}
-    _check_lengths(prompts, engine.context_window, subject)
+    if subject.prompting.day is not None:
+        tokenizer = tokenizer.on_day(subject.prompting.day)
+    prompts, unasked = _prompts(tokenizer, task, subject, engine.context_window)
     sampling = Sampling(max_tokens=task.config.max_new_tokens)
     requests = [
-        GenerationRequest(prompts[e.id], subject.adapter, sampling, subject.prompting.constraint)
-        for e in task.examples
+        GenerationRequest(prompt, subject.adapter, sampling, subject.prompting.constraint)
+        for prompt in prompts.values()
     ]
     size = task.config.rows_per_batch
-    generations: list[Generation] = []
+    answers: list[Generation] = []
     for batch in _batches(requests, size, progress, f"{subject.name}: answering"):
-        generations += engine.generate(batch)
-    tokens = sum(g.prompt_tokens + g.completion_tokens for g in generations)
+        answers += engine.generate(batch)
+    tokens = sum(g.prompt_tokens + g.completion_tokens for g in answers)
+    by_id = dict(zip(prompts, answers, strict=True))
     measured = PERPLEXITY in task.metrics and subject.perplexity
     limit = task.config.perplexity_limit if measured else 0
-    rows = draw_stratified(task.examples, limit, seed=task.config.seed)
-    pairs = [(prompts[e.id], completion_ids(tokenizer, e.reference)) for e in rows]
-    tokens += sum(len(prompt) + len(completion) for prompt, completion in pairs)
+    drawn = draw_stratified(task.examples, limit, seed=task.config.seed)
+    pairs = {e.id: (prompts[e.id], completion_ids(tokenizer, e.reference)) for e in drawn if e.id in prompts}
+    pairs = {id_: pair for id_, pair in pairs.items() if sum(map(len, pair)) <= engine.context_window}
+    tokens += sum(len(prompt) + len(completion) for prompt, completion in pairs.values())
     scores: list[Score] = []
-    for some in _batches(pairs, size, progress, f"{subject.name}: perplexity"):
+    for some in _batches(list(pairs.values()), size, progress, f"{subject.name}: perplexity"):
         scores += engine.score(some, subject.adapter)
-    return Completions(tuple(generations), {e.id: s for e, s in zip(rows, scores, strict=True)}, tokens)
+    return Completions(
+        tuple(by_id.get(e.id, _NOTHING) for e in task.examples),
+        dict(zip(pairs, scores, strict=True)),
+        tokens,
+        unasked,
+        len(drawn) - len(pairs),
+    )
 
 
-def _check_lengths(prompts: Mapping[str, Sequence[int]], window: int, subject: Subject) -> None:
-    problems = [
-        f"example {name}: its {len(ids):,} prompt tokens leave none of the engine's {window:,} for an answer"
-        for name, ids in prompts.items()
-        if len(ids) >= window
-    ]
-    if problems:
+def _prompts(
+    tokenizer: Tokenizer, task: Task, subject: Subject, window: int
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Return the prompts of the rows that can be asked, and why the others cannot, both by example id.
+
+    Raises:
+        ConfigError: None can.
+    """
+    prompts, unasked = {}, {}
+    for example in task.examples:
+        try:
+            ids = tokenizer.render_prompt(subject.prompting.conversation(example))
+        except RefusedByTemplate as refusal:
+            unasked[example.id] = refusal.message
+            continue
+        if len(ids) < window:
+            prompts[example.id] = ids
+        else:
+            unasked[example.id] = (
+                f"its {len(ids):,} prompt tokens leave none of the engine's {window:,} for an answer"
+            )
+    if not prompts:
+        problems = [f"example {id_}: {why}" for id_, why in unasked.items()]
         raise ConfigError.of_problems(subject.name, problems, limit=20)
+    return prompts, unasked
 
 
 def completion_ids(tokenizer: Tokenizer, reference: str) -> tuple[int, ...]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import date
+from typing import Any, NamedTuple
 
 from tunery.core.engine import Constraint, Tokenizer
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, RefusedByTemplate
 from tunery.core.example import Example, Message
+from tunery.core.figures import counted
 from tunery.evaluate.config import BaselineConfig
 from tunery.evaluate.metrics import PERPLEXITY
 from tunery.evaluate.task import Task, by_class
 
 LABELS_PLACE = "{labels}"
+_NO_ANSWER = Message(role="assistant", content="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Prompting:
     """Solved examples, shown as user and assistant turns between the system turn and the question."""
     constraint: Constraint | None = None
     """What the answer is forced to be."""
+    day: date | None = None
+    """Day that a chat template which writes one is given; None for the day of asking."""
 
     def conversation(self, example: Example) -> tuple[Message, ...]:
         """Return the turns up to where the model is to answer."""
@@ -53,6 +59,7 @@ class Prompting:
             "system_prompt": self.system_prompt,
             "shots": [shot.id for shot in self.shots],
             "constrained_to": held_to,
+            **({"day": self.day.isoformat()} if self.day else {}),
         }
 
 
@@ -73,8 +80,32 @@ class Subject:
     """What its answers depend on in the engine that gives them, JSON-ready."""
 
 
+def prompt_lengths(tokenizer: Tokenizer, prompting: Prompting, examples: Sequence[Example]) -> dict[str, int]:
+    """Return each example's id and how long its prompt is [tokens], without those that are refused."""
+    on_day = tokenizer if prompting.day is None else tokenizer.on_day(prompting.day)
+    lengths = {}
+    for example in examples:
+        with contextlib.suppress(RefusedByTemplate):
+            lengths[example.id] = len(on_day.render_prompt(prompting.conversation(example)))
+    return lengths
+
+
+class Window(NamedTuple):
+    """What a base can read and write at once, and who is told where that is too little."""
+
+    tokens: int
+    """Of a prompt and its answer together [count]."""
+    warn: Callable[[str], None] = lambda _: None
+
+
 def baseline_subjects(
-    task: Task, train: Sequence[Example], *, base: str, tokenizer: Tokenizer
+    task: Task,
+    train: Sequence[Example],
+    *,
+    base: str,
+    tokenizer: Tokenizer,
+    window: Window | None = None,
+    day: date | None = None,
 ) -> tuple[Subject, ...]:
     """Return the prompted baselines that the settings ask for, in the order to measure them.
 
@@ -84,13 +115,17 @@ def baseline_subjects(
     Args:
         train: The train split, the only place that solved examples come from.
         base: Base model's name and hash.
+        window: Of the base: solved examples that do not fit it with the question and the answer are left out.
+        day: Day that a chat template which writes one is given.
 
     Raises:
         ConfigError: Few-shot is asked for and the train split is empty, shares a group with the test
-            rows, or has no example short enough; or ``constrained`` is asked for with nothing to hold to.
+            rows, or has no example short enough; ``constrained`` is asked for with nothing to hold to; or
+            not one question fits the window.
     """
     settings = task.config.baseline
-    prompt = _base_prompt(settings, task)
+    prompt = replace(_base_prompt(settings, task), day=day)
+    room = None if window is None else _room(task, prompt, tokenizer, window)
     constraint = _constraint(settings, task)
     decides = task.main_metric == PERPLEXITY
     prompts: list[tuple[str, Prompting]] = []
@@ -98,7 +133,10 @@ def baseline_subjects(
         prompts.append(("zero_shot", prompt))
     if settings.few_shot:
         shots = draw_shots(train, task.examples, settings=settings, tokenizer=tokenizer)
-        prompts.append(("few_shot", replace(prompt, shots=shots)))
+        if room is not None and window is not None:
+            shots = _fitting(shots, task, prompt, tokenizer, room, window.warn)
+        if shots:
+            prompts.append(("few_shot", replace(prompt, shots=shots)))
     subjects = []
     for name, plain in prompts:
         subjects.append(Subject(name, base, prompting=plain, perplexity=settings.perplexity or decides))
@@ -106,6 +144,67 @@ def baseline_subjects(
             held = replace(plain, constraint=constraint)
             subjects.append(Subject(f"{name}_constrained", base, prompting=held, perplexity=decides))
     return tuple(subjects)
+
+
+class _Room(NamedTuple):
+    """What a base's window leaves of itself."""
+
+    prompt_tokens: int
+    """That a prompt may have [count]."""
+    questions: Sequence[Example]
+    """Test rows that show whether solved examples fit: the longest, and one of each order of turns."""
+
+
+def _room(task: Task, prompt: Prompting, tokenizer: Tokenizer, window: Window) -> _Room:
+    """Return how long prompts may be.
+
+    Raises:
+        ConfigError: Not one question fits the window without any solved example.
+    """
+    lengths = prompt_lengths(tokenizer, prompt, task.examples)
+    fitting = [e for e in task.examples if lengths.get(e.id, window.tokens) < window.tokens]
+    if not fitting:
+        raise ConfigError(
+            f"evaluate.baseline: with its instructions no test row's prompt leaves room for an answer in the "
+            f"base's window of {window.tokens:,} tokens"
+            + (f" (the shortest has {min(lengths.values()):,})" if lengths else ""),
+            hint="set a shorter evaluate.baseline.system_prompt, or a base with a wider window",
+            param="evaluate.baseline.system_prompt",
+        )
+    # Where even a plain question has not all of max_new_tokens left, solved examples have no place.
+    longest = max(fitting, key=lambda e: lengths[e.id])
+    orders = {tuple(m.role for m in e.prompt): e for e in fitting}
+    allowed = window.tokens - min(task.config.max_new_tokens, window.tokens - 1)
+    return _Room(allowed, (longest, *orders.values()))
+
+
+def _fitting(
+    shots: tuple[Example, ...],
+    task: Task,
+    prompt: Prompting,
+    tokenizer: Tokenizer,
+    room: _Room,
+    warn: Callable[[str], None],
+) -> tuple[Example, ...]:
+    """Return the solved examples that fit before every question; says how many were asked for."""
+    left, refused = shots, False
+    while left:
+        lengths = prompt_lengths(tokenizer, replace(prompt, shots=left), room.questions)
+        refused = len(lengths) < len({e.id for e in room.questions})
+        if not refused and max(lengths.values()) <= room.prompt_tokens:
+            break
+        left = () if refused else left[:-1]
+    if len(left) == len(shots):
+        return left
+    why = (
+        "the base's chat template refuses them before some questions"
+        if refused
+        else f"with a question and evaluate.max_new_tokens = {task.config.max_new_tokens} no more fit the "
+        "base's window"
+    )
+    shown = f"{len(left)} of {counted(len(shots), 'solved example')} shown, because {why}"
+    warn(f"evaluate.baseline.shots: {shown}{'' if left else '; the few-shot baseline is left out'}")
+    return left
 
 
 def draw_shots(
@@ -139,8 +238,9 @@ def draw_shots(
     for example in _shuffled_by_class(train, seed=settings.seed):
         if len(shots) == settings.shots:
             break
-        length = len(tokenizer.render_prompt(_split_system(example.messages)[1]))
-        if length > left:
+        alone = example.with_(messages=(*_split_system(example.messages)[1], _NO_ANSWER))
+        length = prompt_lengths(tokenizer, Prompting(), [alone]).get(example.id)
+        if length is None or length > left:
             continue
         if example.group in held_out:
             raise ConfigError(

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from tunery.core.clock import Clock, SystemClock
 from tunery.core.engine import Engine, Score, Tokenizer
+from tunery.core.errors import first_of
 from tunery.core.evaluation import Evaluation, Metric, Prediction
-from tunery.core.example import Example
+from tunery.core.example import Example, where
+from tunery.core.figures import counted
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
@@ -23,6 +25,9 @@ from tunery.evaluate.task import Task
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another evaluation."""
+
+_SHOWN = 3
+"""Rows at fault that a warning names [count]."""
 
 
 class EvaluationResult(NamedTuple):
@@ -177,7 +182,20 @@ def _labels(task: Task, predictions: Sequence[Prediction]) -> _Labels:
 
 def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str, ...]:
     found = []
-    cut = sum(g.finish_reason == "length" for g in answers.generations)
+    unasked = len(answers.unasked)
+    if unasked:
+        names = {e.id: where(e) for e in task.examples}
+        shown = "; ".join(first_of([f"{names[i]}: {why}" for i, why in answers.unasked.items()], _SHOWN))
+        found.append(
+            f"{unasked} of {len(answers.generations)} rows could not be asked and count as answered with "
+            f"nothing ({shown})"
+        )
+    if answers.unscored:
+        found.append(
+            f"{counted(answers.unscored, 'row')} drawn for perplexity do not fit the base's window with the "
+            "reference, and were left out of it"
+        )
+    cut = sum(g.finish_reason == "length" for g in answers.generations) - unasked
     if cut:
         found.append(
             f"{cut} of {len(answers.generations)} answers were cut off at max_new_tokens = "

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tunery.core.errors import ConfigError, did_you_mean, listed
-from tunery.core.example import Example
+from tunery.core.example import Example, where
 from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.metrics import declaration_of, metric_names
+from tunery.evaluate.metrics import PERPLEXITY, declaration_of, metric_names
 from tunery.evaluate.scorers import (
     NO_MODELS,
     DetailedScorer,
@@ -24,6 +24,8 @@ from tunery.evaluate.scorers import (
 )
 
 _ROWS_SHOWN = 5
+_PERPLEXITY_ROWS = 2
+"""Rows that perplexity's interval needs [count]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def make_task(
         models=models,
     )
     _check_needs(task, examples)
-    task = replace(task, parts=_parts(task))
+    task = replace(_with_rows_for_perplexity(task), parts=_parts(task))
     task.check_metric(main_metric, what="goal.metric")
     return task
 
@@ -178,11 +180,29 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
         raise ConfigError.of_problems("evaluate", problems)
 
 
+def _with_rows_for_perplexity(task: Task) -> Task:
+    """Leave perplexity out where a single row is measured: no interval can be given of it.
+
+    Raises:
+        ConfigError: It is what decides.
+    """
+    if PERPLEXITY not in task.metrics or len(task.examples) >= _PERPLEXITY_ROWS:
+        return task
+    if task.main_metric == PERPLEXITY:
+        raise ConfigError(
+            f"goal.metric: perplexity needs {_PERPLEXITY_ROWS} test rows at least, and {task.data} has "
+            f"{len(task.examples)}",
+            hint="give the test split more rows (data.split.test), or take another goal.metric",
+            param="goal.metric",
+        )
+    return replace(task, metrics=tuple(name for name in task.metrics if name != PERPLEXITY))
+
+
 def _json_problems(names: Sequence[str], task: Task, examples: Sequence[Example]) -> list[str]:
     objects = [(e, _json(e.reference)) for e in examples]
     bad = [e for e, value in objects if not isinstance(value, dict)]
     if bad:
-        rows = listed([_where(e) for e in bad], _ROWS_SHOWN)
+        rows = listed([where(e) for e in bad], _ROWS_SHOWN)
         verb = "needs" if len(names) == 1 else "need"
         return [f"{' and '.join(names)} {verb} JSON objects as references; {len(bad)} are none: {rows}"]
     known = {key for _, value in objects for key in value}
@@ -199,11 +219,6 @@ def _parts(task: Task) -> tuple[str, ...]:
                 parts = scorer.parts(example.reference, example)
                 found.update(dict.fromkeys(f"{name}.{part}" for part in parts))
     return tuple(found)
-
-
-def _where(example: Example) -> str:
-    row = example.metadata.get("row")
-    return f"{example.metadata.get('source', 'row')} row {row}" if row is not None else example.id
 
 
 def _json(text: str) -> Any:

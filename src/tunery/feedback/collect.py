@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -68,9 +69,18 @@ def record(workspace: Workspace, request_id: str, given: GivenFeedback, *, autho
             out the served answer.
     """
     request = workspace.requests.get(request_id)
+    return workspace.feedback.add(feedback_on(request, given, author=author, at=workspace.clock.now()))
+
+
+def feedback_on(request: RequestRecord, given: GivenFeedback, *, author: str, at: datetime) -> Feedback:
+    """Return feedback on one served request as it is to be stored; see :func:`record`.
+
+    Raises:
+        ConfigError: As :func:`record` says.
+    """
     preferred, rejected = _answers(given, request)
-    feedback = Feedback(
-        id=new_id("fb", workspace.clock.now()),
+    return Feedback(
+        id=new_id("fb", at),
         request_id=request.id,
         kind=given.kind,
         rating=given.rating,
@@ -78,10 +88,8 @@ def record(workspace: Workspace, request_id: str, given: GivenFeedback, *, autho
         rejected=rejected,
         comment=given.comment,
         author=author,
-        created_at=workspace.clock.now(),
+        created_at=at,
     )
-    workspace.feedback.add(feedback)
-    return feedback
 
 
 def _answers(given: GivenFeedback, request: RequestRecord) -> tuple[str | None, str | None]:

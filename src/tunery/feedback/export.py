@@ -156,7 +156,9 @@ def _candidates(
     for feedback in sorted(found, key=lambda f: f.kind == "rating"):
         if since is not None and feedback.created_at < since:
             continue
-        request = workspace.requests.get(feedback.request_id)
+        request = workspace.requests.find(feedback.request_id)
+        if request is None:  # its client deleted it; a rating alone stays, for the numbers
+            continue
         if model is None or request.model.partition("@")[0] == model:
             yield feedback, request
 

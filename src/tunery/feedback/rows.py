@@ -20,7 +20,7 @@ class FeedbackRows(NamedTuple):
 
 
 def text_was_kept(request: RequestRecord) -> bool:
-    """Return whether the request's record holds its text; a client that sends ``store: false`` keeps it out.
+    """Return whether the request's record holds its text; ``RequestRecord.text`` says why it does not.
 
     Every request has a turn, so one without any had its text left out; an empty answer alone says nothing.
     """

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.ids import canonical_json, sha256_file, sha256_text
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError
+from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import ADAPTER_CONFIG, BaseModelInfo
 from tunery.model.embedded import EMBEDDED_NAME, install_embedded
+from tunery.store.checksums import checksum, remembered_checksum
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 """Weight files that would be unpickled; a folder that holds one is refused."""
@@ -69,8 +69,7 @@ def describe_base(folder: Path, *, name: str) -> BaseModelInfo:
             problems,
             hint="save it with save_pretrained(..., safe_serialization=True) into a clean folder",
         )
-    parts = sorted(p for p in folder.iterdir() if p.suffix in _HASHED_SUFFIXES and p.name != "manifest.json")
-    checksums = {p.name: _cached_sha256(p) for p in parts}
+    checksums = {p.name: remembered_checksum(p) for p in _hashed(folder)}
     about = _read_json(folder / "manifest.json").get("about", {})
     return BaseModelInfo(
         name=name,
@@ -79,7 +78,46 @@ def describe_base(folder: Path, *, name: str) -> BaseModelInfo:
         parameters=_count_parameters(folder),
         license=about.get("license"),
         origin=about.get("origin"),
+        files=checksums,
     )
+
+
+def check_base(base: BaseModelInfo) -> None:
+    """Compare a base's files with what was recorded, before anything computes with them.
+
+    Every file is read, large ones once in a process as long as nobody touches them.
+
+    Raises:
+        DamagedError: The folder is gone, or a file is not what was recorded; names each it can.
+    """
+    folder = Path(base.path)
+    if not folder.is_dir():
+        raise DamagedError(f"base {base.name}: {folder} is gone", hint=f"put {base.label} back there")
+    found = {p.name: checksum(p) for p in _hashed(folder)}
+    digest = sha256_text(canonical_json(found))
+    if digest == base.sha256:
+        return
+    names = sorted(found.keys() | base.files.keys()) if base.files else []
+    changed = [_difference(name, base.files.get(name), found.get(name)) for name in names]
+    what = "; ".join(filter(None, changed)) or "its files are others"
+    raise DamagedError(
+        f"base {base.name} in {folder} is not what was recorded "
+        f"(sha256 {base.sha256[:12]} then, {digest[:12]} now): {what}",
+        hint=f"put {base.label} back there, or run the recipe again, which trains anew on what is there now",
+    )
+
+
+def _hashed(folder: Path) -> list[Path]:
+    """Return the files of a base that say what it computes."""
+    return sorted(p for p in folder.iterdir() if p.suffix in _HASHED_SUFFIXES and p.name != "manifest.json")
+
+
+def _difference(name: str, recorded: str | None, found: str | None) -> str:
+    if recorded == found:
+        return ""
+    if recorded is None:
+        return f"{name} was not there"
+    return f"{name} is missing" if found is None else f"{name} changed"
 
 
 def _problems_of(folder: Path) -> list[str]:
@@ -125,25 +163,6 @@ def _hub_snapshot(repo: str, revision: str | None) -> Path:
             hint="download it on a machine with network and give its folder as base:",
             param="base",
         ) from None
-
-
-def _cached_sha256(path: Path) -> str:
-    """Hash a file; a sidecar keyed by size and mtime saves re-reading gigabytes of weights."""
-    if path.suffix != ".safetensors":
-        return sha256_file(path)
-    stat = path.stat()
-    key = f"{stat.st_size}-{stat.st_mtime_ns}"
-    sidecar = path.with_name(f".{path.name}.sha256")
-    try:
-        known_key, digest = sidecar.read_text(encoding="ascii").split()
-        if known_key == key and re.fullmatch(r"[0-9a-f]{64}", digest):
-            return digest
-    except (OSError, ValueError):
-        pass
-    digest = sha256_file(path)
-    with contextlib.suppress(OSError):  # a read-only model folder: hash again next time
-        sidecar.write_text(f"{key} {digest}\n", encoding="ascii")
-    return digest
 
 
 def _count_parameters(folder: Path) -> int:

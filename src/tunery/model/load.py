@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import ConfigError, TuneryError
+from tunery.core.faults import explained
 from tunery.model.packing import ATTENTION, packed_attention
+
+_MEMORY_HINT = "free -h shows what is free; end other programs, or choose a smaller base"
 
 
 def load_causal_lm(
@@ -36,7 +39,7 @@ def load_causal_lm(
     AttentionInterface.register(attention, function)
     disable_progress_bar()  # bars are ours
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype,
             attn_implementation=attention,
@@ -44,11 +47,27 @@ def load_causal_lm(
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except MemoryError:
-        raise ResourceError(f"{folder}: not enough memory to load the weights") from None
-    except (OSError, ValueError, KeyError) as error:
+        _own_memory(model)
+    except TuneryError:
+        raise
+    except Exception as error:  # torn files raise whatever the library happens to stumble over
+        fault = explained(error, place=Path(folder), memory_hint=_MEMORY_HINT)
+        if fault is not None:
+            raise fault from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{folder}: cannot be loaded as a causal language model ({reason:.300})") from None
+    return model
+
+
+def _own_memory(model: nn.Module) -> None:
+    """Copy weights that are views of the mapped file.
+
+    Through the mapping, whoever writes to the file would change a model that is answering, and whoever
+    shortens it would end the process.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def load_for_packing(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:

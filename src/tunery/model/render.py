@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from tunery.core.errors import ConfigError
@@ -13,7 +13,7 @@ LossOn = Literal["completion", "last_completion", "all"]
 
 
 class Rendered(NamedTuple):
-    """One conversation, tokenised."""
+    """A conversation up to one of its answers, tokenised."""
 
     ids: tuple[int, ...]
     """Token ids, shape ``(n_tokens,)``."""
@@ -24,6 +24,19 @@ class Rendered(NamedTuple):
     prompt_mask: tuple[int, ...] = ()
     """1 where a token of a user's or tool's turn counts in the prompt loss; same shape, or empty where none
     does."""
+    turn: int = -1
+    """Place of that last assistant turn among the conversation's."""
+
+
+class _Answer(NamedTuple):
+    """An assistant turn with what stands before it."""
+
+    turn: int
+    opened: str
+    """Text of everything before it, as serving would have it."""
+    text: str
+    """From there to its stop token."""
+    trained: bool
 
 
 def render(
@@ -32,12 +45,16 @@ def render(
     *,
     loss_on: LossOn = "completion",
     mark_prompt: bool = False,
-) -> Rendered:
+) -> tuple[Rendered, ...]:
     """Render a conversation that ends with an assistant turn.
 
-    Each assistant turn is tokenised on its own, after exactly the ids that serving would feed the model
-    at that point, so that training sees what inference sees. The mask covers the answer and the one stop
-    token that ends it, never what the template writes after that.
+    Each assistant turn is tokenised on its own, as it was given, after exactly the ids that serving would
+    feed the model at that point, so that training sees what inference sees. The mask covers the answer and
+    the one stop token that ends it, never what the template writes after that. What follows the last trained
+    turn is left out.
+
+    Templates of reasoning models write earlier turns otherwise once later ones exist: no single sequence is
+    then what serving feeds for each of them, and each trained turn gets a sequence of its own.
 
     Args:
         tokenizer: Of the base model.
@@ -47,44 +64,108 @@ def render(
         mark_prompt: Whether to mask tokens of users' and tools' turns for the prompt loss, too.
 
     Returns:
-        Ids up to the last stop token and their mask.
+        One sequence, or one for each trained turn; at least one, each up to the stop token of its turn.
 
     Raises:
-        ConfigError: The conversation does not end with an assistant turn, or the template writes earlier
-            turns differently once later ones exist (then no mask can be right).
+        ConfigError: The conversation does not end with an assistant turn.
+        RefusedByTemplate: The template does not take it.
     """
     if not messages or messages[-1].role != "assistant":
         raise ConfigError("a conversation to train on must end with an assistant turn")
-    ids: list[int] = []
-    mask: list[int] = []
-    prompt_mask: list[int] = []
+    answers = list(_answers(tokenizer, messages, loss_on))
+    pieces = _Pieces(tokenizer, messages, mark_prompt=mark_prompt)
+    whole = _one_sequence(pieces, answers, everything=loss_on == "all")
+    if whole is not None:
+        return (whole,)
+    alone: list[Rendered] = []
+    for answer in [answer for answer in answers if answer.trained] or answers[-1:]:
+        before = alone[-1].ids if alone else ()
+        alone.append(_alone(pieces, answer, before, everything=loss_on == "all"))
+    return tuple(alone)
+
+
+def _answers(tokenizer: ChatTokenizer, messages: Sequence[Message], loss_on: LossOn) -> Iterator[_Answer]:
+    """Yield the assistant turns up to the last trained one; up to the last where none is."""
+    turns = [i for i, m in enumerate(messages) if m.role == "assistant"]
+    weighed = [i for i in turns if messages[i].weight == 1]
+    last = weighed[-1] if weighed else turns[-1]
+    for turn in turns:
+        if turn > last:
+            return
+        opened, between, after = tokenizer.answer_frame(messages[:turn])
+        text = between + tokenizer.special.hide(messages[turn].content) + after
+        trained = messages[turn].weight == 1 and (loss_on != "last_completion" or turn == last)
+        yield _Answer(turn, opened, text, trained)
+
+
+class _Pieces:
+    """Texts of one conversation to ids with their masks."""
+
+    def __init__(self, tokenizer: ChatTokenizer, messages: Sequence[Message], *, mark_prompt: bool) -> None:
+        self.tokenizer = tokenizer
+        self._messages = messages
+        self._mark_prompt = mark_prompt
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a new sequence."""
+        self.ids: list[int] = []
+        self.mask: list[int] = []
+        self.prompt_mask: list[int] = []
+
+    def add(self, context: str, answer: _Answer) -> None:
+        """Append a context and the answer after it."""
+        before = self.tokenizer.encode_template(context)
+        after = _until_stop(self.tokenizer, self.tokenizer.encode_template(answer.text))
+        self.ids += [*before, *after]
+        self.mask += [0] * len(before) + [int(answer.trained)] * len(after)
+        if self._mark_prompt:
+            first = not self.prompt_mask  # the system turn stands at the beginning alone
+            opening = _system_tokens(self.tokenizer, self._messages, answer.opened) if first else 0
+            self.prompt_mask += [0] * opening + [1] * (len(before) - opening) + [0] * len(after)
+        self.prompt_tokens = len(self.ids) - len(after)
+
+    def rendered(self, turn: int, *, everything: bool, told: int = 1) -> Rendered:
+        """Return the sequence so far.
+
+        Args:
+            turn: Of the answer that it ends with.
+            everything: Whether every token is trained on.
+            told: Leading tokens in no loss: the first, which nothing stands before to predict it from, and
+                those that another sequence has [count].
+        """
+        mask = [1] * len(self.ids) if everything else list(self.mask)
+        prompt_mask = list(self.prompt_mask)
+        mask[:told] = [0] * told
+        prompt_mask[:told] = [0] * told if self._mark_prompt else []
+        return Rendered(tuple(self.ids), tuple(mask), self.prompt_tokens, tuple(prompt_mask), turn)
+
+
+def _one_sequence(pieces: _Pieces, answers: Sequence[_Answer], *, everything: bool) -> Rendered | None:
+    """Return all answers in one sequence; None where its ids are not what serving feeds before the last."""
+    pieces.clear()
     written = ""
-    prompt_tokens = 0
-    for index, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        opened = tokenizer.template_text(messages[:index], open_turn=True)
-        closed = tokenizer.template_text(messages[: index + 1], open_turn=False)
-        if not (closed.startswith(opened) and opened.startswith(written)):
-            raise ConfigError(
-                "the base's chat template rewrites earlier turns when a conversation goes on; "
-                "train on single-turn examples with this base"
-            )
-        context = tokenizer.encode_template(opened[len(written) :])
-        answer = _until_stop(tokenizer, tokenizer.encode_template(closed[len(opened) :]))
-        trained = message.weight == 1 and (loss_on != "last_completion" or index == len(messages) - 1)
-        ids += [*context, *answer]
-        mask += [0] * len(context) + [int(trained)] * len(answer)
-        if mark_prompt:
-            opening = _system_tokens(tokenizer, messages, opened) if not written else 0
-            prompt_mask += [0] * opening + [1] * (len(context) - opening) + [0] * len(answer)
-        prompt_tokens = len(ids) - len(answer)
-        written = opened + _text_until_stop(tokenizer, closed[len(opened) :])
-    if loss_on == "all":
-        mask = [1] * len(ids)
-    mask[:1] = [0]  # nothing stands before the first token to predict it from
-    prompt_mask[:1] = [0] if mark_prompt else []
-    return Rendered(tuple(ids), tuple(mask), prompt_tokens, tuple(prompt_mask))
+    for answer in answers:
+        if not answer.opened.startswith(written):
+            return None
+        pieces.add(answer.opened[len(written) :], answer)
+        written = answer.opened + answer.text
+    if len(answers) > 1:
+        served = pieces.tokenizer.encode_template(answers[-1].opened)
+        if tuple(pieces.ids[: pieces.prompt_tokens]) != served:
+            return None
+    return pieces.rendered(answers[-1].turn, everything=everything)
+
+
+def _alone(pieces: _Pieces, answer: _Answer, before: Sequence[int], *, everything: bool) -> Rendered:
+    """Return one answer after its own prompt; what the sequence before has too counts there alone."""
+    pieces.clear()
+    pieces.add(answer.opened, answer)
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(pieces.ids, before, strict=False)) if a != b), len(before)
+    )
+    told = max(1, min(shared, pieces.prompt_tokens))
+    return pieces.rendered(answer.turn, everything=everything, told=told)
 
 
 def _system_tokens(tokenizer: ChatTokenizer, messages: Sequence[Message], opened: str) -> int:
@@ -104,11 +185,3 @@ def _until_stop(tokenizer: ChatTokenizer, ids: Sequence[int]) -> tuple[int, ...]
         if token in tokenizer.stop_ids:
             return tuple(ids[: position + 1])
     return tuple(ids)
-
-
-def _text_until_stop(tokenizer: ChatTokenizer, text: str) -> str:
-    if tokenizer.end_of_turn is None:
-        return text
-    stop = tokenizer.token_text(tokenizer.end_of_turn)
-    head, found, _ = text.partition(stop)
-    return head + found

@@ -9,11 +9,12 @@ from pathlib import Path
 from tunery.core.engine import Engine
 from tunery.core.progress import Progress
 from tunery.core.training import Adapter, BaseModelInfo
-from tunery.model.bases import resolve_base
+from tunery.model.bases import check_base, resolve_base
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.recipe import Recipe
 from tunery.serve.engines import EngineSettings, open_engine
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
+from tunery.store.adapters import adapter_folder
 from tunery.store.workspace import Workspace
 
 
@@ -54,17 +55,28 @@ class RunContext:
         return self._tokenizer
 
     @property
+    def window(self) -> int:
+        """Longest prompt with its answer that the base and the engine's settings allow [tokens]."""
+        return min(self.tokenizer.max_tokens, self.engine_settings.window or self.tokenizer.max_tokens)
+
+    @property
     def engine_settings(self) -> EngineSettings:
         """The engine that answers: the recipe's, or the embedded one where training computes."""
         train = self.recipe.train
         return self.recipe.evaluate.engine or EmbeddedSettings(device=train.device, threads=train.threads)
 
     def engine(self, *adapters: Adapter) -> Engine:
-        """Return the engine that answers, on this base, with ``adapters`` loaded under their ids."""
+        """Return the engine that answers, on this base, with ``adapters`` loaded under their ids.
+
+        Raises:
+            DamagedError: Files of the base or of an adapter are not what was recorded.
+        """
         if self._engine is None:
+            check_base(self.base)
             self._engine = open_engine(Path(self.base.path), self.engine_settings)
+            check_base(self.base)  # nobody changed it while it was being read
         for adapter in adapters:
-            self._engine.load_adapter(adapter.id, str(self.workspace.artifacts.path("adapters", adapter.id)))
+            self._engine.load_adapter(adapter.id, str(adapter_folder(self.workspace, adapter)))
         return self._engine
 
     def release_engine(self) -> None:

@@ -10,23 +10,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import BusyError, TuneryError
+from tunery.core.errors import BusyError, DamagedError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.ids import artifact_id
+from tunery.core.progress import Silent
 from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
+from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
-from tunery.pipeline.stages.data import make_dataset
+from tunery.pipeline.stages.data import dataset_to_use
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
 from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
-from tunery.pipeline.stages.train import train
-from tunery.store.exclusive import exclusive
+from tunery.pipeline.stages.train import find_adapter, train
+from tunery.store.exclusive import exclusive, in_use
+from tunery.store.left_overs import left_overs
 from tunery.train.config import NOT_IN_IDENTITY
 
 
@@ -45,16 +48,18 @@ def run_recipe(context: RunContext) -> Run:
     """
     workspace = context.workspace
     timer = _Timer()
-    try:
-        with timer("data"):
-            dataset = _dataset(context)
-        run = _begin(context, dataset)
-        with exclusive(workspace.root, run.id):
-            run = workspace.runs.get(run.id)  # another process may have finished it meanwhile
-            loop = _Loop(context, run, timer)
-            return loop.again() if _is_decided(context, run) else loop.execute(dataset)
-    finally:
-        context.release_engine()
+    with in_use(workspace.root):
+        left_overs(workspace.root, remove=True)
+        try:
+            with timer("data"):
+                dataset = dataset_to_use(context)
+            run = _begin(context, dataset)
+            with exclusive(workspace.root, run.id):
+                run = workspace.runs.get(run.id)  # another process may have finished it meanwhile
+                loop = _Loop(context, run, timer)
+                return loop.again(dataset) if _is_decided(context, run) else loop.execute(dataset)
+        finally:
+            context.release_engine()
 
 
 def _run_id(context: RunContext, dataset: DatasetVersion) -> str:
@@ -114,13 +119,6 @@ class _Timer:
             self.seconds[stage] += time.monotonic() - started
 
 
-def _dataset(context: RunContext) -> DatasetVersion:
-    dataset = make_dataset(context)
-    for warning in dataset.warnings:
-        context.progress.event(warning, level="warn")
-    return dataset
-
-
 def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
     """Return the run with these inputs, recorded now if it is new."""
     identity = _run_id(context, dataset)
@@ -166,15 +164,64 @@ class _Loop:
             self._note(status="failed", error=f"{type(error).__name__}: {error}", finished_at=self._now())
             raise
 
-    def again(self) -> Run:
-        """Return a run that has its verdict; write what a kill after the verdict left unwritten."""
+    def again(self, dataset: DatasetVersion) -> Run:
+        """Return a run that has its verdict; write what a kill after the verdict left unwritten.
+
+        What it made is looked at, and what is missing or damaged is made again.
+
+        Raises:
+            DamagedError: Something cannot be made again as it was; says what mends it.
+        """
+        repaired = self._repair(dataset)
         done = "succeeded" if self.run.model_version else "refused"
         if self.run.status != done:
             self._note(status=done, error=None, finished_at=self._now())
-        if not (self.run.report and Path(self.run.report).is_file()):
+        if repaired or not (self.run.report and Path(self.run.report).is_file()):
             self._report()
-        self.context.progress.event(f"{self.run.id} is finished already: nothing to do")
+        if repaired:
+            self.context.progress.event(f"{self.run.id}: {', '.join(repaired)} made again")
+        else:
+            self.context.progress.event(f"{self.run.id} is finished already: nothing to do")
         return self.run
+
+    def _repair(self, dataset: DatasetVersion) -> list[str]:
+        """Make again what of the run's adapter and evaluations is missing or damaged; return their ids."""
+        context, workspace = self.context, self.context.workspace
+        made, adapter = [], None
+        if self.run.adapter_id:
+            there = workspace.artifacts.whole("adapters", self.run.adapter_id, Silent()) is not None
+            adapter = find_adapter(context, self.run.adapter_id) if there else None
+        if self.run.adapter_id and adapter is None:
+            adapter = train(context, dataset)
+            made.append(adapter.id)
+        lost = {
+            subject: identity
+            for subject, identity in self.run.evaluations.items()
+            if workspace.evaluations.find(identity) is None
+            or workspace.artifacts.whole("evaluations", identity, Silent()) is None
+        }
+        if lost and adapter is not None:
+            task = ev.test_task(context, dataset)
+            subjects = {s.name: s for s in ev.baseline_subjects(context, dataset, task)}
+            for subject, identity in lost.items():
+                if subject in subjects:
+                    ev.measure(context, task, subjects[subject])
+                elif subject == TUNED:
+                    ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
+                else:
+                    self._measure_champion_again(task, dataset, identity)
+        return [*made, *lost.values()]
+
+    def _measure_champion_again(self, task: Task, dataset: DatasetVersion, identity: str) -> None:
+        workspace = self.context.workspace
+        known = workspace.evaluations.find(identity)
+        adapter = workspace.adapters.find(known.adapter) if known and known.adapter else None
+        if adapter is None:
+            raise DamagedError(
+                f"{identity}, the evaluation of the champion of that time, is gone and cannot be made again",
+                hint=f"restore {workspace.root / 'evaluations' / identity} from a backup",
+            )
+        ev.measure_as_champion(self.context, task, dataset, adapter)
 
     def _stages(self, dataset: DatasetVersion) -> Run:
         context, timer = self.context, self.timer
@@ -257,6 +304,6 @@ def train_recipe(context: RunContext) -> TrainedAdapter:
         ResourceError: Out of memory or disk, or the loss diverged.
         KeyboardInterrupt: It was asked to stop; the last checkpoint is kept.
     """
-    dataset = _dataset(context)
+    dataset = dataset_to_use(context)
     check_before_training(context, dataset).require()
     return TrainedAdapter(dataset, train(context, dataset))

@@ -34,12 +34,11 @@ def export(workspace: Workspace, ref: str, destination: Path) -> Path:
 
     Raises:
         NotFoundError: There is no such version, or its adapter is gone.
-        ConfigError: The adapter's files are not what was registered.
+        DamagedError: The adapter's files are not what was registered.
         ConflictError: The destination holds something already.
         ResourceError: The destination cannot be written or the disk is full.
     """
     version = resolve(workspace, ref)
-    workspace.artifacts.verify("adapters", version.adapter_id)
     source = workspace.artifacts.path("adapters", version.adapter_id)
     target = destination.expanduser().absolute()
     try:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
 from tunery.core.config import Record
 from tunery.core.dataset import DatasetVersion, SourceFile
-from tunery.core.errors import TuneryError
+from tunery.core.errors import NotFoundError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
-from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.run import Run
-from tunery.core.training import ADAPTER_WEIGHTS, Adapter
+from tunery.core.training import ADAPTER_WEIGHTS, Adapter, BaseModelInfo
+from tunery.model.bases import check_base
 from tunery.registry.versions import resolve
 from tunery.store.artifacts import Kind
+from tunery.store.checksums import checksum
 from tunery.store.workspace import Workspace
+
+_AGAIN = "run its recipe again, which makes it again: tunery run RECIPE"
+_MENDS: Mapping[Kind, str] = {"adapters": _AGAIN, "evaluations": _AGAIN, "datasets": _AGAIN}
+"""What mends artifacts that can be made again, by kind."""
 
 
 class Lineage(Record):
@@ -41,6 +50,8 @@ class LineageCheck(Record):
     ok: bool
     detail: str
     """What was found, in one sentence."""
+    mend: str | None = None
+    """What mends it, where it is not ok."""
 
 
 def lineage(workspace: Workspace, ref: str) -> Lineage:
@@ -68,16 +79,67 @@ def lineage(workspace: Workspace, ref: str) -> Lineage:
 
 
 def verify(workspace: Workspace, chain: Lineage) -> tuple[LineageCheck, ...]:
-    """Compute the checksums of the adapter and of every dataset version again, and see that the links agree.
+    """Compute the checksums of everything behind a version again, and see that the links agree.
 
-    Nothing is raised for what is wrong: every check is returned, so that a person sees all of it at once.
+    That is its adapter, every evaluation of its run, its dataset version with its parents and edits, and its
+    base. Nothing is raised for what is wrong: every check is returned, so that a person sees all of it.
     """
-    checks = [_links(chain), _artifact(workspace, "adapters", chain.model.adapter_id)]
+    checks = [_links(chain), check_artifact(workspace, "adapters", chain.model.adapter_id)]
     if chain.adapter is not None:
-        checks.append(_weights(workspace, chain.adapter))
-    for version in (chain.model.dataset_version, *(parent.id for parent in chain.parents)):
-        checks.append(_artifact(workspace, "datasets", version))
-    return tuple(checks)
+        checks += [_weights(workspace, chain.adapter), check_base_of(workspace, chain.adapter.base)]
+    return (*checks, *(check_artifact(workspace, kind, id) for kind, id in needed_by(chain)[1:]))
+
+
+def needed_by(chain: Lineage) -> list[tuple[Kind, str]]:
+    """Return the kinds and ids of the artifacts behind a version, its adapter first."""
+    family = (chain.model.dataset_version, *(parent.id for parent in chain.parents))
+    of_run = chain.run.evaluations.values() if chain.run else ()
+    evaluations = dict.fromkeys((chain.model.evaluation_id, *of_run))
+    versions = (*([chain.dataset] if chain.dataset else []), *chain.parents)
+    edits = dict.fromkeys(
+        str(reference)
+        for version in versions
+        for reference in version.config.get("edits", ())
+        if str(reference).startswith("edits-")
+    )
+    return [
+        ("adapters", chain.model.adapter_id),
+        *(("evaluations", id) for id in evaluations),
+        *(("datasets", id) for id in family),
+        *(("edits", id) for id in edits),
+    ]
+
+
+def verify_all(workspace: Workspace) -> tuple[LineageCheck, ...]:
+    """Verify every version, and every artifact that no version stands on."""
+    versions = [version for name in workspace.models.names() for version in workspace.models.list(name)]
+    found: dict[str, LineageCheck] = {}
+    for version in versions:
+        found.update((check.what, check) for check in verify(workspace, lineage(workspace, version.ref)))
+    for kind in get_args(Kind):
+        for folder in _folders(workspace.root / kind):
+            check = check_artifact(workspace, kind, folder.name)
+            found.setdefault(check.what, check)
+    return tuple(found.values())
+
+
+def verify_artifact(workspace: Workspace, id: str) -> tuple[LineageCheck, ...]:
+    """Verify one artifact by its id, whatever its kind.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    kinds = [kind for kind in get_args(Kind) if id in {f.name for f in _folders(workspace.root / kind)}]
+    if not kinds:
+        known = [folder.name for kind in get_args(Kind) for folder in _folders(workspace.root / kind)]
+        raise NotFoundError.of("artifact", id, known, hint="tunery verify all")
+    return tuple(check_artifact(workspace, kind, id) for kind in kinds)
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return sorted(f for f in parent.iterdir() if f.is_dir() and "." not in f.name)
 
 
 def _ancestors(
@@ -124,24 +186,47 @@ def _links(chain: Lineage) -> LineageCheck:
         what=f"links of {model.ref}",
         ok=not problems,
         detail="; ".join(problems) or "every record is stored and names the next",
+        mend="restore the database from a backup" if problems else None,
     )
 
 
-def _artifact(workspace: Workspace, kind: Kind, id: str) -> LineageCheck:
-    what = f"files of {id}"
+def check_artifact(workspace: Workspace, kind: Kind, id: str) -> LineageCheck:
+    """Compute the checksums of one artifact again."""
+    what, mend = f"files of {id}", _MENDS.get(kind, f"restore {workspace.root / kind / id} from a backup")
     try:
-        workspace.artifacts.verify(kind, id)
+        problems = workspace.artifacts.damage(kind, id)
+    except NotFoundError:
+        problems = [f"{workspace.root / kind / id} is gone or was never finished"]
     except TuneryError as error:
-        return LineageCheck(what=what, ok=False, detail=error.message)
+        problems = [error.message]
+    if problems:
+        return LineageCheck(what=what, ok=False, detail="; ".join(problems), mend=mend)
     return LineageCheck(what=what, ok=True, detail="every file has the checksum it was stored with")
+
+
+def check_base_of(workspace: Workspace, base: BaseModelInfo) -> LineageCheck:
+    """Compute the checksums of a base again."""
+    what = f"base {base.label}"
+    # The workspace may have moved since; the packaged base moved with it.
+    here = workspace.root / "models" / base.name
+    if not Path(base.path).is_dir() and here.is_dir():
+        base = base.with_(path=str(here))
+    try:
+        check_base(base)
+    except (TuneryError, OSError) as error:
+        told = error if isinstance(error, TuneryError) else TuneryError(str(error))
+        return LineageCheck(what=what, ok=False, detail=told.message, mend=told.hint)
+    return LineageCheck(what=what, ok=True, detail="every file is what the adapter was trained on")
 
 
 def _weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
     what = f"weights of {adapter.id}"
-    folder = workspace.artifacts.find("adapters", adapter.id)
-    if folder is None or not (folder / ADAPTER_WEIGHTS).is_file():
-        return LineageCheck(what=what, ok=False, detail=f"{ADAPTER_WEIGHTS} is not there")
-    found = sha256_file(folder / ADAPTER_WEIGHTS)
+    folder = workspace.root / "adapters" / adapter.id
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        return LineageCheck(
+            what=what, ok=False, detail=f"{ADAPTER_WEIGHTS} is not there", mend=_MENDS["adapters"]
+        )
+    found = checksum(folder / ADAPTER_WEIGHTS)
     same = found == adapter.sha256
     detail = "as the training run recorded them" if same else f"sha256 {found}, recorded {adapter.sha256}"
-    return LineageCheck(what=what, ok=same, detail=detail)
+    return LineageCheck(what=what, ok=same, detail=detail, mend=None if same else _MENDS["adapters"])

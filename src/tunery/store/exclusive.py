@@ -10,6 +10,9 @@ from pathlib import Path
 from tunery.core.errors import BusyError
 from tunery.core.ids import check_id
 
+_AT_WORK = "at-work"
+"""Lock that every process shares which makes artifacts."""
+
 
 @contextmanager
 def exclusive(root: Path, name: str) -> Iterator[None]:
@@ -22,13 +25,39 @@ def exclusive(root: Path, name: str) -> Iterator[None]:
     Raises:
         BusyError: Another process holds it.
     """
+    with _held(root, name, fcntl.LOCK_EX, f"{name} is being worked on by another process right now"):
+        yield
+
+
+@contextmanager
+def in_use(root: Path) -> Iterator[None]:
+    """Say for the length of a block that artifacts are being made, which nothing stored needs yet.
+
+    Raises:
+        BusyError: :func:`nobody_at_work` is held right now.
+    """
+    with _held(root, _AT_WORK, fcntl.LOCK_SH, f"what nothing needs is being freed from {root} right now"):
+        yield
+
+
+@contextmanager
+def nobody_at_work(root: Path) -> Iterator[None]:
+    """Keep others from making artifacts for the length of a block.
+
+    Raises:
+        BusyError: Another process makes some.
+    """
+    with _held(root, _AT_WORK, fcntl.LOCK_EX, f"another process is at work in {root} right now"):
+        yield
+
+
+@contextmanager
+def _held(root: Path, name: str, how: int, busy: str) -> Iterator[None]:
     folder = root / "locks"
     folder.mkdir(exist_ok=True)
     with (folder / check_id(name, "lock")).open("w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, how | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(
-                f"{name} is being worked on by another process right now", hint="tunery jobs ls"
-            ) from None
+            raise BusyError(busy, hint="tunery jobs ls") from None
         yield

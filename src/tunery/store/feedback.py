@@ -7,7 +7,7 @@ from typing import Literal
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.rollout import Feedback
-from tunery.store.database import Database
+from tunery.store.database import Database, Transaction
 from tunery.store.records import Records, TableLayout
 
 _LAYOUT = TableLayout(
@@ -16,6 +16,7 @@ _LAYOUT = TableLayout(
     "feedback",
     ("request_id", "kind", "rating", "status"),
     hint="tunery feedback ls",
+    private=True,
 )
 
 
@@ -33,13 +34,20 @@ class FeedbackLog(Records[Feedback]):
             NotFoundError: No request of that id was served.
         """
         with self.database.transaction() as transaction:
-            served = {"id": record.request_id}
-            if not transaction.rows("SELECT 1 AS there FROM requests WHERE id = :id", served):
+            if not self.put(transaction, record):
                 raise NotFoundError(
                     f"no request {record.request_id!r:.160} was served, so none can be judged",
                     hint="send the id of the completion, as in chatcmpl-…",
                 )
-            return self.insert(transaction, record)
+            return self.read(transaction, record.id)
+
+    def put(self, transaction: Transaction, record: Feedback) -> bool:
+        """Store feedback, once, as part of a transaction; False where its request is not there or deleted."""
+        served = "SELECT 1 AS there FROM requests WHERE id = :id AND deleted_at IS NULL"
+        if not transaction.rows(served, {"id": record.request_id}):
+            return False
+        self.insert(transaction, record)
+        return True
 
     def review(self, id: str, *, accepted: bool, reviewer: str) -> Feedback:
         """Decide whether feedback may become a row of training data; saying the same again changes nothing.

@@ -24,9 +24,10 @@ _LAYOUT = TableLayout(
     "job",
     ("status", "device", "worker", "lease_until"),
     hint="tunery jobs ls",
+    private=True,
 )
-_EVENTS = TableLayout("job_events", JobEvent, "job event", ("job_id",))
-_CHECKPOINTS = TableLayout("job_checkpoints", JobCheckpoint, "job checkpoint", ("job_id",))
+_EVENTS = TableLayout("job_events", JobEvent, "job event", ("job_id",), private=True)
+_CHECKPOINTS = TableLayout("job_checkpoints", JobCheckpoint, "job checkpoint", ("job_id",), private=True)
 
 _CLAIMABLE = """
 WHERE (status = 'queued' OR (status = 'running' AND lease_until < :now))

@@ -13,7 +13,7 @@ from tunery.core.job import ApiKey
 from tunery.store.database import Database
 from tunery.store.records import Records, TableLayout
 
-_LAYOUT = TableLayout("keys", ApiKey, "key", ("prefix", "revoked_at"), hint="tunery keys ls")
+_LAYOUT = TableLayout("keys", ApiKey, "key", ("prefix", "revoked_at"), hint="tunery keys ls", private=True)
 _PREFIX_CHARACTERS = 10
 
 

@@ -6,7 +6,8 @@ import builtins
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -23,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 
 _BATCH = 200
 """Records read at once where all are gone through [count]."""
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+"""NUL, which PostgreSQL refuses in text, and halves of characters, which no encoding can write."""
 
 
 class Page(NamedTuple, Generic[R]):
@@ -120,6 +123,16 @@ def _what_is_wrong(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
+def storable(text: str) -> str:
+    """Return a text that any database, file and answer can hold: what none can becomes U+FFFD."""
+    return _NOT_STORABLE.sub("\ufffd", text)
+
+
+def _can_be_stored(text: str) -> bool:
+    """Say whether a text can stand in a column at all; what cannot is in no row either."""
+    return not _NOT_STORABLE.search(text)
+
+
 class TableLayout(NamedTuple, Generic[R]):
     """How one kind of record lies in its table."""
 
@@ -133,6 +146,25 @@ class TableLayout(NamedTuple, Generic[R]):
     """Gives the ``id`` column of a record that has no field of that name."""
     hint: str | None = None
     """Command that lists what exists."""
+    private: bool = False
+    """Whether ids belong to those who were given them: a message about an unknown one names no others."""
+    condition: str | None = None
+    """What every row that is read must fulfil."""
+    joined: str = ""
+    """Another table with columns of these records, as in ``LEFT JOIN texts ON request_id = id``."""
+    joined_columns: tuple[str, ...] = ()
+
+
+class Query(NamedTuple):
+    """Which rows of a table a list is of."""
+
+    select: str
+    """Its begin, up to the table."""
+    conditions: Sequence[str]
+    """All of which a row must fulfil."""
+    params: Mapping[str, Value]
+    """Values of the parameters in the conditions."""
+    oldest_first: bool = False
 
 
 class Records(Generic[R]):
@@ -146,14 +178,15 @@ class Records(Generic[R]):
         self._layout = layout
         self._columns = ("id", "created_at", *layout.columns)
         names, table = (*self._columns, "document"), layout.table
-        self._select = f"SELECT seq, {', '.join(names)} FROM {table}"  # noqa: S608
+        self._select = self._selecting(layout.joined_columns)
         self._insert = (
             f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608
             f"VALUES ({', '.join(':' + name for name in names)}) ON CONFLICT (id) DO NOTHING"
         )
         changed = ", ".join(f"{name} = :{name}" for name in names if name != "id")
         self._update = f"UPDATE {table} SET {changed} WHERE id = :id"  # noqa: S608
-        self._by_id = f"{self._select} WHERE id = :id"
+        visible = f" AND {layout.condition}" if layout.condition else ""
+        self._by_id = f"{self._select} WHERE id = :id{visible}"
 
     def add(self, record: R) -> R:
         """Store a record; where its id is taken, keep and return the record that has it."""
@@ -168,7 +201,7 @@ class Records(Generic[R]):
 
     def find(self, id: str) -> R | None:
         """Return the record of an id, None where there is none."""
-        rows = self.database.rows(self._by_id, {"id": id})
+        rows = self.database.rows(self._by_id, {"id": id}) if _can_be_stored(id) else []
         return self._record(rows[0]) if rows else None
 
     def get(self, id: str) -> R:
@@ -185,7 +218,8 @@ class Records(Generic[R]):
 
     def there(self, transaction: Transaction, id: str) -> bool:
         """Say whether there is a record of an id."""
-        return bool(transaction.rows(self._by_id, {"id": id}))
+        sql = f"SELECT 1 AS there FROM {self._layout.table} WHERE id = :id"  # noqa: S608
+        return bool(transaction.rows(sql, {"id": id}))
 
     def write(self, transaction: Transaction, record: R) -> R:
         """Replace a stored record by a newer state of it, and return that."""
@@ -240,9 +274,10 @@ class Records(Generic[R]):
 
     def every(self, after: str | None = None, **where: Value) -> Iterator[R]:
         """Yield records, newest first, some hundreds in memory at a time; arguments as for :meth:`page`."""
-        behind: int | None = None if after is None else self._row_of(self.database, after)["seq"]
+        behind = None if after is None else self._place_of(after)
+        query = self._query(where)
         while True:
-            rows = self._rows(where, behind, _BATCH, oldest_first=False)
+            rows = self._rows(query, behind, _BATCH)
             yield from self._readable(rows[:_BATCH])
             if len(rows) <= _BATCH:
                 return
@@ -274,17 +309,7 @@ class Records(Generic[R]):
         Raises:
             NotFoundError: There is no record with the id ``after``.
         """
-        behind: int | None = None if after is None else self._row_of(self.database, after)["seq"]
-        items: builtins.list[R] = []
-        while True:
-            wanted = limit - len(items)
-            rows = self._rows(where or {}, behind, wanted, oldest_first=oldest_first)
-            items += self._readable(rows[:wanted])
-            if len(rows) <= wanted or len(items) == limit:
-                return Page(items, len(rows) > wanted)
-            if (last := self._last(rows[wanted - 1], behind, oldest_first=oldest_first)) is None:
-                return Page(items, has_more=False)
-            behind = last
+        return self._page(self._query(where or {}, oldest_first=oldest_first), after, limit)
 
     def select(self, transaction: Transaction, rest: str, params: Mapping[str, Value]) -> builtins.list[R]:
         """Return the records of a longer query; ``rest`` follows ``SELECT … FROM table``.
@@ -293,19 +318,47 @@ class Records(Generic[R]):
         """
         return [*self._readable(transaction.rows(f"{self._select} {rest}", params))]
 
-    def _rows(
-        self, where: Mapping[str, Value], behind: int | None, limit: int, *, oldest_first: bool
-    ) -> builtins.list[Row]:
+    def _query(self, where: Mapping[str, Value], *, oldest_first: bool = False) -> Query:
+        wanted = {name: value for name, value in where.items() if value is not None}
+        return Query(self._select, [f"{name} = :{name}" for name in wanted], wanted, oldest_first)
+
+    def _page(self, query: Query, after: str | None, limit: int) -> Page[R]:
+        """Return a part of the list that a query gives."""
+        behind = None if after is None else self._place_of(after)
+        items: builtins.list[R] = []
+        while True:
+            wanted = limit - len(items)
+            rows = self._rows(query, behind, wanted)
+            items += self._readable(rows[:wanted])
+            if len(rows) <= wanted or len(items) == limit:
+                return Page(items, len(rows) > wanted)
+            if (last := self._last(rows[wanted - 1], behind, oldest_first=query.oldest_first)) is None:
+                return Page(items, has_more=False)
+            behind = last
+
+    def _rows(self, query: Query, behind: int | None, limit: int) -> builtins.list[Row]:
         """Return rows of a list, one more than ``limit`` where there are more."""
-        params: dict[str, Any] = {name: value for name, value in where.items() if value is not None}
-        conditions = [f"{name} = :{name}" for name in params]
+        params, conditions = dict(query.params), [*query.conditions]
+        if not all(_can_be_stored(value) for value in params.values() if isinstance(value, str)):
+            return []
+        if self._layout.condition:
+            conditions.append(self._layout.condition)
         if behind is not None:
             params["after_seq"] = behind
-            conditions.append(f"seq {'>' if oldest_first else '<'} :after_seq")
+            conditions.append(f"seq {'>' if query.oldest_first else '<'} :after_seq")
         kept = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        order = "ASC" if oldest_first else "DESC"
+        order = "ASC" if query.oldest_first else "DESC"
         params["limit"] = limit + 1
-        return self.database.rows(f"{self._select}{kept} ORDER BY seq {order} LIMIT :limit", params)
+        return self.database.rows(f"{query.select}{kept} ORDER BY seq {order} LIMIT :limit", params)
+
+    def _place_of(self, after: str) -> int:
+        """Return where a list goes on behind a record; one that was deleted meanwhile keeps its place."""
+        sql = f"SELECT seq FROM {self._layout.table} WHERE id = :id"  # noqa: S608
+        rows = self.database.rows(sql, {"id": after}) if _can_be_stored(after) else []
+        if not rows:
+            error = self._unknown(self.database, after)
+            raise NotFoundError(error.message, hint=error.hint, param="after")
+        return int(rows[0]["seq"])
 
     def _last(self, row: Row, behind: int | None, *, oldest_first: bool) -> int | None:
         """Return the place of a part's last row; None where a damaged file makes lists go in circles."""
@@ -328,12 +381,24 @@ class Records(Generic[R]):
                 _LOG.warning("left out: %s", error)
 
     def _row_of(self, source: Database | Transaction, id: str) -> Row:
-        rows = source.rows(self._by_id, {"id": id})
+        rows = source.rows(self._by_id, {"id": id}) if _can_be_stored(id) else []
         if rows:
             return rows[0]
+        raise self._unknown(source, id)
+
+    def _unknown(self, source: Database | Transaction, id: str) -> NotFoundError:
+        shown = id[:160].encode("utf-8", "backslashreplace").decode()
+        if self._layout.private:
+            return NotFoundError(f"no {self._layout.noun} named {shown!r}", hint=self._layout.hint)
         known = source.rows(f"SELECT id FROM {self._layout.table} ORDER BY seq DESC LIMIT 1000")  # noqa: S608
         ids = (str(row["id"]) for row in known)
-        raise NotFoundError.of(self._layout.noun, id[:160], ids, hint=self._layout.hint)
+        return NotFoundError.of(self._layout.noun, shown, ids, hint=self._layout.hint)
+
+    def _selecting(self, joined: Iterable[str] = ()) -> str:
+        """Return the beginning of a query that reads rows with these columns of the joined table."""
+        names = ", ".join(("seq", *self._columns, "document", *joined))
+        source = " ".join(filter(None, (self._layout.table, self._layout.joined)))
+        return f"SELECT {names} FROM {source}"  # noqa: S608
 
     def _row(self, record: R) -> dict[str, Value]:
         row = to_row(record, self._columns)

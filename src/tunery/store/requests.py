@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import NamedTuple, get_args
 
 from tunery.core.rollout import Arm, RequestRecord
-from tunery.store.database import Database, Row, Transaction
-from tunery.store.records import Records, TableLayout
+from tunery.store.database import Database, Row, Transaction, Value
+from tunery.store.records import Page, Query, Records, TableLayout, document, from_row, read_row, utc_text
 
 _LAYOUT = TableLayout(
     "requests",
     RequestRecord,
     "request",
-    ("model", "rollout_id", "arm", "status", "format_valid", "latency_ms"),
+    ("model", "rollout_id", "arm", "status", "format_valid", "latency_ms", "deleted_at"),
+    hint="tunery requests ls",
+    private=True,
+    condition="deleted_at IS NULL",
+    joined="LEFT JOIN request_texts ON request_id = id",
+    joined_columns=("prompt", "answer"),
 )
+_KEEP_TEXT = """
+INSERT INTO request_texts (request_id, asked_at, prompt, answer)
+VALUES (:id, :asked_at, :prompt, :answer) ON CONFLICT (request_id) DO NOTHING
+"""
+_DROP_TEXT = "DELETE FROM request_texts WHERE request_id = :id"
+_EXPIRE = """
+DELETE FROM request_texts WHERE request_id IN
+  (SELECT request_id FROM request_texts WHERE asked_at < :before LIMIT 500)
+"""
+"""Some at a time, so that nobody who writes waits long for the others."""
+_METADATA = {
+    "postgresql": "document -> 'metadata' ->> :key{n} = :value{n}",
+    # SQLite would read a key with quotes or dots in it as a path.
+    "sqlite": "EXISTS (SELECT 1 FROM json_each(document, '$.metadata') "
+    "WHERE json_each.key = :key{n} AND json_each.value = :value{n})",
+}
 
 _COUNTS = """
 SELECT COUNT(*) AS requests,
@@ -63,16 +87,174 @@ class Tally(NamedTuple):
     """As ``latency_ms_p50``."""
 
 
+class Chosen(NamedTuple):
+    """Which served calls are meant; all that fulfil every condition that is given."""
+
+    ids: tuple[str, ...] = ()
+    before: datetime | None = None
+    model: str | None = None
+    """``name@N``, or a name for all its versions."""
+
+    def takes(self, record: RequestRecord) -> bool:
+        """Say whether a call is meant."""
+        return (
+            (not self.ids or record.id in self.ids)
+            and (self.before is None or record.created_at < self.before)
+            and (self.model is None or self.model in (record.model, record.model.partition("@")[0]))
+        )
+
+
+class Purged(NamedTuple):
+    """What a purge took out of the database."""
+
+    requests: int
+    """Records [count]."""
+    texts: int
+    """Requests whose prompt and answer were there [count]."""
+    feedback: int
+    """Pieces of feedback [count]."""
+
+
 class ServedRequests(Records[RequestRecord]):
-    """The log of served calls."""
+    """The log of served calls; those that their client deleted are counted but neither found nor listed."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, _LAYOUT)
+        self._without_prompts = self._selecting(("answer",))
+
+    def insert(self, transaction: Transaction, record: RequestRecord) -> RequestRecord:
+        """Store a call and its texts as part of a transaction; of two with one id the first is kept."""
+        return record if self.put(transaction, record) else self.read(transaction, record.id)
+
+    def put(self, transaction: Transaction, record: RequestRecord) -> bool:
+        """Store a call; False where its id is there already, be it deleted."""
+        if not transaction.run(self._insert, self._row(record)):
+            return False
+        if record.messages:
+            texts = {
+                "prompt": document([m.model_dump(mode="json") for m in record.messages]),
+                "answer": document(record.completion),
+            }
+            transaction.run(_KEEP_TEXT, {"id": record.id, "asked_at": utc_text(record.created_at), **texts})
+        return True
+
+    def heads(
+        self,
+        *,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        oldest_first: bool = False,
+    ) -> Page[RequestRecord]:
+        """Return a part of the list without reading prompts: every ``messages`` is empty.
+
+        Args:
+            metadata: Pairs that a call's metadata must have.
+
+        Raises:
+            NotFoundError: There is no call with the id ``after``.
+        """
+        condition = _METADATA[self.database.driver.dialect]
+        conditions, params = list[str](), dict[str, Value]()
+        if model is not None:
+            conditions, params = ["model = :model"], {"model": model}
+        for n, (key, value) in enumerate((metadata or {}).items()):
+            conditions.append(condition.format(n=_letters(n)))
+            params |= {f"key{_letters(n)}": key, f"value{_letters(n)}": value}
+        return self._page(Query(self._without_prompts, conditions, params, oldest_first), after, limit)
+
+    def forget(self, id: str, at: datetime) -> None:
+        """Delete a call for its client: its texts, metadata and user go, and what was said of it in words.
+
+        The row stays for what it adds up to: a client must not be able to take a failed answer out of a
+        canary's numbers.
+
+        Raises:
+            NotFoundError: There is none of that id, or it was deleted before.
+        """
+        with self.database.transaction(lock=self.lock(id)) as transaction:
+            record = self.read(transaction, id)
+            transaction.run(_DROP_TEXT, {"id": id})
+            transaction.run("DELETE FROM feedback WHERE request_id = :id AND kind <> 'rating'", {"id": id})
+            emptied = {"messages": (), "completion": "", "metadata": {}, "subject": "", "text": "removed"}
+            transaction.run(self._update, self._row(record.with_(**emptied, deleted_at=at)))
+
+    def expire_texts(self, before: datetime) -> int:
+        """Delete the texts of calls that came before a time, and return of how many [count]."""
+        expired = 0
+        while True:
+            with self.database.transaction() as transaction:
+                gone = transaction.run(_EXPIRE, {"before": utc_text(before)})
+            expired += gone
+            if not gone:
+                return expired
+
+    def purge(self, chosen: Chosen, *, texts_only: bool) -> Purged:
+        """Delete served calls with their texts and feedback, or their texts alone."""
+        where, params = _where(chosen)
+        meant = f"(SELECT id FROM requests WHERE {where})"  # noqa: S608 - conditions from above, values as parameters
+        with self.database.transaction() as transaction:
+            texts = transaction.run(f"DELETE FROM request_texts WHERE request_id IN {meant}", params)  # noqa: S608
+            if texts_only:
+                return Purged(0, texts, 0)
+            feedback = transaction.run(f"DELETE FROM feedback WHERE request_id IN {meant}", params)  # noqa: S608
+            return Purged(
+                transaction.run(f"DELETE FROM requests WHERE {where}", params),  # noqa: S608
+                texts,
+                feedback,
+            )
+
+    def chosen_ids(self, chosen: Chosen) -> Iterator[str]:
+        """Yield the ids of the calls that are meant, oldest first; deleted ones too."""
+        where, params = _where(chosen)
+        seq = 0
+        while rows := self.database.rows(
+            f"SELECT seq, id FROM requests WHERE {where} AND seq > :seq ORDER BY seq LIMIT 5000",  # noqa: S608
+            {**params, "seq": seq},
+        ):
+            yield from (str(row["id"]) for row in rows)
+            seq = int(rows[-1]["seq"])
 
     def tallies(self, rollout_id: str) -> dict[Arm, Tally]:
         """Return what each arm of a rollout adds up to, both at the same moment."""
         with self.database.snapshot() as transaction:
             return {arm: _tally(transaction, rollout_id, arm) for arm in get_args(Arm)}
+
+    def _row(self, record: RequestRecord) -> dict[str, Value]:
+        return super()._row(record.model_copy(update={"messages": (), "completion": ""}))
+
+    def _record(self, row: Row) -> RequestRecord:
+        return read_row(self.database, _LAYOUT.table, row, _request_of)
+
+
+def _request_of(row: Row) -> RequestRecord:
+    prompt, answer = row.get("prompt"), row.get("answer")
+    if answer is not None:
+        texts = {"messages": json.loads(prompt or "[]"), "completion": json.loads(answer)}
+        return from_row(RequestRecord, {**row, **texts})
+    record = from_row(RequestRecord, row)
+    return record.model_copy(update={"text": "removed"}) if record.text == "kept" else record
+
+
+def _where(chosen: Chosen) -> tuple[str, dict[str, Value]]:
+    conditions, params = ["1 = 1"], dict[str, Value]()
+    if chosen.ids:
+        names = {f"id_{_letters(n)}": id for n, id in enumerate(chosen.ids)}
+        conditions.append(f"id IN ({', '.join(f':{name}' for name in names)})")
+        params |= names
+    if chosen.before is not None:
+        conditions.append("created_at < :before")
+        params["before"] = utc_text(chosen.before)
+    if chosen.model is not None:
+        conditions.append("(model = :model OR substr(model, 1, length(:name)) = :name)")
+        params |= {"model": chosen.model, "name": f"{chosen.model}@"}
+    return " AND ".join(conditions), params
+
+
+def _letters(number: int) -> str:
+    """Return a number in letters: digits do not belong in a parameter's name."""
+    return str(number).translate(str.maketrans("0123456789", "abcdefghij"))
 
 
 def _tally(transaction: Transaction, rollout_id: str, arm: Arm) -> Tally:

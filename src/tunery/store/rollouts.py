@@ -8,7 +8,9 @@ from tunery.core.rollout import Rollout, RolloutStatus
 from tunery.store.database import Database, Transaction
 from tunery.store.records import Records, TableLayout
 
-_LAYOUT = TableLayout("rollouts", Rollout, "rollout", ("name", "status"), hint="tunery deploy status")
+_LAYOUT = TableLayout(
+    "rollouts", Rollout, "rollout", ("name", "status"), hint="tunery deploy ls", private=True
+)
 _RUNNING = "WHERE name = :name AND status = 'running'"
 
 

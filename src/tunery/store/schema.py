@@ -152,8 +152,17 @@ _records(
     Column("status", Text(), nullable=False),
     Column("format_valid", Boolean()),
     Column("latency_ms", Double(), nullable=False),
+    Column("deleted_at", moment()),
     # Tallies of one arm, and its latencies in order, are read from the index alone.
     Index("ix_requests_rollout", "rollout_id", "arm", "status", "latency_ms", "format_valid"),
+)
+Table(
+    "request_texts",
+    METADATA,
+    Column("request_id", Text(), ForeignKey("requests.id"), primary_key=True),
+    Column("asked_at", moment(), nullable=False, index=True),
+    Column("prompt", JSON(), nullable=False),
+    Column("answer", JSON(), nullable=False),
 )
 _records(
     "feedback",

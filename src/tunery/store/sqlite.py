@@ -58,6 +58,8 @@ class SqliteDriver:
             connection.execute("PRAGMA foreign_keys = ON")
             # A killed process loses nothing; a power cut may lose the last transactions, whole ones.
             connection.execute("PRAGMA synchronous = NORMAL")
+            # What a person asked to delete is overwritten, not only taken off a list.
+            connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
             raise
@@ -124,7 +126,7 @@ class SqliteDriver:
                 found = c.execute("PRAGMA integrity_check(1)").fetchone()
         except self.errors:
             return True
-        return found != ("ok",)
+        return bool(found != ("ok",))
 
     def _disk_is_full(self) -> bool:
         try:

@@ -72,6 +72,18 @@ class Workspace:
             raise
         return cls(root, database, clock or SystemClock())
 
+    @cached_property
+    def journals(self) -> Path:
+        """Folder of the journals of served calls; the variable ``TUNERY_JOURNAL``, else in the root."""
+        elsewhere = os.environ.get("TUNERY_JOURNAL")
+        return Path(elsewhere).expanduser().absolute() if elsewhere else self.root / "journal"
+
+    @property
+    def database_label(self) -> str:
+        """Which database this is, for what waits to be written to it; the same when a home is moved."""
+        label = self.database.driver.label
+        return label.removeprefix(f"{self.root}/")
+
     def close(self) -> None:
         """Close the database's connections."""
         self.database.close()
@@ -142,7 +154,7 @@ class Workspace:
         """Uploaded and produced files; their bytes are the artifacts of kind ``files``."""
         from tunery.core.job import StoredFile
 
-        layout = TableLayout("files", StoredFile, "file", ("purpose",))
+        layout = TableLayout("files", StoredFile, "file", ("purpose",), private=True)
         return Records(self.database, layout)
 
     @cached_property

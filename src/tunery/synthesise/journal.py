@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tunery.core.errors import BusyError, ConfigError, ConflictError
-from tunery.store.artifacts import sync
+from tunery.store.whole_folder import sync
 from tunery.synthesise.budget import Amount, total
 
 _FORMAT = 1

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError, first_of
-from tunery.core.example import Example
+from tunery.core.example import Example, Message, where
 from tunery.model.render import Rendered
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.train.methods.method import TrainingRow
@@ -77,6 +77,10 @@ class Preflight(Record):
             )
 
 
+Served = Callable[[Sequence[Message]], tuple[int, ...] | None]
+"""Gives the ids of a conversation as serving makes them; None where serving does not take it."""
+
+
 class _Sequence(NamedTuple):
     """What the model will read, and the answer that it should end with."""
 
@@ -85,13 +89,14 @@ class _Sequence(NamedTuple):
     answer: str
 
 
-def preflight(
+def preflight(  # noqa: PLR0913 - the rows, and all that they are held against
     tokenizer: ChatTokenizer,
     examples: Sequence[Example],
     rows: Sequence[TrainingRow],
     *,
     max_tokens: int,
     serving_template_sha256: str,
+    served: Served | None = None,
     samples: int = 3,
 ) -> Preflight:
     """Check every row that training would see.
@@ -102,6 +107,7 @@ def preflight(
         rows: The same, as the training method tokenised them.
         max_tokens: Longest sequence that training and the base's context window allow [count].
         serving_template_sha256: Hash of the template that serving renders with.
+        served: Gives the prompt's ids as serving makes them; the tokenizer alone where None.
         samples: Rows to show, spread evenly.
 
     Returns:
@@ -110,7 +116,11 @@ def preflight(
     sequences = [s for example, row in zip(examples, rows, strict=True) for s in _sequences(example, row)]
     every = max(1, len(rows) // max(samples, 1))
     return Preflight(
-        checks=tuple(_checks(tokenizer, sequences, max_tokens, serving_template_sha256)),
+        checks=tuple(
+            _checks(
+                tokenizer, sequences, max_tokens, serving_template_sha256, served or tokenizer.render_prompt
+            )
+        ),
         samples=tuple(
             _sample(tokenizer, sequence)
             for i in list(range(0, len(rows), every))[:samples]
@@ -124,12 +134,18 @@ def preflight(
 
 
 def _sequences(example: Example, row: TrainingRow) -> list[_Sequence]:
-    answers = (example.reference, example.rejected or "")
-    return [_Sequence(example, s, answer) for s, answer in zip(row.sequences, answers, strict=False)]
+    answers = [example.messages[s.turn].content for s in row.sequences]
+    if example.rejected is not None:
+        answers[1:] = [example.rejected]
+    return [_Sequence(example, s, answer) for s, answer in zip(row.sequences, answers, strict=True)]
 
 
 def _checks(
-    tokenizer: ChatTokenizer, sequences: Sequence[_Sequence], max_tokens: int, serving_sha256: str
+    tokenizer: ChatTokenizer,
+    sequences: Sequence[_Sequence],
+    max_tokens: int,
+    serving_sha256: str,
+    served: Served,
 ) -> Iterator[PreflightCheck]:
     wanted = {tokenizer.end_of_turn} if tokenizer.end_of_turn is not None else tokenizer.stop_ids
     stop = ", ".join(sorted(tokenizer.token_text(i) for i in wanted if i is not None)) or "none found"
@@ -158,7 +174,7 @@ def _checks(
         yield _check(
             "serving_template",
             sequences,
-            lambda s: _begins_as_served(tokenizer, s),
+            lambda s: _begins_as_served(served, s),
             good="every row begins with exactly the tokens that serving will feed the model",
             fault="training and serving tokenise the prompt differently",
         )
@@ -179,26 +195,33 @@ def _checks(
     )
 
 
-def _begins_as_served(tokenizer: ChatTokenizer, sequence: _Sequence) -> bool:
+def _begins_as_served(served: Served, sequence: _Sequence) -> bool:
     """Tell whether a row begins with the ids of its prompt alone, which is what serving renders."""
-    prompt = tokenizer.render_prompt(sequence.example.prompt)
     row = sequence.rendered
-    return row.ids[: len(prompt)] == prompt and row.prompt_tokens == len(prompt)
+    before = sequence.example.messages[: row.turn]
+    if all(m.role == "system" for m in before):
+        return True  # the assistant speaks first: there is no request yet
+    prompt = served(before)
+    return prompt is None or (row.ids[: len(prompt)] == prompt and row.prompt_tokens == len(prompt))
 
 
 def _ends_as_given(tokenizer: ChatTokenizer, sequence: _Sequence) -> bool:
-    """Tell whether what follows the prompt reads as the answer, and nothing else."""
-    written = tokenizer.decode(sequence.rendered.ids[sequence.rendered.prompt_tokens :])
-    return written.strip() == tokenizer.decode(tokenizer.encode(sequence.answer)).strip()
+    """Tell whether what follows the prompt reads as the answer, and nothing else.
+
+    What the tokenizer itself cannot give back, such as a character that it does not know, is not asked of it.
+    """
+    written = tokenizer.decode(sequence.rendered.ids[sequence.rendered.prompt_tokens :]).strip()
+    given = sequence.answer
+    return written == given.strip() or written == tokenizer.decode(tokenizer.encode(given)).strip()
 
 
 def _check(
     name: str, sequences: Sequence[_Sequence], holds: Callable[[_Sequence], bool], *, good: str, fault: str
 ) -> PreflightCheck:
-    bad = list(dict.fromkeys(s.example.id for s in sequences if not holds(s)))
+    bad = {s.example.id: s.example for s in sequences if not holds(s)}
     if not bad:
         return PreflightCheck(name=name, passed=True, rows=0, sentence=good)
-    which = ", ".join(first_of(bad, _NAMED))
+    which = ", ".join(first_of([f"{e.id} ({where(e)})" for e in bad.values()], _NAMED))
     return PreflightCheck(
         name=name, passed=False, rows=len(bad), sentence=f"{fault} in {len(bad)} rows: {which}"
     )

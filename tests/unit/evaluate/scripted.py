@@ -25,6 +25,23 @@ class CharTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(i - 10) for i in ids if i != STOP)
 
+    def refusal(self, messages: Sequence[Any]) -> str | None:
+        return None
+
+    def refused_turn(self, messages: Sequence[Any]) -> int | None:
+        return None
+
+    @property
+    def writes_day(self) -> bool:
+        return False
+
+    def on_day(self, day: object) -> CharTokenizer:
+        return self
+
+    @property
+    def max_tokens(self) -> int:
+        return 100_000
+
     @property
     def stop_ids(self) -> frozenset[int]:
         return frozenset({STOP})

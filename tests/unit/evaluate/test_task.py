@@ -29,10 +29,22 @@ def task(
 
 def test_metrics_follow_from_what_the_outputs_are() -> None:
     assert task(rows(6), labels=LABELS).metrics == ("accuracy", "exact_match", "macro_f1", "perplexity")
-    receipts = [example("q", '{"total": 1}')]
+    receipts = [example("q", '{"total": 1}'), example("p", '{"total": 2}')]
     assert task(receipts).metrics == ("exact_match", "field_match", "perplexity", "valid_json")
     assert task(receipts).parts == ("field_match.total",)
-    assert task([example("q", "open text")]).metrics == ("exact_match", "perplexity")
+    assert task([example("q", "open text"), example("p", "more")]).metrics == ("exact_match", "perplexity")
+
+
+def test_perplexity_is_not_asked_of_a_single_row() -> None:
+    one = [example("q", "open text")]
+    assert task(one).metrics == ("exact_match",)
+    with pytest.raises(
+        ConfigError, match="perplexity needs 2 test rows at least, and ds-1/test has 1"
+    ) as told:
+        task(one, "perplexity")
+    assert "data.split.test" in str(told.value)
+    with pytest.raises(ConfigError, match="'perplexity' is not measured here"):
+        task(one).check_metric("perplexity", what="gate.rules[0].metric")
 
 
 def test_the_goals_metric_is_always_measured() -> None:

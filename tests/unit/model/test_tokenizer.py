@@ -42,7 +42,7 @@ def test_a_system_text_opens_the_first_user_turn_where_the_template_refuses_one(
     ]
     text = tokenizer.template_text(dialogue, open_turn=False)
     assert text.startswith("<|im_start|>user\nBe brief.\n\nhello<|im_end|>")
-    row = render(tokenizer, dialogue)
+    (row,) = render(tokenizer, dialogue)
     trained = "".join(tokenizer.token_text(i) for i, m in zip(row.ids, row.mask, strict=True) if m)
     assert trained == "hi<|im_end|>"
     prompt = tokenizer.render_prompt(dialogue[:2])

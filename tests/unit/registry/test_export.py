@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.store import samples
-from tunery.core.errors import ConfigError, ConflictError, NotFoundError, ResourceError
+from tunery.core.errors import ConflictError, DamagedError, NotFoundError, ResourceError
 from tunery.core.ids import sha256_file
 from tunery.registry.export import CARD, export
 from tunery.registry.lineage import ADAPTER_WEIGHTS
@@ -88,7 +88,7 @@ def test_an_empty_folder_is_filled(registered: Workspace, tmp_path: Path) -> Non
 def test_a_damaged_adapter_is_not_exported(registered: Workspace, tmp_path: Path) -> None:
     weights = registered.artifacts.path("adapters", "adapter-0000000000000001") / ADAPTER_WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(ConfigError, match="checksum differs"):
+    with pytest.raises(DamagedError, match="checksum differs"):
         export(registered, "support-bot@1", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

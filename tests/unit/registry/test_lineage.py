@@ -12,6 +12,7 @@ from tunery.core.dataset import SourceFile
 from tunery.core.errors import NotFoundError
 from tunery.core.ids import sha256_file
 from tunery.core.training import ADAPTER_WEIGHTS
+from tunery.model.bases import describe_base
 from tunery.registry.lineage import LineageCheck, lineage, verify
 from tunery.store.workspace import Workspace
 
@@ -19,7 +20,7 @@ FEEDBACK = SourceFile(path="feedback.jsonl", sha256="f" * 64, rows=1, shape="cha
 
 
 @pytest.fixture
-def registered(workspace: Workspace) -> Workspace:
+def registered(workspace: Workspace, tiny_model: Path) -> Workspace:
     """One version whose dataset grew from another, with all its records and artifacts."""
     with workspace.artifacts.create("adapters", "adapter-0000000000000001", {}) as folder:
         (folder / ADAPTER_WEIGHTS).write_bytes(b"weights")
@@ -27,14 +28,17 @@ def registered(workspace: Workspace) -> Workspace:
     for id in ("ds-0000000000000001", "ds-0000000000000000"):
         with workspace.artifacts.create("datasets", id, {}) as folder:
             (folder / "train.parquet").write_bytes(id.encode())
+    with workspace.artifacts.create("evaluations", "eval-0000000000000001", {}) as folder:
+        (folder / "predictions.jsonl").write_text("{}")
+    base = describe_base(tiny_model, name="tiny")
     workspace.datasets.add(samples.dataset("ds-0000000000000000"))
     grown = (*samples.dataset().sources, FEEDBACK)
     workspace.datasets.add(samples.dataset(parents=("ds-0000000000000000", "fbx-1"), sources=grown))
-    workspace.adapters.add(samples.adapter(sha256=weights))
+    workspace.adapters.add(samples.adapter(sha256=weights, base=base))
     workspace.evaluations.add(samples.evaluation())
     workspace.gates.add(samples.gate())
     workspace.runs.add(samples.run())
-    workspace.models.register(samples.version())
+    workspace.models.register(samples.version(base=base.label))
     return workspace
 
 
@@ -66,9 +70,12 @@ def test_an_untouched_chain_verifies(registered: Workspace) -> None:
         "links of support-bot@1",
         "files of adapter-0000000000000001",
         "weights of adapter-0000000000000001",
+        checks[3].what,
+        "files of eval-0000000000000001",
         "files of ds-0000000000000001",
         "files of ds-0000000000000000",
     ]
+    assert checks[3].what.startswith("base tiny@sha256:")
     assert all(check.ok for check in checks)
 
 

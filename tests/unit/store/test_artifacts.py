@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunery.core.errors import ConfigError, NotFoundError, ResourceError
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError, ResourceError
 from tunery.core.ids import sha256_file
 from tunery.store.artifacts import Artifacts
 
@@ -53,7 +53,7 @@ def test_an_artifact_is_complete_with_its_checksums(artifacts: Artifacts, tmp_pa
     assert artifacts.about("adapters", "adapter-1") == {"rank": 8}
     assert artifacts.ids("adapters") == ["adapter-1"]
     assert left_behind(tmp_path) == []
-    artifacts.verify("adapters", "adapter-1")
+    artifacts.path("adapters", "adapter-1")
 
 
 def test_about_may_be_filled_in_while_the_artifact_is_made(artifacts: Artifacts) -> None:
@@ -103,9 +103,8 @@ def test_a_changed_a_missing_and_an_added_file_are_reported_at_once(artifacts: A
     (folder / "a.txt").write_text("Weights")
     (folder / "inner" / "b.bin").unlink()
     (folder / "c.pkl").write_text("added")
-    with pytest.raises(ConfigError) as caught:
-        artifacts.verify("adapters", "adapter-1")
-    assert "3 problems" in caught.value.message
+    with pytest.raises(DamagedError) as caught:
+        artifacts.path("adapters", "adapter-1")
     assert "a.txt: checksum differs" in caught.value.message
     assert "inner/b.bin: missing" in caught.value.message
     assert "c.pkl: was not there" in caught.value.message
@@ -113,7 +112,7 @@ def test_a_changed_a_missing_and_an_added_file_are_reported_at_once(artifacts: A
 
 def test_an_unknown_artifact_names_the_nearest(artifacts: Artifacts) -> None:
     make(artifacts)
-    for ask in (artifacts.path, artifacts.verify, artifacts.about):
+    for ask in (artifacts.path, artifacts.damage, artifacts.about):
         with pytest.raises(NotFoundError, match="did you mean 'adapter-1'"):
             ask("adapters", "adapter-2")
     with pytest.raises(NotFoundError):
@@ -122,8 +121,10 @@ def test_an_unknown_artifact_names_the_nearest(artifacts: Artifacts) -> None:
 
 def test_a_damaged_manifest_is_named(artifacts: Artifacts) -> None:
     (make(artifacts) / "manifest.json").write_text('{"files": ')
-    with pytest.raises(ConfigError, match=r"manifest\.json is damaged"):
-        artifacts.verify("adapters", "adapter-1")
+    with pytest.raises(DamagedError, match=r"manifest\.json: not readable"):
+        artifacts.path("adapters", "adapter-1")
+    with pytest.raises(DamagedError, match=r"manifest\.json is damaged"):
+        artifacts.about("adapters", "adapter-1")
 
 
 def test_a_deleted_artifact_is_gone_and_may_be_made_again(artifacts: Artifacts, tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_the_first_of_two_that_make_the_same_is_kept(artifacts: Artifacts, tmp_p
         make(artifacts, text="weights of the fast one")
         assert slow.is_dir()
     assert (artifacts.path("adapters", "adapter-1") / "a.txt").read_text() == "weights of the fast one"
-    artifacts.verify("adapters", "adapter-1")
+    artifacts.path("adapters", "adapter-1")
     assert left_behind(tmp_path) == []
 
 
@@ -156,7 +157,7 @@ def test_many_threads_make_the_same_and_others(artifacts: Artifacts, tmp_path: P
         list(pool.map(work, range(8)))
     assert artifacts.ids("adapters") == ["adapter-0", "adapter-1", "adapter-2"]
     for id in artifacts.ids("adapters"):
-        artifacts.verify("adapters", id)
+        artifacts.path("adapters", id)
     assert left_behind(tmp_path) == []
 
 
@@ -194,7 +195,7 @@ def test_a_folder_that_lost_its_manifest_is_not_there_and_is_made_again(artifact
     (make(artifacts) / "manifest.json").unlink()
     assert artifacts.find("adapters", "adapter-1") is None
     make(artifacts, text="again")
-    artifacts.verify("adapters", "adapter-1")
+    artifacts.path("adapters", "adapter-1")
 
 
 def test_links_and_a_foreign_manifest_are_refused(artifacts: Artifacts, tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def test_an_id_that_could_be_a_path_is_refused_everywhere(
         with artifacts.create("files", id, {}):
             pytest.fail("a folder was made")
 
-    asks = (artifacts.find, artifacts.path, artifacts.about, artifacts.verify, artifacts.delete)
+    asks = (artifacts.find, artifacts.path, artifacts.about, artifacts.damage, artifacts.delete)
     for ask in (create, *(lambda ask=ask: ask("files", id) for ask in asks)):
         with pytest.raises(ConfigError, match="not a valid id"):
             ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.unit.store import samples
 from tunery.core.errors import NotFoundError
 from tunery.core.rollout import Feedback, RequestRecord
-from tunery.store.requests import Tally
+from tunery.store.requests import Chosen, Tally
 from tunery.store.workspace import Workspace
 
 
@@ -99,3 +100,102 @@ def test_tallies_equal_counting_by_hand(workspace: Workspace, seed: int) -> None
     for arm, tally in workspace.requests.tallies("rollout-1").items():
         of_arm = [r for r in requests if r.rollout_id == "rollout-1" and r.arm == arm]
         assert tally == by_hand(of_arm, ratings)
+
+
+def test_a_list_reads_no_prompts_and_narrows_by_metadata(workspace: Workspace) -> None:
+    for number in range(7):
+        workspace.requests.add(
+            samples.request(f"chatcmpl-{number}", metadata={"n": str(number % 2), 'a\'b "c"': "€"})
+        )
+    page = workspace.requests.heads(limit=3)
+    assert [r.id for r in page.items] == ["chatcmpl-6", "chatcmpl-5", "chatcmpl-4"]
+    assert page.has_more
+    assert all(r.messages == () and r.completion and r.text == "kept" for r in page.items)
+    odd = workspace.requests.heads(metadata={"n": "1", 'a\'b "c"': "€"}, after="chatcmpl-5", limit=2)
+    assert [r.id for r in odd.items] == ["chatcmpl-3", "chatcmpl-1"]
+    assert not odd.has_more
+    oldest = workspace.requests.heads(model="support-bot@1", oldest_first=True, limit=1)
+    assert [r.id for r in oldest.items] == ["chatcmpl-0"]
+    assert workspace.requests.heads(metadata={"n": "\0"}).items == []
+    with pytest.raises(NotFoundError) as unknown:
+        workspace.requests.heads(after="chatcmpl-99")
+    assert unknown.value.param == "after"
+    assert "chatcmpl-5" not in str(unknown.value)
+
+
+@pytest.mark.parametrize("id", ["chatcmpl-\0", "\ud800", "x" * 10_000])
+def test_an_id_that_cannot_be_one_is_in_no_table(workspace: Workspace, id: str) -> None:
+    assert workspace.requests.find(id) is None
+    for look in (workspace.requests.get, workspace.files.get, workspace.jobs.get, workspace.datasets.get):
+        with pytest.raises(NotFoundError) as unknown:
+            look(id)
+        assert str(unknown.value).encode()
+    with pytest.raises(NotFoundError):
+        workspace.files.page(after=id)
+
+
+def test_a_deleted_call_counts_and_is_neither_found_nor_written_again(workspace: Workspace) -> None:
+    request = samples.request(rollout_id="rollout-1", arm="champion", metadata={"k": "v"})
+    workspace.requests.add(request)
+    workspace.feedback.add(samples.feedback("fb-1", rating=-1))
+    workspace.feedback.add(samples.feedback("fb-2", kind="correction", rating=None, correction="refund"))
+    before = workspace.requests.tallies("rollout-1")
+    workspace.requests.forget(request.id, samples.NOON)
+    assert workspace.requests.tallies("rollout-1") == before
+    assert workspace.requests.find(request.id) is None
+    assert workspace.requests.heads().items == workspace.requests.list() == []
+    assert [f.id for f in workspace.feedback.list()] == ["fb-1"]
+    assert workspace.database.rows("SELECT * FROM request_texts") == []
+    with workspace.database.transaction() as transaction:
+        assert not workspace.requests.put(transaction, request)
+    assert workspace.requests.find(request.id) is None
+    for again in (workspace.requests.forget,):
+        with pytest.raises(NotFoundError):
+            again(request.id, samples.NOON)
+    with pytest.raises(NotFoundError):
+        workspace.feedback.add(samples.feedback("fb-3", rating=1))
+
+
+def test_texts_expire_and_figures_stay(workspace: Workspace) -> None:
+    for day in range(5):
+        at = samples.NOON + timedelta(days=day)
+        workspace.requests.add(samples.request(f"chatcmpl-{day}", created_at=at))
+    assert workspace.requests.expire_texts(samples.NOON + timedelta(days=2)) == 2
+    assert workspace.requests.expire_texts(samples.NOON + timedelta(days=2)) == 0
+    assert [r.text for r in workspace.requests.list()] == ["kept"] * 3 + ["removed"] * 2
+    assert workspace.requests.get("chatcmpl-0").prompt_tokens == samples.request().prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("chosen", "meant"),
+    [
+        (Chosen(ids=("chatcmpl-1", "chatcmpl-4")), {1, 4}),
+        (Chosen(before=samples.NOON + timedelta(days=2)), {0, 1}),
+        (Chosen(model="bot@1"), {0, 2, 4}),
+        (Chosen(model="bot"), {0, 1, 2, 3, 4}),
+        (Chosen(model="bo"), set()),
+        (Chosen(model="bot@1", before=samples.NOON + timedelta(days=2)), {0}),
+        (Chosen(), {0, 1, 2, 3, 4, 5}),
+    ],
+)
+def test_a_purge_takes_what_is_meant_and_nothing_else(
+    workspace: Workspace, chosen: Chosen, meant: set[int]
+) -> None:
+    requests = [
+        samples.request(
+            f"chatcmpl-{n}",
+            created_at=samples.NOON + timedelta(days=n),
+            model="other@1" if n == 5 else f"bot@{n % 2 + 1}",
+        )
+        for n in range(6)
+    ]
+    for request in requests:
+        workspace.requests.add(request)
+        workspace.feedback.add(samples.feedback(f"fb-{request.id}", request_id=request.id, rating=1))
+    assert {n for n in range(6) if chosen.takes(requests[n])} == meant
+    assert set(workspace.requests.chosen_ids(chosen)) == {f"chatcmpl-{n}" for n in meant}
+    assert workspace.requests.purge(chosen, texts_only=True) == (0, len(meant), 0)
+    removed = {r.id for r in workspace.requests.list() if r.text == "removed"}
+    assert removed == {f"chatcmpl-{n}" for n in meant}
+    assert workspace.requests.purge(chosen, texts_only=False) == (len(meant), 0, len(meant))
+    assert {r.id for r in workspace.requests.list()} == {f"chatcmpl-{n}" for n in range(6) if n not in meant}

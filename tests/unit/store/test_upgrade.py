@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,30 @@ def test_a_database_of_each_older_schema_opens_with_its_records(
     assert revision(workspace.database) == HEAD
     assert workspace.runs.list() == [samples.run()]
     assert workspace.rollouts.list() == []
+    workspace.close()
+
+
+def test_requests_of_an_older_schema_keep_their_texts(tmp_path: Path, empty_database_url: str) -> None:
+    database = open_database(empty_database_url)
+    upgrade(database, to="0003")
+    kept = samples.request("chatcmpl-1", completion="nul \0 and € and half \ud83d")
+    bare = samples.request("chatcmpl-2", messages=(), completion="")
+    columns = ("id", "created_at", "model", "rollout_id", "arm", "status", "format_valid", "latency_ms")
+    with database.transaction() as transaction:
+        for record in (kept, bare):
+            row = to_row(record, columns)
+            values = json.loads(str(row["document"]))
+            del values["text"], values["deleted_at"]  # what that version did not know
+            transaction.run(
+                f"INSERT INTO requests ({', '.join(columns)}, document) "
+                f"VALUES ({', '.join(':' + c for c in columns)}, :document)",
+                {**row, "document": json.dumps(values)},
+            )
+    database.close()
+    workspace = Workspace.open(tmp_path / "home", database_url=empty_database_url)
+    assert workspace.requests.get("chatcmpl-1") == kept
+    assert workspace.requests.get("chatcmpl-2") == bare.with_(text="not_asked")
+    assert [r.messages for r in workspace.requests.heads().items] == [(), ()]
     workspace.close()
 
 

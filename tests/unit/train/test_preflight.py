@@ -76,7 +76,7 @@ def test_a_row_that_trains_nothing_is_refused_and_named(tokenizer: ChatTokenizer
     result = preflight(
         tokenizer,
         [silent],
-        [TrainingRow((render(tokenizer, silent.messages),))],
+        [TrainingRow(render(tokenizer, silent.messages))],
         max_tokens=512,
         serving_template_sha256=tokenizer.chat_template_sha256,
     )
@@ -98,7 +98,10 @@ def test_another_serving_template_is_refused(tokenizer: ChatTokenizer) -> None:
 
 
 def test_rows_tokenised_otherwise_than_serving_are_refused(tokenizer: ChatTokenizer) -> None:
-    rows = changed(tokenizer, lambda r: Rendered((r.ids[0], *r.ids), (0, *r.mask), r.prompt_tokens + 1))
+    rows = changed(
+        tokenizer,
+        lambda r: r._replace(ids=(r.ids[0], *r.ids), mask=(0, *r.mask), prompt_tokens=r.prompt_tokens + 1),
+    )
     assert failed(look(tokenizer, rows)) == ["serving_template"]
 
 

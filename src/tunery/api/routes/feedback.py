@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import StringConstraints
 
-from tunery.api.routes.stored import feedback_object
-from tunery.api.services import Caller, Shared, name_of
+from tunery.api.json_route import JsonRoute
+from tunery.api.routes.stored import feedback_object, give
+from tunery.api.services import Caller, Shared, name_of, page_of
 from tunery.core.config import parse_settings
-from tunery.feedback.collect import GivenFeedback, record
+from tunery.feedback.collect import GivenFeedback
 from tunery.serve.openai.wire import Text, Wire
 
-router = APIRouter(prefix="/feedback")
+router = APIRouter(prefix="/feedback", route_class=JsonRoute)
 
 
 class FeedbackBody(Wire):
@@ -32,20 +33,20 @@ class FeedbackBody(Wire):
 @router.post("")
 def create_feedback(body: FeedbackBody, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Record a rating, correction or preference on a served call; a person reviews it later."""
-    shared.log.flush()
     guessed = "preference" if body.rejected else "correction" if body.correction else "rating"
     values = body.model_dump(exclude={"request_id", "author"}, exclude_none=True)
     given = parse_settings(GivenFeedback, {"kind": guessed, **values}, where="feedback")
     author = body.author or name_of(caller)
-    return feedback_object(record(shared.workspace, body.request_id, given, author=author))
+    return feedback_object(give(shared, body.request_id, given, author=author))
 
 
 @router.get("")
 def list_feedback(
     shared: Shared,
     status: Literal["pending", "accepted", "declined"] | None = None,
+    after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> dict[str, Any]:
     """List feedback, newest first."""
-    found = shared.workspace.feedback.list(status=status, limit=limit)
-    return {"object": "list", "data": [feedback_object(f) for f in found], "has_more": False}
+    page = shared.workspace.feedback.page(where={"status": status}, after=after, limit=limit)
+    return page_of([feedback_object(f) for f in page.items], has_more=page.has_more)

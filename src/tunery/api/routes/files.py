@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Services, Shared, page_of, unix
 from tunery.core.errors import ConfigError
 from tunery.core.job import StoredFile
 from tunery.pipeline.jobs.files import open_content, remove_file, store_training_file
 
-router = APIRouter(prefix="/files")
+router = APIRouter(prefix="/files", route_class=JsonRoute)
 
 
 @router.post("")
 async def create_file(request: Request, shared: Shared) -> dict[str, Any]:
     """Take a training file; a file with bad rows is refused with their numbers and leaves nothing behind."""
     # Parsed here and not by FastAPI, so that nothing is spooled for a request that lacks its purpose.
-    async with request.form(max_files=1, max_fields=16, max_part_size=64 * 2**10) as form:
-        upload = _checked(form)
-        return await run_in_threadpool(_store, shared, upload.filename or "upload.jsonl", upload.file)
+    with shared.uploads.place():
+        async with request.form(max_files=1, max_fields=16, max_part_size=64 * 2**10) as form:
+            upload = _checked(form)
+            store = partial(_store, shared, upload.filename or "upload.jsonl", upload.file)
+            return await shared.uploads.run(store)
 
 
 @router.get("")
@@ -106,4 +109,5 @@ def _store(shared: Services, filename: str, content: BinaryIO) -> dict[str, Any]
         with target.open("wb") as out:
             shutil.copyfileobj(content, out, 2**20)
 
-    return file_object(store_training_file(shared.workspace, filename, copy))
+    require = shared.uploads.checks.require
+    return file_object(store_training_file(shared.workspace, filename, copy, require=require))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from tunery.api.errors import problem_of
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared
 from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
@@ -23,10 +23,10 @@ from tunery.pipeline.gateway.answer import Piece, Running
 from tunery.pipeline.gateway.call import CompletionCall, subject_of
 from tunery.serve.openai import chat, completions
 from tunery.serve.openai.chat import ChatBody, Head
-from tunery.serve.openai.completions import CompletionBody
-from tunery.serve.openai.tool_calls import CallWatch
+from tunery.serve.openai.completions import Columns, CompletionBody
+from tunery.serve.openai.tool_calls import CallWatch, limited
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 CLIENT_GONE = 499
@@ -60,24 +60,13 @@ def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | No
         choices=body.choices,
         sampling=body.how(shared.settings.defaults),
         constraint=body.constraint(),
+        prompt_logprobs=body.echoed_logprobs if isinstance(body, CompletionBody) else None,
         metadata=body.metadata or {},
         keep_text=body.store is not False,
     )
 
 
-class _Stream(StreamingResponse):
-    """Server-sent events that end their call even when the client left before the first one."""
-
-    def __init__(self, running: Running, events: AsyncIterator[str]) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._running = running
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._running.end(None)
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def _answer(
@@ -87,7 +76,9 @@ async def _answer(
     if body.stream:
         # Started before the response begins, so that a refusal still has its own status.
         running = await shared.gateway.start(call, stream=True)
-        return _Stream(running, _events(running, body, str(request.scope["request_id"])))
+        request.scope["at_end"].callback(running.end, None)  # however the request ends
+        events = _events(running, body, str(request.scope["request_id"]))
+        return StreamingResponse(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
     content = await _unless_gone(request, _whole(call, body, shared))
     return Response(status_code=CLIENT_GONE) if content is None else JSONResponse(content)
 
@@ -100,16 +91,16 @@ async def _whole(call: CompletionCall, body: ChatBody | CompletionBody, shared: 
             content = chat.completion_of(
                 head,
                 generations,
-                decode=running.decode,
                 logprobs=bool(body.logprobs),
                 may_call=body.may_call,
+                parallel=body.offer.parallel,
             )
             return {**content, "metadata": dict(call.metadata)} if call.metadata else content
         return completions.text_completion(
             head,
             generations,
             prompts=len(call.prompts),
-            decode=running.decode,
+            echo=running.prompt_texts() if body.echo else None,
             logprobs=body.logprobs is not None,
         )
 
@@ -122,9 +113,13 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
             if isinstance(body, ChatBody):
                 for index in range(running.call.choices):
                     yield _event(chat.first_chunk(head, index))
+            elif body.echo:
+                for index, text in enumerate(running.prompt_texts()):
+                    for choice in range(index * body.choices, (index + 1) * body.choices):
+                        yield _event(completions.text_chunk(head, choice, text, None))
             written = _Written()
             async for piece in running.stream():
-                for chunk in _chunks(head, piece, body, running, written):
+                for chunk in _chunks(head, piece, body, written):
                     yield _event(chunk)
             if body.include_usage:
                 yield _event(_usage(head, body, running))
@@ -140,39 +135,35 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
 class _Written:
     """What a stream remembers of each choice."""
 
-    characters: Counter[int] = field(default_factory=Counter)
-    """Of a completion, so far."""
+    columns: dict[int, Columns] = field(default_factory=lambda: defaultdict(Columns))
+    """Of a completion's log-probabilities, so far."""
     watches: dict[int, CallWatch] = field(default_factory=lambda: defaultdict(CallWatch))
     """What may be calls of functions."""
 
 
 def _chunks(
-    head: Head, piece: Piece, body: ChatBody | CompletionBody, running: Running, written: _Written
+    head: Head, piece: Piece, body: ChatBody | CompletionBody, written: _Written
 ) -> Iterator[dict[str, Any]]:
     """Yield one piece as it goes over the wire."""
     if isinstance(body, ChatBody):
-        yield from _chat_chunks(head, piece, body, running, written.watches)
+        yield from _chat_chunks(head, piece, body, written.watches)
     elif piece.finished is not None:
         yield completions.last_chunk(head, piece.choice, piece.finished)
     else:
-        offset = written.characters[piece.choice]
-        written.characters[piece.choice] += len(piece.text)
-        columns = None
-        if body.logprobs is not None:
-            columns = completions.logprobs_of(piece.tokens, running.decode, offset=offset)
+        columns = written.columns[piece.choice].of(piece.tokens) if body.logprobs is not None else None
         yield completions.text_chunk(head, piece.choice, piece.text, columns)
 
 
 def _chat_chunks(
-    head: Head, piece: Piece, body: ChatBody, running: Running, watches: Mapping[int, CallWatch]
+    head: Head, piece: Piece, body: ChatBody, watches: Mapping[int, CallWatch]
 ) -> Iterator[dict[str, Any]]:
     if piece.finished is None:
-        logprobs = chat.logprobs_of(piece.tokens, running.decode) if body.logprobs else None
+        logprobs = chat.logprobs_of(piece.tokens) if body.logprobs else None
         text = watches[piece.choice].feed(piece.text) if body.may_call else piece.text
         if text or logprobs or not body.may_call:
             yield chat.text_chunk(head, piece.choice, text, logprobs)
         return
-    left = watches[piece.choice].end()
+    left = limited(watches[piece.choice].end(), parallel=body.offer.parallel)
     if left.text:
         yield chat.text_chunk(head, piece.choice, left.text, None)
     if left.calls:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from tunery.api.services import Caller, Services, Shared, page_of, wanted_metadata
+from tunery.api.json_route import JsonRoute
+from tunery.api.services import Caller, Services, Shared, count_in, page_of, wanted_metadata
 from tunery.core.errors import ConflictError
 from tunery.core.job import Job
 from tunery.pipeline.jobs.openai_job import (
@@ -21,7 +22,7 @@ from tunery.pipeline.jobs.openai_job import (
 )
 from tunery.store.jobs import QUEUED, Line
 
-router = APIRouter(prefix="/fine_tuning/jobs")
+router = APIRouter(prefix="/fine_tuning/jobs", route_class=JsonRoute)
 _RETRY_WINDOW_S = 3600
 """How long after a job's creation a repeated request is taken for a retry of it [s]."""
 
@@ -117,8 +118,7 @@ def list_checkpoints(
 
 
 def _is_retry(request: Request) -> bool:
-    count = request.headers.get("x-stainless-retry-count", "0")
-    return count.isdecimal() and int(count) > 0
+    return count_in(request.headers.get("x-stainless-retry-count", "")) > 0
 
 
 def _recognise(shared: Services, body: JobBody, submitted_by: str) -> Callable[[Job], bool]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Shared
 from tunery.core.errors import ConflictError
 from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
 
-router = APIRouter(prefix="/models")
+router = APIRouter(prefix="/models", route_class=JsonRoute)
 
 
 @router.get("")

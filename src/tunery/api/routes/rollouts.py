@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field, StringConstraints
 
-from tunery.api.services import Caller, Shared, name_of, unix
+from tunery.api.json_route import JsonRoute
+from tunery.api.services import Caller, Shared, name_of, page_of, unix
 from tunery.core.rollout import Rollout
 from tunery.deploy import canary
 from tunery.registry.aliases import promote, rollback
 from tunery.serve.openai.wire import Text, Wire
 
-router = APIRouter(prefix="/rollouts")
+router = APIRouter(prefix="/rollouts", route_class=JsonRoute)
 
 
 class CanaryBody(Wire):
@@ -54,10 +55,15 @@ def rollback_champion(body: MoveBody, shared: Shared, caller: Caller) -> dict[st
 
 
 @router.get("")
-def list_rollouts(shared: Shared, model: str | None = None) -> dict[str, Any]:
+def list_rollouts(
+    shared: Shared,
+    model: str | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> dict[str, Any]:
     """List rollouts, newest first."""
-    found = shared.workspace.rollouts.list(name=model)
-    return {"object": "list", "data": [rollout_object(r) for r in found], "has_more": False}
+    page = shared.workspace.rollouts.page(where={"name": model}, after=after, limit=limit)
+    return page_of([rollout_object(r) for r in page.items], has_more=page.has_more)
 
 
 @router.get("/{rollout_id}")

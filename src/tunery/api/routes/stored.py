@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
+from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared, name_of, page_of, unix, wanted_metadata
 from tunery.core.config import parse_settings
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.rollout import Feedback, RequestRecord
-from tunery.feedback.collect import GivenFeedback, record
+from tunery.feedback.collect import GivenFeedback, feedback_on, record
 from tunery.serve.openai.wire import Metadata, Wire
 
-router = APIRouter(prefix="/chat/completions")
-_SCAN = 1_000
-"""Newest records that a filtered list looks through [count]."""
+router = APIRouter(prefix="/chat/completions", route_class=JsonRoute)
 _FEEDBACK_KEYS = {"rating", "correction", "preference", "rejected", "comment"}
 
 
@@ -32,19 +31,18 @@ def list_completions(
     after: str | None = None,
     model: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
 ) -> dict[str, Any]:
-    """List served calls, newest first; ``metadata[key]=value`` narrows."""
+    """List served calls, newest first unless asked otherwise; ``metadata[key]=value`` narrows."""
     shared.log.flush()
-    wanted = wanted_metadata(request)
-    records = [
-        r
-        for r in shared.workspace.requests.list(limit=_SCAN, model=model)
-        if all(str(r.metadata.get(k)) == v for k, v in wanted.items())
-    ]
-    if after is not None:
-        position = next((i for i, r in enumerate(records) if r.id == after), len(records))
-        records = records[position + 1 :]
-    return page_of([_object(r) for r in records[:limit]], has_more=len(records) > limit)
+    page = shared.workspace.requests.heads(
+        model=model,
+        metadata=wanted_metadata(request),
+        after=after,
+        limit=limit,
+        oldest_first=order == "asc",
+    )
+    return page_of([_object(r) for r in page.items], has_more=page.has_more)
 
 
 @router.get("/{completion_id}")
@@ -54,13 +52,33 @@ def retrieve_completion(completion_id: str, shared: Shared) -> dict[str, Any]:
 
 
 @router.get("/{completion_id}/messages")
-def list_messages(completion_id: str, shared: Shared) -> dict[str, Any]:
-    """Return the conversation that was answered."""
+def list_messages(
+    completion_id: str,
+    shared: Shared,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "asc",
+) -> dict[str, Any]:
+    """Return the conversation that was answered, its first turn first unless asked otherwise."""
     found = _get(shared, completion_id)
     messages = [
         {"id": f"{found.id}-{i}", "role": m.role, "content": m.content} for i, m in enumerate(found.messages)
     ]
-    return page_of(messages, has_more=False)
+    if order == "desc":
+        messages.reverse()
+    if after is not None:
+        begin = next((i + 1 for i, m in enumerate(messages) if m["id"] == after), None)
+        if begin is None:
+            raise NotFoundError(f"no message with the id {after[:160]!r} in {found.id}", param="after")
+        messages = messages[begin:]
+    return page_of(messages[:limit], has_more=len(messages) > limit)
+
+
+@router.delete("/{completion_id}")
+def delete_completion(completion_id: str, shared: Shared) -> dict[str, Any]:
+    """Delete a served call: its texts are gone, and only its figures are kept for tallies."""
+    shared.log.forget(completion_id)
+    return {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
 
 
 @router.post("/{completion_id}")
@@ -68,9 +86,9 @@ def update_completion(
     completion_id: str, body: MetadataBody, shared: Shared, caller: Caller
 ) -> dict[str, Any]:
     """Take feedback on a served call: ``metadata={"rating": "1"}`` or ``{"correction": "…"}``."""
-    found = _get(shared, completion_id)
-    record(shared.workspace, found.id, feedback_of(body.metadata), author=name_of(caller))
-    return _object(found)
+    given = feedback_of(body.metadata)
+    give(shared, completion_id, given, author=name_of(caller))
+    return _object(_get(shared, completion_id))
 
 
 def feedback_of(metadata: dict[str, str]) -> GivenFeedback:
@@ -98,9 +116,38 @@ def feedback_of(metadata: dict[str, str]) -> GivenFeedback:
     return parse_settings(GivenFeedback, {"kind": kind, **values}, where="metadata")
 
 
+def give(shared: Services, request_id: str, given: GivenFeedback, *, author: str) -> Feedback:
+    """Take feedback on a served call, be its record in the database yet or not.
+
+    Raises:
+        NotFoundError: No such call was served, or it was deleted.
+        ConfigError: The feedback does not go with the call.
+        ResourceError: Neither the database nor the journal can be written.
+    """
+    request = _waiting(shared, request_id)
+    if request is None:
+        return record(shared.workspace, request_id, given, author=author)
+    feedback = feedback_on(request, given, author=author, at=shared.workspace.clock.now())
+    shared.log.write_feedback(feedback)
+    return feedback
+
+
 def _get(shared: Services, completion_id: str) -> RequestRecord:
+    return _waiting(shared, completion_id) or shared.workspace.requests.get(completion_id)
+
+
+def _waiting(shared: Services, request_id: str) -> RequestRecord | None:
+    """Return a call whose record the database does not have yet, None where it has it or there is none."""
     shared.log.flush()
-    return shared.workspace.requests.get(completion_id)
+    found = shared.log.find(request_id)
+    if found is not None:
+        return found
+    try:
+        if shared.workspace.requests.find(request_id) is not None:
+            return None
+    except ResourceError:
+        return shared.log.find_anywhere(request_id)
+    return shared.log.find_anywhere(request_id)
 
 
 def _object(found: RequestRecord) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from tunery.core.errors import did_you_mean
 from tunery.core.example import Message, Role
 from tunery.core.tool_text import NotACall, ToolCall, call_of, write_answer
+from tunery.data.conversations.flags import FLAGS, is_learnt, is_off
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_answer, no_prompt
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
 
@@ -26,21 +27,18 @@ _SHAREGPT_ROLES: dict[str, Role] = {
     **dict.fromkeys(("observation", "tool"), "tool"),
 }
 _TOOL_TURNS = frozenset({"function_call", "tool_call"})
-_READ_KEYS = ("role", "content", "weight", "tool_calls", "function_call")
-_IGNORED_KEYS = ("name", "tool_call_id", "refusal", "audio", "annotations")
+_READ_KEYS = frozenset(("role", "content", "tool_calls", "function_call")) | FLAGS
+_IGNORED_KEYS = frozenset(("name", "tool_call_id", "refusal", "annotations"))
+_SHAREGPT_KEYS = frozenset(("from", "value")) | FLAGS
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
 
-def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
-    """Read a list of ``{"role", "content"}`` turns, or ShareGPT's ``{"from", "value"}`` ones.
-
-    A string is read as JSON first. A turn's ``name`` is passed over, because chat templates do not render it.
-    ``developer`` means ``system``, ``human`` means ``user``, ``gpt`` means ``assistant``. Calls of functions
-    become text, as :mod:`tunery.core.tool_text` writes it.
+def list_of_turns(value: Any, field: str) -> list[Any]:
+    """Return the turns of a conversation as the file has them; a string is read as JSON first.
 
     Raises:
-        BadRow: With every flaw found: wrong types, unknown roles, broken calls, images, misplaced weights.
-        UnusableRow: There is no list at all.
+        BadRow: It is no list.
+        UnusableRow: There is no turn.
     """
     if value is None:
         raise no_prompt(field)
@@ -50,6 +48,44 @@ def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
         raise BadRow(Flaw(field, value, "must be a list of {role, content} objects"))
     if not value:
         raise no_prompt(field)
+    return value
+
+
+def until_target(turns: list[Any]) -> list[Any]:
+    """Return turns without those behind the last one that is learnt, where flags say that they are not.
+
+    What follows the last target teaches nothing: it is no target, no reference, and no context of either.
+
+    Args:
+        turns: As the file has them; broken ones among them are left for :func:`parse_messages`.
+    """
+    if not any(map(is_off, turns)):
+        return turns
+    last = max((i for i, turn in enumerate(turns) if _answers(turn) and not is_off(turn)), default=None)
+    if last is None or not any(map(is_off, turns[last + 1 :])):
+        return turns
+    return turns[: last + 1]
+
+
+def _answers(turn: Any) -> bool:
+    """Tell whether a turn as the file has it is the assistant's."""
+    who = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
+    return isinstance(who, str) and (who in _TOOL_TURNS or _SHAREGPT_ROLES.get(who) == "assistant")
+
+
+def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
+    """Read a list of ``{"role", "content"}`` turns, or ShareGPT's ``{"from", "value"}`` ones.
+
+    A string is read as JSON first. A turn's ``name`` is passed over, because chat templates do not render it.
+    ``developer`` means ``system``, ``human`` means ``user``, ``gpt`` means ``assistant``. Calls of functions
+    become text, as :mod:`tunery.core.tool_text` writes it. An assistant's turn that is flagged as not learnt
+    has weight 0; flags of other turns change nothing.
+
+    Raises:
+        BadRow: With every flaw found: wrong types, unknown roles, broken calls, images, flags that are none.
+        UnusableRow: There is no list at all.
+    """
+    value = list_of_turns(value, field)
     plain = [_plain_turn(turn) for turn in value]
     if None not in plain:
         return tuple(cast(list[Message], plain))
@@ -91,14 +127,14 @@ def check_conversation(messages: tuple[Message, ...], field: str) -> None:
         flaws += [Flaw(f"{field}[{i}].role", r, fix) for i, r in enumerate(roles) if i and r == "system"]
     if "user" not in roles:
         flaws.append(Flaw(field, NO_VALUE, f"{len(messages)} turns; add a user turn before the assistant's"))
+    if "assistant" in roles and not any(m.role == "assistant" and m.weight for m in messages):
+        raise UnusableRow("no_trained_turn", f"{field}: every assistant turn has weight 0")
     if flaws:
         raise BadRow(*flaws)
     if not messages[last].content.strip():
         raise no_answer(f"{field}[{last}].content")
     if not any(m.role == "user" and m.content.strip() for m in messages):
         raise no_prompt(field)
-    if not any(m.role == "assistant" and m.weight for m in messages):
-        raise UnusableRow("no_trained_turn", f"{field}: every assistant turn has weight 0")
 
 
 def parse_transcript(text: str) -> tuple[Message, ...] | None:
@@ -146,21 +182,23 @@ def _turn(turn: Any, field: str, flaws: list[Flaw]) -> Message | None:
     flaws += [
         Flaw(f"{field}.{key}", turn[key], "unknown key; remove it")
         for key in turn
-        if key not in (*_READ_KEYS, *_IGNORED_KEYS)
+        if key not in _READ_KEYS and key not in _IGNORED_KEYS
     ]
-    if calls and turn.get("content") is None:
+    weight = _weight(turn, role, field, flaws)
+    if turn.get("content") is None and (calls or not weight):  # what is only context may say nothing
         content = ""
     else:
         content = _content(turn.get("content"), f"{field}.content", flaws)
-    content = write_answer(content, calls)
-    weight = turn.get("weight", 1)
-    if weight not in (0, 1) or isinstance(weight, bool):
-        flaws.append(Flaw(f"{field}.weight", weight, "must be 0 (not trained on) or 1"))
-    elif weight == 0 and role != "assistant":
-        flaws.append(Flaw(f"{field}.weight", weight, "only assistant turns have a weight; remove it"))
     if len(flaws) > before:
         return None
-    return Message(role=cast(Role, role), content=content, weight=1 if weight else 0)
+    return Message(role=cast(Role, role), content=write_answer(content, calls), weight=weight)
+
+
+def _weight(turn: Mapping[str, Any], role: Role | None, field: str, flaws: list[Flaw]) -> Literal[0, 1]:
+    """Return 0 for an assistant's turn that is flagged as not learnt; others never are, whatever they say."""
+    if role != "assistant" or FLAGS.isdisjoint(turn):
+        return 1
+    return 0 if is_learnt(turn, field, flaws) is False else 1
 
 
 def _calls(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> list[ToolCall]:
@@ -192,19 +230,37 @@ def _called(given: Sequence[Any], field: str, flaws: list[Flaw]) -> list[ToolCal
 
 
 def _sharegpt_turn(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> Message | None:
-    """Return a turn of a ShareGPT conversation; keys such as ``weight`` and ``markdown`` are passed over."""
+    """Return a turn of a ShareGPT conversation; keys such as ``markdown`` are passed over."""
     before = len(flaws)
     who = turn["from"]
     if isinstance(who, str) and who in _TOOL_TURNS:
+        weight = _weight(turn, "assistant", field, flaws)
         calls = _called([turn.get("value")], f"{field}.value", flaws)
-        return Message(role="assistant", content=write_answer("", calls)) if calls else None
+        if len(flaws) > before:
+            return None
+        return Message(role="assistant", content=write_answer("", calls), weight=weight)
     role = _SHAREGPT_ROLES.get(who) if isinstance(who, str) else None
-    if role is None and len(flaws) == before:
+    if role is None:
         flaws.append(Flaw(f"{field}.from", who, _role_fix(who, _SHAREGPT_ROLES)))
-    content = _content(turn.get("value"), f"{field}.value", flaws)
+    weight = _weight(turn, role, field, flaws)
+    if turn.get("value") is None and not weight:
+        content = ""
+    else:
+        content = _content(turn.get("value"), f"{field}.value", flaws)
     if len(flaws) > before:
         return None
-    return Message(role=cast(Role, role), content=content)
+    return Message(role=cast(Role, role), content=content, weight=weight)
+
+
+def passed_over(turns: Sequence[Any]) -> set[str]:
+    """Return the keys of ShareGPT turns that are not read; other turns with such a key are refused."""
+    return {
+        key
+        for turn in turns
+        if isinstance(turn, Mapping) and "from" in turn and "role" not in turn
+        for key, value in turn.items()
+        if value is not None and key not in _SHAREGPT_KEYS
+    }
 
 
 def _role_fix(given: Any, known: Mapping[str, Role] = _ROLES) -> str:

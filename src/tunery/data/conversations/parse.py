@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunery.core.errors import listed
 from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Drop, Dropped, Message
 from tunery.core.ids import sampling_key
-from tunery.core.tool_text import NotACall, describe, functions_of, with_functions
 from tunery.data.config import SourceConfig
-from tunery.data.conversations.messages import check_conversation, json_of, parse_messages, parse_transcript
-from tunery.data.conversations.shapes import Mapped, shape_of_keys
+from tunery.data.conversations.beside import check_beside, with_beside, with_tools
+from tunery.data.conversations.messages import (
+    check_conversation,
+    json_of,
+    list_of_turns,
+    parse_messages,
+    parse_transcript,
+    passed_over,
+    until_target,
+)
+from tunery.data.conversations.shapes import REFERENCE, Mapped, shape_of_keys
+from tunery.data.conversations.values import compact_json, is_blank, json_ready, text_of
 from tunery.data.rows.dropped import dropped_row
 from tunery.data.rows.flaws import BAD_ROW, sentence
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import NO_VALUE, BadRow, Draft, Flaw, RawRow, UnusableRow, no_answer, no_prompt
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
-
-_REFERENCE = "reference_answer"
-"""Key in OpenAI's reinforcement files."""
 
 
 def understand(raw: RawRow, mapped: Mapped, source: SourceConfig) -> Draft | Dropped:
@@ -49,7 +56,8 @@ def parse_row(raw: RawRow, mapped: Mapped, source: SourceConfig) -> Draft:
     if isinstance(values, Refused):
         raise values.error
     _check_shape(values, mapped, source)
-    turns = _turns(values, mapped, source)
+    notes: list[str] = []
+    turns = _turns(values, mapped, source, notes)
     groups = _group_keys(values, source.columns.groups)
     metadata = {c: json_ready(values.get(c)) for c in source.columns.metadata} | _hint(values)
     for column, value in (("group", groups), ("metadata", metadata)):
@@ -59,7 +67,7 @@ def parse_row(raw: RawRow, mapped: Mapped, source: SourceConfig) -> Draft:
     key = None
     if source.limit is not None:
         key = bytes.fromhex(sampling_key(0, "limit", raw.number, turns[-2 if is_pair else -1].content))
-    return Draft(source.path, raw.number, turns, is_pair, groups, metadata, key)
+    return Draft(source.path, raw.number, turns, is_pair, groups, metadata, key, tuple(notes))
 
 
 def _check_shape(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> None:
@@ -92,66 +100,103 @@ def _hint(values: Mapping[str, Any]) -> dict[str, Any]:
     return {SPLIT_HINT: "train", SEED_PROMPTS: [str(f) for f in fingerprints]}
 
 
-def _turns(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> tuple[Message, ...]:
+def _turns(
+    values: Mapping[str, Any], mapped: Mapped, source: SourceConfig, notes: list[str]
+) -> tuple[Message, ...]:
     """Return the conversation of a row, of a preference pair with the rejected answer behind it."""
-    if mapped.shape == "preference":
-        return _preference(values, mapped.column)
-    if mapped.shape == "chat":
-        column = mapped.column["messages"]
-        messages = _with_reference(parse_messages(values.get(column), column), values)
-        messages = _with_tools(messages, values)
-        check_conversation(messages, column)
-        answer = _style(messages[-1].content, source)
-        if answer != messages[-1].content:
-            messages = (*messages[:-1], messages[-1].with_(content=answer))
-        return messages
-    question = _question(values, mapped)
-    answer_column = mapped.column["completion" if mapped.shape == "completion" else "output"]
-    answer = _style(_answer(values.get(answer_column), answer_column, source), source)
-    return (Message(role="user", content=question), Message(role="assistant", content=answer))
+    check_beside(values, mapped)
+    column, shape = mapped.column, mapped.shape
+    if shape == "preference":
+        turns = _preference(values, column)
+        whole = with_beside(turns, values, mapped, notes)
+        if whole is not turns:
+            check_conversation(whole[:-1], "(turns)")
+        return whole
+    if shape == "chat":
+        field = column["messages"]
+        turns = _with_reference(_chat(values.get(field), field, notes), values)
+    elif shape == "instruction":
+        field = column["output"]
+        answer = _answer(values.get(field), field, source)
+        turns = (_asked(_instruction(values, column)), Message(role="assistant", content=answer))
+    else:
+        at, field = ("prompt", "completion") if shape == "completion" else ("input", "output")
+        turns = _asked_and_answered(values, column[at], column[field], source, notes)
+        field = column[field]
+    whole = with_beside(turns, values, mapped, notes)
+    if whole is not turns or shape == "chat":
+        check_conversation(whole, field)
+    return _styled(whole, source)
+
+
+def _chat(value: Any, field: str, notes: list[str]) -> tuple[Message, ...]:
+    """Return a conversation up to the last turn that is learnt."""
+    given = list_of_turns(value, field)
+    turns = until_target(given)
+    if len(turns) < len(given):
+        notes.append(f"{field}: turns behind the last one that is learnt were left out")
+    messages = parse_messages(turns, field)
+    if others := passed_over(turns):
+        notes.append(f"{field}: turns have keys that are not read: {listed(sorted(map(repr, others)), 5)}")
+    return messages
+
+
+def _asked(question: str) -> Message:
+    return Message(role="user", content=question)
+
+
+def _asked_and_answered(
+    values: Mapping[str, Any], prompt_at: str, answer_at: str, source: SourceConfig, notes: list[str]
+) -> tuple[Message, ...]:
+    """Return prompt and answer, each a text or a list of turns.
+
+    Of a prompt in turns only the answer is learnt, as TRL does it with conversational prompt and completion.
+
+    Source:
+        https://huggingface.co/docs/trl/dataset_formats (``prompt-completion``, conversational)
+    """
+    prompt, answer = values.get(prompt_at), values.get(answer_at)
+    if not _is_conversation(prompt) and (source.output_json or not _is_conversation(answer)):
+        text = _answer(answer, answer_at, source)
+        return (_asked(text_of(prompt, prompt_at, no_prompt)), Message(role="assistant", content=text))
+    if _is_conversation(prompt):
+        asked = tuple(
+            m.with_(weight=0) if m.role == "assistant" else m for m in parse_messages(prompt, prompt_at)
+        )
+    else:
+        asked = (_asked(text_of(prompt, prompt_at, no_prompt)),)
+    if asked[-1].role == "assistant":
+        fix = "ends within the assistant's turn, which cannot be learnt in part; end the prompt before it"
+        raise BadRow(Flaw(f"{prompt_at}[{len(asked) - 1}].role", "assistant", fix))
+    if _is_conversation(answer) and not source.output_json:
+        answered = _chat([answer] if isinstance(answer, Mapping) else answer, answer_at, notes)
+    else:
+        answered = (Message(role="assistant", content=_answer(answer, answer_at, source)),)
+    check_conversation((*asked, *answered), answer_at)
+    return (*asked, *answered)
+
+
+def _is_conversation(value: Any) -> bool:
+    """Tell whether a value is a turn or a list of turns, as its first one shows."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, Mapping) and ("role" in first or "from" in first)
 
 
 def _with_reference(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
     """Return a conversation; one of an OpenAI reinforcement file ends with its grader's answer."""
-    reference = values.get(_REFERENCE)
+    reference = values.get(REFERENCE)
     if reference is None or not messages or messages[-1].role == "assistant":
         return messages
     answer = reference if isinstance(reference, str) else compact_json(reference)
-    return (*messages, Message(role="assistant", content=_text(answer, _REFERENCE, no_answer)))
-
-
-def _question(values: Mapping[str, Any], mapped: Mapped) -> str:
-    if mapped.shape == "instruction":
-        return _instruction(values, mapped.column)
-    column = mapped.column["prompt" if mapped.shape == "completion" else "input"]
-    return _text(values.get(column), column, no_prompt)
+    return (*messages, Message(role="assistant", content=text_of(answer, REFERENCE, no_answer)))
 
 
 def _instruction(values: Mapping[str, Any], column: Mapping[str, str]) -> str:
-    task = _text(values.get(column["instruction"]), column["instruction"], no_prompt)
+    task = text_of(values.get(column["instruction"]), column["instruction"], no_prompt)
     given = values.get(column["input"])
-    if _is_blank(given):
+    if is_blank(given):
         return task
-    return f"{task}\n\n{_text(given, column['input'], no_prompt)}"
-
-
-def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _text(value: Any, column: str, missing: Callable[[str], UnusableRow]) -> str:
-    """Return a value as text; numbers, dates and booleans are written out."""
-    if _is_blank(value):
-        raise missing(column)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (Mapping, list, bytes)):
-        kind = "bytes" if isinstance(value, bytes) else "an object or list"
-        raise BadRow(Flaw(column, value, f"{kind}, where text is expected"))
-    text = str(value)
-    if not is_unicode(text):
-        raise BadRow(Flaw(column, text, HALF_A_PAIR))
-    return text
+    return f"{task}\n\n{text_of(given, column['input'], no_prompt)}"
 
 
 def _answer(value: Any, column: str, source: SourceConfig) -> str:
@@ -159,40 +204,20 @@ def _answer(value: Any, column: str, source: SourceConfig) -> str:
         if isinstance(value, (Mapping, list)):
             fix = "an object or list; set output_json: true for this source to answer in JSON"
             raise BadRow(Flaw(column, value, fix))
-        return _text(value, column, no_answer)
-    if _is_blank(value):
+        return text_of(value, column, no_answer)
+    if value is None or (isinstance(value, str) and not value.strip()):
         raise no_answer(column)
     if isinstance(value, str):
         value = json_of(value, column, "not JSON, though output_json is set")
-    return _text(compact_json(value), column, no_answer)
+    return text_of(compact_json(value), column, no_answer)
 
 
-def compact_json(value: Any) -> str:
-    """Return JSON without spaces, keys in their given order: fewer tokens to learn and to serve."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def json_ready(value: Any) -> Any:
-    """Return a value as JSON can hold it: dates and the like become text."""
-    return json.loads(json.dumps(value, default=str))
-
-
-def _style(answer: str, source: SourceConfig) -> str:
-    return " ".join(answer.replace("_", " ").split()) if source.label_style == "words" else answer
-
-
-def _with_tools(messages: tuple[Message, ...], values: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Return a conversation whose system turn describes the functions that the row lists."""
-    for key in ("tools", "functions"):
-        tools = values.get(key)
-        if isinstance(tools, str) and tools.strip():  # a column of a table holds JSON
-            tools = json_of(tools, key, "must be a list of functions, or the JSON of one")
-        if tools:
-            try:
-                return with_functions(messages, describe(functions_of(tools)))
-            except NotACall as error:
-                raise BadRow(Flaw(key, tools, str(error))) from None
-    return messages
+def _styled(messages: tuple[Message, ...], source: SourceConfig) -> tuple[Message, ...]:
+    """Return a conversation with its last answer in the source's label style."""
+    if source.label_style == "as_is":
+        return messages
+    answer = " ".join(messages[-1].content.replace("_", " ").split())
+    return (*messages[:-1], messages[-1].with_(content=answer))
 
 
 def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[Message, ...]:
@@ -219,13 +244,13 @@ def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[M
 
 def _side(value: Any, field: str) -> tuple[Message, ...]:
     """Return one answer as the turns it comes with; at least the answer itself."""
-    if _is_blank(value):
+    if is_blank(value):
         raise no_answer(field)
     if isinstance(value, Mapping):
         value = [value]
     if isinstance(value, list):
         return parse_messages(value, field)
-    text = _text(value, field, no_answer)
+    text = text_of(value, field, no_answer)
     return parse_transcript(text) or (Message(role="assistant", content=text),)
 
 
@@ -234,17 +259,19 @@ def _preference_prompt(values: Mapping[str, Any], column: Mapping[str, str]) -> 
     wrapped = values.get(column["input"])
     if isinstance(wrapped, Mapping):  # OpenAI: {"input": {"messages": […]}, …}
         field = f"{column['input']}.messages"
-        return _with_tools(parse_messages(wrapped.get("messages"), field), wrapped)
+        asked = parse_messages(wrapped.get("messages"), field)
+        tools = wrapped.get("tools") or wrapped.get("functions")
+        return with_tools(asked, tools, f"{column['input']}.tools") if tools else asked
     if values.get(column["prompt"]) is not None:
         prompt = values[column["prompt"]]
         if isinstance(prompt, list):
             return parse_messages(prompt, column["prompt"])
-        text = _text(prompt, column["prompt"], no_prompt)
+        text = text_of(prompt, column["prompt"], no_prompt)
         return parse_transcript(text) or (Message(role="user", content=text),)
     if values.get(column["messages"]) is not None:
         return parse_messages(values[column["messages"]], column["messages"])
     if values.get(column["instruction"]) is not None:
         return (Message(role="user", content=_instruction(values, column)),)
     if wrapped is not None:
-        return (Message(role="user", content=_text(wrapped, column["input"], no_prompt)),)
+        return (Message(role="user", content=text_of(wrapped, column["input"], no_prompt)),)
     return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from tunery.core.dataset import Shape
 from tunery.core.errors import ConfigError
 from tunery.data.config import ColumnsConfig, SourceConfig
+from tunery.data.rows.refused import REFUSED_KEY
 
+PromptPart = Literal["system", "history", "tools", "weight"]
 # Keys that mark a shape, the surest first: a preference row may also have an instruction and an output.
 _MARKS: tuple[tuple[Shape, tuple[str, ...]], ...] = (
     ("preference", ("preferred_output", "non_preferred_output")),
@@ -33,6 +35,21 @@ _NEEDED: dict[Shape, tuple[str, ...]] = {
 }
 
 
+_PROMPT_PARTS: dict[PromptPart, tuple[str, ...]] = {
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
+    "tools": ("tools", "functions"),
+    "weight": ("weight",),
+}
+"""Parts that a row of any shape may have, and what formats call their columns."""
+_PREFERENCE_PROMPTS = (("prompt",), ("messages",), ("instruction", "input"), ("input",))
+"""Parts that hold the prompt of a preference pair, the one that is taken first."""
+REFERENCE = "reference_answer"
+"""Key in OpenAI's reinforcement files."""
+_QUIET = ("metadata", "parallel_tool_calls", REFUSED_KEY)
+"""Keys that are metadata by their name, or say how a model is asked and nothing of what it is to answer."""
+
+
 class Mapped(NamedTuple):
     """A shape together with the column that plays each part."""
 
@@ -41,6 +58,12 @@ class Mapped(NamedTuple):
     """Part, such as ``input``, to the file's column."""
     needed: tuple[str, ...]
     """Columns that every file of this shape must have."""
+    beside: Mapping[PromptPart, tuple[str, ...]]
+    """Part that any shape may have to the columns in which a row may have it."""
+    used: frozenset[str]
+    """Columns that are read or declared; any other is passed over."""
+    guessed: frozenset[str] = frozenset()
+    """Columns among ``beside`` that are taken by their name although the recipe maps others of a table."""
 
 
 def wanted_columns(columns: ColumnsConfig) -> tuple[str, ...]:
@@ -80,7 +103,42 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
         column["messages"] = next((n for n in _TURN_COLUMNS if n in first), "messages")
     parts = ("chosen", "rejected") if shape == "preference" else _NEEDED[shape]
     needed = (*(column[p] for p in parts), *wanted_columns(source.columns))
-    return Mapped(shape, column, tuple(dict.fromkeys(needed)))
+    beside = {part: _places(part, names, source.columns) for part, names in _PROMPT_PARTS.items()}
+    read = [column[p] for p in (*parts, *_asked_by(shape, column, first))]
+    used = {*read, *needed, *_QUIET, *(name for names in beside.values() for name in names)}
+    if shape == "chat":
+        used.add(REFERENCE)
+    mapped = Mapped(shape, column, tuple(dict.fromkeys(needed)), beside, frozenset(used))
+    if shape != "columns" or not _parts(source.columns):
+        return mapped
+    taken = {name for names in beside.values() for name in names} - {*_parts(source.columns).values()}
+    return mapped._replace(guessed=frozenset(taken))
+
+
+def _places(part: PromptPart, usual: Sequence[str], columns: ColumnsConfig) -> tuple[str, ...]:
+    """Return the columns that may hold a part: the one that the mapping names, else what formats call it."""
+    named = getattr(columns, part)
+    if named is not None:
+        return (named,)
+    taken = {*columns.metadata, *columns.groups, *_parts(columns).values()}
+    return tuple(name for name in usual if name not in taken)
+
+
+def _asked_by(shape: Shape, column: Mapping[str, str], first: Mapping[str, Any]) -> Sequence[str]:
+    """Return the parts, besides those that a shape needs, that hold the prompt of a file's rows."""
+    if shape == "instruction":
+        return ("input",)
+    if shape != "preference":
+        return ()
+    if isinstance(first.get(column["input"]), Mapping):
+        return ("input",)
+    held = (parts for parts in _PREFERENCE_PROMPTS if first.get(column[parts[0]]) is not None)
+    return next(held, ())
+
+
+def is_metadata(column: str) -> bool:
+    """Tell whether a column is metadata by its name."""
+    return column.startswith("metadata.")
 
 
 def _shape_of_mapping(columns: ColumnsConfig, first: Mapping[str, Any]) -> Shape | None:

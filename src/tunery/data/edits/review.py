@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError, ConflictError, ResourceError, did_you_mean
 from tunery.core.finding import Action, Edit, Finding, Severity
-from tunery.data.readers.formats.csv import sniff
+from tunery.data.readers.formats.csv import said_delimiter, sniff
 from tunery.data.readers.formats.spreadsheet import unescaped, write_sheet
 from tunery.data.readers.storage.lines import read_lines
 from tunery.data.readers.storage.urls import InputFile
@@ -236,9 +236,9 @@ def _lines(path: Path) -> Iterator[_Line]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file", hint="tunery data fix RECIPE --export-review FILE.csv")
     texts = [*read_lines(InputFile(path, path.name, _MAX_LINE_BYTES))]
-    if texts and texts[0].strip().casefold().startswith("sep="):
-        texts = texts[1:]
-    delimiter = sniff(texts[:50], HEADER)
+    said = said_delimiter(texts[0]) if texts else None
+    texts = texts if said is None else texts[1:]
+    delimiter = said or sniff(texts[:50], HEADER)
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_LINE_BYTES))
     try:
         rows = list(csv.reader(texts, delimiter=delimiter))

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tunery.core.errors import ConfigError
 from tunery.core.finding import Action, Changed, Edit
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
+from tunery.core.progress import Silent
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
 from tunery.data.readers.storage.urls import InputFile
@@ -116,7 +117,7 @@ def store_edits(workspace: Workspace, edits: Sequence[Edit], dataset: str) -> Ed
         "reasons": dict(sorted(Counter(e.reason for e in ordered).items())),
         "by": sorted({e.by for e in ordered}),
     }
-    if workspace.artifacts.find("edits", identity) is None:
+    if workspace.artifacts.whole("edits", identity, Silent()) is None:
         with workspace.artifacts.create("edits", identity, about) as folder:
             text = "".join(f"{canonical_json(row)}\n" for row in rows)
             (folder / EDITS_FILE).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Drops examples whose rendered tokens do not fit."""
+"""Drops examples that the base's chat template does not take, or whose rendered tokens do not fit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from types import FunctionType
 from typing import Any, ClassVar, Self
 
 from tunery.core.engine import Tokenizer
-from tunery.core.errors import ConfigError
+from tunery.core.errors import RefusedByTemplate
 from tunery.core.example import Drop, Example, Message
 from tunery.data.filters.filters import FilterContext
 
+REFUSED = "refused_by_template"
+"""Drop reason of a row that the base's chat template does not take."""
+
 
 class TokenFilter:
-    """Drops examples whose rendered tokens do not fit; cutting them would train on half an answer.
+    """Drops examples that the template does not take, and those whose rendered tokens do not fit.
+
+    Cutting them would train on half an answer. What a template takes goes by who speaks when, so each order
+    of turns is tried once, with texts of no meaning; a row is tried itself where its order is refused or its
+    length is measured.
 
     On its way to a worker the tokenizer is bytes, written once and read there when a first row needs it: most
     rows are so short that counting their bytes is proof enough, and reading a tokenizer takes seconds.
@@ -28,52 +35,63 @@ class TokenFilter:
     cost = 2
     reasons: ClassVar = {
         "too_long": "more tokens than training takes",
-        "refused_by_template": "the base's chat template does not take this order of turns",
+        REFUSED: "the base's chat template does not take this conversation",
     }
     _TOKENS_PER_BYTE = 2
     _MARGIN = 64
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
-        """Count with ``tokenizer``; allow ``max_tokens`` for prompt, answer and stop token together."""
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int | None) -> None:
+        """Count with ``tokenizer``; allow ``max_tokens`` for prompt, answer and stop token, any for None."""
         self._tokenizer: Callable[[], Tokenizer] = _Here(tokenizer)
         self._max_tokens = max_tokens
         self._overheads: dict[str, int] = {}
+        self._refused: dict[tuple[tuple[str, bool, int], ...], bool] = {}
 
     @classmethod
     def build(cls, _settings: None, context: FilterContext) -> Self | None:
-        """Return the filter where there are a tokenizer and a limit."""
-        if context.tokenizer is None or context.max_tokens is None:
+        """Return the filter where there is a tokenizer."""
+        if context.tokenizer is None:
             return None
         return cls(context.tokenizer, context.max_tokens)
 
     def judge(self, examples: Sequence[Example]) -> list[Drop | None]:
         """Count exactly only where the text is long enough to matter."""
-        return [None if self._surely_fits(e) else self._measure(e) for e in examples]
+        return [self._refusal(e) or self._overlength(e) for e in examples]
 
-    def _measure(self, example: Example) -> Drop | None:
+    def _refusal(self, example: Example) -> Drop | None:
+        """Say why the template does not take a row, by its order of turns and then by the row itself."""
+        order = tuple((m.role, bool(m.content.strip()), m.weight) for m in example.messages)
+        if order not in self._refused:
+            plain = [m.with_(content="a" if m.content.strip() else "") for m in example.messages]
+            self._refused[order] = self._tokenizer().refusal(plain) is not None
+        words = self._tokenizer().refusal(example.messages) if self._refused[order] else None
+        return None if words is None else Drop(REFUSED, words)
+
+    def _overlength(self, example: Example) -> Drop | None:
+        if self._max_tokens is None or self._surely_fits(example, self._max_tokens):
+            return None
         try:
             tokens = token_length(example, self._tokenizer())
-        except ConfigError as refusal:
-            return Drop("refused_by_template", refusal.message)
+        except RefusedByTemplate as refusal:
+            return Drop(REFUSED, refusal.words)
         if tokens <= self._max_tokens:
             return None
         return Drop("too_long", f"{tokens:,} tokens, at most {self._max_tokens:,} fit")
 
-    def _surely_fits(self, example: Example) -> bool:
+    def _surely_fits(self, example: Example, max_tokens: int) -> bool:
         """Tell cheaply: a tokenizer makes at most one token of a byte, two where it folds letters."""
         most = self._TOKENS_PER_BYTE * _bytes(example) + self._MARGIN
-        return most <= self._max_tokens and most + self._overhead(example) <= self._max_tokens
+        return most <= max_tokens and most + self._overhead(example, max_tokens) <= max_tokens
 
-    def _overhead(self, example: Example) -> int:
+    def _overhead(self, example: Example, max_tokens: int) -> int:
         """Return what the template adds to a prompt with these turns [tokens]."""
         roles = ",".join(m.role for m in example.prompt)
         if roles not in self._overheads:
             blank = [Message(role=m.role, content="") for m in example.prompt]
             try:
                 self._overheads[roles] = len(self._tokenizer().render_prompt(blank))
-            except ConfigError:
-                # The template refuses this order of turns: measuring the row will say so.
-                self._overheads[roles] = self._max_tokens
+            except RefusedByTemplate:  # it wants texts in them: measuring the row will say more
+                self._overheads[roles] = max_tokens
         return self._overheads[roles]
 
 

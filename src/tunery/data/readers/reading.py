@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from tunery.core.errors import ConfigError, did_you_mean, listed
+from tunery.core.figures import counted, most_first
 from tunery.core.progress import Progress
-from tunery.data.conversations.shapes import map_columns, wanted_columns
+from tunery.data.config import SourceConfig
+from tunery.data.conversations.shapes import is_metadata, map_columns, wanted_columns
 from tunery.data.readers.formats.csv import read_delimited
 from tunery.data.readers.formats.json import read_json_array, read_jsonl
 from tunery.data.readers.formats.parquet import read_arrow, read_parquet
@@ -54,23 +56,23 @@ def _rows_of_files(source: Source, wanted: Sequence[str]) -> Iterator[RawRow]:
     if len(source.files) == 1:
         return _rows_of(source, source.files[0], source.name, wanted)
     every = (_rows_of(source, file, f"{source.name}/{file.name}", wanted) for file in source.files)
-    return (RawRow(n, row.values) for n, row in enumerate(chain.from_iterable(every), 1))
+    return (row._replace(number=n) for n, row in enumerate(chain.from_iterable(every), 1))
 
 
 def _rows_of(source: Source, found: Found, name: str, wanted: Sequence[str]) -> Iterator[RawRow]:
     file = InputFile(found.file, name, source.settings.max_row_bytes)
     if source.format in ("csv", "tsv"):
-        delimiter = source.settings.delimiter or ("\t" if source.format == "tsv" else None)
-        return read_delimited(file, delimiter=delimiter, wanted=wanted)
-    return _READERS[source.format](file)
+        usual = "\t" if source.format == "tsv" else None
+        return read_delimited(file, delimiter=source.settings.delimiter, usual=usual, wanted=wanted)
+    if source.format in ("parquet", "arrow"):
+        read = read_parquet if source.format == "parquet" else read_arrow
+        return read(file, as_given=_as_given(source.settings))
+    return read_jsonl(file) if source.format == "jsonl" else read_json_array(file)
 
 
-_READERS: dict[str, Callable[[InputFile], Iterator[RawRow]]] = {
-    "jsonl": read_jsonl,
-    "json": read_json_array,
-    "parquet": read_parquet,
-    "arrow": read_arrow,
-}
+def _as_given(settings: SourceConfig) -> str | None:
+    """Return the column whose nulls may be meant: of answers that are objects. Elsewhere they say nothing."""
+    return (settings.columns.output or "output") if settings.output_json else None
 
 
 def _reasons(rows: Sequence[RawRow]) -> Iterator[str]:
@@ -85,6 +87,11 @@ def _reasons(rows: Sequence[RawRow]) -> Iterator[str]:
 def missing_column(column: str, known: Sequence[str]) -> str:
     """Return a sentence with the columns there are, and the one that was perhaps meant."""
     return f"no column {column!r}{did_you_mean(column, known)} (there is: {listed([*map(repr, known)], 20)})"
+
+
+def _by_rows(counts: Mapping[str, int]) -> str:
+    """Return names with their rows as part of a sentence, the most frequent first."""
+    return listed([f"{name!r:.80} ({counted(n, 'row')})" for name, n in most_first(counts)], 12)
 
 
 class Reading:
@@ -110,6 +117,7 @@ class Reading:
         # A missing column is no empty one.
         self._present: Counter[str] = Counter()
         self._filled: Counter[str] = Counter()
+        self._nulls: Counter[str] = Counter()
         if source.format in ("csv", "tsv", "parquet"):  # every row has the same columns
             self._refuse_missing([*first.values])
 
@@ -126,6 +134,8 @@ class Reading:
                 self.rows += 1
                 self._present.update(raw.values.keys())
                 self._filled.update(k for k, v in raw.values.items() if v is not None and v != "")
+                if raw.filled:
+                    self._nulls.update(raw.filled)
                 chunk.append(raw)
                 size += sum(len(v) for v in raw.values.values() if isinstance(v, str))
                 if len(chunk) == CHUNK_ROWS or size > _CHUNK_CHARS:
@@ -146,6 +156,23 @@ class Reading:
         self._refuse_missing(
             [*self._present], [f"column {c!r} is empty in all {self.rows} rows" for c in empty]
         )
+
+    def warnings(self) -> list[str]:
+        """Return what was passed over, a sentence each; call it after the last chunk."""
+        found = []
+        unused = {c: n for c, n in self._filled.items() if c not in self.mapped.used and not is_metadata(c)}
+        if unused:
+            fix = "map them, or list them under columns.metadata to keep them beside the rows"
+            found.append(f"columns that nothing reads: {_by_rows(unused)}; {fix}")
+        answer = f"{_as_given(self._source.settings)}."
+        in_answers = {path: n for path, n in self._nulls.items() if path.startswith(answer)}
+        elsewhere = {path: n for path, n in self._nulls.items() if path not in in_answers}
+        fix = "write the value as JSON text to tell null from a key that a row does not have"
+        if elsewhere:
+            found.append(f"keys that are null in nested columns were left out: {_by_rows(elsewhere)}; {fix}")
+        if in_answers:
+            found.append(f"keys of answers are learnt as null: {_by_rows(in_answers)}; {fix}")
+        return [f"{self._source.name}: {sentence}" for sentence in found]
 
     def _refuse_missing(self, known: Sequence[str], others: Sequence[str] = ()) -> None:
         problems = [*(missing_column(c, known) for c in self.mapped.needed if c not in known), *others]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -34,7 +35,19 @@ class FileCheck(NamedTuple):
     """One sentence each, with row number, field, value and fix; the first 50. Empty when all is well."""
 
 
-def check_training_file(path: Path) -> FileCheck:
+class CheckBudget(NamedTuple):
+    """What the check of one file may take, and the settings that say so."""
+
+    rows: int
+    """Lines, blank ones counted [count]."""
+    bytes: int
+    """Size of all lines, unpacked [bytes]."""
+    seconds: float
+    settings: tuple[str, str, str]
+    """Names of the three settings, for the message."""
+
+
+def check_training_file(path: Path, budget: CheckBudget | None = None) -> FileCheck:
     """Check an uploaded fine-tuning file; a bad row never stops the look at the others.
 
     The shape is that of the first row that has one; rows of another shape are problems.
@@ -42,11 +55,12 @@ def check_training_file(path: Path) -> FileCheck:
     Args:
         path: JSON Lines, one example a row: ``{"messages"}``, ``{"prompt", "completion"}`` or ``{"input",
             "preferred_output", "non_preferred_output"}``.
+        budget: What the check may take; no bound where None.
 
     Returns:
-        Shape, number of rows and problems; what cannot be read at all is a problem too.
+        Shape, number of rows and problems; what cannot be read at all, or is over the budget, is one too.
     """
-    check = _Check(path)
+    check = _Check(path, budget)
     found = check.problems()
     first = list(islice(found, _MAX_PROBLEMS))
     total = len(first) + sum(1 for _ in found)
@@ -64,7 +78,15 @@ def require_training_file(path: Path, filename: str) -> FileCheck:
     Raises:
         ConfigError: Lists the problems, under the name the user gave the file.
     """
-    check = check_training_file(path)
+    return refuse_problems(check_training_file(path), filename)
+
+
+def refuse_problems(check: FileCheck, filename: str) -> FileCheck:
+    """Return a check that found nothing wrong.
+
+    Raises:
+        ConfigError: Lists the problems, under the name the user gave the file.
+    """
     if check.problems:
         raise ConfigError.of_problems(filename, check.problems)
     return check
@@ -73,8 +95,9 @@ def require_training_file(path: Path, filename: str) -> FileCheck:
 class _Check:
     """One pass over a file: how many rows it has so far, and how they are read once one has shown it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: CheckBudget | None) -> None:
         self._path = path
+        self._budget = budget
         self._source = SourceConfig(path=path.name, format="jsonl")
         self.mapped: Mapped | None = None
         self.rows = 0
@@ -82,7 +105,8 @@ class _Check:
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, in the order of the rows."""
         try:
-            for text in read_lines(InputFile(self._path, self._path.name, self._source.max_row_bytes)):
+            lines = read_lines(InputFile(self._path, self._path.name, self._source.max_row_bytes))
+            for text in lines if self._budget is None else _within(lines, self._budget):
                 if not text.isspace():
                     self.rows += 1
                     yield from (f"row {self.rows}: {problem}" for problem in self._problems_of(text))
@@ -105,6 +129,26 @@ class _Check:
         except UnusableRow as unusable:
             return [f"{unusable.drop.detail}; {_FIXES.get(unusable.drop.reason, 'remove the row')}"]
         return []
+
+
+def _within(lines: Iterator[str], budget: CheckBudget) -> Iterator[str]:
+    """Pass lines on until they are more than a check may take.
+
+    Raises:
+        ConfigError: The budget is spent; names the setting.
+    """
+    ends_at, size = time.monotonic() + budget.seconds, 0
+    for count, line in enumerate(lines):
+        if count >= budget.rows:
+            raise ConfigError(f"the file has over {budget.rows:,} lines, the limit of {budget.settings[0]}")
+        size += len(line)  # characters, of which each is a byte or more
+        if size > budget.bytes:
+            limit = f"{budget.bytes:,} bytes, the limit of {budget.settings[1]}"
+            raise ConfigError(f"the file unpacks to over {limit}")
+        if count % 64 == 0 and time.monotonic() > ends_at:
+            limit = f"{budget.seconds:g} s, the limit of {budget.settings[2]}"
+            raise ConfigError(f"checking the file takes over {limit}; row {count:,} is as far as it came")
+        yield line
 
 
 _FIXES = {

@@ -15,6 +15,9 @@ class RawRow(NamedTuple):
     """1-based, header and blank lines not counted."""
     values: Mapping[str, Any]
     """Column to value; a missing value is None or absent."""
+    filled: tuple[str, ...] = ()
+    """Keys inside the values that were left out, because a columnar file had put null there, such as
+    ``messages.tool_calls.function.arguments.city``."""
 
 
 NO_VALUE = ...
@@ -74,3 +77,5 @@ class Draft(NamedTuple):
     """Mapped extra columns."""
     sampling_key: bytes | None
     """What a limited number of the source's rows is drawn by; None without a limit."""
+    notes: tuple[str, ...] = ()
+    """What of the row a person should know once for all rows like it, a sentence each."""

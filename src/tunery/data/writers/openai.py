@@ -21,16 +21,16 @@ def _write(examples: Sequence[Example], _: DatasetVersion, path: Path) -> None:
 
 def _row(example: Example) -> dict[str, Any]:
     if example.rejected is None:
-        return _conversation(example.messages)
+        return conversation(example.messages)
     return {
-        "input": _conversation(example.prompt),
+        "input": conversation(example.prompt),
         "preferred_output": [_turn_with_calls("assistant", example.reference)],
         "non_preferred_output": [_turn_with_calls("assistant", example.rejected)],
     }
 
 
-def _conversation(messages: Sequence[Message]) -> dict[str, Any]:
-    """Return a conversation with its functions and calls as OpenAI writes them."""
+def conversation(messages: Sequence[Message]) -> dict[str, Any]:
+    """Return a conversation as OpenAI writes it, functions and calls apart: ``messages`` and ``tools``."""
     turns: list[dict[str, Any]] = []
     waiting: list[str] = []  # ids of calls whose results come next, in their order
     for message in messages:

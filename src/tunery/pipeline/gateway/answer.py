@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import logging
 import time
@@ -11,12 +12,12 @@ from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from tunery.core.engine import Generation, TokenEvent
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
-from tunery.core.rollout import RequestRecord
+from tunery.core.rollout import RequestRecord, TextState
 from tunery.pipeline.gateway.start import RoutedCall, StartedCall, cancel
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Running:
         started: The call.
         events: Its tokens, where it is to be streamed.
         release: Gives its place among the calls in flight back.
-        done: Takes its record.
+        done: Takes its record; where it returns a future, the call ends once that has.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Running:
         started: StartedCall,
         events: Events | None,
         release: Callable[[], None],
-        done: Callable[[RequestRecord], None],
+        done: Callable[[RequestRecord], Future[None] | None],
     ) -> None:
         self.routed = started.routed
         self.call = started.routed.call
@@ -59,18 +60,22 @@ class Running:
         self._started = started
         self._events = events
         self._release = release
-        self._done: Callable[[RequestRecord], None] | None = done
+        self._done: Callable[[RequestRecord], Future[None] | None] | None = done
+        self._written: Future[None] | None = None
         self._cut: str | None = None
 
-    def decode(self, ids: Any) -> str:
-        """Return the text of token ids."""
-        return self.routed.base.tokenizer.decode(ids)
+    def prompt_texts(self) -> tuple[str, ...]:
+        """Return the prompts of a call that brought its own, as text."""
+        decode = self.routed.base.tokenizer.decode
+        return tuple(p if isinstance(p, str) else decode(p) for p in self.call.prompts)
 
     async def __aenter__(self) -> Running:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.end(error)
+        if self._written is not None and not isinstance(error, asyncio.CancelledError | GeneratorExit):
+            await asyncio.wrap_future(self._written)
 
     def end(self, error: BaseException | None) -> None:
         """Stop what still runs and hand the record over; the second time, do nothing.
@@ -83,9 +88,14 @@ class Running:
             return
         # Last in, first out: whatever the record comes to, the place is free and nothing runs any more.
         with ExitStack() as steps:
-            steps.callback(lambda: done(self._record(error)))
+            steps.callback(lambda: self._hand_over(done, error))
             steps.callback(cancel, self._started.choices)
             steps.callback(self._release)
+
+    def _hand_over(
+        self, done: Callable[[RequestRecord], Future[None] | None], error: BaseException | None
+    ) -> None:
+        self._written = done(self._record(error))
 
     def cut(self, reason: str) -> None:
         """End the answer where it is, with an error that says why."""
@@ -129,30 +139,60 @@ class Running:
         if self._events is None:
             raise RuntimeError("this call was started without stream=True")
         choices = self._started.choices
-        sent = [""] * len(choices)
-        unsent: list[list[TokenEvent]] = [[] for _ in choices]
+        sent = [_Sent() for _ in choices]
         ended: dict[int, Generation] = {}
         while len(ended) < len(choices):
             index, event = await self._events.get()
             if self._cut is not None:
                 raise self._stopped()
             if event is not None:
-                unsent[index].append(event)
+                tokens = sent[index].take(event)
                 if event.text:
-                    sent[index] += event.text
-                    yield Piece(index, event.text, tuple(unsent[index]), None)
-                    unsent[index] = []
+                    yield Piece(index, event.text, tokens, None)
                 continue
             generation = ended[index] = _result(choices[index])
-            rest = generation.text.removeprefix(sent[index])
-            if rest or unsent[index]:
-                yield Piece(index, rest, tuple(unsent[index]), None)
+            rest, tokens = sent[index].rest(generation)
+            if rest or tokens:
+                yield Piece(index, rest, tokens, None)
             if len(ended) == len(choices):
                 self.generations = tuple(ended[i] for i in range(len(choices)))
             yield Piece(index, "", (), generation)
 
     def _stopped(self) -> ResourceError:
         return ResourceError(self._cut or _STOPPED, hint="try again")
+
+
+class _Sent:
+    """What was sent of one choice, and the tokens whose text is still held back."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._sent = 0
+        self._unsent: list[tuple[int, TokenEvent]] = []  # with the place in the text where each begins
+        self._reader = codecs.getincrementaldecoder("utf-8")("replace")
+        self._read = 0
+
+    def take(self, event: TokenEvent) -> tuple[TokenEvent, ...]:
+        """Note a token, and return those that go with the text that became final with it.
+
+        A token that begins behind that text waits, for a stop string may yet cut it off.
+        """
+        self._unsent.append((self._read, event))
+        self._read += len(self._reader.decode(event.raw))
+        self._text += event.text
+        ready = sum(begin < len(self._text) for begin, _ in self._unsent) if event.text else 0
+        return self._send(ready)
+
+    def rest(self, generation: Generation) -> tuple[str, tuple[TokenEvent, ...]]:
+        """Return text and tokens of a finished choice that were not sent."""
+        left = max(0, len(generation.tokens) - self._sent)
+        return generation.text.removeprefix(self._text), self._send(left)
+
+    def _send(self, count: int) -> tuple[TokenEvent, ...]:
+        tokens = tuple(event for _, event in self._unsent[:count])
+        del self._unsent[:count]
+        self._sent += len(tokens)
+        return tokens
 
 
 def record_of(
@@ -165,10 +205,12 @@ def record_of(
     """Return the record of a call that has ended.
 
     A call that failed once it was known who would answer counts as that version's error, be it a broken
-    adapter or a prompt that is too long: arms draw equal shares of the clients' own mistakes.
+    adapter or a prompt that is too long: arms draw equal shares of the clients' own mistakes. Of a call that
+    came to no answer no text is kept: there is nothing to learn from, and what was refused may be huge.
     """
     call, target = routed.call, routed.target
     first = generations[0] if generations else None
+    text: TextState = "not_asked" if not call.keep_text else "kept" if first else "no_answer"
     return RequestRecord(
         id=call.id,
         created_at=routed.arrival.at,
@@ -177,8 +219,8 @@ def record_of(
         arm=target.arm,
         rollout_id=target.rollout_id,
         subject=call.subject,
-        messages=_turns(routed) if call.keep_text else (),
-        completion=first.text if first and call.keep_text else "",
+        messages=_turns(routed) if text == "kept" else (),
+        completion=first.text if first and text == "kept" else "",
         status=status,
         finish_reason=first.finish_reason if first else None,
         format_valid=format_valid,
@@ -187,6 +229,7 @@ def record_of(
         latency_ms=(time.perf_counter() - routed.arrival.ticks) * 1000,
         ttft_ms=min((g.ttft_ms for g in generations), default=None),
         metadata=dict(call.metadata),
+        text=text,
     )
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import OrderedDict
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.engine import Engine, Generation, GenerationRequest, TokenEvent, Tokenizer
+from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo
+from tunery.store.whole_folder import require_whole
+
+_LOG = logging.getLogger(__name__)
+_LONG_RUN_S = 60.0
+"""An engine that answered for so long stops for a new reason; the longest pause between two tries too [s]."""
 
 
 class Opened(NamedTuple):
@@ -24,7 +32,7 @@ OpenBase = Callable[[BaseModelInfo], Opened]
 
 
 class ServedBase:
-    """One base with its engine; keeps at most ``max_adapters`` adapters in it.
+    """One base with its engine, which is opened again when it dies.
 
     Args:
         info: The base.
@@ -34,11 +42,35 @@ class ServedBase:
 
     def __init__(self, info: BaseModelInfo, opened: Opened, *, max_adapters: int) -> None:
         self.info = info
-        self.engine = opened.engine
         self.tokenizer = opened.tokenizer
+        self._engine: Engine | None = opened.engine
+        self._stopped_by = ""
         self._max_adapters = max_adapters
         self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._pinned: Counter[str] = Counter()
+        """Adapters that a request is being queued for, and for how many."""
         self._lock = threading.Lock()
+        self._opened_at = self._again_at = time.monotonic()
+        self._failures = 0
+
+    @property
+    def engine(self) -> Engine:
+        """What computes its answers.
+
+        Raises:
+            ResourceError: It stopped and is being opened again.
+        """
+        engine = self._engine
+        if engine is None:
+            raise ResourceError(f"{self._stopped_by}; it is being opened again", hint="try again shortly")
+        return engine
+
+    def problem(self) -> str | None:
+        """Return why it cannot answer now, None where it can."""
+        engine = self._engine
+        if engine is None:
+            return f"{self._stopped_by}; it is being opened again"
+        return engine.healthy().reason
 
     def submit(
         self,
@@ -46,32 +78,78 @@ class ServedBase:
         adapter_folder: Path | None,
         on_token: Callable[[TokenEvent], None] | None,
     ) -> Future[Generation]:
-        """Load the request's adapter if need be and queue the request, as one step.
+        """Load the request's adapter if need be and queue the request.
 
-        One step, because an adapter evicted between the two would fail a request that did nothing wrong.
+        The adapter is held until the request is queued, because one evicted between the two would fail a
+        request that did nothing wrong. Queuing may compile a schema, so others do not wait for it.
 
         Raises:
             ConfigError: The prompt does not fit, or the adapter cannot be served on this base.
+            DamagedError: The adapter's files are not what they were; names each.
+            ResourceError: The engine has stopped.
         """
-        if request.adapter is None or adapter_folder is None:
-            return self.engine.submit(request, on_token)
+        adapter, engine = request.adapter, self.engine  # the same one to the end: another has no adapters yet
+        if adapter is None or adapter_folder is None:
+            return engine.submit(request, on_token)
         with self._lock:
-            if request.adapter not in self._loaded:
-                self.engine.load_adapter(request.adapter, str(adapter_folder))
-                self._loaded[request.adapter] = None
-            self._loaded.move_to_end(request.adapter)
-            queued = self.engine.submit(request, on_token)
-            while len(self._loaded) > self._max_adapters:
-                evicted, _ = self._loaded.popitem(last=False)
-                self.engine.unload_adapter(evicted)  # the engine waits for its running requests
-        return queued
+            if adapter not in self._loaded:
+                require_whole(adapter_folder)
+                engine.load_adapter(adapter, str(adapter_folder))
+                self._loaded[adapter] = None
+            self._loaded.move_to_end(adapter)
+            self._pinned[adapter] += 1
+        try:
+            return engine.submit(request, on_token)
+        finally:
+            with self._lock:
+                self._pinned[adapter] -= 1
+                if engine is self._engine:
+                    self._evict(engine)
+
+    def _evict(self, engine: Engine) -> None:
+        """Make room, oldest first; the lock is held."""
+        for adapter in list(self._loaded):
+            if len(self._loaded) <= self._max_adapters:
+                break
+            if self._pinned[adapter] <= 0:
+                del self._loaded[adapter], self._pinned[adapter]
+                engine.unload_adapter(adapter)  # the engine waits for its running requests
 
     def forget(self, adapter: str) -> None:
         """Unload an adapter whose model version was deleted."""
         with self._lock:
             if adapter in self._loaded:
                 del self._loaded[adapter]
-                self.engine.unload_adapter(adapter)
+                if self._engine is not None:
+                    self._engine.unload_adapter(adapter)
+
+    def revive(self, open_base: OpenBase) -> None:
+        """Open the engine again where it has stopped, waiting longer each time that it stops soon after."""
+        now, engine = time.monotonic(), self._engine
+        if now < self._again_at or (engine is not None and not engine.healthy().stopped):
+            return
+        if now - self._opened_at > _LONG_RUN_S:
+            self._failures = 0
+        self._failures += 1
+        self._again_at = now + min(2.0**self._failures, _LONG_RUN_S)
+        if engine is not None:
+            self._stopped_by = engine.healthy().reason or "the engine stopped"
+            _LOG.error("%s; it is opened again", self._stopped_by)
+            self._engine = None  # before the next one is there: there may be no memory for both
+            engine.close()
+            del engine
+        opened = open_base(self.info)
+        with self._lock:
+            self._loaded.clear()
+            self._pinned.clear()
+            self._engine, self.tokenizer = opened
+            self._opened_at = time.monotonic()
+        _LOG.warning("the engine of %s answers again", self.info.name)
+
+    def close(self) -> None:
+        """Stop the engine; waiting requests are cancelled."""
+        if self._engine is not None:
+            self._engine.close()
 
 
 class BasePool:
@@ -95,6 +173,7 @@ class BasePool:
 
         Raises:
             ConfigError: Its folder cannot be served.
+            DamagedError: Its files are not what was recorded of it.
             ResourceError: There is no memory for it.
         """
         with self._lock:
@@ -113,8 +192,17 @@ class BasePool:
     def problems(self) -> list[str]:
         """Return why open engines cannot answer, a sentence for each; empty while all can."""
         served = list(self._served.values())  # without the lock, which is held while a base is being loaded
-        health = {base.info.name: base.engine.healthy() for base in served}
-        return [f"{name}: {state.reason}" for name, state in health.items() if not state]
+        return [f"{base.info.name}: {problem}" for base in served if (problem := base.problem())]
+
+    def revive(self) -> None:
+        """Open engines again that have stopped; called again and again, from one thread.
+
+        Raises:
+            ConfigError: A folder can no longer be served.
+            ResourceError: There is no memory for one.
+        """
+        for base in list(self._served.values()):
+            base.revive(self._open_base)
 
     def forget_adapter(self, adapter: str) -> None:
         """Unload an adapter wherever it is loaded."""
@@ -128,4 +216,4 @@ class BasePool:
         with self._lock:
             served, self._served = list(self._served.values()), {}
         for base in served:
-            base.engine.close()
+            base.close()

@@ -30,6 +30,8 @@ class CompletionCall:
     """Completions for each prompt [count]."""
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
+    prompt_logprobs: int | None = None
+    """As :attr:`tunery.core.engine.GenerationRequest.prompt_logprobs`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     keep_text: bool = True
     """Whether the record of this call holds its texts."""
@@ -37,7 +39,7 @@ class CompletionCall:
     @property
     def is_large(self) -> bool:
         """Whether its start takes long: much to tokenise, or a schema to compile."""
-        if self.constraint is not None and self.constraint.json_schema:
+        if self.constraint is not None and self.constraint.labels is None:
             return True
         given = [m.content for m in self.messages or ()] + [p for p in self.prompts if isinstance(p, str)]
         return sum(map(len, given)) > _LARGE

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from tunery.core.engine import Constraint
 from tunery.core.registry import ModelVersion
+from tunery.core.tool_text import read_answer
 from tunery.evaluate.form import FormCheck, form_check
 
 
@@ -25,7 +26,7 @@ class AnswerForms:
             constraint: What the request holds its answer to.
         """
         if constraint is not None:
-            return _any_json() if constraint.labels is None else _labels(constraint.labels)
+            return _of_constraint(constraint)
         if version is None:
             return None
         # With the evaluation's id, because a deleted version's number may be given to another.
@@ -34,6 +35,17 @@ class AnswerForms:
             schema = (version.config.get("evaluate") or {}).get("json_schema")
             self._of_versions[key] = form_check(version.metrics, labels=version.labels, json_schema=schema)
         return self._of_versions[key]
+
+
+def _of_constraint(constraint: Constraint) -> FormCheck | None:
+    if constraint.labels is not None:
+        instead = _labels(constraint.labels)
+    else:
+        instead = _any_json() if constraint.json_schema is not None else None
+    calls = constraint.calls
+    if calls is None or (instead is None and not calls.required):
+        return instead
+    return lambda text: bool(read_answer(text).calls) or (instead is not None and instead(text))
 
 
 @lru_cache(maxsize=64)

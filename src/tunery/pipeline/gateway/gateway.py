@@ -53,8 +53,9 @@ class Gateway:
         Raises:
             NotFoundError: No such model.
             ConfigError: The conversation does not fit.
-            ResourceError: Too many calls at once.
+            ResourceError: Too many calls at once, or no record of it could be kept.
         """
+        self.log.check()
         if self.in_flight >= self._max_in_flight:
             raise ResourceError(
                 f"{self.in_flight} requests are being answered and that is the limit",
@@ -90,12 +91,11 @@ class Gateway:
             unless_started.pop_all()
         return running
 
-    def cut(self, reason: str) -> int:
-        """End the calls that are being answered, each with an error that says why; return how many."""
-        running = [slot.running for slot in self._open if slot.running is not None]
-        for call in running:
-            call.cut(reason)
-        return len(running)
+    def cut(self) -> None:
+        """End the calls that are being answered, each with an error that says why: the server stops."""
+        for slot in list(self._open):
+            if slot.running is not None:
+                slot.running.cut("the server is shutting down")
 
     def close(self) -> None:
         """Take no more calls; those that wait to be started never are."""

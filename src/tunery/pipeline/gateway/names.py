@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.job import Job
 from tunery.core.registry import ModelVersion, parse_ref
 from tunery.core.rollout import Arm
@@ -37,6 +38,8 @@ class Target(NamedTuple):
     adapter_folder: Path | None
     arm: Arm | None = None
     rollout_id: str | None = None
+    day: date | None = None
+    """Day that a chat template which writes one is given: the adapter's; None for the day of the request."""
 
     @property
     def name(self) -> str:
@@ -149,7 +152,14 @@ def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None =
 
 def _target(workspace: Workspace, version: ModelVersion) -> Target:
     adapter = workspace.adapters.get(version.adapter_id)
-    return Target(adapter.base, version, workspace.artifacts.path("adapters", adapter.id))
+    if not workspace.artifacts.has("adapters", adapter.id):
+        raise DamagedError(
+            f"the files of {version.ref} ({adapter.id}) are gone",
+            hint="run its recipe again, which makes them again, or restore them from a backup",
+        )
+    # Compared with their checksums when the engine loads them.
+    folder = workspace.artifacts.folder("adapters", adapter.id)
+    return Target(adapter.base, version, folder, day=adapter.asked_on)
 
 
 def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:

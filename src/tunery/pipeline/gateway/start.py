@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from tunery.core.engine import Generation, GenerationRequest, TokenEvent
-from tunery.core.errors import TuneryError
+from tunery.core.engine import Generation, GenerationRequest, TokenEvent, Tokenizer
+from tunery.core.errors import RefusedByTemplate, TuneryError
 from tunery.core.example import Message
 from tunery.core.tool_text import with_system_prompt
 from tunery.evaluate.form import FormCheck
@@ -45,10 +45,18 @@ class RoutedCall(NamedTuple):
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation with the version's system prompt, where it has none of its own."""
-        messages, version = self.call.messages or (), self.target.version
-        if version is None or any(m.role == "system" for m in messages[1:]):
-            return messages
-        return with_system_prompt(messages, version.system_prompt)
+        version = self.target.version
+        return as_served(self.call.messages or (), version.system_prompt if version else None)
+
+
+def as_served(messages: tuple[Message, ...], system_prompt: str | None) -> tuple[Message, ...]:
+    """Return what a conversation becomes before it is rendered: a version's system prompt goes first.
+
+    One that has a system turn of its own, wherever it stands, is left as it is.
+    """
+    if any(m.role == "system" for m in messages[1:]):
+        return messages
+    return with_system_prompt(messages, system_prompt)
 
 
 class StartedCall(NamedTuple):
@@ -79,11 +87,12 @@ def start(routed: RoutedCall, form: FormCheck | None, listen: Listen | None) -> 
 
 
 def _submit(routed: RoutedCall, listen: Listen | None) -> tuple[Future[Generation], ...]:
-    tokenizer, most = routed.base.tokenizer, routed.base.engine.context_window - 1
+    tokenizer = routed.base.tokenizer.on_day(routed.target.day)
+    most = routed.base.engine.context_window - min(1, routed.call.sampling.max_tokens)
     if routed.call.messages is None:
         prompts = [tokenizer.encode(p, most=most) if isinstance(p, str) else p for p in routed.call.prompts]
     else:
-        prompts = [tokenizer.render_prompt(routed.messages, most=most)]
+        prompts = [_rendered(tokenizer, routed, most)]
     requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
     queued: list[Future[Generation]] = []
     try:
@@ -95,12 +104,33 @@ def _submit(routed: RoutedCall, listen: Listen | None) -> tuple[Future[Generatio
     return tuple(queued)
 
 
+def _rendered(tokenizer: Tokenizer, routed: RoutedCall, most: int) -> tuple[int, ...]:
+    """Return a conversation's ids.
+
+    Raises:
+        RefusedByTemplate: Names the first message that the template does not take, where it can be told.
+    """
+    messages = routed.messages
+    try:
+        return tokenizer.render_prompt(messages, most=most)
+    except RefusedByTemplate as refusal:
+        turn = tokenizer.refused_turn(messages)
+        # A version's system prompt was put before what the client sent.
+        sent = -1 if turn is None else turn - (len(messages) - len(routed.call.messages or ()))
+        param = f"messages[{sent}]" if sent >= 0 else "messages"
+        raise RefusedByTemplate(refusal.words, param=param) from None
+
+
 def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> GenerationRequest:
     sampling, version = routed.call.sampling, routed.target.version
     if choice and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + choice)  # else every choice were the same
     return GenerationRequest(
-        prompt, version.adapter_id if version else None, sampling, routed.call.constraint
+        prompt,
+        version.adapter_id if version else None,
+        sampling,
+        routed.call.constraint,
+        routed.call.prompt_logprobs,
     )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.ids import new_id, sha256_file
 from tunery.core.job import FINAL_STATUSES, StoredFile
+from tunery.core.progress import Silent
 from tunery.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tunery.data.readers.training_file import FileCheck
 
 CONTENT = "content.jsonl"
 """Name of an uploaded file's bytes on disk, whatever the client called it."""
@@ -19,12 +23,19 @@ RESULT = "content.csv"
 MAX_FILENAME = 200
 
 
-def store_training_file(workspace: Workspace, filename: str, write: Callable[[Path], None]) -> StoredFile:
+def store_training_file(
+    workspace: Workspace,
+    filename: str,
+    write: Callable[[Path], None],
+    *,
+    require: Callable[[Path, str], FileCheck] | None = None,
+) -> StoredFile:
     """Take a training file, check its rows, and keep it only when they are good.
 
     Args:
         filename: As the client named it; shown, never used as a path.
         write: Writes the bytes to the path it is given.
+        require: Checks the bytes at a path, under the client's name for them; within no bound where None.
 
     Raises:
         ConfigError: Rows are not what training can use; says which and why.
@@ -37,7 +48,7 @@ def store_training_file(workspace: Workspace, filename: str, write: Callable[[Pa
     about: dict[str, Any] = {"filename": display_name, "purpose": "fine-tune"}
     with workspace.artifacts.create("files", file_id, about) as folder:
         write(folder / CONTENT)
-        about["shape"] = require_training_file(folder / CONTENT, display_name).shape
+        about["shape"] = (require or require_training_file)(folder / CONTENT, display_name).shape
     return _stored(workspace, file_id, CONTENT, display_name, "fine-tune")
 
 
@@ -47,7 +58,7 @@ def store_result(workspace: Workspace, job_id: str, csv: str) -> StoredFile:
     known = workspace.files.find(file_id)
     if known is not None:
         return known
-    if workspace.artifacts.find("files", file_id) is None:
+    if workspace.artifacts.whole("files", file_id, Silent()) is None:
         about = {"filename": "step_metrics.csv", "purpose": "fine-tune-results"}
         with workspace.artifacts.create("files", file_id, about) as folder:
             (folder / RESULT).write_text(csv, encoding="utf-8")

@@ -11,6 +11,7 @@ from tunery.pipeline.context import RunContext
 
 if TYPE_CHECKING:
     from tunery.model.encoder import SentenceEncoder
+    from tunery.model.tokenizer import ChatTokenizer
 
 
 def make_dataset(context: RunContext) -> DatasetVersion:
@@ -32,6 +33,24 @@ def make_dataset(context: RunContext) -> DatasetVersion:
         encoder=sentence_encoder,
         progress=context.progress,
     )
+
+
+def dataset_to_use(context: RunContext) -> DatasetVersion:
+    """Build or find the recipe's dataset version, and tell what a person should know of it.
+
+    Raises:
+        ConfigError: A file or a row is wrong.
+        ResourceError: The disk is full.
+    """
+    dataset = make_dataset(context)
+    for warning in dataset.warnings:
+        context.progress.event(warning, level="warn")
+    return dataset
+
+
+def tokenizer_of(context: RunContext, dataset: DatasetVersion) -> ChatTokenizer:
+    """Return the base's tokenizer as it writes for a dataset version, on whatever day it is asked."""
+    return context.tokenizer.on_day(dataset.day)
 
 
 def sentence_encoder() -> SentenceEncoder:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
+from functools import partial
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import ConfigError, listed
 from tunery.core.evaluation import Prediction
+from tunery.core.example import where
+from tunery.core.figures import counted
 from tunery.core.run import TUNED
 from tunery.core.training import Adapter
 from tunery.data.config import DataConfig
@@ -14,15 +19,19 @@ from tunery.evaluate import prompting
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.gate import SuiteNumbers
 from tunery.evaluate.predictions import read_predictions, write_predictions
-from tunery.evaluate.prompting import Prompting, Subject
+from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
 from tunery.evaluate.task import Task, make_task
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import split_of
+from tunery.pipeline.stages.data import split_of, tokenizer_of
 from tunery.store.workspace import Workspace
 
 CHAMPION = "champion"
 PREDICTIONS = "predictions.jsonl"
+_SHOWN = 5
+"""Rows at fault that a sentence names [count]."""
+_WEIGHTS = "adapter_sha256"
+"""What an evaluation's manifest calls the checksum of the weights that it measured."""
 
 
 def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
@@ -31,25 +40,58 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
     Raises:
         ConfigError: There is no test split, or a metric does not fit the data.
     """
-    return make_task(
+    task = make_task(
         split_of(context, dataset, "test"),
         data=f"{dataset.id}/test",
         config=context.recipe.evaluate,
         main_metric=context.recipe.goal.metric,
         labels=dataset.labels,
     )
+    _check_window(context, dataset, task)
+    return task
+
+
+def _check_window(context: RunContext, dataset: DatasetVersion, task: Task) -> None:
+    """Look whether test rows fit the base's window as training shows them; tell of those that do not.
+
+    Raises:
+        ConfigError: None does.
+    """
+    lengths = prompt_lengths(tokenizer_of(context, dataset), Prompting(), task.examples)
+    rows, over = len(task.examples), [e for e in task.examples if lengths.get(e.id, 0) >= context.window]
+    if not over:
+        return
+    what = (
+        f"{len(over)} of {counted(rows, 'test row')} leave no room for an answer in the base's window of "
+        f"{context.window:,} tokens: {listed([where(e) for e in over], _SHOWN)}"
+    )
+    if len(over) == rows:
+        raise ConfigError(
+            what, hint="shorten the rows or data.system_prompt, or take a base with a wider window"
+        )
+    context.progress.event(f"{what}; they count as answered with nothing", level="warn")
 
 
 def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[Subject, ...]:
     """Return the prompted baselines to measure; solved examples come from the train split alone."""
     return prompting.baseline_subjects(
-        task, split_of(context, dataset, "train"), base=context.base.label, tokenizer=context.tokenizer
+        task,
+        split_of(context, dataset, "train"),
+        base=context.base.label,
+        tokenizer=context.tokenizer,
+        window=Window(context.window, partial(context.progress.event, level="warn")),
+        day=dataset.day if context.tokenizer.writes_day else None,
     )
 
 
 def tuned_subject(context: RunContext, adapter: Adapter, *, name: str = TUNED) -> Subject:
     """Return an adapter as a subject, asked as it was trained."""
-    return Subject(name, context.base.label, adapter.id)
+    return Subject(name, context.base.label, adapter.id, Prompting(day=_day(context, adapter)))
+
+
+def _day(context: RunContext, adapter: Adapter) -> date | None:
+    """Return the day that an adapter is asked on, where its base's template writes one."""
+    return adapter.asked_on if context.tokenizer.writes_day else None
 
 
 def measure(
@@ -59,17 +101,38 @@ def measure(
     context.check_stop()
     subject = replace(subject, engine=context.engine_settings.identity)
     workspace, identity = context.workspace, evaluation_id(task, subject)
-    known, folder = workspace.evaluations.find(identity), workspace.artifacts.find("evaluations", identity)
-    if known is not None and folder is not None:
+    known = workspace.evaluations.find(identity)
+    if known is not None and _is_whole(context, identity, adapter):
         return EvaluationResult(known, predictions_of(workspace, identity))
     engine, tokenizer = context.engine(*([adapter] if adapter else [])), context.tokenizer
     result = evaluate(
         engine, tokenizer, task, subject=subject, progress=context.progress, clock=workspace.clock
     )
-    with workspace.artifacts.create("evaluations", identity, {"subject": subject.name}) as partial:
+    about = {"subject": subject.name, _WEIGHTS: adapter.sha256 if adapter else None}
+    with workspace.artifacts.create("evaluations", identity, about) as partial:
         write_predictions(partial / PREDICTIONS, result.predictions)
-    workspace.evaluations.add(result.evaluation)
+    if known is None:
+        workspace.evaluations.add(result.evaluation)
+    elif known.metrics == result.evaluation.metrics:
+        return result._replace(evaluation=known)
+    else:
+        workspace.evaluations.change(identity, lambda _: result.evaluation)
+        context.progress.event(f"{identity} came out different from before", level="warn")
     return result
+
+
+def _is_whole(context: RunContext, identity: str, adapter: Adapter | None) -> bool:
+    """Say whether a stored evaluation may be used: whole, and of the weights that the adapter has now."""
+    artifacts = context.workspace.artifacts
+    if artifacts.whole("evaluations", identity, context.progress) is None:
+        return False
+    measured = artifacts.about("evaluations", identity).get(_WEIGHTS)
+    # Earlier versions of Tunery did not note the weights.
+    if adapter is None or measured in (None, adapter.sha256):
+        return True
+    # Whole in itself, so it would be kept as the one that came first.
+    artifacts.delete("evaluations", identity)
+    return False
 
 
 def measure_champion(
@@ -88,17 +151,24 @@ def measure_champion(
     if adapter.id == challenger.id:
         context.progress.event(f"champion {version.ref} is this very adapter: not compared with itself")
         return None
+    return measure_as_champion(context, task, dataset, adapter)
+
+
+def measure_as_champion(
+    context: RunContext, task: Task, dataset: DatasetVersion, adapter: Adapter
+) -> EvaluationResult:
+    """Evaluate the adapter of a version that is, or was, champion, on its own base, asked its own way."""
     # Served with the system prompt it was trained with, so measured with it too.
     same = adapter.system_prompt == dataset.system_prompt
-    prompting = Prompting() if same else Prompting(system_prompt=adapter.system_prompt or "")
-    subject = Subject(CHAMPION, adapter.base.label, adapter.id, prompting)
-    if adapter.base.sha256 == context.base.sha256:
-        return measure(context, task, subject, adapter)
-    elsewhere = context.on_base(adapter.base)
+    own = None if same else adapter.system_prompt or ""
+    here = adapter.base.sha256 == context.base.sha256
+    there = context if here else context.on_base(adapter.base)
+    asked = Prompting(system_prompt=own, day=_day(there, adapter))
     try:
-        return measure(elsewhere, task, subject, adapter)
+        return measure(there, task, Subject(CHAMPION, adapter.base.label, adapter.id, asked), adapter)
     finally:
-        elsewhere.release_engine()
+        if not here:
+            there.release_engine()
 
 
 def measure_suites(context: RunContext, adapter: Adapter) -> dict[str, SuiteNumbers]:

@@ -104,14 +104,15 @@ def _base_subject(context: RunContext, task: Task) -> Subject:
         update={"zero_shot": True, "few_shot": False, "constrained": False}
     )
     zero_shot = replace(task, config=task.config.model_copy(update={"baseline": plain}))
-    return baseline_subjects(zero_shot, (), base=context.base.label, tokenizer=context.tokenizer)[0]
+    day = context.workspace.clock.now().date() if context.tokenizer.writes_day else None
+    return baseline_subjects(zero_shot, (), base=context.base.label, tokenizer=context.tokenizer, day=day)[0]
 
 
 def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) -> None:
     """Say how many of the rows the version was trained on; on those it shows memory, not skill."""
     workspace = context.workspace
     dataset = workspace.datasets.find(version.dataset_version)
-    if dataset is None or workspace.artifacts.find("datasets", dataset.id) is None:
+    if dataset is None or not workspace.artifacts.has("datasets", dataset.id):
         return
     trained_on = {example.id for example in split_of(context, dataset, "train")}
     known = sum(example.id in trained_on for example in task.examples)

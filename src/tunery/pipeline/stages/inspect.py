@@ -13,11 +13,12 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.finding import Finding, FindingKind
 from tunery.core.ids import artifact_id
+from tunery.core.progress import Silent
 from tunery.core.quality import RowQuality
 from tunery.data.config import CleanConfig, SourceConfig
 from tunery.data.filters.tokens import token_length
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of
+from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.store.workspace import Workspace
 from tunery.text.pii.types import DEFAULT_PII, PiiType
@@ -118,7 +119,7 @@ def _lengths(context: RunContext, dataset: DatasetVersion, columns: Columns) -> 
     for split in dataset.splits:
         for example in split_of(context, dataset, split):
             try:
-                lengths[example.id] = token_length(example, context.tokenizer)
+                lengths[example.id] = token_length(example, tokenizer_of(context, dataset))
             except ConfigError:
                 lengths[example.id] = 0  # preflight says so, and which
     return [lengths[id] for id in columns.ids]
@@ -142,7 +143,7 @@ def keep_inspection(
         config={"findings": rows},
         inputs={"dataset": dataset.id},
     )
-    if workspace.artifacts.find("inspections", identity) is None:
+    if workspace.artifacts.whole("inspections", identity, Silent()) is None:
         about = {
             "dataset": dataset.id,
             "kinds": {f.kind: len(f.rows) for f in findings},
@@ -167,7 +168,7 @@ def stored_findings(workspace: Workspace, inspection: str, dataset: DatasetVersi
         NotFoundError: There is none of that id; names the nearest.
         ConfigError: It looked at another dataset version than this one.
     """
-    if workspace.artifacts.find("inspections", inspection) is None:
+    if not workspace.artifacts.has("inspections", inspection):
         raise NotFoundError.of("inspection", inspection, workspace.artifacts.ids("inspections"))
     looked_at = workspace.artifacts.about("inspections", inspection)["dataset"]
     if looked_at != dataset.id:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.run import TUNED
+from tunery.evaluate.prompting import Prompting, prompt_lengths
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
-from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
-from tunery.pipeline.stages.train import training_rows
+from tunery.pipeline.stages.train import training_splits
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
 from tunery.plan.shape import read_shape
 from tunery.train.section import method_of
+
+_PROBES = 3
+"""Test rows that the length of a baseline's own words is measured on [rows]."""
 
 
 def plan_recipe(context: RunContext) -> Forecast:
@@ -30,7 +34,7 @@ def plan_recipe(context: RunContext) -> Forecast:
     Raises:
         ConfigError: The recipe, a file or a row is wrong.
     """
-    dataset = make_dataset(context)
+    dataset = dataset_to_use(context)
     with context.progress.task("counting tokens", None):
         rows = _count(context, dataset)
         task = ev.test_task(context, dataset)
@@ -91,25 +95,25 @@ def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
 
 
 def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
-    tokenizer = context.tokenizer
-    train, validation = training_rows(context, dataset)
+    tokenizer = tokenizer_of(context, dataset)
+    train, validation = training_splits(context, dataset).rows
     answers = [row.sequences[0] for row in train]
     sequences = [sequence for row in (*train, *validation) for sequence in row.sequences]
     test = split_of(context, dataset, "test")
     limit = context.recipe.evaluate.limit
-    prompts = [len(tokenizer.render_prompt(example.prompt)) for example in test[:limit]]
+    prompts = prompt_lengths(tokenizer, Prompting(), test[:limit])
     max_tokens = training_limit(context, tokenizer)
     over = sum(len(s.ids) > max_tokens for s in sequences)
     folder = context.workspace.artifacts.path("datasets", dataset.id)
     return RowCounts(
         train_rows=len(train),
         validation_rows=len(validation),
-        test_rows=len(prompts),
+        test_rows=len(test[:limit]),
         train_tokens=sum(r.tokens for r in train),
         supervised_tokens=sum(r.loss_tokens for r in train),
         validation_tokens=sum(r.tokens for r in validation),
         validation_supervised_tokens=sum(r.loss_tokens for r in validation),
-        test_prompt_tokens=sum(prompts),
+        test_prompt_tokens=sum(prompts.values()),
         answer_tokens=sum(len(a.ids) - a.prompt_tokens for a in answers) / max(len(answers), 1),
         shared_prefix=_shared_prefix(s.ids for row in train for s in row.sequences),
         longest=max((r.tokens for r in (*train, *validation)), default=0),
@@ -127,17 +131,23 @@ def _shared_prefix(sequences: Iterable[tuple[int, ...]]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
+def _mean(lengths: Mapping[str, int]) -> int:
+    return round(sum(lengths.values()) / max(len(lengths), 1))
+
+
 def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[PlannedSubject, ...]:
     """Return what will be evaluated, with the length of the prompt each really gets."""
-    tokenizer = context.tokenizer
-    probe = task.examples[0]
-    plain = len(tokenizer.render_prompt(probe.prompt))
+    tokenizer = tokenizer_of(context, dataset)
+    plain = _mean(prompt_lengths(tokenizer, Prompting(), task.examples[:_PROBES]))
     limit = context.recipe.evaluate.perplexity_limit
     scored = min(limit or len(task.examples), len(task.examples)) if "perplexity" in task.metrics else 0
     baselines = [
         PlannedSubject(
             name=subject.name,
-            added_tokens=max(0, len(tokenizer.render_prompt(subject.prompting.conversation(probe))) - plain),
+            added_tokens=max(
+                0,
+                _mean(prompt_lengths(tokenizer, subject.prompting, task.examples[:_PROBES])) - plain,
+            ),
             free=subject.prompting.constraint is None,
             perplexity_rows=scored if subject.perplexity else 0,
         )

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import RefusedByTemplate
+from tunery.core.example import Message
+from tunery.core.tool_text import read_functions
+from tunery.data.writers.openai import conversation
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import split_of
+from tunery.pipeline.gateway.start import as_served
+from tunery.pipeline.stages.data import tokenizer_of
+from tunery.pipeline.stages.train import training_splits
+from tunery.serve.openai.chat import ChatBody
 from tunery.train.preflight import Preflight, preflight
-from tunery.train.section import method_of
 
 
 def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) -> int:
@@ -18,16 +27,46 @@ def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) 
 
 def check_before_training(context: RunContext, dataset: DatasetVersion, *, samples: int = 3) -> Preflight:
     """Tokenise every row that training and validation will see, and check it; a failed check is no error."""
-    config = context.recipe.train
-    train, validation = split_of(context, dataset, "train"), split_of(context, dataset, "validation")
-    rows = method_of(config).rows(config, context.tokenizer, train, validation)
+    splits = training_splits(context, dataset)
     # Read afresh from what serving will load, not from the object that training holds.
-    serving = load_tokenizer(context.base.path)
+    serving = load_tokenizer(context.base.path).on_day(dataset.day)
     return preflight(
-        context.tokenizer,
-        [*train, *validation],
-        [*rows.train, *rows.validation],
+        tokenizer_of(context, dataset),
+        [*splits.train, *splits.validation],
+        [*splits.rows.train, *splits.rows.validation],
         max_tokens=training_limit(context, serving),
         serving_template_sha256=serving.chat_template_sha256,
+        served=ServedPrompt(serving, dataset.system_prompt),
         samples=samples,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPrompt:
+    """What serving feeds the model for a conversation, by its own code from the request's JSON on."""
+
+    tokenizer: ChatTokenizer
+    system_prompt: str | None
+    """The version's own, which requests need not bring."""
+
+    def __call__(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
+        """Return the ids; None where serving takes no such request."""
+        body = conversation(self._without_own_system(messages))
+        try:
+            turns = ChatBody.model_validate({"model": "preflight", **body}).turns()
+        except ValueError:
+            return None
+        try:
+            return self.tokenizer.render_prompt(as_served(turns, self.system_prompt))
+        except RefusedByTemplate:
+            return ()
+
+    def _without_own_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return a conversation as a client sends it that leaves the system prompt to the server."""
+        if not self.system_prompt or not messages or messages[0].role != "system":
+            return messages
+        described = read_functions(messages[0].content)
+        if described.text != self.system_prompt:
+            return messages
+        rest = messages[0].content[len(described.text) :].lstrip("\n")
+        return [*([messages[0].with_(content=rest)] if rest else []), *messages[1:]]

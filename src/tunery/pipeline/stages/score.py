@@ -11,7 +11,7 @@ from tunery.core.example import Example, Message
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.data import make_dataset, split_of, tokenizer_of
 from tunery.store.exclusive import exclusive
 
 if TYPE_CHECKING:
@@ -61,17 +61,19 @@ def score_recipe(
     task = context.recipe.description or context.recipe.data.system_prompt
     judging = JudgeContext(task, dataset.labels or (), judge.rubric if judge else None)
     config: dict[str, Any] = {"engine": context.engine_settings.identity}
+    if context.tokenizer.writes_day:
+        config["day"] = dataset.day.isoformat()
     if judge:
         config["judge"] = judge_identity(judge, judging, train)
     identity = artifact_id("quality", stage="quality", version=STAGE_VERSION, config=config, inputs=inputs)
-    folder = artifacts.find("quality", identity)
+    folder = artifacts.whole("quality", identity, context.progress)
     if folder is not None:
         context.progress.event(f"{identity} is already there", data={"quality": identity})
         return ScoredRows(identity, read_quality(folder))
     scores = _judged(context, train, judge, judging, identity) if judge else {}
     rows = score_rows(
         context.engine(),
-        context.tokenizer,
+        tokenizer_of(context, dataset),
         train,
         rows_per_batch=context.recipe.evaluate.rows_per_batch,
         progress=context.progress,

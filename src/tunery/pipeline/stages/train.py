@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.errors import ConfigError, DamagedError, RefusedByTemplate, first_of
+from tunery.core.example import Example, where
+from tunery.core.figures import counted
 from tunery.core.ids import artifact_id, sha256_file
 from tunery.core.training import ADAPTER_WEIGHTS, Adapter
+from tunery.model.render import render
+from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import split_of
+from tunery.pipeline.stages.data import split_of, tokenizer_of
+from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
+from tunery.store.left_overs import CHECKPOINTS
 from tunery.train.config import NOT_IN_IDENTITY
 from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 """Raise when equal inputs would give another adapter."""
+
+_SHOWN = 5
+"""Rows at fault that a sentence names [count]."""
 
 
 def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
@@ -27,15 +39,64 @@ def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
         stage="train",
         version=STAGE_VERSION,
         config=context.recipe.train.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
-        inputs={"base": context.base.sha256, "dataset": dataset.id},
+        inputs={"base": context.base.sha256, "dataset": dataset.id, **_outside(context, dataset)},
     )
 
 
-def training_rows(context: RunContext, dataset: DatasetVersion) -> TrainingRows:
-    """Return the splits that training uses, tokenised as the recipe's method wants them."""
-    config = context.recipe.train
-    train, validation = split_of(context, dataset, "train"), split_of(context, dataset, "validation")
-    return method_of(config).rows(config, context.tokenizer, train, validation)
+def _outside(context: RunContext, dataset: DatasetVersion) -> dict[str, str]:
+    """Return what the chat template writes that comes from outside the rows."""
+    return {"day": dataset.day.isoformat()} if context.tokenizer.writes_day else {}
+
+
+class TrainingSplits(NamedTuple):
+    """The splits that training uses, without the rows that the base's template does not take."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    rows: TrainingRows
+    """The same, tokenised as the recipe's method wants them."""
+
+
+def training_splits(context: RunContext, dataset: DatasetVersion) -> TrainingSplits:
+    """Return what is trained and validated on.
+
+    Raises:
+        ConfigError: Rows do not fit the method, or the template takes less than half of a split.
+    """
+    config, tokenizer = context.recipe.train, tokenizer_of(context, dataset)
+    method = method_of(config)
+    train: Sequence[Example] = split_of(context, dataset, "train")
+    validation: Sequence[Example] = split_of(context, dataset, "validation")
+    try:
+        rows = method.rows(config, tokenizer, train, validation)
+    except RefusedByTemplate:
+        # The version was built for another base, or the text of a row is at fault, not its order of turns.
+        train, validation = (_taken(context, tokenizer, split) for split in (train, validation))
+        rows = method.rows(config, tokenizer, train, validation)
+    return TrainingSplits(train, validation, rows)
+
+
+def _taken(context: RunContext, tokenizer: ChatTokenizer, examples: Sequence[Example]) -> list[Example]:
+    """Return the rows that can be rendered; the others are named in a warning."""
+    refused: dict[str, str] = {}
+    for example in examples:
+        try:
+            render(tokenizer, example.messages)
+        except RefusedByTemplate as refusal:
+            refused[example.id] = f"{where(example)}: {refusal.words}"
+    if not refused:
+        return list(examples)
+    what = f"the base's chat template does not take {counted(len(refused), 'row')} of {len(examples):,}"
+    if context.recipe.data.strict or 2 * len(refused) >= len(examples):
+        raise ConfigError.of_problems(
+            what,
+            list(refused.values()),
+            limit=_SHOWN,
+            hint="write such conversations otherwise, or take another base",
+        )
+    shown = "; ".join(first_of(list(refused.values()), _SHOWN))
+    context.progress.event(f"{what}, which is not trained on ({shown})", level="warn")
+    return [example for example in examples if example.id not in refused]
 
 
 def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
@@ -46,32 +107,64 @@ def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
         ResourceError: Out of memory or disk, or the loss diverged.
     """
     workspace, identity = context.workspace, adapter_id(context, dataset)
+    checkpoints = workspace.root / CHECKPOINTS / identity
     with exclusive(workspace.root, identity):  # two recipes may differ in their gates alone
-        known = _find(context, identity)
+        known = find_adapter(context, identity)
         if known is not None:
             context.progress.event(f"adapter {identity} was trained before")
+            shutil.rmtree(checkpoints, ignore_errors=True)  # a kill came before they were removed
             return known
-        checkpoints = workspace.root / "checkpoints" / identity
         about = {"dataset_version": dataset.id, "base": context.base.label}
         with workspace.artifacts.create("adapters", identity, about) as folder:
             adapter = _train_into(context, dataset, folder, checkpoints)
+            earlier = workspace.adapters.find(identity)
+            if earlier is not None and earlier.sha256 != adapter.sha256:
+                _require_free(context, earlier)
             (folder / RECORD).write_text(adapter.model_dump_json(), encoding="utf-8")
-        workspace.adapters.add(adapter)
+        if earlier is None:
+            workspace.adapters.add(adapter)
+        else:
+            workspace.adapters.change(identity, lambda _: adapter)
         shutil.rmtree(checkpoints, ignore_errors=True)  # only now is nothing lost without them
     return adapter
 
 
-def _find(context: RunContext, identity: str) -> Adapter | None:
+def find_adapter(context: RunContext, identity: str) -> Adapter | None:
     """Return an adapter that is whole on disk, its row written again if a kill came between the two."""
     workspace = context.workspace
-    folder = workspace.artifacts.find("adapters", identity)
+    folder = workspace.artifacts.whole("adapters", identity, context.progress)
     if folder is None:
         return None
     known = workspace.adapters.find(identity)
     if known is None:
         known = Adapter.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
         workspace.adapters.add(known)
+    try:
+        adapter_folder(workspace, known)
+    except DamagedError as error:
+        context.progress.event(f"{error.message}; it is trained again", level="warn")
+        # Whole in itself, so it would be kept as the one that came first.
+        workspace.artifacts.delete("adapters", identity)
+        return None
     return known
+
+
+def _require_free(context: RunContext, earlier: Adapter) -> None:
+    """Refuse other weights under the id of an adapter that a registered version was judged by.
+
+    Raises:
+        DamagedError: A version stands on the adapter as it was.
+    """
+    models = context.workspace.models
+    versions = [v.ref for name in models.names() for v in models.list(name) if v.adapter_id == earlier.id]
+    if versions:
+        raise DamagedError(
+            f"{earlier.id} was damaged or gone, and training it again here gives other weights than those "
+            f"that {', '.join(versions)} was judged by",
+            hint=f"restore {earlier.id} from a backup, or delete {', '.join(versions)} and run again: "
+            f"tunery registry --help",
+        )
+    context.progress.event(f"{earlier.id} came out different from before; it is judged anew", level="warn")
 
 
 def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:
@@ -81,7 +174,7 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
     config = context.recipe.train
     trained = train_adapter(
         context.base,
-        training_rows(context, dataset),
+        training_splits(context, dataset).rows,
         config=config,
         folders=Folders(folder, checkpoints),
         reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
@@ -94,6 +187,7 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
         sha256=sha256_file(folder / ADAPTER_WEIGHTS),
         chat_template_sha256=context.tokenizer.chat_template_sha256,
         system_prompt=dataset.system_prompt,
+        day=dataset.day if context.tokenizer.writes_day else None,
         **trained._asdict(),
         created_at=context.workspace.clock.now(),
     )

@@ -38,6 +38,11 @@ class EngineSettings(Settings):
         return self.model_dump(mode="json")
 
     @property
+    def window(self) -> int | None:
+        """Longest prompt with its answer that these settings allow [tokens]; None where they set no limit."""
+        return None
+
+    @property
     def cache_bytes(self) -> int:
         """Memory that the engine may fill beside weights and running requests [bytes]."""
         return 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from tunery.core.engine import Generation, Sampling, TokenEvent
-from tunery.core.example import Message
+from tunery.core.engine import Constraint, Generation, Sampling, TokenEvent
+from tunery.core.example import Message, Role
 from tunery.core.tool_text import ToolCall, describe, with_functions, write_answer
-from tunery.serve.openai.tool_calls import calls_of, message_of, offered, wire_calls
-from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, Wire
-
-Decode = Callable[[Sequence[int]], str]
-"""Token ids to text."""
+from tunery.serve.openai.tool_calls import (
+    Offer,
+    ToolChoice,
+    calls_of,
+    known_tools,
+    message_of,
+    wire_calls,
+)
+from tunery.serve.openai.wire import GenerationBody, Harmless, SamplingDefaults, Text, Wire, unserved
 
 
 class TextPart(Wire):
@@ -22,61 +26,135 @@ class TextPart(Wire):
 
     type: Literal["text"]
     text: Text
+    prompt_cache_breakpoint: Harmless = None
+    cache_control: Harmless = None
+    annotations: Harmless = None
 
 
-class ChatMessage(Wire):
-    """One turn as the client writes it."""
+class RefusalPart(Wire):
+    """What a model said instead of an answer, sent back in a history."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
-    tool_calls: list[Any] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.tool_calls and self.role != "assistant":
-            raise ValueError("only the assistant calls functions")
-        if self.content is None and not self.tool_calls:
-            raise ValueError("content is missing")
-        calls_of(self.tool_calls)
-        return self
+    type: Literal["refusal"]
+    refusal: Text
 
     @property
     def text(self) -> str:
-        """The turn's text, calls included; parts are joined by line breaks."""
+        """What it said."""
+        return self.refusal
+
+
+class ChatMessage(Wire):
+    """One turn as the client writes it; an assistant's as this or another server may have answered it."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]] | None = None
+    tool_calls: list[Any] | None = None
+    function_call: Any | None = None
+    """Older form of one call."""
+    refusal: Text | None = None
+    """The turn's text where it has no other."""
+
+    name: Harmless = None
+    """Not shown to the model: training passes it over, as chat templates do."""
+    tool_call_id: Harmless = None
+    """Results are shown in their order."""
+    weight: Harmless = None
+    """For training."""
+    audio: Harmless = None
+    annotations: Harmless = None
+    parsed: Harmless = None
+    reasoning: Harmless = None
+    reasoning_content: Harmless = None
+    reasoning_details: Harmless = None
+    thinking_blocks: Harmless = None
+    provider_specific_fields: Harmless = None
+    cache_control: Harmless = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self._called and self.role != "assistant":
+            raise ValueError("only the assistant calls functions")
+        if self.content is None and self.role not in _MAY_BE_SILENT:
+            raise ValueError("content is missing")
+        calls_of(self._called)
+        return self
+
+    @property
+    def _called(self) -> list[Any]:
+        older = [{"function": self.function_call}] if self.function_call is not None else []
+        return [*(self.tool_calls or ()), *older]
+
+    @property
+    def text(self) -> str:
+        """The turn's text, calls included; parts are joined as training joins them."""
         parts = [self.content] if isinstance(self.content, str) else [p.text for p in self.content or ()]
-        return write_answer("\n".join(parts), calls_of(self.tool_calls))
+        return write_answer("".join(parts) or self.refusal or "", calls_of(self._called))
+
+
+_MAY_BE_SILENT = ("assistant", "tool", "function")
+"""An assistant that has called no function and said nothing has answered so here, and comes back."""
+_ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 
 
 class ChatBody(GenerationBody):
     """A chat completion request."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2_000)]
+    max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    tools: list[Any] | None = None
-    tool_choice: Any | None = None
+    tools: Annotated[list[Any], AfterValidator(known_tools)] | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
+
+    functions: Annotated[Any, unserved([])] = None
+    function_call: Annotated[Any, unserved("none", "auto")] = None
+    audio: Annotated[Any, unserved()] = None
+    modalities: Annotated[Any, unserved(["text"])] = None
+    moderation: Annotated[Any, unserved()] = None
+    prediction: Harmless = None
+    """Makes other servers quicker and changes no answer."""
+    reasoning_effort: Annotated[Any, unserved("none")] = None
+    verbosity: Annotated[Any, unserved("medium")] = None
+    web_search_options: Annotated[Any, unserved()] = None
+    # vLLM's
+    add_generation_prompt: Annotated[Any, unserved(True)] = None
+    continue_final_message: Annotated[Any, unserved(False)] = None
+    chat_template: Annotated[Any, unserved()] = None
+    chat_template_kwargs: Annotated[Any, unserved({}, {"enable_thinking": False})] = None
+    documents: Annotated[Any, unserved([])] = None
+    mm_processor_kwargs: Annotated[Any, unserved({})] = None
+    echo: Annotated[Any, unserved(False)] = None
+    best_of: Annotated[Any, unserved(1)] = None
+    include_reasoning: Harmless = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if offered(self.tools, self.tool_choice) and self.constraint() is not None:
-            raise ValueError("give tools or a fixed form of answer, not both")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        self.offer.constraint(super().constraint())
         return self
+
+    @property
+    def offer(self) -> Offer:
+        """Which functions the answer may or must call."""
+        return Offer.of(self.tools, self.tool_choice, parallel=self.parallel_tool_calls is not False)
+
+    def constraint(self) -> Constraint | None:
+        """Return what the completion must be, None for free text."""
+        return self.offer.constraint(super().constraint())
 
     def turns(self) -> tuple[Message, ...]:
         """Return the conversation, functions described in the system turn; ``developer`` means ``system``."""
-        turns = tuple(
-            Message(role="system" if m.role == "developer" else m.role, content=m.text) for m in self.messages
-        )
-        functions = offered(self.tools, self.tool_choice)
+        turns = tuple(Message(role=_ROLES.get(m.role, m.role), content=m.text) for m in self.messages)
+        functions = self.offer.functions
         return with_functions(turns, describe(functions)) if functions else turns
 
     @property
     def may_call(self) -> bool:
         """Whether the answer is looked at for calls of functions."""
-        return bool(offered(self.tools, self.tool_choice))
+        return bool(self.offer.functions)
 
     def how(self, defaults: SamplingDefaults) -> Sampling:
         """Return the sampling this body requests."""
@@ -117,20 +195,30 @@ def usage_of(generations: Sequence[Generation], *, prompts: int = 1) -> dict[str
 
 
 def completion_of(
-    head: Head, generations: Sequence[Generation], *, decode: Decode, logprobs: bool, may_call: bool = False
+    head: Head,
+    generations: Sequence[Generation],
+    *,
+    logprobs: bool,
+    may_call: bool = False,
+    parallel: bool = True,
 ) -> dict[str, Any]:
-    """Return a whole ``chat.completion``."""
+    """Return a whole ``chat.completion``.
+
+    Args:
+        may_call: Whether answers are looked at for calls of functions.
+        parallel: Whether one may hold more than one.
+    """
     choices = []
     for index, generation in enumerate(generations):
         message: dict[str, Any] = {"role": "assistant", "content": generation.text, "refusal": None}
         if may_call:
-            message = message_of(generation.text, head.id, index)
+            message = message_of(generation.text, head.id, index, parallel=parallel)
         choices.append(
             {
                 "index": index,
                 "message": message,
                 "finish_reason": finish_reason(generation, called="tool_calls" in message),
-                "logprobs": logprobs_of(generation.tokens, decode) if logprobs else None,
+                "logprobs": logprobs_of(generation.tokens) if logprobs else None,
             }
         )
     return {**_object(head, "chat.completion"), "choices": choices, "usage": usage_of(generations)}
@@ -162,13 +250,17 @@ def usage_chunk(head: Head, generations: Sequence[Generation]) -> dict[str, Any]
     return {**_object(head, "chat.completion.chunk"), "choices": [], "usage": usage_of(generations)}
 
 
-def logprobs_of(tokens: Sequence[TokenEvent], decode: Decode) -> dict[str, Any]:
-    """Return the ``logprobs`` object of a choice or a chunk."""
+def logprobs_of(tokens: Sequence[TokenEvent]) -> dict[str, Any]:
+    """Return the ``logprobs`` object of a choice or a chunk.
+
+    ``bytes`` are each token's own, so that a client can join a character that is spread over several; a
+    special token, which is left out of the text, has none.
+    """
     return {
         "content": [
             {
-                **_token(decode([event.token_id]), event.logprob if event.logprob is not None else -9999.0),
-                "top_logprobs": [_token(t.token, t.logprob) for t in event.top],
+                **_token(event.token, event.raw, event.logprob),
+                "top_logprobs": [_token(t.token, t.raw, t.logprob) for t in event.top],
             }
             for event in tokens
         ],
@@ -183,9 +275,25 @@ def finish_reason(generation: Generation, *, called: bool = False) -> str:
     return "length" if generation.finish_reason == "cancelled" else generation.finish_reason
 
 
-def _token(text: str, logprob: float) -> dict[str, Any]:
-    # OpenAI writes -9999.0 for 'very unlikely'; JSON has no -inf.
-    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode("utf-8"))}
+def _token(name: str, raw: bytes, logprob: float | None) -> dict[str, Any]:
+    return {"token": written(name, raw), "logprob": floored(logprob), "bytes": list(raw)}
+
+
+def written(name: str, raw: bytes, *, mark: str = "") -> str:
+    r"""Return a token as text: part of a character as its bytes, behind ``mark``, so that none look alike.
+
+    >>> written("\ufffd", b"\xf0\x9f", mark="bytes:")
+    'bytes:\\xf0\\x9f'
+    """
+    try:
+        return raw.decode("utf-8") or name
+    except UnicodeDecodeError:
+        return mark + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def floored(logprob: float | None) -> float:
+    """Return a log-probability as JSON can hold it: OpenAI writes -9999.0 for 'very unlikely'."""
+    return -9999.0 if logprob is None else max(logprob, -9999.0)
 
 
 def _object(head: Head, kind: str) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictInt, model_validator
 
-from tunery.core.engine import Generation, Sampling, TokenEvent
-from tunery.serve.openai.chat import Decode, Head, finish_reason, usage_of
-from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, refuse
+from tunery.core.engine import Generation, Sampling, TokenEvent, TopLogprob
+from tunery.serve.openai.chat import Head, finish_reason, floored, usage_of, written
+from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, unserved
 
-TokenId = Annotated[StrictInt, Field(ge=0)]
+TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 Prompt = str | tuple[int, ...]
 """Text, or token ids."""
 
@@ -25,14 +25,21 @@ class CompletionBody(GenerationBody):
         | Annotated[list[Text], Field(min_length=1, max_length=64)]
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=64)]
     )
+    max_tokens: int | None = Field(default=None, ge=0)
+    """0 answers with nothing new, which with ``echo`` and ``logprobs`` scores the prompt."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: bool | None = False
-    suffix: str | None = None
-    best_of: int | None = None
+    """Begin each answer with its prompt."""
+
+    suffix: Annotated[Any, unserved("")] = None
+    best_of: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _no_extras(self) -> Self:
-        refuse({"echo": self.echo, "suffix": self.suffix, "best_of": (self.best_of or 1) > self.choices})
+    def _no_better_than_n(self) -> Self:
+        if (self.best_of or 1) > self.choices:
+            raise ValueError("best_of over n is not served here; leave it out")
+        if self.stream and self.echo and self.logprobs is not None:
+            raise ValueError("echo with logprobs is not streamed here; leave out stream")
         return self
 
     def prompts(self) -> tuple[Prompt, ...]:
@@ -44,24 +51,32 @@ class CompletionBody(GenerationBody):
             return (tuple(given),)
         return tuple(p if isinstance(p, str) else tuple(p) for p in given)
 
+    @property
+    def echoed_logprobs(self) -> int | None:
+        """Alternatives wanted for each token of the prompt [count]; None where its likelihood is not."""
+        return self.logprobs if self.echo else None
+
     def how(self, defaults: SamplingDefaults) -> Sampling:
         """Return the sampling this body requests."""
         return self.sampling(defaults, max_tokens=self.max_tokens, logprobs=self.logprobs)
 
 
 def text_completion(
-    head: Head, generations: Sequence[Generation], *, prompts: int, decode: Decode, logprobs: bool
+    head: Head, generations: Sequence[Generation], *, prompts: int, echo: Sequence[str] | None, logprobs: bool
 ) -> dict[str, Any]:
-    """Return a whole ``text_completion``."""
-    choices = [
-        _choice(
-            index,
-            generation.text,
-            reason=finish_reason(generation),
-            logprobs=logprobs_of(generation.tokens, decode) if logprobs else None,
-        )
-        for index, generation in enumerate(generations)
-    ]
+    """Return a whole ``text_completion``.
+
+    Args:
+        prompts: Prompts that were given [count].
+        echo: Their texts, where each answer is to begin with its own; None for answers alone.
+        logprobs: Whether to tell of likelihoods, with ``echo`` of the prompt's tokens, too.
+    """
+    per_prompt = len(generations) // max(1, prompts)
+    choices = []
+    for index, generation in enumerate(generations):
+        columns = Columns().of((*generation.prompt, *generation.tokens)) if logprobs else None
+        text = (echo[index // per_prompt] if echo else "") + generation.text
+        choices.append(_choice(index, text, reason=finish_reason(generation), logprobs=columns))
     return {**_object(head), "choices": choices, "usage": usage_of(generations, prompts=prompts)}
 
 
@@ -81,25 +96,47 @@ def usage_chunk(head: Head, generations: Sequence[Generation], *, prompts: int) 
     return {**_object(head), "choices": [], "usage": usage_of(generations, prompts=prompts)}
 
 
-def logprobs_of(tokens: Sequence[TokenEvent], decode: Decode, *, offset: int = 0) -> dict[str, Any]:
-    """Return the older, column-wise ``logprobs`` object.
+class Columns:
+    """The older, column-wise ``logprobs`` object of a choice, whole or chunk by chunk."""
 
-    Args:
-        tokens: The choice's tokens, or those of one chunk.
-        decode: Token ids to text.
-        offset: Where the first of them begins in the completion's text [characters].
-    """
-    texts = [decode([t.token_id]) for t in tokens]
-    offsets = []
-    for text in texts:
-        offsets.append(offset)
-        offset += len(text)
-    return {
-        "tokens": texts,
-        "token_logprobs": [-9999.0 if t.logprob is None else max(t.logprob, -9999.0) for t in tokens],
-        "top_logprobs": [{alt.token: max(alt.logprob, -9999.0) for alt in t.top} for t in tokens],
-        "text_offset": offsets,
-    }
+    def __init__(self) -> None:
+        self._begun = 0  # characters whose first byte was seen
+
+    def of(self, tokens: Sequence[TokenEvent]) -> dict[str, Any]:
+        """Return the columns of the next tokens.
+
+        A prompt's first token has no likelihood, because nothing precedes it. ``text_offset`` counts
+        characters; a token in the midst of one has the place of that character.
+        """
+        offsets = []
+        for event in tokens:
+            inside = bool(event.raw) and _continues(event.raw[0])
+            offsets.append(max(0, self._begun - 1) if inside else self._begun)
+            self._begun += sum(not _continues(byte) for byte in event.raw)
+        return {
+            "tokens": [_text(event) for event in tokens],
+            "token_logprobs": [None if e.logprob is None else floored(e.logprob) for e in tokens],
+            "top_logprobs": [None if e.logprob is None else _alternatives(e) for e in tokens],
+            "text_offset": offsets,
+        }
+
+
+def _continues(byte: int) -> bool:
+    """Return whether a byte of UTF-8 is not the first of its character."""
+    return byte & 0xC0 == 0x80
+
+
+def _text(token: TokenEvent | TopLogprob) -> str:
+    return written(token.token, token.raw, mark="bytes:")
+
+
+def _alternatives(event: TokenEvent) -> dict[str, float]:
+    """Return the alternatives by their texts; one whose text another has goes by its id."""
+    found: dict[str, float] = {}
+    for token in event.top:
+        text = _text(token)
+        found[f"token_id:{token.token_id}" if text in found else text] = floored(token.logprob)
+    return found
 
 
 def _object(head: Head) -> dict[str, Any]:

@@ -2,47 +2,185 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from tunery.core.tool_text import OPEN, Answer, NotACall, ToolCall, call_of, functions_of, read_answer
+from pydantic import Field, model_validator
+
+from tunery.core.engine import Calls, Constraint
+from tunery.core.tool_text import (
+    OPEN,
+    Answer,
+    NotACall,
+    ToolCall,
+    functions_of,
+    read_answer,
+    said_call,
+)
+from tunery.serve.openai.wire import Text, Wire
 
 
-def calls_of(tool_calls: list[Any] | None) -> list[ToolCall]:
-    """Return the calls of an assistant's turn that a client sends back.
+def calls_of(tool_calls: Sequence[Any]) -> list[ToolCall]:
+    """Return the calls of an assistant's turn that a client sends back; broken arguments as their text.
 
     Raises:
-        ValueError: One is broken; says how.
+        ValueError: One has no function's name; says how it must be.
     """
     found = []
-    for call in tool_calls or []:
+    for call in tool_calls:
         inner = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(inner, dict):
+        custom = call.get("custom") if isinstance(call, dict) else None
+        if isinstance(inner, dict):
+            found.append(said_call(inner.get("name"), inner.get("arguments")))
+        elif isinstance(custom, dict):
+            found.append(said_call(custom.get("name"), custom.get("input")))
+        else:
             raise NotACall("each of tool_calls must be {id, type: function, function: {name, arguments}}")
-        found.append(call_of(inner.get("name"), inner.get("arguments")))
     return found
 
 
-def offered(tools: list[Any] | None, tool_choice: Any) -> list[Any]:
-    """Return the functions that the prompt describes; none where the client forbids calls.
+_TOOL_KEYS = {"type", "function", "cache_control", "defer_loading"}
+_FUNCTION_KEYS = {"type", "name", "description", "parameters", "strict", "cache_control"}
+
+
+def known_tools(tools: list[Any]) -> list[Any]:
+    """Return tools that are functions with a schema that can be followed.
 
     Raises:
-        ValueError: They are no functions, or a call is demanded, which nothing here can promise.
+        ValueError: They are none, or one has a part that nothing here reads; names it.
     """
-    if not tools or tool_choice == "none":
-        return []
-    if tool_choice not in (None, "auto"):
-        raise ValueError("tool_choice can be auto or none here")
-    return list(functions_of(tools))
+    names = set()
+    for place, (tool, function) in enumerate(zip(tools, functions_of(tools), strict=True)):
+        known = _TOOL_KEYS if tool is not function else _FUNCTION_KEYS
+        unknown = [k for k in tool if k not in known] + [k for k in function if k not in _FUNCTION_KEYS]
+        if unknown:
+            raise NotACall(f"unknown parameter {', '.join(map(repr, unknown)):.80} of tool {place}")
+        if function["name"] in names:
+            raise NotACall(f"two functions are called {function['name']!r:.80}")
+        names.add(function["name"])
+        _arguments_schema(function)
+    return tools
 
 
-def message_of(text: str, head_id: str, index: int) -> dict[str, Any]:
-    """Return the ``message`` of a choice that may call functions."""
-    answer = read_answer(text)
+def _arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a function's arguments; any object where it states none."""
+    given = function.get("parameters")
+    if given is None:
+        return {"type": "object"}
+    if not isinstance(given, dict) or given.get("type", "object") != "object":
+        raise NotACall(f"parameters of function {function['name']!r:.80} must be a JSON Schema of an object")
+    return given if "$ref" in given else {"type": "object", **given}
+
+
+class AllowedTools(Wire):
+    """OpenAI's ``allowed_tools``: a part of the tools, and whether one of them must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[Any], Field(min_length=1)]
+
+
+class NamedFunction(Wire):
+    """A function by its name."""
+
+    name: Text
+
+
+class NamedChoice(Wire):
+    """A ``tool_choice`` that is an object."""
+
+    type: Literal["function", "allowed_tools"]
+    function: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
+
+    @model_validator(mode="after")
+    def _has_its_part(self) -> Self:
+        if getattr(self, self.type) is None:
+            raise ValueError(f"{self.type} is missing")
+        return self
+
+    @property
+    def forces(self) -> bool:
+        """Whether one of them must be called."""
+        return self.allowed_tools is None or self.allowed_tools.mode == "required"
+
+    @property
+    def names(self) -> list[Any]:
+        """Functions that it leaves."""
+        if self.function is not None:
+            return [self.function.name]
+        return [f.get("name") for f in functions_of(self.allowed_tools.tools)] if self.allowed_tools else []
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedChoice | None
+
+
+class Offer(NamedTuple):
+    """Which functions an answer may or must call."""
+
+    functions: tuple[Mapping[str, Any], ...]
+    """All that the prompt describes; none where the client forbids calls."""
+    allowed: tuple[Mapping[str, Any], ...]
+    """Those of them that may be called."""
+    required: bool
+    parallel: bool
+
+    @classmethod
+    def of(cls, tools: list[Any] | None, choice: ToolChoice, *, parallel: bool) -> Offer:
+        """Return what a request offers.
+
+        Raises:
+            ValueError: A call is demanded, and there is no such function.
+        """
+        functions = tuple(functions_of(tools or []))
+        if isinstance(choice, NamedChoice):
+            known = {f["name"]: f for f in functions}
+            names = choice.names
+            missing = [name for name in names if name not in known]
+            if missing:
+                raise ValueError(f"tool_choice names {missing[0]!r:.80}, which is not among tools")
+            allowed = tuple(known[n] for n in dict.fromkeys(names))
+            return cls(functions, allowed, choice.forces, parallel)
+        if choice == "required" and not functions:
+            raise ValueError("tool_choice is required, and there are no tools")
+        if choice == "none":
+            functions = ()
+        return cls(functions, functions, choice == "required", parallel)
+
+    def constraint(self, form: Constraint | None) -> Constraint | None:
+        """Return what an answer is held to, given the form of one that calls nothing.
+
+        A free choice among functions that promise no schema leaves the model alone.
+
+        Raises:
+            ValueError: The form does not go together with calls.
+        """
+        strict = any(f.get("strict") for f in self.allowed) or self.allowed != self.functions
+        if not self.functions or not (self.required or form is not None or strict):
+            return form
+        if form is not None and form.regex is not None and not self.required:
+            raise ValueError("a regex does not go together with tools; set tool_choice to none or required")
+        functions = tuple(
+            (f["name"], _arguments_schema(f) if self.required or f.get("strict") else {"type": "object"})
+            for f in self.allowed
+        )
+        calls = Calls(functions, required=self.required, parallel=self.parallel)
+        base = Constraint(field="tools") if form is None or self.required else form
+        return replace(base, calls=calls)
+
+
+def message_of(text: str, head_id: str, index: int, *, parallel: bool = True) -> dict[str, Any]:
+    """Return the ``message`` of a choice that may call functions, one of them unless ``parallel``."""
+    answer = limited(read_answer(text), parallel=parallel)
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
     if answer.calls:
         message["tool_calls"] = wire_calls(answer.calls, head_id, index)
     return message
+
+
+def limited(answer: Answer, *, parallel: bool) -> Answer:
+    """Return an answer with its first call alone, unless several are welcome."""
+    return answer if parallel else Answer(answer.text, answer.calls[:1])
 
 
 def wire_calls(calls: Sequence[ToolCall], head_id: str, index: int) -> list[dict[str, Any]]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tunery.core.config import Settings
 from tunery.core.engine import Constraint, Sampling
+from tunery.core.errors import did_you_mean
+from tunery.serve.openai.strict_json import BadJson, read_strictly
 
 MAX_CHOICES = 8
 """Completions one request may ask for [count]."""
@@ -25,25 +38,111 @@ def _refuse_lone_surrogates(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_refuse_lone_surrogates)]
-MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[Text, StringConstraints(max_length=512)]
+
+
+def _refuse_nul(value: Any) -> Any:
+    """No database looks up a name with this character."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("holds the character NUL")
+    return value
+
+
+Name = Annotated[Text, BeforeValidator(_refuse_nul)]
+"""Text that is looked up or stored as a name."""
+MetadataKey = Annotated[Name, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[Name, StringConstraints(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
 """OpenAI's metadata: at most 16 pairs, keys to 64 characters, values to 512."""
 
 
 class Wire(BaseModel):
-    """Base of what a client sends: unknown fields are ignored, as OpenAI's servers do."""
+    """Base of what a client sends: an unknown field is refused by its name, as OpenAI's servers do.
+
+    A field is honoured, :data:`Harmless` where no answer depends on it, or :func:`unserved`: nothing that
+    would change an answer is passed over.
+    """
 
     model_config = ConfigDict(
-        extra="ignore", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_field(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or cls.model_config.get("extra") != "forbid":
+            return values
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise ValidationError.from_exception_data(
+                cls.__name__, [_unknown(name, values[name], known) for name in unknown]
+            )
+        return values
 
-def refuse(fields: Mapping[str, object]) -> None:
-    """Raise ValueError for fields that carry a value and are not served."""
-    refused = [name for name, value in fields.items() if value]
-    if refused:
-        raise ValueError(f"not served here: {', '.join(refused)}; leave it out")
+
+def _unknown(name: Any, value: Any, known: Iterable[str]) -> InitErrorDetails:
+    meant = did_you_mean(str(name), known)
+    problem = PydanticCustomError(UNKNOWN_PARAMETER, "unknown parameter{meant}", {"meant": meant})
+    return InitErrorDetails(type=problem, loc=(str(name),), input=value)
+
+
+UNKNOWN_PARAMETER = "unknown_parameter"
+"""Type of the error for a field that does not exist; OpenAI's own code for it."""
+Harmless = Any
+"""Type of a field that no answer depends on: billing, caching and tracing of other servers."""
+
+
+def unserved(*neutral: Any) -> BeforeValidator:
+    """Return the check of a field that is not served here: null, or one of the values that change nothing."""
+
+    def check(value: Any) -> Any:
+        if value is None or any(value == same and type(value) in _LIKE[type(same)] for same in neutral):
+            return value
+        also = f", or send {_listed(neutral)}" if neutral else ""
+        raise ValueError(f"not served here; leave it out{also}")
+
+    return BeforeValidator(check)
+
+
+_LIKE: dict[type, tuple[type, ...]] = {
+    bool: (bool,),  # 0 == False
+    int: (int, float),
+    str: (str,),
+    list: (list,),
+    dict: (dict,),
+}
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return " or ".join(json.dumps(value) for value in values)
+
+
+def _is_schema(value: Any) -> Any:
+    """Take a schema, or its JSON as vLLM also takes it."""
+    if isinstance(value, str):
+        try:
+            value = read_strictly(value)
+        except BadJson as error:
+            raise ValueError(f"must be a JSON Schema or the JSON of one ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON Schema, an object")
+    return value
+
+
+Schema = Annotated[dict[str, Any], BeforeValidator(_is_schema)]
+"""A JSON Schema; its order is the order of generation."""
+Labels = Annotated[list[Text], Field(min_length=1, max_length=10_000)]
+Regex = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
+_ANY_OBJECT: dict[str, Any] = {"type": "object"}
+
+
+def _of(
+    *, labels: Sequence[str] | None = None, schema: Mapping[str, Any] | None = None, regex: str | None = None
+) -> Constraint | None:
+    """Return a constraint of whichever is given, None where nothing is."""
+    if labels is None and schema is None and regex is None:
+        return None
+    return Constraint(tuple(labels) if labels is not None else None, schema, regex)
 
 
 class SamplingDefaults(Settings):
@@ -60,13 +159,19 @@ class StreamOptions(Wire):
 
     include_usage: bool | None = False
     """Send a last chunk with token counts."""
+    include_obfuscation: Harmless = None
+    continuous_usage_stats: Annotated[Any, unserved(False)] = None
 
 
 class JsonSchema(Wire):
     """The ``json_schema`` part of a response format."""
 
-    name: str = "schema"
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    name: Text = "schema"
+    description: Text | None = None
+    """Not shown to the model here: training shows it no schema either."""
+    strict: bool | None = None
+    """A schema is always followed."""
+    schema_: Schema | None = Field(default=None, alias="schema")
 
 
 class ResponseFormat(Wire):
@@ -81,19 +186,40 @@ class ResponseFormat(Wire):
             raise ValueError("json_schema needs json_schema.schema")
         return self
 
+    def constraint(self) -> Constraint | None:
+        """Return what it holds an answer to, None for any text."""
+        if self.type == "text":
+            return None
+        wanted = self.json_schema.schema_ if self.type == "json_schema" and self.json_schema else _ANY_OBJECT
+        return _of(schema=wanted)
+
 
 class TuneryOptions(Wire):
     """The ``tunery`` object of ``extra_body``."""
 
-    labels: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
+    labels: Labels | None = None
     """The completion must be one of these."""
+
+
+class StructuredOutputs(Wire):
+    """vLLM's object for what an answer must be; one of these."""
+
+    json_: Schema | None = Field(default=None, alias="json")
+    regex: Regex | None = None
+    choice: Labels | None = None
+    json_object: bool | None = None
+    grammar: Annotated[Any, unserved()] = None
+    structural_tag: Annotated[Any, unserved()] = None
+    whitespace_pattern: Annotated[Any, unserved()] = None
+    disable_any_whitespace: Annotated[Any, unserved(False)] = None
+    disable_additional_properties: Annotated[Any, unserved(False)] = None
+    disable_fallback: Harmless = None
 
 
 class GenerationBody(Wire):
     """Fields that chat and completions share."""
 
-    model: Annotated[Text, StringConstraints(min_length=1, max_length=512)]
-    max_tokens: int | None = Field(default=None, ge=1)
+    model: Annotated[Name, StringConstraints(min_length=1, max_length=512)]
     temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0.0, le=1.0, allow_inf_nan=False)
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
@@ -101,35 +227,64 @@ class GenerationBody(Wire):
     stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: Annotated[Text, StringConstraints(max_length=512)] | None = None
-    safety_identifier: Annotated[Text, StringConstraints(max_length=512)] | None = None
+    user: Annotated[Name, StringConstraints(max_length=512)] | None = None
+    safety_identifier: Annotated[Name, StringConstraints(max_length=512)] | None = None
     metadata: Metadata | None = None
     store: bool | None = None
     """False keeps the texts of this call out of the request record; the counts stay."""
     response_format: ResponseFormat | None = None
-    guided_choice: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
-    """vLLM's spelling of ``tunery.labels``."""
+    guided_choice: Labels | None = None
+    """vLLM's older spelling of ``tunery.labels``."""
+    guided_json: Schema | None = None
+    guided_regex: Regex | None = None
+    structured_outputs: StructuredOutputs | None = None
+    """vLLM's present spelling of the three."""
     tunery: TuneryOptions | None = None
-    functions: list[Any] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: Mapping[str, float] | None = None
+
+    # OpenAI's, for other servers than this
+    service_tier: Harmless = None
+    prompt_cache_key: Harmless = None
+    prompt_cache_options: Harmless = None
+    prompt_cache_retention: Harmless = None
+    frequency_penalty: Annotated[Any, unserved(0)] = None
+    presence_penalty: Annotated[Any, unserved(0)] = None
+    logit_bias: Annotated[Any, unserved({})] = None
+
+    # vLLM's
+    guided_grammar: Annotated[Any, unserved()] = None
+    guided_whitespace_pattern: Annotated[Any, unserved()] = None
+    guided_decoding_backend: Harmless = None
+    structural_tag: Annotated[Any, unserved()] = None
+    use_beam_search: Annotated[Any, unserved(False)] = None
+    top_k: Annotated[Any, unserved(-1, 0)] = None
+    min_p: Annotated[Any, unserved(0)] = None
+    repetition_penalty: Annotated[Any, unserved(1)] = None
+    length_penalty: Annotated[Any, unserved(1)] = None
+    min_tokens: Annotated[Any, unserved(0)] = None
+    stop_token_ids: Annotated[Any, unserved([])] = None
+    ignore_eos: Annotated[Any, unserved(False)] = None
+    include_stop_str_in_output: Annotated[Any, unserved(False)] = None
+    skip_special_tokens: Annotated[Any, unserved(True)] = None
+    spaces_between_special_tokens: Annotated[Any, unserved(True)] = None
+    truncate_prompt_tokens: Annotated[Any, unserved()] = None
+    prompt_logprobs: Annotated[Any, unserved()] = None
+    allowed_token_ids: Annotated[Any, unserved()] = None
+    bad_words: Annotated[Any, unserved([])] = None
+    logits_processors: Annotated[Any, unserved([])] = None
+    return_tokens_as_token_ids: Annotated[Any, unserved(False)] = None
+    return_token_ids: Annotated[Any, unserved(False)] = None
+    add_special_tokens: Annotated[Any, unserved(False)] = None
+    priority: Harmless = None
+    request_id: Harmless = None
+    cache_salt: Harmless = None
 
     @model_validator(mode="after")
-    def _only_what_is_served(self) -> Self:
-        unserved = ("functions", "frequency_penalty", "presence_penalty", "logit_bias")
-        refuse({name: getattr(self, name) for name in unserved})
-        fixed_form = self.response_format and self.response_format.type != "text"
-        if sum(map(bool, (fixed_form, self.guided_choice, self.labels))) > 1:
-            raise ValueError("give one of response_format, guided_choice and tunery.labels")
+    def _fits_one_form(self) -> Self:
+        if len(self._forms()) > 1:
+            raise ValueError(f"give one of {', '.join(self._forms())}")
         if any(not s for s in self.stops):
             raise ValueError("stop holds an empty string")
         return self
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """The closed set requested under ``tunery``."""
-        return tuple(self.tunery.labels) if self.tunery and self.tunery.labels else None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -153,22 +308,30 @@ class GenerationBody(Wire):
 
     def constraint(self) -> Constraint | None:
         """Return what the completion must be, None for free text."""
-        labels = self.labels or (tuple(self.guided_choice) if self.guided_choice else None)
-        if labels:
-            return Constraint(labels=labels)
-        if self.response_format is None or self.response_format.type == "text":
-            return None
-        if self.response_format.type == "json_object":
-            return Constraint(json_schema={"type": "object"})
-        schema = self.response_format.json_schema
-        return Constraint(json_schema=schema.schema_ if schema and schema.schema_ is not None else {})
+        return next(iter(self._forms().values()), None)
+
+    def _forms(self) -> dict[str, Constraint]:
+        """Return every form that is asked for, by the field that asks."""
+        asked: dict[str, Constraint | None] = {
+            "response_format": self.response_format.constraint() if self.response_format else None,
+            "tunery.labels": _of(labels=self.tunery.labels) if self.tunery else None,
+            "guided_choice": _of(labels=self.guided_choice),
+            "guided_json": _of(schema=self.guided_json),
+            "guided_regex": _of(regex=self.guided_regex),
+        }
+        if given := self.structured_outputs:
+            asked["structured_outputs.choice"] = _of(labels=given.choice)
+            asked["structured_outputs.json"] = _of(schema=given.json_)
+            asked["structured_outputs.regex"] = _of(regex=given.regex)
+            asked["structured_outputs.json_object"] = _of(schema=_ANY_OBJECT) if given.json_object else None
+        return {name: replace(form, field=name) for name, form in asked.items() if form is not None}
 
     def sampling(
         self, defaults: SamplingDefaults, *, max_tokens: int | None, logprobs: int | None
     ) -> Sampling:
         """Return how the next token is chosen; the two bodies spell the two arguments differently."""
         return Sampling(
-            max_tokens=max_tokens or defaults.max_tokens,
+            max_tokens=defaults.max_tokens if max_tokens is None else max_tokens,
             temperature=defaults.temperature if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,

@@ -25,7 +25,8 @@ class TrainingRow(NamedTuple):
     """What one example becomes: the sequences that the model reads for it."""
 
     sequences: tuple[Rendered, ...]
-    """One where an answer is learnt; the preferred one, then the rejected one, where a pair is."""
+    """One where answers are learnt, or one for each answer where the template writes earlier turns otherwise
+    later on; the preferred one, then the rejected one, where a pair is."""
 
     @property
     def tokens(self) -> int:

@@ -60,9 +60,7 @@ class Supervised:
         """Tokenise examples; validation rows carry no prompt loss, so that losses of recipes compare."""
         mark_prompt = self.config.prompt_loss_weight > 0 and split == "train"
         return [
-            TrainingRow(
-                (render(tokenizer, e.messages, loss_on=self.config.loss_on, mark_prompt=mark_prompt),)
-            )
+            TrainingRow(render(tokenizer, e.messages, loss_on=self.config.loss_on, mark_prompt=mark_prompt))
             for e in examples
         ]
 

@@ -47,8 +47,9 @@ def test_a_json_string_and_text_parts_are_understood() -> None:
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content", "must be text"),
         ({"role": "user", "content": "\ud800"}, "messages[0].content", "half a surrogate pair"),
         ({**ANSWER, "weight": 2}, "messages[0].weight", "must be 0"),
-        ({**ANSWER, "weight": True}, "messages[0].weight", "must be 0"),
-        ({**USER, "weight": 0}, "messages[0].weight", "only assistant turns"),
+        ({**ANSWER, "weight": "maybe"}, "messages[0].weight", "must be 0"),
+        ({**ANSWER, "loss_weight": 0.5}, "messages[0].loss_weight", "no weight between"),
+        ({**ANSWER, "weight": 1, "train": False}, "messages[0]", "contradict"),
         ({**ANSWER, "tool_calls": [{}]}, "messages[0].tool_calls", "needs the function's name"),
         ({**ANSWER, "tool_calls": "f()"}, "messages[0].tool_calls", "must be a list of calls"),
         (

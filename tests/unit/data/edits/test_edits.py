@@ -151,7 +151,7 @@ def test_an_artifact_is_named_after_its_edits_and_their_version(workspace: Works
     assert store_edits(workspace, edits[:1], "ds-0123456789abcdef").name != stored.name
     (read,) = load_edits([stored.name], workspace, Path())
     assert read == stored
-    workspace.artifacts.verify("edits", stored.name)
+    assert not workspace.artifacts.damage("edits", stored.name)
 
 
 def test_edits_come_from_a_file_too(workspace: Workspace, tmp_path: Path) -> None:

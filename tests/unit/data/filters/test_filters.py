@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.model.templates import TEMPLATES
 from tunery.core.engine import Tokenizer
 from tunery.core.example import Example, Message
 from tunery.data.build import build_dataset
@@ -21,7 +22,7 @@ from tunery.data.filters.length import LengthFilter, LengthSettings
 from tunery.data.filters.same_answers import SameAnswersFilter
 from tunery.data.filters.tokens import TokenFilter, token_length
 from tunery.model.render import render
-from tunery.model.tokenizer import load_tokenizer
+from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.store.workspace import Workspace
 
 
@@ -72,7 +73,7 @@ def tokenizer(tiny_model: Path) -> Tokenizer:
 
 def test_the_length_is_that_of_the_rendered_conversation(tokenizer: Tokenizer) -> None:
     one = example("When will my card arrive?", "card arrival")
-    assert token_length(one, tokenizer) == len(render(tokenizer, one.messages).ids)  # type: ignore[arg-type]
+    assert token_length(one, tokenizer) == len(render(tokenizer, one.messages)[0].ids)  # type: ignore[arg-type]
     pair = example("When will my card arrive?", "card", rejected="card arrival")
     assert token_length(pair, tokenizer) == token_length(one, tokenizer)
 
@@ -86,23 +87,17 @@ def test_the_shortcut_never_changes_the_verdict(tokenizer: Tokenizer, limit: int
     assert {v.reason for v in verdicts if v} <= {"too_long"}
 
 
-def test_a_conversation_that_the_template_refuses_goes_with_its_words() -> None:
-    from tunery.core.errors import ConfigError
-
-    class Strict:
-        stop_ids: frozenset[int] = frozenset()
-
-        def render_prompt(self, messages: object) -> tuple[int, ...]:
-            raise ConfigError("roles must alternate")
-
-        def encode(self, text: str) -> tuple[int, ...]:
-            return ()
-
-        def decode(self, ids: object) -> str:
-            return ""
-
-    (drop,) = TokenFilter(Strict(), 100).judge([example("a", "b")])
-    assert drop == ("refused_by_template", "roles must alternate")
+@pytest.mark.parametrize("limit", [None, 40, 4_000])
+def test_what_the_template_refuses_goes_with_its_words_whatever_the_limit(
+    tiny_model: Path, limit: int | None
+) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    tokenizer.hf.chat_template = TEMPLATES["no system"]
+    strict = ChatTokenizer(tokenizer.hf)
+    twice = (Message(role="user", content="Hello?"), *example("Anyone?", "Yes.", system=None).messages)
+    rows = [example("a", "b"), example("a", "b").with_(messages=twice), example("c", "d", system=None)]
+    drops = TokenFilter(strict, limit).judge(rows)
+    assert drops == [None, ("refused_by_template", "roles must alternate"), None]
 
 
 def test_only_filters_with_something_to_do_are_built(tokenizer: Tokenizer) -> None:
@@ -112,7 +107,7 @@ def test_only_filters_with_something_to_do_are_built(tokenizer: Tokenizer) -> No
     plain = ["LengthFilter", "SameAnswersFilter"]
     assert built(FilterContext()) == plain
     assert built(FilterContext(max_tokens=100)) == plain
-    assert built(FilterContext(tokenizer=tokenizer)) == plain
+    assert built(FilterContext(tokenizer=tokenizer)) == [*plain, "TokenFilter"]
     full = FilterContext(("US_SSN",), tokenizer, 100)
     assert built(full) == [*plain, "PersonalDataFilter", "TokenFilter"]
 
@@ -140,6 +135,12 @@ class Unpicklable:
 
     def render_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return tuple(0 for m in messages for _ in m.content)
+
+    def refusal(self, messages: Sequence[Message]) -> str | None:
+        return None
+
+    def on_day(self, day: object) -> Unpicklable:
+        return self
 
     def encode(self, text: str) -> tuple[int, ...]:
         return (0,) * len(text)

@@ -229,7 +229,7 @@ def test_a_call_that_the_engine_refuses_is_the_versions_error_and_one_without_a_
     engine.error = ConfigError("the prompt is too long")
     with pytest.raises(ConfigError, match="too long"):
         asyncio.run(gateway.start(CALL, stream=False))
-    assert [(r.status, r.model, r.messages) for r in records] == [("error", "tiny", CALL.messages)]
+    assert [(r.status, r.model, r.messages, r.text) for r in records] == [("error", "tiny", (), "no_answer")]
     with pytest.raises(NotFoundError):
         asyncio.run(
             gateway.start(CompletionCall(id="x", model="nobody", subject="s", messages=()), stream=False)

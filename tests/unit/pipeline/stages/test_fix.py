@@ -147,7 +147,7 @@ def test_an_inspection_is_kept_under_its_content_and_found_again(context: RunCon
     again = keep_inspection(context.workspace, dataset, columns, found[::-1])
     assert again.id == kept.id
     assert keep_inspection(context.workspace, dataset, columns, found[:1]).id != kept.id
-    context.workspace.artifacts.verify("inspections", kept.id)
+    context.workspace.artifacts.path("inspections", kept.id)
     assert kept.page.is_file()
     assert stored_findings(context.workspace, kept.id, dataset) == kept.findings
     fixed = apply_findings(context, found, ["contradiction"])

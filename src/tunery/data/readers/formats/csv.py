@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -21,14 +22,39 @@ _MISSING = frozenset({"", "nan", "NaN"})
 """What pandas and numpy write for 'no value'. ``None``, ``NULL`` and ``N/A`` may be honest answers."""
 
 
-def read_delimited(file: InputFile, *, delimiter: str | None, wanted: Sequence[str]) -> Iterator[RawRow]:
+_SAYS_DELIMITER = re.compile(r'"?sep=(\\t|[^\w"])?"?[,;\t|]*', re.IGNORECASE)
+"""A tab perhaps by its escape, the whole perhaps quoted, and filled up to the width of the table."""
+
+
+def said_delimiter(line: str) -> str | None:
+    r"""Return the delimiter that a spreadsheet's line before the header names; None where it is the header.
+
+    It is empty where the line names none.
+
+    >>> [said_delimiter(line) for line in ("sep=;\r\n", '"sep=\t"', "sep=", "sep;text")]
+    [';', '\t', '', None]
+
+    Source:
+        Excel reads and writes such a line; https://help.libreoffice.org/latest/en-US/text/shared/00/00000208.html
+    """
+    found = _SAYS_DELIMITER.fullmatch(line.strip("\r\n "))
+    return None if found is None else (found[1] or "").replace("\\t", "\t")
+
+
+def read_delimited(
+    file: InputFile, *, delimiter: str | None, usual: str | None = None, wanted: Sequence[str]
+) -> Iterator[RawRow]:
     """Yield the rows of a CSV file whose first line names the columns.
 
-    A row of another width than the header's comes as a :class:`~tunery.data.rows.refused.Refused` one.
+    A line ``sep=;`` before that one names the delimiter and is no part of the table. A header cell without
+    a name names no column: what stands under it goes by its place, such as ``(column 3)``, and cells there
+    may be missing at the end of a row; so may empty ones follow it. A row of another width comes as a
+    :class:`~tunery.data.rows.refused.Refused` one.
 
     Args:
         file: Which.
-        delimiter: The separator; None finds it.
+        delimiter: The separator; None takes what the file says, or finds it.
+        usual: What is taken where the file says nothing; None finds it.
         wanted: Columns that must exist; they also tell separators apart.
 
     Raises:
@@ -36,34 +62,51 @@ def read_delimited(file: InputFile, *, delimiter: str | None, wanted: Sequence[s
             is not UTF-8; with line numbers.
     """
     head = _head(file)
-    chosen = delimiter or sniff(head, wanted)
+    said = said_delimiter(head[0]) if head else None
+    before = 0 if said is None else 1
+    head = head[before:]
+    chosen = delimiter or said or usual or sniff(head, wanted)
     # The csv module refuses fields over 128 KiB by default; the limit of a whole row is the one that counts.
     csv.field_size_limit(max(csv.field_size_limit(), file.max_row_bytes))
     meter = _RowMeter(file)
-    reader = csv.reader(meter.lines(), delimiter=chosen, strict=True)
+    reader = csv.reader(islice(meter.lines(), before, None), delimiter=chosen, strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
         _check_header(header, head, chosen, wanted, file.name)
         number = 0
         width = len(header)
+        names = [column or f"(column {i})" for i, column in enumerate(header, 1)]
+        nameless = [name for name, column in zip(names, header, strict=True) if not column]
         for cells in reader:
             meter.held = 0
             if not cells:
                 continue  # A blank line.
             number += 1
-            if len(cells) != width:
+            fitting = cells if len(cells) == width else _fitted(cells, header)
+            if fitting is None:
                 fix = (
                     f"has {len(cells)} cells, the header {width}; quote cells that contain the delimiter "
-                    f"(line {reader.line_num} of {file.name})"
+                    f"(line {before + reader.line_num} of {file.name})"
                 )
                 yield broken(number, fix, ", ".join(cells[:20]))
-            elif _MISSING.isdisjoint(cells):
-                yield RawRow(number, dict(zip(header, cells, strict=True)))
+            elif _MISSING.isdisjoint(fitting):
+                yield RawRow(number, dict(zip(names, fitting, strict=True)))
             else:
-                values = (None if c in _MISSING else c for c in cells)
-                yield RawRow(number, dict(zip(header, values, strict=True)))
+                missing = (None if c in _MISSING else c for c in fitting)
+                values = dict(zip(names, missing, strict=True))
+                for name in nameless:
+                    if values[name] is None:
+                        del values[name]
+                yield RawRow(number, values)
     except csv.Error as error:
-        raise ConfigError(f"{file.name}: line {reader.line_num}: {_explain(error)}") from None
+        raise ConfigError(f"{file.name}: line {before + reader.line_num}: {_explain(error)}") from None
+
+
+def _fitted(cells: Sequence[str], header: Sequence[str]) -> Sequence[str] | None:
+    """Return a row as wide as the header, where only cells that say nothing are missing or too many."""
+    if any(header[len(cells) :]) or any(cell.strip() for cell in cells[len(header) :]):
+        return None
+    return [*cells[: len(header)], *[""] * (len(header) - len(cells))]
 
 
 def _head(file: InputFile) -> list[str]:
@@ -127,7 +170,7 @@ def _check_header(
 ) -> None:
     if not any(header):
         raise ConfigError(f"{name}: the first line is empty; it must name the columns")
-    twice = sorted(column for column, count in Counter(header).items() if count > 1)
+    twice = sorted(column for column, count in Counter(header).items() if column and count > 1)
     if twice:
         raise ConfigError(
             f"{name}: {'columns' if len(twice) > 1 else 'column'} named twice in the header: "

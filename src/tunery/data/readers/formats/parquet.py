@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunery.core.errors import ConfigError
+from tunery.data.readers.formats.nested import is_nested, unfilled
 from tunery.data.readers.storage.compression import MAX_RATIO, open_seekable
 from tunery.data.readers.storage.lines import readable
 from tunery.data.readers.storage.urls import InputFile
@@ -30,25 +31,35 @@ _BUFFER_BYTES = 1 << 20
 """A column is read through a buffer of this size, not whole: row groups of a gigabyte exist [bytes]."""
 
 
-def read_parquet(file: InputFile) -> Iterator[RawRow]:
+def read_parquet(file: InputFile, *, as_given: str | None = None) -> Iterator[RawRow]:
     """Yield the rows of a Parquet file; a row that is too long as a refused one.
 
-    A packed file (``.parquet.gz``) is unpacked into a temporary file first.
+    A packed file (``.parquet.gz``) is unpacked into a temporary file first. All values of a nested column
+    have the same keys: where other rows have a key that a row has not, it is null there. Such keys are left
+    out and named in :attr:`~tunery.data.rows.row.RawRow.filled`; a null that was meant cannot be told apart.
+
+    Args:
+        file: Which.
+        as_given: A column whose nulls stay.
 
     Raises:
         ConfigError: Not Parquet, damaged, a column named twice, or one that unpacks to far more than a table
             of rows would.
     """
-    return _rows(file, "Parquet", _parquet_batches)
+    return _rows(file, "Parquet", _parquet_batches, as_given)
 
 
-def read_arrow(file: InputFile) -> Iterator[RawRow]:
+def read_arrow(file: InputFile, *, as_given: str | None = None) -> Iterator[RawRow]:
     """Yield the rows of an Arrow file, in the file or the stream form, told apart by the first bytes.
+
+    Args:
+        file: Which.
+        as_given: As for :func:`read_parquet`.
 
     Raises:
         ConfigError: As :func:`read_parquet`.
     """
-    return _rows(file, "Arrow", _arrow_batches)
+    return _rows(file, "Arrow", _arrow_batches, as_given)
 
 
 def _parquet_batches(stream: IO[bytes], name: str) -> Iterator[pa.RecordBatch]:
@@ -105,13 +116,17 @@ def _check_names(names: Sequence[str], name: str) -> None:
 
 
 def _rows(
-    file: InputFile, kind: str, batches: Callable[[IO[bytes], str], Iterator[pa.RecordBatch]]
+    file: InputFile,
+    kind: str,
+    batches: Callable[[IO[bytes], str], Iterator[pa.RecordBatch]],
+    as_given: str | None,
 ) -> Iterator[RawRow]:
     number = 0
     classes: dict[str, list[str]] | None = None
     with readable(file.name), open_seekable(file.file) as stream, _explained(file.name, kind):
         for batch in batches(stream, file.name):
             classes = _class_names(batch.schema) if classes is None else classes
+            nested = {f.name: f.type for f in batch.schema if is_nested(f.type)}
             # What a damaged file claims of its own offsets is checked before anything is read through them.
             batch.validate(full=True)
             for start in range(0, batch.num_rows, _BATCH_ROWS):
@@ -124,7 +139,11 @@ def _rows(
                         continue
                     for column, names in classes.items():
                         values[column] = _class_name(values[column], names)
-                    yield RawRow(number, _missing_as_none(values))
+                    filled: set[str] = set()
+                    for column, of in nested.items():
+                        kept = column == as_given
+                        values[column] = unfilled(values[column], of, column, filled, keep=kept)
+                    yield RawRow(number, _missing_as_none(values), tuple(sorted(filled)))
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:

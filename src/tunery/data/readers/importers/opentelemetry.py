@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tunery.core.example import SPLIT_HINT
 from tunery.core.tool_text import NotACall, call_of, write_answer
 from tunery.data.config import SourceConfig
-from tunery.data.conversations.parse import compact_json
+from tunery.data.conversations.values import compact_json
 from tunery.data.readers.importers.sampling import Sampler
 from tunery.data.rows.refused import Refused, broken, unusable
 from tunery.data.rows.row import RawRow, UnusableRow

@@ -43,10 +43,12 @@ class Admission:
             ConfigError: The prompt is empty or does not fit, or a setting is out of range.
         """
         sampling = request.sampling
-        problem = self._prompt_problem(request.prompt, reserve=1)
+        problem = self._prompt_problem(request.prompt, reserve=min(1, sampling.max_tokens))
         if problem:
             raise ConfigError(problem, param="messages")
         self._check(sampling)
+        if request.prompt_logprobs is not None and not 0 <= request.prompt_logprobs <= self._vocab_size:
+            raise ConfigError(f"logprobs={request.prompt_logprobs} is out of range", param="logprobs")
         return CompletionRow(
             adapter=BASE,
             tokens=list(request.prompt),
@@ -87,8 +89,8 @@ class Admission:
         ]
 
     def _check(self, sampling: Sampling) -> None:
-        if sampling.max_tokens < 1:
-            raise ConfigError(f"max_tokens={sampling.max_tokens} must be at least 1", param="max_tokens")
+        if sampling.max_tokens < 0:
+            raise ConfigError(f"max_tokens={sampling.max_tokens} must be 0 or more", param="max_tokens")
         if not 0 <= sampling.temperature < float("inf"):
             raise ConfigError(f"temperature={sampling.temperature} must be 0 or more", param="temperature")
         if not 0 < sampling.top_p <= 1:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tunery.core.engine import Constraint
+from tunery.core.engine import Calls, Constraint
 from tunery.core.errors import ConfigError
+from tunery.core.tool_text import CLOSE, OPEN, call_frame
 
 _KEPT = 32  # compiled grammars
 _JSON_OPTIONS = {
     # Bounded, because a small base model may print blanks until its tokens run out.
     "whitespace_pattern": r"[ \t\n\r]{0,16}",
     # What json.dumps writes for é by default.
+    "json_allow_general_unicode_escapes": True,
+}
+
+
+_COMPACT = {
+    # As training writes calls.
+    "whitespace_flexible": False,
+    "item_separator": ",",
+    "key_separator": ":",
     "json_allow_general_unicode_escapes": True,
 }
 
@@ -77,42 +87,138 @@ class Grammars:
         self._hf = hf_tokenizer
         self._stop_ids = sorted(stop_ids)
         self._tokenizer: Any = None  # built at the first constraint: it takes about a second
-        self._compiled = functools.lru_cache(_KEPT)(self._compile)
+        self._compiled: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def start(self, constraint: Constraint) -> ConstraintState:
         """Return a fresh state.
 
         Raises:
-            ConfigError: No labels, an empty one, both kinds of constraint, or a schema llguidance refuses.
+            ConfigError: No labels, an empty one, two kinds of constraint, or one that llguidance refuses.
         """
-        labels, schema = constraint.labels, constraint.json_schema
-        if (labels is None) == (schema is None):
-            raise ConfigError("a constraint is either labels or a JSON schema", param="constraint")
-        if labels is not None and (not labels or not all(labels)):
-            raise ConfigError("a constraint needs at least one label, and none may be empty", param="labels")
-        if labels is not None and any("\ud800" <= c <= "\udfff" for label in labels for c in label):
-            raise ConfigError("a label holds half a surrogate pair, which is no text", param="labels")
+        _check(constraint)
+        labels = constraint.labels
         unique = tuple(dict.fromkeys(labels)) if labels is not None else None
+        try:
+            grammar = _grammar(constraint, unique)
+        except (ValueError, RecursionError) as error:
+            raise _refused(constraint, error) from None
         with self._lock:
-            matcher = self._compiled(unique, None if schema is None else json.dumps(schema))
-            return ConstraintState(matcher.deep_copy(), unique)
+            if self._tokenizer is None:
+                self._tokenizer = _llguidance_tokenizer(self._hf, self._stop_ids)
+            matcher = self._compiled.get(grammar)
+        if matcher is None:
+            # Outside the lock: a grammar that takes long holds up its own client alone.
+            matcher = self._compile(grammar, constraint)
+        with self._lock:
+            self._compiled[grammar] = matcher
+            self._compiled.move_to_end(grammar)
+            while len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+            return ConstraintState(matcher.deep_copy(), unique if constraint.calls is None else None)
 
-    def _compile(self, labels: tuple[str, ...] | None, schema: str | None) -> Any:
+    def _compile(self, grammar: str, constraint: Constraint) -> Any:
         import llguidance
-        import llguidance.hf
 
-        if self._tokenizer is None:
-            self._tokenizer = llguidance.hf.from_tokenizer(self._hf, eos_token=self._stop_ids)
-        if labels is not None:
-            grammar = llguidance.LLMatcher.grammar_from_lark(f"start: {' | '.join(map(_literal, labels))}")
-        else:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS)
+        # llguidance bounds its own work: fuel, lexer states and grammar size end what would take long.
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
-            reason = str(matcher.get_error()).strip().splitlines()[0]
-            raise ConfigError(f"this constraint cannot be followed: {reason:.300}", param="response_format")
+            raise _refused(constraint, matcher.get_error())
         return matcher
+
+
+def _check(constraint: Constraint) -> None:
+    """Refuse what is no constraint.
+
+    Raises:
+        ConfigError: Says what it must be.
+    """
+    labels, kinds = constraint.labels, (constraint.labels, constraint.json_schema, constraint.regex)
+    given = sum(kind is not None for kind in kinds)
+    if given > 1 or (given == 0 and constraint.calls is None):
+        raise ConfigError("a constraint is one of labels, a JSON schema and a regex", param=constraint.field)
+    if labels is not None and (not labels or not all(labels)):
+        raise ConfigError("a constraint needs at least one label, and none may be empty", param="labels")
+    if labels is not None and any("\ud800" <= c <= "\udfff" for label in labels for c in label):
+        raise ConfigError("a label holds half a surrogate pair, which is no text", param="labels")
+
+
+def _refused(constraint: Constraint, why: object) -> ConfigError:
+    reason = "it is nested too deeply" if isinstance(why, RecursionError) else str(why).strip()
+    first = (reason.splitlines() or ["no reason is given"])[0]
+    return ConfigError(f"this constraint cannot be followed: {first:.300}", param=constraint.field)
+
+
+def _llguidance_tokenizer(hf: Any, stop_ids: list[int]) -> Any:
+    import llguidance.hf
+
+    return llguidance.hf.from_tokenizer(hf, eos_token=stop_ids)
+
+
+def _grammar(constraint: Constraint, labels: tuple[str, ...] | None) -> str:
+    """Return a constraint as llguidance reads it; equal text, equal grammar, order of properties included.
+
+    Raises:
+        ValueError: A schema is no JSON that llguidance takes.
+    """
+    import llguidance
+
+    if constraint.calls is not None:
+        return _calls_grammar(constraint, constraint.calls, labels)
+    if labels is not None:
+        return str(llguidance.LLMatcher.grammar_from_lark(f"start: {_one_of(labels)}"))
+    if constraint.regex is not None:
+        return str(llguidance.LLMatcher.grammar_from_regex(constraint.regex))
+    schema = _json(constraint.json_schema)
+    return str(llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS))
+
+
+def _calls_grammar(constraint: Constraint, calls: Calls, labels: tuple[str, ...] | None) -> str:
+    """Return a grammar of calls of functions, and of what may be answered instead of them.
+
+    A call's arguments are written as training writes them, without spaces. Each schema is a document of its
+    own, so that its references stay right.
+    """
+    import llguidance
+
+    frames = [call_frame(name) for name, _ in calls.functions]
+    rules = [f"body: {' | '.join(f'body_{n}' for n in range(len(frames)))}"]
+    for n, (frame, (_, schema)) in enumerate(zip(frames, calls.functions, strict=True)):
+        rules.append(f"body_{n}: {_literal(frame.before)} args_{n} {_literal(frame.after + CLOSE)}")
+        rules.append(f"args_{n}: %json {_json({**schema, 'x-guidance': _COMPACT})}")
+    call = f"{_literal(OPEN)} body"
+    forced = f'{call} ("\\n" {call})*' if calls.parallel else call
+    if calls.required:
+        start = [f"start: {forced}"]
+    elif (instead := _instead(constraint, labels)) is not None:
+        start = [f"start: {forced} | instead", f"instead: {instead}"]
+    else:
+        # Lazy: as soon as the tag is there a call has begun, and the text before it has ended.
+        tag = _literal(OPEN)[1:-1]
+        start = [
+            f"start: {'(lead body)* PLAIN' if calls.parallel else 'lead body | PLAIN'}",
+            f"lead[lazy]: TEXT {_literal(OPEN)}",
+            r"TEXT: /(.|\n)*/",
+            rf"PLAIN: /(.|\n)*/ & ~/(.|\n)*{tag}(.|\n)*/",
+        ]
+    return str(llguidance.LLMatcher.grammar_from_lark("\n".join([*start, *rules])))
+
+
+def _instead(constraint: Constraint, labels: tuple[str, ...] | None) -> str | None:
+    """Return what may be answered where no function is called, as a rule; None for any text."""
+    if labels is not None:
+        return _one_of(labels)
+    if constraint.json_schema is not None:
+        return f"%json {_json({**constraint.json_schema, 'x-guidance': _JSON_OPTIONS})}"
+    return None if constraint.regex is None else f"/{constraint.regex.replace('/', chr(92) + '/')}/"
+
+
+def _json(schema: Mapping[str, Any] | None) -> str:
+    return json.dumps(schema, allow_nan=False)
+
+
+def _one_of(labels: Sequence[str]) -> str:
+    return " | ".join(map(_literal, labels))
 
 
 def _literal(text: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
 from tunery.core.engine import FinishReason, TokenEvent, TopLogprob
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, is_out_of_memory
+from tunery.model.token_bytes import ShownToken, TokenBytes
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.serve.engines.embedded.attention import RowSpan
 from tunery.serve.engines.embedded.causal_lm import CausalLm
@@ -20,6 +22,19 @@ from tunery.serve.engines.embedded.sampling import sample
 from tunery.serve.engines.embedded.scheduler import Scheduler, Step
 
 _NOT_FINITE = "the model gives logits that are not finite numbers for this request"
+
+
+class _Likely(NamedTuple):
+    """A token and how likely it was, as far as that was asked for."""
+
+    token_id: int
+    logprob: float | None = None
+    top: tuple[TopLogprob, ...] = ()
+    shown: ShownToken = ShownToken("", b"")
+
+    def event(self, *, text: str) -> TokenEvent:
+        """Return it as a step of a completion in which ``text`` became final."""
+        return TokenEvent(self.token_id, text, self.logprob, self.top, self.shown.text, self.shown.raw)
 
 
 class Decoder:
@@ -40,12 +55,25 @@ class Decoder:
         self._scheduler = scheduler
         self._tokenizer = tokenizer
         self._stop_ids = tokenizer.stop_ids
+        self._bytes = TokenBytes(tokenizer.hf)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Compute one step and answer what it finishes."""
+        """Compute one step and answer what it finishes.
+
+        Where there is no memory for it, stored prompts are forgotten; where there still is none, the request
+        that asks for most ends with an error, and the next step is tried without it.
+        """
         step = self._scheduler.next_step()
-        logits, wanted = self._forward(step)
+        if not step.work:
+            return
+        try:
+            logits, wanted = self._forward(step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._scheduler.relieve(step)
+            return
         for work in step.work:
             self._scheduler.advance(work)
         completing: list[CompletionRow] = []
@@ -54,16 +82,27 @@ class Decoder:
         for work, positions in zip(step.work, wanted, strict=True):
             row = work.row
             if isinstance(row, ScoreRow):
-                if positions:
-                    row.add(logits[line : line + len(positions)], positions.start)
-                if row.pending == 0:
-                    self._answer_score(row)
+                self._score(row, logits[line : line + len(positions)], positions)
             elif isinstance(row, CompletionRow) and positions:
-                completing.append(row)
-                lines.append(line)
+                if row.reads_prompt and not self._read_prompt(row, positions, logits[line:]):
+                    self._fail(row, _NOT_FINITE)
+                elif row.pending == 0 and row.max_tokens == 0:
+                    self._end(row, "length", [])
+                elif row.pending == 0:
+                    completing.append(row)
+                    lines.append(line + len(positions) - 1)
             line += len(positions)
-        if completing:
+        if not completing:
+            return
+        try:
             self._extend(completing, logits if len(lines) == len(logits) else logits[lines])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # Their tokens are computed and their next ones are not chosen: there is no step to try again.
+            for row in completing:
+                if row in self._scheduler.rows:
+                    self._scheduler.refuse(row)
 
     def _forward(self, step: Step) -> tuple[torch.Tensor, list[range]]:
         """Return logits of wanted positions, and which positions of each row those are."""
@@ -115,6 +154,22 @@ class Decoder:
                 row.fail(error)
                 self._scheduler.remove(row)
 
+    def _read_prompt(self, row: CompletionRow, positions: range, logits: torch.Tensor) -> bool:
+        """Note how likely the prompt's tokens after these positions were; False where that is no number.
+
+        Args:
+            logits: Those of the positions, shape ``(at least len(positions), vocabulary)``.
+        """
+        prompt, alternatives = row.request.prompt, row.request.prompt_logprobs or 0
+        if not row.prompt_events:
+            first = self._bytes.shown(prompt[0], first=True)
+            row.prompt_events.append(TokenEvent(prompt[0], "", None, (), first.text, first.raw))
+        for position, line in zip(positions, logits, strict=False):
+            if position + 1 < len(prompt):
+                likely = self._likelihoods(prompt[position + 1], line, alternatives)
+                row.prompt_events.append(likely.event(text=""))
+        return not any(math.isnan(event.logprob or 0.0) for event in row.prompt_events)
+
     def _mask(self, rows: Sequence[CompletionRow], logits: torch.Tensor) -> torch.Tensor:
         """Return logits with ``-inf`` where a row's constraint does not allow a token."""
         if all(row.constraint is None for row in rows):
@@ -137,6 +192,18 @@ class Decoder:
         else:
             self._fail(row, _NOT_FINITE)
 
+    def _score(self, row: ScoreRow, logits: torch.Tensor, positions: range) -> None:
+        try:
+            if positions:
+                row.add(logits, positions.start)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._scheduler.refuse(row)
+            return
+        if row.pending == 0:
+            self._answer_score(row)
+
     def _answer_score(self, row: ScoreRow) -> None:
         if math.isnan(row.logprob):
             self._fail(row, _NOT_FINITE)
@@ -154,9 +221,12 @@ class Decoder:
         """Add a token to its row, send it to the client, and end the row if it was the last."""
         if row.first_token_at is None:
             row.first_token_at = time.perf_counter()
-        logprob, top = self._likelihoods(row, token, logits)
+        alternatives = row.request.sampling.logprobs
+        likely = _Likely(token)
+        if alternatives is not None:
+            likely = self._likelihoods(token, logits, alternatives, first=not row.generated)
         if token in self._stop_ids:
-            self._emit(row, TokenEvent(token, row.stream.finish(), logprob, top))
+            self._emit(row, likely.event(text=row.stream.finish()))
             self._end(row, "stop", row.generated)
             return
         if row.constraint is not None:
@@ -167,14 +237,14 @@ class Decoder:
         full = row.room == 0
         if complete or full:
             text += row.stream.finish()
-        self._emit(row, TokenEvent(token, text, logprob, top))
+        self._emit(row, likely.event(text=text))
         if row.stream.stopped:
             self._end(row, "stop", row.generated[:-1])  # the token that completed the stop string
         elif complete:
             self._end(row, "stop", row.generated)
         elif full:
             self._end(row, "length", row.generated)
-        elif row.constraint is not None and row.request.sampling.logprobs is None:
+        elif row.constraint is not None and alternatives is None:
             self._write_out(row, row.constraint)
 
     def _write_out(self, row: CompletionRow, constraint: ConstraintState) -> None:
@@ -199,19 +269,21 @@ class Decoder:
         self._scheduler.remove(row)
 
     def _likelihoods(
-        self, row: CompletionRow, token: int, logits: torch.Tensor
-    ) -> tuple[float | None, tuple[TopLogprob, ...]]:
-        """Return what the model itself gave the token, before temperature and constraint."""
-        alternatives = row.request.sampling.logprobs
-        if alternatives is None:
-            return None, ()
+        self, token: int, logits: torch.Tensor, alternatives: int, *, first: bool = False
+    ) -> _Likely:
+        """Return what the model itself gave the token, before temperature and constraint.
+
+        Args:
+            alternatives: Most likely tokens to tell of [count].
+            first: Whether the token begins the completion.
+        """
         logprobs = torch.log_softmax(logits.double(), dim=-1)  # [nats]
         values, ids = logprobs.topk(alternatives)
-        top = tuple(
-            TopLogprob(i, self._tokenizer.token_text(i), v)
-            for i, v in zip(ids.tolist(), values.tolist(), strict=True)
-        )
-        return float(logprobs[token]), top
+        top = []
+        for i, value in zip(ids.tolist(), values.tolist(), strict=True):
+            shown = self._bytes.shown(i, first=first)
+            top.append(TopLogprob(i, shown.text, value, shown.raw))
+        return _Likely(token, float(logprobs[token]), tuple(top), self._bytes.shown(token, first=first))
 
     def _emit(self, row: CompletionRow, event: TokenEvent) -> None:
         if row.request.sampling.logprobs is not None:

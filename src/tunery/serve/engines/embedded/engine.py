@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -25,14 +26,18 @@ from tunery.serve.engines.embedded.prefix_cache import PrefixCache
 from tunery.serve.engines.embedded.request import Row
 from tunery.serve.engines.embedded.scheduler import Scheduler
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
+from tunery.store.checksums import FileIdentity, identity_of
+
+_STUCK_S = 120.0
+"""A step that takes longer is none that anybody waits for [s]."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     number: int
     folder: Path
-    stamp: tuple[int, int]
-    """Size and modification time of the weights, so that other weights at the same path are noticed."""
+    stamp: FileIdentity | None
+    """Of the weights, so that other weights at the same path are noticed."""
 
 
 class EmbeddedEngine:
@@ -80,6 +85,7 @@ class EmbeddedEngine:
         self._commands: list[Callable[[], None]] = []
         self._closing = False
         self._failure: BaseException | None = None
+        self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="tunery-engine", daemon=True)
         self._thread.start()
 
@@ -217,7 +223,13 @@ class EmbeddedEngine:
         """Return whether the engine answers, and why not."""
         with self._wake:
             stopped = self._stopped()
-            return Health(stopped.message if stopped else None)
+        if stopped is not None:
+            return Health(stopped.message, stopped=True)
+        began = self._step_began
+        stuck_s = 0.0 if began is None else time.monotonic() - began
+        if stuck_s > _STUCK_S:
+            return Health(f"the engine has been at one step for {stuck_s:.0f} s")
+        return Health()
 
     def close(self) -> None:
         """Stop: waiting requests are cancelled, running ones end with what they have."""
@@ -259,7 +271,9 @@ class EmbeddedEngine:
             while self._take_in():
                 self._scheduler.drop_cancelled()
                 if not self._scheduler.idle:
+                    self._step_began = time.monotonic()
                     self._decoder.step()
+                    self._step_began = None
         except BaseException as error:
             failure = error
         self._end(failure)
@@ -327,9 +341,8 @@ def _results(futures: Sequence[Future[Any]]) -> list[Any]:
         raise
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
+def _stamp(folder: Path) -> FileIdentity | None:
     try:
-        stat = (folder / ADAPTER_WEIGHTS).stat()
+        return identity_of(folder / ADAPTER_WEIGHTS)
     except OSError:
-        return (0, 0)
-    return (stat.st_size, stat.st_mtime_ns)
+        return None

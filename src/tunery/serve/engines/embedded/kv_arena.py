@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from tunery.core.errors import is_out_of_memory
+
 
 class KvShape(NamedTuple):
     """What a base stores for one token."""
@@ -64,6 +66,9 @@ class KvArena:
 
         Slots and capacity come as large as the bound allows for ``max_rows`` rows, because on a CPU memory
         that was never written costs nothing. Longer rows double the capacity, because growing copies.
+
+        Raises:
+            MemoryError, RuntimeError: There is no memory, not even for these rows alone; nothing has changed.
         """
         if rows <= self.slots and length <= self.capacity:
             return True
@@ -74,7 +79,12 @@ class KvArena:
         # From generous to exact: near the bound a rounded capacity may not fit where the length itself does.
         for capacity in (roomy, rounded, length):
             if rows * capacity <= self.max_tokens:
-                self._resize(min(self.max_rows, self.max_tokens // capacity), capacity, keep=rows)
+                try:
+                    self._resize(min(self.max_rows, self.max_tokens // capacity), capacity, keep=rows)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._resize(rows, min(capacity, rounded), keep=rows)  # then no more than is needed
                 return True
         return False
 

@@ -109,6 +109,13 @@ class PrefixCache:
         for key, _ in self._of(adapter):
             self._drop(key)
 
+    def clear(self) -> bool:
+        """Drop everything; False where there was nothing."""
+        had = bool(self._entries)
+        self._entries.clear()
+        self.nbytes = 0
+        return had
+
     def _of(self, adapter: int) -> list[tuple[int, _Entry]]:
         return [(key, entry) for key, entry in self._entries.items() if entry.adapter == adapter]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import time
 from collections.abc import Callable
@@ -42,6 +43,11 @@ class Row:
     """Whether its prompt was offered to the prefix cache."""
 
     @property
+    def reads_prompt(self) -> bool:
+        """Whether the logits of its prompt are wanted, so that none of it may come from the prefix cache."""
+        return False
+
+    @property
     def pending(self) -> int:
         """Tokens to compute before the next one can be chosen [count]."""
         return len(self.tokens) - self.computed
@@ -77,11 +83,25 @@ class CompletionRow(Row):
     on_token: Callable[[TokenEvent], None] | None = None
     first_token_at: float | None = None
     events: list[TokenEvent] = field(default_factory=list)
+    prompt_events: list[TokenEvent] = field(default_factory=list)
+    """Likelihoods of the prompt's tokens so far, where they were requested."""
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether likelihoods of the prompt were requested."""
+        return self.request.prompt_logprobs is not None
 
     def wanted(self, count: int) -> range:
-        """Return the last position once every token is computed."""
+        """Return the last position once every token is computed, and those of a prompt that is read."""
         end = self.computed + count
+        if self.reads_prompt and self.computed < len(self.prompt):
+            return range(self.computed, end)
         return range(end - 1, end) if end == len(self.tokens) else range(0)
+
+    def restart(self) -> None:
+        """Forget what is computed."""
+        self.computed = 0
+        self.prompt_events.clear()
 
     @property
     def room(self) -> int:
@@ -102,6 +122,7 @@ class CompletionRow(Row):
         """Answer with what was generated."""
         now = time.perf_counter()
         first = self.first_token_at or now
+        self.drop_tokens_behind_the_text()
         generation = Generation(
             text=self.stream.text,
             token_ids=tuple(ids),
@@ -111,9 +132,21 @@ class CompletionRow(Row):
             ttft_ms=(first - self.submitted_at) * 1000,
             latency_ms=(now - self.submitted_at) * 1000,
             tokens=tuple(self.events),
+            prompt=tuple(self.prompt_events),
         )
         with contextlib.suppress(InvalidStateError):  # cancelled between the last look and now
             self.future.set_result(generation)
+
+    def drop_tokens_behind_the_text(self) -> None:
+        """Leave out the events of tokens that begin behind a stop string's place in the text."""
+        if not self.stream.stopped:
+            return
+        reader, read = codecs.getincrementaldecoder("utf-8")("replace"), 0
+        for number, event in enumerate(self.events):
+            if read >= len(self.stream.text):
+                del self.events[number:]
+                return
+            read += len(reader.decode(event.raw))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tunery.core.errors import ResourceError, is_out_of_memory
 from tunery.serve.engines.embedded.kv_arena import KvArena
 from tunery.serve.engines.embedded.prefix_cache import PrefixCache
 from tunery.serve.engines.embedded.request import Row
@@ -68,10 +69,11 @@ class Scheduler:
         """Choose rows and tokens, with room for all of them in the arena."""
         work = self._share()
         # Ends: a row alone fits, because no request is longer than the arena.
-        while not self._arena.reserve(
-            len(self.rows), max((w.row.computed + w.size for w in work), default=0)
-        ):
-            self._give_way()
+        while work and not self._has_room(max(w.row.computed + w.size for w in work)):
+            if len(self.rows) > 1:
+                self._give_way()
+            else:
+                self.refuse(self.rows[0])
             work = self._share()
         decoding = 0
         while decoding < len(work) and work[decoding].slot == decoding and work[decoding].size == 1:
@@ -79,6 +81,39 @@ class Scheduler:
         # Neighbours with one adapter make one product; decoding rows must stay in slot order.
         work[decoding:] = sorted(work[decoding:], key=lambda w: w.row.adapter)
         return Step(decoding, work)
+
+    def _has_room(self, length: int) -> bool:
+        """Make room in the arena; False where there is none, by its bound or by the machine's memory."""
+        try:
+            return self._arena.reserve(len(self.rows), length)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # Once more without stored prompts; they are a matter of speed.
+            if not self._cache.clear():
+                return False
+        try:
+            return self._arena.reserve(len(self.rows), length)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+
+    def relieve(self, step: Step) -> None:
+        """Ask for less memory than a step did that there was none for; none of its tokens are computed."""
+        if not self._cache.clear():
+            self.refuse(max(step.work, key=lambda w: (w.size, len(w.row.tokens), w.row.arrival)).row)
+
+    def refuse(self, row: Row) -> None:
+        """End a running row for which there is no memory."""
+        row.fail(
+            ResourceError(
+                f"there is not enough memory for this request of {len(row.tokens):,} tokens now",
+                hint="try again, or with a shorter prompt; engine.max_cache_tokens bounds what all requests "
+                "take together",
+            )
+        )
+        self.remove(row)
 
     def _share(self) -> list[Work]:
         """Give each running row its tokens and fill what is left of the chunk with waiting rows."""
@@ -114,7 +149,17 @@ class Scheduler:
             ):
                 continue
             longest = max(len(r.tokens) for r in [row, *self.rows])
-            if not self._arena.reserve(len(self.rows) + 1, longest):
+            try:
+                if not self._arena.reserve(len(self.rows) + 1, longest):
+                    return None
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.rows or self._cache.clear():
+                    return None  # the memory of those that run, or of stored prompts, will do for it
+                del self.waiting[index]
+                self.rows.append(row)
+                self.refuse(row)
                 return None
             del self.waiting[index]
             self._start(row)
@@ -124,7 +169,7 @@ class Scheduler:
     def _start(self, row: Row) -> None:
         self.rows.append(row)
         # The prompt's last token is always computed: its logits are wanted.
-        shared = self._cache.find(row.adapter, row.prompt[:-1])
+        shared = None if row.reads_prompt else self._cache.find(row.adapter, row.prompt[:-1])
         row.computed = 0 if shared is None else shared.shape[3]
         if row.cached_tokens is None:  # not again after it had to give way
             row.cached_tokens = row.computed
@@ -138,7 +183,14 @@ class Scheduler:
         if not row.stored and row.computed >= len(row.prompt):
             row.stored = True
             if self._cache.wants(row.adapter, row.prompt):
-                self._cache.store(row.adapter, row.prompt, self._arena.copy(work.slot, len(row.prompt)))
+                try:
+                    block = self._arena.copy(work.slot, len(row.prompt))
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._cache.clear()  # a matter of speed; nobody's answer hangs on it
+                    return
+                self._cache.store(row.adapter, row.prompt, block)
 
     def _give_way(self) -> None:
         """Send the youngest row back to wait; it is computed again later."""

@@ -45,6 +45,11 @@ class EmbeddedSettings(EngineSettings):
         return self.model_dump(mode="json", include={"kind", "dtype"})
 
     @property
+    def window(self) -> int:
+        """Longest prompt with its answer [tokens]."""
+        return self.max_cache_tokens
+
+    @property
     def cache_bytes(self) -> int:
         """Memory of the prefix cache [bytes]."""
         return self.prefix_cache_bytes

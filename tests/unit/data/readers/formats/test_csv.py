@@ -115,3 +115,78 @@ def test_a_stray_quote_inside_a_cell_does_not_count_towards_the_limit(tmp_path: 
 def test_a_cell_longer_than_the_csv_modules_own_limit_is_read(tmp_path: Path) -> None:
     (row,) = rows(tmp_path, f"text,label\n{'x' * 200_000},b\n", max_row_bytes=1_000_000)
     assert len(row.values["text"]) == 200_000
+
+
+TABLE = [{"text": "a, b; c", "label": "x"}, {"text": 'two\nlines "q"', "label": "y"}]
+
+
+def table(delimiter: str, ending: str, *, width: int = 2, header: int = 2) -> str:
+    """Return :data:`TABLE` with its header and its rows filled up to a width, as spreadsheets do."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator=ending)
+    writer.writerow(["text", "label", *[""] * (header - 2)])
+    writer.writerows([*row.values(), *[""] * (width - 2)] for row in TABLE)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("said", "delimiter"),
+    [
+        ("sep=;", ";"),
+        ("sep=,", ","),
+        ("SEP=|", "|"),
+        ("sep=\t", "\t"),
+        ("sep=\\t", "\t"),
+        ('"sep=;"', ";"),
+        ("sep=;;;", ";"),
+        ("sep=", ";"),
+        ("sep=^", "^"),
+    ],
+)
+def test_a_line_that_says_the_delimiter_is_no_part_of_the_table(
+    tmp_path: Path, said: str, delimiter: str, ending: str, mark: str
+) -> None:
+    found = rows(tmp_path, f"{mark}{said}{ending}{table(delimiter, ending)}", wanted=("text",))
+    assert [r.values for r in found] == TABLE
+    assert [r.number for r in found] == [1, 2]
+
+
+def test_lines_are_counted_from_the_first_of_the_file(tmp_path: Path) -> None:
+    assert fixes(rows(tmp_path, "sep=;\ntext;label\na;b\nc\n"))[0][1].endswith("(line 4 of a.csv)")
+    with pytest.raises(ConfigError, match="line 3: a quoted cell"):
+        rows(tmp_path, 'sep=;\ntext;label\n"a;b\n')
+
+
+def test_the_recipes_delimiter_goes_before_the_one_the_file_says(tmp_path: Path) -> None:
+    assert rows(tmp_path, "sep=;\ntext,label\na,b\n", delimiter=",")[0].values == {"text": "a", "label": "b"}
+
+
+def test_a_header_that_only_looks_like_such_a_line_is_one(tmp_path: Path) -> None:
+    assert rows(tmp_path, "sep=,text\na,b\n")[0].values == {"sep=": "a", "text": "b"}
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+@pytest.mark.parametrize("header", [2, 3, 6])
+@pytest.mark.parametrize("width", [2, 3, 6])
+def test_empty_cells_at_the_end_of_the_header_and_of_rows_name_no_column(
+    tmp_path: Path, delimiter: str, header: int, width: int
+) -> None:
+    content = table(delimiter, "\n", header=header, width=width)
+    assert [r.values for r in rows(tmp_path, content, delimiter=delimiter)] == TABLE
+
+
+def test_what_stands_under_no_name_goes_by_its_place(tmp_path: Path) -> None:
+    found = rows(tmp_path, ",text,label, ,\n0,a,b,,\n,c,d,e,\n2,f,g,,h\n")
+    assert [r.values for r in found] == [
+        {"(column 1)": "0", "text": "a", "label": "b"},
+        {"text": "c", "label": "d", "(column 4)": "e"},
+        {"(column 1)": "2", "text": "f", "label": "g", "(column 5)": "h"},
+    ]
+
+
+def test_a_row_that_lacks_a_named_cell_or_has_one_too_many_is_still_refused(tmp_path: Path) -> None:
+    found = rows(tmp_path, "text,label,,\na\nb,c,,,d\ne,f\n")
+    assert [number for number, _ in fixes(found)] == [1, 2]
+    assert found[2].values == {"text": "e", "label": "f"}

@@ -147,8 +147,8 @@ def test_the_length_limit_holds_inside_a_label(make_engine: EngineFactory) -> No
 @pytest.mark.parametrize(
     ("constraint", "word"),
     [
-        (Constraint(), "either"),
-        (Constraint(labels=("a",), json_schema={}), "either"),
+        (Constraint(), "one of"),
+        (Constraint(labels=("a",), json_schema={}), "one of"),
         (Constraint(labels=()), "at least one label"),
         (Constraint(labels=("a", "")), "empty"),
         (Constraint(labels=("a\ud800",)), "surrogate"),

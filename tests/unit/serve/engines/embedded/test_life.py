@@ -49,7 +49,7 @@ def test_an_unknown_adapter_is_never_answered_by_the_base(make_engine: EngineFac
         (GenerationRequest(prompt(512)), "512 tokens leave no room"),
         (GenerationRequest((3, 99999)), "token ids"),
         (GenerationRequest((3, -1)), "token ids"),
-        (GenerationRequest((3,), sampling=Sampling(max_tokens=0)), "max_tokens"),
+        (GenerationRequest((3,), sampling=Sampling(max_tokens=-1)), "max_tokens"),
         (GenerationRequest((3,), sampling=Sampling(temperature=-1)), "temperature"),
         (GenerationRequest((3,), sampling=Sampling(temperature=float("nan"))), "temperature"),
         (GenerationRequest((3,), sampling=Sampling(top_p=0)), "top_p"),

@@ -1,0 +1,112 @@
+"""JSON as a server should take it: everything that two readers could understand differently is refused.
+
+Python's own reader takes NaN, makes ``1e400`` infinity, lets the last of two equal keys win and passes half
+characters on, all of which break something far behind it: a grammar, a database, the answer itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+MAX_DEPTH = 64
+"""Objects and lists within each other [count]; what reads them further on recurses, too."""
+
+
+class BadJson(ValueError):  # noqa: N818 - says what is wrong with the text
+    """JSON that is not taken.
+
+    Args:
+        path: Keys and list positions to the value at fault; empty where it is the text itself.
+    """
+
+    def __init__(self, message: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+
+
+def read_strictly(text: str | bytes) -> Any:
+    """Return what JSON text holds.
+
+    Raises:
+        BadJson: It is no JSON, or holds a number that is none, a key given twice, half a character, or is
+            nested more than :data:`MAX_DEPTH` deep; says where.
+    """
+    odd: list[float] = []
+
+    def number(written: str) -> float:
+        value = float(written)
+        if not math.isfinite(value):
+            odd.append(value)
+        return value
+
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_once, parse_float=number, parse_constant=number)
+    except UnicodeDecodeError as error:
+        raise BadJson(f"the body is not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise BadJson(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise BadJson(_TOO_DEEP) from None
+    except BadJson:
+        raise
+    except ValueError:  # Python's bound on the digits of whole numbers
+        raise BadJson("the body holds a whole number of thousands of digits") from None
+    _check_depth(value)
+    if odd or "\\ud" in text or "\\uD" in text:
+        for path, leaf in _leaves(value, ()):
+            _check_leaf(path, leaf)
+    return value
+
+
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise BadJson(f"the key {twice!r:.80} is given twice", (twice,))
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse deep nesting, level by level, because a reader that recurses could not tell."""
+    for key, inner in value.items() if isinstance(value, dict) else [("", value)]:
+        level, depth = [inner], 1 if isinstance(value, dict) else 0
+        while level := [v for v in level if type(v) is dict or type(v) is list]:
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise BadJson(_TOO_DEEP, (key,) if key else ())
+            level = [v for c in level for v in (c.values() if type(c) is dict else c)]
+
+
+def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield every text, key and fraction with its place."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield path, key
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            if not isinstance(inner, int):
+                yield from _leaves(inner, (*path, place))
+    elif isinstance(value, (str, float)):
+        yield path, value
+
+
+def _check_leaf(path: tuple[str | int, ...], leaf: Any) -> None:
+    if isinstance(leaf, float) and not math.isfinite(leaf):
+        raise BadJson("a number must be finite, and small enough for one", path)
+    if isinstance(leaf, str) and not leaf.isascii():
+        try:
+            leaf.encode("utf-8")
+        except UnicodeEncodeError as error:
+            at = error.start
+            raise BadJson(f"half a character (a lone surrogate) at position {at}", path) from None

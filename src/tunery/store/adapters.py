@@ -1,0 +1,30 @@
+"""Where an adapter's files lie, opened only if they are what its training recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunery.core.errors import DamagedError
+from tunery.core.faults import told
+from tunery.core.training import ADAPTER_WEIGHTS, Adapter
+from tunery.store.checksums import checksum
+from tunery.store.whole_folder import MEND
+from tunery.store.workspace import Workspace
+
+
+def adapter_folder(workspace: Workspace, adapter: Adapter) -> Path:
+    """Return an adapter's folder, every file of it compared with its checksum.
+
+    Raises:
+        NotFoundError: It is gone.
+        DamagedError: A file is not what it was; names each.
+    """
+    folder = workspace.artifacts.path("adapters", adapter.id)
+    with told(folder):
+        found = checksum(folder / ADAPTER_WEIGHTS)
+    if found != adapter.sha256:
+        raise DamagedError(
+            f"{folder / ADAPTER_WEIGHTS} has sha256 {found[:12]}, recorded {adapter.sha256[:12]}",
+            hint=MEND,
+        )
+    return folder
