@@ -4,9 +4,9 @@
 
 Two servers share a home and a database; the second one takes itself for another machine, so that nobody
 kills the stopped worker for it. A worker is stopped (SIGSTOP) at a random moment for longer than its lease.
-In every second trial its job is cancelled while it is stopped: then nothing may change any more when it wakes.
-In the others the job is finished by the other server. Printed: writes after, jobs with another number of outcomes
-than one, versions and events that are there twice.
+In every second trial its job is cancelled while it is stopped: nothing may change any more when it wakes. In
+the others the job is finished by the other server. Printed: writes after, jobs with another number of
+outcomes than one, versions and events that are there twice.
 """
 
 from __future__ import annotations
