@@ -168,10 +168,51 @@ def test_a_refused_model_fails_its_job_with_the_gates_sentence(idle: Live) -> No
     assert not any("New fine-tuned model" in m for m in messages(client, job.id))
 
 
+def test_a_plain_job_gets_its_model_even_where_nothing_shows_that_it_is_better(idle: Live) -> None:
+    client, workspace = idle.client(), idle.workspace
+    made = client.fine_tuning.jobs.create(
+        model=BASE, training_file=training_file(client, 14), hyperparameters={"n_epochs": 1}, suffix="first"
+    )
+    assert workspace.jobs.claim("here", 60) is not None
+    assert run_job(workspace, made.id, "here", never_stop)
+    job = client.fine_tuning.jobs.retrieve(made.id)
+    assert (job.status, job.error) == ("succeeded", None)
+    assert job.fine_tuned_model == f"ft:{BASE}:tunery:first:{job.id.removeprefix('ftjob-')}"
+    version = workspace.models.get("first", 1)
+    assert not version.gate_passed
+    assert workspace.models.aliases("first") == {}
+    warned = [e.message for e in client.fine_tuning.jobs.list_events(made.id, limit=100) if e.level == "warn"]
+    assert any("The gate did not hold" in m and "first@1" in m and "required" in m for m in warned), warned
+    served = {m.id for m in client.models.list()}
+    assert {"first@1", job.fine_tuned_model} <= served
+    assert "first" not in served
+
+
+def test_no_key_makes_versions_of_another_keys_model(idle: Live) -> None:
+    client, workspace = idle.client(), idle.workspace
+    file_id = training_file(client)
+    create(client, file_id, suffix="mine")
+    create(client, file_id, suffix="mine", seed=2)
+    other = client.with_options(api_key=workspace.keys.create("mallory").secret)
+    with pytest.raises(openai.PermissionDeniedError) as caught:
+        create(other, file_id, suffix="mine")
+    assert caught.value.param == "suffix"
+    create(other, file_id, suffix="theirs")
+    create(other, file_id)
+
+
+@pytest.mark.parametrize("section", ["train", "evaluate", "gate", "data", "goal", "deploy"])
+def test_a_section_that_is_no_object_is_refused_by_name(idle: Live, section: str) -> None:
+    client = idle.client()
+    with pytest.raises(openai.BadRequestError) as caught:
+        create(client, training_file(client), extra_body={"tunery": {section: "x"}})
+    assert caught.value.param == f"tunery.{section}"
+
+
 def test_a_running_job_is_cancelled_and_a_waiting_one_at_once(idle: Live) -> None:
     client, workspace = idle.client(), idle.workspace
     file_id = training_file(client)
-    long = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1000, "batch_size": 2}}}
+    long = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 100, "batch_size": 2}}}
     first = create(client, file_id, method=long)
     second = create(client, file_id)
     claimed = workspace.jobs.claim("here", 60)

@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 
 from tunery.api.connections import ConnectionSettings
 from tunery.core.config import Settings
+from tunery.evaluate.config import GateConfig
 from tunery.pipeline.gateway.log import LogSettings
+from tunery.pipeline.jobs.allowed import JobLimits, JobTerms
 from tunery.pipeline.jobs.file_check import CheckSettings
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
@@ -58,11 +60,22 @@ class ServerSettings(Settings):
     """Run queued fine-tuning jobs; off where another machine does."""
     jobs: SupervisorSettings = SupervisorSettings()
     """How jobs are run."""
+    job_limits: JobLimits = JobLimits()
+    """How large a job that comes over the API may be."""
+    job_gate: GateConfig = GateConfig()
+    """Rules that the model of every job from the API must hold besides the job's own. Without any, a job that
+    names no rules either registers its model even where the default gate refuses it: without an alias, and
+    with the verdict in its events."""
 
     @property
     def chosen_engine(self) -> EngineSettings | None:
         """The engine where one was chosen; None where it is the default as it comes."""
         return self.engine if "engine" in self.model_fields_set else None
+
+    @property
+    def job_terms(self) -> JobTerms:
+        """What holds for jobs that come over the API."""
+        return JobTerms(self.chosen_engine, self.job_limits, self.job_gate.rules)
 
     @property
     def is_loopback(self) -> bool:

@@ -73,6 +73,27 @@ def show_version(
     answer(value, lambda: _version_text(chain, moves, checks or ()), as_json=as_json)
 
 
+@app.command("give")
+def give_name(
+    ctx: typer.Context,
+    name: Name,
+    *,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="KEY", help="Name of an API key; left out, no key may use the name."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whose fine-tuning jobs may make versions of a model name.
+
+    A name belongs to the key whose job made it first; names that `tunery run` made belong to no key.
+    """
+    with open_workspace(ctx) as workspace:
+        workspace.models.give_name(name, to)
+    told = f"{name} belongs to the key {to}" if to else f"{name} belongs to no key"
+    answer({"name": name, "owner": to}, lambda: [told], as_json=as_json)
+
+
 @app.command("card")
 def show_card(ctx: typer.Context, ref: Reference, *, as_json: Json = False) -> None:
     """Print a version's model card, in Markdown."""

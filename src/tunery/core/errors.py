@@ -4,6 +4,7 @@
 
     TuneryError
       x ConfigError      a recipe or a setting is wrong       exit 2   HTTP 400
+          - ForbiddenError   it belongs to somebody else    exit 2   HTTP 403
           - RefusedByTemplate  the base cannot write the turns  exit 2   HTTP 400
           - DamagedRowError     a row is not as it was written    exit 2   HTTP 500
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
@@ -80,6 +81,13 @@ class ConfigError(TuneryError):
             return cls(f"{what}: {problems[0]}", hint=hint)
         lines = "".join(f"\n  - {p}" for p in first_of(problems, limit or len(problems), total=total))
         return cls(f"{what}: {found:,} problems{lines}", hint=hint)
+
+
+class ForbiddenError(ConfigError):
+    """It belongs to somebody else."""
+
+    http_status = 403
+    code = "permission_denied"
 
 
 class RefusedByTemplate(ConfigError):  # noqa: N818 - named after what happened to the conversation

@@ -45,6 +45,8 @@ class Job(Record):
     cancel_requested: bool = False
     submitted_by: str = "cli"
     """Name of the API key, or ``cli``."""
+    keep_refused: bool = False
+    """Whether a model that its gate refuses is registered all the same, without an alias."""
     device: str = "local"
     """Machine and device it runs on, once a worker took it; jobs of one device run one after another."""
 

@@ -58,6 +58,11 @@ class BaselineConfig(Settings):
     seed: int = Field(default=0, ge=0)
     """Which examples are drawn."""
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Names of the baselines that are switched on, without those held to a form."""
+        return tuple(name for name in ("zero_shot", "few_shot") if getattr(self, name))
+
 
 class EvaluateConfig(Settings):
     """What is measured on the test split, and how."""

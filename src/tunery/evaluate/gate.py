@@ -75,24 +75,41 @@ def check_rules(
         ConfigError: There are no rules, or lists each rule's problem.
     """
     _refuse_no_rules(rules)
-    problems = []
+    problems = _missing_opponents(rules, baselines, suites)
     for number, rule in enumerate(rules):
-        where = f"gate.rules[{number}]"
         if rule.no_regression_on is None:
             try:
-                task.check_metric(rule.metric, what=f"{where}.metric")
+                task.check_metric(rule.metric, what=f"gate.rules[{number}].metric")
             except ConfigError as error:
                 problems.append(error.message)
-        elif rule.no_regression_on not in suites:
+    if problems:
+        raise ConfigError.of_problems("gate", problems)
+
+
+def check_opponents(rules: Sequence[GateRule], *, baselines: Sequence[str], suites: Sequence[str]) -> None:
+    """Refuse rules that compare with what will not be measured; that can be told before the data is read.
+
+    Raises:
+        ConfigError: Lists each rule's problem.
+    """
+    if problems := _missing_opponents(rules, baselines, suites):
+        raise ConfigError.of_problems("gate", problems)
+
+
+def _missing_opponents(
+    rules: Sequence[GateRule], baselines: Sequence[str], suites: Sequence[str]
+) -> list[str]:
+    problems = []
+    for number, rule in enumerate(rules):
+        where, needed = f"gate.rules[{number}]", rule.gain_over
+        if rule.no_regression_on is not None and rule.no_regression_on not in suites:
             shown = ", ".join(suites) or "none"
             problems.append(f"{where}: suite {rule.no_regression_on!r} is not measured (measured: {shown})")
-        needed = rule.gain_over
         if needed in ("zero_shot", "few_shot") and needed not in baselines:
             problems.append(f"{where}: gain_over {needed}, and that baseline is switched off")
         if needed == "best_baseline" and not baselines:
             problems.append(f"{where}: gain_over best_baseline, and all baselines are switched off")
-    if problems:
-        raise ConfigError.of_problems("gate", problems)
+    return problems
 
 
 def _refuse_no_rules(rules: Sequence[GateRule]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 
 from tunery.core.clock import Clock
-from tunery.core.errors import ConflictError
+from tunery.core.errors import ConflictError, ForbiddenError, NotFoundError
 from tunery.core.ids import check_name
 from tunery.core.registry import AliasMove, ModelVersion
 from tunery.core.rollout import Rollout
@@ -59,6 +59,51 @@ class Models:
             return self._records.insert(transaction, version.with_(version=rows[0]["last_version"]))
 
         return self._database.atomically(next_number, lock=_lock(version.name))
+
+    def claim_name(self, name: str, owner: str) -> None:
+        """Keep a name for one owner: whoever claims it first, for ever.
+
+        Args:
+            name: Of a model that there may not be yet.
+            owner: Name of an API key; keys of one name are one owner, so that a key can be replaced.
+
+        Raises:
+            ForbiddenError: It is another's, or one that came from the command line, which is the operator's.
+        """
+        check_name(name, "model name")
+
+        def claim(transaction: Transaction) -> None:
+            transaction.run(
+                "INSERT INTO model_names (name, last_version, owner) VALUES (:name, 0, :owner) "
+                "ON CONFLICT (name) DO NOTHING",
+                {"name": name, "owner": owner},
+            )
+            rows = transaction.rows("SELECT owner FROM model_names WHERE name = :name", {"name": name})
+            if rows[0]["owner"] != owner:
+                raise ForbiddenError(
+                    f"the model name {name!r} belongs to another key",
+                    hint="choose another suffix",
+                    param="suffix",
+                )
+
+        self._database.atomically(claim, lock=_lock(name))
+
+    def give_name(self, name: str, owner: str | None) -> None:
+        """Let another key make versions of a name; None keeps it for the command line.
+
+        Raises:
+            NotFoundError: There is no such name.
+        """
+
+        def give(transaction: Transaction) -> None:
+            known = {str(row["name"]) for row in transaction.rows("SELECT name FROM model_names", {})}
+            if name not in known:
+                raise NotFoundError.of("model", name, known, hint="tunery registry ls")
+            transaction.run(
+                "UPDATE model_names SET owner = :owner WHERE name = :name", {"name": name, "owner": owner}
+            )
+
+        self._database.atomically(give, lock=_lock(name))
 
     def get(self, name: str, version: int) -> ModelVersion:
         """Return a model version.

@@ -80,6 +80,8 @@ Table(
     Column("name", Text(), primary_key=True),
     # Counts up for ever: the number of a deleted version is never given to another.
     Column("last_version", Integer(), nullable=False),
+    # The API key that may make versions of it by jobs; none for the operator's own.
+    Column("owner", Text()),
 )
 _records(
     "model_versions",

@@ -576,3 +576,66 @@ def test_broken_calls_stop_no_other_row(workspace: Workspace, tmp_path: Path) ->
     assert (dropped.row, dropped.detail.split(":")[0]) == (8, "messages[1].tool_calls")
     with pytest.raises(ConfigError, match=r"row 8: messages\[1\].tool_calls"):
         build(workspace, tmp_path, name, strict=True)
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_of_a_pair_only_the_preferred_answer_must_be_learnt(
+    workspace: Workspace, tmp_path: Path, side: str
+) -> None:
+    rows = []
+    for i, a in enumerate(ANIMALS):
+        pair = {"chosen": assistant(says(a)), "rejected": assistant(f"No {a}.")}
+        pair[side] |= {"weight": 0 if i < 3 else 1}
+        rows.append({k: [user(asks(a)), assistant("Hm?", weight=int(k == side)), v] for k, v in pair.items()})
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    dropped = read_dropped(workspace.artifacts.path("datasets", version.id))
+    assert [(d.row, d.reason) for d in dropped] == [
+        (i, "no_trained_turn") for i in (1, 2, 3) if side == "chosen"
+    ]
+    assert examples(workspace, version)[-1].rejected == f"No {ANIMALS[-1]}."
+
+
+def test_keys_of_turns_that_nothing_reads_are_named(workspace: Workspace, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [LAYOUTS["sharegpt"](a) for a in ANIMALS]
+    rows[0]["conversations"][1] |= {"markdown": "**x**", "text": None}
+    write(tmp_path, "jsonl", rows)
+    (warning,) = build(workspace, tmp_path, "rows.jsonl").warnings
+    assert "conversations: turns have keys that are not read: 'markdown' (1 row)" in warning
+    rows = [{"messages": [user(asks(a)) | {"name": "Ann"}, assistant(says(a))]} for a in ANIMALS]
+    (warning,) = build(workspace, tmp_path, write(tmp_path, "jsonl", rows)).warnings
+    assert "messages: turns have keys that are not read: 'name' (12 rows)" in warning
+
+
+def test_the_first_rows_keys_do_not_decide_where_later_rows_have_their_turns(tmp_path: Path) -> None:
+    layouts = ("chat", "sharegpt")
+    rows = [LAYOUTS[layouts[i % 2]](a) for i, a in enumerate(ANIMALS)]
+    found = read(tmp_path, write(tmp_path, "jsonl", rows))
+    assert [e.reference for e in found] == [says(a) for a in ANIMALS]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_part_of_the_prompt_beside_a_list_of_rows_is_refused(tmp_path: Path, first: bool) -> None:
+    rows = {"rows": [LAYOUTS["columns"](a) for a in ANIMALS]}
+    system = {"system_prompt": "Be brief."}
+    (tmp_path / "rows.json").write_text(json.dumps(system | rows if first else rows | system))
+    with pytest.raises(ConfigError, match="'system_prompt' stands beside the list of rows"):
+        read(tmp_path, "rows.json")
+    (tmp_path / "rows.json").write_text(json.dumps({"version": 2, "tools": []} | rows))
+    assert len(read(tmp_path, "rows.json")) == ROWS
+
+
+def test_what_reviewers_answered_to_is_no_column_that_nothing_reads(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    records = [
+        {
+            "fields": {"text": asks(a), "hint": f"about the {a}"},
+            "metadata": {"batch": 1},
+            "responses": {"reply": [{"value": says(a), "user_id": "u"}]},
+            "suggestions": {},
+        }
+        for a in ANIMALS
+    ]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", records))
+    (warning,) = version.warnings
+    assert "reads: 'hint' (12 rows); " in warning

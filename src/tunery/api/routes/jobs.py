@@ -34,9 +34,11 @@ def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) 
     earlier = _recognise(shared, body, submitted_by) if _is_retry(request) else _nobody
     base = shared.bases.default
     spec = base_spec_of(base, shared.settings.base)
-    engine = shared.settings.chosen_engine
+    terms = shared.settings.job_terms
     with shared.job_creation:
-        job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, engine=engine)
+        job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, terms=terms)
+        if caller is not None:
+            shared.workspace.models.claim_name(job.recipe["name"], caller.name)
         validation = f" and validation file: {body.validation_file}" if body.validation_file else ""
         lines = (
             Line(f"Created fine-tuning job: {job.id}"),

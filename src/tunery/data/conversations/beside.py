@@ -16,13 +16,11 @@ from tunery.core.tool_text import (
 )
 from tunery.data.conversations.flags import row_is_learnt
 from tunery.data.conversations.messages import json_of, parse_messages
-from tunery.data.conversations.shapes import Mapped, PromptPart
+from tunery.data.conversations.shapes import LABEL, LIKED, UNSEEN, Mapped, PromptPart
 from tunery.data.conversations.values import is_blank, text_of
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_prompt
 
 _WAY_OUT = "name the column under columns.metadata where it is none"
-_UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
-_UNPAIRED = "kto_tag"
 _HISTORY_FIX = f"must be a list of [question, answer] pairs, or of {{role, content}} objects; {_WAY_OUT}"
 _READ_AS: dict[PromptPart, str] = {
     "system": "the system turn",
@@ -43,8 +41,8 @@ def check_beside(values: Mapping[str, Any], mapped: Mapped) -> None:
     column, weight = _given(values, mapped.beside["weight"])
     if not row_is_learnt(weight, column, flaws):
         raise UnusableRow("no_trained_turn", f"{column}: the row has weight 0")
-    for name in _UNSEEN:
-        if name in values and name not in mapped.used and _is_medium(values[name]):
+    for name in UNSEEN:
+        if name in mapped.watched and _is_medium(values.get(name)):
             fix = "holds what is no text, which no model here reads; name the column under columns.metadata"
             flaws.append(Flaw(name, NO_VALUE, f"{fix} where the text is whole without it"))
     unpaired = _unpaired(values, mapped)
@@ -64,13 +62,11 @@ def _is_medium(value: Any) -> bool:
 
 def _unpaired(values: Mapping[str, Any], mapped: Mapped) -> str | None:
     """Return the column that says whether an answer is liked, as rows for KTO have it."""
-    if not is_blank(values.get(_UNPAIRED)) and _UNPAIRED not in mapped.used:
-        return _UNPAIRED
-    if mapped.shape not in ("completion", "chat") or "label" in mapped.used:
-        return None
-    label = values.get("label")
+    if LIKED in mapped.watched and not is_blank(values.get(LIKED)):
+        return LIKED
+    label = values.get(LABEL) if LABEL in mapped.watched else None
     said = isinstance(label, bool) or (isinstance(label, str) and label.strip().lower() in ("true", "false"))
-    return "label" if said else None
+    return LABEL if said else None
 
 
 def with_beside(

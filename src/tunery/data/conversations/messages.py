@@ -29,6 +29,7 @@ _SHAREGPT_ROLES: dict[str, Role] = {
 _TOOL_TURNS = frozenset({"function_call", "tool_call"})
 _READ_KEYS = frozenset(("role", "content", "tool_calls", "function_call")) | FLAGS
 _IGNORED_KEYS = frozenset(("name", "tool_call_id", "refusal", "annotations"))
+_UNREAD = frozenset(("name", "refusal"))
 _SHAREGPT_KEYS = frozenset(("from", "value")) | FLAGS
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 
@@ -76,7 +77,7 @@ def _answers(turn: Any) -> bool:
 def parse_messages(value: Any, field: str) -> tuple[Message, ...]:
     """Read a list of ``{"role", "content"}`` turns, or ShareGPT's ``{"from", "value"}`` ones.
 
-    A string is read as JSON first. A turn's ``name`` is passed over, because chat templates do not render it.
+    A string is read as JSON first. A turn's ``name`` is passed over, as chat templates pass it over.
     ``developer`` means ``system``, ``human`` means ``user``, ``gpt`` means ``assistant``. Calls of functions
     become text, as :mod:`tunery.core.tool_text` writes it. An assistant's turn that is flagged as not learnt
     has weight 0; flags of other turns change nothing.
@@ -252,14 +253,19 @@ def _sharegpt_turn(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> Me
     return Message(role=cast(Role, role), content=content, weight=weight)
 
 
-def passed_over(turns: Sequence[Any]) -> set[str]:
-    """Return the keys of ShareGPT turns that are not read; other turns with such a key are refused."""
+def passed_over(turns: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the keys of understood turns that say something and are not read.
+
+    Any key of a ShareGPT turn may be one; of other turns who speaks by name, since others are refused.
+    """
+    if all(len(turn) == 2 for turn in turns):
+        return set()
     return {
         key
         for turn in turns
-        if isinstance(turn, Mapping) and "from" in turn and "role" not in turn
         for key, value in turn.items()
-        if value is not None and key not in _SHAREGPT_KEYS
+        if value not in (None, "") and (key in _UNREAD if "role" in turn else key not in _SHAREGPT_KEYS)
+        if not (key == "name" and _ROLES.get(turn.get("role", "")) == "tool")
     }
 
 

@@ -20,7 +20,7 @@ from tunery.data.conversations.messages import (
     passed_over,
     until_target,
 )
-from tunery.data.conversations.shapes import REFERENCE, Mapped, shape_of_keys
+from tunery.data.conversations.shapes import REFERENCE, TURN_COLUMNS, Mapped, shape_of_keys
 from tunery.data.conversations.values import compact_json, is_blank, json_ready, text_of
 from tunery.data.rows.dropped import dropped_row
 from tunery.data.rows.flaws import BAD_ROW, sentence
@@ -104,16 +104,18 @@ def _turns(
     values: Mapping[str, Any], mapped: Mapped, source: SourceConfig, notes: list[str]
 ) -> tuple[Message, ...]:
     """Return the conversation of a row, of a preference pair with the rejected answer behind it."""
-    check_beside(values, mapped)
+    alone = mapped.watched.isdisjoint(values)
+    if not alone:
+        check_beside(values, mapped)
     column, shape = mapped.column, mapped.shape
     if shape == "preference":
         turns = _preference(values, column)
-        whole = with_beside(turns, values, mapped, notes)
+        whole = turns if alone else with_beside(turns, values, mapped, notes)
         if whole is not turns:
             check_conversation(whole[:-1], "(turns)")
         return whole
     if shape == "chat":
-        field = column["messages"]
+        field = _turn_column(values, mapped, source)
         turns = _with_reference(_chat(values.get(field), field, notes), values)
     elif shape == "instruction":
         field = column["output"]
@@ -123,10 +125,18 @@ def _turns(
         at, field = ("prompt", "completion") if shape == "completion" else ("input", "output")
         turns = _asked_and_answered(values, column[at], column[field], source, notes)
         field = column[field]
-    whole = with_beside(turns, values, mapped, notes)
+    whole = turns if alone else with_beside(turns, values, mapped, notes)
     if whole is not turns or shape == "chat":
         check_conversation(whole, field)
     return _styled(whole, source)
+
+
+def _turn_column(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> str:
+    """Return the column of a row's turns: its file's, or where the recipe names none another usual one."""
+    column = mapped.column["messages"]
+    if source.columns.messages is not None or not is_blank(values.get(column)):
+        return column
+    return next((name for name in TURN_COLUMNS if not is_blank(values.get(name))), column)
 
 
 def _chat(value: Any, field: str, notes: list[str]) -> tuple[Message, ...]:
@@ -178,6 +188,8 @@ def _asked_and_answered(
 
 def _is_conversation(value: Any) -> bool:
     """Tell whether a value is a turn or a list of turns, as its first one shows."""
+    if isinstance(value, str):
+        return False
     first = value[0] if isinstance(value, list) and value else value
     return isinstance(first, Mapping) and ("role" in first or "from" in first)
 
@@ -226,20 +238,27 @@ def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[M
     worse = _side(values.get(rejected_at), rejected_at)
     prompt = _preference_prompt(values, column)
     if prompt is None:
-        if better[:-1] != worse[:-1]:
+        if _said(better[:-1]) != _said(worse[:-1]):
             detail = f"{chosen_at} and {rejected_at} answer different conversations"
             raise UnusableRow("prompts_differ", detail)
         prompt = better[:-1]
     elif len(better) > 1 or len(worse) > 1:
         long_at = chosen_at if len(better) > 1 else rejected_at
-        if better[:-1] != prompt or worse[:-1] != prompt:
+        if _said(better[:-1]) != _said(prompt) or _said(worse[:-1]) != _said(prompt):
             turns = max(len(better), len(worse))
             raise BadRow(Flaw(long_at, NO_VALUE, f"{turns} turns; must be one assistant turn"))
     if not prompt:
         raise no_prompt("prompt")
+    if not better[-1].weight:
+        raise UnusableRow("no_trained_turn", f"{chosen_at}: the preferred answer has weight 0")
     check_conversation((*prompt, better[-1]), chosen_at)
-    check_conversation((*prompt, worse[-1]), rejected_at)
+    check_conversation((*prompt, worse[-1].with_(weight=1)), rejected_at)
     return (*prompt, better[-1], Message(role="assistant", content=worse[-1].content))
+
+
+def _said(turns: Sequence[Message]) -> list[tuple[str, str]]:
+    """Return what turns say; which of them are learnt does not make two prompts differ."""
+    return [(m.role, m.content) for m in turns]
 
 
 def _side(value: Any, field: str) -> tuple[Message, ...]:

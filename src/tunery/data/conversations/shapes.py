@@ -23,8 +23,8 @@ _MARKS: tuple[tuple[Shape, tuple[str, ...]], ...] = (
     ("chat", ("conversations",)),
     ("chat", ("conversation",)),
 )
-_TURN_COLUMNS = ("conversations", "conversation")
-"""What ShareGPT files and others like them call the list of turns."""
+TURN_COLUMNS = ("messages", "conversations", "conversation")
+"""What OpenAI's, ShareGPT's and files like them call the list of turns."""
 # Parts without which a row of that shape means nothing; preference rows vary too much for such a list.
 _NEEDED: dict[Shape, tuple[str, ...]] = {
     "columns": ("input", "output"),
@@ -42,10 +42,18 @@ _PROMPT_PARTS: dict[PromptPart, tuple[str, ...]] = {
     "weight": ("weight",),
 }
 """Parts that a row of any shape may have, and what formats call their columns."""
+PROMPT_COLUMNS = frozenset(
+    name for part, names in _PROMPT_PARTS.items() if part != "weight" for name in names
+)
+"""Columns that hold a part of the prompt, whatever the shape."""
 _PREFERENCE_PROMPTS = (("prompt",), ("messages",), ("instruction", "input"), ("input",))
 """Parts that hold the prompt of a preference pair, the one that is taken first."""
 REFERENCE = "reference_answer"
 """Key in OpenAI's reinforcement files."""
+UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
+"""Columns of what is no text; where one holds a list or an object, the text is not whole without it."""
+LIKED, LABEL = "kto_tag", "label"
+"""Columns that say whether the answer of an unpaired preference was liked, in LLaMA-Factory and in TRL."""
 _QUIET = ("metadata", "parallel_tool_calls", REFUSED_KEY)
 """Keys that are metadata by their name, or say how a model is asked and nothing of what it is to answer."""
 
@@ -62,6 +70,8 @@ class Mapped(NamedTuple):
     """Part that any shape may have to the columns in which a row may have it."""
     used: frozenset[str]
     """Columns that are read or declared; any other is passed over."""
+    watched: frozenset[str]
+    """Columns that say something beside the question; a row without any is as its shape's columns say."""
     guessed: frozenset[str] = frozenset()
     """Columns among ``beside`` that are taken by their name although the recipe maps others of a table."""
 
@@ -100,19 +110,26 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
     if shape == "preference" and "chosen" not in first and source.columns.chosen is None:
         column["chosen"], column["rejected"] = ("preferred_output", "non_preferred_output")
     if shape == "chat" and source.columns.messages is None and "messages" not in first:
-        column["messages"] = next((n for n in _TURN_COLUMNS if n in first), "messages")
+        column["messages"] = next((n for n in TURN_COLUMNS if n in first), "messages")
     parts = ("chosen", "rejected") if shape == "preference" else _NEEDED[shape]
     needed = (*(column[p] for p in parts), *wanted_columns(source.columns))
     beside = {part: _places(part, names, source.columns) for part, names in _PROMPT_PARTS.items()}
     read = [column[p] for p in (*parts, *_asked_by(shape, column, first))]
-    used = {*read, *needed, *_QUIET, *(name for names in beside.values() for name in names)}
+    around = {name for names in beside.values() for name in names}
+    used = {*read, *needed, *_QUIET, *around}
     if shape == "chat":
-        used.add(REFERENCE)
-    mapped = Mapped(shape, column, tuple(dict.fromkeys(needed)), beside, frozenset(used))
-    if shape != "columns" or not _parts(source.columns):
-        return mapped
-    taken = {name for names in beside.values() for name in names} - {*_parts(source.columns).values()}
-    return mapped._replace(guessed=frozenset(taken))
+        used |= {REFERENCE, *(TURN_COLUMNS if source.columns.messages is None else ())}
+    watched = {*around, *UNSEEN, LIKED, *([LABEL] if shape in ("completion", "chat") else [])}
+    named = _parts(source.columns).values()
+    return Mapped(
+        shape,
+        column,
+        needed=tuple(dict.fromkeys(needed)),
+        beside=beside,
+        used=frozenset(used),
+        watched=frozenset(watched - (used - around)),
+        guessed=frozenset(around.difference(named) if named and shape == "columns" else ()),
+    )
 
 
 def _places(part: PromptPart, usual: Sequence[str], columns: ColumnsConfig) -> tuple[str, ...]:

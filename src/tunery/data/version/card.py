@@ -57,7 +57,8 @@ def _opening(version: DatasetVersion) -> str:
         sentences.append(f"It grew from {', '.join(f'`{code(p)}`' for p in version.parents)}.")
     if version.system_prompt:
         sentences.append(
-            f"Every conversation begins with this system turn:\n\n{fenced(version.system_prompt)}"
+            "A conversation that has no system turn of its own begins with this one:\n\n"
+            f"{fenced(version.system_prompt)}"
         )
     return " ".join(sentences)
 

@@ -16,7 +16,10 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name, new_id
 from tunery.core.job import Job, JobCheckpoint, JobEvent
 from tunery.core.training import Adapter, BaseModelInfo
+from tunery.evaluate.config import GateConfig, gate_rules
+from tunery.evaluate.gate import check_opponents
 from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
+from tunery.pipeline.jobs.allowed import JobTerms, check_sections, check_size
 from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
 from tunery.serve.engines import EngineSettings
@@ -24,10 +27,6 @@ from tunery.serve.openai.wire import Metadata, Text, Wire
 from tunery.store.workspace import Workspace
 from tunery.train.methods.method import TrainingMethod
 from tunery.train.section import DEFAULT_METHOD, method_named, training_methods
-
-_SECTIONS = ("goal", "train", "evaluate", "gate", "deploy")
-"""Recipe sections that a job may bring; ``base`` and ``data.sources`` name files and are not among them."""
-_DATA_KEYS = ("system_prompt", "labels", "clean", "filters", "split", "max_tokens")
 
 Auto = Literal["auto"]
 
@@ -133,7 +132,7 @@ def new_job(
     *,
     base_spec: str,
     submitted_by: str,
-    engine: EngineSettings | None = None,
+    terms: JobTerms | None = None,
 ) -> Job:
     """Return the job that a body describes, its recipe checked as a whole, not yet stored.
 
@@ -141,12 +140,13 @@ def new_job(
         base: The base that the server serves, the only one a client may name.
         base_spec: How a recipe names that base.
         submitted_by: Name of the client's key.
-        engine: The engine that serves, where the operator chose one: what answers is what judges.
+        terms: What the operator lays down.
 
     Raises:
-        ConfigError: The model or a setting is wrong.
+        ConfigError: The model or a setting is wrong, or no model could come of it.
         NotFoundError: No such file.
     """
+    terms = terms or JobTerms()
     if body.model != base.name:
         raise ConfigError(
             f"model {body.model!r:.80} is not a base model that can be trained here; there is: {base.name}",
@@ -159,11 +159,19 @@ def new_job(
             "name": model_name(body.suffix, job_id),
             "base": base_spec,
             "goal": {},
-            **_sections(body, engine),
+            **_sections(body, terms.engine),
             "data": _data(body, workspace),
             "train": {**_train(body), **body.section("train")},
         },
         where="fine-tuning job",
+    )
+    check_size(recipe, terms.limits)
+    own_rules = bool(body.section("gate").get("rules"))
+    if terms.floor:
+        rules = dict.fromkeys((*gate_rules(recipe.goal, recipe.gate), *terms.floor))
+        recipe = recipe.model_copy(update={"gate": GateConfig(rules=tuple(rules))})
+    check_opponents(
+        gate_rules(recipe.goal, recipe.gate), baselines=recipe.evaluate.baseline.subjects, suites=()
     )
     return Job(
         id=job_id,
@@ -173,6 +181,8 @@ def new_job(
         request=request_of(body),
         created_at=now,
         submitted_by=submitted_by,
+        # Who asked for no rules wants a model, as OpenAI gives one, and the verdict beside it.
+        keep_refused=not own_rules and not terms.floor,
     )
 
 
@@ -196,8 +206,6 @@ def model_name(suffix: str | None, job_id: str) -> str:
 
 
 def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
-    given = body.section("data")
-    _refuse_unknown(given, _DATA_KEYS, "tunery.data")
     method = body.training_method
     sources = [_source(workspace, body.training_file, "training_file", method)]
     if body.validation_file:
@@ -208,7 +216,7 @@ def _data(body: JobBody, workspace: Workspace) -> dict[str, Any]:
             )
         held_out = _source(workspace, body.validation_file, "validation_file", method)
         sources.append({**held_out, "split": "validation"})
-    return {**given, "sources": sources}
+    return {**body.section("data"), "sources": sources}
 
 
 def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMethod) -> dict[str, Any]:
@@ -230,19 +238,9 @@ def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMeth
 
 
 def _sections(body: JobBody, engine: EngineSettings | None) -> dict[str, Any]:
-    given = body.tunery or {}
-    _refuse_unknown(given, (*_SECTIONS, "data"), "tunery")
-    evaluate = body.section("evaluate")
-    if evaluate.get("suites"):
-        raise ConfigError(
-            "tunery.evaluate.suites names files and is for recipes only", param="tunery.evaluate"
-        )
-    if "engine" in evaluate:
-        raise ConfigError(
-            "tunery.evaluate.engine is the server's choice; leave it out", param="tunery.evaluate"
-        )
-    sections = {k: v for k, v in given.items() if k in _SECTIONS and k != "train"}
-    return {**sections, "evaluate": {**evaluate, "engine": engine}} if engine else sections
+    check_sections(body.tunery or {})
+    sections = {k: v for k, v in (body.tunery or {}).items() if v is not None}
+    return {**sections, "evaluate": {**body.section("evaluate"), "engine": engine}} if engine else sections
 
 
 def _train(body: JobBody) -> dict[str, Any]:
@@ -257,18 +255,16 @@ def _train(body: JobBody) -> dict[str, Any]:
     if body.seed is not None:
         train["seed"] = body.seed
     extra = settings.model_extra or {}
-    own = {k: v for k, v in extra.items() if k in method.own_settings and v not in (None, "auto")}
-    return {**own, **train}
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    unknown = [k for k in given if k not in known]
-    if not unknown:
-        return
-    meant = did_you_mean(unknown[0], known)
-    raise ConfigError(
-        f"{where}: unknown {', '.join(map(repr, unknown))}{meant} (known: {', '.join(known)})", param=where
-    )
+    given = {k: v for k, v in extra.items() if v not in (None, "auto")}
+    for name in given:
+        if name not in method.own_settings:
+            known = ("n_epochs", "batch_size", "learning_rate_multiplier", *sorted(method.own_settings))
+            raise ConfigError(
+                f"hyperparameters.{name} is none of {method.title}'s{did_you_mean(name, known)} "
+                f"(known: {', '.join(known)}; all others go into tunery.train)",
+                param=f"hyperparameters.{name}",
+            )
+    return {**given, **train}
 
 
 def job_object(job: Job) -> dict[str, Any]:

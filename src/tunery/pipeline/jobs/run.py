@@ -16,6 +16,7 @@ from tunery.pipeline.jobs.openai_job import result_csv
 from tunery.pipeline.jobs.progress import JobProgress
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import stored_recipe
+from tunery.registry.versions import register_run
 from tunery.store.jobs import CANCELLED, Line
 from tunery.store.workspace import Workspace
 
@@ -83,13 +84,27 @@ def _conclude(workspace: Workspace, job_id: str, worker: str, run: Run) -> None:
         "result_files": results,
         "trained_tokens": adapter.trained_tokens if adapter else None,
     }
-    if run.status == "refused":
+    if run.status == "refused" and not workspace.jobs.get(job_id).keep_refused:
         message = f"the gate refused the model: {_verdict(workspace, run)}"
         _fail(workspace, job_id, worker, {"code": "gate_failed", "message": message, "param": None}, changes)
         return
-    made = f"New fine-tuned model created: {ft_name_of(workspace.jobs.get(job_id))}"
-    lines = (Line(made), Line("The job has successfully completed"))
-    workspace.jobs.finish(job_id, worker, "succeeded", lines, model_version=run.model_version, **changes)
+    name = ft_name_of(workspace.jobs.get(job_id))
+    lines = [Line(f"New fine-tuned model created: {name}"), Line("The job has successfully completed")]
+    made = run.model_version
+    if run.status == "refused":
+        made = register_run(workspace, run.id).ref
+        lines.insert(1, Line(_without_a_gate(name, made, _verdict(workspace, run)), "warn"))
+    workspace.jobs.finish(job_id, worker, "succeeded", lines, model_version=made, **changes)
+
+
+def _without_a_gate(name: str, ref: str, verdict: str) -> str:
+    """Say what it means that a model is there which nothing speaks for."""
+    return (
+        f"The gate did not hold, so nothing shows that {ref} is better than prompting: {verdict}. It answers "
+        f"as {name} and as {ref} alone and is no champion. More rows let the test show smaller gains, more "
+        "epochs may bring larger ones; an operator who wants it all the same: "
+        f"tunery registry promote {ref} --override-gate"
+    )
 
 
 def _verdict(workspace: Workspace, run: Run) -> str:

@@ -121,9 +121,10 @@ def test_what_excel_makes_of_the_file_is_accepted(written: Path, delimiter: str,
     assert (edit.row, edit.value) == ("ex-2", "a; b\r\nc")
 
 
-def test_rows_cut_short_and_a_separator_line_are_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", ["sep=;", '"sep=;"', "SEP=;", "sep=;;;;"])
+def test_rows_cut_short_and_a_separator_line_are_accepted(tmp_path: Path, said: str) -> None:
     path = tmp_path / "r.csv"
-    path.write_text("sep=;\r\nid;decision;new_output;note\r\nex-1;drop\r\n;;;\r\nex-2;keep;;why;;\r\n")
+    path.write_text(f"{said}\r\nid;decision;new_output;note\r\nex-1;drop\r\n;;;\r\nex-2;keep;;why;;\r\n")
     review = import_review(path, columns(), reviewer="Ada")
     assert [e.row for e in review.edits] == ["ex-1"]
     assert review.notes == {"ex-2": "why"}

@@ -88,8 +88,8 @@ def test_sections_of_a_recipe_may_come_along(workspace: Workspace) -> None:
 def test_the_engine_that_an_operator_chose_to_serve_judges_what_it_will_serve(workspace: Workspace) -> None:
     file = store_training_file(workspace, "rows.jsonl", writing(ROWS))
     body = JobBody(model="tiny", training_file=file.id, tunery={"evaluate": {"limit": 3}})
-    chosen = ServerSettings.model_validate({"engine": {"dtype": "bfloat16"}}).chosen_engine
-    job = new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key", engine=chosen)
+    terms = ServerSettings.model_validate({"engine": {"dtype": "bfloat16"}}).job_terms
+    job = new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key", terms=terms)
     evaluate = Recipe.model_validate(job.recipe).evaluate
     assert (evaluate.limit, evaluate.engine) == (3, EmbeddedSettings(dtype="bfloat16"))
     assert ServerSettings().chosen_engine is None
@@ -99,7 +99,7 @@ def test_the_engine_that_an_operator_chose_to_serve_judges_what_it_will_serve(wo
 @pytest.mark.parametrize("section", ["base", "name", "data"])
 def test_a_job_cannot_name_files_of_the_server(workspace: Workspace, section: str) -> None:
     evil = {"base": "/etc", "name": "x", "data": {"sources": [{"path": "/etc/passwd"}]}}
-    with pytest.raises(ConfigError, match="unknown"):
+    with pytest.raises(ConfigError, match="cannot be set by a job"):
         job_from(workspace, tunery={section: evil[section]})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunery.core.errors import ConfigError
-from tunery.data.conversations.shapes import shape_of_keys
+from tunery.data.conversations.shapes import PROMPT_COLUMNS, shape_of_keys
 from tunery.data.readers.storage.compression import open_bytes
 from tunery.data.readers.storage.lines import (
     Unreadable,
@@ -124,7 +124,8 @@ def read_json_array(file: InputFile) -> Iterator[RawRow]:
     """Yield the objects of a JSON file, holding one row at a time.
 
     The file is a list of objects, or one object that holds such a list (``{"data": [{…}, …]}``), or, when a
-    second object follows the first, JSON Lines. One object with the keys of a row is a row. An element that
+    second object follows the first, JSON Lines. What else an object around rows holds is passed over, but
+    for a part of their prompts, which is refused. One object with the keys of a row is a row. An element that
     is no object comes as a :class:`~tunery.data.rows.refused.Refused` row.
 
     Raises:
@@ -213,8 +214,13 @@ def _wrapped(source: _Characters) -> Iterator[RawRow]:
         if source.peek() != ":":
             raise ConfigError(f"{name}: key {redacted_repr(key)} is not followed by ':'")
         source.position += 1
-        if source.peek() != "[":
-            source.take(where, _LENIENT)
+        if source.peek() != "[" or key in PROMPT_COLUMNS:
+            value = source.take(where, _LENIENT)
+            if key in PROMPT_COLUMNS and value:
+                raise ConfigError(
+                    f"{name}: {key!r} stands beside the list of rows, where no row has it",
+                    hint="write it into every row; a system turn for all is data.system_prompt in the recipe",
+                )
         else:
             source.position += 1
             if source.peek() != "{":

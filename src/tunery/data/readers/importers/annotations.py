@@ -81,15 +81,19 @@ def reviewed_row(
     for question, agreement in agreements.items():
         row[question if question not in fields else f"{question}.answer"] = agreement.value
     if len(agreements) == 1 and not wanted_columns(settings.columns) and settings.shape == "auto":
-        _add_input_and_output(row, fields, next(iter(agreements.values())).value)
+        _name_input_and_output(row, fields, next(iter(agreements)))
     return RawRow(number, row)
 
 
-def _add_input_and_output(row: dict[str, Any], fields: Mapping[str, Any], answer: Any) -> None:
-    chats = [v for v in fields.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
-    texts = {k: v for k, v in fields.items() if isinstance(v, str) and not k.startswith(METADATA)}
+def _name_input_and_output(row: dict[str, Any], fields: Mapping[str, Any], question: str) -> None:
+    """Give the one answer and what it answers the names that shapes look for, where there is no doubt."""
+    answered = question if question not in fields else f"{question}.answer"
+    chats = [k for k, v in fields.items() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    texts = [k for k, v in fields.items() if isinstance(v, str) and not k.startswith(METADATA)]
     prompt = next((n for n in _PROMPT_FIELDS if n in texts), next(iter(texts), None))
     if len(chats) == 1 and not texts:
-        row["messages"] = [*chats[0], {"role": "assistant", "content": answer}]
+        answer = row.pop(answered)
+        row["messages"] = [*row.pop(chats[0]), {"role": "assistant", "content": answer}]
     elif prompt is not None and (len(texts) == 1 or prompt in _PROMPT_FIELDS):
-        row["input"], row["output"] = texts[prompt], answer
+        answer = row.pop(answered)
+        row["input"], row["output"] = row.pop(prompt), answer

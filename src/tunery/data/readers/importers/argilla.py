@@ -42,12 +42,13 @@ def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
         if isinstance(row.values, Refused):
             yield row
         elif not isinstance(row.values.get("fields"), Mapping):
-            yield _flat(row, settings)
+            yield _flat(row, settings)._replace(filled=row.filled)
         elif not isinstance(row.values.get("responses"), (Mapping, list, NoneType)):
             yield broken(row.number, "responses must be an object or a list", row.values)
         else:
             fields = {**_metadata(row.values), **row.values["fields"]}
-            yield reviewed_row(row.number, fields, _nested(row.values.get("responses")), settings)
+            answers = _nested(row.values.get("responses"))
+            yield reviewed_row(row.number, fields, answers, settings)._replace(filled=row.filled)
 
 
 def _metadata(values: Mapping[str, Any]) -> dict[str, Any]:

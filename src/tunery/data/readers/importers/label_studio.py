@@ -41,7 +41,8 @@ def convert(rows: Iterator[RawRow], settings: SourceConfig) -> Iterator[RawRow]:
             yield broken(row.number, "a task needs data and a list of annotations", row.values)
         else:
             answers = _answers(_annotations(row.values))
-            yield reviewed_row(row.number, row.values["data"], answers, settings)
+            found = reviewed_row(row.number, row.values["data"], answers, settings)
+            yield found._replace(filled=row.filled)
 
 
 def _annotations(values: Mapping[str, Any]) -> Any:
