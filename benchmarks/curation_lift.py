@@ -53,7 +53,7 @@ from tunery.pipeline.recipe import EvaluateSection, Recipe
 from tunery.store.dataset_files import read_columns
 from tunery.store.workspace import Workspace
 from tunery.text.embeddings import Encoder
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import words_alone
 from tunery.train.methods.sft import SftConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,7 +127,7 @@ def material(count: int, test: int, seed: int) -> tuple[list[Row], list[Row]]:
     with DATA.open(encoding="utf-8", newline="") as stream:
         pairs = [(r["text"], r["category"].replace("_", " ")) for r in csv.DictReader(stream)]
     # One row for each wording: a test row that is also trained on would measure memory.
-    pairs = list({fingerprint(text): (text, label) for text, label in pairs}.values())
+    pairs = list({words_alone(text): (text, label) for text, label in pairs}.values())
     rng = random.Random(seed)
     rng.shuffle(pairs)
     if count + test > len(pairs):

@@ -30,7 +30,7 @@ import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
 from tunery.text.minhash import close_pairs, common_shingles, join, make_sketch
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import words_alone
 
 THRESHOLDS = (0.7, 0.8)
 PUBLISHED = {0.9: 5959, 0.8: 4709, 0.7: 3487, 0.6: 2396}
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rows = json.loads(options.path.read_text(encoding="utf-8"))
-    texts = [fingerprint(f"{r['instruction']} {r['input']} {r['output']}") for r in rows]
+    texts = [words_alone(f"{r['instruction']} {r['input']} {r['output']}") for r in rows]
     different = list(dict.fromkeys(texts))
     draw = random.Random(options.seed)
     draw.shuffle(different)

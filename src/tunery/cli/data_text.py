@@ -32,6 +32,7 @@ _STYLES: Mapping[Severity, str] = {"high": "bold red", "medium": "yellow", "low"
 def version_text(version: DatasetVersion) -> Iterable[Part]:
     """Return a dataset version as a person reads it."""
     from tunery.core.figures import listed_counts
+    from tunery.data.rows.changes import in_words
 
     yield facts(
         [
@@ -45,7 +46,8 @@ def version_text(version: DatasetVersion) -> Iterable[Part]:
             ("rows", f"{version.rows_kept:,} kept of {version.rows_read:,} read"),
             ("splits", ", ".join(f"{name} {version.splits.get(name, 0):,}" for name in SPLITS)),
             ("dropped", listed_counts(version.dropped) or "nothing"),
-            ("changed", listed_counts(version.changed) or None),
+            *(("texts changed", line) for line in in_words(version.cleaned)),
+            ("edited", listed_counts(version.changed) or None),
             ("masked", listed_counts(version.masked) or "nothing found"),
             ("labels", f"{len(version.labels):,} classes" if version.labels else "open text"),
             ("system prompt", version.system_prompt),

@@ -25,6 +25,23 @@ class SourceFile(Record):
     """How rows were understood."""
 
 
+class TextChange(Record):
+    """One kind of change that cleaning made, with how many texts it concerned."""
+
+    kind: str
+    """In words, such as ``line ends``, ``wrong decoding``, ``markup``, ``personal data``."""
+    prompts: int
+    """Prompts changed, earlier turns of users and tools and system turns among them [count]."""
+    answers: int
+    """Answers changed [count]."""
+    example: str
+    """Id of the first example concerned."""
+    source: str
+    """File of that example, as the recipe wrote it."""
+    row: int
+    """Its 1-based row number in that file."""
+
+
 class DatasetVersion(Record):
     """What ``data`` writes and ``train`` and ``evaluate`` read."""
 
@@ -46,6 +63,8 @@ class DatasetVersion(Record):
     """Drop reason to rows [count]."""
     changed: Mapping[str, int] = {}
     """Reason of an edit to texts it replaced [count]; each is listed beside the rows."""
+    cleaned: tuple[TextChange, ...] = ()
+    """What cleaning changed, in kept and dropped rows alike; versions of before it was counted have none."""
     masked: Mapping[str, int]
     """Type of personal data to spans masked [count]."""
     splits: Mapping[SplitName, int]

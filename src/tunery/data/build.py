@@ -20,6 +20,7 @@ from tunery.data.curate import curate
 from tunery.data.decisions import Curated
 from tunery.data.edits.sets import EditSet, load_edits, write_changed
 from tunery.data.readers.source import Source, expand_sources, locate
+from tunery.data.rows.changes import in_words
 from tunery.data.select.scores import read_quality
 from tunery.data.select.stage import SelectionInputs
 from tunery.data.version.card import CARD_FILE, data_card
@@ -212,6 +213,7 @@ def _store(
         rows_kept=len(curated.kept),
         dropped=dict(sorted(curated.dropped_counts().items())),
         changed=dict(sorted(Counter(c.reason for c in curated.changed).items())),
+        cleaned=tuple(curated.cleaned),
         masked=dict(sorted(curated.masked.items())),
         splits={split: counts[split] for split in SPLITS},
         labels=curated.labels,
@@ -231,7 +233,11 @@ def _store(
 
 
 def _summary(version: DatasetVersion) -> str:
+    changes = [*in_words(version.cleaned)]
+    if version.changed:
+        changes.append(f"edits: {listed_counts(version.changed)}")
     return (
         f"Dataset {version.id}: {version.rows_read:,} rows read, {version.rows_kept:,} kept "
-        f"({listed_counts(version.splits)}); dropped: {listed_counts(version.dropped) or 'none'}"
+        f"({listed_counts(version.splits)}); dropped: {listed_counts(version.dropped) or 'none'}; "
+        f"texts changed: {'; '.join(changes) or 'none'}"
     )

@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from tunery.core.dataset import TextChange
 from tunery.core.example import Drop, Dropped, Example, Message, content_sha256, short_id
 from tunery.core.tool_text import with_system_prompt
-from tunery.data.clean import clean_texts, texts_in, with_texts
+from tunery.data.clean import Cleaned, Text, clean_texts, texts_of, with_texts
 from tunery.data.config import CleanConfig, SourceConfig
 from tunery.data.conversations.parse import understand
 from tunery.data.conversations.shapes import Mapped
 from tunery.data.filters.filters import Filter
+from tunery.data.rows.changes import merged
 from tunery.data.rows.dropped import masked_drops
 from tunery.data.rows.row import Draft, RawRow
 from tunery.data.rows.table import encode_rows
@@ -42,6 +44,8 @@ class ChunkResult(NamedTuple):
     """Rows that teach nothing or could not be understood, masked."""
     masked: Counter[PiiType]
     """Type of personal data to spans masked [count]."""
+    changes: list[TextChange]
+    """What cleaning did to texts."""
     notes: Counter[str]
     """What a person should know of the rows, a sentence each, to rows [count]."""
 
@@ -51,7 +55,8 @@ def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
     understood = [understand(raw, treatment.mapped, treatment.settings) for raw in rows]
     drafts = [row for row in understood if isinstance(row, Draft)]
     dropped = [row for row in understood if isinstance(row, Dropped)]
-    cleaned = clean_texts([t for d in drafts for turn in d.turns for t in texts_in(turn)], treatment.clean)
+    given = [[*texts_of(d.turns)] for d in drafts]
+    cleaned = clean_texts([t for row in given for t in row], treatment.clean)
     texts = iter(cleaned.texts)
     contents = [_content(draft, texts, treatment.system_prompt) for draft in drafts]
     hashes = [content_sha256(*content) for content in contents]
@@ -67,8 +72,30 @@ def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
     ]
     carried = {"group_keys": [d.group_keys for d in drafts], "sampling_key": [d.sampling_key for d in drafts]}
     batch = encode_rows(examples, hashes, judge(treatment.filters, examples), carried)
+    masked = masked_drops(dropped, treatment.clean.pii_sought)
     notes = Counter(note for d in drafts for note in d.notes)
-    return ChunkResult(batch, masked_drops(dropped, treatment.clean.pii_sought), cleaned.counts, notes)
+    return ChunkResult(batch, masked, cleaned.masked, _changes(given, cleaned, examples), notes)
+
+
+def _changes(
+    given: Sequence[Sequence[Text]], cleaned: Cleaned, examples: Sequence[Example]
+) -> list[TextChange]:
+    """Return what cleaning did to the texts of each row, counted."""
+    kinds_of = iter(cleaned.changes)
+    every = [
+        TextChange(
+            kind=kind,
+            prompts=int(not text.is_answer),
+            answers=int(text.is_answer),
+            example=example.id,
+            source=example.metadata["source"],
+            row=example.metadata["row"],
+        )
+        for row, example in zip(given, examples, strict=True)
+        for text, kinds in zip(row, kinds_of, strict=False)
+        for kind in kinds
+    ]
+    return merged(every)
 
 
 def _content(

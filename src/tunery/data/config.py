@@ -135,12 +135,17 @@ class SourceConfig(Settings):
         return value
 
 
+_NORMALISE_WAS = {True: "prompts", False: "off"}
+
+
 class CleanConfig(Settings):
     """What is repaired and masked, and which rows repeat others."""
 
-    normalise: bool = True
-    """Unicode to NFC, line ends to ``\\n``, odd spaces to plain ones, invisible characters away, ends
-    stripped. Spaces inside a line stay: they carry meaning in code and tables."""
+    normalise: Literal["prompts", "all", "off"] = "prompts"
+    """Unicode to NFC, line ends to ``\\n``, odd spaces to plain ones, invisible characters away, and no space
+    around a text of one line. Spaces inside a line, blank lines and indentation stay: they carry meaning in
+    code and tables. ``prompts`` leaves answers as they are given; ``all`` is for answers typed by hand, such
+    as labels with a space too much. Whatever is changed is counted in the data card."""
     fix_mojibake: bool = False
     """Undo wrong decoding, such as ``â€™`` for an apostrophe, before anything else is done."""
     strip_html: bool = False
@@ -162,10 +167,12 @@ class CleanConfig(Settings):
     ``TUNERY_PII_KEY``; by default nothing of it is stored. A relative path starts from the recipe's folder.
     A version that is there already is not made again and adds nothing."""
     exact_duplicates: bool = True
-    """Remove rows that repeat an earlier one but for case, punctuation and spacing of the prompt."""
+    """Remove rows that repeat an earlier one but for the case of words, spacing and marks that only help
+    reading, in the prompt. Marks that mean something (``n!``, ``:(``, ``C++``) make another prompt."""
     near_duplicates: Literal["drop", "group", "off"] = "drop"
     """``drop`` removes a row whose prompt is at least ``near_threshold`` similar to an earlier one with the
-    same answer and the same numbers; ``group`` keeps it, in the same split; ``off`` does not look."""
+    same answer, the same numbers and the same marks that mean something; ``group`` keeps it, in the same
+    split; ``off`` does not look."""
     near_threshold: float = Field(default=0.9, ge=0.5, le=1.0)
     """Jaccard similarity of the prompts' character 4-grams from which a row repeats another. On BANKING77
     0.9 removes 0.4 % of the rows beyond exact repeats, all rewordings; 0.8 would take 2 %, among them
@@ -195,6 +202,11 @@ class CleanConfig(Settings):
     def pii_dropped(self) -> tuple[PiiType, ...]:
         """Kinds that cost a row its place."""
         return tuple(t for t in self.pii_types if self.policy_of(t) == "drop")
+
+    @field_validator("normalise", mode="before")
+    @classmethod
+    def _once_a_switch(cls, value: object) -> object:
+        return _NORMALISE_WAS[value] if isinstance(value, bool) else value
 
     @field_validator("near_duplicates", mode="before")
     @classmethod
@@ -306,8 +318,13 @@ def current_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the data settings of a version, perhaps an earlier Tunery's, as today's recipes write them.
 
     ``inspect`` once stood among them and had no part in what was made; it is left out.
+    ``clean.normalise`` was a switch.
     """
-    return move_settings({key: value for key, value in config.items() if key != "inspect"}, MOVED)
+    found = move_settings({key: value for key, value in config.items() if key != "inspect"}, MOVED)
+    clean = found.get("clean")
+    if isinstance(clean, Mapping) and isinstance(clean.get("normalise"), bool):
+        found["clean"] = {**clean, "normalise": _NORMALISE_WAS[clean["normalise"]]}
+    return found
 
 
 class DataConfig(Settings):

@@ -28,6 +28,7 @@ from tunery.data.filters.tokens import REFUSED
 from tunery.data.labels import set_labels, warn_of_labels
 from tunery.data.readers.reading import Reading
 from tunery.data.readers.source import Source
+from tunery.data.rows.changes import merged
 from tunery.data.rows.dropped import masked_drops
 from tunery.data.rows.flaws import BAD_ROW, refuse_bad
 from tunery.data.rows.table import CARRIED, RowTable, decode_rows, encode_rows
@@ -117,6 +118,7 @@ def _collect(
         for result in spread(clean_chunk, reading.chunks(), treatment, engine=engine):
             dropped += result.dropped
             curated.masked.update(result.masked)
+            curated.cleaned = merged([*curated.cleaned, *result.changes])
             notes.update(result.notes)
             if edits:
                 unedited.append((i, result.rows))

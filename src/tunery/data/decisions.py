@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tunery.core.columns import Columns
-from tunery.core.dataset import Shape
+from tunery.core.dataset import Shape, TextChange
 from tunery.core.example import Drop, Dropped, numbered, short_id
 from tunery.core.finding import Changed
 from tunery.core.splits import SPLITS
@@ -44,6 +44,8 @@ class Curated:
     """Rows dropped before they became part of ``rows``."""
     masked: Counter[PiiType] = field(default_factory=Counter)
     """Type of personal data to spans masked, in kept and dropped rows alike [count]."""
+    cleaned: list[TextChange] = field(default_factory=list)
+    """What cleaning did to texts, in kept and dropped rows alike."""
     changed: list[Changed] = field(default_factory=list)
     """Texts that edits replaced."""
     warnings: list[str] = field(default_factory=list)

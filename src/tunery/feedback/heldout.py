@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from tunery.core.example import Message, messages_text, without_system
 from tunery.text.nearest import NearestIndex
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import words_alone
 
 
 class HeldOutPrompt(NamedTuple):
@@ -39,7 +39,7 @@ class HeldOutIndex:
 
     def __init__(self, prompts: Iterable[HeldOutPrompt], *, similarity: float) -> None:
         self._similarity = similarity
-        self._prompts = [p for p in prompts if fingerprint(p.text)]
+        self._prompts = [p for p in prompts if words_alone(p.text)]
         self._index = NearestIndex(p.text for p in self._prompts)
 
     def match(self, messages: Sequence[Message]) -> Match | None:

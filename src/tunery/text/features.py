@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import words_alone
 
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ def hashed_tfidf(texts: Sequence[str], dimensions: int = 1024) -> Vectors:
 
 
 def _terms(text: str) -> list[str]:
-    words = fingerprint(text).split()
+    words = words_alone(text).split()
     stems = [f"{w[:_STEM_CHARS]}*" for w in words]
     return words + stems + [f"{a} {b}" for a, b in itertools.pairwise(words)]
 

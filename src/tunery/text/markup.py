@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import re
 
-from tunery.text.normalise import GAP
-
 _TAG = re.compile(
     r"</?(?:a|abbr|address|article|aside|b|big|blockquote|body|br|button|caption|center|cite|code|col|dd|del|div|"
     r"dl|dt|em|fieldset|figure|figcaption|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|"
@@ -25,6 +23,7 @@ _UNSEEN = tuple(
 )
 _BREAK = re.compile(r"</?(?:br|p|div|li|tr|h[1-6]|table|ul|ol|blockquote|hr|section|article|pre)\b", re.I)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
+_GAP = re.compile(r"\n{3,}")
 _SPACES = re.compile(r" {2,}")
 _ROUNDS = 50
 """Tags inside tags and entities of entities that are undone one by one."""
@@ -65,7 +64,7 @@ def strip_html(text: str) -> str:
 def _strip_once(text: str) -> str:
     bare = _TAG.sub(_tag_space, _without_unseen(text)) if "<" in text else text
     if bare != text:
-        text = GAP.sub("\n\n", re.sub(r" *\n *", "\n", _SPACES.sub(" ", bare))).strip()
+        text = _GAP.sub("\n\n", re.sub(r" *\n *", "\n", _SPACES.sub(" ", bare))).strip()
     if "&" not in text:
         return text
     plain = _ENTITY.sub(lambda m: html.unescape(m.group()), text)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import words_alone
 from tunery.text.shingles import batched, shingle_sets
 
 _BATCH = 2000
@@ -23,14 +23,14 @@ class Nearest(NamedTuple):
     similarity: float
     """Jaccard index of the shingle sets, in [0, 1]."""
     exact: bool
-    """Whether the fingerprints are equal; other texts may share all shingles too, such as ``aaaaa`` and
+    """Whether the words alone are equal; other texts may share all shingles too, such as ``aaaaa`` and
     ``aaaaaa``."""
 
 
 class NearestIndex:
     """Texts by their shingles. Texts repeat each other here exactly where curation says so.
 
-    Fingerprints and shingles are curation's. Nothing is sampled: how many shingles a text shares with each of
+    Words and shingles are curation's. Nothing is sampled: how many shingles a text shares with each of
     the others is counted along the lists of who has them, which takes a third of a millisecond among 40,000
     questions and eight among 8,000 texts of 1,500 characters.
 
@@ -43,7 +43,7 @@ class NearestIndex:
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._first: dict[str, int] = {}
-        """Fingerprint to the first text that has it."""
+        """Words alone to the first text that has them."""
         self._sizes = array("q")
         """Shingles of each text [count]."""
         self._holders: defaultdict[int, array[int]] = defaultdict(partial(array, "q"))
@@ -60,9 +60,9 @@ class NearestIndex:
         self._extend([text])
 
     def _extend(self, texts: list[str]) -> None:
-        fingerprints = [fingerprint(text) for text in texts]
-        sets = shingle_sets(fingerprints)
-        for i, known in enumerate(fingerprints):
+        words = [words_alone(text) for text in texts]
+        sets = shingle_sets(words)
+        for i, known in enumerate(words):
             position = len(self._sizes) + i
             if self._first.setdefault(known, position) == position:  # of equal texts the first counts
                 for shingle in sets.of(i).tolist():
@@ -76,7 +76,7 @@ class NearestIndex:
             text: What to look up.
             at_least: Least similarity, in (0, 1].
         """
-        wanted = fingerprint(text)
+        wanted = words_alone(text)
         if wanted in self._first:
             return Nearest(self._first[wanted], 1.0, exact=True)
         mine = shingle_sets([wanted]).of(0).tolist()

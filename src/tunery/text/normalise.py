@@ -1,68 +1,86 @@
-"""Normalise: repair what differs only invisibly, and make the fingerprint that repeats are found by."""
+"""Normalise: repair what differs only invisibly, with the kind of every change."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 
 from tunery.core.example import Example, prompt_text
+from tunery.text.sameness import words_alone
 
-# Controls except tab and newline, zero-width space and word joiner, byte-order mark, soft hyphen. The
-# zero-width joiners stay: emoji and several scripts need them.
-_INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\u200b\u2060\ufeff\u00ad]")
-_ODD_SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+# Controls that show nothing, zero-width space and word joiner, byte-order mark, soft hyphen. Escape (colours
+# of a terminal) and form feed mean something; so do the zero-width joiners, in emoji and several scripts.
+INVISIBLE = "\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\x80-\x84\x86-\x9f\u200b\u2060\ufeff\u00ad"
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+# Not the ideographic space and the ogham mark, which readers of those scripts see.
+_ODD_SPACE = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
 _LINE_END = re.compile("\r\n?|\u2028|\u2029|\x85")
-_TRAILING = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
-GAP = re.compile(r"\n{3,}")
-# Marks that change no meaning: neither signs (£, %, +, =, <, #) nor a point, comma, colon or minus that
-# stands before a digit.
-_MARK = re.compile(r"[^\w\s$¢£¥€₹%+=<>*/^~|@#&°.,:−-]+|[.,:−-]+(?!\d)|_")
+_NOTICEABLE = re.compile("[^\t\n -~]")
+"""What no text has that only its ends can change; a search that most texts pass."""
+_NOTHING = re.compile(f"[\\s{INVISIBLE}]*")
 
 
-def normalise(text: str) -> str:
-    """Return text with invisible differences removed; what a reader sees stays as it was.
+def _without_ends(text: str) -> str:
+    """Return a text of one line without space at its ends; of several lines ends are part of the layout."""
+    bare = text.strip()
+    return text if "\n" in bare else bare
 
-    Unicode becomes NFC (letters composed), line ends ``\\n``, odd spaces plain ones. Spaces inside a line are
-    kept, because they carry meaning in code and tables. Normalising twice changes nothing.
+
+UNICODE_FORM, LINE_ENDS, INVISIBLE_CHARACTERS = "unicode form", "line ends", "invisible characters"
+ODD_SPACES, ENDS = "unusual spaces", "spaces at the ends"
+_REPAIRS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        LINE_ENDS: lambda text: _LINE_END.sub("\n", text),
+        INVISIBLE_CHARACTERS: lambda text: _INVISIBLE.sub("", text),
+        ODD_SPACES: lambda text: _ODD_SPACE.sub(" ", text),
+        ENDS: _without_ends,
+        UNICODE_FORM: lambda text: unicodedata.normalize("NFC", text),
+    }
+)
+"""Kind of change to what makes it, in the order in which they are made."""
+
+
+def normalise(text: str, *, ends: bool = True) -> str:
+    """Return text with invisible differences removed; what a reader or a program would miss stays.
+
+    Line ends become ``\\n``, odd spaces plain ones, Unicode NFC (letters composed), and a text of one line
+    loses the space around it. Spaces at the ends of lines and between words, blank lines and indentation are
+    kept: patches, code, tables and Markdown need them. Normalising twice changes nothing.
+
+    Args:
+        text: Any text.
+        ends: Whether space around a line may go; False where what follows continues it.
 
     >>> normalise("  Cafe\\u0301\\u00a0au lait \\r\\n")
     'Café au lait'
     """
-    text = _LINE_END.sub("\n", text)
-    text = _ODD_SPACE.sub(" ", _INVISIBLE.sub("", text))
-    text = GAP.sub("\n\n", _TRAILING.sub("", text))
-    return unicodedata.normalize("NFC", text.strip())
+    return normalised(text, ends=ends)[0]
 
 
-def fingerprint(text: str) -> str:
-    """Return what two texts have in common when they differ only in case, spacing or punctuation.
+def normalised(text: str, *, ends: bool = True) -> tuple[str, tuple[str, ...]]:
+    """Return what :func:`normalise` makes of a text, and the kinds of changes that took place.
 
-    Compatibility forms are folded (NFKC), case is folded, punctuation becomes a space. Currency, percent and
-    mathematical signs stay, as do point, comma and minus before a digit: ``£5``, ``€5`` and ``-5`` differ.
-    So do pictures, and the vowel signs that many scripts write as marks.
-
-    >>> fingerprint("Where's my Card?") == fingerprint("where s my card")
-    True
-    >>> fingerprint("-5") == fingerprint("5")
-    False
+    >>> normalised("a\\r\\nb")
+    ('a\\nb', ('line ends',))
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    plain = _MARK.sub(" " if folded.isascii() else _meaningful, folded)
-    return " ".join(plain.split())
+    if not _NOTICEABLE.search(text) and not (text[:1].isspace() or text[-1:].isspace()):
+        return text, ()
+    kinds = []
+    for kind, repair in _REPAIRS.items():
+        before = text
+        if ends or kind != ENDS:
+            text = repair(text)
+        if text != before:
+            kinds.append(kind)
+    return text, tuple(kinds)
 
 
-_PICTURE_FORMS = "\ufe0e\ufe0f"
-"""Say whether a sign is drawn as text or as a picture."""
-
-
-def _meaningful(match: re.Match[str]) -> str:
-    """Keep pictures (So) and marks that are part of a letter (Mn, Mc); all else becomes a space."""
-    kept = (
-        c if unicodedata.category(c) in ("So", "Mn", "Mc") and c not in _PICTURE_FORMS else " "
-        for c in match.group()
-    )
-    return "".join(kept)
+def says_nothing(text: str) -> bool:
+    """Tell whether a text holds no more than white space and characters that nobody sees."""
+    return _NOTHING.fullmatch(text) is not None
 
 
 def fix_mojibake(text: str) -> str:
@@ -106,5 +124,8 @@ def hash64(*parts: str) -> int:
 
 
 def prompt_fingerprint(example: Example) -> str:
-    """Return 16 hex digits that name a prompt, whatever its case, spacing and punctuation."""
-    return f"{hash64(fingerprint(prompt_text(example))):016x}"
+    """Return 16 hex digits that name a prompt, whatever its case, spacing and punctuation.
+
+    Rows that a teacher wrote keep it of their seeds, so it never changes.
+    """
+    return f"{hash64(words_alone(prompt_text(example))):016x}"

@@ -172,4 +172,4 @@ def test_rows_without_a_letter_leave_nothing_to_judge_labels_and_preferences_by(
         f.kind for f in inspect_columns(columns([""] * 40, [""] * 40, rejected=[" "] * 40), InspectConfig())
     }
 
-    assert kinds == {"empty_answer", "odd_whitespace"}
+    assert kinds == {"empty_answer"}

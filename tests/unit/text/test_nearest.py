@@ -16,11 +16,11 @@ from tunery.synthesise.filter import RowFilter
 from tunery.synthesise.seeds import RequestSpec
 from tunery.text.minhash import close_pairs, make_sketch
 from tunery.text.nearest import Nearest, NearestIndex
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import words_alone
 
 
 def pieces(text: str) -> set[str]:
-    text = fingerprint(text)
+    text = words_alone(text)
     return {text[i : i + 4] for i in range(max(1, len(text) - 3))}
 
 
@@ -40,7 +40,7 @@ def test_the_nearest_text_is_that_of_comparing_with_every_one(texts: list[str], 
 
     near = index.nearest(text, at_least=least)
 
-    equal = [i for i, t in enumerate(texts) if fingerprint(t) == fingerprint(text)]
+    equal = [i for i, t in enumerate(texts) if words_alone(t) == words_alone(text)]
     every = [jaccard(t, text) for t in texts]
     best = max(every, default=0.0)
     assert len(index) == len(texts)
@@ -98,14 +98,14 @@ def curation_repeats(a: str, b: str) -> bool:
     if keys["text_key"][0] == keys["text_key"][1]:
         assert keys["prompt_key"][0] == keys["prompt_key"][1]
         return True
-    fingerprints = [fingerprint(prompt_text(row)) for row in rows]
-    return len(close_pairs(make_sketch(fingerprints, np.empty(0, dtype=np.int32)), SIMILARITY)) > 0
+    words = [words_alone(prompt_text(row)) for row in rows]
+    return len(close_pairs(make_sketch(words, np.empty(0, dtype=np.int32)), SIMILARITY)) > 0
 
 
 def agree(a: str, b: str) -> None:
     repeats = curation_repeats(a, b)
     assert synthesis_repeats(a, b) == repeats
-    if fingerprint(a):  # a held-out prompt that says nothing is none to feedback
+    if words_alone(a):  # a held-out prompt that says nothing is none to feedback
         assert feedback_repeats(a, b) == repeats
 
 

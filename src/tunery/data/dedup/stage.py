@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
 from tunery.core.errors import listed
-from tunery.core.example import Drop
+from tunery.core.example import Drop, Example, prompt_text
 from tunery.core.figures import percent
 from tunery.data.decisions import Curated
+from tunery.data.rows.identity import said_prompt, same_prompt
 from tunery.data.workers import spread
 from tunery.text.minhash import (
     SAMPLE,
@@ -26,10 +27,13 @@ from tunery.text.minhash import (
     make_sketch,
     no_pairs,
 )
-from tunery.text.normalise import fingerprint
+from tunery.text.normalise import hash64
+from tunery.text.sameness import repeats, signs, words_alone
 from tunery.text.shingles import jaccards, shingle_sets
 
 _BLOCK = 200_000
+_AT_ONCE = 5000
+"""Rows read once more together."""
 
 
 class NearRows(NamedTuple):
@@ -44,13 +48,14 @@ class NearRows(NamedTuple):
 def drop_exact(curated: Curated) -> Integers:
     """Remove rows whose prompt and answer repeat an earlier row's; return pairs of equal prompts.
 
-    Prompts are compared by fingerprint, answers letter by letter. Equal prompts with different answers
-    both stay: which of them is right is for a person to say.
+    Prompts are compared as :mod:`tunery.data.rows.identity` says, answers letter by letter. Equal prompts
+    with different answers both stay: which of them is right is for a person to say.
     """
     kept = curated.kept
-    first = first_of_key(curated.rows.numbers("row_key")[kept])
+    prompts = _prompts(curated)
+    first = first_of_key(_keys(prompts.said, curated.rows.numbers("answer_key")[kept]))
     repeats = np.flatnonzero(first != np.arange(len(kept)))
-    same = first_of_key(curated.rows.numbers("prompt_key")[kept])
+    same = first_of_key(prompts.same)
     others = np.flatnonzero((same != np.arange(len(kept))) & (first == np.arange(len(kept))))
     if len(others):
         curated.warnings.append(_conflicts(curated, kept[same[others]], kept[others]))
@@ -66,6 +71,48 @@ def drop_exact(curated: Curated) -> Integers:
     return np.stack([kept[same[others]], kept[others]], axis=1)
 
 
+class _Prompts(NamedTuple):
+    """Keys of each kept row's prompt, shape ``(rows,)``."""
+
+    said: Keys
+    """Equal where one repeats the other."""
+    same: Keys
+    """Equal where they are the same."""
+
+
+def _prompts(curated: Curated) -> _Prompts:
+    """Return the keys of prompts: only rows whose words are the same are read once more."""
+    wide = curated.rows.numbers("prompt_key")[curated.kept]
+    twins = _of_several(wide)
+    both = [(hash64(said_prompt(e)), hash64(same_prompt(e))) for e in _again(curated, curated.kept[twins])]
+    found = np.array(both, dtype=np.uint64).reshape(-1, 2)
+    said, same = wide.copy(), wide.copy()
+    said[twins] = _keys(wide[twins], found[:, 0])
+    same[twins] = _keys(wide[twins], found[:, 1])
+    return _Prompts(said, same)
+
+
+def _of_several(keys: Keys) -> Integers:
+    """Return the places of keys that occur more than once."""
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[inverse] > 1)
+
+
+def _keys(*parts: Keys) -> Keys:
+    """Return one key for each row of several, each of shape ``(rows,)``."""
+    mixed = np.zeros(len(parts[0]), dtype=np.uint64)
+    for part in parts:
+        mixed = (mixed ^ part) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def _again(curated: Curated, positions: Integers) -> Iterator[Example]:
+    """Yield rows at ascending positions, some thousand in memory at a time."""
+    for start in range(0, len(positions), _AT_ONCE):
+        yield from curated.rows.examples(positions[start : start + _AT_ONCE].tolist())
+
+
 def _conflicts(curated: Curated, first: Integers, second: Integers) -> str:
     number = curated.row_number
     some = [f"rows {number(a)} and {number(b)}" for a, b in zip(first[:5], second[:5], strict=True)]
@@ -79,7 +126,7 @@ def find_near(curated: Curated) -> NearRows:
     clean = curated.config.clean
     if clean.near_duplicates == "off":
         return NearRows(no_pairs(), {})
-    # Equal prompts are the exact search's business: what it left stays, because the answers differ.
+    # Rows of the same words are the exact search's business: what it left differs in its answers or signs.
     texts = curated.rows.numbers("text_key")[curated.kept]
     first = first_of_key(texts)
     originals = curated.kept[np.flatnonzero(first == np.arange(len(first)))]
@@ -89,7 +136,9 @@ def find_near(curated: Curated) -> NearRows:
     pairs = close_pairs(sketch, clean.group_threshold)
     drops = {}
     if clean.near_duplicates == "drop":
-        keepers = near_keepers(pairs, _answers(curated, originals), sketch, drop_from=clean.near_threshold)
+        close = pairs.where(pairs.similarity >= clean.near_threshold)
+        answers = _answers(curated, originals, np.unique(np.concatenate([close.first, close.second])))
+        keepers = near_keepers(pairs, answers, sketch, drop_from=clean.near_threshold)
         for second, keeper in keepers.items():
             where = curated.where(int(originals[keeper.row]))
             drops[int(originals[second])] = Drop(
@@ -108,17 +157,21 @@ def _sketch(curated: Curated, originals: Integers) -> Sketch:
     return combined(sketches, texts=len(originals), characters=characters)
 
 
-def _answers(curated: Curated, originals: Integers) -> AnswerKeys:
+def _answers(curated: Curated, originals: Integers, close: Integers) -> AnswerKeys:
+    """Return what tells near rows apart; ``close`` are the places of those that may repeat another."""
     rows = curated.rows
     numbers, turns, exact = (rows.numbers(n)[originals] for n in ("numbers_key", "turns", "answer_key"))
+    marks = np.zeros(len(originals), dtype=np.uint64)
+    found = (hash64(signs(prompt_text(e))) for e in _again(curated, originals[close]))
+    marks[close] = np.fromiter(found, dtype=np.uint64, count=len(close))
     if curated.labels is not None:
-        return AnswerKeys(numbers, turns, exact, None)
+        return AnswerKeys(numbers, marks, turns, exact, None)
 
     def texts(i: int) -> Sequence[str]:
         (example,) = rows.examples([int(originals[i])])
         return (example.reference, example.rejected or "")
 
-    return AnswerKeys(numbers, turns, exact, texts)
+    return AnswerKeys(numbers, marks, turns, exact, texts)
 
 
 class Keeper(NamedTuple):
@@ -133,6 +186,8 @@ class AnswerKeys(NamedTuple):
 
     numbers: Keys
     """Hash of the numbers in a row, 0 for none."""
+    signs: Keys
+    """Hash of the marks and numbers of the prompt that mean something."""
     turns: Integers
     """Turns of the conversation [count]."""
     exact: Keys
@@ -141,22 +196,23 @@ class AnswerKeys(NamedTuple):
     """Answer and, in a pair, the one not preferred; None for classes, of which only equal ones count."""
 
     def same(self, a: int, b: int, threshold: float) -> bool:
-        """Tell whether rows ``a`` and ``b`` have the same numbers and (nearly) the same answers."""
-        if self.numbers[a] != self.numbers[b] or self.turns[a] != self.turns[b]:
+        """Tell whether rows ``a`` and ``b`` have the same numbers, signs and (nearly) the same answers."""
+        if any(column[a] != column[b] for column in (self.numbers, self.signs, self.turns)):
             return False
         if self.exact[a] == self.exact[b]:
             return True
         if self.texts is None:
             return False
         return all(
-            x == y or alike(x, y) >= threshold for x, y in zip(self.texts(a), self.texts(b), strict=True)
+            x == y or (alike(x, y) >= threshold and repeats(x, y))
+            for x, y in zip(self.texts(a), self.texts(b), strict=True)
         )
 
 
 def alike(a: str, b: str) -> float:
     """Return the Jaccard index of two texts' shingles, case and punctuation aside."""
     one, two = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
-    return float(jaccards(shingle_sets([fingerprint(a), fingerprint(b)]), one, two)[0])
+    return float(jaccards(shingle_sets([words_alone(a), words_alone(b)]), one, two)[0])
 
 
 def near_keepers(pairs: Pairs, answers: AnswerKeys, sketch: Sketch, *, drop_from: float) -> dict[int, Keeper]:

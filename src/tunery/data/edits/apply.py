@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from tunery.core.errors import ConfigError, listed
 from tunery.core.example import Drop, Dropped, Example, example_id, numbered
 from tunery.core.finding import Action, Changed, Edit
-from tunery.data.clean import clean_texts
+from tunery.data.clean import Text, clean_texts
 from tunery.data.config import CleanConfig
 from tunery.data.edits.sets import SHOWN_PROBLEMS, EditSet
 from tunery.data.rows.dropped import dropped_messages
-from tunery.text.normalise import fingerprint
+from tunery.data.rows.identity import said_prompt, wide_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Edited:
 def apply_all(examples: Sequence[Example], sets: Sequence[EditSet], clean: CleanConfig) -> Edited:
     """Apply sets of edits one after the other: each names the rows as the one before left them.
 
-    New texts are normalised and masked as the settings ask of every other text.
+    New texts are repaired and masked as the settings ask of every other text.
 
     Args:
         examples: Cleaned examples in reading order.
@@ -55,7 +55,8 @@ def apply_all(examples: Sequence[Example], sets: Sequence[EditSet], clean: Clean
 
 
 def _cleaned(edits: Sequence[Edit], clean: CleanConfig) -> list[Edit]:
-    values = clean_texts([e.value or "" for e in edits], clean).texts
+    texts = [Text(e.value or "", is_answer=e.action != "set_input") for e in edits]
+    values = clean_texts(texts, clean).texts
     return [
         e if e.action == "drop" or e.value == v else e.with_(value=v)
         for e, v in zip(edits, values, strict=True)
@@ -111,7 +112,7 @@ def _targets(
         return {i: row for i, row in enumerate(numbered(e.id for e in examples)) if row in requested}
     found = {i: e.id for i, e in enumerate(examples) if e.id in requested}
     compared = {_compared(examples[i]): row for i, row in reversed(list(found.items()))}
-    # Fingerprints cost time; the answers, letter by letter, tell which rows need one.
+    # Comparing prompts costs time; the answers, letter by letter, tell which rows need one.
     answers = {examples[i].reference for i in found}
     for i, example in enumerate(examples):
         if i not in found and example.reference in answers:
@@ -121,10 +122,9 @@ def _targets(
     return found
 
 
-def _compared(example: Example) -> tuple[str, str, str | None]:
+def _compared(example: Example) -> tuple[str, ...]:
     """Return what two rows have in common of which one repeats the other."""
-    turns = "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
-    return turns, example.reference, example.rejected
+    return wide_prompt(example), said_prompt(example), example.reference, example.rejected or ""
 
 
 def _check(

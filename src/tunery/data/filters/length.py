@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from tunery.core.config import Settings
 from tunery.core.example import Drop, Example, without_system
 from tunery.data.filters.filters import FilterContext
+from tunery.text.normalise import says_nothing
 
 
 class LengthSettings(Settings):
@@ -68,8 +69,8 @@ class LengthFilter:
         return [self._judge_one(e) for e in examples]
 
     def _judge_one(self, example: Example) -> Drop | None:
-        prompt = sum(len(m.content) for m in without_system(example.prompt))
-        sides = (("input", "prompt", prompt), ("output", "answer", len(example.reference)))
+        prompt = sum(_characters(m.content) for m in without_system(example.prompt))
+        sides = (("input", "prompt", prompt), ("output", "answer", _characters(example.reference)))
         for (what, called, characters), (least, most) in zip(sides, self._bounds.pairs, strict=True):
             if not characters:
                 return Drop(f"empty_{what}", f"nothing is left of the {called} after cleaning")
@@ -80,3 +81,8 @@ class LengthFilter:
                 detail = f"{what} of {characters:,} characters, at most {most:,} allowed"
                 return Drop(f"{what}_too_long", detail)
         return None
+
+
+def _characters(text: str) -> int:
+    """Return a text's length, 0 where it holds only what nobody sees [characters]."""
+    return 0 if says_nothing(text) else len(text)

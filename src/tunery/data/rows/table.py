@@ -22,11 +22,12 @@ from tunery.core.example import (
     messages_text,
     prompt_text,
     short_id,
-    without_system,
 )
 from tunery.core.ids import canonical_json
+from tunery.data.rows.identity import wide_prompt
 from tunery.store.dataset_files import MESSAGE, MESSAGES, dialogues
-from tunery.text.normalise import fingerprint, hash64
+from tunery.text.normalise import hash64
+from tunery.text.sameness import words_alone
 
 ROWS_SCHEMA = pa.schema(
     [
@@ -39,9 +40,9 @@ ROWS_SCHEMA = pa.schema(
         pa.field("sha256", pa.binary(32), nullable=False),  # of the content
         pa.field("sampling_key", pa.binary(16)),  # where the source is limited
         # What repeats are found by.
-        pa.field("text", pa.string(), nullable=False),  # fingerprint of the prompt
+        pa.field("text", pa.string(), nullable=False),  # the words alone of the prompt
         pa.field("text_key", pa.uint64(), nullable=False),
-        pa.field("prompt_key", pa.uint64(), nullable=False),  # of roles and fingerprints
+        pa.field("prompt_key", pa.uint64(), nullable=False),  # of roles and words alone
         pa.field("row_key", pa.uint64(), nullable=False),  # of prompt_key and both answers
         pa.field("answer_key", pa.uint64(), nullable=False),
         pa.field("numbers_key", pa.uint64(), nullable=False),
@@ -70,9 +71,9 @@ def encode_rows(
         drops: Position to why a filter removes that row.
         carried: Columns that examples do not hold, :data:`CARRIED`; ``name_key`` only after edits.
     """
-    texts = [fingerprint(prompt_text(e)) for e in examples]
+    texts = [words_alone(prompt_text(e)) for e in examples]
     text_keys = [hash64(text) for text in texts]
-    prompts = [_roles_and_fingerprints(e, text) for e, text in zip(examples, texts, strict=True)]
+    prompts = [wide_prompt(e, text) for e, text in zip(examples, texts, strict=True)]
     answers = [(e.reference, e.rejected or "") for e in examples]
     numbers = [sorted(_NUMBER.findall(messages_text(e.messages))) for e in examples]
     removed = [drops.get(i) for i in range(len(examples))]
@@ -96,14 +97,6 @@ def encode_rows(
         **carried,
     }
     return pa.RecordBatch.from_pydict(columns, schema=ROWS_SCHEMA)
-
-
-def _roles_and_fingerprints(example: Example, text: str) -> str:
-    """Return what prompts are compared by; ``text`` is the fingerprint of the prompt as a whole."""
-    spoken = without_system(example.prompt)
-    if len(spoken) == len(example.prompt) == 1:
-        return f"{spoken[0].role}:{text}"
-    return "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)
 
 
 def _message_lists(examples: Sequence[Example]) -> pa.Array:
@@ -234,7 +227,7 @@ class RowTable:
         return [answers[i] for i in back.tolist()]
 
     def texts(self, positions: Integers) -> Iterator[list[str]]:
-        """Yield the fingerprints at ascending positions, a chunk at a time."""
+        """Yield the words alone at ascending positions, a chunk at a time."""
         for rows, inside in self._parts(positions):
             yield rows["text"].take(inside).to_pylist()
 

@@ -93,9 +93,31 @@ def _counted(counts: Mapping[str, int]) -> Iterable[tuple[str, list[str]]]:
 
 
 def _changed(version: DatasetVersion) -> str:
+    return f"{_cleaned(version)}\n\n{_edited(version)}"
+
+
+def _cleaned(version: DatasetVersion) -> str:
+    if not version.cleaned:
+        if version.masked:
+            return "Personal data was masked; see below."
+        return "Cleaning changed none: prompts and answers are as the files have them."
+    rows = [
+        [
+            inline(c.kind),
+            f"{c.prompts:,}",
+            f"{c.answers:,}",
+            f"`{code(c.example)}`, row {c.row:,} of `{code(c.source)}`",
+        ]
+        for c in version.cleaned
+    ]
+    note = "What cleaning did, in rows that were kept and in rows that were left out:"
+    return f"{note}\n\n{table(['change', 'prompts', 'answers', 'first one'], rows)}"
+
+
+def _edited(version: DatasetVersion) -> str:
     if not version.changed:
         return "No text was replaced by an edit."
-    listed = table(["reason", "texts"], (cells for _, cells in _counted(version.changed)))
+    listed = table(["reason of the edit", "texts"], (cells for _, cells in _counted(version.changed)))
     return f"{listed}\n\nEach is listed with its text before and after in `changed.parquet`."
 
 

@@ -246,7 +246,8 @@ def _grouped(changes: Iterable[_RowChange]) -> tuple[Reason, ...]:
 def _settings(a: Mapping[str, object], b: Mapping[str, object]) -> Iterable[str]:
     before, after = (dict(_leaves(current_settings(c))) for c in (a, b))
     for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
+        # A setting that is newer than one of the versions is not there; empty, it changes nothing.
+        if before.get(name, "None") != after.get(name, "None"):
             yield f"{name}: {before.get(name, 'not set')} -> {after.get(name, 'not set')}"
 
 

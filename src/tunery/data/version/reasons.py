@@ -24,7 +24,7 @@ _REASONS = {
     "user_over_limit": "its user gave as many rows as the recipe takes of one user",
     # Curation: how a row stands to the others.
     "over_limit": "beyond the number of rows that the recipe asks for",
-    "exact_duplicate": "repeats another row but for case, punctuation and spacing",
+    "exact_duplicate": "repeats another row but for case, spacing and marks that mean nothing",
     "near_duplicate": "says nearly what another row says, with the same answer",
     "held_out_elsewhere": "resembles a row that went to another split",
     "seed_held_out": "was written after a row that is held out",

@@ -183,7 +183,7 @@ def recipe_of(version: DatasetVersion, files: Mapping[str, Sequence[Path]], writ
         data["system_prompt"] = version.system_prompt
     # What was removed is gone, what was masked is masked: a second round could only differ by accident.
     data["clean"] = {
-        "normalise": False,
+        "normalise": "off",
         "mask_pii": False,
         "exact_duplicates": False,
         "near_duplicates": "off",

@@ -12,7 +12,7 @@ from tunery.core.figures import counted, percent, percent_of
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, drops, finding
 from tunery.inspect.json_answers import json_value
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import fingerprint
 
 _CANNOT = (
     r"(?:can(?:no|['’])?t|can not|could not|couldn['’]?t|am unable|['’]m unable|am not able|['’]m not able|"

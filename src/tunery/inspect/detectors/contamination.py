@@ -10,7 +10,7 @@ from tunery.core.columns import Columns
 from tunery.core.figures import counted, listed_counts
 from tunery.core.finding import Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, drops, finding
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import words_alone
 
 _KNOWN_TEXTS = FindingKind(
     "contamination",
@@ -49,7 +49,7 @@ def find(
 ) -> Iterator[Finding]:
     """Find training rows that share a run of words with the held-out splits or with reference texts.
 
-    Words are those of the fingerprint: case and punctuation do not count. A reference text with fewer words
+    Words stand alone: case and punctuation do not count. A reference text with fewer words
     than a run counts where a training text is the same as a whole, if it has four words at least. A run that
     more than ten training rows have is a template or a phrase and does not count. Reference runs are hashed
     once and each training text is read once, so time is linear in the number of words. Of a closed set of
@@ -97,7 +97,7 @@ def _hits(columns: Columns, texts: _Texts, references: Iterable[tuple[str, str]]
     names: dict[int, str] = {}
     whole: dict[str, str] = {}
     for name, text in references:
-        split = fingerprint(text).split()
+        split = words_alone(text).split()
         if len(split) >= words:
             for run in _runs(split, words):
                 names.setdefault(run, name)
@@ -111,7 +111,7 @@ def _hits(columns: Columns, texts: _Texts, references: Iterable[tuple[str, str]]
         if part != "train":
             continue
         for k, text in enumerate(texts[i]):
-            split = fingerprint(text).split()
+            split = words_alone(text).split()
             # A short answer ('Paris is the capital of France') is no copy; a short prompt is.
             if k == 0 and len(split) < words and (known := whole.get(" ".join(split))):
                 found.append(_Hit(i, known, text))

@@ -12,7 +12,7 @@ from tunery.core.figures import counted, one_line, percent
 from tunery.core.finding import Edit, Finding, FindingKind
 from tunery.inspect.evidence import Case, closed, finding
 from tunery.inspect.likeness import Likeness
-from tunery.text.normalise import fingerprint
+from tunery.text.sameness import cased, essence, repeats, words_alone
 
 _CONTRADICTION = FindingKind(
     "contradiction",
@@ -37,6 +37,7 @@ _FEW_WORDS = 6
 _FEW_WORDS_NEAR = 3
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _CALL = re.compile(r"\w\(")
+_CLOSING = re.compile(r"(?<=[^\W\d_][^\W\d_])[.!]+\Z")
 _WORD = re.compile(r"[\w']+")
 _OPEN_ENDED = re.compile(
     r"\b(?:synonyms?|antonyms?|opposite|suggest|generate|write|create|compose|give|examples?|provide|propose|"
@@ -62,7 +63,7 @@ def find(columns: Columns, likeness: Likeness) -> Iterator[Finding]:
         right. ``near_contradiction``: prompts that differ in spelling or in words that turn nothing
         round, with different classes or very short answers.
     """
-    answers = [fingerprint(text) for text in columns.answers]
+    answers = [_said(text) for text in columns.answers]
     hard, soft = [], []
     edits: list[Edit] = []
     is_closed = closed(columns)
@@ -86,6 +87,11 @@ def find(columns: Columns, likeness: Likeness) -> Iterator[Finding]:
         yield finding(columns, _SEVERAL, message, soft, numbers={"prompts": len(soft)})
 
 
+def _said(answer: str) -> str:
+    """Return what an answer says: case, a closing mark and spacing aside, its signs not."""
+    return f"{words_alone(answer)}\n{_CLOSING.sub('', essence(answer))}"
+
+
 def _clash(columns: Columns, rows: Sequence[int]) -> bool:
     """Tell whether free-text answers cannot all be right: short, or alike but for their numbers."""
     if _OPEN_ENDED.search(columns.prompts[rows[0]]):
@@ -95,7 +101,7 @@ def _clash(columns: Columns, rows: Sequence[int]) -> bool:
         return False  # code says the same in many ways
     if all(len(a.split()) <= _FEW_WORDS for a in answers):
         return True
-    without = {fingerprint(_NUMBER.sub(" ", a)) for a in answers}
+    without = {words_alone(_NUMBER.sub(" ", a)) for a in answers}
     return len(without) == 1  # only their numbers differ
 
 
@@ -121,11 +127,11 @@ def _edits(columns: Columns, rows: Sequence[int], answers: Sequence[str]) -> lis
 def _near(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> list[Case]:
     """Return pairs of prompts that differ in little, with answers that do not."""
     is_closed = closed(columns)
-    variants = {likeness.fingerprints[rows[0]]: rows for rows in likeness.same}
+    variants = {rows[0]: rows for rows in likeness.same}
     found = []
     for pair in likeness.near:
-        first = variants.get(likeness.fingerprints[pair.first], [pair.first])
-        second = variants.get(likeness.fingerprints[pair.second], [pair.second])
+        first = variants.get(pair.first, [pair.first])
+        second = variants.get(pair.second, [pair.second])
         if {answers[i] for i in first} & {answers[i] for i in second}:
             continue  # some rows agree; the others contradict their own twins, which is reported there
         a, b = first[0], second[0]
@@ -133,7 +139,7 @@ def _near(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> list[
             continue
         if not is_closed and _OPEN_ENDED.search(columns.prompts[a]):
             continue
-        if not _same_question(likeness.fingerprints[a], likeness.fingerprints[b]):
+        if not _same_question(columns.prompts[a], columns.prompts[b]):
             continue
         both = " and ".join(repr(one_line(columns.answers[i], 60)) for i in (a, b))
         detail = f"{percent(pair.similarity)} alike, answered {both}"
@@ -143,8 +149,8 @@ def _near(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> list[
 
 
 def _same_question(a: str, b: str) -> bool:
-    if _NUMBER.findall(a) != _NUMBER.findall(b):
+    if not repeats(a, b) or cased(a) != cased(b):
         return False
-    ours, theirs = Counter(_WORD.findall(a)), Counter(_WORD.findall(b))
+    ours, theirs = Counter(_WORD.findall(words_alone(a))), Counter(_WORD.findall(words_alone(b)))
     differ = (ours - theirs) + (theirs - ours)
     return not any(_TURNS.fullmatch(word) for word in differ)

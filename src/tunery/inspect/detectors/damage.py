@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tunery.core.columns import Columns
 from tunery.core.figures import counted, percent_of
 from tunery.core.finding import Edit, Finding, FindingKind
-from tunery.inspect.evidence import Case, TextColumn, finding, text_columns
+from tunery.inspect.evidence import Case, TextColumn, closed, finding, text_columns
 from tunery.text.markup import find_html, strip_html
 from tunery.text.normalise import fix_mojibake
 
@@ -55,13 +55,13 @@ KINDS = (
         "invisible_characters",
         "Invisible characters",
         "medium",
-        "Apply the edits; data.clean.normalise removes most of them.",
+        "Apply the edits; data.clean.normalise removes most of them from prompts, with all from answers too.",
     ),
     FindingKind(
         "odd_whitespace",
         "Unusual spaces",
         "low",
-        "Apply the edits; data.clean.normalise makes unusual spaces plain.",
+        "Apply the edits; data.clean.normalise makes them plain in prompts, with all in answers too.",
     ),
     FindingKind(
         "lost_characters",
@@ -96,15 +96,17 @@ def find(columns: Columns, *, inputs: Sequence[str] | None = None) -> list[Findi
     cases: dict[str, list[Case]] = defaultdict(list)
     edits: dict[str, list[Edit]] = defaultdict(list)
     for part in text_columns(columns, inputs):
+        # Of answers space at the ends may be what they are about: indentation, a patch's last line.
+        ends = part.action == "set_input" or closed(columns)
         html_rows = _html_rows(columns, part)
         for i, text in enumerate(part.texts):
             if not _NOTICEABLE.search(text):
                 continue
             html = i in html_rows
-            kinds = _kinds(text, html=html)
+            kinds = _kinds(text, html=html, ends=ends)
             if not kinds:
                 continue
-            repaired = repair(text, html=html)
+            repaired = repair(text, html=html, ends=ends)
             for kind, at in kinds.items():
                 place = f"in the {part.name} of {columns.where(i)}"
                 cases[kind].append(Case((i,), _visible(text), place, at))
@@ -121,12 +123,13 @@ def _finding(columns: Columns, kind: FindingKind, cases: Sequence[Case], edits: 
     return finding(columns, kind, message, cases, edits=edits, numbers={"rows": rows, "texts": len(cases)})
 
 
-def repair(text: str, *, html: bool = True) -> str:
+def repair(text: str, *, html: bool = True, ends: bool = True) -> str:
     """Return text without the damage that can be undone; repairing twice changes nothing.
 
     Args:
         text: Any text.
         html: Strip tags and entities too.
+        ends: Strip space around a text of one line too.
     """
     result = text
     for _ in range(_ROUNDS):
@@ -136,23 +139,24 @@ def repair(text: str, *, html: bool = True) -> str:
         result = _HIDDEN.sub("", result)
         if not _RIGHT_TO_LEFT.search(result):
             result = _DIRECTION.sub("", result)
-        result = _plain_spaces(result)
+        result = _plain_spaces(result, ends=ends)
         if result == before:
             return result
     return text  # a text that does not settle is left as it was
 
 
-def _plain_spaces(text: str) -> str:
+def _plain_spaces(text: str, *, ends: bool) -> str:
     if not text.isascii() or "\r" in text:
         text = re.sub("\r\n?|[\u2028\u2029\x85]", "\n", text)
         if not _EAST_ASIAN.search(text):
             text = _ODD_SPACE.sub(" ", text)
     if "\n" not in text and not _CODE.search(text):  # in code and tables runs of spaces carry meaning
         text = _RUN.sub(" ", text)
-    return text.strip()
+    bare = text.strip()
+    return bare if ends and "\n" not in bare else text
 
 
-def _kinds(text: str, *, html: bool) -> dict[str, int]:
+def _kinds(text: str, *, html: bool, ends: bool) -> dict[str, int]:
     """Return what is wrong with a text, and where."""
     found: dict[str, int] = {}
     if not text.isascii():
@@ -168,7 +172,7 @@ def _kinds(text: str, *, html: bool) -> dict[str, int]:
         found["html"] = find_html(text) or 0
     if hidden := _HIDDEN.search(text) or (None if _RIGHT_TO_LEFT.search(text) else _DIRECTION.search(text)):
         found["invisible_characters"] = hidden.start()
-    if _plain_spaces(text) != text and "mojibake" not in found:
+    if _plain_spaces(text, ends=ends) != text and "mojibake" not in found:
         odd = _ODD_SPACE.search(text) or _RUN.search(text.strip())
         found["odd_whitespace"] = odd.start() if odd else 0
     return found

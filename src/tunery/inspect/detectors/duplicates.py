@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
@@ -16,6 +15,7 @@ from tunery.inspect.likeness import Likeness
 from tunery.text.embeddings import Encoder
 from tunery.text.features import unit
 from tunery.text.minhash import join
+from tunery.text.sameness import repeats
 
 _EXACT = FindingKind("exact_duplicate", "Duplicates", "medium", "Keep one row of each group.")
 _NEAR = FindingKind("near_duplicate", "Near duplicates", "low", "Keep one row of each group.")
@@ -41,7 +41,6 @@ _SEMANTIC_LEAK = FindingKind(
 )
 KINDS = (_EXACT, _NEAR, _LEAK, _SEMANTIC, _SEMANTIC_LEAK)
 
-_NUMBER = re.compile(r"\d+")
 _AT_ONCE = 1024
 
 
@@ -63,9 +62,13 @@ def find(
         exactly or nearly in training as well, and ``semantic_leak``. Edits take out later rows of a group, of
         a leak the training rows; what only an encoder finds has none.
     """
-    exact = [rows for group in likeness.same for rows in _by_answer(columns, group)]
-    near = [(p.first, p.second) for p in likeness.near if _same_answer(columns, p.first, p.second)]
-    every = [(g[0], i) for g in likeness.same for i in g[1:]]
+    exact = [rows for group in likeness.repeated for rows in _by_answer(columns, group)]
+    near = [
+        (p.first, p.second)
+        for p in likeness.near
+        if likeness.words[p.first] != likeness.words[p.second] and _same_answer(columns, p.first, p.second)
+    ]
+    every = [(g[0], i) for g in likeness.repeated for i in g[1:]]
     every += [(p.first, p.second) for p in likeness.near if _alike(columns, p.first, p.second)]
     count = len(columns)
     yield from _repeats(columns, exact, _EXACT, "repeat the prompt and the answer of an earlier row")
@@ -77,7 +80,7 @@ def find(
         links = [
             (a, b)
             for a, b in _links(columns, encoder, semantic_threshold)
-            if likeness.fingerprints[a] != likeness.fingerprints[b] and frozenset((a, b)) not in known
+            if likeness.words[a] != likeness.words[b] and frozenset((a, b)) not in known
         ]
         agreeing = [(a, b) for a, b in links if columns.answers[a] == columns.answers[b]]
         words = "say in other words what an earlier row says, with the same answer"
@@ -93,8 +96,8 @@ def _by_answer(columns: Columns, rows: Sequence[int]) -> list[list[int]]:
 
 
 def _alike(columns: Columns, a: int, b: int) -> bool:
-    """Tell whether two near prompts ask the same: templates that differ in their numbers do not."""
-    return _NUMBER.findall(columns.prompts[a]) == _NUMBER.findall(columns.prompts[b])
+    """Tell whether two near prompts ask the same: those that differ in numbers or signs do not."""
+    return repeats(columns.prompts[a], columns.prompts[b])
 
 
 def _same_answer(columns: Columns, a: int, b: int) -> bool:

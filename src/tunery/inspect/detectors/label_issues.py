@@ -48,6 +48,7 @@ _OF_LABELS = (_WRONG, _DOUBTFUL, _LABELS_UNSEEN)
 _OF_PREFERENCES = (_REVERSED, _PREFERENCES_UNSEEN)
 KINDS = (*_OF_LABELS, *_OF_PREFERENCES)
 
+_MOST_DOUBTED = 0.5
 _MANY_WRONG = 0.03
 _MOST_CLASSES = 1000
 _CONFUSIONS = 20
@@ -93,6 +94,8 @@ def _label_issues(
         ranking = rank_label_issues(prompts, [label for _, label in rows], encoder=encoder)
     except ConfigError:
         return  # no prompt has a letter or a digit to judge a label by
+    if ranking.likely > _MOST_DOUBTED * len(rows):
+        return  # who doubts most labels cannot tell the classes by words, which says nothing of the labels
     issues = [issue._replace(row=rows[issue.row][0]) for issue in ranking.issues]
     likely, doubtful = issues[: ranking.likely], ranking._replace(issues=issues).doubtful
     if doubtful:

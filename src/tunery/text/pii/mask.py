@@ -18,6 +18,8 @@ class Masked(NamedTuple):
     texts: list[str]
     counts: Counter[PiiType]
     """Spans replaced by type [count]."""
+    types: list[frozenset[PiiType]]
+    """What was replaced in each text."""
 
 
 def mask(texts: Sequence[str], types: Collection[PiiType] = DEFAULT_PII) -> Masked:
@@ -48,8 +50,10 @@ def replace_found(
     """
     counts: Counter[PiiType] = Counter()
     masked: list[str] = []
+    types_of: list[frozenset[PiiType]] = []
     replaced: set[Replaced] = set()
     for text, spans in zip(texts, detect(texts, types), strict=True):
+        types_of.append(frozenset(s.type for s in spans))
         if not spans:
             masked.append(text)
             continue
@@ -60,7 +64,7 @@ def replace_found(
         masked.append(replace_spans(text, spans, new))
     if mapping is not None and replaced:
         mapping.add(replaced)
-    return Masked(masked, counts)
+    return Masked(masked, counts, types_of)
 
 
 def mask_spans(text: str, spans: Sequence[Span]) -> str:

@@ -72,7 +72,7 @@ def rows(tmp_path: Path) -> Rows:
 
 
 def test_a_repeat_but_for_case_and_punctuation_goes_and_names_the_row_kept(rows: Rows) -> None:
-    found = rows(("Where's my card?", "x"), ("Other", "x y"), ("where s my CARD", "x"))
+    found = rows(("Where's my card?", "x"), ("Other", "x y"), ("where's  my CARD", "x"))
     assert found.drops == {2: ("exact_duplicate", "repeats row 1 of a.jsonl")}
 
 

