@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import sqlite3
 import time
@@ -89,7 +90,7 @@ class SqliteDriver:
     def mend(self, table: str, seq: object) -> str:
         """Return the command that takes a damaged row out of its table."""
         statements = f"PRAGMA foreign_keys=OFF; DELETE FROM {table} WHERE seq = {seq}"  # noqa: S608 - to be read
-        return f'sqlite3 {self.label} "{statements}"'
+        return f'sqlite3 {shlex.quote(self.label)} "{statements}"'
 
     def explain(self, error: Exception) -> TuneryError | None:
         """Word a full disk, a file that cannot be written, one that is no database, and a lasting lock."""
@@ -115,7 +116,8 @@ class SqliteDriver:
             return ConfigError(
                 f"{self.label} is not a readable SQLite database: {error}",
                 hint="restore the file from a backup, or save what can be read with "
-                f"'sqlite3 {self.label} .recover | sqlite3 new.db', or set TUNERY_HOME to another folder",
+                f"'sqlite3 {shlex.quote(self.label)} .recover | sqlite3 new.db', or set TUNERY_HOME to "
+                "another folder",
             )
         return None
 
