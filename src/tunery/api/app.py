@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response
 
 import tunery
-from tunery.api import errors
+from tunery.api import errors, openapi
 from tunery.api.boundary import Boundary
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
@@ -48,7 +48,12 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
     metrics.watch_log(lambda: log.state)
     app = FastAPI(
-        title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
+        title="Tunery",
+        version=tunery.__version__,
+        lifespan=_lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
     watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
@@ -60,6 +65,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])
     app.add_api_route("/metrics", metrics_text, methods=["GET"])
+    app.add_api_route("/openapi.json", openapi.route_of(app), methods=["GET"], include_in_schema=False)
     app.add_middleware(Boundary, workspace=workspace, settings=settings, drain=drain)
     if settings.cors_origins:
         app.add_middleware(

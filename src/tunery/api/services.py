@@ -39,12 +39,14 @@ class Services:
     """Held while a job is created, so that a client's retry finds the job its first try made."""
 
 
-def _services(request: Request) -> Services:
+# Coroutines, although they wait for nothing: FastAPI would run a plain function in a thread of the pool that
+# all blocking routes share, and a completion or /health would wait until one of those has ended.
+async def _services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
 
-def _key(request: Request) -> ApiKey | None:
+async def _key(request: Request) -> ApiKey | None:
     return request.scope["key"]  # type: ignore[no-any-return]  # set by the boundary
 
 

@@ -47,6 +47,12 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def read_moment(value: str | datetime) -> datetime:
+    """Return the time of a column, in UTC: SQLite gives the text that :func:`utc_text` wrote."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.astimezone(UTC)
+
+
 def document(value: Any) -> str:
     """Return JSON for the database; infinities and NaN become the words that a float field reads back."""
     return json.dumps(_storable(value), allow_nan=False, separators=(",", ":"))
