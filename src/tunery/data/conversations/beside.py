@@ -65,13 +65,12 @@ def _unpaired(values: Mapping[str, Any], mapped: Mapped) -> str | None:
     if LIKED in mapped.watched and not is_blank(values.get(LIKED)):
         return LIKED
     label = values.get(LABEL) if LABEL in mapped.watched else None
-    if (
-        isinstance(label, str)
-        and mapped.shape == "completion"
-        and label != values.get(mapped.column["completion"])
-    ):
-        return LABEL if label.strip().lower() in ("true", "false") else None  # as a cell of a table has it
-    return LABEL if isinstance(label, bool) else None
+    if isinstance(label, bool):
+        return LABEL
+    # A cell of a table has it as text; where that is the answer itself, it is a class.
+    if mapped.shape != "completion" or label == values.get(mapped.column["completion"]):
+        return None
+    return LABEL if isinstance(label, str) and label.strip().lower() in ("true", "false") else None
 
 
 def with_beside(

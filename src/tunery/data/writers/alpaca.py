@@ -1,4 +1,4 @@
-"""Alpaca's format: one JSON list of instruction, input and output, with system and history where there are."""
+"""Alpaca's format: one JSON list of instruction, input and output, with the system turn and the history."""
 
 from __future__ import annotations
 
