@@ -215,6 +215,10 @@ def test_cells_under_no_name_are_named_by_their_place(workspace: Workspace, tmp_
     version = build(workspace, tmp_path, "rows.csv", columns=MAPPED["table"])
     (warning,) = version.warnings
     assert "'(column 3)' (1 row)" in warning
+    columns = MAPPED["table"] | {"metadata": ["(column 3)"]}
+    declared = build(workspace, tmp_path, "rows.csv", columns=columns)
+    assert not declared.warnings
+    assert [e.metadata["(column 3)"] for e in examples(workspace, declared)][2:5] == [None, "seen", None]
 
 
 @pytest.mark.parametrize("column", ["system", "history", "tools", "weight"])
