@@ -21,7 +21,10 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import typer
 
+from tunery.core.cores import prepare_threads
 from tunery.core.errors import ResourceError, TuneryError
+
+prepare_threads()
 
 EXIT_BUG = 1
 EXIT_USAGE = 2

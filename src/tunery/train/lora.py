@@ -15,6 +15,7 @@ from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.training import BaseModelInfo, StepLog
 from tunery.model.device import choose_training_device
 from tunery.model.load import load_for_packing
+from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import TrainingRows
@@ -22,6 +23,7 @@ from tunery.train.section import method_of
 from tunery.train.trainer import (
     PackedTrainer,
     Reporting,
+    ThreadKeeper,
     Watcher,
     early_stopping,
     training_arguments,
@@ -76,8 +78,7 @@ def train_adapter(
     """
     from transformers import set_seed
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    threads = Threads(config.threads, exact=True)
     device = choose_training_device(config.device)
     set_seed(config.seed)
     model = _lora_model(base, config, device)
@@ -94,7 +95,11 @@ def train_adapter(
             _load(model, folders.checkpoints / f"checkpoint-{_kept_step(config, history)}")
         else:
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
-            callbacks = [watcher, *(early_stopping(config, history) if rows.validation else [])]
+            callbacks = [
+                watcher,
+                ThreadKeeper(threads),
+                *(early_stopping(config, history) if rows.validation else []),
+            ]
             objective = method_of(config).objective(config)
             trainer = PackedTrainer(model, objective, arguments, rows, callbacks)
             _run(trainer, resume)
