@@ -600,10 +600,10 @@ def test_keys_of_turns_that_nothing_reads_are_named(workspace: Workspace, tmp_pa
     rows[0]["conversations"][1] |= {"markdown": "**x**", "text": None}
     write(tmp_path, "jsonl", rows)
     (warning,) = build(workspace, tmp_path, "rows.jsonl").warnings
-    assert "conversations: turns have keys that are not read: 'markdown' (1 row)" in warning
+    assert "conversations: turns have keys that nothing reads: 'markdown' (1 row)" in warning
     rows = [{"messages": [user(asks(a)) | {"name": "Ann"}, assistant(says(a))]} for a in ANIMALS]
     (warning,) = build(workspace, tmp_path, write(tmp_path, "jsonl", rows)).warnings
-    assert "messages: turns have keys that are not read: 'name' (12 rows)" in warning
+    assert "messages: turns have keys that nothing reads: 'name' (12 rows)" in warning
 
 
 def test_the_first_rows_keys_do_not_decide_where_later_rows_have_their_turns(tmp_path: Path) -> None:
@@ -639,3 +639,37 @@ def test_what_reviewers_answered_to_is_no_column_that_nothing_reads(
     version = build(workspace, tmp_path, write(tmp_path, "jsonl", records))
     (warning,) = version.warnings
     assert "reads: 'hint' (12 rows); " in warning
+
+
+def test_openais_pairs_have_their_columns_within_their_input(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [
+        {
+            "input": {"messages": [user(asks(a))], "tools": [TOOL], "system": "Be brief.", "seed": 1},
+            "preferred_output": [assistant(says(a))],
+            "non_preferred_output": [assistant(f"No {a}.")],
+        }
+        for a in ANIMALS
+    ]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    (warning,) = version.warnings
+    assert "input have keys that nothing reads: 'seed' (12 rows)" in warning
+    for example in examples(workspace, version):
+        assert read_functions(example.messages[0].content) == ("Be brief.", (TOOL,))
+
+
+def test_sharegpts_pairs_have_their_prompt_in_its_turns(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [
+        {
+            "conversations": [{"from": "human", "value": asks(a)}],
+            "chosen": {"from": "gpt", "value": says(a)},
+            "rejected": {"from": "gpt", "value": f"No {a}."},
+            "system": f"You watch the {a}.",
+        }
+        for a in ANIMALS
+    ]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    assert not version.warnings
+    for example, a in zip(examples(workspace, version), ANIMALS, strict=True):
+        turns = [("system", f"You watch the {a}."), ("user", asks(a)), ("assistant", says(a))]
+        assert [(m.role, m.content) for m in example.messages] == turns
+        assert example.rejected == f"No {a}."

@@ -104,12 +104,12 @@ def with_beside(
             _announce("system", column, mapped, notes)
     column, given = _given(values, mapped.beside["tools"])
     if not is_blank(given):
-        turns = with_tools(turns, given, column)
+        turns = _with_tools(turns, given, column)
         _announce("tools", column, mapped, notes)
     return turns
 
 
-def with_tools(turns: tuple[Message, ...], tools: Any, field: str) -> tuple[Message, ...]:
+def _with_tools(turns: tuple[Message, ...], tools: Any, field: str) -> tuple[Message, ...]:
     """Return a conversation whose system turn describes functions, given as a list or the JSON of one.
 
     Raises:
