@@ -44,6 +44,7 @@ COMMANDS = {
     "evaluate": "tunery.cli.evaluate:app",
     "registry": "tunery.cli.registry:app",
     "deploy": "tunery.cli.deploy:app",
+    "requests": "tunery.cli.requests:app",
     "feedback": "tunery.cli.feedback:app",
     "serve": "tunery.cli.serve:serve",
     "jobs": "tunery.cli.jobs:app",
