@@ -57,7 +57,8 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     )
     drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
     watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
-    shared = Services(workspace, settings, bases, gateway, log, metrics, drain, uploads, watch)
+    supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
+    shared = Services(workspace, settings, bases, gateway, log, metrics, drain, uploads, watch, supervisor)
     app.state.services = shared
     errors.install(app)
     for routes in (generate, stored, files, jobs, models, feedback, rollouts):
@@ -79,7 +80,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 
 
 async def health(shared: Shared) -> dict[str, object]:
-    """Say whether requests can be answered: engines, database, disk, records; for whoever sends them here.
+    """Say whether requests can be answered: engines, database, disk, records, jobs; for who sends them here.
 
     Where calls are answered although they cannot be recorded, ``status`` is ``degraded``.
 
@@ -90,6 +91,8 @@ async def health(shared: Shared) -> dict[str, object]:
     recorded = shared.log.state
     base = shared.bases.default
     problems = shared.watch.problems()
+    if shared.supervisor is not None and (idle := shared.supervisor.problem()):
+        problems.append(idle)
     if shared.drain.draining:
         problems.append("the server is shutting down")
     if problems:
@@ -116,7 +119,7 @@ def metrics_text(shared: Shared) -> Response:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Services = app.state.services
-    supervisor = Supervisor(shared.workspace, shared.settings.jobs) if shared.settings.run_jobs else None
+    supervisor = shared.supervisor
     over = threading.Event()
     canaries = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
     # Not the event loop's own threads: those may all be at work when the end begins.

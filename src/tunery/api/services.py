@@ -19,6 +19,7 @@ from tunery.core.job import ApiKey
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
+from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.store.workspace import Workspace
 
 
@@ -35,6 +36,8 @@ class Services:
     drain: Drain
     uploads: Uploads
     watch: HealthWatch
+    supervisor: Supervisor | None = None
+    """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)
     """Held while a job is created, so that a client's retry finds the job its first try made."""
 

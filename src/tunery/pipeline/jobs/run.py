@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tunery.core.errors import BusyError, TuneryError, UnavailableError
+from tunery.core.faults import explained
 from tunery.core.run import Run
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.names import ft_name_of
-from tunery.pipeline.jobs.files import store_result
+from tunery.pipeline.jobs.files import named_by_id, store_result
 from tunery.pipeline.jobs.openai_job import result_csv
 from tunery.pipeline.jobs.progress import JobProgress
 from tunery.pipeline.loop import run_recipe
@@ -63,7 +64,14 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
         return False
     except TuneryError as error:
         message = f"{error.message}; try: {error.hint}" if error.hint else error.message
+        message = named_by_id(workspace, message)
         _fail(workspace, job_id, worker, {"code": error.code, "message": message, "param": error.param})
+    except Exception as error:
+        fault = explained(error)
+        if fault is None:
+            raise  # a mistake of ours: the worker dies of it, and its log shows where
+        message = f"{fault.message}; try: {fault.hint}" if fault.hint else fault.message
+        _fail(workspace, job_id, worker, {"code": fault.code, "message": message, "param": None})
     return True
 
 
