@@ -24,9 +24,8 @@ from pathlib import Path
 
 import openai
 import psycopg
-from tests.unit.store.cut_line import CutLine
 
-from saw import Place, doubled, place, serve, stop, until_ended
+from saw import CutLine, Place, doubled, place, serve, stop, until_ended
 
 OPEN_GATE = {
     "goal": {"metric": "perplexity"},

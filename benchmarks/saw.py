@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402 - the tests' tiny model lies beside this folder
 from tests.tiny.build import build_tiny  # noqa: E402
+from tests.unit.store.cut_line import CutLine  # noqa: E402, F401 - scripts take it from here
 
 from tunery.core.job import FINAL_STATUSES, Job  # noqa: E402
 from tunery.pipeline.jobs.submit import start_job  # noqa: E402
