@@ -298,6 +298,7 @@ def outages(given: argparse.Namespace) -> int:
                     proxy.become("open")
                     if number in kill_at:
                         server.start()
+                        server.warm()  # so that the next outage finds it answering
                     time.sleep(draw.uniform(0.1, 0.6))
             caught_up(server.url)
         finally:

@@ -404,6 +404,7 @@ class RequestLog:
         deadline: float | None = None
         while True:
             moved, now = 0, time.monotonic()
+            ending = self._all_written  # asked before the look: what is journalled behind it needs another
             try:
                 if now - looked > _LOOK_S or not looked:
                     self._note(move_abandoned(self._workspace))
@@ -417,7 +418,7 @@ class RequestLog:
             except Exception as error:
                 self._gone(error)
                 pause = min(2 * pause, _RETRY_S[1])
-            if self._all_written:
+            if ending:
                 deadline = deadline or now + _CLOSE_S
                 if not moved or now > deadline:
                     return

@@ -107,14 +107,17 @@ def test_a_record_whose_texts_cannot_be_masked_counts_without_them(
 
 @contextmanager
 def database_away(workspace: Workspace) -> Iterator[None]:
-    """Put the database out of reach: new connections find a folder in its place, old ones are closed."""
-    path = workspace.root / "tunery.db"
+    """Put the database out of reach: new connections find a link to nowhere, old ones are closed.
+
+    Each step in one rename: a thread that tries meanwhile would make an empty database in a gap.
+    """
+    path, kept, link = (workspace.root / name for name in ("tunery.db", "kept.db", "link"))
+    kept.hardlink_to(path)
+    link.symlink_to(workspace.root / "nowhere" / "tunery.db")
+    link.replace(path)
     workspace.database.close()
-    path.rename(path.with_suffix(".away"))
-    path.mkdir()
     yield
-    path.rmdir()
-    path.with_suffix(".away").rename(path)
+    kept.replace(path)
 
 
 def until(done: Callable[[], bool]) -> None:
