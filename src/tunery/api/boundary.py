@@ -65,9 +65,9 @@ class Boundary:
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
+            started = True
 
         async def tell(problem: Problem) -> None:
             await problem.response()(scope, receive, send_with_id)
@@ -82,9 +82,9 @@ class Boundary:
                 await self._app(scope, self._bounded(scope, receive, at_end), send_with_id)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._drain.draining or task is None:
+            if task is None:
                 raise
-            task.uncancel()  # it was cancelled once, by the server that ends, and ends here
+            task.uncancel()  # it was cancelled once, mostly by the server that ends, and ends here
             if not started:
                 await tell(_ending(request_id))
         except ClientDisconnect:

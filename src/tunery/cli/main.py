@@ -21,8 +21,11 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import typer
 
 from tunery.cli.stop import Terminated
+from tunery.core.cores import prepare_threads
 from tunery.core.errors import TuneryError
 from tunery.core.faults import explained
+
+prepare_threads()
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -38,6 +41,7 @@ COMMANDS = {
     "evaluate": "tunery.cli.evaluate:app",
     "registry": "tunery.cli.registry:app",
     "deploy": "tunery.cli.deploy:app",
+    "requests": "tunery.cli.requests:app",
     "feedback": "tunery.cli.feedback:app",
     "serve": "tunery.cli.serve:serve",
     "jobs": "tunery.cli.jobs:app",

@@ -20,6 +20,9 @@ ACTOR = "cli"
 """Who is recorded as having moved an alias or started a rollout from here."""
 _STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
 
+_OUTAGE_S = 300.0
+"""How long what computes for minutes waits for a database that went away meanwhile [s]."""
+
 
 @contextmanager
 def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
@@ -42,10 +45,12 @@ def open_recipe(ctx: typer.Context, recipe: Path, overrides: Sequence[str] | Non
     from tunery.cli.progress import terminal_progress
     from tunery.pipeline.context import RunContext
     from tunery.pipeline.recipe import load_recipe
+    from tunery.store.database import Patience
     from tunery.store.exclusive import in_use
 
     loaded = load_recipe(recipe, overrides or ())
     with open_workspace(ctx) as workspace, in_use(workspace.root):
+        workspace.database.patience = Patience(_OUTAGE_S)
         context = RunContext(loaded, workspace, folder_of(recipe), terminal_progress())
         context.signals_held = lambda: until_asked(_STOPPING)
         try:

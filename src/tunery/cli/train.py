@@ -30,13 +30,17 @@ def train_preflight(
 ) -> None:
     """Show the exact tokens and loss mask of sample rows, and check every row; nothing is trained.
 
-    Exits with 2 when a check fails.
+    Exits with 2 when a check fails, or when what is to be measured afterwards could not be.
     """
     from tunery.pipeline.stages.data import dataset_to_use
     from tunery.pipeline.stages.preflight import check_before_training
+    from tunery.pipeline.stages.settle import settle
 
     with open_recipe(ctx, recipe, overrides) as context, context.progress.task("preflight", None):
-        found = check_before_training(context, dataset_to_use(context))
+        dataset = dataset_to_use(context)
+        found = check_before_training(context, dataset)
+        if dataset.splits.get("test"):
+            settle(context, dataset)
     value = {"passed": found.passed, **found.model_dump(mode="json")}
     answer(value, lambda: preflight_text(found), as_json=as_json)
     found.require()

@@ -27,6 +27,7 @@ from tunery.pipeline.stages.data import dataset_to_use
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
+from tunery.pipeline.stages.settle import settle
 from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
 from tunery.pipeline.stages.train import find_adapter, train
 from tunery.store.exclusive import exclusive, in_use
@@ -229,9 +230,7 @@ class _Loop:
     def _stages(self, dataset: DatasetVersion) -> Run:
         context, timer = self.context, self.timer
         with timer("preflight"):
-            task = ev.test_task(context, dataset)
-            baselines = ev.baseline_subjects(context, dataset, task)
-            gt.check_gate(context, task, baselines)
+            task, baselines = settle(context, dataset)
             check_before_training(context, dataset).require()
         with timer("baseline"):
             results = {subject.name: ev.measure(context, task, subject) for subject in baselines}

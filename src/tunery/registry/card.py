@@ -94,7 +94,7 @@ def render_card(
         f"# {inline(version.ref)}",
         _opening(version, evaluation, baselines, gate),
         "## Intended use",
-        _intended_use(version, evaluation),
+        _intended_use(version, adapter, evaluation),
         "## Results",
         _results(evaluation, baselines),
         "### Gate",
@@ -143,7 +143,7 @@ def _opening(
     return f"A LoRA adapter on {inline(version.base)}. It reaches {reached}.{beside} {word}"
 
 
-def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
+def _intended_use(version: ModelVersion, adapter: Adapter, evaluation: Evaluation) -> str:
     goal = version.config.get("goal") or {}
     paragraphs = [inline(str(version.config["description"]))] if version.config.get("description") else []
     if version.labels:
@@ -163,6 +163,12 @@ def _intended_use(version: ModelVersion, evaluation: Evaluation) -> str:
     if version.system_prompt:
         turn = fenced(version.system_prompt)
         paragraphs.append(f"Every example began with this system turn, and so should every call:\n\n{turn}")
+    if adapter.day:
+        paragraphs.append(
+            f"The base's chat template writes the day into every prompt. Training wrote "
+            f"{adapter.day:%d %b %Y}, and so does `tunery serve`; whoever renders prompts otherwise should "
+            "write that day, too."
+        )
     paragraphs.append(
         "It is meant for inputs like those of its dataset version. Nothing was measured on other subjects, "
         "other languages or hostile input."
@@ -239,6 +245,7 @@ def _training(adapter: Adapter) -> str:
         ["trained parameters", count(adapter.trainable_parameters)],
         ["steps", f"{count(adapter.steps)}, the adapter of step {count(adapter.best_step)} kept"],
         ["trained-on tokens", count(adapter.trained_tokens)],
+        *([["day in every prompt", adapter.day.isoformat()]] if adapter.day else []),
         ["time", duration(adapter.seconds)],
         *([inline(key), f"`{code(str(value))}`"] for key, value in sorted(adapter.config.items())),
     ]

@@ -56,7 +56,8 @@ class TrainConfig(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base: fp32 on a CPU, bf16 on a GPU; the adapter is always trained in fp32."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads; all cores when null. Another number may change losses in the last digits."""
+    """CPU threads. When null, as many as other processes leave cores for, looked at while it trains, and all
+    cores where results would depend on the number: on processors of another maker than Intel."""
 
     @model_validator(mode="after")
     def _divides(self) -> TrainConfig:

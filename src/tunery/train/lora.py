@@ -17,6 +17,7 @@ from tunery.core.training import BaseModelInfo, StepLog
 from tunery.model.bases import check_base
 from tunery.model.device import choose_training_device
 from tunery.model.load import load_for_packing
+from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import TrainingRows
@@ -24,6 +25,7 @@ from tunery.train.section import method_of
 from tunery.train.trainer import (
     PackedTrainer,
     Reporting,
+    ThreadKeeper,
     Watcher,
     early_stopping,
     load_checkpoint,
@@ -81,8 +83,7 @@ def train_adapter(
     """
     from transformers import set_seed
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    threads = Threads(config.threads, exact=True)
     device = choose_training_device(config.device)
     set_seed(config.seed)
     model = _lora_model(base, config, device)
@@ -97,7 +98,11 @@ def train_adapter(
         watcher = Watcher(reporting, bar, seconds_before=seconds_before, history=history)
         if not (resume and _patience_is_spent(config, history)):
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
-            callbacks = [watcher, *(early_stopping(config, history) if rows.validation else [])]
+            callbacks = [
+                watcher,
+                ThreadKeeper(threads),
+                *(early_stopping(config, history) if rows.validation else []),
+            ]
             objective = method_of(config).objective(config)
             trainer = PackedTrainer(model, objective, arguments, rows, callbacks)
             _run(trainer, resume, folders.checkpoints)

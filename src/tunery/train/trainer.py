@@ -23,6 +23,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.progress import Progress, ProgressBar
 from tunery.model.packing import Packed, pack
+from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import Objective, TrainingRow, TrainingRows
@@ -217,6 +218,17 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
                 f"the checkpoint of step {state.global_step} of {state.max_steps} is kept, and the same "
                 "command continues from there"
             )
+
+
+class ThreadKeeper(TrainerCallback):  # type: ignore[misc]
+    """Keeps to the cores that other processes leave, looked at between steps."""
+
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the machine."""
+        self.threads.adapt()
 
 
 def training_arguments(

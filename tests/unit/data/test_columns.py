@@ -81,6 +81,7 @@ COLUMNS: dict[str, Any] = {
     "system": lambda a: f"You watch the {a}.",
     "system_prompt": lambda a: f"You watch the {a}.",
     "history": lambda a: [[f"Is it a {a}?", f"It is a {a}."]],
+    "history as text": lambda a: json.dumps([[f"Is it a {a}?", f"It is a {a}."]]),
     "history as turns": lambda a: [user(f"Is it a {a}?"), assistant(f"It is a {a}.")],
     "tools": lambda _: [{"type": "function", "function": TOOL}],
     "tools as text": lambda _: json.dumps([TOOL]),
@@ -214,6 +215,10 @@ def test_cells_under_no_name_are_named_by_their_place(workspace: Workspace, tmp_
     version = build(workspace, tmp_path, "rows.csv", columns=MAPPED["table"])
     (warning,) = version.warnings
     assert "'(column 3)' (1 row)" in warning
+    columns = MAPPED["table"] | {"metadata": ["(column 3)"]}
+    declared = build(workspace, tmp_path, "rows.csv", columns=columns)
+    assert not declared.warnings
+    assert [e.metadata["(column 3)"] for e in examples(workspace, declared)][2:5] == [None, "seen", None]
 
 
 @pytest.mark.parametrize("column", ["system", "history", "tools", "weight"])
@@ -287,6 +292,16 @@ def test_what_cannot_be_used_is_refused_by_the_columns_name(
     assert [d.detail.split(": ")[0] for d in dropped] == [field for _, field in REFUSED]
     with pytest.raises(ConfigError, match=r"row 25: history: "):
         build(workspace, tmp_path, name, strict=True)
+
+
+def test_a_class_of_true_and_false_is_no_unpaired_preference(tmp_path: Path) -> None:
+    rows = [
+        LAYOUTS["completion"](a) | {"completion": str(i % 2 == 0), "label": str(i % 2 == 0)}
+        for i, a in enumerate(ANIMALS)
+    ]
+    assert len(read(tmp_path, write(tmp_path, "jsonl", rows))) == ROWS
+    rows = [LAYOUTS["chat"](a) | {"label": "true"} for a in ANIMALS]
+    assert len(read(tmp_path, write(tmp_path, "jsonl", rows))) == ROWS
 
 
 @pytest.mark.parametrize("empty", [None, "", [], {}])
@@ -600,10 +615,10 @@ def test_keys_of_turns_that_nothing_reads_are_named(workspace: Workspace, tmp_pa
     rows[0]["conversations"][1] |= {"markdown": "**x**", "text": None}
     write(tmp_path, "jsonl", rows)
     (warning,) = build(workspace, tmp_path, "rows.jsonl").warnings
-    assert "conversations: turns have keys that are not read: 'markdown' (1 row)" in warning
+    assert "conversations: turns have keys that nothing reads: 'markdown' (1 row)" in warning
     rows = [{"messages": [user(asks(a)) | {"name": "Ann"}, assistant(says(a))]} for a in ANIMALS]
     (warning,) = build(workspace, tmp_path, write(tmp_path, "jsonl", rows)).warnings
-    assert "messages: turns have keys that are not read: 'name' (12 rows)" in warning
+    assert "messages: turns have keys that nothing reads: 'name' (12 rows)" in warning
 
 
 def test_the_first_rows_keys_do_not_decide_where_later_rows_have_their_turns(tmp_path: Path) -> None:
@@ -639,3 +654,37 @@ def test_what_reviewers_answered_to_is_no_column_that_nothing_reads(
     version = build(workspace, tmp_path, write(tmp_path, "jsonl", records))
     (warning,) = version.warnings
     assert "reads: 'hint' (12 rows); " in warning
+
+
+def test_openais_pairs_have_their_columns_within_their_input(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [
+        {
+            "input": {"messages": [user(asks(a))], "tools": [TOOL], "system": "Be brief.", "seed": 1},
+            "preferred_output": [assistant(says(a))],
+            "non_preferred_output": [assistant(f"No {a}.")],
+        }
+        for a in ANIMALS
+    ]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    (warning,) = version.warnings
+    assert "input have keys that nothing reads: 'seed' (12 rows)" in warning
+    for example in examples(workspace, version):
+        assert read_functions(example.messages[0].content) == ("Be brief.", (TOOL,))
+
+
+def test_sharegpts_pairs_have_their_prompt_in_its_turns(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [
+        {
+            "conversations": [{"from": "human", "value": asks(a)}],
+            "chosen": {"from": "gpt", "value": says(a)},
+            "rejected": {"from": "gpt", "value": f"No {a}."},
+            "system": f"You watch the {a}.",
+        }
+        for a in ANIMALS
+    ]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    assert not version.warnings
+    for example, a in zip(examples(workspace, version), ANIMALS, strict=True):
+        turns = [("system", f"You watch the {a}."), ("user", asks(a)), ("assistant", says(a))]
+        assert [(m.role, m.content) for m in example.messages] == turns
+        assert example.rejected == f"No {a}."

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tunery.core.errors import listed
-from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Drop, Dropped, Message
+from tunery.core.example import REQUEST_ID, SEED_PROMPTS, SPLIT_HINT, Drop, Dropped, Message
 from tunery.core.ids import sampling_key
 from tunery.data.config import SourceConfig
-from tunery.data.conversations.beside import check_beside, with_beside, with_tools
+from tunery.data.conversations.beside import check_beside, with_beside
 from tunery.data.conversations.messages import (
     check_conversation,
     json_of,
@@ -94,10 +94,12 @@ def _hint(values: Mapping[str, Any]) -> dict[str, Any]:
     about = values.get("metadata")
     if not isinstance(about, Mapping) or about.get(SPLIT_HINT) != "train":
         return {}
-    fingerprints = about.get(SEED_PROMPTS)
-    if not isinstance(fingerprints, list):
-        return {SPLIT_HINT: "train"}
-    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(f) for f in fingerprints]}
+    stated: dict[str, Any] = {SPLIT_HINT: "train"}
+    if isinstance(fingerprints := about.get(SEED_PROMPTS), list):
+        stated[SEED_PROMPTS] = [str(f) for f in fingerprints]
+    if isinstance(request := about.get(REQUEST_ID), str):
+        stated[REQUEST_ID] = request
+    return stated
 
 
 def _turns(
@@ -109,7 +111,7 @@ def _turns(
         check_beside(values, mapped)
     column, shape = mapped.column, mapped.shape
     if shape == "preference":
-        turns = _preference(values, column)
+        turns = _preference(values, mapped, notes)
         whole = turns if alone else with_beside(turns, values, mapped, notes)
         if whole is not turns:
             check_conversation(whole[:-1], "(turns)")
@@ -147,8 +149,12 @@ def _chat(value: Any, field: str, notes: list[str]) -> tuple[Message, ...]:
         notes.append(f"{field}: turns behind the last one that is learnt were left out")
     messages = parse_messages(turns, field)
     if others := passed_over(turns):
-        notes.append(f"{field}: turns have keys that are not read: {listed(sorted(map(repr, others)), 5)}")
+        notes.append(_unread(f"{field}: turns", others))
     return messages
+
+
+def _unread(where: str, keys: Iterable[str]) -> str:
+    return f"{where} have keys that nothing reads: {listed(sorted(map(repr, keys)), 5)}"
 
 
 def _asked(question: str) -> Message:
@@ -232,11 +238,11 @@ def _styled(messages: tuple[Message, ...], source: SourceConfig) -> tuple[Messag
     return (*messages[:-1], messages[-1].with_(content=answer))
 
 
-def _preference(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[Message, ...]:
-    chosen_at, rejected_at = column["chosen"], column["rejected"]
+def _preference(values: Mapping[str, Any], mapped: Mapped, notes: list[str]) -> tuple[Message, ...]:
+    chosen_at, rejected_at = mapped.column["chosen"], mapped.column["rejected"]
     better = _side(values.get(chosen_at), chosen_at)
     worse = _side(values.get(rejected_at), rejected_at)
-    prompt = _preference_prompt(values, column)
+    prompt = _preference_prompt(values, mapped, notes)
     if prompt is None:
         if _said(better[:-1]) != _said(worse[:-1]):
             detail = f"{chosen_at} and {rejected_at} answer different conversations"
@@ -273,14 +279,18 @@ def _side(value: Any, field: str) -> tuple[Message, ...]:
     return parse_transcript(text) or (Message(role="assistant", content=text),)
 
 
-def _preference_prompt(values: Mapping[str, Any], column: Mapping[str, str]) -> tuple[Message, ...] | None:
+def _preference_prompt(
+    values: Mapping[str, Any], mapped: Mapped, notes: list[str]
+) -> tuple[Message, ...] | None:
     """Return the prompt of a preference row from whichever column holds it, None where none does."""
+    column = mapped.column
     wrapped = values.get(column["input"])
     if isinstance(wrapped, Mapping):  # OpenAI: {"input": {"messages": […]}, …}
-        field = f"{column['input']}.messages"
-        asked = parse_messages(wrapped.get("messages"), field)
-        tools = wrapped.get("tools") or wrapped.get("functions")
-        return with_tools(asked, tools, f"{column['input']}.tools") if tools else asked
+        asked = parse_messages(wrapped.get("messages"), f"{column['input']}.messages")
+        others = [k for k, v in wrapped.items() if k not in {"messages", *mapped.used} and not is_blank(v)]
+        if others:
+            notes.append(_unread(column["input"], others))
+        return with_beside(asked, wrapped, mapped, notes)
     if values.get(column["prompt"]) is not None:
         prompt = values[column["prompt"]]
         if isinstance(prompt, list):

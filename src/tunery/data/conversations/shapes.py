@@ -109,7 +109,7 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
     column.update(_parts(source.columns))
     if shape == "preference" and "chosen" not in first and source.columns.chosen is None:
         column["chosen"], column["rejected"] = ("preferred_output", "non_preferred_output")
-    if shape == "chat" and source.columns.messages is None and "messages" not in first:
+    if shape in ("chat", "preference") and source.columns.messages is None and "messages" not in first:
         column["messages"] = next((n for n in TURN_COLUMNS if n in first), "messages")
     parts = ("chosen", "rejected") if shape == "preference" else _NEEDED[shape]
     needed = (*(column[p] for p in parts), *wanted_columns(source.columns))

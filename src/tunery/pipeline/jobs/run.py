@@ -12,7 +12,7 @@ from tunery.core.faults import explained
 from tunery.core.run import Run
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.names import ft_name_of
-from tunery.pipeline.jobs.files import store_result
+from tunery.pipeline.jobs.files import named_by_id, store_result
 from tunery.pipeline.jobs.openai_job import result_csv
 from tunery.pipeline.jobs.progress import JobProgress
 from tunery.pipeline.loop import run_recipe
@@ -65,8 +65,9 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
     except Exception as raised:
         error = explained(raised)
         if error is None:
-            raise
+            raise  # a mistake of ours: the worker dies of it, and its log shows where
         message = f"{error.message}; try: {error.hint}" if error.hint else error.message
+        message = named_by_id(workspace, message)
         _fail(workspace, job_id, worker, {"code": error.code, "message": message, "param": error.param})
     return True
 

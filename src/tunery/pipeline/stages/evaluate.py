@@ -47,12 +47,15 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
         main_metric=context.recipe.goal.metric,
         labels=dataset.labels,
     )
-    _check_window(context, dataset, task)
+    check_window(context, dataset, task)
     return task
 
 
-def _check_window(context: RunContext, dataset: DatasetVersion, task: Task) -> None:
-    """Look whether test rows fit the base's window as training shows them; tell of those that do not.
+def check_window(context: RunContext, dataset: DatasetVersion, task: Task, *, what: str = "") -> None:
+    """Look whether rows fit the base's window as training shows them; tell of those that do not.
+
+    Args:
+        what: Put before the sentence, where it is not about the test split.
 
     Raises:
         ConfigError: None does.
@@ -61,15 +64,13 @@ def _check_window(context: RunContext, dataset: DatasetVersion, task: Task) -> N
     rows, over = len(task.examples), [e for e in task.examples if lengths.get(e.id, 0) >= context.window]
     if not over:
         return
-    what = (
-        f"{len(over)} of {counted(rows, 'test row')} leave no room for an answer in the base's window of "
-        f"{context.window:,} tokens: {listed([where(e) for e in over], _SHOWN)}"
+    told = (
+        f"{what}{len(over)} of {counted(rows, 'test row')} leave no room for an answer in the base's window "
+        f"of {context.window:,} tokens: {listed([where(e) for e in over], _SHOWN)}"
     )
     if len(over) == rows:
-        raise ConfigError(
-            what, hint="shorten the rows or data.system_prompt, or take a base with a wider window"
-        )
-    context.progress.event(f"{what}; they count as answered with nothing", level="warn")
+        raise ConfigError(told, hint="shorten the rows or their system prompt, or take another base")
+    context.progress.event(f"{told}; they count as answered with nothing", level="warn")
 
 
 def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[Subject, ...]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from tunery.core.dataset import DatasetVersion
 from tunery.core.run import TUNED
 from tunery.evaluate.prompting import Prompting, prompt_lengths
-from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
+from tunery.pipeline.stages.settle import Settled, settle
 from tunery.pipeline.stages.train import training_splits
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
@@ -37,8 +37,8 @@ def plan_recipe(context: RunContext) -> Forecast:
     dataset = dataset_to_use(context)
     with context.progress.task("counting tokens", None):
         rows = _count(context, dataset)
-        task = ev.test_task(context, dataset)
-        subjects = _subjects(context, dataset, task)
+        settled = settle(context, dataset)
+        subjects = _subjects(context, dataset, settled)
     shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
     with context.progress.task("timing this machine", None):
         machine = measure(context)
@@ -135,9 +135,9 @@ def _mean(lengths: Mapping[str, int]) -> int:
     return round(sum(lengths.values()) / max(len(lengths), 1))
 
 
-def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[PlannedSubject, ...]:
+def _subjects(context: RunContext, dataset: DatasetVersion, settled: Settled) -> tuple[PlannedSubject, ...]:
     """Return what will be evaluated, with the length of the prompt each really gets."""
-    tokenizer = tokenizer_of(context, dataset)
+    tokenizer, task = tokenizer_of(context, dataset), settled.task
     plain = _mean(prompt_lengths(tokenizer, Prompting(), task.examples[:_PROBES]))
     limit = context.recipe.evaluate.perplexity_limit
     scored = min(limit or len(task.examples), len(task.examples)) if "perplexity" in task.metrics else 0
@@ -151,7 +151,7 @@ def _subjects(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple
             free=subject.prompting.constraint is None,
             perplexity_rows=scored if subject.perplexity else 0,
         )
-        for subject in ev.baseline_subjects(context, dataset, task)
+        for subject in settled.baselines
     ]
     has_champion = ev.CHAMPION in context.workspace.models.aliases(context.recipe.name)
     tuned = [TUNED, *([ev.CHAMPION] if has_champion else [])]

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 64
 """Objects and lists within each other [count]; what reads them further on recurses, too."""
+
+
+MAX_PARTS = 50_000
+"""Values and names in a body [count], those of ``prompt`` aside, which may hold token ids. Looking at a value
+takes far longer than sending it took: sixteen megabytes of ``1,1,…`` are eight million of them, and each may
+be wrong in a way of its own."""
 
 
 class BadJson(ValueError):  # noqa: N818 - says what is wrong with the text
@@ -32,10 +39,18 @@ def read_strictly(text: str | bytes) -> Any:
     """Return what JSON text holds.
 
     Raises:
-        BadJson: It is no JSON, or holds a number that is none, a key given twice, half a character, or is
-            nested more than :data:`MAX_DEPTH` deep; says where.
+        BadJson: It is no JSON, or holds a number that is none, a key given twice, half a character, more than
+            :data:`MAX_PARTS` parts, or is nested more than :data:`MAX_DEPTH` deep; says where.
     """
     odd: list[float] = []
+    parts = 0
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal parts
+        parts += 1 + len(pairs)
+        if parts > MAX_PARTS:
+            raise BadJson(_TOO_MANY)
+        return _once(pairs)
 
     def number(written: str) -> float:
         value = float(written)
@@ -46,7 +61,7 @@ def read_strictly(text: str | bytes) -> Any:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_once, parse_float=number, parse_constant=number)
+        value = json.loads(text, object_pairs_hook=once, parse_float=number, parse_constant=number)
     except UnicodeDecodeError as error:
         raise BadJson(f"the body is not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -65,23 +80,28 @@ def read_strictly(text: str | bytes) -> Any:
 
 
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_TOO_MANY = f"the body holds over {MAX_PARTS:,} values and names"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise BadJson(f"the key {twice!r:.80} is given twice", (twice,))
     return value
 
 
 def _check_depth(value: Any) -> None:
     """Refuse deep nesting, level by level, because a reader that recurses could not tell."""
+    parts = 0
     for key, inner in value.items() if isinstance(value, dict) else [("", value)]:
         level, depth = [inner], 1 if isinstance(value, dict) else 0
         while level := [v for v in level if type(v) is dict or type(v) is list]:
             depth += 1
+            # Of the prompt's only the lists: the first wrong id in each is told.
+            parts += len(level) if key == "prompt" else sum(map(len, level))
+            if parts > MAX_PARTS:
+                raise BadJson(_TOO_MANY)
             if depth > MAX_DEPTH:
                 raise BadJson(_TOO_DEEP, (key,) if key else ())
             level = [v for c in level for v in (c.values() if type(c) is dict else c)]

@@ -253,7 +253,7 @@ class Decoder:
         rest = constraint.rest(self._tokenizer.decode(row.generated))
         if not rest:
             return
-        ids = self._tokenizer.hf.encode(rest, add_special_tokens=False)
+        ids = self._tokenizer.encode(rest)
         if len(ids) > row.room or not constraint.accepts(ids):
             return
         for position, token in enumerate(ids, 1):

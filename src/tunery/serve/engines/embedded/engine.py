@@ -16,6 +16,7 @@ from tunery.core.engine import Generation, GenerationRequest, Health, Score, Tok
 from tunery.core.errors import NotFoundError, ResourceError
 from tunery.core.training import ADAPTER_WEIGHTS
 from tunery.model.device import choose_device
+from tunery.model.threads import Threads
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.embedded.admission import Admission
 from tunery.serve.engines.embedded.causal_lm import CausalLm
@@ -57,8 +58,7 @@ class EmbeddedEngine:
 
     def __init__(self, base: Path, *, settings: EmbeddedSettings | None = None) -> None:
         self.settings = settings or EmbeddedSettings()
-        if self.settings.threads:
-            torch.set_num_threads(self.settings.threads)
+        self._threads = Threads(self.settings.threads, exact=False)
         base = Path(base)
         self.tokenizer = load_tokenizer(base)
         self._model = CausalLm(
@@ -272,6 +272,7 @@ class EmbeddedEngine:
                 self._scheduler.drop_cancelled()
                 if not self._scheduler.idle:
                     self._step_began = time.monotonic()
+                    self._threads.adapt()
                     self._decoder.step()
                     self._step_began = None
         except BaseException as error:

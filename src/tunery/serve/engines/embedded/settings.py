@@ -23,7 +23,8 @@ class EmbeddedSettings(EngineSettings):
     """Number format of weights and cache. ``float32`` equals PEFT to 1e-4; the others halve memory."""
 
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads for matrix products; PyTorch's own choice (all cores, or OMP_NUM_THREADS) when empty."""
+    """CPU threads for matrix products; when empty, as many as other processes leave cores for, looked at
+    while it computes."""
 
     max_batch: int = Field(default=32, ge=1)
     """Requests computed at the same time. More wait. Higher: more tokens/s in total, each request slower."""

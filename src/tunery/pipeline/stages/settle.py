@@ -1,0 +1,37 @@
+"""What a run will measure, settled and checked before anything is spent on it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tunery.core.dataset import DatasetVersion
+from tunery.evaluate.prompting import Subject
+from tunery.evaluate.task import Task
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.stages import evaluate as ev
+from tunery.pipeline.stages.gate import check_gate
+
+
+class Settled(NamedTuple):
+    """What is measured before training, and by which questions."""
+
+    task: Task
+    """On the test split."""
+    baselines: tuple[Subject, ...]
+
+
+def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
+    """Settle what is measured on the test split and on the suites.
+
+    What could only fail after training is looked for now: metrics and rules that the rows cannot bear, suites
+    that cannot be read, prompts that the base's window cannot hold.
+
+    Raises:
+        ConfigError: Says which setting is at fault.
+    """
+    task = ev.test_task(context, dataset)
+    baselines = ev.baseline_subjects(context, dataset, task)
+    check_gate(context, task, baselines)
+    for name, suite in ev.suite_tasks(context).items():
+        ev.check_window(context, dataset, suite, what=f"suite {name}: ")
+    return Settled(task, baselines)
