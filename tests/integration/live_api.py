@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 from openai import OpenAI
 
 from tunery.api.app import create_app
 from tunery.api.config import ServerSettings
+from tunery.api.health import HealthWatch
 from tunery.api.server import bind, engine_opener, first_key, http_server
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
@@ -24,6 +28,19 @@ from tunery.pipeline.gateway.bases import BasePool, OpenBase
 from tunery.store.workspace import Workspace
 
 BASE = "tiny-llama"
+
+
+class Answered(NamedTuple):
+    """An answer as it came over the wire."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in small letters."""
+    text: str
+
+    def json(self) -> Any:
+        """Return the body as JSON."""
+        return json.loads(self.text)
 
 
 class Live(NamedTuple):
@@ -36,6 +53,7 @@ class Live(NamedTuple):
     bases: BasePool
     opened: list[OpenAI]
     """Clients to close in the end."""
+    watch: HealthWatch
 
     def client(self, *, retries: int = 0, key: str | None = None) -> OpenAI:
         """Return the unmodified client."""
@@ -44,6 +62,21 @@ class Live(NamedTuple):
         )
         self.opened.append(client)
         return client
+
+    def call(self, method: str, path: str, body: object = None, **headers: str) -> Answered:
+        """Send one request over a connection of its own, with the key; bytes go as they are."""
+        sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        with contextlib.closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            given = {"Authorization": f"Bearer {self.secret}", "Content-Type": "application/json", **headers}
+            connection.request(method, path, sent, given)
+            answer = connection.getresponse()
+            names = {name.lower(): value for name, value in answer.getheaders()}
+            return Answered(answer.status, names, answer.read().decode())
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.url.rpartition(":")[2])
 
     def http(self) -> httpx2.Client:
         """Return a plain client that sends the key."""
@@ -77,7 +110,14 @@ def live(
             time.sleep(0.01)
         opened: list[OpenAI] = []
         try:
-            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", secret, workspace, bases, opened)
+            yield Live(
+                f"http://127.0.0.1:{listening.getsockname()[1]}",
+                secret,
+                workspace,
+                bases,
+                opened,
+                app.state.services.watch,
+            )
         finally:
             for client in opened:
                 client.close()

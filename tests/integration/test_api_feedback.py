@@ -11,6 +11,8 @@ import pytest
 
 from tests.integration.live_api import BASE, Live, live, register
 from tunery.api.config import ServerSettings
+from tunery.pipeline.gateway.log import LogSettings
+from tunery.store.journal import find_anywhere
 from tunery.store.workspace import Workspace
 
 ASK = [{"role": "user", "content": "Mail me at jane.doe@example.org about my card"}]
@@ -152,3 +154,106 @@ def test_a_champion_is_promoted_and_rolled_back_by_hand(server: Live) -> None:
         nowhere = http.post("/v1/rollouts/promote", json={"model": "bot@9"})
         assert nowhere.status_code == 404
     assert [m.actor for m in server.workspace.models.moves("bot")][-2:] == ["first", "first"]
+
+
+def test_a_client_deletes_what_it_sent_and_the_figures_stay(server: Live) -> None:
+    client = server.client()
+    kept = client.chat.completions.create(model="bot", messages=ASK, max_tokens=3)
+    gone = client.chat.completions.create(model="bot", messages=ASK, max_tokens=3, metadata={"a": "b"})
+    client.chat.completions.update(gone.id, metadata={"correction": "card arrival"})
+    assert client.chat.completions.delete(gone.id).deleted
+    assert [c.id for c in client.chat.completions.list()] == [kept.id]
+    for call in (
+        client.chat.completions.retrieve,
+        client.chat.completions.delete,
+        client.chat.completions.messages.list,
+        lambda id: client.chat.completions.update(id, metadata={"rating": "1"}),
+    ):
+        with pytest.raises(openai.NotFoundError) as error:
+            call(gone.id)
+        assert kept.id not in str(error.value)
+    assert server.workspace.feedback.list() == []
+    counted = server.workspace.database.rows("SELECT COUNT(*) AS calls FROM requests WHERE model = 'bot@1'")
+    assert counted[0]["calls"] == 2
+    journals = b"".join(p.read_bytes() for p in server.workspace.journals.rglob("*.log"))
+    assert gone.id.encode() not in journals
+
+
+def test_lists_go_on_behind_an_id_and_name_no_others(server: Live) -> None:
+    client = server.client()
+    made = [client.chat.completions.create(model="bot", messages=ASK, max_tokens=1).id for _ in range(5)]
+    for id in made:
+        client.chat.completions.update(id, metadata={"rating": "1"})
+    listed = client.chat.completions.list(limit=2)
+    assert [c.id for c in listed] == made[::-1]  # the client asks for three pages
+    assert [c.id for c in client.chat.completions.list(limit=2, order="asc")] == made
+    turns = client.chat.completions.messages.list(made[0], limit=1)
+    assert [m.content for m in turns] == ["Mail me at <EMAIL_ADDRESS> about my card"]
+    with server.http() as http:
+        first = http.get("/v1/feedback?limit=2").json()
+        assert first["has_more"]
+        rest = http.get("/v1/feedback", params={"after": first["last_id"]}).json()
+        assert len(first["data"] + rest["data"]) == 5
+        assert not rest["has_more"]
+        for path in (
+            "chat/completions",
+            f"chat/completions/{made[0]}/messages",
+            "feedback",
+            "files",
+            "fine_tuning/jobs",
+            "rollouts",
+        ):
+            unknown = http.get(f"/v1/{path}?after=nobody")
+            assert unknown.status_code == 404, path
+            assert unknown.json()["error"]["param"] == "after", path
+            assert made[0] not in unknown.text.replace(f"in {made[0]}", ""), path
+            assert http.get(f"/v1/{path}?limit=0").status_code == 400, path
+            assert http.get(f"/v1/{path}?limit=100000").status_code == 400, path
+        for odd in ("%00", "chatcmpl-%00", "a%ED%A0%80"):
+            assert http.get(f"/v1/chat/completions/{odd}").status_code == 404, odd
+
+
+def test_health_and_metrics_say_whether_calls_are_recorded(server: Live) -> None:
+    server.client().chat.completions.create(model="bot", messages=ASK, max_tokens=1)
+    with server.http() as http:
+        health = http.get("/health").json()
+        assert health["status"] == "ok"
+        assert health["request_log"]["problem"] is None
+        assert health["request_log"]["lost"] == 0
+        metrics = http.get("/metrics").text
+    assert "tunery_request_log_writable 1.0" in metrics
+    assert 'tunery_request_log_waiting{where="journal"}' in metrics
+    assert 'tunery_request_log_failed{how="lost"} 0.0' in metrics
+
+
+def test_a_call_is_on_the_disk_before_its_answer_ends_where_that_is_asked_for(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model), log=LogSettings(sync=True))
+    with live(workspace, tiny_model, settings=settings) as server:
+        client = server.client()
+        for stream in (False, True):
+            answer = client.chat.completions.create(model=BASE, messages=ASK, max_tokens=2, stream=stream)
+            id = [chunk.id for chunk in answer][-1] if stream else answer.id
+            found = find_anywhere(workspace.journals, "request", id) or workspace.requests.find(id)
+            assert found is not None
+
+
+def test_without_room_for_records_calls_are_refused_and_told_when_to_come_again(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    workspace.journals.write_text("in the way")
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model))
+    with live(workspace, tiny_model, settings=settings) as server, server.http() as http:
+        body = {"model": BASE, "messages": ASK, "max_tokens": 1}
+        refused = http.post("/v1/chat/completions", json=body)
+        assert refused.status_code == 503
+        assert "request records cannot be written" in refused.json()["error"]["message"]
+        assert int(refused.headers["retry-after"]) > 0
+        assert http.get("/health").status_code == 503
+        workspace.journals.unlink()
+        deadline = time.monotonic() + 10
+        while (answer := http.post("/v1/chat/completions", json=body)).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert http.get(f"/v1/chat/completions/{answer.json()['id']}").status_code == 200

@@ -150,6 +150,36 @@ def test_a_job_trains_a_model_that_answers(working: Live) -> None:
     assert {"card-bot", "card-bot@1", "card-bot@champion", job.fine_tuned_model} <= {
         m.id for m in client.models.list()
     }
+    assert client.models.delete(job.fine_tuned_model).deleted  # the only version: its aliases go too
+    assert {m.id for m in client.models.list()} == {BASE}
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(job.fine_tuned_model)
+
+
+@pytest.mark.slow
+def test_a_jobs_model_is_deleted_by_its_client_and_can_be_made_again(working: Live) -> None:
+    client = working.client()
+    file_id = training_file(client)
+    made = wait(client, create(client, file_id, suffix="card-bot", seed=3).id, "succeeded", seconds=120)
+    model = made.fine_tuned_model
+    assert model is not None
+    ask = [{"role": "user", "content": "where is my card"}]
+    client.chat.completions.create(model=model, messages=ask, max_tokens=1)
+    assert client.models.delete(model).deleted
+    assert {m.id for m in client.models.list()} == {BASE}
+    for call in (
+        lambda: client.models.retrieve(model),
+        lambda: client.models.delete(model),
+        lambda: client.chat.completions.create(model=model, messages=ask, max_tokens=1),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            call()
+    for file in (file_id, *made.result_files):
+        assert client.files.delete(file).deleted
+    again = create(client, training_file(client), suffix="card-bot", seed=3)
+    model = wait(client, again.id, "succeeded", seconds=120).fine_tuned_model
+    assert model is not None
+    assert client.chat.completions.create(model=model, messages=ask, max_tokens=1).model == model
 
 
 def test_a_refused_model_fails_its_job_with_the_gates_sentence(idle: Live) -> None:

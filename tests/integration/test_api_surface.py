@@ -149,7 +149,8 @@ def test_bodies_over_the_limit_are_413_with_or_without_a_length(server: Live) ->
 def test_final_conflicts_are_not_retried(
     server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]
 ) -> None:
-    register(server.workspace, tiny_model, tiny_adapters["a"], "bot")
+    for _ in range(2):
+        register(server.workspace, tiny_model, tiny_adapters["a"], "bot")
     server.workspace.models.set_alias("bot", "champion", 1, actor="test", reason="first")
     with server.http() as http:
         answer = http.delete("/v1/models/bot@1")
@@ -176,6 +177,8 @@ def test_models_are_listed_retrieved_and_deleted(
         client.models.delete("bot")
     with pytest.raises(openai.ConflictError):
         client.models.delete(BASE)
+    assert client.models.delete("bot@1").deleted  # the only one: its aliases go with it
+    assert {m.id for m in client.models.list()} == {BASE}
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("ft:Qwen/Qwen3-0.6B:acme::abc")
 

@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response
 
 import tunery
-from tunery.api import errors
+from tunery.api import errors, openapi
 from tunery.api.boundary import Boundary
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
@@ -48,11 +48,17 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
     metrics.watch_log(lambda: log.state)
     app = FastAPI(
-        title="Tunery", version=tunery.__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
+        title="Tunery",
+        version=tunery.__version__,
+        lifespan=_lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
     watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
-    shared = Services(workspace, settings, bases, gateway, log, metrics, drain, uploads, watch)
+    supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
+    shared = Services(workspace, settings, bases, gateway, log, metrics, drain, uploads, watch, supervisor)
     app.state.services = shared
     errors.install(app)
     for routes in (generate, stored, files, jobs, models, feedback, rollouts):
@@ -60,6 +66,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])
     app.add_api_route("/metrics", metrics_text, methods=["GET"])
+    app.add_api_route("/openapi.json", openapi.route_of(app), methods=["GET"], include_in_schema=False)
     app.add_middleware(Boundary, workspace=workspace, settings=settings, drain=drain)
     if settings.cors_origins:
         app.add_middleware(
@@ -73,7 +80,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 
 
 async def health(shared: Shared) -> dict[str, object]:
-    """Say whether requests can be answered: engines, database, disk, records; for whoever sends them here.
+    """Say whether requests can be answered: engines, database, disk, records, jobs; for who sends them here.
 
     Where calls are answered although they cannot be recorded, ``status`` is ``degraded``.
 
@@ -84,6 +91,8 @@ async def health(shared: Shared) -> dict[str, object]:
     recorded = shared.log.state
     base = shared.bases.default
     problems = shared.watch.problems()
+    if shared.supervisor is not None and (idle := shared.supervisor.problem()):
+        problems.append(idle)
     if shared.drain.draining:
         problems.append("the server is shutting down")
     if problems:
@@ -110,7 +119,7 @@ def metrics_text(shared: Shared) -> Response:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Services = app.state.services
-    supervisor = Supervisor(shared.workspace, shared.settings.jobs) if shared.settings.run_jobs else None
+    supervisor = shared.supervisor
     over = threading.Event()
     canaries = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
     # Not the event loop's own threads: those may all be at work when the end begins.

@@ -18,6 +18,7 @@ from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
 from tunery.api.errors import BodyRefused, BodyTooLarge, BodyTooSlow, Problem, problem_of
 from tunery.core.errors import ResourceError
+from tunery.core.faults import explained
 from tunery.core.job import ApiKey
 from tunery.store.workspace import Workspace
 
@@ -64,9 +65,9 @@ class Boundary:
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
+            started = True
 
         async def tell(problem: Problem) -> None:
             await problem.response()(scope, receive, send_with_id)
@@ -81,16 +82,20 @@ class Boundary:
                 await self._app(scope, self._bounded(scope, receive, at_end), send_with_id)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._drain.draining or task is None:
+            if task is None:
                 raise
-            task.uncancel()  # it was cancelled once, by the server that ends, and ends here
+            task.uncancel()  # it was cancelled once, mostly by the server that ends, and ends here
             if not started:
                 await tell(_ending(request_id))
         except ClientDisconnect:
             return  # in the middle of its body; nobody is left to be told
         except Exception as error:
             # Not logged: headers, body. A traceback shows code, not what the client sent.
-            _LOG.exception("%s: %s %s failed", request_id, scope["method"], scope["path"])
+            fault = explained(error)
+            if fault is None:
+                _LOG.exception("%s: %s %s failed", request_id, scope["method"], scope["path"])
+            else:
+                _LOG.error("%s: %s %s: %s", request_id, scope["method"], scope["path"], fault.message)
             if not started:
                 await tell(problem_of(error, request_id))
 

@@ -32,7 +32,7 @@ class ConnectionSettings(Settings):
     """Time that a client may leave an answer unread while there is more of it [s]; then it is cut off."""
     keep_alive_s: float = Field(default=30.0, gt=0)
     """Time that a connection is kept open between two requests [s]."""
-    max_buffered_bytes: int = Field(default=256 * 2**20, ge=1)
+    max_buffered_bytes: int = Field(default=64 * 2**20, ge=1)
     """Size of all request bodies held in memory at once [bytes]; more get a 503 that clients retry."""
 
 

@@ -81,7 +81,10 @@ def end_process_after(seconds: float, number: int) -> None:
 
     def end() -> None:
         with contextlib.suppress(OSError):
-            sys.stderr.write("some work did not end in time and was given up\n")
+            sys.stderr.write(
+                "the server has ended in the middle of work that took too long; jobs that were queued or "
+                "running go on when it is started again\n"
+            )
             sys.stderr.flush()
         os._exit(128 + number)
 

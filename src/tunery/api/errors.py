@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from tunery.api.unserved import ENDPOINT_NOT_SERVED, allowed_methods, known_elsewhere, why_not_found
-from tunery.core.errors import LimitError, ResourceError, TuneryError, is_out_of_memory
+from tunery.core.errors import LimitError, ResourceError, TuneryError, first_of
+from tunery.core.faults import is_out_of_memory
 from tunery.serve.openai.wire import UNKNOWN_PARAMETER
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -25,6 +27,16 @@ _CODES = {
     429: LimitError.code,
     503: ResourceError.code,
 }
+
+
+_SHORTAGES = {
+    errno.ENOSPC: "the server's disk is full",
+    errno.EDQUOT: "the server's disk quota is used up",
+    errno.EMFILE: "the server has too many files open",
+    errno.ENFILE: "the server's machine has too many files open",
+}
+_TOLD = 50
+"""Problems of one request that are written out [count]."""
 
 
 class Problem(NamedTuple):
@@ -66,7 +78,7 @@ class BodyRefused(HTTPException):
     """A body is not taken now; an HTTPException, because FastAPI calls everything else a wrong body."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(503, message, {"Connection": "close"})
+        super().__init__(503, message)
 
 
 class BodyTooLarge(HTTPException):
@@ -102,6 +114,8 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         return _of_http(error)
     if is_out_of_memory(error):
         return _of_tunery(ResourceError("there is not enough memory for this request now"))
+    if isinstance(error, OSError) and error.errno in _SHORTAGES:
+        return _of_tunery(ResourceError(_SHORTAGES[error.errno]))
     return Problem(
         500,
         f"something broke inside the server; its log has the details under {request_id}",
@@ -149,10 +163,13 @@ def _of_tunery(error: TuneryError) -> Problem:
 
 
 def _of_validation(error: RequestValidationError) -> Problem:
-    problems = list(dict.fromkeys(_one(e) for e in error.errors()))
+    found = error.errors()
+    problems = list(dict.fromkeys(_one(e) for e in found[:_TOLD]))
     message = problems[0]
-    if len(problems) > 1:
-        message = f"{len(problems)} problems in the request:" + "".join(f"\n  - {p}" for p in problems)
+    if len(problems) > 1 or len(found) > _TOLD:
+        left = max(0, len(found) - _TOLD)
+        lines = first_of(problems, _TOLD, total=len(problems) + left)
+        message = f"{len(problems) + left} problems in the request:" + "".join(f"\n  - {p}" for p in lines)
     first = error.errors()[0]
     location = [str(p) for p in _location(first)]
     code = UNKNOWN_PARAMETER if first["type"] == UNKNOWN_PARAMETER else "invalid_request"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio.to_thread
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 
 from tunery.api.errors import BadValue
 from tunery.serve.openai.strict_json import BadJson, read_strictly
@@ -15,13 +15,16 @@ from tunery.serve.openai.strict_json import BadJson, read_strictly
 _IN_THREAD_BYTES = 256 * 2**10
 """Bodies over this are read in a thread, so that they hold up nobody else [bytes]."""
 
+_READING = anyio.CapacityLimiter(2)
+"""Threads that read bodies [count]; of their own, so that none waits for a route that blocks."""
+
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
         body = await self.body()
         try:
             if len(body) > _IN_THREAD_BYTES:
-                return await run_in_threadpool(read_strictly, body)
+                return await anyio.to_thread.run_sync(read_strictly, body, limiter=_READING)
             return read_strictly(body)
         except BadJson as error:
             raise BadValue(error.message, error.path) from None

@@ -57,9 +57,15 @@ def serve(
         NotFoundError: There is no such base.
     """
     from tunery.model.bases import resolve_base
+    from tunery.registry.lineage import base_changed_since
+    from tunery.store.left_overs import left_overs
 
+    progress = progress or Silent()
     with bind(settings) as listening:
-        base = resolve_base(settings.base, workspace.root / "models", progress=progress or Silent())
+        left_overs(workspace.root, remove=True)
+        base = resolve_base(settings.base, workspace.root / "models", progress=progress)
+        if changed := base_changed_since(workspace, base):
+            progress.event(changed, level="warn")
         bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)
         details = ConnectionDetails(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)

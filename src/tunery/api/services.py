@@ -19,6 +19,7 @@ from tunery.core.job import ApiKey
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
+from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.store.workspace import Workspace
 
 
@@ -35,16 +36,20 @@ class Services:
     drain: Drain
     uploads: Uploads
     watch: HealthWatch
+    supervisor: Supervisor | None = None
+    """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)
     """Held while a job is created, so that a client's retry finds the job its first try made."""
 
 
-def _services(request: Request) -> Services:
+# Coroutines, although they wait for nothing: FastAPI would run a plain function in a thread of the pool that
+# all blocking routes share, and a completion or /health would wait until one of those has ended.
+async def _services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
 
-def _key(request: Request) -> ApiKey | None:
+async def _key(request: Request) -> ApiKey | None:
     return request.scope["key"]  # type: ignore[no-any-return]  # set by the boundary
 
 

@@ -64,7 +64,7 @@ def score(  # noqa: PLR0913 - each is an option of its own
     A recipe chooses rows by the scores: data.select.rows=1000 data.select.scores=quality-…; an inspection
     reports them with inspect.scores=quality-….
     """
-    from tunery.cli.progress import until_interrupted
+    from tunery.cli.stop import WAITING, until_asked
     from tunery.pipeline.stages.score import score_recipe
 
     judge = endpoint_settings(judge_endpoint, judge_model, api_key_env, price_prompt, price_completion)
@@ -74,7 +74,7 @@ def score(  # noqa: PLR0913 - each is an option of its own
     everything = [*(overrides or ()), "data.select=null"]
     with (
         open_recipe(ctx, recipe, everything) as context,
-        until_interrupted(context.progress) as context.should_stop,
+        until_asked(WAITING) as context.should_stop,
         context.progress.task("score", None),
     ):
         scored = score_recipe(context, judge=judge_config)

@@ -67,7 +67,7 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
 
     Started again with the same options it goes on where it ended, and pays for what is missing only.
     """
-    from tunery.cli.progress import until_interrupted
+    from tunery.cli.stop import WAITING, until_asked
     from tunery.core.config import apply_overrides, parse_settings
     from tunery.pipeline.stages.synthesise import synthesise
     from tunery.synthesise.config import SynthesiseConfig
@@ -86,7 +86,7 @@ def synthesise_rows(  # noqa: PLR0913 - each is an option of its own
     config = parse_settings(SynthesiseConfig, apply_overrides(values, settings or ()), where="synthesise")
     with (
         open_recipe(ctx, recipe, overrides) as context,
-        until_interrupted(context.progress) as context.should_stop,
+        until_asked(WAITING) as context.should_stop,
     ):
         output = synthesise(context, config, out)
     if output.stopped is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tunery.cli.output import answer, answer_table, facts
-from tunery.cli.parameters import Json, Limit
+from tunery.cli.parameters import After, Json, Limit
 from tunery.cli.session import ACTOR, open_workspace
 
 app = typer.Typer(no_args_is_help=True, help="Feedback on answers: add, review, export as training rows.")
@@ -41,6 +41,7 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
     from tunery.core.config import parse_settings
     from tunery.core.errors import ConfigError
     from tunery.feedback.collect import GivenFeedback, record
+    from tunery.pipeline.gateway.catch_up import settle
 
     values: dict[str, Any] = {}
     if rating is not None:
@@ -57,6 +58,7 @@ def add_feedback(  # noqa: PLR0913 - each is an option of its own
         values = {"kind": "preference", "correction": preferred, "rejected": rejected}
     given = parse_settings(GivenFeedback, {**values, "comment": comment}, where="feedback")
     with open_workspace(ctx) as workspace:
+        settle(workspace, request_id)
         stored = record(workspace, request_id, given, author=author)
     answer(
         stored,
@@ -73,11 +75,12 @@ def list_feedback(
         Literal["pending", "accepted", "declined"] | None, typer.Option("--status", help="Only these.")
     ] = None,
     limit: Limit = 50,
+    after: After = None,
     as_json: Json = False,
 ) -> None:
     """List feedback, newest first."""
     with open_workspace(ctx) as workspace:
-        found = workspace.feedback.list(status=status, limit=limit)
+        found = workspace.feedback.page(where={"status": status}, after=after, limit=limit).items
     rows = [(f.id, f.kind, _content(f), f.status, f.author, f.created_at) for f in found]
     columns = ["feedback", "kind", "says", "status", "author", "given"]
     answer_table(found, columns, rows, as_json=as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -21,8 +20,10 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import typer
 
+from tunery.cli.stop import Terminated
 from tunery.core.cores import prepare_threads
-from tunery.core.errors import ResourceError, TuneryError
+from tunery.core.errors import TuneryError
+from tunery.core.faults import explained
 
 prepare_threads()
 
@@ -30,10 +31,6 @@ EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM; whoever cleans up after a Ctrl-C cleans up after it too."""
 
 
 COMMANDS = {
@@ -44,6 +41,7 @@ COMMANDS = {
     "evaluate": "tunery.cli.evaluate:app",
     "registry": "tunery.cli.registry:app",
     "deploy": "tunery.cli.deploy:app",
+    "requests": "tunery.cli.requests:app",
     "feedback": "tunery.cli.feedback:app",
     "serve": "tunery.cli.serve:serve",
     "jobs": "tunery.cli.jobs:app",
@@ -136,15 +134,10 @@ def execute(arguments: Sequence[str]) -> int:
         return _tell_stop("interrupted", EXIT_INTERRUPTED, stop, as_json=as_json)
     except BrokenPipeError:
         return _leave_quietly()
-    except MemoryError:
-        return _tell(ResourceError("out of memory"), as_json=as_json)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _tell_bug(error, as_json=as_json)
-        return _tell(ResourceError(f"the disk is full: {error}", hint="df -h"), as_json=as_json)
     except Exception as error:
+        fault = explained(error)
         # Whatever is none of the above is a fault of ours, and its traceback is what we need to see.
-        return _tell_bug(error, as_json=as_json)
+        return _tell_bug(error, as_json=as_json) if fault is None else _tell(fault, as_json=as_json)
     return 0
 
 

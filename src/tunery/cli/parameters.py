@@ -21,6 +21,10 @@ Replace = Annotated[bool, typer.Option("--replace", help="Write over what is the
 Reference = Annotated[str, typer.Argument(metavar="NAME@N", help="A model version: name@3 or name@champion.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
+After = Annotated[
+    str | None,
+    typer.Option("--after", metavar="ID", help="Go on behind this one, the last of a list before."),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with the move.")]
 OverrideGate = Annotated[
     bool, typer.Option("--override-gate", help="Do it although the gate refused the version; recorded.")

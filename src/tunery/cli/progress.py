@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -238,23 +237,3 @@ def _is_plain_step(data: Mapping[str, Any]) -> bool:
 def _seconds(seconds: float) -> str:
     """Return a time in whole seconds, so that a bar does not flicker."""
     return f"{seconds:.0f} s" if seconds < 60 else duration(seconds)
-
-
-@contextmanager
-def until_interrupted(progress: Progress) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request to stop, so that answers on their way are not paid for in vain."""
-    interrupted = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        progress.event("Waiting for the answers on their way; Ctrl-C once more leaves them behind")
-
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield interrupted.is_set
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield interrupted.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

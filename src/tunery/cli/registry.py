@@ -66,7 +66,11 @@ def show_version(
     with open_workspace(ctx) as workspace:
         chain = lineage(workspace, ref)
         checks = check_again(workspace, chain) if verify else None
-        moves = [m for m in workspace.models.moves(chain.model.name) if m.version == chain.model.version]
+        moves = [
+            m
+            for m in workspace.models.moves(chain.model.name)
+            if chain.model.version in (m.version, m.previous if m.version is None else None)
+        ]
     value: dict[str, Any] = {**chain.model_dump(mode="json"), "alias_moves": moves}
     if checks is not None:
         value["checks"] = checks
@@ -188,6 +192,40 @@ def rollback_champion(
     answer(move, lambda: [_move_text(move)], as_json=as_json)
 
 
+@app.command("unalias")
+def unalias_version(
+    ctx: typer.Context,
+    ref: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="An alias, such as bot@champion.")],
+    *,
+    reason: Reason = "taken away by hand",
+    as_json: Json = False,
+) -> None:
+    """Take an alias away; the version that it pointed at stays."""
+    from tunery.registry.aliases import unalias
+
+    with open_workspace(ctx) as workspace:
+        move = unalias(workspace, ref, actor=ACTOR, reason=reason)
+    answer(move, lambda: [_move_text(move)], as_json=as_json)
+
+
+@app.command("rm")
+def remove_version(
+    ctx: typer.Context,
+    ref: Reference,
+    *,
+    reason: Reason = "deleted by hand",
+    as_json: Json = False,
+) -> None:
+    """Delete a version, and with a name's only one its aliases; the adapter's files go with `tunery gc`."""
+    from tunery.registry.versions import resolve
+
+    with open_workspace(ctx) as workspace:
+        version = resolve(workspace, ref)
+        workspace.models.delete(version.name, version.version, actor=ACTOR, reason=reason)
+    value = {"model_version": version.ref, "adapter": version.adapter_id, "deleted": True}
+    answer(value, lambda: [f"{version.ref} is deleted; its files go with: tunery gc"], as_json=as_json)
+
+
 def _main_metric(version: ModelVersion) -> str:
     from tunery.core.figures import is_share, quantity
     from tunery.evaluate.metrics import title_of
@@ -235,6 +273,11 @@ def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Linea
 
 
 def _move_text(move: AliasMove) -> str:
+    if move.version is None:
+        return (
+            f"{move.alias} of {move.name} was taken from {move.name}@{move.previous}; "
+            f"{moment(move.at)}, {move.actor}: {move.reason}"
+        )
     before = f", before it {move.name}@{move.previous}" if move.previous is not None else ""
     return (
         f"{move.name}@{move.version} is {move.alias} of {move.name}{before}; "

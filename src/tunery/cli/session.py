@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tunery.cli.stop import until_asked
+
 if TYPE_CHECKING:
     from tunery.pipeline.context import RunContext
     from tunery.store.workspace import Workspace
 
 ACTOR = "cli"
 """Who is recorded as having moved an alias or started a rollout from here."""
+_STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
+
+_OUTAGE_S = 300.0
+"""How long what computes for minutes waits for a database that went away meanwhile [s]."""
 
 
 @contextmanager
@@ -39,11 +45,14 @@ def open_recipe(ctx: typer.Context, recipe: Path, overrides: Sequence[str] | Non
     from tunery.cli.progress import terminal_progress
     from tunery.pipeline.context import RunContext
     from tunery.pipeline.recipe import load_recipe
+    from tunery.store.database import Patience
     from tunery.store.exclusive import in_use
 
     loaded = load_recipe(recipe, overrides or ())
     with open_workspace(ctx) as workspace, in_use(workspace.root):
+        workspace.database.patience = Patience(_OUTAGE_S)
         context = RunContext(loaded, workspace, folder_of(recipe), terminal_progress())
+        context.signals_held = lambda: until_asked(_STOPPING)
         try:
             yield context
         finally:

@@ -172,33 +172,6 @@ class LimitError(ResourceError):
     retry_after_s = 5
 
 
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Tell whether an exception, or one that it came from, is a failed allocation of memory.
-
-    PyTorch has a type for a full GPU alone; on a CPU it raises a RuntimeError whose text tells.
-
-    >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
-    True
-    """
-    while error is not None:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return True
-        if isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _ALLOCATION_FAILED):
-            return True
-        error = error.__cause__
-    return False
-
-
-_ALLOCATION_FAILED = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "not enough memory",
-    "out of memory",
-    "failed to allocate",
-    "bad_alloc",
-)
-
-
 class UnavailableError(ResourceError):
     """The database does not answer right now; the same call may be made again."""
 

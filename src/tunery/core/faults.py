@@ -54,7 +54,7 @@ _DISK = (
         r"read-only file system|os error 30\b|attempt to write a readonly database",
     ),
     _fault(
-        "it may not be written",
+        "there is no permission to read or write it",
         "set TUNERY_HOME to a folder you can write, as in: export TUNERY_HOME=$HOME/tunery",
         {errno.EACCES, errno.EPERM},
         r"permission denied|os error 13\b",
@@ -77,8 +77,8 @@ _MEMORY = _fault(
     "free -h shows what is free; end other programs, or lower train.micro_batch_size, data.max_tokens "
     "or the engine's max_cache_tokens",
     {errno.ENOMEM},
-    r"not enough memory: you tried to allocate|can(?:no|')t allocate memory|std::bad_alloc|os error 12\b"
-    r"|out of memory|CUBLAS_STATUS_ALLOC_FAILED|unable to allocate|failed to allocate|[mr]e?alloc of size",
+    r"not enough memory|can(?:no|')t allocate memory|bad_alloc|os error 12\b|out of memory"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|unable to allocate|failed to allocate|[mr]e?alloc of size",
 )
 _THREADS = _fault(
     "no more threads or processes can be started",
@@ -106,6 +106,19 @@ def explained(
         if fault is not None:
             return _in_words(fault, raised, place, memory_hint)
     return None
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an exception, or one that it came from, is a failed allocation of memory.
+
+    PyTorch has a type for a full GPU alone; on a CPU it raises a RuntimeError whose text tells.
+
+    >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    True
+    """
+    if error is None or isinstance(error, TuneryError):
+        return False
+    return any(_fault_of(raised) is _MEMORY for raised in _chain(error))
 
 
 @contextmanager
@@ -136,7 +149,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _fault_of(error: BaseException) -> _Fault | None:
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return _MEMORY
     if isinstance(error, OSError) and error.errno is not None:
         # A socket that would block says EAGAIN too; it is no fault of the machine.
@@ -144,7 +157,7 @@ def _fault_of(error: BaseException) -> _Fault | None:
         return next((fault for fault in _FAULTS if wanted & fault.numbers), None)
     if type(error).__module__.partition(".")[0] in ("pydantic_core", "pydantic"):
         return None  # quotes what the user wrote
-    if isinstance(error, (TypeError, KeyError, AttributeError, AssertionError)):
+    if isinstance(error, (TuneryError, TypeError, KeyError, AttributeError, AssertionError)):
         return None
     message = str(error)
     return next((fault for fault in _FAULTS if fault.words.search(message)), None)

@@ -80,8 +80,8 @@ class AliasMove(Record):
 
     name: str
     alias: str
-    version: int
-    """Where it points after the move."""
+    version: int | None
+    """Where it points after the move; None where it was taken away."""
     previous: int | None
     actor: str
     """Who moved it: a key's name, ``cli``, or ``canary``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -18,6 +19,8 @@ _ROWS_PER_CLASS = 3
 _REPEATED_SHARE = 0.9
 _MAX_NUMERIC_CLASSES = 20
 _FEW_ROWS = 5
+_LOOKS_LIKE_JSON = re.compile(r"[{\[].*\S.*[}\]]\s*\Z", re.S)
+"""More than a bracket, which may be a class."""
 _MOST_CLASSES_LOOKED_AT = 1000
 
 
@@ -73,7 +76,7 @@ def find_labels(answers: Sequence[str], mode: Literal["auto", "closed", "open"])
 def _looks_closed(counts: Counter[str], rows: int) -> bool:
     if not 2 <= len(counts) <= _MAX_CLASSES or rows < _ROWS_PER_CLASS * len(counts):
         return False
-    if any(len(a) > _MAX_CHARS or "\n" in a or a[:1] in ("{", "[") for a in counts):
+    if any(len(a) > _MAX_CHARS or "\n" in a or _LOOKS_LIKE_JSON.match(a) for a in counts):
         return False
     repeated = sum(count for count in counts.values() if count > 1)
     if repeated < _REPEATED_SHARE * rows:

@@ -203,7 +203,11 @@ def _overtaken(workspace: Workspace, rollout: Rollout) -> Rollout | None:
         return None
     move = _champion_moves(workspace, rollout.name)[-1]
     promoted = now == rollout.challenger
-    what = "was promoted" if promoted else f"gave way: the champion moved to {rollout.name}@{now}"
+    what = (
+        "was promoted"
+        if promoted
+        else f"gave way: the champion {'moved to ' + f'{rollout.name}@{now}' if now else 'was taken away'}"
+    )
     reason = (
         f"{rollout.name}@{rollout.challenger} {what} by {move.actor} while the canary ran ({move.reason})"
     )

@@ -15,12 +15,12 @@ from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.metrics import (
     LOGPROB,
     MACRO_F1,
-    NO_LABEL,
     PERPLEXITY,
     TOKENS,
     higher_is_better,
     macro_f1_columns,
     macro_f1_of_sums,
+    no_label,
     perplexity_of_sums,
     title_of,
 )
@@ -140,9 +140,9 @@ def _labels_answered(rows: Paired, labels: Sequence[str] | None) -> tuple[Floats
     reader = LabelReader(labels or sorted(set(texts)))
     references = [reader.read(text) or text for text in texts]
     classes = sorted(set(references))
+    none = no_label({*classes, *reader.labels})
     a, b = (
-        [reader.read(row.prediction or "") or NO_LABEL for row in side]
-        for side in zip(*rows.pairs, strict=True)
+        [reader.read(row.prediction or "") or none for row in side] for side in zip(*rows.pairs, strict=True)
     )
     return macro_f1_columns(references, a, classes), macro_f1_columns(references, b, classes)
 

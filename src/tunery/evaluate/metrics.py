@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tunery.core.engine import Score
@@ -22,6 +22,16 @@ LOGPROB, TOKENS = "logprob", "completion_tokens"
 """Per-example scores that perplexity is computed from."""
 NO_LABEL = "(no label)"
 """Stands for every answer that names no label of the set."""
+
+
+def no_label(references: Collection[str]) -> str:
+    """Return what stands for an answer that names no label: :data:`NO_LABEL`, unless that is one itself."""
+    name = NO_LABEL
+    while name in references:
+        name = f"({name})"
+    return name
+
+
 AGGREGATES: Mapping[str, Declaration] = {
     MACRO_F1: Declaration("macro F1", needs=("labels",), auto=("labels",), judged_by="accuracy"),
     PERPLEXITY: Declaration(

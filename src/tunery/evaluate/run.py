@@ -174,10 +174,9 @@ def _labels(task: Task, predictions: Sequence[Prediction]) -> _Labels:
     if not task.labels:
         return _Labels((), ())
     reader = LabelReader(task.labels)
-    return _Labels(
-        [reader.read(p.reference) or p.reference for p in predictions],
-        [reader.read(p.prediction) or measure.NO_LABEL for p in predictions],
-    )
+    references = [reader.read(p.reference) or p.reference for p in predictions]
+    none = measure.no_label({*references, *task.labels})
+    return _Labels(references, [reader.read(p.prediction) or none for p in predictions])
 
 
 def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str, ...]:

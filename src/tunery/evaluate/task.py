@@ -58,7 +58,9 @@ class Task:
     @property
     def scorer_options(self) -> ScorerOptions:
         """What scorers need to know."""
-        return ScorerOptions(self.labels, self.config.json_schema, self.config.fields, self.models)
+        references = tuple(e.reference for e in self.examples)
+        config = self.config
+        return ScorerOptions(self.labels, config.json_schema, config.fields, self.models, references)
 
     def check_metric(self, name: str, *, what: str) -> None:
         """Refuse a metric that evaluating this task will not give; ``what`` is the setting that names it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tunery.core.example import SPLIT_HINT
+from tunery.core.example import REQUEST_ID, SPLIT_HINT
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.lineage import Objection
@@ -83,5 +83,5 @@ def _assistant(text: str) -> dict[str, Any]:
 
 
 def _metadata(feedback: Feedback) -> dict[str, Any]:
-    own = {"request_id": feedback.request_id, "feedback_id": feedback.id}
+    own = {REQUEST_ID: feedback.request_id, "feedback_id": feedback.id}
     return {SPLIT_HINT: "train", "held_out": False, **own}

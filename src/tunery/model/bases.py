@@ -103,7 +103,7 @@ def check_base(base: BaseModelInfo) -> None:
     raise DamagedError(
         f"base {base.name} in {folder} is not what was recorded "
         f"(sha256 {base.sha256[:12]} then, {digest[:12]} now): {what}",
-        hint=f"put {base.label} back there, or run the recipe again, which trains anew on what is there now",
+        hint=f"put {base.label} back there; a recipe of another name may train on what is there now",
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from tunery.core.errors import ConfigError
 
+_MARK = re.compile(r"[^\w\s]")
+
 
 class SpecialTokens:
     """The tokens that steer a conversation, kept apart from texts in which the same characters stand.
@@ -47,10 +49,12 @@ class SpecialTokens:
     def add_written(self, text: str) -> None:
         """Count further added tokens among the special ones: those in what a template wrote around a turn.
 
-        Some bases mark turns with added tokens that are not declared special.
+        Some bases mark turns with added tokens that are not declared special. White space and words that are
+        added for their frequency are no marks.
         """
         added = {i: t.content for i, t in self._hf.added_tokens_decoder.items()}
-        written = {i: content for i, content in added.items() if i not in self.contents and content in text}
+        marks = {i: content for i, content in added.items() if _MARK.search(content) and content in text}
+        written = {i: content for i, content in marks.items() if i not in self.contents}
         if written:
             self._take({**self.contents, **written})
 
@@ -122,6 +126,9 @@ def _renamed(hf: Any, names: Mapping[int, str]) -> Any:
         model["vocab"] = {renamed.get(text, text): i for text, i in model["vocab"].items()}
     else:  # Unigram: pieces with their scores, where a special token could be spelt as a piece
         model["vocab"] = [[renamed.get(text, text), score] for text, score in model["vocab"]]
+    if "merges" in model:  # no merge may spell a special token either
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        model["merges"] = [[a, b] for a, b in pairs if renamed.keys().isdisjoint((a, b, a + b))]
     if model.get("unk_token") in renamed:
         model["unk_token"] = renamed[model["unk_token"]]
     try:

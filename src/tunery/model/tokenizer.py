@@ -86,6 +86,11 @@ class ChatTokenizer:
         """Whether the template writes the day on which it is asked."""
         return "strftime_now" in str(self.hf.chat_template)
 
+    @property
+    def day(self) -> date | None:
+        """Day that the template is given; None where it writes none, or each day its own."""
+        return self._day
+
     def on_day(self, day: date | None) -> Self:
         """Return the tokenizer as its template writes on that day, at midnight; None for each day's own.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,10 +13,16 @@ from tunery.core.training import Adapter, BaseModelInfo
 from tunery.model.bases import check_base, resolve_base
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.recipe import Recipe
+from tunery.registry.lineage import base_changed_since
 from tunery.serve.engines import EngineSettings, open_engine
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
 from tunery.store.adapters import adapter_folder
 from tunery.store.workspace import Workspace
+
+
+@contextmanager
+def _no_signals() -> Iterator[Callable[[], bool]]:
+    yield lambda: False
 
 
 @dataclass(slots=True)
@@ -31,6 +38,8 @@ class RunContext:
     """Asked between steps; True ends the run as ``cancelled``."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
     """Given the step and the losses of every training checkpoint."""
+    signals_held: Callable[[], AbstractContextManager[Callable[[], bool]]] = _no_signals
+    """Opens a block in which a signal to stop does not interrupt; what it yields tells whether one came."""
     _base: BaseModelInfo | None = field(default=None, repr=False)
     _tokenizer: ChatTokenizer | None = field(default=None, repr=False)
     _engine: Engine | None = field(default=None, repr=False)
@@ -45,6 +54,8 @@ class RunContext:
                 base_dir=self.base_dir,
                 progress=self.progress,
             )
+            if changed := base_changed_since(self.workspace, self._base):
+                self.progress.event(changed, level="warn")
         return self._base
 
     @property

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import BusyError, DamagedError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
+from tunery.core.faults import explained, told
 from tunery.core.ids import artifact_id, in_order
 from tunery.core.progress import Silent
 from tunery.core.run import TUNED, Run
@@ -49,7 +50,7 @@ def run_recipe(context: RunContext) -> Run:
     """
     workspace = context.workspace
     timer = _Timer()
-    with in_use(workspace.root):
+    with told(workspace.root), in_use(workspace.root):
         left_overs(workspace.root, remove=True)
         try:
             with timer("data"):
@@ -179,7 +180,9 @@ class _Loop:
             self._report_failure()
             raise
         except BaseException as error:
-            self._note(status="failed", error=f"{type(error).__name__}: {error}", finished_at=self._now())
+            fault = explained(error, place=self.context.workspace.root)
+            said = fault.message if fault else f"{type(error).__name__}: {error}"
+            self._note(status="failed", error=said, finished_at=self._now())
             raise
 
     def again(self, dataset: DatasetVersion) -> Run:
@@ -320,6 +323,9 @@ def train_recipe(context: RunContext) -> TrainedAdapter:
         ResourceError: Out of memory or disk, or the loss diverged.
         KeyboardInterrupt: It was asked to stop; the last checkpoint is kept.
     """
-    dataset = dataset_to_use(context)
-    check_before_training(context, dataset).require()
-    return TrainedAdapter(dataset, train(context, dataset))
+    root = context.workspace.root
+    with told(root), in_use(root):
+        left_overs(root, remove=True)
+        dataset = dataset_to_use(context)
+        check_before_training(context, dataset).require()
+        return TrainedAdapter(dataset, train(context, dataset))

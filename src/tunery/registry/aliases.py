@@ -60,6 +60,23 @@ def rollback(workspace: Workspace, name: str, *, actor: str, reason: str) -> Ali
     return workspace.models.restore_alias(name, CHAMPION, current=current, actor=actor, reason=reason)
 
 
+def unalias(workspace: Workspace, ref: str, *, actor: str, reason: str) -> AliasMove:
+    """Take an alias away; without its champion, a bare name means the highest version that its gate passed.
+
+    Args:
+        ref: ``name@alias``.
+
+    Raises:
+        ConfigError: The reference names no alias.
+        NotFoundError: There is no such alias.
+        ConflictError: A running canary or job needs it.
+    """
+    wanted = parse_ref(ref)
+    if wanted.alias is None:
+        raise ConfigError(f"say which alias of {wanted.name} goes", hint=f"{wanted.name}@{CHAMPION}")
+    return workspace.models.remove_alias(wanted.name, wanted.alias, actor=actor, reason=reason)
+
+
 def _refused_because(workspace: Workspace, version: ModelVersion) -> str:
     gate = workspace.gates.find(version.gate_id)
     sentences = [outcome.sentence for outcome in gate.rules if not outcome.passed] if gate else []

@@ -19,6 +19,8 @@ from tunery.store.artifacts import Kind
 from tunery.store.checksums import checksum
 from tunery.store.workspace import Workspace
 
+_RECENT = 20
+"""Adapters that a base is compared with [count]."""
 _AGAIN = "run its recipe again, which makes it again: tunery run RECIPE"
 _MENDS: Mapping[Kind, str] = {"adapters": _AGAIN, "evaluations": _AGAIN, "datasets": _AGAIN}
 """What mends artifacts that can be made again, by kind."""
@@ -140,6 +142,26 @@ def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
     return sorted(f for f in parent.iterdir() if f.is_dir() and "." not in f.name)
+
+
+def base_changed_since(workspace: Workspace, base: BaseModelInfo) -> str | None:
+    """Return a sentence where a base is not what the newest adapters on it were trained on, else None.
+
+    A base that somebody changed is another base: nothing is made of the two together, but whoever did not
+    mean to change it must hear of it.
+    """
+    trained = [a for a in workspace.adapters.list(_RECENT) if a.base.path == base.path]
+    if not trained or any(adapter.base.sha256 == base.sha256 for adapter in trained):
+        return None
+    then = trained[0].base
+    names = [
+        n for n in sorted(then.files.keys() | base.files.keys()) if then.files.get(n) != base.files.get(n)
+    ]
+    changed = f" ({', '.join(names)})" if then.files and names else ""
+    return (
+        f"base {base.name} in {base.path} changed since {trained[0].id} was trained on it{changed}: "
+        f"sha256 {then.sha256[:12]} then, {base.sha256[:12]} now; nothing made on it is used with this one"
+    )
 
 
 def _ancestors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.example import Dropped, Example
+from tunery.core.example import REQUEST_ID, Dropped, Example
 from tunery.core.splits import SplitName
 
 MESSAGE = pa.struct(
@@ -134,6 +135,20 @@ def read_columns(dataset_version: Path) -> Columns:
         sources=table["source"].to_pylist(),
         rows=table["row"].to_pylist(),
     )
+
+
+_REQUEST_ID = re.compile(rf'"{REQUEST_ID}": ?"([A-Za-z0-9_-]+)"')
+
+
+def read_request_ids(dataset_version: Path) -> set[str]:
+    """Read which served calls became rows of the dataset version in an artifact folder.
+
+    Raises:
+        NotFoundError: The folder holds no dataset version.
+        ConfigError: Its table cannot be read.
+    """
+    metadata = open_table(dataset_version / EXAMPLES, columns=["metadata"])["metadata"]
+    return {id for text in metadata.to_pylist() for id in _REQUEST_ID.findall(text)}
 
 
 class HeldOutRow(NamedTuple):

@@ -29,6 +29,8 @@ from tunery.store.whole_folder import sync as sync_to_disk
 SEGMENT_BYTES = 4 * 2**20
 """Room of one segment [bytes]."""
 _OWNER, _MOVING, _REACHED = "owner", "moving", "reached"
+_ASIDE = "set-aside.log"
+"""Entries that the database does not take, beside the journals."""
 _CHUNK = 2**18
 """Bytes read at once, and of entries handed on at once."""
 
@@ -318,11 +320,26 @@ def erase(root: Path, change: Callable[[Entry], Entry | None]) -> int:
             None where it is to go.
     """
     changed = 0
+    with contextlib.suppress(FileNotFoundError):
+        changed += _erase_in(root / _ASIDE, change)
     for folder in _folders(root):
         with contextlib.suppress(FileNotFoundError), _locked(folder / _MOVING):
             for path in _segments(folder):
                 changed += _erase_in(path, change)
     return changed
+
+
+def set_aside(root: Path, entry: Entry) -> Path:
+    """Keep an entry that the database does not take, and return the file that holds all such."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = root / _ASIDE
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, _line(entry))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return path
 
 
 class _Line(NamedTuple):
@@ -383,8 +400,9 @@ def _erase_in(path: Path, change: Callable[[Entry], Entry | None]) -> int:
             stream.seek(line.begin)
             stream.write(text.ljust(room) if len(text) <= room else b" " * room)
             changed += 1
-        stream.flush()
-        os.fsync(stream.fileno())
+        if changed:
+            stream.flush()
+            os.fsync(stream.fileno())
     return changed
 
 

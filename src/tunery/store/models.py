@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError, ForbiddenError, NotFoundError
@@ -10,7 +13,7 @@ from tunery.core.ids import check_name
 from tunery.core.registry import AliasMove, ModelVersion
 from tunery.core.rollout import Rollout
 from tunery.store.database import Database, Transaction
-from tunery.store.records import Records, TableLayout, from_row, read_row, to_row
+from tunery.store.records import Records, TableLayout, from_row, read_moment, read_row, to_row
 
 _LAYOUT = TableLayout(
     "model_versions",
@@ -20,6 +23,21 @@ _LAYOUT = TableLayout(
     identity=lambda version: version.ref,
     hint="tunery registry ls",
 )
+
+
+class VersionHead(NamedTuple):
+    """What a list of versions shows."""
+
+    name: str
+    version: int
+    created_at: datetime
+    gate_passed: bool
+    aliases: tuple[str, ...]
+
+    @property
+    def ref(self) -> str:
+        """``name@N``."""
+        return f"{self.name}@{self.version}"
 
 
 class Models:
@@ -122,30 +140,37 @@ class Models:
         rows = self._database.rows("SELECT DISTINCT name FROM model_versions ORDER BY name")
         return [str(row["name"]) for row in rows]
 
-    def delete(self, name: str, version: int) -> None:
+    def delete(self, name: str, version: int, *, actor: str = "store", reason: str = "deleted") -> None:
         """Remove a model version; its artifacts stay.
+
+        Aliases that point at the only version of its name go with it, and so does the one that notes who
+        challenged last.
+
+        Args:
+            actor: Who does it; written down with the aliases that go.
+            reason: Why.
 
         Raises:
             NotFoundError: There is none of that name and number.
-            ConflictError: An alias points at it, or a running rollout sends it traffic.
+            ConflictError: A running rollout sends it traffic, a running job compares with it, or an alias
+                points at it and could point at another version.
         """
         ref = f"{name}@{version}"
 
         def remove(transaction: Transaction) -> None:
             self._records.read(transaction, ref)
             held = [a for a, n in self._aliases(transaction, name).items() if n == version]
-            if held:
+            self._refuse_in_use(transaction, name, version, held)
+            others = transaction.rows(_OTHERS, {"name": name, "version": version})
+            needed = [alias for alias in held if alias != _LAST_CHALLENGER] if others else []
+            if needed:
                 raise ConflictError(
-                    f"{ref} is {' and '.join(held)} of {name} and cannot be deleted",
-                    hint=f"tunery deploy promote {name}@N",
+                    f"{ref} is {' and '.join(needed)} of {name} and cannot be deleted",
+                    hint=f"tunery deploy promote {name}@{others[0]['version']}, or "
+                    f"tunery registry unalias {name}@{needed[0]}",
                 )
-            for row in transaction.rows(_RUNNING, {"name": name}):
-                rollout = read_row(self._database, "rollouts", row, lambda row: from_row(Rollout, row))
-                if version in (rollout.champion, rollout.challenger):
-                    raise ConflictError(
-                        f"{ref} gets traffic from {rollout.id} and cannot be deleted",
-                        hint=f"tunery deploy cancel {name}",
-                    )
+            for alias in held:
+                _unpoint(transaction, self._removal(name, alias, version, actor=actor, reason=reason))
             self._records.erase(transaction, ref)
 
         self._database.atomically(remove, lock=_lock(name))
@@ -218,6 +243,54 @@ class Models:
 
         return self._database.atomically(move, lock=_lock(name))
 
+    def remove_alias(self, name: str, alias: str, *, actor: str, reason: str) -> AliasMove:
+        """Let an alias point at nothing and record that.
+
+        Raises:
+            NotFoundError: There is no such alias; names those that there are.
+            ConflictError: A running rollout or job needs it.
+        """
+
+        def remove(transaction: Transaction) -> AliasMove:
+            aliases = self._aliases(transaction, name)
+            if alias not in aliases:
+                known = [f"{name}@{other}" for other in aliases]
+                raise NotFoundError.of("alias", f"{name}@{alias}", known, hint="tunery registry ls")
+            self._refuse_in_use(transaction, name, aliases[alias], [alias])
+            return _unpoint(
+                transaction, self._removal(name, alias, aliases[alias], actor=actor, reason=reason)
+            )
+
+        return self._database.atomically(remove, lock=_lock(name))
+
+    def _removal(self, name: str, alias: str, version: int, *, actor: str, reason: str) -> AliasMove:
+        at = self._clock.now()
+        return AliasMove(
+            name=name, alias=alias, version=None, previous=version, actor=actor, reason=reason, at=at
+        )
+
+    def _refuse_in_use(self, transaction: Transaction, name: str, version: int, held: Sequence[str]) -> None:
+        """Refuse to take away what a running rollout or job of this name uses, and say what to do first."""
+        ref = f"{name}@{version}"
+        for row in transaction.rows(_RUNNING, {"name": name}):
+            rollout = read_row(self._database, "rollouts", row, lambda row: from_row(Rollout, row))
+            if version in (rollout.champion, rollout.challenger):
+                raise ConflictError(
+                    f"{ref} gets traffic from {rollout.id} and cannot be deleted",
+                    hint=f"tunery deploy cancel {name}",
+                )
+        if "champion" not in held:
+            return
+        from tunery.core.job import Job  # here: most commands know models and no jobs
+
+        for row in transaction.rows(_AT_WORK):
+            job = read_row(self._database, "jobs", row, lambda row: from_row(Job, row))
+            if job.recipe.get("name") == name:
+                raise ConflictError(
+                    f"job {job.id} is running and compares what it trains with {ref}, the champion",
+                    hint=f"wait for it, or: tunery jobs cancel {job.id}",
+                )
+
     def moves(self, name: str) -> builtins.list[AliasMove]:
         """Return every move of the aliases of a name, oldest first."""
         with self._database.snapshot() as transaction:
@@ -226,6 +299,22 @@ class Models:
     def list(self, name: str | None = None, limit: int = 1000) -> builtins.list[ModelVersion]:
         """Return model versions, of one name or of all, newest first."""
         return self._records.list(limit, name=name)
+
+    def heads(self) -> Iterator[VersionHead]:
+        """Yield all versions by name and number, without their recipes."""
+        rows = self._database.rows(_HEADS)
+        aliases: dict[tuple[str, int], list[str]] = {}
+        for row in self._database.rows("SELECT name, alias, version FROM aliases ORDER BY alias"):
+            aliases.setdefault((str(row["name"]), int(row["version"])), []).append(str(row["alias"]))
+        for row in rows:
+            name, version = str(row["name"]), int(row["version"])
+            yield VersionHead(
+                name,
+                version,
+                read_moment(row["created_at"]),
+                str(row["passed"]).lower() in ("true", "1"),
+                tuple(aliases.get((name, version), ())),
+            )
 
     def _aliases(self, source: Database | Transaction, name: str) -> dict[str, int]:
         statement = "SELECT name, alias, version FROM aliases WHERE name = :name ORDER BY alias"
@@ -251,10 +340,24 @@ SELECT seq, id, name, status, created_at, document FROM rollouts WHERE name = :n
 """
 
 
+_HEADS = """
+SELECT name, version, created_at, document ->> 'gate_passed' AS passed FROM model_versions
+ORDER BY name, version DESC
+"""
+_OTHERS = """
+SELECT version FROM model_versions WHERE name = :name AND version <> :version ORDER BY version DESC LIMIT 1
+"""
+_AT_WORK = "SELECT seq, id, created_at, status, device, document FROM jobs WHERE status = 'running'"
+_LAST_CHALLENGER = "challenger"
+"""Alias that stays behind when a rollout ends, as a note; it sends nobody anywhere."""
+
+
 def _path(moves: list[AliasMove]) -> list[int]:
     """Return the versions an alias has stepped over to where it is: a rollback steps back, others forward."""
     path: list[int] = []
     for move in moves:
+        if move.version is None:
+            continue
         if move.rollback and move.version in path:
             while path[-1] != move.version:
                 path.pop()
@@ -269,6 +372,16 @@ def _point(transaction: Transaction, move: AliasMove) -> AliasMove:
         "ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version",
         {"name": move.name, "alias": move.alias, "version": move.version},
     )
+    return _noted(transaction, move)
+
+
+def _unpoint(transaction: Transaction, move: AliasMove) -> AliasMove:
+    gone = {"name": move.name, "alias": move.alias}
+    transaction.run("DELETE FROM aliases WHERE name = :name AND alias = :alias", gone)
+    return _noted(transaction, move)
+
+
+def _noted(transaction: Transaction, move: AliasMove) -> AliasMove:
     transaction.run(
         "INSERT INTO alias_moves (name, alias, at, document) VALUES (:name, :alias, :at, :document)",
         to_row(move, ("name", "alias", "at")),

@@ -47,6 +47,12 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def read_moment(value: str | datetime) -> datetime:
+    """Return the time of a column, in UTC: SQLite gives the text that :func:`utc_text` wrote."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.astimezone(UTC)
+
+
 def document(value: Any) -> str:
     """Return JSON for the database; infinities and NaN become the words that a float field reads back."""
     return json.dumps(_storable(value), allow_nan=False, separators=(",", ":"))
@@ -281,7 +287,9 @@ class Records(Generic[R]):
             yield from self._readable(rows[:_BATCH])
             if len(rows) <= _BATCH:
                 return
-            behind = int(rows[_BATCH - 1]["seq"])
+            if (last := self._last(rows[_BATCH - 1], behind, oldest_first=False)) is None:
+                return
+            behind = last
 
     def filtered(self, keep: Callable[[R], bool], *, after: str | None = None, limit: int = 100) -> Page[R]:
         """Return a part of the list of those records that ``keep`` says yes to, newest first."""
@@ -330,7 +338,9 @@ class Records(Generic[R]):
             items += self._readable(rows[:wanted])
             if len(rows) <= wanted or len(items) == limit:
                 return Page(items, len(rows) > wanted)
-            behind = int(rows[wanted - 1]["seq"])
+            if (last := self._last(rows[wanted - 1], behind, oldest_first=query.oldest_first)) is None:
+                return Page(items, has_more=False)
+            behind = last
 
     def _rows(self, query: Query, behind: int | None, limit: int) -> builtins.list[Row]:
         """Return rows of a list, one more than ``limit`` where there are more."""
@@ -355,6 +365,18 @@ class Records(Generic[R]):
             error = self._unknown(self.database, after)
             raise NotFoundError(error.message, hint=error.hint, param="after")
         return int(rows[0]["seq"])
+
+    def _last(self, row: Row, behind: int | None, *, oldest_first: bool) -> int | None:
+        """Return the place of a part's last row; None where a damaged file makes lists go in circles."""
+        place = row["seq"]
+        if isinstance(place, int) and (
+            behind is None or (place > behind if oldest_first else place < behind)
+        ):
+            return place
+        _LOG.warning(
+            "%s, table %s is damaged: its rows have no order", self.database.driver.label, self._layout.table
+        )
+        return None
 
     def _readable(self, rows: Iterable[Row]) -> Iterator[R]:
         """Yield the records of rows; a damaged one is named in a warning and hides none of the others."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple, get_args
 
+from tunery.core.errors import ConflictError
 from tunery.core.rollout import Arm, RequestRecord
 from tunery.store.database import Database, Row, Transaction, Value
 from tunery.store.records import Page, Query, Records, TableLayout, document, from_row, read_row, utc_text
@@ -203,6 +204,23 @@ class ServedRequests(Records[RequestRecord]):
                 transaction.run(f"DELETE FROM requests WHERE {where}", params),  # noqa: S608
                 texts,
                 feedback,
+            )
+
+    def refuse_counted(self, chosen: Chosen, *, texts_only: bool) -> None:
+        """Refuse to delete calls altogether that a running rollout is judged by.
+
+        Raises:
+            ConflictError: There are such calls among them; names the rollout.
+        """
+        if texts_only:
+            return
+        where, params = _where(chosen)
+        running = "rollout_id IN (SELECT id FROM rollouts WHERE status = 'running')"
+        sql = f"SELECT DISTINCT rollout_id FROM requests WHERE {where} AND {running}"  # noqa: S608
+        for row in self.database.rows(sql, params):
+            raise ConflictError(
+                f"{row['rollout_id']} is running and is judged by calls that this would delete",
+                hint="add --texts-only, or end it first: tunery deploy cancel NAME",
             )
 
     def chosen_ids(self, chosen: Chosen) -> Iterator[str]:

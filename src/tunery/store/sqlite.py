@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
 import sqlite3
 import time
@@ -9,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError, UnavailableError
 
 _BUSY_S = 30.0
 """How long a writer waits for the one before it [s]."""
 
-_BROKEN_SCHEMA = ("malformed", "no such table", "no such column", "unsupported file format")
+_BROKEN_SCHEMA = ("malformed", "no such ", "unsupported file format", "foreign key mismatch", "table ")
 """How messages begin when the list of tables is damaged; SQLite gives them no code of their own."""
 _UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR")
 
@@ -30,7 +33,8 @@ class SqliteDriver:
     lock: ClassVar[str | None] = None
     has_table: ClassVar[str] = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
     hold: ClassVar[str] = ""  # there is one writer at a time
-    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    # A message that quotes a damaged file is no UTF-8 itself.
+    errors: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeDecodeError)
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -86,7 +90,7 @@ class SqliteDriver:
     def mend(self, table: str, seq: object) -> str:
         """Return the command that takes a damaged row out of its table."""
         statements = f"PRAGMA foreign_keys=OFF; DELETE FROM {table} WHERE seq = {seq}"  # noqa: S608 - to be read
-        return f'sqlite3 {self.label} "{statements}"'
+        return f'sqlite3 {shlex.quote(self.label)} "{statements}"'
 
     def explain(self, error: Exception) -> TuneryError | None:
         """Word a full disk, a file that cannot be written, one that is no database, and a lasting lock."""
@@ -102,19 +106,29 @@ class SqliteDriver:
                 f"{self.label} cannot be written: {error}",
                 hint="set TUNERY_HOME to a folder you can write, as in: export TUNERY_HOME=$HOME/tunery",
             )
-        damaged = name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT"))
-        if damaged or (name == "SQLITE_ERROR" and str(error).startswith(_BROKEN_SCHEMA)):
-            return ConfigError(
-                f"{self.label} is not a readable SQLite database: {error}",
-                hint="restore the file from a backup, or save what can be read with "
-                f"'sqlite3 {self.label} .recover | sqlite3 new.db', or set TUNERY_HOME to another folder",
-            )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return UnavailableError(
                 f"{self.label} was locked by another process for {_BUSY_S:.0f} s",
                 hint=f"fuser {self.label} shows which process holds it",
             )
+        damaged = name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_FORMAT"))
+        if damaged or str(error).startswith(_BROKEN_SCHEMA) or self._is_damaged():
+            return ConfigError(
+                f"{self.label} is not a readable SQLite database: {error}",
+                hint="restore the file from a backup, or save what can be read with "
+                f"'sqlite3 {shlex.quote(self.label)} .recover | sqlite3 new.db', or set TUNERY_HOME to "
+                "another folder",
+            )
         return None
+
+    def _is_damaged(self) -> bool:
+        """Check the whole file; asked after errors that damage explains, and a mistake of ours does too."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True)) as c:
+                found = c.execute("PRAGMA integrity_check(1)").fetchone()
+        except self.errors:
+            return True
+        return bool(found != ("ok",))
 
     def _disk_is_full(self) -> bool:
         try:
@@ -132,7 +146,9 @@ class SqliteDriver:
                     connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                busy = (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+                busy = (getattr(error, "sqlite_errorname", None) or "").startswith(
+                    ("SQLITE_BUSY", "SQLITE_LOCKED")
+                )
                 if not busy or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)

@@ -202,7 +202,9 @@ def _guarded(folder: Path) -> Iterator[None]:
 
 
 def _dead(parent: Path, *, remove: bool) -> list[Path]:
-    found = [partial for partial in sorted(parent.glob(f"*{_SUFFIX}")) if not _is_held(partial)]
+    # A hidden one is a file of write_whole, in a folder that holds both.
+    named = (p for p in sorted(parent.glob(f"*{_SUFFIX}")) if not p.name.startswith("."))
+    found = [partial for partial in named if not _is_held(partial)]
     if remove:
         for partial in found:
             shutil.rmtree(partial, ignore_errors=True)

@@ -7,7 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from tunery.core.example import Drop
-from tunery.text.normalise import is_unicode, normalise
+from tunery.text.normalise import is_unicode, normalise, says_nothing
 from tunery.text.pii.mask import redacted_repr
 
 _THOUGHT = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
@@ -59,7 +59,7 @@ def json_list(text: str, finish: str) -> list[Any]:
 
 
 def text_of(value: Any, what: str) -> str:
-    """Return a text of an answer, normalised.
+    """Return a text of an answer as the teacher gave it.
 
     Raises:
         Malformed: ``bad_item`` where it is no text, ``empty`` where nothing is in it.
@@ -68,10 +68,9 @@ def text_of(value: Any, what: str) -> str:
         raise Malformed("bad_item", f"{what} is {redacted_repr(value)}, not text")
     if not is_unicode(value):
         raise Malformed("bad_item", f"{what} holds half a character: {redacted_repr(value)}")
-    text = normalise(value)
-    if not text:
+    if says_nothing(value):
         raise Malformed("empty", f"{what} is empty")
-    return text
+    return value
 
 
 def candidate_of(item: Any, output: str | None) -> Candidate:
@@ -85,10 +84,11 @@ def candidate_of(item: Any, output: str | None) -> Candidate:
         Malformed: The item is neither.
     """
     if output is not None:
-        return Candidate(text_of(item, "the item"), output)
+        return Candidate(normalise(text_of(item, "the item")), output)
     if not isinstance(item, dict) or not {"input", "output"} <= item.keys():
         raise Malformed("bad_item", f"the item is {redacted_repr(item)}, not an object with input and output")
-    return Candidate(text_of(item["input"], "the input"), text_of(item["output"], "the output"))
+    question = normalise(text_of(item["input"], "the input"))
+    return Candidate(question, text_of(item["output"], "the output"))
 
 
 def scores_of(text: str, finish: str, count: int) -> list[int]:

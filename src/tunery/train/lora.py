@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import ConfigError
+from tunery.core.faults import told
 from tunery.core.training import BaseModelInfo, StepLog
+from tunery.model.bases import check_base
 from tunery.model.device import choose_training_device
 from tunery.model.load import load_for_packing
 from tunery.model.threads import Threads
@@ -26,9 +28,12 @@ from tunery.train.trainer import (
     ThreadKeeper,
     Watcher,
     early_stopping,
+    load_checkpoint,
     training_arguments,
     validations_since_best,
 )
+
+_MEMORY_HINT = "train.micro_batch_size=1, or a smaller data.max_tokens"
 
 
 class Folders(NamedTuple):
@@ -84,16 +89,14 @@ def train_adapter(
     model = _lora_model(base, config, device)
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
-    resume = checkpoints.newest(folders.checkpoints)
+    resume = _newest(config, folders.checkpoints, reporting)
     history, seconds_before = _history_of(resume)
     if resume:
         reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}")
     with reporting.progress.task("training", steps) as bar:
         bar.advance(checkpoints.step_of(resume) if resume else 0)
         watcher = Watcher(reporting, bar, seconds_before=seconds_before, history=history)
-        if resume and _patience_is_spent(config, history):
-            _load(model, folders.checkpoints / f"checkpoint-{_kept_step(config, history)}")
-        else:
+        if not (resume and _patience_is_spent(config, history)):
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
                 watcher,
@@ -102,8 +105,13 @@ def train_adapter(
             ]
             objective = method_of(config).objective(config)
             trainer = PackedTrainer(model, objective, arguments, rows, callbacks)
-            _run(trainer, resume)
-    _save(model, folders.output)
+            _run(trainer, resume, folders.checkpoints)
+            resume = None
+        kept = _kept_step(config, history)
+        if resume or kept != int(history[-1]["step"]):
+            load_checkpoint(model, folders.checkpoints / f"checkpoint-{kept}")
+    with told(folders.output):
+        _save(model, folders.output)
     return Trained(
         history=_merge(history),
         steps=int(history[-1]["step"]),
@@ -126,17 +134,33 @@ def _kept_step(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> i
     return int(best["step"])
 
 
-def _load(model: nn.Module, checkpoint: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        model.load_adapter(str(checkpoint), "default")  # type: ignore[operator]
+def _newest(config: TrainConfig, root: Path, reporting: Reporting) -> Path | None:
+    """Return the checkpoint to go on from, None where training begins at its first step."""
+
+    def best_of(folder: Path) -> int | None:
+        return _kept_step(config, _history_of(folder)[0]) if config.keep == "best" else None
+
+    left_out = False
+
+    def tell(message: str) -> None:
+        nonlocal left_out
+        left_out = True
+        reporting.progress.event(message, level="warn")
+
+    with told(root):
+        found = checkpoints.newest(root, best_of=best_of, tell=tell)
+    if left_out and found is None:
+        reporting.progress.event("no checkpoint can be used: training begins anew", level="warn")
+    return found
 
 
 def _lora_model(base: BaseModelInfo, config: TrainConfig, device: torch.device) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     half = config.base_in_half(device.type)
+    check_base(base)
     model = load_for_packing(base.path, dtype=torch.bfloat16 if half else torch.float32)
+    check_base(base)  # nobody changed it while it was being read
     targets = config.target_modules
     lora = LoraConfig(
         r=config.rank,
@@ -162,20 +186,12 @@ def _lora_model(base: BaseModelInfo, config: TrainConfig, device: torch.device) 
     return adapted
 
 
-def _run(trainer: PackedTrainer, resume: Path | None) -> None:
-    try:
-        with warnings.catch_warnings():
-            # The Trainer probes deprecated attributes of the model and schedules of a resumed run.
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            f"out of GPU memory while training: {str(error).splitlines()[0]}",
-            hint="train.micro_batch_size=1, or a smaller data.max_tokens",
-        ) from None
-    except MemoryError:
-        raise ResourceError("out of memory while training", hint="train.micro_batch_size=1") from None
+def _run(trainer: PackedTrainer, resume: Path | None, root: Path) -> None:
+    with told(root, memory_hint=_MEMORY_HINT), warnings.catch_warnings():
+        # The Trainer probes deprecated attributes of the model and schedules of a resumed run.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
 
 
 def _save(model: nn.Module, output: Path) -> None:

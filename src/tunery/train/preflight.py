@@ -175,7 +175,8 @@ def _checks(
             "serving_template",
             sequences,
             lambda s: _begins_as_served(served, s),
-            good="every row begins with exactly the tokens that serving will feed the model",
+            good="every row begins with exactly the tokens that serving will feed the model"
+            + (f"; the day in its template is held at {tokenizer.day:%d %b %Y}" if tokenizer.day else ""),
             fault="training and serving tokenise the prompt differently",
         )
     else:

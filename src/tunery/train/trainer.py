@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,6 +104,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         """Return 0: the Trainer's own count would read fields that packed batches do not have."""
         return 0
 
+    def _load_best_model(self) -> None:
+        """Do nothing: the Trainer would load what it finds, and where it finds nothing keep the last weights.
+
+        Whoever called :meth:`train` loads the best checkpoint by :func:`load_checkpoint`.
+        """
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -126,6 +133,18 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         handler = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def load_checkpoint(model: nn.Module, checkpoint: Path) -> None:
+    """Give a model the adapter weights of a checkpoint.
+
+    Raises:
+        DamagedError: The checkpoint is not what was written.
+    """
+    checkpoints.require_complete(checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.load_adapter(str(checkpoint), "default")  # type: ignore[operator]
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
@@ -195,7 +214,10 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
         self.reporting.on_checkpoint(state.global_step, metrics)
         if self.stopping:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(
+                f"the checkpoint of step {state.global_step} of {state.max_steps} is kept, and the same "
+                "command continues from there"
+            )
 
 
 class ThreadKeeper(TrainerCallback):  # type: ignore[misc]

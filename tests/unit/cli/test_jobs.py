@@ -89,3 +89,16 @@ def test_a_job_shows_its_events_and_checkpoints(bots: Workspace, tunery: Tunery)
     shown = tunery("jobs", "show", job.id, "--json").json
     assert [c["step_number"] for c in shown["checkpoints"]] == [10]
     assert "said before" in tunery("jobs", "show", job.id).out
+
+
+def test_a_damaged_job_is_named_beside_the_list_of_the_others(bots: Workspace, tunery: Tunery) -> None:
+    queued(bots)
+    bots.jobs.add(bots.jobs.get("ftjob-1").with_(id="ftjob-2"))
+    with bots.database.transaction() as transaction:
+        transaction.run("UPDATE jobs SET document = '{' WHERE id = 'ftjob-1'")
+    listed = tunery("jobs", "ls", "--json")
+    assert [job["id"] for job in listed.json] == ["ftjob-2"]
+    shown = tunery("jobs", "show", "ftjob-1")
+    assert shown.code == 2
+    assert "table jobs, row 1 (ftjob-1) is damaged" in shown.err
+    assert "Traceback" not in shown.err

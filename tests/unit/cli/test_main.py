@@ -109,7 +109,7 @@ def test_a_home_that_cannot_be_written_is_a_matter_of_resources(tunery: Tunery, 
         (MemoryError(), 6, "out of memory"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("by our own fault"), 1, "Traceback"),
-        (OSError(errno.EIO, "Input/output error"), 1, "Traceback"),
+        (OSError(errno.EIO, "Input/output error"), 6, "input/output error"),
     ],
 )
 def test_what_the_machine_does_to_us_is_reported_by_kind(

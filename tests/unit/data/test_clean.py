@@ -38,6 +38,7 @@ ANSWERS = {
     "what looks wrongly decoded": "Ã© is how é looks in Latin-1",
     "a terminal": "\x1b[31mred\x1b[0m\x0c\x00",
     "space at the ends": " yes ",
+    "addresses that are nobody's": "git clone git@github.com:a/b.git && curl http://127.0.0.1:8000/health",
     "a byte-order mark": "\ufeffid,name\n",
 }
 Build = Callable[..., tuple[DatasetVersion, list[Example], str]]

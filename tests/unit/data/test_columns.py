@@ -81,6 +81,7 @@ COLUMNS: dict[str, Any] = {
     "system": lambda a: f"You watch the {a}.",
     "system_prompt": lambda a: f"You watch the {a}.",
     "history": lambda a: [[f"Is it a {a}?", f"It is a {a}."]],
+    "history as text": lambda a: json.dumps([[f"Is it a {a}?", f"It is a {a}."]]),
     "history as turns": lambda a: [user(f"Is it a {a}?"), assistant(f"It is a {a}.")],
     "tools": lambda _: [{"type": "function", "function": TOOL}],
     "tools as text": lambda _: json.dumps([TOOL]),
@@ -214,6 +215,10 @@ def test_cells_under_no_name_are_named_by_their_place(workspace: Workspace, tmp_
     version = build(workspace, tmp_path, "rows.csv", columns=MAPPED["table"])
     (warning,) = version.warnings
     assert "'(column 3)' (1 row)" in warning
+    columns = MAPPED["table"] | {"metadata": ["(column 3)"]}
+    declared = build(workspace, tmp_path, "rows.csv", columns=columns)
+    assert not declared.warnings
+    assert [e.metadata["(column 3)"] for e in examples(workspace, declared)][2:5] == [None, "seen", None]
 
 
 @pytest.mark.parametrize("column", ["system", "history", "tools", "weight"])
@@ -287,6 +292,16 @@ def test_what_cannot_be_used_is_refused_by_the_columns_name(
     assert [d.detail.split(": ")[0] for d in dropped] == [field for _, field in REFUSED]
     with pytest.raises(ConfigError, match=r"row 25: history: "):
         build(workspace, tmp_path, name, strict=True)
+
+
+def test_a_class_of_true_and_false_is_no_unpaired_preference(tmp_path: Path) -> None:
+    rows = [
+        LAYOUTS["completion"](a) | {"completion": str(i % 2 == 0), "label": str(i % 2 == 0)}
+        for i, a in enumerate(ANIMALS)
+    ]
+    assert len(read(tmp_path, write(tmp_path, "jsonl", rows))) == ROWS
+    rows = [LAYOUTS["chat"](a) | {"label": "true"} for a in ANIMALS]
+    assert len(read(tmp_path, write(tmp_path, "jsonl", rows))) == ROWS
 
 
 @pytest.mark.parametrize("empty", [None, "", [], {}])

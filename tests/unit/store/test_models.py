@@ -104,6 +104,64 @@ def test_a_version_that_an_alias_points_at_is_not_deleted(workspace: Workspace) 
         workspace.models.delete("support-bot", 1)
 
 
+def test_the_only_version_of_a_name_takes_its_aliases_along(workspace: Workspace) -> None:
+    workspace.models.register(samples.version())
+    move(workspace, 1)
+    workspace.models.set_alias("support-bot", "stable", 1, actor="ann", reason="it is")
+    workspace.models.delete("support-bot", 1, actor="ben", reason="no more")
+    assert workspace.models.list() == []
+    assert workspace.models.names() == []
+    assert workspace.models.aliases("support-bot") == {}
+    gone = [m for m in workspace.models.moves("support-bot") if m.version is None]
+    assert [(m.alias, m.previous, m.actor, m.reason) for m in gone] == [
+        ("champion", 1, "ben", "no more"),
+        ("stable", 1, "ben", "no more"),
+    ]
+    again = workspace.models.register(samples.version())
+    assert again.version == 2
+    assert move(workspace, 2).previous is None
+    with pytest.raises(ConflictError, match=r"no earlier version.*support-bot@1 was deleted"):
+        workspace.models.restore_alias("support-bot", "champion", current=2, actor="ann", reason="back")
+
+
+def test_an_alias_is_taken_away_and_can_come_back(workspace: Workspace) -> None:
+    for _ in range(2):
+        workspace.models.register(samples.version())
+    move(workspace, 1)
+    move(workspace, 2)
+    gone = workspace.models.remove_alias("support-bot", "champion", actor="ann", reason="pause")
+    assert (gone.version, gone.previous) == (None, 2)
+    with pytest.raises(NotFoundError):
+        workspace.models.remove_alias("support-bot", "champion", actor="ann", reason="pause")
+    workspace.models.delete("support-bot", 2)
+    assert move(workspace, 1).previous is None
+
+
+def test_the_note_of_who_challenged_last_holds_no_version(workspace: Workspace) -> None:
+    for _ in range(2):
+        workspace.models.register(samples.version())
+    move(workspace, 1)
+    workspace.models.set_alias("support-bot", "challenger", 2, actor="ann", reason="canary")
+    workspace.models.delete("support-bot", 2)
+    assert workspace.models.aliases("support-bot") == {"champion": 1}
+
+
+def test_a_champion_that_a_running_job_compares_with_stays_until_it_ends(workspace: Workspace) -> None:
+    workspace.models.register(samples.version())
+    move(workspace, 1)
+    job = samples.job(status="running", recipe={"name": "support-bot"})
+    workspace.jobs.add(job)
+    for refused in (
+        lambda: workspace.models.delete("support-bot", 1),
+        lambda: workspace.models.remove_alias("support-bot", "champion", actor="ann", reason="no"),
+    ):
+        with pytest.raises(ConflictError, match=f"job {job.id} is running") as caught:
+            refused()
+        assert job.id in (caught.value.hint or "")
+    workspace.jobs.update(job.id, status="cancelled")
+    workspace.models.delete("support-bot", 1)
+
+
 def test_a_version_that_gets_traffic_is_not_deleted(workspace: Workspace) -> None:
     for _ in range(2):
         workspace.models.register(samples.version())

@@ -48,3 +48,30 @@ def test_only_the_named_steps_are_kept(tmp_path: Path) -> None:
 
 def test_there_is_nothing_to_resume_from_at_first(tmp_path: Path) -> None:
     assert checkpoints.newest(tmp_path) is None
+
+
+def test_a_checkpoint_whose_best_one_is_gone_is_not_gone_on_from(tmp_path: Path) -> None:
+    steps = {8: 8, 12: 8, 16: 8}
+    for step in steps:
+        make(tmp_path, step)
+
+    def best_of(folder: Path) -> int:
+        return steps[checkpoints.step_of(folder)]
+
+    assert checkpoints.newest(tmp_path, best_of=best_of) == tmp_path / "checkpoint-16"
+    (tmp_path / "checkpoint-8" / "adapter_model.safetensors").write_bytes(b"weights 9")
+    told: list[str] = []
+    assert checkpoints.newest(tmp_path, best_of=best_of, tell=told.append) is None
+    assert [line.partition(" is left out")[0] for line in told] == [
+        "the checkpoint of step 16",
+        "the checkpoint of step 12",
+        "the checkpoint of step 8",
+    ]
+    assert "adapter_model.safetensors is not what was written" in told[0]
+
+
+def test_a_checkpoint_that_was_half_written_is_removed_without_a_word(tmp_path: Path) -> None:
+    make(tmp_path, 8, sealed=False)
+    told: list[str] = []
+    assert checkpoints.newest(tmp_path, tell=told.append) is None
+    assert (told, list(tmp_path.iterdir())) == ([], [])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import ConfigError, DamagedError, ResourceError
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
@@ -261,3 +261,92 @@ def test_the_default_micro_batch_fits_its_token_bound() -> None:
     assert config.rows_per_forward(100) == 16
     assert config.rows_per_forward(1000) == 4
     assert config.rows_per_forward(100_000) == 1
+
+
+class Heard(Silent):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def event(self, message: str, *, level: Any = "info", data: Mapping[str, Any] | None = None) -> None:
+        if level == "warn":
+            self.told.append(message)
+
+
+def spoil(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+WORSE = CONFIG.model_copy(
+    update={"epochs": 2.0, "early_stopping": None, "validation_every": 2, "learning_rate": 0.05}
+)
+WORSE_DATA = TrainingRows(rows(24), opposite(10))
+"""The first validation is the best one: the more is learnt, the worse."""
+
+
+@pytest.fixture(scope="module")
+def worse(base: BaseModelInfo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    folder = tmp_path_factory.mktemp("worse") / "a"
+    trained = train(base, folder, config=WORSE, data=WORSE_DATA, progress=Silent())
+    assert trained.best_step == 2
+    return trained, folder
+
+
+@pytest.mark.parametrize(
+    ("lost", "name"),
+    [
+        ("newest", "adapter_model.safetensors"),
+        ("newest", "optimizer.pt"),
+        ("newest", None),
+        ("best", "adapter_model.safetensors"),
+        ("best", "history.json"),
+        ("best", None),
+        ("both", "trainer_state.json"),
+    ],
+)
+def test_damaged_checkpoints_are_told_and_change_neither_losses_nor_weights(
+    base: BaseModelInfo, worse: tuple[Trained, Path], tmp_path: Path, lost: str, name: str | None
+) -> None:
+    folder = tmp_path / "a"
+    with pytest.raises(Killed):
+        train(
+            base,
+            folder,
+            config=WORSE,
+            data=WORSE_DATA,
+            on_checkpoint=killed_when_sealed(4),
+            progress=Silent(),
+        )
+    steps = sorted(int(p.name.partition("-")[2]) for p in (folder / "checkpoints").iterdir())
+    assert steps == [2, 4]
+    for step in {"newest": steps[1:], "best": steps[:1], "both": steps}[lost]:
+        checkpoint = folder / "checkpoints" / f"checkpoint-{step}"
+        if name:
+            spoil(checkpoint / name)
+        else:
+            shutil.rmtree(checkpoint)
+    heard = Heard()
+    resumed = train(base, folder, config=WORSE, data=WORSE_DATA, progress=heard)
+    assert losses(resumed) == losses(worse[0])
+    assert resumed.best_step == 2
+    weights = "adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (worse[1] / weights).read_bytes()
+    if name or lost == "best":
+        assert "is left out" in heard.told[0]
+
+
+def test_a_best_checkpoint_that_is_lost_while_training_runs_is_never_replaced_by_other_weights(
+    base: BaseModelInfo, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+
+    def lose(step: int, losses: Mapping[str, float]) -> None:
+        if step == 4:
+            spoil(folder / "checkpoints" / "checkpoint-2" / "adapter_model.safetensors")
+
+    with pytest.raises(DamagedError, match=r"adapter_model\.safetensors is not what was written"):
+        train(base, folder, config=WORSE, data=WORSE_DATA, on_checkpoint=lose, progress=Silent())
+    assert not (folder / "adapter_model.safetensors").exists()

@@ -10,6 +10,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 from starlette.datastructures import FormData, UploadFile
+from starlette.types import Receive, Scope, Send
 
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Services, Shared, page_of, unix
@@ -52,11 +53,19 @@ def retrieve_file(file_id: str, shared: Shared) -> dict[str, Any]:
     return file_object(shared.workspace.files.get(file_id))
 
 
+class _WholeFile(FileResponse):
+    """All bytes of a file; ranges, which no client asks for, would have errors of another shape."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+
 @router.get("/{file_id}/content")
 def retrieve_content(file_id: str, shared: Shared) -> Response:
     """Return a file's bytes."""
     path = open_content(shared.workspace, file_id)
-    return FileResponse(path, media_type="application/octet-stream")
+    return _WholeFile(path, media_type="application/octet-stream")
 
 
 @router.delete("/{file_id}")

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Shared
+from tunery.api.services import Caller, Shared, name_of
 from tunery.core.errors import ConflictError
 from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
 
@@ -31,12 +31,14 @@ def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
 
 
 @router.delete("/{model:path}")
-def delete_model(model: str, shared: Shared) -> dict[str, Any]:
-    """Delete one version; refused while an alias or a canary needs it."""
+def delete_model(model: str, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Delete one version, the aliases of a name's only one with it; refused while something needs it."""
     if model == shared.bases.default.name:
         raise ConflictError(f"{model} is the base model that this server serves and cannot be deleted")
     version = version_of(shared.workspace, model)
-    shared.workspace.models.delete(version.name, version.version)
+    shared.workspace.models.delete(
+        version.name, version.version, actor=name_of(caller), reason=f"{version.ref} was deleted"
+    )
     others = shared.workspace.models.list(version.name)
     if all(v.adapter_id != version.adapter_id for v in others):
         shared.bases.forget_adapter(version.adapter_id)

@@ -11,7 +11,7 @@ from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Shared, name_of, page_of, unix
 from tunery.core.rollout import Rollout
 from tunery.deploy import canary
-from tunery.registry.aliases import promote, rollback
+from tunery.registry.aliases import promote, rollback, unalias
 from tunery.serve.openai.wire import Text, Wire
 
 router = APIRouter(prefix="/rollouts", route_class=JsonRoute)
@@ -36,7 +36,7 @@ class MoveBody(Wire):
     """Which alias to move, and why."""
 
     model: Annotated[Text, StringConstraints(min_length=1, max_length=256)]
-    """``name@N`` to promote, ``name`` to roll back."""
+    """``name@N`` to promote, ``name`` to roll back, ``name@alias`` to take an alias away."""
     reason: Annotated[Text, StringConstraints(min_length=1, max_length=1_000)] = "by hand"
 
 
@@ -51,6 +51,13 @@ def promote_version(body: MoveBody, shared: Shared, caller: Caller) -> dict[str,
 def rollback_champion(body: MoveBody, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Make the champion before this one the champion again."""
     move = rollback(shared.workspace, body.model, actor=name_of(caller), reason=body.reason)
+    return {**move.model_dump(mode="json"), "object": "alias.move"}
+
+
+@router.post("/unalias")
+def unalias_version(body: MoveBody, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Take an alias away, as in ``name@champion``."""
+    move = unalias(shared.workspace, body.model, actor=name_of(caller), reason=body.reason)
     return {**move.model_dump(mode="json"), "object": "alias.move"}
 
 

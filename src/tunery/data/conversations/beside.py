@@ -65,8 +65,12 @@ def _unpaired(values: Mapping[str, Any], mapped: Mapped) -> str | None:
     if LIKED in mapped.watched and not is_blank(values.get(LIKED)):
         return LIKED
     label = values.get(LABEL) if LABEL in mapped.watched else None
-    said = isinstance(label, bool) or (isinstance(label, str) and label.strip().lower() in ("true", "false"))
-    return LABEL if said else None
+    if isinstance(label, bool):
+        return LABEL
+    # A cell of a table has it as text; where that is the answer itself, it is a class.
+    if mapped.shape != "completion" or label == values.get(mapped.column["completion"]):
+        return None
+    return LABEL if isinstance(label, str) and label.strip().lower() in ("true", "false") else None
 
 
 def with_beside(
@@ -157,10 +161,12 @@ def _history(value: Any, field: str) -> tuple[Message, ...]:
     """Return earlier turns from pairs of question and answer, or from turns; an empty pair is none."""
     if isinstance(value, str):
         value = json_of(value, field, _HISTORY_FIX)
+    if is_blank(value):
+        return ()
     if not isinstance(value, list):
         raise BadRow(Flaw(field, value, _HISTORY_FIX))
     if all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value):
-        return parse_messages(value, field) if value else ()
+        return parse_messages(value, field)
     turns: list[Message] = []
     for i, pair in enumerate(value):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:

@@ -148,9 +148,7 @@ def parse_transcript(text: str) -> tuple[Message, ...] | None:
     if len(pieces) < 3 or pieces[0].strip():
         return None
     turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return tuple(
-        Message(role="user" if who == "Human" else "assistant", content=what.strip()) for who, what in turns
-    )
+    return tuple(Message(role="user" if who == "Human" else "assistant", content=what) for who, what in turns)
 
 
 def json_of(text: str, field: str, fix: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tunery.core.errors import listed
-from tunery.core.example import SEED_PROMPTS, SPLIT_HINT, Drop, Dropped, Message
+from tunery.core.example import REQUEST_ID, SEED_PROMPTS, SPLIT_HINT, Drop, Dropped, Message
 from tunery.core.ids import sampling_key
 from tunery.data.config import SourceConfig
 from tunery.data.conversations.beside import check_beside, with_beside
@@ -94,10 +94,12 @@ def _hint(values: Mapping[str, Any]) -> dict[str, Any]:
     about = values.get("metadata")
     if not isinstance(about, Mapping) or about.get(SPLIT_HINT) != "train":
         return {}
-    fingerprints = about.get(SEED_PROMPTS)
-    if not isinstance(fingerprints, list):
-        return {SPLIT_HINT: "train"}
-    return {SPLIT_HINT: "train", SEED_PROMPTS: [str(f) for f in fingerprints]}
+    stated: dict[str, Any] = {SPLIT_HINT: "train"}
+    if isinstance(fingerprints := about.get(SEED_PROMPTS), list):
+        stated[SEED_PROMPTS] = [str(f) for f in fingerprints]
+    if isinstance(request := about.get(REQUEST_ID), str):
+        stated[REQUEST_ID] = request
+    return stated
 
 
 def _turns(

@@ -187,7 +187,7 @@ def import_review(
     if problems:
         raise ConfigError.of_problems(path.name, problems, limit=_SHOWN)
     edits = tuple(
-        Edit(row=row, action=_ACTIONS[decision], value=value, reason=REASON, by=reviewer)
+        Edit(row=row, action=_ACTIONS[decision], value=_as_class(value, labels), reason=REASON, by=reviewer)
         for row, (_, decision, value) in decided.items()
         if decision in _ACTIONS
     )
@@ -218,6 +218,12 @@ def _new_answer(
         return suggestion.removeprefix(_ANSWER)
     problems.append(f"row {line.number}: decision 'change' needs a new_output")
     return None
+
+
+def _as_class(value: str | None, labels: Sequence[str] | None) -> str | None:
+    """Return an answer; one that is a class but for space that a spreadsheet hides is that class."""
+    bare = (value or "").strip()
+    return bare if labels is not None and bare in labels and value not in labels else value
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import Example
+from tunery.core.example import Example, without_system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +44,18 @@ def other_than_one_turn(example: Example, version: DatasetVersion) -> str | None
     lost = untrained_turn(example, version)
     if lost is not None:
         return lost
-    turns = example.prompt
-    if turns and turns[0].role == "system":
-        if turns[0].content != version.system_prompt:
-            return "it has a system turn of its own"
-        turns = turns[1:]
+    if own_system_turn(example, version):
+        return "it has a system turn of its own"
+    turns = without_system(example.prompt)
     if len(turns) != 1 or turns[0].role != "user":
         return f"it has {len(turns)} turns before the answer, the format has room for one"
     return None
+
+
+def own_system_turn(example: Example, version: DatasetVersion) -> str | None:
+    """Return the system turn of a row that the version's system prompt does not give it."""
+    first = example.messages[0]
+    return first.content if first.role == "system" and first.content != version.system_prompt else None
 
 
 def write_array(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -61,6 +61,8 @@ class ScorerOptions:
     """Fields of a JSON answer that count; None for all that the reference has."""
     models: ScorerModels = NO_MODELS
     """Models that the scorer may ask."""
+    references: Sequence[str] = ()
+    """Of every example: a loose match must not confuse two answers that occur."""
 
 
 class Scorer(Protocol):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from tunery.core.errors import TuneryError
+from tunery.core.errors import TuneryError, UnavailableError
 from tunery.core.rollout import Feedback, RequestRecord
+from tunery.store import journal
 from tunery.store.database import Transaction
-from tunery.store.journal import Entry, Journal, abandoned
+from tunery.store.journal import Entry, Journal, abandoned, find_anywhere
 from tunery.store.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -18,10 +20,12 @@ _LOG = logging.getLogger(__name__)
 REQUEST, FEEDBACK = "request", "feedback"
 BATCH = 200
 """Records stored in one transaction at most [count]."""
-SET_ASIDE = "refused.jsonl"
-"""Records that the database does not take, beside the journals."""
 _FEEDBACK_WAITS = timedelta(minutes=10)
 """How long feedback waits for its request, which another server's journal may still hold."""
+
+
+_SETTLE_S = 5.0
+"""How long a command waits for a record that a living server holds [s]."""
 
 
 class Moved(NamedTuple):
@@ -48,20 +52,20 @@ def entry_of(record: RequestRecord | Feedback) -> Entry:
     return Entry(kind, record.id, record.model_dump_json())
 
 
-def move(workspace: Workspace, journal: Journal) -> Moved:
+def move(workspace: Workspace, held: Journal) -> Moved:
     """Store the next entries of a journal; nothing is moved where this raises.
 
     Raises:
         TuneryError: The database does not answer.
         OSError: The journal cannot be read.
     """
-    with journal.moving():
-        batch = journal.read(BATCH)
+    with held.moving():
+        batch = held.read(BATCH)
         stored = store(workspace, batch.entries) if batch.entries else _Stored((), ())
         if batch.entries or batch.damaged:
-            journal.advance(batch)
+            held.advance(batch)
     if batch.damaged:
-        _LOG.error("%s: %d lines cannot be read; those records are lost", journal.folder, batch.damaged)
+        _LOG.error("%s: %d lines cannot be read; those records are lost", held.folder, batch.damaged)
     return Moved(len(batch.entries), batch.damaged, len(stored.set_aside), stored.early)
 
 
@@ -72,17 +76,38 @@ def move_abandoned(workspace: Workspace) -> Moved:
         TuneryError: The database does not answer.
     """
     entries = damaged = set_aside = 0
-    for journal in abandoned(workspace.journals, about=workspace.database_label):
+    for held in abandoned(workspace.journals, about=workspace.database_label):
         while True:
-            moved = move(workspace, journal)
+            moved = move(workspace, held)
             if moved.early:
-                journal.append(moved.early, sync=False)
+                held.append(moved.early, sync=False)
             entries += moved.entries
             damaged += moved.damaged
             set_aside += moved.set_aside
             if moved.entries == len(moved.early):
                 break
     return Moved(entries, damaged, set_aside, ())
+
+
+def settle(workspace: Workspace, request_id: str) -> None:
+    """Wait some seconds for a call whose record is in a journal of this home and not in the database.
+
+    Raises:
+        UnavailableError: It is still not there: the server that holds it has not written it.
+    """
+    if workspace.requests.find(request_id) is not None:
+        return
+    move_abandoned(workspace)
+    deadline = time.monotonic() + _SETTLE_S
+    while workspace.requests.find(request_id) is None:
+        if find_anywhere(workspace.journals, REQUEST, request_id) is None:
+            return
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"the record of {request_id} waits in {workspace.journals} for its server to store it",
+                hint="try again shortly",
+            )
+        time.sleep(0.1)
 
 
 def store(workspace: Workspace, entries: Sequence[Entry]) -> _Stored:
@@ -112,8 +137,8 @@ def _one_by_one(workspace: Workspace, entries: Sequence[Entry]) -> _Stored:
             raise
         except Exception:
             workspace.requests.heads(limit=1)  # where this fails too, it is not the record's fault
-            _LOG.exception("%s %s is not taken by the database; see %s", entry.kind, entry.id, SET_ASIDE)
-            _set_aside(workspace, entry)
+            kept = journal.set_aside(workspace.journals, entry)
+            _LOG.exception("%s %s is not taken by the database and kept in %s", entry.kind, entry.id, kept)
             set_aside.append(entry)
     return _Stored(tuple(early), tuple(set_aside))
 
@@ -127,9 +152,3 @@ def _put(workspace: Workspace, transaction: Transaction, entry: Entry) -> bool:
     if workspace.feedback.put(transaction, feedback):
         return True
     return workspace.clock.now() - feedback.created_at > _FEEDBACK_WAITS  # its request was deleted
-
-
-def _set_aside(workspace: Workspace, entry: Entry) -> None:
-    workspace.journals.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (workspace.journals / SET_ASIDE).open("a", encoding="utf-8") as stream:
-        stream.write(entry.text + "\n")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -293,7 +293,7 @@ class RequestLog:
                 synced = time.monotonic()
 
     def _journal_batch(self, batch: list[_Waiting]) -> None:
-        entries = [self._entry(waiting.record) for waiting in batch]
+        entries = list(filter(None, map(self._entry, (waiting.record for waiting in batch))))
         pause, deadline = _RETRY_S[0], 0.0
         while not self._is_written(entries):
             self._tell(batch, ResourceError(self.state.problem or "records cannot be written"))
@@ -306,8 +306,8 @@ class RequestLog:
         self._tell(batch, None)
         with self._changed:
             self._journalled += len(batch)
-            for entry in entries:
-                self._in_memory.pop(entry.id, None)
+            for waiting in batch:
+                self._in_memory.pop(waiting.record.id, None)
             self._changed.notify_all()
 
     def _is_written(self, entries: list[Entry]) -> bool:
@@ -366,10 +366,14 @@ class RequestLog:
             else:
                 written.set_exception(error)
 
-    def _entry(self, record: RequestRecord | Feedback) -> Entry:
-        if isinstance(record, Feedback):
-            return entry_of(record)
-        return entry_of(self._prepared(record))
+    def _entry(self, record: RequestRecord | Feedback) -> Entry | None:
+        try:
+            return entry_of(record if isinstance(record, Feedback) else self._prepared(record))
+        except Exception:
+            # One record that cannot be written down at all must not end the log for all that follow.
+            _LOG.exception("%s cannot be recorded", record.id)
+            self._lost += 1
+            return None
 
     def _prepared(self, record: RequestRecord) -> RequestRecord:
         """Return a record as it may be kept: not too long, masked, of characters that can be stored."""
@@ -400,6 +404,7 @@ class RequestLog:
         deadline: float | None = None
         while True:
             moved, now = 0, time.monotonic()
+            ending = self._all_written  # asked before the look: what is journalled behind it needs another
             try:
                 if now - looked > _LOOK_S or not looked:
                     self._note(move_abandoned(self._workspace))
@@ -413,7 +418,7 @@ class RequestLog:
             except Exception as error:
                 self._gone(error)
                 pause = min(2 * pause, _RETRY_S[1])
-            if self._all_written:
+            if ending:
                 deadline = deadline or now + _CLOSE_S
                 if not moved or now > deadline:
                     return
@@ -485,9 +490,7 @@ def _without_text(record: RequestRecord, why: Literal["too_long", "not_masked", 
 
 def _storable(record: RequestRecord) -> RequestRecord:
     """Return a record whose short texts can be stored; its prompt and answer are seen to elsewhere."""
-    return record.model_copy(
-        update={
-            "endpoint": storable(record.endpoint),
-            "metadata": {storable(k): storable(str(v)) for k, v in record.metadata.items()},
-        }
-    )
+    named = ((name, getattr(record, name)) for name in type(record).model_fields)
+    texts: dict[str, Any] = {name: storable(value) for name, value in named if isinstance(value, str)}
+    metadata = {storable(k): storable(str(v)) for k, v in record.metadata.items()}
+    return record.model_copy(update={**texts, "metadata": metadata})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,19 +125,20 @@ def version_of(workspace: Workspace, name: str) -> ModelVersion:
 def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[ServedModel]:
     """List every name that :func:`resolve` knows: the base, names, versions, aliases, jobs' models."""
     yield ServedModel(default.name, 0, "base")
-    for name in workspace.models.names():
-        listed = workspace.models.list(name)
-        if not listed:
-            continue
-        created = {v.version: int(v.created_at.timestamp()) for v in listed}
-        if any(v.gate_passed for v in listed) or workspace.models.aliases(name):
-            yield ServedModel(name, min(created.values()), ORGANIZATION)
+    heads = list(workspace.models.heads())
+    for name, group in groupby(heads, key=lambda head: head.name):
+        listed = list(group)
+        if any(v.gate_passed or v.aliases for v in listed):
+            yield ServedModel(name, min(_unix(v.created_at) for v in listed), ORGANIZATION)
         for version in listed:
-            yield ServedModel(version.ref, created[version.version], ORGANIZATION)
-        for alias, number in workspace.models.aliases(name).items():
-            yield ServedModel(f"{name}@{alias}", created.get(number, 0), ORGANIZATION)
-    for job in _succeeded_jobs(workspace):
-        yield ServedModel(ft_name_of(job), int((job.finished_at or job.created_at).timestamp()), ORGANIZATION)
+            yield ServedModel(version.ref, _unix(version.created_at), ORGANIZATION)
+        for version in listed:
+            for alias in version.aliases:
+                yield ServedModel(f"{name}@{alias}", _unix(version.created_at), ORGANIZATION)
+    made = {head.ref for head in heads}
+    for job in workspace.jobs.every():
+        if job.model_version in made:
+            yield ServedModel(ft_name_of(job), _unix(job.finished_at or job.created_at), ORGANIZATION)
 
 
 def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None = None) -> ModelVersion:
@@ -169,21 +171,19 @@ def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:
         return None
     job = workspace.jobs.find(job_id)
     if job is None or job.model_version is None or ft_name_of(job) != name:
-        raise UnknownModel.of("model", name, [ft_name_of(j) for j in _succeeded_jobs(workspace)])
+        # Other names of this form are the ids of other clients' jobs.
+        raise UnknownModel(f"no model named {name!r}", hint="GET /v1/models lists every name", param="model")
     version = _version_made(workspace, job.model_version)
     if version is None:
         raise UnknownModel(f"model {name!r} was deleted ({job.model_version})", param="model")
     return version
 
 
-def _succeeded_jobs(workspace: Workspace) -> Iterator[Job]:
-    """Walk jobs that made a model which still exists, newest first."""
-    for job in workspace.jobs.every():
-        if job.model_version and _version_made(workspace, job.model_version):
-            yield job
-
-
 def _version_made(workspace: Workspace, ref: str) -> ModelVersion | None:
     """Return a job's version, None where it was deleted."""
     name, _, number = ref.partition("@")
     return workspace.models.find(name, int(number))
+
+
+def _unix(moment: datetime) -> int:
+    return int(moment.timestamp())

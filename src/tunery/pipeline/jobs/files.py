@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,12 @@ def open_content(workspace: Workspace, file_id: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise NotFoundError(f"the bytes of file {file.id} are gone")
+
+
+def named_by_id(workspace: Workspace, text: str) -> str:
+    """Return a text in which uploaded files go by their ids: clients know no other name, nor need they."""
+    places = re.escape(str(workspace.root / "files"))
+    return re.sub(rf"{places}/(file-[\w-]+)/(?:{re.escape(CONTENT)}|{re.escape(RESULT)})", r"\1", text)
 
 
 def remove_file(workspace: Workspace, file_id: str) -> None:

@@ -78,8 +78,24 @@ def kill_if_ours(named: str) -> bool:
     return False
 
 
-def how_it_ended(code: int) -> str:
+def kills_for_memory() -> int:
+    """Return how many processes the kernel has killed for want of memory so far [count].
+
+    The control group's own count where there is one (a container, a service), else the whole machine's.
+    """
+    for counts in (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            lines = counts.read_text(encoding="ascii").splitlines()
+            return int({name: n for name, _, n in (line.partition(" ") for line in lines)}["oom_kill"])
+    return 0
+
+
+def how_it_ended(code: int, *, memory_ran_out: bool = False) -> str:
     """Return words for a worker's exit code, as :class:`subprocess.Popen` gives it.
+
+    Args:
+        code: Negative for a signal.
+        memory_ran_out: Whether :func:`kills_for_memory` has grown meanwhile.
 
     >>> how_it_ended(1), how_it_ended(-15)
     ('exit code 1', 'signal SIGTERM')
@@ -90,6 +106,8 @@ def how_it_ended(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+    if -code == signal.SIGKILL and memory_ran_out:
+        return f"signal {name}: the kernel killed it, because the memory of its machine or container ran out"
     if -code == signal.SIGKILL:
         # Nobody here sends it to a worker that works; the kernel does when memory ends.
         return (

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tunery.core.progress import Level, ProgressBar, SilentBar
+from tunery.pipeline.jobs.files import named_by_id
 from tunery.store.workspace import Workspace
 
 _RENAMED = {
@@ -67,6 +68,7 @@ class JobProgress:
 
     def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
         """Write one event."""
+        message = named_by_id(self._workspace, message)
         numbers = {_RENAMED.get(k, k): v for k, v in (data or {}).items()}
         if "step" in numbers and {"train_loss", "valid_loss"} & numbers.keys():
             self._metrics(message, {k: v for k, v in numbers.items() if k in _METRICS})

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunery.core.errors import BusyError, TuneryError, UnavailableError
+from tunery.core.errors import BusyError, UnavailableError
+from tunery.core.faults import explained
 from tunery.core.run import Run
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.names import ft_name_of
-from tunery.pipeline.jobs.files import store_result
+from tunery.pipeline.jobs.files import named_by_id, store_result
 from tunery.pipeline.jobs.openai_job import result_csv
 from tunery.pipeline.jobs.progress import JobProgress
 from tunery.pipeline.loop import run_recipe
@@ -61,8 +62,12 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
         workspace.jobs.finish(job_id, worker, "cancelled", [Line(CANCELLED)])
     except UnavailableError:  # told to stop while the database is away
         return False
-    except TuneryError as error:
+    except Exception as raised:
+        error = explained(raised)
+        if error is None:
+            raise  # a mistake of ours: the worker dies of it, and its log shows where
         message = f"{error.message}; try: {error.hint}" if error.hint else error.message
+        message = named_by_id(workspace, message)
         _fail(workspace, job_id, worker, {"code": error.code, "message": message, "param": error.param})
     return True
 

@@ -24,6 +24,7 @@ from tunery.core.job import FINAL_STATUSES, Job
 from tunery.pipeline.jobs.processes import (
     how_it_ended,
     is_gone,
+    kills_for_memory,
     last_words,
     machine_identity,
     this_process,
@@ -62,6 +63,8 @@ class _Worker(NamedTuple):
     log: Path
     log_start: int
     """Where this attempt's output begins [bytes]."""
+    memory_kills: int
+    """The kernel's count when it began."""
 
 
 Command = Callable[[str, str, float], Sequence[str]]
@@ -166,6 +169,7 @@ class Supervisor:
         folder = self._workspace.root / "logs"
         folder.mkdir(exist_ok=True)
         log = folder / f"{check_id(job.id, 'job')}.log"
+        memory_kills = kills_for_memory()
         with log.open("ab") as out:
             process = subprocess.Popen(
                 list(self._command(job.id, name, self._settings.lease_s)),
@@ -175,7 +179,7 @@ class Supervisor:
                 env={**os.environ, "TUNERY_HOME": str(self._workspace.root)},
                 start_new_session=True,  # a Ctrl-C meant for the server does not reach it
             )
-            return _Worker(job, name, process, log, out.tell())
+            return _Worker(job, name, process, log, out.tell(), memory_kills)
 
     def _see_through(self, worker: _Worker) -> None:
         """Wait for a worker's end, passing on requests to stop."""
@@ -223,7 +227,8 @@ class Supervisor:
             jobs.put_back(job.id, worker.name, counts=False)
         else:
             tail = last_words(worker.log, worker.log_start)
-            self._again_or_never(job, worker.name, f"ended with {how_it_ended(code)}", tail)
+            ended = how_it_ended(code, memory_ran_out=kills_for_memory() > worker.memory_kills)
+            self._again_or_never(job, worker.name, f"ended with {ended}", tail)
 
     def _again_or_never(self, job: Job, worker: str, ended: str, tail: str) -> None:
         """Return a job to the queue, or fail it where this was its last attempt."""

@@ -38,10 +38,9 @@ def main(argv: Sequence[str]) -> int:
     die_with(int(supervisor_pid))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Slow imports come after the parent is watched.
+    # Slow imports come after the parent is watched, the slowest ones after the lease is held.
     from tunery.core.errors import LeaseLostError, UnavailableError
     from tunery.core.ids import check_id
-    from tunery.pipeline.jobs.run import run_job
     from tunery.store.database import Patience
     from tunery.store.workspace import Workspace
 
@@ -52,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
             contextlib.closing(Workspace.open(patience=Patience(math.inf, stop.is_set))) as beside,
             _Lease(beside, job_id, worker, int(supervisor_pid), float(lease_s)),
         ):
+            from tunery.pipeline.jobs.run import run_job
+
             beside.database.patience = Patience()
             workspace.jobs.stand_fence(job_id, worker)
             lock = workspace.root / "logs" / f"{check_id(job_id, 'job')}.lock"

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import RefusedByTemplate
-from tunery.core.example import Message
+from tunery.core.errors import RefusedByTemplate, listed
+from tunery.core.example import Message, where
+from tunery.core.figures import counted
 from tunery.core.tool_text import read_functions
 from tunery.data.writers.openai import conversation
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.start import as_served
 from tunery.pipeline.stages.data import tokenizer_of
-from tunery.pipeline.stages.train import training_splits
+from tunery.pipeline.stages.train import TrainingSplits, training_splits
 from tunery.serve.openai.chat import ChatBody
 from tunery.train.preflight import Preflight, preflight
+
+_SHOWN = 5
+"""Rows that a sentence names [count]."""
 
 
 def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) -> int:
@@ -28,6 +32,7 @@ def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) 
 def check_before_training(context: RunContext, dataset: DatasetVersion, *, samples: int = 3) -> Preflight:
     """Tokenise every row that training and validation will see, and check it; a failed check is no error."""
     splits = training_splits(context, dataset)
+    _tell_of_answers_alone(context, splits)
     # Read afresh from what serving will load, not from the object that training holds.
     serving = load_tokenizer(context.base.path).on_day(dataset.day)
     return preflight(
@@ -39,6 +44,19 @@ def check_before_training(context: RunContext, dataset: DatasetVersion, *, sampl
         served=ServedPrompt(serving, dataset.system_prompt),
         samples=samples,
     )
+
+
+def _tell_of_answers_alone(context: RunContext, splits: TrainingSplits) -> None:
+    """Say which rows take several sequences, because that costs their beginnings more than once."""
+    rows = zip(
+        (*splits.train, *splits.validation), (*splits.rows.train, *splits.rows.validation), strict=True
+    )
+    several = [where(example) for example, row in rows if example.rejected is None and len(row.sequences) > 1]
+    if several:
+        context.progress.event(
+            f"the base's chat template rewrites earlier turns when a conversation goes on: each answer of "
+            f"{counted(len(several), 'row')} is a sequence of its own ({listed(several, _SHOWN)})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,13 +172,21 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
     from tunery.train.trainer import Reporting
 
     config = context.recipe.train
-    trained = train_adapter(
-        context.base,
-        training_splits(context, dataset).rows,
-        config=config,
-        folders=Folders(folder, checkpoints),
-        reporting=Reporting(context.progress, context.should_stop, context.on_checkpoint),
-    )
+    rows = training_splits(context, dataset).rows
+    with context.signals_held() as asked:  # a step is finished and a checkpoint saved first
+
+        def stop() -> bool:
+            return asked() or context.should_stop()
+
+        trained = train_adapter(
+            context.base,
+            rows,
+            config=config,
+            folders=Folders(folder, checkpoints),
+            reporting=Reporting(context.progress, stop, context.on_checkpoint),
+        )
+        if asked():
+            raise KeyboardInterrupt
     return Adapter(
         id=adapter_id(context, dataset),
         base=context.base,

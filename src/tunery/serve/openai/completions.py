@@ -12,6 +12,8 @@ from tunery.serve.openai.chat import Head, finish_reason, floored, usage_of, wri
 from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, unserved, wrong
 
 TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+# The first wrong one is enough: a body of 16 MB holds five million.
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Prompt = str | tuple[int, ...]
 """Text, or token ids."""
 
@@ -21,9 +23,9 @@ class CompletionBody(GenerationBody):
 
     prompt: (
         Text
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[list[Text], Field(min_length=1, max_length=64)]
-        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=64)]
+        | TokenIds
+        | Annotated[list[Text], Field(min_length=1, max_length=64, fail_fast=True)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=64, fail_fast=True)]
     )
     max_tokens: int | None = Field(default=None, ge=0)
     """0 answers with nothing new, which with ``echo`` and ``logprobs`` scores the prompt."""

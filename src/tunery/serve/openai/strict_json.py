@@ -9,11 +9,18 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 MAX_DEPTH = 64
 """Objects and lists within each other [count]; what reads them further on recurses, too."""
+
+
+MAX_PARTS = 50_000
+"""Values and names in a body [count], those of ``prompt`` aside, which may hold token ids. Looking at a value
+takes far longer than sending it took: sixteen megabytes of ``1,1,…`` are eight million of them, and each may
+be wrong in a way of its own."""
 
 
 class BadJson(ValueError):  # noqa: N818 - says what is wrong with the text
@@ -33,8 +40,8 @@ def read_strictly(text: str | bytes) -> Any:
     """Return what JSON text holds.
 
     Raises:
-        BadJson: It is no JSON, or holds a number that is none, a key given twice, half a character, or is
-            nested more than :data:`MAX_DEPTH` deep; says where.
+        BadJson: It is no JSON, or holds a number that is none, a key given twice, half a character, more than
+            :data:`MAX_PARTS` parts, or is nested more than :data:`MAX_DEPTH` deep; says where.
     """
     try:
         if isinstance(text, bytes):
@@ -55,7 +62,14 @@ def read_strictly(text: str | bytes) -> Any:
 
 def _load(text: str) -> tuple[Any, bool]:
     """Return what JSON text holds, and whether there is a number in it that is none."""
-    odd = False
+    odd, parts = False, 0
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal parts
+        parts += 1 + len(pairs)
+        if parts > MAX_PARTS:
+            raise BadJson(_TOO_MANY)
+        return _once(pairs)
 
     def number(written: str) -> float:
         nonlocal odd
@@ -64,12 +78,12 @@ def _load(text: str) -> tuple[Any, bool]:
         return value
 
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_float=number, parse_constant=number)
+        value = json.loads(text, object_pairs_hook=once, parse_float=number, parse_constant=number)
     except (BadJson, json.JSONDecodeError):
         raise
     except ValueError:  # Python bounds the digits of whole numbers; as a fraction such a one is infinite
         value = json.loads(
-            text, object_pairs_hook=_once, parse_float=number, parse_constant=number, parse_int=number
+            text, object_pairs_hook=once, parse_float=number, parse_constant=number, parse_int=number
         )
     return value, odd
 
@@ -93,23 +107,28 @@ def _field_too_deep(text: str | bytes) -> tuple[str, ...]:
 
 
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_TOO_MANY = f"the body holds over {MAX_PARTS:,} values and names"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise BadJson(f"the key {twice!r:.80} is given twice", (twice,))
     return value
 
 
 def _check_depth(value: Any) -> None:
     """Refuse deep nesting, level by level, because a reader that recurses could not tell."""
+    parts = 0
     for key, inner in value.items() if isinstance(value, dict) else [("", value)]:
         level, depth = [inner], 1 if isinstance(value, dict) else 0
         while level := [v for v in level if type(v) is dict or type(v) is list]:
             depth += 1
+            # Of the prompt's only the lists: the first wrong id in each is told.
+            parts += len(level) if key == "prompt" else sum(map(len, level))
+            if parts > MAX_PARTS:
+                raise BadJson(_TOO_MANY)
             if depth > MAX_DEPTH:
                 raise BadJson(_TOO_DEEP, (key,) if key else ())
             level = [v for c in level for v in (c.values() if type(c) is dict else c)]

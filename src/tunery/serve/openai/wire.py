@@ -49,6 +49,8 @@ def _refuse_nul(value: Any) -> Any:
 
 Name = Annotated[Text, BeforeValidator(_refuse_nul)]
 """Text that is looked up or stored as a name."""
+_TOLD = 20
+"""Unknown fields named in one refusal at most [count]: the nearest known word of each takes its time."""
 MetadataKey = Annotated[Name, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[Name, StringConstraints(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
@@ -75,7 +77,7 @@ class Wire(BaseModel):
         unknown = [name for name in values if name not in known]
         if unknown:
             raise ValidationError.from_exception_data(
-                cls.__name__, [_unknown(name, values[name], known) for name in unknown]
+                cls.__name__, [_unknown(name, values[name], known) for name in unknown[:_TOLD]]
             )
         return values
 

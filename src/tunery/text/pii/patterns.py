@@ -36,8 +36,8 @@ def _check_ip(text: str) -> Hit | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    # '::' and '0.0.0.0' name nobody; they are punctuation in code.
-    return None if address.is_unspecified else Hit(0, len(text), 0.95)
+    # '::' and '0.0.0.0' name nobody, and 127.0.0.1 is whatever machine reads it: code needs them.
+    return None if address.is_unspecified or address.is_loopback else Hit(0, len(text), 0.95)
 
 
 def _check_phone(text: str) -> Hit | None:
@@ -114,7 +114,8 @@ FORMS: tuple[Pattern, ...] = (
         "EMAIL_ADDRESS",
         "@",
         re.compile(
-            rf"(?<![{_MAIL}.+%-])[{_MAIL}](?:[{_MAIL}.%+'-]{{0,62}}[{_MAIL}+-])?"
+            # git@ is how every user of a server for code logs in
+            rf"(?<![{_MAIL}.+%-])(?!git@)[{_MAIL}](?:[{_MAIL}.%+'-]{{0,62}}[{_MAIL}+-])?"
             r"@(?:[A-Z0-9](?:[A-Z0-9-]{0,61}[A-Z0-9])?\.){1,8}[A-Z]{2,24}(?![\w-])",
             re.I,
         ),

@@ -186,16 +186,34 @@ def test_rows_that_a_format_would_change_are_refused(workspace: Workspace, tmp_p
     assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == []
 
 
-@pytest.mark.parametrize("form", ["alpaca", "csv"])
-def test_a_format_for_one_turn_refuses_more(workspace: Workspace, tmp_path: Path, form: str) -> None:
-    rows = [{"messages": [t for t in row["messages"] if "weight" not in t][1:]} for row in chats()]
-    version = build(workspace, tmp_path, rows)
+def learnt_chats() -> list[dict[str, Any]]:
+    return [{"messages": [t for t in row["messages"] if "weight" not in t][1:]} for row in chats()]
+
+
+def test_a_format_for_one_turn_refuses_more(workspace: Workspace, tmp_path: Path) -> None:
+    version = build(workspace, tmp_path, learnt_chats())
     with pytest.raises(ConfigError, match="2 turns before the answer"):
-        export(workspace, version, tmp_path / "out", form=form)
+        export(workspace, version, tmp_path / "out", form="csv")
+    with pytest.raises(ConfigError, match="not pairs of a question and an answer"):
+        export(workspace, version, tmp_path / "out", form="alpaca")
     own = [{"messages": [row["messages"][0], *row["messages"][3:]]} for row in chats()]
     version = build(workspace, tmp_path, own)
     with pytest.raises(ConfigError, match="a system turn of its own"):
-        export(workspace, version, tmp_path / "out", form=form)
+        export(workspace, version, tmp_path / "out", form="csv")
+
+
+@pytest.mark.parametrize("system_prompt", [None, "Answer: briefly."])
+def test_alpaca_takes_system_turns_and_earlier_pairs(
+    workspace: Workspace, tmp_path: Path, system_prompt: str | None
+) -> None:
+    rows = [
+        {"messages": [{k: v for k, v in t.items() if k != "weight"} for t in r["messages"]]} for r in chats()
+    ]
+    for row in rows[::2]:
+        del row["messages"][0]
+    version = build(workspace, tmp_path, rows, system_prompt=system_prompt)
+    written = export(workspace, version, tmp_path / "out", form="alpaca")
+    assert rows_of(workspace, built_again(workspace, written)) == rows_of(workspace, version)
 
 
 def test_an_openai_file_passes_the_check_of_uploads(workspace: Workspace, tmp_path: Path) -> None:

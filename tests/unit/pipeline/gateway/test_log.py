@@ -17,6 +17,8 @@ from tunery.core.example import Message
 from tunery.core.rollout import RequestRecord
 from tunery.feedback.collect import GivenFeedback, feedback_on
 from tunery.pipeline.gateway.log import LogSettings, RequestLog
+from tunery.pipeline.gateway.purge import purge
+from tunery.store.requests import Chosen
 from tunery.store.workspace import Workspace
 from tunery.text.pii import mask
 
@@ -105,14 +107,17 @@ def test_a_record_whose_texts_cannot_be_masked_counts_without_them(
 
 @contextmanager
 def database_away(workspace: Workspace) -> Iterator[None]:
-    """Put the database out of reach: new connections find a folder in its place, old ones are closed."""
-    path = workspace.root / "tunery.db"
+    """Put the database out of reach: new connections find a link to nowhere, old ones are closed.
+
+    Each step in one rename: a thread that tries meanwhile would make an empty database in a gap.
+    """
+    path, kept, link = (workspace.root / name for name in ("tunery.db", "kept.db", "link"))
+    kept.hardlink_to(path)
+    link.symlink_to(workspace.root / "nowhere" / "tunery.db")
+    link.replace(path)
     workspace.database.close()
-    path.rename(path.with_suffix(".away"))
-    path.mkdir()
     yield
-    path.rmdir()
-    path.with_suffix(".away").rename(path)
+    kept.replace(path)
 
 
 def until(done: Callable[[], bool]) -> None:
@@ -164,6 +169,25 @@ def test_feedback_on_a_call_in_the_journal_arrives_behind_it(workspace: Workspac
     log.close()
 
 
+def test_another_server_of_the_home_takes_feedback_on_what_the_first_has_journalled(
+    workspace: Workspace,
+) -> None:
+    first, second = RequestLog(workspace, list), RequestLog(workspace, list)
+    with database_away(workspace):
+        first.write(a_record(workspace, 1))
+        first.flush()
+        assert second.find("chatcmpl-1") is None
+        request = second.find_anywhere("chatcmpl-1")
+        assert request is not None
+        given = GivenFeedback(kind="rating", rating=1)
+        second.write_feedback(feedback_on(request, given, author="test", at=workspace.clock.now()))
+    until(lambda: len(workspace.feedback.list()) == 1)
+    first.close()
+    second.close()
+    assert ids(workspace) == ["chatcmpl-1"]
+    assert len(workspace.feedback.list()) == 1
+
+
 def test_an_end_without_a_database_leaves_the_journal_to_the_next_server(workspace: Workspace) -> None:
     first = RequestLog(workspace, list)
     with database_away(workspace):
@@ -204,7 +228,10 @@ def test_a_record_that_the_database_does_not_take_is_set_aside_and_the_others_ar
         log.close()
     assert ids(workspace) == [f"chatcmpl-{n}" for n in (0, 1, 3, 4)]
     assert log.state.set_aside == 1
-    assert '"chatcmpl-2"' in (workspace.journals / "refused.jsonl").read_text()
+    kept = workspace.journals / "set-aside.log"
+    assert '"chatcmpl-2"' in kept.read_text()
+    purge(workspace, Chosen(ids=("chatcmpl-2",)), texts_only=False)
+    assert kept.read_text().strip() == ""
 
 
 @pytest.mark.parametrize("how", ["refuse", "answer"])
@@ -283,11 +310,30 @@ def test_expired_texts_go_from_the_journal_too(workspace: Workspace) -> None:
     assert workspace.requests.get("chatcmpl-1").text == "removed"
 
 
+def test_a_record_that_cannot_be_written_down_is_counted_as_lost_and_ends_nothing(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RequestLog(workspace, list)
+    with caplog.at_level(logging.ERROR):
+        log.write(a_record(workspace, 1).model_copy(update={"ttft_ms": object()}))
+        log.write(a_record(workspace, 2))
+        log.flush()
+    assert ids(workspace) == ["chatcmpl-2"]
+    assert log.state.lost == 1
+    assert log.state.in_memory == 0
+    assert "chatcmpl-1 cannot be recorded" in caplog.text
+    log.close()
+
+
 @pytest.mark.parametrize("text", ["nul \0", "half \ud800", "\udfff\0\ud83d"])
 def test_any_text_can_be_recorded(workspace: Workspace, text: str) -> None:
     log = RequestLog(workspace, list)
     metadata = {"key" + text: text}
-    log.write(a_record(workspace, 1, text).model_copy(update={"metadata": metadata, "endpoint": text}))
+    log.write(
+        a_record(workspace, 1, text).model_copy(
+            update={"metadata": metadata, "endpoint": text, "subject": text}
+        )
+    )
     log.close()
     stored = workspace.requests.get("chatcmpl-1")
     assert stored.text == "kept"

@@ -74,3 +74,11 @@ def test_cancelling_is_seen_within_a_second_without_asking_at_each_step(workspac
     assert not reporting.cancel_requested()
     ticks.now = 1.0
     assert reporting.cancel_requested()
+
+
+def test_clients_read_of_their_files_by_id_and_of_no_place_on_the_server(workspace: Workspace) -> None:
+    add_job(workspace)
+    place = workspace.root / "files" / "file-1a2b" / "content.jsonl"
+    progress(workspace, Ticks()).event(f"{place}: the base takes 3 rows of {place}; elsewhere /etc/x")
+    said = workspace.jobs.events("ftjob-1", limit=1).items[0].message
+    assert said == "file-1a2b: the base takes 3 rows of file-1a2b; elsewhere /etc/x"

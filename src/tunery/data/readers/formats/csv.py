@@ -76,7 +76,7 @@ def read_delimited(
         number = 0
         width = len(header)
         names = [column or f"(column {i})" for i, column in enumerate(header, 1)]
-        nameless = [name for name, column in zip(names, header, strict=True) if not column]
+        nameless = [n for n, column in zip(names, header, strict=True) if not column and n not in wanted]
         for cells in reader:
             meter.held = 0
             if not cells:

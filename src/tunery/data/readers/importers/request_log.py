@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunery.core.errors import NotFoundError, ResourceError
-from tunery.core.example import SPLIT_HINT, Drop
+from tunery.core.example import REQUEST_ID, SPLIT_HINT, Drop
 from tunery.core.rollout import RequestRecord
 from tunery.data.config import SourceConfig, TrafficConfig
 from tunery.data.readers.importers.sampling import Sampler
@@ -121,7 +121,7 @@ def _row(values: Mapping[str, Any]) -> dict[str, Any]:
         "user": values.get("subject"),
         "model": values.get("model"),
         "request_id": values.get("id"),
-        "metadata": {SPLIT_HINT: "train", "request_id": values.get("id")},
+        "metadata": {SPLIT_HINT: "train", REQUEST_ID: values.get("id")},
     }
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 
 from tunery.core.engine import FinishReason, TokenEvent, TopLogprob
-from tunery.core.errors import ConfigError, is_out_of_memory
+from tunery.core.errors import ConfigError
+from tunery.core.faults import is_out_of_memory
 from tunery.model.token_bytes import ShownToken, TokenBytes
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.serve.engines.embedded.attention import RowSpan

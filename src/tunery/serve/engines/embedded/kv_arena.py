@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tunery.core.errors import is_out_of_memory
+from tunery.core.faults import is_out_of_memory
 
 
 class KvShape(NamedTuple):

@@ -115,7 +115,8 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(path))
+        # Copied: they are views of the mapped file, and whoever writes to it would change what answers.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"adapter {path.parent}: {path.name} cannot be read ({error})") from None
 

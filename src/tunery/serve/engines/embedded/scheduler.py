@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tunery.core.errors import ResourceError, is_out_of_memory
+from tunery.core.errors import ResourceError
+from tunery.core.faults import is_out_of_memory
 from tunery.serve.engines.embedded.kv_arena import KvArena
 from tunery.serve.engines.embedded.prefix_cache import PrefixCache
 from tunery.serve.engines.embedded.request import Row
