@@ -62,4 +62,4 @@ def test_what_is_refused_is_told_with_its_place(
 def test_whole_characters_and_deep_enough_nesting_are_taken() -> None:
     assert read_strictly('{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
     assert read_strictly('{"a": ' + nested(MAX_DEPTH - 1) + "}")
-    assert read_strictly("[" + ",".join(["1"] * 100_000) + "]")[-1] == 1
+    assert read_strictly('{"prompt": [' + ",".join(["1"] * 100_000) + "]}")["prompt"][-1] == 1
