@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,10 +13,18 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from tunery.api.unserved import ENDPOINT_NOT_SERVED, allowed_methods, known_elsewhere, why_not_found
-from tunery.core.errors import LimitError, ResourceError, TuneryError, first_of
+from tunery.core.errors import (
+    DamagedError,
+    DamagedRowError,
+    LimitError,
+    ResourceError,
+    TuneryError,
+    first_of,
+)
 from tunery.core.faults import is_out_of_memory
 from tunery.serve.openai.wire import UNKNOWN_PARAMETER
 
+_LOG = logging.getLogger(__name__)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {
     401: "invalid_api_key",
@@ -106,6 +115,11 @@ def problem_of(error: Exception, request_id: str) -> Problem:
 
     A client shows its user the message alone, so hints and row numbers are put there.
     """
+    if isinstance(error, (DamagedError, DamagedRowError)):
+        # Where it lies on the server is the operator's to know.
+        _LOG.error("%s: %s", request_id, error)
+        told = f"what this server keeps of it is damaged; its log says what mends it under {request_id}"
+        return _of_tunery(error)._replace(message=told, param=None)
     if isinstance(error, TuneryError):
         return _of_tunery(error)
     if isinstance(error, RequestValidationError):

@@ -14,6 +14,8 @@ from tunery.core import errors as core_errors
 from tunery.core.errors import (
     ConfigError,
     ConflictError,
+    DamagedError,
+    DamagedRowError,
     GateFailed,
     LimitError,
     ResourceError,
@@ -26,7 +28,14 @@ KINDS = {403: "permission_error", 429: "rate_limit_error", 500: "server_error", 
 def every_error() -> list[type[TuneryError]]:
     classes = inspect.getmembers(core_errors, inspect.isclass)
     # One that words its message by itself says nothing else over HTTP than the kind of error that it is.
-    found = [c for _, c in classes if issubclass(c, TuneryError) and "hint" in signature(c).parameters]
+    # What is damaged is told to the operator alone.
+    found = [
+        c
+        for _, c in classes
+        if issubclass(c, TuneryError)
+        and "hint" in signature(c).parameters
+        and c not in (DamagedError, DamagedRowError)
+    ]
     assert len(found) >= 6
     return found
 
@@ -81,3 +90,15 @@ def test_an_unknown_exception_tells_only_where_to_look() -> None:
     assert problem.status == 500
     assert "hunter2" not in problem.message
     assert "req_42" in problem.message
+
+
+def test_clients_are_not_told_where_the_server_keeps_its_files(caplog: pytest.LogCaptureFixture) -> None:
+    for error in (
+        DamagedError("/home/x/adapters/a is not what it was"),
+        DamagedRowError("/home/x/t.db, row 3"),
+    ):
+        problem = problem_of(error, "req_1")
+        assert (problem.status, problem.code) == (error.http_status, error.code)
+        assert "/home" not in problem.message
+        assert "req_1" in problem.message
+        assert error.message in caplog.text

@@ -97,9 +97,13 @@ def open_content(workspace: Workspace, file_id: str) -> Path:
 
 
 def named_by_id(workspace: Workspace, text: str) -> str:
-    """Return a text in which uploaded files go by their ids: clients know no other name, nor need they."""
+    """Return a text in which uploaded files go by their ids and others by their place in the home.
+
+    Clients know no other name of them, nor need they know where the server keeps its home.
+    """
     places = re.escape(str(workspace.root / "files"))
-    return re.sub(rf"{places}/(file-[\w-]+)/(?:{re.escape(CONTENT)}|{re.escape(RESULT)})", r"\1", text)
+    named = re.sub(rf"{places}/(file-[\w-]+)/(?:{re.escape(CONTENT)}|{re.escape(RESULT)})", r"\1", text)
+    return named.replace(f"{workspace.root}/", "")
 
 
 def remove_file(workspace: Workspace, file_id: str) -> None:
