@@ -3,8 +3,8 @@
     python benchmarks/beside_load.py [--rounds 3] [--burners 1] [--seconds 15] [--what train serve]
 
 Each measurement is a process of its own, in turn: ours as it comes, and the peer, which is PyTorch as it
-comes (all cores, its OpenMP's own way of waiting). Prints tokens per second, how much of its own idle speed each
-keeps beside the burners, and what ours costs on the idle machine. Run it with nothing else at work.
+comes (all cores, its OpenMP's own way of waiting). Prints tokens per second, how much of its own idle speed
+each keeps beside the burners, and what ours costs on the idle machine. Run it with nothing else at work.
 """
 
 from __future__ import annotations
