@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
 from tunery.serve.engines import EngineSettings, open_engine
 from tunery.store.workspace import Workspace
 
+_OTHER_FILES = 256
+"""Files that a server opens beside connections: database, weights, uploads, logs [count]."""
 FIRST_KEY = "first"
 """Name of the key that the first start creates."""
 
@@ -69,6 +72,7 @@ def serve(
         bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)
         details = ConnectionDetails(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)
+        _allow_open_files(2 * settings.connections.max_connections + _OTHER_FILES)
         try:
             (announce or _announce)(details)
             http_server(app, settings).run(sockets=[listening])
@@ -115,6 +119,17 @@ def http_server(app: FastAPI, settings: ServerSettings, *, log_level: str = "war
         lifespan="on",
     )
     return HttpServer(config, drain)
+
+
+def _allow_open_files(count: int) -> None:
+    """Let this process open more files than the usual 1,024, as far as the system lets it.
+
+    Else connections within the settings' limit would leave none for the database.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def bind(settings: ServerSettings) -> socket.socket:
