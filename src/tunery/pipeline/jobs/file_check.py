@@ -1,8 +1,8 @@
 """The check of an uploaded file in a process of its own, which can be stopped at any moment.
 
-Checking is Python work that holds the interpreter's lock. In a thread of the server it would take that lock
-from the engine between any two of a token's hundred operations: beside two such checks an answer took many
-times as long. A small file is checked where it is, because starting a process takes longer.
+Checking is Python work that holds the interpreter's lock, which in a thread of the server the engine would
+have to wait for between two operations, and a thread cannot be ended. A small file is checked where it is,
+because starting a process takes longer.
 """
 
 from __future__ import annotations
