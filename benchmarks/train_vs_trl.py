@@ -110,7 +110,7 @@ def banking_rows(base: str, count: int) -> list[Rendered]:
                 Message(role="user", content=r["text"]),
                 Message(role="assistant", content=r["category"].replace("_", " ")),
             ],
-        )
+        )[0]
         for r in picked
     ]
 

@@ -68,9 +68,12 @@ def test_a_running_server_answers_with_the_weights_that_it_loaded(workspace: Wor
     assert after == before
 
 
-def test_a_base_that_changed_before_it_was_opened_is_refused(workspace: Workspace, base: Path) -> None:
+def test_a_base_that_changed_before_it_was_opened_is_refused(
+    workspace: Workspace, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with live(workspace, base) as server, server.http() as http:
         spoil(base / "model.safetensors")
         answer = http.post("/v1/chat/completions", json={"model": BASE, **QUESTION})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "damaged")
-    assert "model.safetensors changed" in answer.json()["error"]["message"]
+    assert str(base) not in answer.json()["error"]["message"], "where it lies is the operator's to know"
+    assert "model.safetensors changed" in caplog.text

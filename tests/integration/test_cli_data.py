@@ -33,7 +33,7 @@ CLASHES = [
     ("when does my new card come to me", "card"),
     ("When does my new card come to me?", "card"),
     ("WHEN does my new card come to me", "card"),
-    ("when does my new card come to me!", "refund"),
+    ("when does my new card come to me.", "refund"),
 ]
 
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import httpx2
 import psutil
+import pytest
 
 from tests.integration.test_cli_serve import tunery
 
 GRACE_S = 8.0
 
 
+@pytest.mark.slow
 def test_everything_that_runs_is_ended_in_time_and_told(tiny_model: Path, tmp_path: Path) -> None:
     arguments = ("--port", 0, "--base", tiny_model, f"grace_s={GRACE_S}", "uploads.max_rows=1000000000")
     with tunery(tmp_path / "home", "serve", *arguments, "engine.max_batch=1", "--json") as server:

@@ -90,7 +90,9 @@ def test_what_a_running_canary_is_judged_by_keeps_its_figures(tunery: Tunery, bo
     assert tunery("requests", "purge", "--id", "chatcmpl-7", "--texts-only", "--yes").code == 0
 
 
-def test_datasets_that_hold_a_purged_call_are_named(tunery: Tunery, bots: Workspace, tmp_path: Path) -> None:
+def test_datasets_that_hold_a_purged_call_are_named(
+    tunery: Tunery, bots: Workspace, tmp_path: Path, tiny_model: Path
+) -> None:
     given = record(bots, "chatcmpl-3", GivenFeedback(kind="correction", correction="refund"), author="ann")
     assert isinstance(given, Feedback)
     bots.feedback.review(given.id, accepted=True, reviewer="ann")
@@ -100,7 +102,7 @@ def test_datasets_that_hold_a_purged_call_are_named(tunery: Tunery, bots: Worksp
     assert collected.code == 0, collected.err
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
-        f"name: bot\nbase: smollm2-135m-instruct\ngoal: {{metric: exact_match, target: 0.5}}\n"
+        f"name: bot\nbase: {tiny_model}\ngoal: {{metric: exact_match, target: 0.5}}\n"
         f"data: {{sources: [{{path: {out}}}], split: {{validation: 0, test: 0}}}}\n"
     )
     built = tunery("data", "run", recipe, "--json")
