@@ -319,7 +319,7 @@ def tokens_per_row(tokenizer: ChatTokenizer, rows: Sequence[Row]) -> float:
                     Message(role="user", content=r.text),
                     Message(role="assistant", content=r.label),
                 ],
-            ).ids
+            )[0].ids
         )
         for r in rows
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import threading
 import time
@@ -79,10 +80,8 @@ def whole(client: socket.socket) -> bytes:
     while part := client.recv(65_536):
         answer += part
         head, _, body = answer.partition(b"\r\n\r\n")
-        size = [
-            line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-        ]
-        if size and len(body) >= int(size[0]):
+        size = re.search(rb"(?i)content-length: *(\d+)", head)
+        if size and len(body) >= int(size[1]):
             break
     return answer
 
