@@ -48,6 +48,7 @@ def main() -> None:
                 for state in STATES:
                     with burning(options.burners if state == "beside" else 0):
                         found[arm, state].append(apart(what, arm, options.seconds))
+                    print(f"{what}, {arm}, {state}: {found[arm, state][-1]:.0f} tokens/s", flush=True)
         report(what, found)
 
 
