@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.routing import Match
 
 ENDPOINT_NOT_SERVED = "endpoint_not_served"
-"""Code of the answer; none that means 'no such model', by which proxies take a deployment for a wrong one."""
+"""Code of the answer; none that means 'no such model'. LiteLLM's router (1.110.2) rests a deployment for 5 s
+after any 404, whatever its code and text, unless ``disable_cooldowns`` is set there."""
 _NOUNS = frozenset(
     [
         "agents",
@@ -62,10 +63,8 @@ def why_not_found(request: Request) -> str:
     path = request.scope["path"]
     if not known_elsewhere(path):
         return "no such path here; the API begins at /v1"
-    # LiteLLM's router takes every 404 for a dead deployment and stops asking it for seconds, unless the text
-    # has this word (router_utils/cooldown_handlers.py, _is_cooldown_required).
     return (
-        f"{request.method} {path:.80} is not served here; this is no APIConnectionError, the server is up: "
+        f"{request.method} {path:.80} is not served here, and the server is up: "
         "of OpenAI's API there are chat completions, completions, models, files and fine-tuning jobs"
     )
 
