@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 _SPINS = "10000"
@@ -13,7 +13,7 @@ _SPINS = "10000"
 
 GNU's OpenMP, which PyTorch brings, looks for milliseconds where nobody says otherwise. Beside another process
 that keeps a core from the one that is waited for, all of that time is lost to it. Sleeping at once
-(``OMP_WAIT_POLICY=PASSIVE``) costs a machine that is otherwise idle; a short look costs neither.
+(``OMP_WAIT_POLICY=PASSIVE``) costs a machine that is otherwise idle; a short look costs each of them less.
 """
 _SAME_BITS = "AUTO,STRICT"
 """Intel's MKL: products are the same to the bit whatever the number of threads. For other makers' processors
@@ -57,6 +57,13 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return there
 
 
+def threads_at_most(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the usable cores, or ``OMP_NUM_THREADS`` where the user set fewer."""
+    wished = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    cores = usable_cores()
+    return min(cores, int(wished)) if wished.isdecimal() and int(wished) > 0 else cores
+
+
 def allowed_cores() -> frozenset[int]:
     """Return the numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
@@ -68,11 +75,11 @@ class ThreadChoice:
     """How many threads to compute with, by what other processes leave; for one thread's use.
 
     Args:
-        most: Threads at most; all usable cores where None.
+        most: Threads at most; where None all usable cores, or ``OMP_NUM_THREADS`` where the user set fewer.
     """
 
     def __init__(self, most: int | None = None) -> None:
-        self.most = most or usable_cores()
+        self.most = most or threads_at_most()
         self.threads = self.most
         self._before = _Sample.now()
         self._wishes_for_more = 0

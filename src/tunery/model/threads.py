@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tunery.core.cores import ThreadChoice, numbers_are_free
+from tunery.core.cores import ThreadChoice, numbers_are_free, threads_at_most
 
 
 class Threads:
@@ -16,21 +16,14 @@ class Threads:
     """
 
     def __init__(self, wanted: int | None, *, exact: bool) -> None:
-        self._choice = None if wanted else ThreadChoice()
-        self._moves = self._choice is not None and (numbers_are_free() or not exact)
-        self._set(wanted or ThreadChoice().most)
-
-    @property
-    def number(self) -> int:
+        moves = not wanted and (numbers_are_free() or not exact)
+        self._choice = ThreadChoice() if moves else None
+        self.number = wanted or threads_at_most()
         """How many there are now."""
-        return self._number
+        torch.set_num_threads(self.number)
 
     def adapt(self) -> None:
         """Look at the machine where the last look is past; costs nothing where it is not."""
-        if self._choice is not None and self._moves:
-            self._set(self._choice.look())
-
-    def _set(self, number: int) -> None:
-        if number != getattr(self, "_number", None):
+        if self._choice is not None and (number := self._choice.look()) != self.number:
+            self.number = number
             torch.set_num_threads(number)
-        self._number = number

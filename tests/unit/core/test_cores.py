@@ -16,6 +16,7 @@ from tunery.core.cores import (
     is_intel,
     numbers_are_free,
     prepare_threads,
+    threads_at_most,
     usable_cores,
 )
 
@@ -53,6 +54,13 @@ def test_a_containers_quota_bounds_the_cores(tmp_path: Path, quota: str, cores: 
     (tmp_path / "cpu.max").write_text(quota, encoding="ascii")
     assert usable_cores(tmp_path / "cpu.max") == min(cores, len(allowed_cores()))
     assert usable_cores(tmp_path / "nothing") == len(allowed_cores())
+
+
+@pytest.mark.parametrize(
+    ("wished", "most"), [("1", 1), ("1,4", 1), ("9999", 9999), ("", 9999), ("0", 9999), ("many", 9999)]
+)
+def test_threads_are_no_more_than_the_user_set(wished: str, most: int) -> None:
+    assert threads_at_most({"OMP_NUM_THREADS": wished}) == min(most, usable_cores())
 
 
 @pytest.mark.parametrize(
