@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-_SPINS = "10000"
-"""How often a thread that waits for the others of a product looks before it sleeps [count]: some tens of µs.
+_SPINS = "100000"
+"""How often a thread that waits for the others of a product looks before it sleeps [count]: some hundreds of µs.
 
 GNU's OpenMP, which PyTorch brings, looks for milliseconds where nobody says otherwise. Beside another process
 that keeps a core from the one that is waited for, all of that time is lost to it. Sleeping at once

@@ -180,15 +180,14 @@ class Journal:
         entries: list[Entry] = []
         damaged, size = 0, 0
         with self._guard:
-            writing = (self._number, self._end) if self._current is not None else None
+            last, until = self._number, self._end if self._current is not None else None
         for path in _segments(self.folder):
             number = _number(path)
-            if number < place.segment or (writing and number > writing[0]):
+            # What is being appended at this moment is not there yet, and behind the last there is room only.
+            if number < place.segment or number > last:
                 continue
             place = Place(number, place.offset if number == place.segment else 0)
-            # What is being appended at this moment is not there yet.
-            until = writing[1] if writing and number == writing[0] else None
-            for line in _lines(path, place.offset, until):
+            for line in _lines(path, place.offset, until if number == last else None):
                 place = Place(number, line.end)
                 damaged += line.entry is None and not line.erased
                 if line.entry is not None:

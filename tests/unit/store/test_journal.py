@@ -54,6 +54,26 @@ def test_entries_come_back_in_order_over_many_segments_which_are_freed(journal: 
     assert len(list(journal.folder.glob("*.log"))) == 2  # the one being written, and the room behind it
 
 
+def test_a_reader_leaves_an_entry_alone_while_it_is_being_appended(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, meanwhile = entries(*range(100)), []
+    write = journals._write_at
+
+    def write_in_halves(descriptor: int, data: bytes, offset: int) -> None:
+        write(descriptor, data[: len(data) // 2], offset)
+        meanwhile.append(journal.read(1000))
+        write(descriptor, data[len(data) // 2 :], offset + len(data) // 2)
+
+    monkeypatch.setattr(journals, "_write_at", write_in_halves)
+    for entry in written:
+        journal.append([entry], sync=False)
+    assert len(list(journal.folder.glob("*.log"))) > 2  # the first of a segment was among them
+    for number, batch in enumerate(meanwhile):
+        assert (batch.entries, batch.damaged) == (written[:number], 0)
+    assert drained(journal) == written
+
+
 def test_an_entry_larger_than_a_segment_has_one_of_its_own(journal: Journal) -> None:
     written = [*entries(1), *entries(2, size=3 * SEGMENT), *entries(3)]
     for entry in written:
