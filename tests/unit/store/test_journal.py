@@ -57,20 +57,28 @@ def test_entries_come_back_in_order_over_many_segments_which_are_freed(journal: 
 def test_a_reader_leaves_an_entry_alone_while_it_is_being_appended(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, meanwhile = entries(*range(100)), []
-    write = journals._write_at
+    written = entries(*range(100))
+    write, segments = journals._write_at, journals._segments
+    rest: list[tuple[int, bytes, int]] = []
 
-    def write_in_halves(descriptor: int, data: bytes, offset: int) -> None:
-        write(descriptor, data[: len(data) // 2], offset)
-        meanwhile.append(journal.read(1000))
-        write(descriptor, data[len(data) // 2 :], offset + len(data) // 2)
+    def write_half(descriptor: int, data: bytes, offset: int) -> None:
+        half = len(data) // 2
+        write(descriptor, data[:half], offset)
+        rest.append((descriptor, data[half:], offset + half))
 
-    monkeypatch.setattr(journals, "_write_at", write_in_halves)
-    for entry in written:
-        journal.append([entry], sync=False)
-    assert len(list(journal.folder.glob("*.log"))) > 2  # the first of a segment was among them
-    for number, batch in enumerate(meanwhile):
+    monkeypatch.setattr(journals, "_write_at", write_half)
+    for number, entry in enumerate(written):
+
+        def append_meanwhile(folder: Path, entry: Entry = entry) -> list[Path]:
+            monkeypatch.setattr(journals, "_segments", segments)
+            journal.append([entry], sync=False)  # begins once the reader has seen how far it may look
+            return segments(folder)
+
+        monkeypatch.setattr(journals, "_segments", append_meanwhile)
+        batch = journal.read(1000)
         assert (batch.entries, batch.damaged) == (written[:number], 0)
+        write(*rest.pop())
+    assert len(list(journal.folder.glob("*.log"))) > 2  # the first of a segment was among them
     assert drained(journal) == written
 
 
