@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 _SPINS = "100000"
-"""How often a thread that waits for the others of a product looks before it sleeps [count]: some hundreds of µs.
+"""How often a thread that waits for the others of a product looks before it sleeps [count]: for some 100 µs.
 
 GNU's OpenMP, which PyTorch brings, looks for milliseconds where nobody says otherwise. Beside another process
 that keeps a core from the one that is waited for, all of that time is lost to it. Sleeping at once

@@ -18,6 +18,7 @@ from tunery.serve.engines import EngineSettings, open_engine
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
 from tunery.store.adapters import adapter_folder
 from tunery.store.workspace import Workspace
+from tunery.track.tracker import Tracker, Untracked
 
 
 @contextmanager
@@ -40,6 +41,8 @@ class RunContext:
     """Given the step and the losses of every training checkpoint."""
     signals_held: Callable[[], AbstractContextManager[Callable[[], bool]]] = _no_signals
     """Opens a block in which a signal to stop does not interrupt; what it yields tells whether one came."""
+    tracker: Tracker = field(default_factory=Untracked)
+    """Experiment trackers, while a run is tracked."""
     _base: BaseModelInfo | None = field(default=None, repr=False)
     _tokenizer: ChatTokenizer | None = field(default=None, repr=False)
     _engine: Engine | None = field(default=None, repr=False)

@@ -28,8 +28,10 @@ from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
 from tunery.pipeline.stages.settle import settle
+from tunery.pipeline.stages.track import evaluation_metrics, tracking
 from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
-from tunery.pipeline.stages.train import find_adapter, train
+from tunery.pipeline.stages.train import adapter_id, find_adapter, train
+from tunery.store.adapters import adapter_folder
 from tunery.store.exclusive import exclusive, in_use
 from tunery.store.left_overs import left_overs
 from tunery.train.config import NOT_IN_IDENTITY
@@ -82,6 +84,7 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
         exclude={
             "description": True,
             "inspect": True,
+            "track": True,
             "train": set(NOT_IN_IDENTITY),
             "evaluate": {"engine"},
         },
@@ -169,7 +172,8 @@ class _Loop:
         """Go through the stages and record how it ended."""
         self._note(status="running", error=None)
         try:
-            return self._stages(dataset)
+            with tracking(self.context, self.run.id, dataset):
+                return self._stages(dataset)
         except KeyboardInterrupt:
             self._note(status="cancelled", finished_at=self._now())
             raise
@@ -264,6 +268,8 @@ class _Loop:
             others = [r for n, r in results.items() if n != TUNED]
             comparisons = compare_results(results[TUNED], others, rules=gt.rules_of(context))
             suites = ev.measure_suites(context, adapter)
+            for name, result in results.items():
+                context.tracker.log(0, evaluation_metrics(name, result.evaluation))
             self._note(
                 evaluations={n: r.evaluation.id for n, r in results.items()},
                 comparisons={
@@ -284,7 +290,16 @@ class _Loop:
                 self._note(model_version=version.ref)
         self._note(status="succeeded" if gate.passed else "refused", finished_at=self._now())
         self._report()
+        self._track_files(adapter)
         return self.run
+
+    def _track_files(self, adapter: Adapter) -> None:
+        context, tracker = self.context, self.context.tracker
+        tracker.tag({"status": self.run.status, "model_version": self.run.model_version or "none"})
+        if self.run.report:
+            tracker.file(Path(self.run.report))
+        if context.recipe.track.adapter:
+            tracker.file(adapter_folder(context.workspace, adapter))
 
     def _report(self) -> None:
         with self.timer("report"):
@@ -328,4 +343,5 @@ def train_recipe(context: RunContext) -> TrainedAdapter:
         left_overs(root, remove=True)
         dataset = dataset_to_use(context)
         check_before_training(context, dataset).require()
-        return TrainedAdapter(dataset, train(context, dataset))
+        with tracking(context, adapter_id(context, dataset), dataset):
+            return TrainedAdapter(dataset, train(context, dataset))

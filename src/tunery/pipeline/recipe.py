@@ -17,6 +17,7 @@ from tunery.deploy.config import DeployConfig
 from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
 from tunery.inspect.config import InspectConfig
 from tunery.serve.engines import AnyEngine
+from tunery.track.config import TrackConfig
 from tunery.train.section import TrainSection, default_train_config
 
 MOVED = {"data.inspect": "inspect", **{f"data.{old}": f"data.{new}" for old, new in MOVED_DATA.items()}}
@@ -71,6 +72,8 @@ class Recipe(Settings):
     """What must hold; written before training and stored with the run."""
     deploy: DeployConfig = DeployConfig()
     """How a version that passed reaches users."""
+    track: TrackConfig = TrackConfig()
+    """Experiment trackers that a run tells what it does; no part of what it makes."""
 
     @field_validator("name")
     @classmethod

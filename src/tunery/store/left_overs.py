@@ -17,6 +17,8 @@ from tunery.store.whole_folder import left_overs as dead_folders
 
 CHECKPOINTS = "checkpoints"
 """Folder of checkpoints in a workspace, one folder an adapter."""
+TRACK = "track"
+"""Folder in a workspace of what experiment trackers write there, one folder a run."""
 _SCRATCH = "scratch"
 
 

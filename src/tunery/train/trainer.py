@@ -41,6 +41,8 @@ class Reporting(NamedTuple):
     """Called after every step; True ends training with :class:`KeyboardInterrupt`."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
     """Called with the step and the losses of every checkpoint that is complete on disk."""
+    on_point: Callable[[Mapping[str, float]], None] = lambda point: None
+    """Called with every point of the history as it is measured."""
 
 
 def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
@@ -194,6 +196,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         if not {"train_loss", "validation_loss"} & point.keys():
             return
         self.history.append(point)
+        self.reporting.on_point(point)
         data = {k: v for k, v in point.items() if k != "seconds"} | {"total_steps": state.max_steps}
         loss = (
             f"training loss={point['train_loss']:.4f}"

@@ -55,6 +55,7 @@ THE_SERVERS: Mapping[str, str] = {
     "description": "it is the operator's",
     "base": "it is the model",
     "inspect": "it is for recipes only",
+    "track": "it is the operator's",
     "data.sources": "the rows are those of training_file and validation_file",
     "data.engine": "it is the server's choice",
     "data.edits": "it names files",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from tunery.model.render import render
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of, tokenizer_of
+from tunery.pipeline.stages.track import training_metrics
 from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
@@ -167,6 +168,10 @@ def _require_free(context: RunContext, earlier: Adapter) -> None:
     context.progress.event(f"{earlier.id} came out different from before; it is judged anew", level="warn")
 
 
+def _track(context: RunContext, point: Mapping[str, float]) -> None:
+    context.tracker.log(int(point["step"]), training_metrics(point))
+
+
 def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:
     from tunery.train.lora import Folders, train_adapter
     from tunery.train.trainer import Reporting
@@ -183,7 +188,9 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
             rows,
             config=config,
             folders=Folders(folder, checkpoints),
-            reporting=Reporting(context.progress, stop, context.on_checkpoint),
+            reporting=Reporting(
+                context.progress, stop, context.on_checkpoint, lambda point: _track(context, point)
+            ),
         )
         if asked():
             raise KeyboardInterrupt
