@@ -1,9 +1,9 @@
 """One more training method costs one file: no other names it, and it is planned, checked, trained and told.
 
-The throw-away file is direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290, equation 7). To
-have it for good, this file in ``src/tunery/train/methods`` and a test is all that it would need: recipes, the
-reference of settings, preflight, the forecast, training, fine-tuning jobs and reports ask whichever methods
-they find there. The test fails when a second file must know of one.
+The throw-away file learns preferences against the base without its adapter. To have it for good, this file in
+``src/tunery/train/methods`` and a test is all that it would need: recipes, the reference of settings,
+preflight, the forecast, training, fine-tuning jobs and reports ask whichever methods they find there. The
+test fails when a second file must know of one.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from tunery.pipeline.stages.preflight import check_before_training
 from tunery.store.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
-DPO = '''
-"""Direct preference optimisation: the preferred answer becomes likelier than the rejected one."""
+PAIRWISE = '''
+"""Pairwise learning: the preferred answer becomes likelier than the rejected one."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -47,11 +47,11 @@ from tunery.train.config import TrainConfig
 from tunery.train.methods.method import TrainingMethod, TrainingRow
 
 
-class DpoConfig(TrainConfig):
+class PairwiseConfig(TrainConfig):
     """How the adapter learns preferences."""
 
-    method: Literal["dpo"] = "dpo"
-    """Direct preference optimisation."""
+    method: Literal["pairwise"] = "pairwise"
+    """Pairwise learning."""
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """Peak learning rate."""
     beta: float = Field(default=0.1, gt=0)
@@ -59,9 +59,10 @@ class DpoConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
-class Dpo:
-    config: DpoConfig
+class Pairwise:
+    config: PairwiseConfig
     weights = (1.0,)
+    metrics = ()
 
     def rows(self, tokenizer, examples, *, split):
         return [
@@ -95,14 +96,13 @@ class Dpo:
 
 
 METHOD = TrainingMethod(
-    name="dpo",
-    title="direct preference optimisation",
+    name="pairwise",
+    title="pairwise learning",
     takes="preference pairs",
     loss="preference pairs",
-    openai_type="dpo",
-    config=DpoConfig,
-    objective=Dpo,
-    reference_forwards=1,
+    openai_type="pairwise",
+    config=PairwiseConfig,
+    objective=Pairwise,
 )
 '''
 COLOURS, THINGS = ("red", "blue", "green", "grey", "pink", "black"), ("car", "door", "hat", "cup", "pen")
@@ -118,13 +118,13 @@ ANSWERS = [{"messages": [*p["input"]["messages"], *p["preferred_output"]]} for p
 
 
 @pytest.fixture(autouse=True)
-def dpo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    add_plugin(monkeypatch, tmp_path / "methods", "tunery.train.methods", name="dpo", source=DPO)
+def pairwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    add_plugin(monkeypatch, tmp_path / "methods", "tunery.train.methods", name="pairwise", source=PAIRWISE)
 
 
 def recipe(base: Path, folder: Path, **train: Any) -> Recipe:
     (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS), encoding="utf-8")
-    settings = {"method": "dpo", "rank": 4, "epochs": 3, "batch_size": 6, "device": "cpu", "threads": 1}
+    settings = {"method": "pairwise", "rank": 4, "epochs": 3, "batch_size": 6, "device": "cpu", "threads": 1}
     values = {
         "name": "polite",
         "goal": {"metric": "exact_match", "target": 0.5},
@@ -151,7 +151,10 @@ def test_its_settings_are_validated_and_those_of_other_methods_are_not_taken(
         ({"betta": 0.3}, "train.betta: unknown setting; did you mean 'beta'?"),
         ({"beta": -1}, "train.beta: Input should be greater than 0"),
         ({"loss_on": "all"}, "train.loss_on: unknown setting"),
-        ({"method": "dpoo"}, "train.method: no training method named 'dpoo'; did you mean 'dpo'?"),
+        (
+            {"method": "pairwisee"},
+            "train.method: no training method named 'pairwisee'; did you mean 'pairwise'?",
+        ),
     ):
         with pytest.raises(ConfigError) as refused:
             recipe(tiny_model, tmp_path, **wrong)
@@ -179,7 +182,7 @@ def test_it_is_planned_checked_trained_evaluated_and_reported(
     run = run_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
     assert run.status in ("succeeded", "refused"), run.error
     adapter = workspace.adapters.get(run.adapter_id or "")
-    assert (adapter.config["method"], adapter.config["beta"]) == ("dpo", 0.3)
+    assert (adapter.config["method"], adapter.config["beta"]) == ("pairwise", 0.3)
     assert adapter.steps == forecast.steps
     assert adapter.trained_tokens == 3 * rows.train_tokens
     losses = [log.train_loss for log in adapter.history if log.train_loss is not None]
@@ -188,7 +191,7 @@ def test_it_is_planned_checked_trained_evaluated_and_reported(
     assert min(log.validation_loss for log in adapter.history if log.validation_loss is not None) < 0.5
     assert "tuned" in run.evaluations
     page = Path(run.report or "").read_text(encoding="utf-8")
-    assert "direct preference optimisation; losses are means over preference pairs" in page
+    assert "pairwise learning; losses are means over preference pairs" in page
 
 
 def test_accumulated_micro_batches_equal_one_big_batch(tiny_model: Path, tmp_path: Path) -> None:
@@ -221,23 +224,27 @@ def test_a_fine_tuning_job_may_ask_for_it(workspace: Workspace) -> None:
         return new_job(body, workspace, info, base_spec="tiny", submitted_by="key")
 
     numbers = {"beta": 0.4, "n_epochs": 2, "learning_rate_multiplier": 0.5, "batch_size": "auto"}
-    made = job(PAIRS, {"type": "dpo", "dpo": {"hyperparameters": numbers}})
+    made = job(PAIRS, {"type": "pairwise", "pairwise": {"hyperparameters": numbers}})
     train = stored_recipe(made.recipe, where="job").train
     assert train.model_dump()["beta"] == 0.4
-    assert (train.method, train.epochs, train.learning_rate) == ("dpo", 2, 2.5e-4)
+    assert (train.method, train.epochs, train.learning_rate) == ("pairwise", 2, 2.5e-4)
     told = {"n_epochs": 2, "batch_size": 16, "learning_rate_multiplier": 0.5, "beta": 0.4}
-    assert job_object(made)["method"] == {"type": "dpo", "dpo": {"hyperparameters": told}}
+    assert job_object(made)["method"] == {"type": "pairwise", "pairwise": {"hyperparameters": told}}
+    with pytest.raises(ConfigError, match="holds chat or completion rows, and pairwise learning"):
+        job(
+            [{"messages": [*p["input"]["messages"], *p["preferred_output"]]} for p in PAIRS],
+            {"type": "pairwise"},
+        )
     with pytest.raises(
-        ConfigError, match="holds chat or completion rows, and direct preference optimisation"
+        ValueError,
+        match="only dpo or orpo or pairwise or simpo or supervised training exists here, not 'reinf",
     ):
-        job([{"messages": [*p["input"]["messages"], *p["preferred_output"]]} for p in PAIRS], {"type": "dpo"})
-    with pytest.raises(ValueError, match="only dpo or supervised training exists here, not 'reinforcement'"):
         job(PAIRS, {"type": "reinforcement"})
 
 
 def test_the_reference_of_settings_has_its_table() -> None:
     page = reference().settings_page()
-    own = page.partition("### `train` with `method: dpo`")[2].partition("\n### ")[0]
+    own = page.partition("### `train` with `method: pairwise`")[2].partition("\n### ")[0]
     assert "| `beta` | number > 0 | `0.1` | How far the model may move" in own
     assert "loss_on" not in own
     assert "loss_on" in page.partition("### `train` with `method: sft`")[2].partition("\n### ")[0]

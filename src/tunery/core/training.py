@@ -47,6 +47,9 @@ class StepLog(Record):
     grad_norm: float | None = None
     validation_loss: float | None = None
     """The same of the validation split [nats]."""
+    metrics: Mapping[str, float] = {}
+    """What the method measures besides, of this step's batch and of the validation split, such as
+    ``train/reward_margin`` and ``validation/preference_accuracy``."""
     seconds: float | None = None
     """Since the start of training [s]."""
 

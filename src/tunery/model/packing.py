@@ -60,6 +60,8 @@ class Packed:
     """Whether the target is a completion token, not one of the prompt loss; shape ``(targets,)``."""
     logical_tokens: int
     """Tokens of all rows, the prefix counted once a row [count]."""
+    reference: torch.Tensor
+    """Log-probability of each row's targets by a reference model [nats], shape ``(rows,)``; or empty."""
 
     def to(self, device: torch.device) -> Packed:
         """Return the batch on ``device``."""
@@ -67,12 +69,13 @@ class Packed:
         return replace(self, **moved)
 
 
-def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
+def pack(rows: Sequence[Rendered], *, share_prefix: bool = True, reference: Sequence[float] = ()) -> Packed:
     """Lay rows out as one sequence.
 
     Args:
         rows: Tokenised conversations, at least one.
         share_prefix: Whether the longest common beginning is stored once.
+        reference: Log-probability of each row's targets by a reference model, where there is one [nats].
 
     Returns:
         The packed batch; a row's targets are its tokens with a 1 in either mask; the first token never.
@@ -112,6 +115,7 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True) -> Packed:
         row=torch.tensor(owner, dtype=torch.long),
         completion=torch.tensor(completion, dtype=torch.bool),
         logical_tokens=sum(len(r.ids) for r in rows),
+        reference=torch.tensor(list(reference), dtype=torch.float64),
     )
 
 
@@ -208,6 +212,12 @@ def _visible(prefix: int, own: int, window: int | None, device: torch.device) ->
     key = torch.arange(prefix + own, device=device)[None, :]
     seen = key <= query
     return seen if window is None else seen & (query - key < window)
+
+
+def target_log_probs(model: torch.nn.Module, batch: Packed) -> torch.Tensor:
+    """Return the log-probability of every target, its first token's included [nats], shape ``(targets,)``."""
+    logits = target_logits(model, batch).float()
+    return -F.cross_entropy(logits, batch.targets, reduction="none")
 
 
 def target_logits(model: torch.nn.Module, batch: Packed) -> torch.Tensor:

@@ -95,8 +95,8 @@ class Schedule(Record):
     """Most that the serving engine keeps for prompts [bytes]."""
     weight_bytes: int
     """Of one frozen weight or activation: 4 in fp32, 2 in bf16 [bytes]."""
-    reference_forwards: int = 0
-    """Forwards without a gradient that training adds to each of its own [count]."""
+    reference_passes: int = 0
+    """Passes over all rows without a gradient, before the first step [count]."""
 
 
 class Estimate(Record):
@@ -239,13 +239,12 @@ def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> fl
         + 12 * shape.layers * shape.attention * tokens * mean_row
         + 4 * shape.output * rows.supervised_tokens
     )
-    a_pass += schedule.reference_forwards * (
-        2 * shape.trunk * tokens + 2 * shape.output * rows.supervised_tokens
-    )
     forwards = math.ceil(rows.validation_rows / max(schedule.micro_batch_size, 16))
     validated = rows.validation_tokens - rows.shared_prefix * max(0, rows.validation_rows - forwards)
     validation = 2 * shape.trunk * validated + 2 * shape.output * rows.validation_supervised_tokens
-    return schedule.epochs * a_pass + schedule.validations * validation
+    forward = 2 * shape.trunk * tokens + 2 * shape.output * rows.supervised_tokens
+    reference = schedule.reference_passes * (forward + validation)
+    return schedule.epochs * a_pass + schedule.validations * validation + reference
 
 
 def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subject: PlannedSubject) -> float:

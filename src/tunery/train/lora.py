@@ -97,6 +97,8 @@ def train_adapter(
         bar.advance(checkpoints.step_of(resume) if resume else 0)
         watcher = Watcher(reporting, bar, seconds_before=seconds_before, history=history)
         if not (resume and _patience_is_spent(config, history)):
+            if method_of(config).needs_reference:
+                rows = _with_reference(model.to(device), rows, config, folders.checkpoints, reporting)
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
                 watcher,
@@ -120,6 +122,18 @@ def train_adapter(
         trained_tokens=round(sum(r.tokens for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
     )
+
+
+def _with_reference(
+    model: nn.Module, rows: TrainingRows, config: TrainConfig, folder: Path, reporting: Reporting
+) -> TrainingRows:
+    from tunery.train.reference import with_reference
+
+    at_once = config.rows_per_forward(max(row.tokens for row in rows.train))
+    with told(folder, memory_hint=_MEMORY_HINT):
+        return with_reference(
+            model, rows, rows_per_forward=at_once, folder=folder, progress=reporting.progress
+        )
 
 
 def _patience_is_spent(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> bool:
@@ -212,5 +226,7 @@ def _merge(history: Sequence[Mapping[str, Any]]) -> tuple[StepLog, ...]:
     """Join the training and the validation point of a step."""
     by_step: dict[int, dict[str, Any]] = {}
     for point in history:
-        by_step.setdefault(int(point["step"]), {}).update(point)
+        known = by_step.setdefault(int(point["step"]), {})
+        metrics = {**known.get("metrics", {}), **point.get("metrics", {})}
+        known |= {**point, "metrics": metrics}
     return tuple(StepLog.model_validate(by_step[step]) for step in sorted(by_step))

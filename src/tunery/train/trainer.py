@@ -41,13 +41,14 @@ class Reporting(NamedTuple):
     """Called after every step; True ends training with :class:`KeyboardInterrupt`."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
     """Called with the step and the losses of every checkpoint that is complete on disk."""
-    on_point: Callable[[Mapping[str, float]], None] = lambda point: None
+    on_point: Callable[[Mapping[str, Any]], None] = lambda point: None
     """Called with every point of the history as it is measured."""
 
 
 def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
     """Pack the sequences of a micro-batch, row by row."""
-    return {_BATCH: pack([sequence for row in rows for sequence in row.sequences])}
+    reference = [value for row in rows for value in row.reference]
+    return {_BATCH: pack([sequence for row in rows for sequence in row.sequences], reference=reference)}
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
@@ -70,6 +71,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             callbacks=list(callbacks),
         )
         self.objective = objective
+        self._measured = [0.0] * len(objective.metrics)  # means over the step that is being computed
         self.remove_callback(PrinterCallback)  # its logs reach the progress port instead
 
     def compute_loss(
@@ -85,10 +87,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         """
         batch = inputs[_BATCH].to(self.args.device)
         counts = num_items_in_batch if isinstance(num_items_in_batch, torch.Tensor) else self._counts([batch])
-        shares = zip(
-            self.objective.weights, self.objective.losses(model, batch), counts.unbind(), strict=True
-        )
-        return torch.stack([weight * loss / count for weight, loss, count in shares]).sum()
+        losses, each = self.objective.losses(model, batch), counts.unbind()
+        if measured := len(self._measured):
+            means = zip(self._measured, losses[-measured:], each[-measured:], strict=True)
+            self._measured = [mean + float(total) / int(count) for mean, total, count in means]
+        shares = zip(self.objective.weights, losses, each, strict=True)
+        return torch.stack([weight * loss / count for weight, loss, count in shares if weight]).sum()
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -101,6 +105,14 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         """Return the summed counts of each term, shape ``(terms,)``; at least 1, which no sum is then by."""
         each = [self.objective.counts(batch) for batch in batches]
         return torch.tensor([max(sum(term), 1) for term in zip(*each, strict=True)])
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the objective measured in the step whose loss is logged."""
+        if "loss" in logs:
+            names = [f"train/{name}" for name in self.objective.metrics]
+            logs |= dict(zip(names, self._measured, strict=True))
+            self._measured = [0.0] * len(self._measured)
+        super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Return 0: the Trainer's own count would read fields that packed batches do not have."""
@@ -129,8 +141,11 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
                 ]
                 counts = [c + n for c, n in zip(counts, objective.counts(batch), strict=True)]
         model.train()
-        shares = zip(objective.weights, totals, counts, strict=True)
-        metrics = {f"{metric_key_prefix}_loss": sum(w * t / max(c, 1) for w, t, c in shares)}
+        means = [total / max(count, 1) for total, count in zip(totals, counts, strict=True)]
+        loss = sum(weight * mean for weight, mean in zip(objective.weights, means, strict=True))
+        measured = means[len(means) - len(objective.metrics) :]
+        names = [f"validation/{name}" for name in objective.metrics]
+        metrics = {f"{metric_key_prefix}_loss": loss, **dict(zip(names, measured, strict=True))}
         self.log(dict(metrics))
         handler = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -158,7 +173,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         bar: ProgressBar,
         *,
         seconds_before: float,
-        history: list[dict[str, float]],
+        history: list[dict[str, Any]],
     ) -> None:
         self.reporting = reporting
         self.bar = bar
@@ -189,12 +204,18 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
                 f"the training loss became {logs['loss']} at step {state.global_step}: the model diverged",
                 hint=f"train.learning_rate={args.learning_rate / 10:g}",
             )
-        point = {"step": state.global_step, "epoch": state.epoch or 0.0, "seconds": self.seconds}
+        point: dict[str, Any] = {
+            "step": state.global_step,
+            "epoch": state.epoch or 0.0,
+            "seconds": self.seconds,
+        }
         names = {"loss": "train_loss", "eval_loss": "validation_loss"}
         kept = ("loss", "eval_loss", "learning_rate", "grad_norm")
         point |= {names.get(k, k): float(v) for k, v in logs.items() if k in kept}
         if not {"train_loss", "validation_loss"} & point.keys():
             return
+        if measured := {name: float(value) for name, value in logs.items() if "/" in name}:
+            point["metrics"] = measured
         self.history.append(point)
         self.reporting.on_point(point)
         data = {k: v for k, v in point.items() if k != "seconds"} | {"total_steps": state.max_steps}

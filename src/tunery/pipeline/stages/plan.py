@@ -58,7 +58,7 @@ def plan_recipe(context: RunContext) -> Forecast:
         max_new_tokens=context.recipe.evaluate.max_new_tokens,
         cache_bytes=context.engine_settings.cache_bytes,
         weight_bytes=2 if half else 4,
-        reference_forwards=method_of(config).reference_forwards,
+        reference_passes=int(method_of(config).needs_reference),
     )
     return forecast(rows, schedule, shape, machine)
 

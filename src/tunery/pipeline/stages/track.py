@@ -43,9 +43,10 @@ def evaluation_metrics(subject: str, evaluation: Evaluation) -> dict[str, float]
     return {f"evaluate/{subject}/{name}": metric.value for name, metric in evaluation.metrics.items()}
 
 
-def training_metrics(point: Mapping[str, float]) -> dict[str, float]:
+def training_metrics(point: Mapping[str, Any]) -> dict[str, float]:
     """Return one point of training's history by name, such as ``train/train_loss``."""
-    return {f"train/{name}": value for name, value in point.items() if name != "step"}
+    numbers = {f"train/{name}": value for name, value in point.items() if name not in ("step", "metrics")}
+    return {**numbers, **point.get("metrics", {})}
 
 
 def _tracked(context: RunContext, identity: str, dataset: DatasetVersion) -> TrackedRun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, DamagedError, RefusedByTemplate, first_of
@@ -168,7 +168,7 @@ def _require_free(context: RunContext, earlier: Adapter) -> None:
     context.progress.event(f"{earlier.id} came out different from before; it is judged anew", level="warn")
 
 
-def _track(context: RunContext, point: Mapping[str, float]) -> None:
+def _track(context: RunContext, point: Mapping[str, Any]) -> None:
     context.tracker.log(int(point["step"]), training_metrics(point))
 
 

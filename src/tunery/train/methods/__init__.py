@@ -1,4 +1,4 @@
 """Training methods: one file each, with its settings, its rows and its loss in a constant ``METHOD``."""
 
-SHARED = ("method",)
+SHARED = ("method", "preferences")
 """Files that are no methods."""

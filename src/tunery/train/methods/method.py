@@ -27,6 +27,9 @@ class TrainingRow(NamedTuple):
     sequences: tuple[Rendered, ...]
     """One where answers are learnt, or one for each answer where the template writes earlier turns otherwise
     later on; the preferred one, then the rejected one, where a pair is."""
+    reference: tuple[float, ...] = ()
+    """Log-probability of each sequence's trained tokens by the model that training starts from [nats]; empty
+    where the method needs none."""
 
     @property
     def tokens(self) -> int:
@@ -70,6 +73,11 @@ class Objective(Protocol):
         """Return what each term is a mean over, such as completion tokens, shape ``(terms,)`` [count]."""
         ...
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the last terms, which are only measured: each has the weight 0."""
+        ...
+
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
         """Return each term summed over the batch, shape ``(terms,)`` [nats].
 
@@ -101,8 +109,9 @@ class TrainingMethod:
     """Its settings; ``method`` is a literal with its name."""
     objective: Callable[[Any], Objective]
     """Builds it from its settings."""
-    reference_forwards: int = 0
-    """Forwards per batch without a gradient, such as those of a reference model [count]."""
+    needs_reference: bool = False
+    """Whether its loss compares with the model that training starts from, whose log-probabilities are then
+    computed once, before the first step."""
 
     @property
     def defaults(self) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,7 @@ class Supervised:
     """Mean cross-entropy of completion tokens and, where that has a weight, of prompt tokens."""
 
     config: SftConfig
+    metrics: ClassVar[tuple[str, ...]] = ()
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -1,0 +1,84 @@
+"""Log-probabilities by the model that training starts from, computed once for every row.
+
+Before its first step a model with a fresh adapter is its base, one that goes on from an adapter has that
+adapter, one that is trained whole is itself: whichever it is, that is the reference. Computing it beforehand
+takes one pass without gradients in place of one in each epoch, and no second model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tunery.core.progress import Progress
+from tunery.model.packing import pack
+from tunery.train.methods.method import TrainingRow, TrainingRows
+from tunery.train.methods.preferences import sequence_log_probs
+
+_KEPT = "reference.npy"
+
+
+def with_reference(
+    model: nn.Module, rows: TrainingRows, *, rows_per_forward: int, folder: Path, progress: Progress
+) -> TrainingRows:
+    """Return the rows with their reference.
+
+    Args:
+        model: As training starts, before any checkpoint is loaded into it.
+        rows: Without a reference.
+        rows_per_forward: Rows computed at once [count].
+        folder: Of the checkpoints; what a training that was killed had computed is taken from there.
+        progress: Shows a bar.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    sequences = sum(len(row.sequences) for split in rows for row in split)
+    known = _kept(folder / _KEPT, sequences)
+    if known is None:
+        device = next(model.parameters()).device
+        known = _computed(model, [*rows.train, *rows.validation], rows_per_forward, device, progress)
+        partial = folder / f".{_KEPT}.partial"
+        with partial.open("wb") as stream:
+            np.save(stream, known, allow_pickle=False)
+        partial.rename(folder / _KEPT)
+    values = iter(known.tolist())
+    train, validation = (
+        [row._replace(reference=tuple(next(values) for _ in row.sequences)) for row in split]
+        for split in rows
+    )
+    return TrainingRows(train, validation)
+
+
+def _kept(path: Path, sequences: int) -> np.ndarray | None:
+    """Return what an earlier process computed; None where there is none, or it is not for these rows."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    usable = found.shape == (sequences,) and found.dtype == np.float64 and np.isfinite(found).all()
+    return found if usable else None
+
+
+def _computed(
+    model: nn.Module,
+    rows: Sequence[TrainingRow],
+    at_once: int,
+    device: torch.device,
+    progress: Progress,
+) -> np.ndarray:
+    training = model.training
+    model.eval()
+    found: list[torch.Tensor] = []
+    with progress.task("reference", len(rows)) as bar, torch.no_grad():
+        for begin in range(0, len(rows), at_once):
+            some = rows[begin : begin + at_once]
+            batch = pack([sequence for row in some for sequence in row.sequences]).to(device)
+            found.append(sequence_log_probs(model, batch).double().cpu())
+            bar.advance(len(some))
+    model.train(training)
+    return torch.cat(found).numpy()

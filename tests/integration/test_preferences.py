@@ -1,0 +1,136 @@
+"""Preferences, from pairs to a version: measured while they are learnt, resumed to the bit, over the API."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunery.core.progress import Silent
+from tunery.core.training import Adapter
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.jobs.files import store_training_file
+from tunery.pipeline.jobs.openai_job import JobBody, job_object, new_job
+from tunery.pipeline.loop import run_recipe, train_recipe
+from tunery.pipeline.recipe import Recipe, parse_recipe, stored_recipe
+from tunery.pipeline.stages.plan import plan_recipe
+from tunery.store.left_overs import CHECKPOINTS
+from tunery.store.workspace import Workspace
+
+COLOURS, THINGS = ("red", "blue", "green", "grey", "pink", "black"), ("car", "door", "hat", "cup", "pen")
+PAIRS = [
+    {
+        "input": {"messages": [{"role": "user", "content": f"Is the {colour} {thing} for sale?"}]},
+        "preferred_output": [{"role": "assistant", "content": f"yes, the {thing}"}],
+        "non_preferred_output": [{"role": "assistant", "content": f"no {thing} at all"}],
+    }
+    for colour, thing in itertools.product(COLOURS, THINGS)
+]
+
+
+def recipe(base: Path, folder: Path, **train: Any) -> Recipe:
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS), encoding="utf-8")
+    settings = {"rank": 4, "epochs": 3, "batch_size": 6, "device": "cpu", "threads": 1, "learning_rate": 0.01}
+    values = {
+        "name": "polite",
+        "goal": {"metric": "exact_match", "target": 0.5},
+        "base": str(base),
+        "data": {
+            "sources": [{"path": "pairs.jsonl"}],
+            "split": {"test": 6, "validation": 6},
+            "clean": {"near_duplicates": False},
+        },
+        "train": {**settings, **train},
+        "evaluate": {"max_new_tokens": 4, "baseline": {"few_shot": False, "constrained": False}},
+    }
+    return parse_recipe(values, where="recipe")
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo", "simpo"])
+def test_held_out_preferences_come_into_order_and_training_says_so(
+    tiny_model: Path, workspace: Workspace, tmp_path: Path, method: str
+) -> None:
+    wanted = recipe(tiny_model, tmp_path, method=method)
+    forecast = plan_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
+    run = run_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
+    assert run.status in ("succeeded", "refused"), run.error
+    adapter = workspace.adapters.get(run.adapter_id or "")
+    assert adapter.steps == forecast.steps
+    accuracy = [log.metrics["train/preference_accuracy"] for log in adapter.history]
+    held_out = [
+        log.metrics["validation/preference_accuracy"]
+        for log in adapter.history
+        if "validation/preference_accuracy" in log.metrics
+    ]
+    assert accuracy[-1] == held_out[-1] == 1.0
+    margins = [log.metrics["train/reward_margin"] for log in adapter.history]
+    assert margins[-1] > margins[0]
+    if method == "dpo":  # the model begins as its own reference
+        first = adapter.history[0]
+        assert first.train_loss == pytest.approx(math.log(2), rel=1e-5)
+        assert first.metrics["train/reward_margin"] == pytest.approx(0, abs=1e-5)
+
+
+class Killed(Exception):  # noqa: N818 - an event, not a malfunction
+    """Stands for a process that ends at this point."""
+
+
+def trained(base: Path, folder: Path, home: str, *, kill_at: int | None = None, **train: Any) -> Adapter:
+    opened = Workspace.open(folder / home, database_url=f"sqlite:///{folder / home}.db")
+    wanted = recipe(base, folder, **{"method": "dpo", "validation_every": 2, "dropout": 0.1, **train})
+
+    def die(step: int, losses: Mapping[str, float]) -> None:
+        if step == kill_at:
+            raise Killed
+
+    try:
+        if kill_at is not None:
+            with pytest.raises(Killed):
+                train_recipe(RunContext(wanted, opened, folder, Silent(), on_checkpoint=die))
+            (kept,) = (opened.root / CHECKPOINTS).glob("adapter-*/reference.npy")
+            assert kept.stat().st_size > 0
+        return train_recipe(RunContext(wanted, opened, folder, Silent())).adapter
+    finally:
+        opened.close()
+
+
+def test_a_killed_training_goes_on_with_the_reference_it_began_with(tiny_model: Path, tmp_path: Path) -> None:
+    whole = trained(tiny_model, tmp_path, "whole")
+    resumed = trained(tiny_model, tmp_path, "resumed", kill_at=4)
+    assert resumed.sha256 == whole.sha256
+    measured = [(log.step, log.train_loss, log.validation_loss, dict(log.metrics)) for log in whole.history]
+    assert measured == [
+        (log.step, log.train_loss, log.validation_loss, dict(log.metrics)) for log in resumed.history
+    ]
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo", "simpo"])
+def test_accumulated_micro_batches_equal_one_big_batch(tiny_model: Path, tmp_path: Path, method: str) -> None:
+    same = {"method": method, "dropout": 0.0}
+    whole = trained(tiny_model, tmp_path, "whole", micro_batch_size=6, **same)
+    parts = trained(tiny_model, tmp_path, "parts", micro_batch_size=2, **same)
+    for a, b in zip(whole.history, parts.history, strict=True):
+        assert b.train_loss == pytest.approx(a.train_loss, rel=1e-3)
+        margins = [log.metrics["train/reward_margin"] for log in (a, b)]
+        assert margins[1] == pytest.approx(margins[0], rel=1e-2, abs=1e-3)
+    assert parts.history[-1].metrics == pytest.approx(whole.history[-1].metrics, rel=1e-2, abs=1e-3)
+
+
+def test_a_fine_tuning_job_of_openais_preference_type(workspace: Workspace) -> None:
+    from tunery.core.training import BaseModelInfo
+
+    text = "".join(json.dumps(row) + "\n" for row in PAIRS)
+    file = store_training_file(workspace, "rows.jsonl", lambda path: path.write_text(text) and None)
+    numbers = {"beta": 0.4, "n_epochs": 2, "learning_rate_multiplier": 0.5, "batch_size": "auto"}
+    method = {"type": "dpo", "dpo": {"hyperparameters": numbers}}
+    body = JobBody.model_validate({"model": "tiny", "training_file": file.id, "method": method})
+    info = BaseModelInfo(name="tiny", sha256="0" * 64, path="/models/tiny", parameters=1)
+    made = new_job(body, workspace, info, base_spec="tiny", submitted_by="key")
+    train = stored_recipe(made.recipe, where="job").train.model_dump()
+    assert (train["method"], train["beta"], train["epochs"], train["learning_rate"]) == ("dpo", 0.4, 2, 5e-5)
+    assert job_object(made)["method"]["dpo"]["hyperparameters"]["beta"] == 0.4
