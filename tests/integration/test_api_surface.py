@@ -83,8 +83,11 @@ def test_every_error_has_openais_shape_and_a_request_id(server: Live) -> None:
 def test_what_is_not_served_says_so(server: Live, path: str) -> None:
     with server.http() as http:
         for method in ("GET", "POST", "DELETE", "PUT", "PATCH"):
-            error = is_error(http.request(method, path), 404)
+            answer = http.request(method, path)
+            error = is_error(answer, 404)
             assert error["code"] == "endpoint_not_served"
+            assert answer.headers["Retry-After"] == "0"  # routers rest a server as long as it says
+            assert answer.headers["x-should-retry"] == "false"
             assert f"{method} {path} is not served here" in (error["message"] or "")
             assert error["type"] == "invalid_request_error"
             assert "the server is up" in (error["message"] or "")

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tunery.api.unserved import ENDPOINT_NOT_SERVED, allowed_methods, known_elsewhere, why_not_found
+from tunery.api.unserved import ENDPOINT_NOT_SERVED, STILL_UP, allowed_methods, known_elsewhere, why_not_found
 from tunery.core.errors import (
     DamagedError,
     DamagedRowError,
@@ -161,8 +161,10 @@ def _told_from(request: Request, error: StarletteHTTPException, problem: Problem
         return problem._replace(headers={**problem.headers, "Allow": ", ".join(allowed_methods(request))})
     if error.status_code != 404 or error.detail != "Not Found":
         return problem
-    code = ENDPOINT_NOT_SERVED if known_elsewhere(request.scope["path"]) else problem.code
-    return problem._replace(message=why_not_found(request), code=code)
+    problem = problem._replace(message=why_not_found(request))
+    if not known_elsewhere(request.scope["path"]):
+        return problem
+    return problem._replace(code=ENDPOINT_NOT_SERVED, headers={**problem.headers, **STILL_UP})
 
 
 def _of_tunery(error: TuneryError) -> Problem:

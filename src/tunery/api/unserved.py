@@ -8,8 +8,10 @@ from starlette.requests import Request
 from starlette.routing import Match
 
 ENDPOINT_NOT_SERVED = "endpoint_not_served"
-"""Code of the answer; none that means 'no such model'. LiteLLM's router (1.110.2) rests a deployment for 5 s
-after any 404, whatever its code and text, unless ``disable_cooldowns`` is set there."""
+"""Code of the answer; none that means 'no such model'."""
+STILL_UP = {"Retry-After": "0", "x-should-retry": "false"}
+"""Headers of the answer. LiteLLM's router rests a deployment after any 404, for as long as ``Retry-After``
+says and else for 5 s; OpenAI's own clients send nothing again where the second says so."""
 _NOUNS = frozenset(
     [
         "agents",

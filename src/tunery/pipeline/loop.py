@@ -253,6 +253,7 @@ class _Loop:
         with timer("preflight"):
             task, baselines = settle(context, dataset)
             check_before_training(context, dataset).require()
+            ev.check_champion(context)
         with timer("baseline"):
             results = {subject.name: ev.measure(context, task, subject) for subject in baselines}
             self._note(evaluations={n: r.evaluation.id for n, r in results.items()})

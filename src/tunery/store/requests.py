@@ -34,6 +34,12 @@ DELETE FROM request_texts WHERE request_id IN
   (SELECT request_id FROM request_texts WHERE asked_at < :before LIMIT 500)
 """
 """Some at a time, so that nobody who writes waits long for the others."""
+_DROP_SAID = "DELETE FROM feedback WHERE kind <> 'rating' AND request_id IN {meant}"
+_COMMENTED = """
+SELECT id, document FROM feedback
+WHERE kind = 'rating' AND CAST(document AS TEXT) LIKE :commented AND request_id IN {meant}
+"""
+"""Documents are read here and not changed in SQL: PostgreSQL cannot take a JSON apart that has U+0000."""
 _METADATA = {
     "postgresql": "document -> 'metadata' ->> :key{n} = :value{n}",
     # SQLite would read a key with quotes or dots in it as a path.
@@ -113,7 +119,7 @@ class Purged(NamedTuple):
     texts: int
     """Requests whose prompt and answer were there [count]."""
     feedback: int
-    """Pieces of feedback [count]."""
+    """Pieces of feedback; of texts alone those that were words, ratings stay [count]."""
 
 
 class ServedRequests(Records[RequestRecord]):
@@ -177,12 +183,18 @@ class ServedRequests(Records[RequestRecord]):
         with self.database.transaction(lock=self.lock(id)) as transaction:
             record = self.read(transaction, id)
             transaction.run(_DROP_TEXT, {"id": id})
-            transaction.run("DELETE FROM feedback WHERE request_id = :id AND kind <> 'rating'", {"id": id})
+            _forget_said(transaction, "(:id)", {"id": id})
             emptied = {"messages": (), "completion": "", "metadata": {}, "subject": "", "text": "removed"}
             transaction.run(self._update, self._row(record.with_(**emptied, deleted_at=at)))
 
     def expire_texts(self, before: datetime) -> int:
-        """Delete the texts of calls that came before a time, and return of how many [count]."""
+        """Delete the texts of calls that came before a time, and return of how many [count].
+
+        What was said of these calls in words goes, too, whenever it came; ratings stay for their counts.
+        """
+        meant, params = _meant(Chosen(before=before))
+        with self.database.transaction() as transaction:
+            _forget_said(transaction, meant, params)
         expired = 0
         while True:
             with self.database.transaction() as transaction:
@@ -192,13 +204,13 @@ class ServedRequests(Records[RequestRecord]):
                 return expired
 
     def purge(self, chosen: Chosen, *, texts_only: bool) -> Purged:
-        """Delete served calls with their texts and feedback, or their texts alone."""
+        """Delete served calls with their texts and feedback, or their texts and what was said in words."""
         where, params = _where(chosen)
-        meant = f"(SELECT id FROM requests WHERE {where})"  # noqa: S608 - conditions from above, values as parameters
+        meant, _ = _meant(chosen)
         with self.database.transaction() as transaction:
             texts = transaction.run(f"DELETE FROM request_texts WHERE request_id IN {meant}", params)  # noqa: S608
             if texts_only:
-                return Purged(0, texts, 0)
+                return Purged(0, texts, _forget_said(transaction, meant, params))
             feedback = transaction.run(f"DELETE FROM feedback WHERE request_id IN {meant}", params)  # noqa: S608
             return Purged(
                 transaction.run(f"DELETE FROM requests WHERE {where}", params),  # noqa: S608
@@ -268,6 +280,23 @@ def _where(chosen: Chosen) -> tuple[str, dict[str, Value]]:
         conditions.append("(model = :model OR substr(model, 1, length(:name)) = :name)")
         params |= {"model": chosen.model, "name": f"{chosen.model}@"}
     return " AND ".join(conditions), params
+
+
+def _meant(chosen: Chosen) -> tuple[str, dict[str, Value]]:
+    """Return the ids of calls that are meant, as part of a statement, and its parameters."""
+    where, params = _where(chosen)
+    return f"(SELECT id FROM requests WHERE {where})", params  # noqa: S608 - conditions from above
+
+
+def _forget_said(transaction: Transaction, meant: str, params: Mapping[str, Value]) -> int:
+    """Delete what was said of calls in words, and return how many pieces of feedback are gone [count]."""
+    gone = transaction.run(_DROP_SAID.format(meant=meant), params)
+    for row in transaction.rows(_COMMENTED.format(meant=meant), {**params, "commented": '%"comment":"%'}):
+        said = json.loads(row["document"]) if isinstance(row["document"], str) else dict(row["document"])
+        emptied = document({**said, "comment": None})
+        wordless = {"id": row["id"], "document": emptied}
+        transaction.run("UPDATE feedback SET document = :document WHERE id = :id", wordless)
+    return gone
 
 
 def _letters(number: int) -> str:

@@ -166,6 +166,30 @@ def test_texts_expire_and_figures_stay(workspace: Workspace) -> None:
     assert workspace.requests.get("chatcmpl-0").prompt_tokens == samples.request().prompt_tokens
 
 
+@pytest.mark.parametrize("how", ["expired", "purged", "forgotten"])
+def test_what_was_said_of_a_text_goes_with_it_and_ratings_stay(workspace: Workspace, how: str) -> None:
+    for n in range(2):
+        workspace.requests.add(samples.request(f"chatcmpl-{n}", created_at=samples.NOON + timedelta(days=n)))
+        of = {"request_id": f"chatcmpl-{n}", "comment": 'he said \0 "refund"'}
+        words = {"rating": None, "correction": "refund"}
+        workspace.feedback.add(samples.feedback(f"fb-{n}-rating", **of))
+        workspace.feedback.add(samples.feedback(f"fb-{n}-correction", kind="correction", **of, **words))
+        pair = {**words, "rejected": "refuse"}
+        workspace.feedback.add(samples.feedback(f"fb-{n}-pair", kind="preference", **of, **pair))
+    first_day = samples.NOON + timedelta(hours=1)
+    if how == "expired":
+        assert workspace.requests.expire_texts(first_day) == 1
+    elif how == "purged":
+        assert workspace.requests.purge(Chosen(before=first_day), texts_only=True) == (0, 1, 2)
+    else:
+        workspace.requests.forget("chatcmpl-0", first_day)
+    assert {f.id: (f.rating, f.comment is None) for f in workspace.feedback.list()} == {
+        "fb-0-rating": (1, True),
+        **{f"fb-1-{kind}": (rating, False) for kind, rating in (("rating", 1), ("correction", None))},
+        "fb-1-pair": (None, False),
+    }
+
+
 @pytest.mark.parametrize(
     ("chosen", "meant"),
     [

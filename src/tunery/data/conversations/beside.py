@@ -22,6 +22,7 @@ from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_prompt
 
 _WAY_OUT = "name the column under columns.metadata where it is none"
 _HISTORY_FIX = f"must be a list of [question, answer] pairs, or of {{role, content}} objects; {_WAY_OUT}"
+_LIKED_OR_NOT = frozenset({"true", "false", "1", "0", "1.0", "0.0"})
 _READ_AS: dict[PromptPart, str] = {
     "system": "the system turn",
     "history": "the turns before the question",
@@ -67,10 +68,10 @@ def _unpaired(values: Mapping[str, Any], mapped: Mapped) -> str | None:
     label = values.get(LABEL) if LABEL in mapped.watched else None
     if isinstance(label, bool):
         return LABEL
-    # A cell of a table has it as text; where that is the answer itself, it is a class.
-    if mapped.shape != "completion" or label == values.get(mapped.column["completion"]):
+    # Tables have it as text or number; where that is the answer itself, it is a class.
+    if mapped.shape != "completion" or str(label) == str(values.get(mapped.column["completion"])):
         return None
-    return LABEL if isinstance(label, str) and label.strip().lower() in ("true", "false") else None
+    return LABEL if str(label).strip().lower() in _LIKED_OR_NOT else None
 
 
 def with_beside(

@@ -22,9 +22,11 @@ _LEARN = (
 ``training``, ms-swift's ``loss`` and ``loss_scale``, LLaMA-Factory's ``loss_weight``."""
 _HIDE = ("masked",)
 """Keys that are true where a turn is not learnt: torchtune's ``masked``."""
+_EITHER = ("mask", "label_mask")
+"""Keys that hide a turn in one tool and keep it in another; none is guessed at."""
 _PARTS = ("train_detail", "training_detail")
 """Axolotl's lists of ranges of characters, each with a flag of its own."""
-FLAGS = frozenset((*_LEARN, *_HIDE, *_PARTS))
+FLAGS = frozenset((*_LEARN, *_HIDE, *_EITHER, *_PARTS))
 _YES = frozenset({"1", "1.0", "true", "yes", "y", "t", "on"})
 _NO = frozenset({"0", "0.0", "false", "no", "n", "f", "off"})
 
@@ -48,6 +50,10 @@ def is_learnt(turn: Mapping[str, Any], field: str, flaws: list[Flaw]) -> bool | 
             flaws.append(Flaw(f"{field}.{key}", given, flag_fix(given)))
         else:
             found[key] = truth != (key in _HIDE)
+    for key in _EITHER:
+        if not _is_absent(turn.get(key)):
+            fix = "may mean learnt or hidden; write train: true or train: false instead"
+            flaws.append(Flaw(f"{field}.{key}", turn[key], fix))
     for key in _PARTS:
         if turn.get(key):
             part = _of_ranges(turn[key], turn)

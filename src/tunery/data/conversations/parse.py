@@ -21,7 +21,7 @@ from tunery.data.conversations.messages import (
     until_target,
 )
 from tunery.data.conversations.shapes import REFERENCE, TURN_COLUMNS, Mapped, shape_of_keys
-from tunery.data.conversations.values import compact_json, is_blank, json_ready, text_of
+from tunery.data.conversations.values import answer_json, is_blank, json_ready, text_of
 from tunery.data.rows.dropped import dropped_row
 from tunery.data.rows.flaws import BAD_ROW, sentence
 from tunery.data.rows.refused import Refused
@@ -205,7 +205,7 @@ def _with_reference(messages: tuple[Message, ...], values: Mapping[str, Any]) ->
     reference = values.get(REFERENCE)
     if reference is None or not messages or messages[-1].role == "assistant":
         return messages
-    answer = reference if isinstance(reference, str) else compact_json(reference)
+    answer = reference if isinstance(reference, str) else answer_json(reference, REFERENCE)
     return (*messages, Message(role="assistant", content=text_of(answer, REFERENCE, no_answer)))
 
 
@@ -227,7 +227,7 @@ def _answer(value: Any, column: str, source: SourceConfig) -> str:
         raise no_answer(column)
     if isinstance(value, str):
         value = json_of(value, column, "not JSON, though output_json is set")
-    return text_of(compact_json(value), column, no_answer)
+    return text_of(answer_json(value, column), column, no_answer)
 
 
 def _styled(messages: tuple[Message, ...], source: SourceConfig) -> tuple[Message, ...]:

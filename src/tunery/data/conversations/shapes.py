@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from tunery.core.dataset import Shape
 from tunery.core.errors import ConfigError
+from tunery.core.example import REQUEST_ID
 from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.rows.refused import REFUSED_KEY
 
@@ -56,6 +57,8 @@ LIKED, LABEL = "kto_tag", "label"
 """Columns that say whether the answer of an unpaired preference was liked, in LLaMA-Factory and in TRL."""
 _QUIET = ("metadata", "parallel_tool_calls", REFUSED_KEY)
 """Keys that are metadata by their name, or say how a model is asked and nothing of what it is to answer."""
+_OF_TRAFFIC = ("user", "model", "request_id")
+"""Columns that say where a served call came from; quiet in rows whose metadata names the call."""
 
 
 class Mapped(NamedTuple):
@@ -117,6 +120,9 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
     read = [column[p] for p in (*parts, *_asked_by(shape, column, first))]
     around = {name for names in beside.values() for name in names}
     used = {*read, *needed, *_QUIET, *around}
+    about = first.get("metadata")
+    if isinstance(about, Mapping) and REQUEST_ID in about:
+        used |= set(_OF_TRAFFIC)
     if shape == "chat":
         used |= {REFERENCE, *(TURN_COLUMNS if source.columns.messages is None else ())}
     watched = {*around, *UNSEEN, LIKED, *([LABEL] if shape in ("completion", "chat") else [])}

@@ -10,6 +10,8 @@ from typing import Any
 from tunery.data.rows.row import BadRow, Flaw, UnusableRow
 from tunery.text.normalise import HALF_A_PAIR, is_unicode
 
+INFINITE = "no finite number; write one that is, or as text what is meant"
+
 
 def is_blank(value: Any) -> bool:
     """Tell whether a value says nothing: none, white space, an empty list, not a number."""
@@ -29,8 +31,10 @@ def text_of(value: Any, column: str, missing: Callable[[str], UnusableRow], way_
 
     Raises:
         UnusableRow: There is no value.
-        BadRow: It is an object, a list or bytes, or holds half a surrogate pair.
+        BadRow: It is an object, a list or bytes, an infinite number, or holds half a surrogate pair.
     """
+    if isinstance(value, float) and math.isinf(value):
+        raise BadRow(Flaw(column, value, INFINITE))
     if value is None or (isinstance(value, str) and not value.strip()):
         raise missing(column)
     if isinstance(value, bool):
@@ -48,6 +52,19 @@ def text_of(value: Any, column: str, missing: Callable[[str], UnusableRow], way_
 def compact_json(value: Any) -> str:
     """Return JSON without spaces, keys in their given order: fewer tokens to learn and to serve."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def answer_json(value: Any, column: str) -> str:
+    """Return an answer that is an object or list as JSON that any parser reads.
+
+    Raises:
+        BadRow: A number in it is infinite or none, for which JSON has no word.
+    """
+    try:
+        json.dumps(value, allow_nan=False, default=str)
+    except ValueError:
+        raise BadRow(Flaw(column, value, f"in the answer there is {INFINITE}")) from None
+    return compact_json(value)
 
 
 def json_ready(value: Any) -> Any:

@@ -60,8 +60,8 @@ class LogSettings(Settings):
     max_text_bytes: int = Field(default=2**20, ge=0)
     """Size of one call's prompt and answer at most [bytes]; of a longer one only figures are kept."""
     keep_texts_days: float | None = Field(default=None, gt=0)
-    """Days after which prompts and answers are deleted, figures kept; looked at at each start and hourly.
-    None keeps them until they are purged."""
+    """Days after which prompts, answers and what was said of them in words are deleted, figures and ratings
+    kept; looked at at each start and hourly. None keeps them until they are purged."""
 
 
 class LogState(NamedTuple):
@@ -482,6 +482,13 @@ def without_old_text(entry: Entry, chosen: Chosen) -> Entry:
     if not record.messages or not chosen.takes(record):
         return entry
     return entry_of(_without_text(record, "removed"))
+
+
+def without_words(entry: Entry, said: Feedback) -> Entry | None:
+    """Return the entry of a rating without its comment, None for feedback that is nothing but words."""
+    if said.kind != "rating":
+        return None
+    return entry if said.comment is None else entry_of(said.with_(comment=None))
 
 
 def _without_text(record: RequestRecord, why: Literal["too_long", "not_masked", "removed"]) -> RequestRecord:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tunery.core.errors import TuneryError
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.pipeline.gateway.catch_up import FEEDBACK, REQUEST
-from tunery.pipeline.gateway.log import without_old_text
+from tunery.pipeline.gateway.log import without_old_text, without_words
 from tunery.store import journal
 from tunery.store.dataset_files import read_request_ids
 from tunery.store.journal import Entry
@@ -41,10 +41,15 @@ def purge(workspace: Workspace, chosen: Chosen, *, texts_only: bool) -> Taken:
     ids = set(workspace.requests.chosen_ids(chosen))
 
     def change(entry: Entry) -> Entry | None:
-        if texts_only:
-            return without_old_text(entry, chosen)
         if entry.kind == FEEDBACK:
-            return None if Feedback.model_validate_json(entry.text).request_id in ids else entry
+            said = Feedback.model_validate_json(entry.text)
+            if said.request_id not in ids:
+                return entry
+            return without_words(entry, said) if texts_only else None
+        if texts_only:
+            if entry.kind == REQUEST and chosen.takes(RequestRecord.model_validate_json(entry.text)):
+                ids.add(entry.id)
+            return without_old_text(entry, chosen)
         if entry.kind == REQUEST and chosen.takes(RequestRecord.model_validate_json(entry.text)):
             ids.add(entry.id)
             return None

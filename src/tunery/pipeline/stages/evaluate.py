@@ -22,6 +22,7 @@ from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
 from tunery.evaluate.task import Task, make_task
+from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of, tokenizer_of
 from tunery.store.workspace import Workspace
@@ -134,6 +135,23 @@ def _is_whole(context: RunContext, identity: str, adapter: Adapter | None) -> bo
     # Whole in itself, so it would be kept as the one that came first.
     artifacts.delete("evaluations", identity)
     return False
+
+
+def check_champion(context: RunContext) -> None:
+    """Check, before anything is computed, that the champion can be measured on the base that it was made on.
+
+    Its adapter is not looked at: it may be the very one that this run makes again.
+
+    Raises:
+        DamagedError: The files of that base are gone, or not what was recorded.
+    """
+    models = context.workspace.models
+    number = models.aliases(context.recipe.name).get(CHAMPION)
+    if number is None:
+        return
+    base = context.workspace.adapters.get(models.get(context.recipe.name, number).adapter_id).base
+    if base.sha256 != context.base.sha256:
+        check_base(base)
 
 
 def measure_champion(

@@ -50,6 +50,8 @@ def test_a_json_string_and_text_parts_are_understood() -> None:
         ({**ANSWER, "weight": "maybe"}, "messages[0].weight", "must be 0"),
         ({**ANSWER, "loss_weight": 0.5}, "messages[0].loss_weight", "no weight between"),
         ({**ANSWER, "weight": 1, "train": False}, "messages[0]", "contradict"),
+        ({**ANSWER, "mask": True}, "messages[0].mask", "may mean learnt or hidden"),
+        ({"from": "gpt", "value": "x", "mask": 0}, "messages[0].mask", "may mean learnt or hidden"),
         ({**ANSWER, "tool_calls": [{}]}, "messages[0].tool_calls", "needs the function's name"),
         ({**ANSWER, "tool_calls": "f()"}, "messages[0].tool_calls", "must be a list of calls"),
         (

@@ -207,6 +207,14 @@ def test_an_object_becomes_compact_json_in_its_own_key_order() -> None:
         ({"input": {"x": 1}, "output": "b"}, {}, "text is expected"),
         ({"input": "a", "output": "no json"}, {"output_json": True}, "not JSON"),
         ({"input": b"a", "output": "b"}, {}, "bytes"),
+        ({"input": "a", "output": float("inf")}, {}, "no finite number"),
+        ({"input": float("-inf"), "output": "b"}, {}, "no finite number"),
+        ({"input": "a", "output": {"x": [float("inf")]}}, {"output_json": True}, "no finite number"),
+        ({"input": "a", "output": '{"x": 1e400}'}, {"output_json": True}, "no finite number"),
+        ({"messages": HI, "reference_answer": {"x": float("-inf")}}, {}, "no finite number"),
+        ({"prompt": "a", "completion": "b", "label": 1}, {}, "KTO"),
+        ({"prompt": "a", "completion": "b", "label": 0}, {}, "KTO"),
+        ({"prompt": "a", "completion": "b", "label": "0.0"}, {}, "KTO"),
         ({"input": "\ud800", "output": "b"}, {}, "surrogate"),
         ({"messages": HI + HELLO, "tools": [{"type": "function"}]}, {}, "an object with a name"),
         ({"messages": HI + HELLO, "tools": "no json"}, {}, "the JSON of one"),
@@ -237,6 +245,22 @@ def test_rows_that_teach_nothing_are_dropped_with_a_reason(row: dict[str, Any], 
     with pytest.raises(UnusableRow) as caught:
         parse(row)
     assert caught.value.drop.reason == reason
+
+
+@pytest.mark.parametrize("label", ["spam", 2, "", None, 0.5])
+def test_a_label_that_is_neither_yes_nor_no_says_nothing_of_liking(label: Any) -> None:
+    row = {"prompt": "a", "completion": "b", "label": label}
+    assert turns_of(parse(row)[1]) == [("user", "a"), ("assistant", "b")]
+
+
+@pytest.mark.parametrize("label", [1, "1", True])
+def test_a_label_that_is_the_answer_itself_is_a_class(label: Any) -> None:
+    row = {"prompt": "a", "completion": "1", "label": label}
+    if label is True:
+        with pytest.raises(BadRow):
+            parse(row)
+    else:
+        assert turns_of(parse(row)[1])[-1] == ("assistant", "1")
 
 
 def test_columns_that_tell_no_shape_are_listed() -> None:

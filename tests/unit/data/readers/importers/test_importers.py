@@ -14,6 +14,7 @@ import pytest
 from tests.plugins import add_plugin
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.example import Message
+from tunery.core.progress import Silent
 from tunery.core.rollout import RequestRecord
 from tunery.core.tool_text import describe
 from tunery.data.config import ColumnsConfig, SourceConfig, TrafficConfig
@@ -21,7 +22,7 @@ from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import map_columns, wanted_columns
 from tunery.data.readers.importers.recognise import importer, recognise
 from tunery.data.readers.importers.request_log import write_traffic
-from tunery.data.readers.reading import iterate
+from tunery.data.readers.reading import Reading, iterate
 from tunery.data.readers.source import locate
 from tunery.data.rows.refused import Refused
 from tunery.data.rows.row import RawRow, UnusableRow
@@ -497,6 +498,9 @@ def test_written_traffic_is_read_as_the_log_itself_is(tmp_path: Path) -> None:
     direct, dropped = read(tmp_path, dumped(*requests), traffic=rule)
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert summary.rows == len(written) == len(direct) > 5
+    reading = Reading(locate(SourceConfig(path=str(out)), Path()), Silent())
+    assert sum(map(len, reading.chunks())) == len(written)
+    assert reading.warnings() == []  # where a call came from is no column to map
     assert sum(summary.skipped.values()) == len(dropped)
     assert read(tmp_path, written)[0] == direct
     assert not list(tmp_path.glob(".*.partial"))
