@@ -30,9 +30,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three LoRA folders on the tiny model with different random weights."""
+    """LoRA, rank-stabilised LoRA and DoRA folders on the tiny model, each with random weights of its own."""
     root = tmp_path_factory.mktemp("adapters")
-    return {name: build_adapter(tiny_model, root / name, seed=seed) for seed, name in enumerate("abc", 1)}
+    kinds: dict[str, dict[str, bool]] = {"a": {}, "b": {"use_rslora": True}, "c": {"use_dora": True}}
+    return {
+        name: build_adapter(tiny_model, root / name, seed=seed, **kind)
+        for seed, (name, kind) in enumerate(kinds.items(), 1)
+    }
 
 
 @pytest.fixture(scope="session")

@@ -70,17 +70,23 @@ def build_tiny(folder: Path, *, seed: int = 0, layers: int = 2, hidden: int = 64
     return folder
 
 
-def build_adapter(base: Path, folder: Path, *, seed: int, rank: int = 4) -> Path:
-    """Write a PEFT LoRA folder with random, non-zero weights on every linear layer of ``base``."""
+def build_adapter(base: Path, folder: Path, *, seed: int, rank: int = 4, **lora: bool) -> Path:
+    """Write a PEFT LoRA folder with random, non-zero weights on every linear layer of ``base``.
+
+    Args:
+        lora: Kinds, such as ``use_dora=True``.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    peft = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+    peft = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", **lora))
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in peft.named_parameters():
-        if "lora_" in name:
+        if "lora_magnitude" in name:
+            parameter.data *= 1 + 0.3 * torch.randn(parameter.shape, generator=generator)
+        elif "lora_" in name:
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
     peft.save_pretrained(folder)
     return folder

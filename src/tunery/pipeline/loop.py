@@ -34,7 +34,7 @@ from tunery.pipeline.stages.train import adapter_id, find_adapter, train
 from tunery.store.adapters import adapter_folder
 from tunery.store.exclusive import exclusive, in_use
 from tunery.store.left_overs import left_overs
-from tunery.train.config import NOT_IN_IDENTITY
+from tunery.train.config import identity_settings
 
 
 def run_recipe(context: RunContext) -> Run:
@@ -85,10 +85,11 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
             "description": True,
             "inspect": True,
             "track": True,
-            "train": set(NOT_IN_IDENTITY),
+            "train": True,
             "evaluate": {"engine"},
         },
     )
+    recipe["train"] = identity_settings(context.recipe.train)
     if ordered and recipe["evaluate"]["json_schema"] is not None:
         recipe["evaluate"]["json_schema"] = in_order(recipe["evaluate"]["json_schema"])
     return artifact_id(

@@ -48,20 +48,29 @@ class BaseShape(Record):
         """Weights of the output layer [count]."""
         return self.vocabulary * self.hidden
 
-    def adapter(self, rank: int, target_modules: Literal["all-linear"] | Sequence[str]) -> int:
-        """Return the weights that LoRA adds: ``rank x (in + out)`` for every adapted layer [count]."""
-        sizes = {
-            "q_proj": self.hidden + self.attention,
-            "k_proj": self.hidden + self.key_value,
-            "v_proj": self.hidden + self.key_value,
-            "o_proj": self.attention + self.hidden,
-            "gate_proj": self.hidden + self.intermediate,
-            "up_proj": self.hidden + self.intermediate,
-            "down_proj": self.intermediate + self.hidden,
+    def adapter(
+        self, rank: int, target_modules: Literal["all-linear"] | Sequence[str], *, magnitudes: bool = False
+    ) -> int:
+        """Return the weights that an adapter adds [count].
+
+        Args:
+            rank: LoRA adds ``rank x (in + out)`` to every adapted layer.
+            target_modules: Which layers those are.
+            magnitudes: Whether each has ``out`` magnitudes besides, as in DoRA.
+        """
+        sizes = {  # in, out
+            "q_proj": (self.hidden, self.attention),
+            "k_proj": (self.hidden, self.key_value),
+            "v_proj": (self.hidden, self.key_value),
+            "o_proj": (self.attention, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
         }
         # A name we do not know is taken for a square layer: the order of size is right.
         named = sizes if target_modules == "all-linear" else target_modules
-        return self.layers * rank * sum(sizes.get(name, 2 * self.hidden) for name in named)
+        layers = [sizes.get(name, (self.hidden, self.hidden)) for name in named]
+        return self.layers * sum(rank * (i + o) + (o if magnitudes else 0) for i, o in layers)
 
 
 def read_shape(folder: Path, *, parameters: int) -> BaseShape:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from tunery.core.config import Settings
+
+AdapterKind = Literal["lora", "rslora", "dora"]
 
 
 class TrainConfig(Settings):
@@ -15,6 +18,10 @@ class TrainConfig(Settings):
 
     method: str
     """What is learnt from the rows."""
+    adapter: AdapterKind = "lora"
+    """What is trained on the frozen base: LoRA; rank-stabilised LoRA, whose update is multiplied by alpha /
+    sqrt(rank), so that large ranks learn as fast as small ones; or DoRA, which trains the length of each row
+    of a weight apart from its direction, and takes longer."""
     rank: int = Field(default=16, ge=1, le=1024)
     """LoRA rank: width of the trained low-rank update."""
     alpha: float = Field(default=32.0, gt=0)
@@ -87,5 +94,16 @@ class TrainConfig(Settings):
         return self.dtype == "bfloat16" or (self.dtype == "auto" and device_type == "cuda")
 
 
-NOT_IN_IDENTITY = frozenset({"device", "threads", "micro_batch_size", "micro_batch_tokens"})
-"""Settings that say where and in what pieces the same computation runs; the adapter's id ignores them."""
+_NOT_IN_IDENTITY = frozenset({"device", "threads", "micro_batch_size", "micro_batch_tokens"})
+"""Settings that say where and in what pieces the same computation runs."""
+_SINCE: Mapping[str, object] = {"adapter": "lora"}
+"""Settings that came later, with the value that everything before them was trained with."""
+
+
+def identity_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that an adapter's id depends on, as JSON values.
+
+    What was trained before a setting existed keeps its id.
+    """
+    settings = config.model_dump(mode="json", exclude=set(_NOT_IN_IDENTITY))
+    return {name: value for name, value in settings.items() if name not in _SINCE or value != _SINCE[name]}

@@ -183,6 +183,8 @@ def _lora_model(base: BaseModelInfo, config: TrainConfig, device: torch.device) 
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
         bias="none",
+        use_rslora=config.adapter == "rslora",
+        use_dora=config.adapter == "dora",
     )
     try:
         with warnings.catch_warnings():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
+from tunery.plan.shape import read_shape
 from tunery.train.lora import Folders, Trained, train_adapter
 from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.sft import SftConfig
@@ -106,6 +108,26 @@ def test_killed_and_started_again_gives_the_losses_and_weights_of_an_undisturbed
     assert losses(resumed) == losses(undisturbed[0])
     weights = "adapter_model.safetensors"
     assert (folder / weights).read_bytes() == (undisturbed[1] / weights).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+def test_other_kinds_of_adapters_are_trained_resumed_and_counted_alike(
+    base: BaseModelInfo, tmp_path: Path, kind: Literal["rslora", "dora"]
+) -> None:
+    config = CONFIG.model_copy(update={"adapter": kind})
+    whole = train(base, tmp_path / "a", config=config, progress=Silent())
+    with pytest.raises(Killed):
+        train(base, tmp_path / "b", config=config, progress=KilledAt(8))
+    resumed = train(base, tmp_path / "b", config=config, progress=Silent())
+    assert losses(resumed) == losses(whole)
+    weights, about = (tmp_path / "b" / name for name in ("adapter_model.safetensors", "adapter_config.json"))
+    assert weights.read_bytes() == (tmp_path / "a" / weights.name).read_bytes()
+    written = json.loads(about.read_text(encoding="utf-8"))
+    assert (written["use_rslora"], written["use_dora"]) == (kind == "rslora", kind == "dora")
+    shape = read_shape(Path(base.path), parameters=base.parameters)
+    expected = shape.adapter(config.rank, "all-linear", magnitudes=kind == "dora")
+    assert whole.trainable_parameters == expected
+    assert whole.history[-1].train_loss < 0.8 * whole.history[0].train_loss  # type: ignore[operator]
 
 
 def test_an_adapter_is_two_files_that_peft_knows(undisturbed: tuple[Trained, Path]) -> None:

@@ -23,7 +23,7 @@ _BY_GROUP: Mapping[str, str] = {
     "data.filters.length": "min_input_chars max_input_chars min_output_chars max_output_chars",
     "data.split": "test validation seed assign stratify by_time",
     "train": (
-        "method rank alpha dropout target_modules learning_rate epochs batch_size "
+        "method adapter rank alpha dropout target_modules learning_rate epochs batch_size "
         "micro_batch_size micro_batch_tokens warmup_ratio schedule weight_decay max_grad_norm "
         "validation_every early_stopping keep seed dtype threads loss_on prompt_loss_weight "
         "beta loss_type label_smoothing sft_weight gamma"

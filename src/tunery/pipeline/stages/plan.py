@@ -43,7 +43,7 @@ def plan_recipe(context: RunContext) -> Forecast:
     with context.progress.task("timing this machine", None):
         machine = measure(context)
     config = context.recipe.train
-    adapter = shape.adapter(config.rank, config.target_modules)
+    adapter = shape.adapter(config.rank, config.target_modules, magnitudes=config.adapter == "dora")
     steps = config.total_steps(rows.train_rows)
     validations = math.ceil(steps / config.steps_between_validations(steps))
     half = config.base_in_half(machine.device)

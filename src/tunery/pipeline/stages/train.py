@@ -22,7 +22,7 @@ from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
 from tunery.store.left_overs import CHECKPOINTS
-from tunery.train.config import NOT_IN_IDENTITY
+from tunery.train.config import identity_settings
 from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
 
@@ -39,7 +39,7 @@ def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
         "adapter",
         stage="train",
         version=STAGE_VERSION,
-        config=context.recipe.train.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY)),
+        config=identity_settings(context.recipe.train),
         inputs={"base": context.base.sha256, "dataset": dataset.id, **_outside(context, dataset)},
     )
 

@@ -28,11 +28,11 @@ class BlockedLinear(torch.nn.Module):
         with torch.no_grad():
             # The operators that torch.compile calls for frozen weights on a CPU.
             self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self.bias = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x·Wᵀ + b``; ``x`` has shape ``(…, in_features)``."""
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self.bias, "none", [], "")
         return out
 
 

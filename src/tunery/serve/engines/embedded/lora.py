@@ -5,6 +5,12 @@ added to it. Where adapters are mixed (decoding: one token a row), the adapters'
 every token meets all of them in one product, the columns of foreign adapters are zeroed, and one more
 product leads back. That spends idle arithmetic to keep the number of operations independent of the number
 of adapters, which is what a decoding step pays for.
+
+A DoRA adapter gives every row of ``W + B·A`` a length of its own. That is one factor a row, known once it is
+loaded: it scales the base's product in place and is folded into ``B``.
+
+Source:
+    Liu et al. (2024), arXiv 2402.09353, equation 5.
 """
 
 from __future__ import annotations
@@ -29,6 +35,17 @@ class LoraPair(NamedTuple):
     """``A``, shape ``(rank, in_features)``."""
     up: torch.Tensor
     """``B`` times the scaling, shape ``(out_features, rank)``."""
+    magnitude: torch.Tensor | None = None
+    """Length that DoRA gives each row of ``W + B·A``, shape ``(out_features,)``; None for plain LoRA."""
+
+
+class _Applied(NamedTuple):
+    """One adapter's matrices as a layer applies them."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    base_scale: torch.Tensor | None
+    """What the base's own product is multiplied by, shape ``(out_features,)``; None for 1."""
 
 
 class UniformRun(NamedTuple):
@@ -56,6 +73,9 @@ class MixedRun:
         self.stop = start + len(owners)
         self.pool = pool
         self._owners = torch.tensor(owners, device=device)
+        place = {adapter: index for index, adapter in enumerate(pool)}
+        self.places = torch.tensor([place.get(owner, len(pool)) for owner in owners], device=device)
+        """Place in the pool of each token's adapter, shape ``(tokens,)``; its length for the base."""
         self._foreign: dict[tuple[int, ...], torch.Tensor] = {}
 
     def foreign(self, stack: _Stack) -> torch.Tensor:
@@ -90,6 +110,9 @@ class _Stack(NamedTuple):
     """Rank of each adapter of the pool here; 0 where it does not adapt this layer."""
     column_owners: torch.Tensor
     """Adapter number of each column."""
+    base_scale: torch.Tensor | None
+    """What the base's product is multiplied by for each adapter of the pool, and 1 for the base behind them,
+    shape ``(pool + 1, out_features)``; None where it is 1 for all."""
 
 
 class LoraLinear(torch.nn.Module):
@@ -104,7 +127,7 @@ class LoraLinear(torch.nn.Module):
     def __init__(self, linear: FrozenLinear, board: AdapterBoard, *, is_head: bool) -> None:
         super().__init__()
         self.linear = linear
-        self.pairs: dict[int, LoraPair] = {}
+        self.pairs: dict[int, _Applied] = {}
         self._board = board
         self._is_head = is_head
         self._stacks: dict[tuple[int, ...], _Stack | None] = {}
@@ -119,6 +142,8 @@ class LoraLinear(torch.nn.Module):
                 if isinstance(run, UniformRun):
                     pair = self.pairs.get(run.adapter)
                     if pair is not None:
+                        if pair.base_scale is not None:
+                            self._scale_base(sums[run.start : run.stop], pair.base_scale)
                         narrow = F.linear(tokens[run.start : run.stop], pair.down)
                         sums[run.start : run.stop].addmm_(narrow, pair.up.t())
                 else:
@@ -128,6 +153,8 @@ class LoraLinear(torch.nn.Module):
     def _add_mixed(self, run: MixedRun, tokens: torch.Tensor, sums: torch.Tensor) -> None:
         stack = self._stacks.get(run.pool) if run.pool in self._stacks else self._build_stack(run.pool)
         if stack is not None:
+            if stack.base_scale is not None:
+                self._scale_base(sums[run.start : run.stop], stack.base_scale[run.places])
             narrow = F.linear(tokens[run.start : run.stop], stack.down)
             narrow.masked_fill_(run.foreign(stack), 0.0)
             sums[run.start : run.stop].addmm_(narrow, stack.up)
@@ -142,9 +169,41 @@ class LoraLinear(torch.nn.Module):
                 up=torch.cat([pair.up for _, pair in here], dim=1).t().contiguous(),
                 ranks=tuple(self.pairs[n].down.shape[0] if n in self.pairs else 0 for n in pool),
                 column_owners=torch.tensor(owners, device=here[0][1].down.device),
+                base_scale=self._base_scales(pool),
             )
         self._stacks = {pool: stack}  # one: stacks double the adapters' memory
         return stack
+
+    def _base_scales(self, pool: tuple[int, ...]) -> torch.Tensor | None:
+        """Return what each adapter of the pool, and the base as the last, scales the base's product by."""
+        scales = [self.pairs[n].base_scale if n in self.pairs else None for n in pool]
+        like = next((scale for scale in scales if scale is not None), None)
+        if like is None:
+            return None
+        return torch.stack([torch.ones_like(like) if s is None else s for s in [*scales, None]])
+
+    def _scale_base(self, sums: torch.Tensor, scale: torch.Tensor) -> None:
+        """Multiply the base's product, not its bias, in place."""
+        if self._bias is None:
+            sums.mul_(scale)
+        else:
+            sums.sub_(self._bias).mul_(scale).add_(self._bias)
+
+    @torch.no_grad()
+    def add(self, adapter: int, pair: LoraPair) -> None:
+        """Install an adapter."""
+        if pair.magnitude is None:
+            self.pairs[adapter] = _Applied(pair.down, pair.up, None)
+            return
+        # Weights may lie in a layout of their own: the product with the identity tells them.
+        eye = torch.eye(self.linear.in_features, dtype=pair.down.dtype, device=pair.down.device)
+        weight = self.linear(eye).t() if self._bias is None else (self.linear(eye) - self._bias).t()
+        scale = pair.magnitude / torch.linalg.vector_norm(weight + pair.up @ pair.down, dim=1)
+        self.pairs[adapter] = _Applied(pair.down, scale[:, None] * pair.up, scale)
+
+    @property
+    def _bias(self) -> torch.Tensor | None:
+        return self.linear.bias
 
     def remove(self, adapter: int) -> None:
         """Forget an adapter."""
@@ -190,7 +249,8 @@ class AdapterBank:
                 layer = LoraLinear(linear, self.board, is_head=name == self._head)
                 self._model.set_submodule(name, layer)
                 self._layers[name] = layer
-            layer.pairs[adapter] = LoraPair(*(m.to(self._like) for m in pair))
+            magnitude = None if pair.magnitude is None else pair.magnitude.to(self._like)
+            layer.add(adapter, LoraPair(pair.down.to(self._like), pair.up.to(self._like), magnitude))
         self._loaded[adapter] = tuple(pairs)
 
     def remove(self, adapter: int) -> None:

@@ -16,7 +16,10 @@ from tunery.core.training import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from tunery.serve.engines.embedded.lora import LoraPair
 
 _PREFIX = "base_model.model."
-_KEY = re.compile(r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.(?:[^.]+\.)?weight$")
+_KEY = re.compile(
+    r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB]|magnitude_vector)(?:\.(?:[^.]+\.)?weight)?$"
+)
+_MAGNITUDE = "magnitude_vector"
 
 # Settings of PEFT that leave the served sum at scaling * B(A(x)), or say nothing about it.
 _HARMLESS = frozenset(
@@ -25,7 +28,7 @@ _HARMLESS = frozenset(
         "exclude_modules", "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform",
         "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core", "peft_type",
         "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
-        "target_modules", "task_type", "use_rslora",
+        "target_modules", "task_type", "use_dora", "use_rslora",
     }
 )  # fmt: skip
 # Initialisations that change the base weights as well: the adapter alone does not reproduce the model.
@@ -83,8 +86,6 @@ def _config_problems(config: Mapping[str, Any]) -> list[str]:
     if kind != "LORA":
         return [f"its type is {kind!r}; this engine serves LORA only"]
     problems = []
-    if config.get("use_dora"):
-        problems.append("it uses DoRA, which this engine does not serve; merge it into a base instead")
     if config.get("modules_to_save"):
         problems.append(
             f"it carries whole layers (modules_to_save={config['modules_to_save']}); "
@@ -95,7 +96,7 @@ def _config_problems(config: Mapping[str, Any]) -> list[str]:
     init = config.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower().startswith(_CHANGES_BASE):
         problems.append(f"init_lora_weights={init!r} changed the base weights too; convert it to plain LoRA")
-    known = _HARMLESS | {"use_dora", "modules_to_save"}
+    known = _HARMLESS | {"modules_to_save"}
     problems += [
         f"setting {key}={value!r:.60} is not one this engine serves"
         for key, value in sorted(config.items())
@@ -139,11 +140,12 @@ def _pairs(
             sides.setdefault(found["layer"], {})[found["side"]] = weight
     pairs = {}
     for layer, pair in sides.items():
-        problem = _shape_problem(layer, pair, shape_of(layer))
+        problem = _shape_problem(layer, pair, shape_of(layer), dora=bool(config.get("use_dora")))
         if problem:
             problems.append(problem)
         else:
-            pairs[layer] = LoraPair(pair["A"], pair["B"] * _scaling(config, layer, pair["A"].shape[0]))
+            up = pair["B"] * _scaling(config, layer, pair["A"].shape[0])
+            pairs[layer] = LoraPair(pair["A"], up, pair.get(_MAGNITUDE))
     if not sides and not problems:
         problems.append("it holds no weights")
     if problems:
@@ -153,9 +155,11 @@ def _pairs(
     return pairs
 
 
-def _shape_problem(layer: str, pair: Mapping[str, torch.Tensor], shape: tuple[int, int] | None) -> str | None:
-    if set(pair) != {"A", "B"}:
-        return f"{layer} has only lora_{''.join(pair)}"
+def _shape_problem(
+    layer: str, pair: Mapping[str, torch.Tensor], shape: tuple[int, int] | None, *, dora: bool
+) -> str | None:
+    if set(pair) != ({"A", "B", _MAGNITUDE} if dora else {"A", "B"}):
+        return f"{layer} has only {', '.join(f'lora_{side}' for side in sorted(pair))}"
     if shape is None:
         return f"the base has no linear layer {layer}"
     down, up = pair["A"], pair["B"]
@@ -169,6 +173,8 @@ def _shape_problem(layer: str, pair: Mapping[str, torch.Tensor], shape: tuple[in
             f"{layer} is {shape[0]}×{shape[1]} in the base, but the adapter's B·A is "
             f"{tuple(up.shape)}·{tuple(down.shape)}"
         )
+    if dora and pair[_MAGNITUDE].shape != shape[:1]:
+        return f"{layer} has {shape[0]} rows in the base, but {tuple(pair[_MAGNITUDE].shape)} magnitudes"
     return None
 
 
