@@ -170,3 +170,8 @@ def test_a_base_that_changed_is_not_taken_for_what_a_version_was_trained_on(
         "evaluate", "run", version.recipe, "--model", "tiny@1", "--test", version.recipe.with_name("rows.csv")
     )
     assert (done.code, "was trained on base" in done.err, "Traceback" in done.err) == (2, True, False)
+    # A run that would meet this champion at its end is refused before its baseline.
+    evaluations = sorted(version.home.glob("evaluations/*"))
+    done = version.call("run", version.recipe, "train.epochs=2")
+    assert (done.code, "is not what was recorded" in done.err, "Traceback" in done.err) == (4, True, False)
+    assert sorted(version.home.glob("evaluations/*")) == evaluations

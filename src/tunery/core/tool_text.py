@@ -322,9 +322,13 @@ def _compact(value: Any) -> str:
     """Return JSON without spaces.
 
     Raises:
-        NotACall: It holds half a surrogate pair, which nothing behind here can write.
+        NotACall: It holds half a surrogate pair, which nothing behind here can write, or a number that is
+            infinite or none, for which JSON has no word.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
+    except ValueError:
+        raise NotACall("a number is infinite or none; write one that JSON has") from None
     if not text.isascii():
         try:
             text.encode("utf-8")

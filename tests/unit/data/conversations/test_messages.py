@@ -60,6 +60,11 @@ def test_a_json_string_and_text_parts_are_understood() -> None:
             "must be the JSON of an object",
         ),
         (
+            {**ANSWER, "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1e400}'}}]},
+            "messages[0].tool_calls",
+            "infinite",
+        ),
+        (
             {**ANSWER, "function_call": {"name": "f", "arguments": "[1]"}},
             "messages[0].function_call",
             "must be an object",

@@ -14,10 +14,12 @@ import pytest
 
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
-from tunery.core.rollout import RequestRecord
+from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.collect import GivenFeedback, feedback_on
+from tunery.pipeline.gateway.catch_up import entry_of, move_abandoned
 from tunery.pipeline.gateway.log import LogSettings, RequestLog
 from tunery.pipeline.gateway.purge import purge
+from tunery.store.journal import Journal
 from tunery.store.requests import Chosen
 from tunery.store.workspace import Workspace
 from tunery.text.pii import mask
@@ -339,3 +341,20 @@ def test_any_text_can_be_recorded(workspace: Workspace, text: str) -> None:
     assert stored.text == "kept"
     assert stored.model_dump_json().encode()  # and read back and sent
     assert "\ufffd" in stored.completion
+
+
+def test_a_purge_of_texts_takes_words_that_wait_in_a_journal_and_leaves_ratings(workspace: Workspace) -> None:
+    call = a_record(workspace, 1)
+    said = {"request_id": call.id, "author": "ann", "comment": "secret words", "created_at": call.created_at}
+    rating = Feedback.model_validate({"id": "fb-1", "kind": "rating", "rating": 1, **said})
+    words = Feedback.model_validate({"id": "fb-2", "kind": "correction", "correction": "secret", **said})
+    entries = [entry_of(record) for record in (call, rating, words)]
+    ended = Journal.create(workspace.journals, "journal-1", about=workspace.database_label)
+    ended.append(entries, sync=False)
+    ended.close()
+    purge(workspace, Chosen(ids=(call.id,)), texts_only=True)
+    files = [path for path in workspace.journals.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"secret" in path.read_bytes()]
+    move_abandoned(workspace)
+    assert [(f.id, f.rating) for f in workspace.feedback.list()] == [("fb-1", 1)]
