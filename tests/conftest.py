@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,15 @@ settings.load_profile("tunery")
 
 if (Path(__file__).parent / "fixtures_workspace.py").exists():
     pytest_plugins = ["tests.fixtures_workspace"]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the collector leave alone what lives as long as the process: libraries, and the tests themselves.
+
+    Every training collects garbage, and looking through all of that took it a quarter of a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

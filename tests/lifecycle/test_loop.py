@@ -61,7 +61,7 @@ def recipe(base: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.slow
 def test_the_embedded_model_learns_is_registered_and_answers_as_in_plain_peft(
     embedded_home: Path, tmp_path: Path
 ) -> None:
@@ -132,12 +132,12 @@ def test_killed_in_the_middle_of_training_and_run_again_ends_as_if_undisturbed(
 ) -> None:
     write_rows(tmp_path / "rows.csv", classes=("card_arrival", "exchange_rate"), per_class=40)
     values = recipe(str(tiny_model))
-    values["train"] = {"epochs": 12, "batch_size": 4, "device": "cpu", "validation_every": 10, "dropout": 0.1}
+    values["train"] = {"epochs": 5, "batch_size": 4, "device": "cpu", "validation_every": 10, "dropout": 0.1}
     (tmp_path / "recipe.yaml").write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
 
     undisturbed = losses_after(tmp_path, tmp_path / "one", kill=False)
     resumed = losses_after(tmp_path, tmp_path / "two", kill=True)
-    assert len(undisturbed) > 100
+    assert len(undisturbed) > 40
     assert resumed == undisturbed
 
 

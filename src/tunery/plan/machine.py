@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from functools import cache
 from pathlib import Path
 
 from tunery.core.config import Record
@@ -43,6 +44,12 @@ def measure_cpu_flops(*, seconds: float = 1.0) -> float:
         np.matmul(a, b, out=out)
         best = min(best, time.perf_counter() - started)
     return 2 * _SIZE**3 / best
+
+
+@cache
+def cpu_flops() -> float:
+    """Return what :func:`measure_cpu_flops` says, measured once in a process [FLOP/s]."""
+    return measure_cpu_flops()
 
 
 def free_memory_bytes(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

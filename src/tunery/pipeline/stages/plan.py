@@ -18,7 +18,7 @@ from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
 from tunery.pipeline.stages.train import training_splits
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
-from tunery.plan.machine import Machine, free_disk_bytes, free_memory_bytes, measure_cpu_flops
+from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes, free_memory_bytes
 from tunery.plan.shape import read_shape
 from tunery.train.section import method_of
 
@@ -74,7 +74,7 @@ def measure(context: RunContext) -> Machine:
 
         flops, memory = _gpu_flops(device.index or 0), torch.cuda.mem_get_info(device)[0]
     else:
-        flops, memory = measure_cpu_flops(), free_memory_bytes()
+        flops, memory = cpu_flops(), free_memory_bytes()
     kind = "cuda" if device.type == "cuda" else "cpu"
     return Machine(device=kind, flops=flops, free_memory_bytes=memory, free_disk_bytes=disk)
 
