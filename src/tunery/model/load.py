@@ -11,7 +11,7 @@ from torch import nn
 
 from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.faults import explained
-from tunery.model.packing import ATTENTION, packed_attention
+from tunery.model.tree_attention import ATTENTION, tree_attention
 
 _MEMORY_HINT = "free -h shows what is free; end other programs, or choose a smaller base"
 
@@ -72,5 +72,5 @@ def _own_memory(model: nn.Module) -> None:
 
 def load_for_packing(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Load a model for training on packed batches; raises as :func:`load_causal_lm`."""
-    model: nn.Module = load_causal_lm(folder, attention=ATTENTION, function=packed_attention, dtype=dtype)
+    model: nn.Module = load_causal_lm(folder, attention=ATTENTION, function=tree_attention, dtype=dtype)
     return model
