@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.training import Adapter
     from tunery.train.preflight import Preflight, PreflightRow
+    from tunery.train.tune import Tuned
 
 app = typer.Typer(no_args_is_help=True, help="Training: look at the tokens first, train, look at adapters.")
 _STEPS_SHOWN = 12
@@ -61,6 +63,70 @@ def train_run(
             trained = train_recipe(context)
         folder = context.workspace.artifacts.path("adapters", trained.adapter.id)
     _answer_adapter(trained.adapter, folder, as_json=as_json)
+
+
+@app.command("tune")
+def train_tune(  # noqa: PLR0913 - options of one command
+    ctx: typer.Context,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    *,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--search",
+            metavar="KEY=VALUES",
+            help="What is searched: learning_rate=1e-4:3e-3 or rank=8,16,32; may be given several times. "
+            "By default the learning rate and the rank.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0.01, help="Time that the search may take.")
+    ] = 30.0,
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, help="At most this many, earlier calls included.")
+    ] = 50,
+    as_json: Json = False,
+) -> None:
+    """Search for train settings that lower the validation loss.
+
+    Trials that fall behind are cut short. The same call given again goes on where it was stopped; nothing of
+    the trials is kept but what they reached.
+    """
+    from tunery.pipeline.stages.tune import tune_recipe
+
+    with open_recipe(ctx, recipe, overrides) as context, context.progress.task("searching", None):
+        found = tune_recipe(context, search or (), minutes=minutes, trials=trials)
+    best = None if found.best is None else found.best.model_dump(mode="json")
+    value = {**found.model_dump(mode="json"), "best": best}
+    answer(value, lambda: tuned_text(found, recipe, overrides or ()), as_json=as_json)
+
+
+def tuned_text(found: Tuned, recipe: Path, overrides: Sequence[str]) -> Iterable[Part]:
+    """Return every trial, the best first, and the command that trains with what it had."""
+    best = found.best
+    ordered = sorted(found.trials, key=lambda t: (t is not best, t.state != "complete", t.loss or math.inf))
+    rows = [
+        (
+            t.number,
+            ", ".join(f"{name}={_short(value)}" for name, value in t.values.items()),
+            t.state,
+            t.validations,
+            "" if t.loss is None else f"{t.loss:.4f}",
+        )
+        for t in ordered
+    ]
+    yield table(["trial", "settings", "state", ">validations", ">validation loss"], rows)
+    if best is None:
+        yield "no trial was trained to its end; give the same command again, it goes on"
+        return
+    values = " ".join(f"train.{name}={_short(value)}" for name, value in best.values.items())
+    yield ""
+    yield f"try: tunery run {recipe} {' '.join([*overrides, values])}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 @app.command("ls")

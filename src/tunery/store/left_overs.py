@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -19,6 +20,10 @@ CHECKPOINTS = "checkpoints"
 """Folder of checkpoints in a workspace, one folder an adapter."""
 TRACK = "track"
 """Folder in a workspace of what experiment trackers write there, one folder a run."""
+TUNE = "tune"
+"""Folder in a workspace of searches for settings, one folder a search."""
+TRIAL = "trial-"
+"""What a trial's folder in there begins with."""
 _SCRATCH = "scratch"
 
 
@@ -53,6 +58,7 @@ def left_overs(root: Path, *, remove: bool) -> list[LeftOver]:
         *_partial_files(root, remove=remove),
         *_scratch_rows(root, remove=remove),
         *_spent_checkpoints(root, remove=remove),
+        *_dead_trials(root, remove=remove),
     ]
 
 
@@ -113,3 +119,11 @@ def _spent_checkpoints(root: Path, *, remove: bool) -> Iterator[LeftOver]:
                     shutil.rmtree(folder, ignore_errors=True)
         except (BusyError, NotFoundError, ConfigError):
             continue  # in use; unfinished; no folder of ours
+
+
+def _dead_trials(root: Path, *, remove: bool) -> Iterator[LeftOver]:
+    for folder in sorted((root / TUNE).glob(f"*/{TRIAL}*")):
+        with contextlib.suppress(BusyError, NotFoundError, ConfigError), exclusive(root, folder.parent.name):
+            yield LeftOver(folder, size_of(folder), "trial of a search that was killed")
+            if remove:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -13,14 +13,14 @@ import pytest
 from tunery.core.errors import BusyError
 from tunery.store.artifacts import Artifacts
 from tunery.store.exclusive import exclusive, in_use, nobody_at_work
-from tunery.store.left_overs import left_overs, scratch_file
+from tunery.store.left_overs import TUNE, left_overs, scratch_file
 from tunery.store.whole_file import write_whole
 
 _WRITER = """
 import sys, time
 from pathlib import Path
 from tunery.store.artifacts import Artifacts
-from tunery.store.left_overs import scratch_file
+from tunery.store.left_overs import TUNE, scratch_file
 from tunery.store.whole_file import write_whole
 root = Path(sys.argv[1])
 scratch_file(root).write_text("rows")
@@ -102,3 +102,12 @@ def test_nothing_is_freed_while_artifacts_are_made_and_none_are_made_while_it_is
         pass
     with nobody_at_work(tmp_path), pytest.raises(BusyError, match="being freed"), in_use(tmp_path):
         pass
+
+
+def test_trials_of_a_search_go_unless_it_goes_on(tmp_path: Path) -> None:
+    for study in ("tune-0000000000000001", "tune-0000000000000002"):
+        (tmp_path / TUNE / study / "trial-a").mkdir(parents=True)
+        (tmp_path / TUNE / study / "journal.log").write_text("{}\n", encoding="utf-8")
+    with exclusive(tmp_path, "tune-0000000000000001"):
+        left_overs(tmp_path, remove=True)
+    assert sorted(p.name for p in (tmp_path / TUNE).glob("*/*")) == ["journal.log", "journal.log", "trial-a"]
