@@ -216,6 +216,7 @@ def adapter_text(adapter: Adapter) -> Iterable[Part]:
         [
             ("adapter", adapter.id),
             ("base", adapter.base.label),
+            *((("started from", adapter.start_adapter),) if adapter.start_adapter else ()),
             ("dataset", adapter.dataset_version),
             ("trained", adapter.created_at),
             (

@@ -63,6 +63,8 @@ class Adapter(Record):
     dataset_version: str
     config: Mapping[str, Any]
     """Train settings."""
+    start_adapter: str | None = None
+    """Adapter of the training before, whose weights this one began with; None where it began anew."""
     sha256: str
     """Of :data:`ADAPTER_WEIGHTS`."""
     chat_template_sha256: str

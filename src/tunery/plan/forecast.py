@@ -138,6 +138,24 @@ class Forecast(Record):
         memory = not machine.free_memory_bytes or self.memory_bytes <= machine.free_memory_bytes
         return memory and self.disk_bytes <= machine.free_disk_bytes
 
+    def after(self, earlier: Forecast, method: str) -> Forecast:
+        """Return the forecast of both trainings, one after the other; rows and steps stay the later one's.
+
+        Args:
+            earlier: Of the training before.
+            method: What that one is.
+        """
+        training = next(e for e in earlier.estimates if e.what == "training time")
+        adapter = earlier.disk_bytes - earlier.rows.dataset_bytes
+        both = self.with_(
+            training_s=self.training_s + earlier.training_s,
+            total_s=self.total_s + earlier.training_s + START_S,
+            memory_bytes=max(self.memory_bytes, earlier.memory_bytes),
+            disk_bytes=self.disk_bytes + adapter,
+            estimates=(training.with_(what=f"before it: {method}"), *self.estimates),
+        )
+        return both.with_(warnings=_warnings(both))
+
 
 def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> Forecast:
     """Forecast a run; computes nothing but this arithmetic.

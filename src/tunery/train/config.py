@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from tunery.core.config import Settings
+from tunery.core.variants import Variants
 
 AdapterKind = Literal["lora", "rslora", "dora"]
+
+
+_SAME_ADAPTER = ("adapter", "rank", "alpha", "target_modules")
+"""Settings in which trainings of one adapter are alike, or the second could not go on from the first's."""
+_SAME_PLACE = ("device", "dtype", "threads", "micro_batch_tokens")
+"""Settings that the earlier training has from the later one where it says nothing else."""
+
+
+def _methods() -> Mapping[str, type[TrainConfig]]:
+    from tunery.train.section import training_methods
+
+    return {name: method.config for name, method in training_methods().items()}
+
+
+Earlier = Annotated[
+    "TrainConfig",
+    Variants("training method", key="method", find=_methods, default="sft"),
+    WithJsonSchema({"type": "object"}),  # the methods' own schemas hold this one
+]
+"""Settings of a training before another, by the method that they name."""
 
 
 class TrainConfig(Settings):
@@ -66,6 +87,32 @@ class TrainConfig(Settings):
     """CPU threads. When null, as many as other processes leave cores for, looked at while it trains, and all
     cores where results would depend on the number: on processors of another maker than Intel."""
 
+    start_from: Earlier | None = None
+    """A training before this one, such as {method: sft, epochs: 2}: an adapter of its own on the same rows,
+    from whose weights this one begins and which a reference then is. It has the settings of a train section;
+    adapter, rank, alpha, target_modules, device, dtype, threads and micro_batch_tokens are those of this one
+    where it names none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hands_down(cls, values: Any) -> Any:
+        """Give the earlier training the shape of the adapter and the place where it is computed."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("start_from"), Mapping):
+            return values
+        shared = {name: values[name] for name in (*_SAME_ADAPTER, *_SAME_PLACE) if name in values}
+        return {**values, "start_from": {**shared, **values["start_from"]}}
+
+    @model_validator(mode="after")
+    def _starts_from_its_like(self) -> TrainConfig:
+        for name in _SAME_ADAPTER if self.start_from else ():
+            mine, earlier = getattr(self, name), getattr(self.start_from, name)
+            if mine != earlier:
+                raise ValueError(
+                    f"start_from.{name} is {earlier!r} and {name} {mine!r}: both train one adapter; leave "
+                    f"start_from.{name} out"
+                )
+        return self
+
     @model_validator(mode="after")
     def _divides(self) -> TrainConfig:
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
@@ -96,7 +143,7 @@ class TrainConfig(Settings):
 
 _NOT_IN_IDENTITY = frozenset({"device", "threads", "micro_batch_size", "micro_batch_tokens"})
 """Settings that say where and in what pieces the same computation runs."""
-_SINCE: Mapping[str, object] = {"adapter": "lora"}
+_SINCE: Mapping[str, object] = {"adapter": "lora", "start_from": None}
 """Settings that came later, with the value that everything before them was trained with."""
 
 
@@ -106,4 +153,6 @@ def identity_settings(config: TrainConfig) -> dict[str, Any]:
     What was trained before a setting existed keeps its id.
     """
     settings = config.model_dump(mode="json", exclude=set(_NOT_IN_IDENTITY))
+    if config.start_from is not None:
+        settings["start_from"] = identity_settings(config.start_from)
     return {name: value for name, value in settings.items() if name not in _SINCE or value != _SINCE[name]}

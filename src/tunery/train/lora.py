@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, DamagedError
 from tunery.core.faults import told
-from tunery.core.training import BaseModelInfo, StepLog
+from tunery.core.training import ADAPTER_WEIGHTS, BaseModelInfo, StepLog
 from tunery.model.bases import check_base
 from tunery.model.device import choose_training_device
 from tunery.model.load import load_for_packing
@@ -43,6 +43,8 @@ class Folders(NamedTuple):
     """Existing folder for ``adapter_model.safetensors`` and ``adapter_config.json``."""
     checkpoints: Path
     """This very training's checkpoints; the caller removes them once the adapter is safe."""
+    start: Path | None = None
+    """Folder of the adapter whose weights training begins with; None where they are drawn."""
 
 
 class Trained(NamedTuple):
@@ -87,6 +89,8 @@ def train_adapter(
     device = choose_training_device(config.device)
     set_seed(config.seed)
     model = _lora_model(base, config, device)
+    if folders.start is not None:
+        _begin_with(model, folders.start)
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     resume = _newest(config, folders.checkpoints, reporting)
@@ -200,6 +204,22 @@ def _lora_model(base: BaseModelInfo, config: TrainConfig, device: torch.device) 
     # Recorded in the adapter, so that plain PEFT and other engines know what it belongs to.
     adapted.peft_config["default"].base_model_name_or_path = base.name  # type: ignore[union-attr,index]
     return adapted
+
+
+def _begin_with(model: nn.Module, start: Path) -> None:
+    """Give a fresh adapter the weights of another of its shape.
+
+    Raises:
+        DamagedError: They are not those of this shape.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    weights = load_file(start / ADAPTER_WEIGHTS)
+    fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if {n: w.shape for n, w in fresh.items()} != {n: w.shape for n, w in weights.items()}:
+        raise DamagedError(f"{start} holds an adapter of another shape than this training's")
+    set_peft_model_state_dict(model, weights)
 
 
 def _run(trainer: PackedTrainer, resume: Path | None, root: Path) -> None:

@@ -63,6 +63,7 @@ THE_SERVERS: Mapping[str, str] = {
     "data.select": "it names scores of the server's",
     "data.clean.pii_mapping": "it names a file",
     "train.device": "it is the server's choice",
+    "train.start_from": "it is for recipes only",
     "evaluate.engine": "it is the server's choice",
     "evaluate.suites": "it names files",
 }

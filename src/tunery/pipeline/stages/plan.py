@@ -16,10 +16,11 @@ from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
-from tunery.pipeline.stages.train import training_splits
+from tunery.pipeline.stages.train import training_splits, trainings
 from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes, free_memory_bytes
-from tunery.plan.shape import read_shape
+from tunery.plan.shape import BaseShape, read_shape
+from tunery.train.config import TrainConfig
 from tunery.train.section import method_of
 
 _PROBES = 3
@@ -35,19 +36,36 @@ def plan_recipe(context: RunContext) -> Forecast:
         ConfigError: The recipe, a file or a row is wrong.
     """
     dataset = dataset_to_use(context)
+    in_order = trainings(context.recipe.train)
     with context.progress.task("counting tokens", None):
-        rows = _count(context, dataset)
+        counts = [_count(context, dataset, config) for config in in_order]
         settled = settle(context, dataset)
         subjects = _subjects(context, dataset, settled)
     shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
     with context.progress.task("timing this machine", None):
         machine = measure(context)
-    config = context.recipe.train
+    *earlier, own = (
+        forecast(rows, _schedule(context, config, rows, subjects, shape, machine), shape, machine)
+        for config, rows in zip(in_order, counts, strict=True)
+    )
+    for config, before in zip(in_order, earlier, strict=False):
+        own = own.after(before, method_of(config).title)
+    return own
+
+
+def _schedule(
+    context: RunContext,
+    config: TrainConfig,
+    rows: RowCounts,
+    subjects: tuple[PlannedSubject, ...],
+    shape: BaseShape,
+    machine: Machine,
+) -> Schedule:
     adapter = shape.adapter(config.rank, config.target_modules, magnitudes=config.adapter == "dora")
     steps = config.total_steps(rows.train_rows)
     validations = math.ceil(steps / config.steps_between_validations(steps))
     half = config.base_in_half(machine.device)
-    schedule = Schedule(
+    return Schedule(
         epochs=config.epochs,
         batch_size=config.batch_size,
         micro_batch_size=config.rows_per_forward(rows.longest),
@@ -60,7 +78,6 @@ def plan_recipe(context: RunContext) -> Forecast:
         weight_bytes=2 if half else 4,
         reference_passes=int(method_of(config).needs_reference),
     )
-    return forecast(rows, schedule, shape, machine)
 
 
 def measure(context: RunContext) -> Machine:
@@ -94,9 +111,9 @@ def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
     return 2 * size**3 / best
 
 
-def _count(context: RunContext, dataset: DatasetVersion) -> RowCounts:
+def _count(context: RunContext, dataset: DatasetVersion, config: TrainConfig) -> RowCounts:
     tokenizer = tokenizer_of(context, dataset)
-    train, validation = training_splits(context, dataset).rows
+    train, validation = training_splits(context, dataset, config).rows
     answers = [row.sequences[0] for row in train]
     sequences = [sequence for row in (*train, *validation) for sequence in row.sequences]
     test = split_of(context, dataset, "test")

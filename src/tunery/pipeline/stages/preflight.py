@@ -15,7 +15,7 @@ from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.gateway.start import as_served
 from tunery.pipeline.stages.data import tokenizer_of
-from tunery.pipeline.stages.train import TrainingSplits, training_splits
+from tunery.pipeline.stages.train import TrainingSplits, training_splits, trainings
 from tunery.serve.openai.chat import ChatBody
 from tunery.train.preflight import Preflight, preflight
 
@@ -30,9 +30,22 @@ def training_limit(context: RunContext, tokenizer: ChatTokenizer | None = None) 
 
 
 def check_before_training(context: RunContext, dataset: DatasetVersion, *, samples: int = 3) -> Preflight:
-    """Tokenise every row that training and validation will see, and check it; a failed check is no error."""
+    """Tokenise every row that training and validation will see, and check it; a failed check is no error.
+
+    Returns:
+        What was found of the first training whose checks do not pass, else of the recipe's own.
+    """
+    *earlier, _ = trainings(context.recipe.train)
+    for config in earlier:
+        found = _check(context, dataset, training_splits(context, dataset, config), samples)
+        if not found.passed:
+            return found
     splits = training_splits(context, dataset)
     _tell_of_answers_alone(context, splits)
+    return _check(context, dataset, splits, samples)
+
+
+def _check(context: RunContext, dataset: DatasetVersion, splits: TrainingSplits, samples: int) -> Preflight:
     # Read afresh from what serving will load, not from the object that training holds.
     serving = load_tokenizer(context.base.path).on_day(dataset.day)
     return preflight(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunery.core.evaluation import Comparison
 from tunery.core.run import Run
+from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import predictions_of
 from tunery.store.workspace import Workspace
@@ -43,12 +44,11 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
     named = {i for c in comparisons.values() for i in (*c.fixed_ids, *c.broken_ids)}
     examples = read_examples(folder, "test") if folder and named else []
     adapter = workspace.adapters.find(run.adapter_id) if run.adapter_id else None
-    method = method_named(adapter.config.get("method")) if adapter else None
     return ReportInputs(
         run=run,
         dataset=dataset,
         adapter=adapter,
-        training_method=method.summary if method else None,
+        training_method=_method(adapter) if adapter else None,
         evaluations={s: workspace.evaluations.get(i) for s, i in run.evaluations.items()},
         predictions={s: predictions_of(workspace, i) for s, i in run.evaluations.items()},
         comparisons=comparisons,
@@ -56,6 +56,17 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
         examples={e.id: e for e in examples if e.id in named},
         dropped_examples=read_dropped(folder, per_reason=_DROPPED_SHOWN) if folder else [],
         environment=_environment(),
+    )
+
+
+def _method(adapter: Adapter) -> str | None:
+    """Return what an adapter was trained by, and what by before; None where a method's file is gone."""
+    method = method_named(adapter.config.get("method"))
+    if method is None or adapter.start_adapter is None:
+        return method.summary if method else None
+    earlier = method_named(adapter.config["start_from"].get("method"))
+    return f"{method.summary}; began with {adapter.start_adapter}" + (
+        f" ({earlier.title})" if earlier else ""
     )
 
 

@@ -22,7 +22,7 @@ from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
 from tunery.store.left_overs import CHECKPOINTS
-from tunery.train.config import identity_settings
+from tunery.train.config import TrainConfig, identity_settings
 from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
 
@@ -33,13 +33,13 @@ _SHOWN = 5
 """Rows at fault that a sentence names [count]."""
 
 
-def adapter_id(context: RunContext, dataset: DatasetVersion) -> str:
-    """Return the id that training this recipe on this dataset version gives."""
+def adapter_id(context: RunContext, dataset: DatasetVersion, config: TrainConfig | None = None) -> str:
+    """Return the id that training on this dataset version gives, by the recipe's settings or by others."""
     return artifact_id(
         "adapter",
         stage="train",
         version=STAGE_VERSION,
-        config=identity_settings(context.recipe.train),
+        config=identity_settings(config or context.recipe.train),
         inputs={"base": context.base.sha256, "dataset": dataset.id, **_outside(context, dataset)},
     )
 
@@ -58,16 +58,31 @@ class TrainingSplits(NamedTuple):
     """The same, tokenised as the recipe's method wants them."""
 
 
-def training_splits(context: RunContext, dataset: DatasetVersion) -> TrainingSplits:
+def trainings(config: TrainConfig) -> list[TrainConfig]:
+    """Return the settings of all trainings that lead to an adapter, in their order."""
+    return [*(trainings(config.start_from) if config.start_from else []), config]
+
+
+def training_splits(
+    context: RunContext, dataset: DatasetVersion, config: TrainConfig | None = None
+) -> TrainingSplits:
     """Return what is trained and validated on.
+
+    Args:
+        context: The run.
+        dataset: Whose splits.
+        config: Settings of a training before the recipe's own; of pairs it learns the preferred answers.
 
     Raises:
         ConfigError: Rows do not fit the method, or the template takes less than half of a split.
     """
-    config, tokenizer = context.recipe.train, tokenizer_of(context, dataset)
+    own, tokenizer = context.recipe.train, tokenizer_of(context, dataset)
+    config = config or own
     method = method_of(config)
     train: Sequence[Example] = split_of(context, dataset, "train")
     validation: Sequence[Example] = split_of(context, dataset, "validation")
+    if config is not own and method.takes == "answers":
+        train, validation = ([e.with_(rejected=None) for e in split] for split in (train, validation))
     try:
         rows = method.rows(config, tokenizer, train, validation)
     except RefusedByTemplate:
@@ -103,11 +118,17 @@ def _taken(context: RunContext, tokenizer: ChatTokenizer, examples: Sequence[Exa
 def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
     """Train the adapter, continue an interrupted training, or find the adapter trained before.
 
+    Where the recipe says that another training comes first, that one's adapter is trained or found first.
+
     Raises:
         ConfigError: Settings do not fit the base.
         ResourceError: Out of memory or disk, or the loss diverged.
     """
-    workspace, identity = context.workspace, adapter_id(context, dataset)
+    return _trained(context, dataset, context.recipe.train)
+
+
+def _trained(context: RunContext, dataset: DatasetVersion, config: TrainConfig) -> Adapter:
+    workspace, identity = context.workspace, adapter_id(context, dataset, config)
     checkpoints = workspace.root / CHECKPOINTS / identity
     with exclusive(workspace.root, identity):  # two recipes may differ in their gates alone
         known = find_adapter(context, identity)
@@ -115,9 +136,10 @@ def train(context: RunContext, dataset: DatasetVersion) -> Adapter:
             context.progress.event(f"adapter {identity} was trained before")
             shutil.rmtree(checkpoints, ignore_errors=True)  # a kill came before they were removed
             return known
+        start = _trained(context, dataset, config.start_from) if config.start_from else None
         about = {"dataset_version": dataset.id, "base": context.base.label}
         with workspace.artifacts.create("adapters", identity, about) as folder:
-            adapter = _train_into(context, dataset, folder, checkpoints)
+            adapter = _train_into(context, dataset, config, start, folder)
             earlier = workspace.adapters.find(identity)
             if earlier is not None and earlier.sha256 != adapter.sha256:
                 _require_free(context, earlier)
@@ -172,12 +194,17 @@ def _track(context: RunContext, point: Mapping[str, Any]) -> None:
     context.tracker.log(int(point["step"]), training_metrics(point))
 
 
-def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, checkpoints: Path) -> Adapter:
+def _train_into(
+    context: RunContext, dataset: DatasetVersion, config: TrainConfig, start: Adapter | None, folder: Path
+) -> Adapter:
     from tunery.train.lora import Folders, train_adapter
     from tunery.train.trainer import Reporting
 
-    config = context.recipe.train
-    rows = training_splits(context, dataset).rows
+    workspace, identity = context.workspace, adapter_id(context, dataset, config)
+    rows = training_splits(context, dataset, config).rows
+    last = config is context.recipe.train
+    if start is not None or not last:
+        context.progress.event(f"{method_of(config).title}, from {start.id if start else 'the base'}")
     with context.signals_held() as asked:  # a step is finished and a checkpoint saved first
 
         def stop() -> bool:
@@ -187,22 +214,31 @@ def _train_into(context: RunContext, dataset: DatasetVersion, folder: Path, chec
             context.base,
             rows,
             config=config,
-            folders=Folders(folder, checkpoints),
+            folders=Folders(
+                folder,
+                workspace.root / CHECKPOINTS / identity,
+                start=adapter_folder(workspace, start) if start else None,
+            ),
             reporting=Reporting(
-                context.progress, stop, context.on_checkpoint, lambda point: _track(context, point)
+                context.progress,
+                stop,
+                context.on_checkpoint,
+                # Trackers count a run's steps once: those of the recipe's own training.
+                lambda point: _track(context, point) if last else None,
             ),
         )
         if asked():
             raise KeyboardInterrupt
     return Adapter(
-        id=adapter_id(context, dataset),
+        id=identity,
         base=context.base,
         dataset_version=dataset.id,
         config=config.model_dump(mode="json"),
+        start_adapter=start.id if start else None,
         sha256=sha256_file(folder / ADAPTER_WEIGHTS),
         chat_template_sha256=context.tokenizer.chat_template_sha256,
         system_prompt=dataset.system_prompt,
         day=dataset.day if context.tokenizer.writes_day else None,
         **trained._asdict(),
-        created_at=context.workspace.clock.now(),
+        created_at=workspace.clock.now(),
     )

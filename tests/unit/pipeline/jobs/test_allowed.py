@@ -83,6 +83,7 @@ def test_no_setting_that_a_job_brings_names_a_place() -> None:
         ({"evaluate": {"suites": {"a": {"source": {"path": "/x"}}}}}, "tunery.evaluate.suites.a"),
         ({"evaluate": {"engine": {"device": "cuda:7"}}}, "tunery.evaluate.engine.device"),
         ({"train": {"device": "cuda:1"}}, "tunery.train.device"),
+        ({"train": {"start_from": {"method": "sft"}}}, "tunery.train.start_from"),
         ({"train": {"output": "/tmp/x"}}, "tunery.train"),
         ({"data": {"filters": {"words": {"list": "/etc/passwd"}}}}, "tunery.data.filters.words"),
         ({"base": "/etc"}, "tunery.base"),
