@@ -36,6 +36,7 @@ EXIT_TERMINATED = 143
 COMMANDS = {
     "run": "tunery.cli.run:run",
     "plan": "tunery.cli.plan:plan",
+    "doctor": "tunery.cli.doctor:doctor",
     "data": "tunery.cli.data:app",
     "train": "tunery.cli.train:app",
     "evaluate": "tunery.cli.evaluate:app",

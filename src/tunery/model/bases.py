@@ -25,7 +25,27 @@ _HASHED_SUFFIXES = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt
 def resolve_base(
     spec: str, models_dir: Path, *, base_dir: Path | None = None, progress: Progress | None = None
 ) -> BaseModelInfo:
-    """Return the base model that ``spec`` names, ready on disk and checked.
+    """Return the base model that ``spec`` names, ready on disk, checked and hashed.
+
+    Args:
+        spec: As :func:`find_base`.
+        models_dir: As there.
+        base_dir: As there.
+        progress: As there.
+
+    Raises:
+        NotFoundError: No such model.
+        ConfigError: The folder is not a causal language model with safetensors weights and a chat
+            template, or holds a pickle.
+    """
+    folder, name = find_base(spec, models_dir, base_dir=base_dir, progress=progress)
+    return describe_base(folder, name=name)
+
+
+def find_base(
+    spec: str, models_dir: Path, *, base_dir: Path | None = None, progress: Progress | None = None
+) -> tuple[Path, str]:
+    """Return the folder of the base model that ``spec`` names, and the model's name; no weight is read.
 
     Args:
         spec: ``smollm2-135m-instruct`` (ships as a package, converted once), a Hugging Face folder, or a
@@ -36,16 +56,14 @@ def resolve_base(
 
     Raises:
         NotFoundError: No such model.
-        ConfigError: The folder is not a causal language model with safetensors weights and a chat
-            template, or holds a pickle.
+        ConfigError: A hub id without its revision.
     """
     if spec == EMBEDDED_NAME:
-        folder = install_embedded(models_dir, progress=progress or Silent())
-        return describe_base(folder, name=EMBEDDED_NAME)
+        return install_embedded(models_dir, progress=progress or Silent()), EMBEDDED_NAME
     given = Path(spec).expanduser()
     folder = given if given.is_absolute() else (base_dir or Path.cwd()) / given
     if folder.is_dir():
-        return describe_base(folder.resolve(), name=folder.resolve().name)
+        return folder.resolve(), folder.resolve().name
     hub = _HUB_ID.match(spec)
     if hub is None or given.is_absolute() or spec.startswith("."):
         raise NotFoundError(
@@ -53,11 +71,11 @@ def resolve_base(
             hint=f"base: {EMBEDDED_NAME}, a folder with config.json and *.safetensors, or org/model@revision",
             param="base",
         )
-    return describe_base(_hub_snapshot(hub["repo"], hub["revision"]), name=spec)
+    return _hub_snapshot(hub["repo"], hub["revision"]), spec
 
 
-def describe_base(folder: Path, *, name: str) -> BaseModelInfo:
-    """Check a Hugging Face folder and hash the files that define the model.
+def check_base_folder(folder: Path, *, name: str) -> None:
+    """Refuse a folder that no base can be loaded from.
 
     Raises:
         ConfigError: Something is missing or unsafe; all problems at once.
@@ -69,6 +87,15 @@ def describe_base(folder: Path, *, name: str) -> BaseModelInfo:
             problems,
             hint="save it with save_pretrained(..., safe_serialization=True) into a clean folder",
         )
+
+
+def describe_base(folder: Path, *, name: str) -> BaseModelInfo:
+    """Check a Hugging Face folder and hash the files that define the model.
+
+    Raises:
+        ConfigError: Something is missing or unsafe; all problems at once.
+    """
+    check_base_folder(folder, name=name)
     checksums = {p.name: remembered_checksum(p) for p in _hashed(folder)}
     about = _read_json(folder / "manifest.json").get("about", {})
     return BaseModelInfo(
