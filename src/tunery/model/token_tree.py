@@ -11,6 +11,7 @@ Source:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -85,6 +86,56 @@ def token_tree(sequences: Sequence[Ids], *, least_saved: int | None = LEAST_SAVE
 def computed_tokens(sequences: Sequence[Ids]) -> int:
     """Return the tokens of the tree that these sequences make [count]."""
     return len(token_tree(sequences).ids)
+
+
+def forwards(
+    rows: Sequence[Sequence[Ids]], *, most_tokens: int, most_rows: int | None = None
+) -> list[list[int]]:
+    """Divide rows among forwards, those that begin alike into the same one.
+
+    Args:
+        rows: Sequences of each row; a row's stay together.
+        most_tokens: Computed tokens of a forward; a row that has more gets one of its own [count].
+        most_rows: Rows of a forward [count].
+
+    Returns:
+        Indices of the rows of each forward, in the order given. What a row adds is counted by what it shares
+        with its nearest neighbours, so where they part within a few tokens a forward may be those few longer.
+    """
+    order = sorted(range(len(rows)), key=lambda i: [tuple(ids) for ids in rows[i]])
+    found: list[list[int]] = []
+    laid: list[tuple[int, ...]] = []  # sequences of the forward that is being filled, sorted
+    tokens = 0
+    for row in order:
+        added = _add(laid, rows[row])
+        full = tokens + added > most_tokens or len(found[-1]) == most_rows if found else True
+        if full:
+            found.append([])
+            laid, tokens = [], 0
+            added = _add(laid, rows[row])
+        found[-1].append(row)
+        tokens += added
+    return [sorted(forward) for forward in found]
+
+
+def _add(laid: list[tuple[int, ...]], row: Sequence[Ids]) -> int:
+    """Add a row's sequences to those laid out; return the tokens that are new [count]."""
+    new = 0
+    for ids in map(tuple, row):
+        at = bisect_left(laid, ids)
+        shared = max((_alike(ids, other) for other in laid[max(at - 1, 0) : at + 1]), default=0)
+        new += len(ids) - (shared if shared >= LEAST_SAVED else 0)
+        laid.insert(at, ids)
+    return new
+
+
+def _alike(one: Ids, other: Ids) -> int:
+    """Return how many tokens two sequences begin with [count]."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # slices compare faster than tokens one by one
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
+    return low
 
 
 class _Builder:

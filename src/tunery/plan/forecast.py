@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 
 from tunery.core.config import Record
-from tunery.core.figures import size
+from tunery.core.figures import percent, size
 from tunery.plan.machine import Machine
 from tunery.plan.shape import BaseShape
 
@@ -44,9 +44,18 @@ class RowCounts(Record):
     test_rows: int
     train_tokens: int
     """Tokens of all train rows [count]."""
+    computed_tokens: int
+    """Of those, tokens that a pass computes: what rows of a forward begin with is computed once [count]."""
+    forward_tokens: int
+    """Tokens computed in the largest forward [count]."""
+    forward_rows: int
+    """Rows of the forward with most rows [count]."""
     supervised_tokens: int
     """Of those, tokens in the loss [count]."""
     validation_tokens: int
+    """Tokens of all validation rows [count]."""
+    validation_computed_tokens: int
+    """Of those, tokens that a validation computes [count]."""
     validation_supervised_tokens: int
     test_prompt_tokens: int
     """Prompts of the test rows as the tuned model gets them [count]."""
@@ -81,8 +90,6 @@ class Schedule(Record):
 
     epochs: float
     batch_size: int
-    micro_batch_size: int
-    """Rows per forward [count]."""
     rank: int
     adapter_parameters: int
     validations: int
@@ -171,7 +178,7 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
         rows=rows,
         machine=machine,
         steps=_steps(rows, schedule),
-        computed_tokens=_computed_tokens(rows, schedule),
+        computed_tokens=rows.computed_tokens,
         training_s=training.value,
         evaluation_s=evaluation.value,
         total_s=training.value + evaluation.value + 2 * START_S,
@@ -190,7 +197,8 @@ def _training_time(rows: RowCounts, schedule: Schedule, shape: BaseShape, machin
         value=flops / speed,
         unit="s",
         because=f"{_steps(rows, schedule):,} steps over {rows.train_tokens * schedule.epochs:,.0f} tokens "
-        f"({_computed_tokens(rows, schedule):,} computed a pass, shared beginnings once a batch), "
+        f"({rows.computed_tokens:,} computed a pass; {_saved(rows)} of its {rows.train_tokens:,} saved by "
+        "computing shared beginnings once a forward), "
         f"{_tflop(flops)} at {_tflop(speed)}/s",
     )
 
@@ -242,14 +250,12 @@ def _steps(rows: RowCounts, schedule: Schedule) -> int:
     return math.ceil(math.ceil(rows.train_rows / schedule.batch_size) * schedule.epochs)
 
 
-def _computed_tokens(rows: RowCounts, schedule: Schedule) -> int:
-    """Return the tokens of one pass, the common beginning counted once a forward [count]."""
-    forwards = math.ceil(rows.train_rows / schedule.micro_batch_size)
-    return rows.train_tokens - rows.shared_prefix * max(0, rows.train_rows - forwards)
+def _saved(rows: RowCounts) -> str:
+    return percent(1 - rows.computed_tokens / max(rows.train_tokens, 1))
 
 
 def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> float:
-    tokens = _computed_tokens(rows, schedule)
+    tokens = rows.computed_tokens
     mean_row = rows.train_tokens / max(rows.train_rows, 1)
     a_pass = (
         4 * shape.trunk * tokens
@@ -257,9 +263,10 @@ def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> fl
         + 12 * shape.layers * shape.attention * tokens * mean_row
         + 4 * shape.output * rows.supervised_tokens
     )
-    forwards = math.ceil(rows.validation_rows / max(schedule.micro_batch_size, 16))
-    validated = rows.validation_tokens - rows.shared_prefix * max(0, rows.validation_rows - forwards)
-    validation = 2 * shape.trunk * validated + 2 * shape.output * rows.validation_supervised_tokens
+    validation = (
+        2 * shape.trunk * rows.validation_computed_tokens
+        + 2 * shape.output * rows.validation_supervised_tokens
+    )
     forward = 2 * shape.trunk * tokens + 2 * shape.output * rows.supervised_tokens
     reference = schedule.reference_passes * (forward + validation)
     return schedule.epochs * a_pass + schedule.validations * validation + reference
@@ -299,10 +306,8 @@ def _activation_bytes(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> 
         + 4 * shape.intermediate
         + 7 * schedule.rank
     )
-    micro = min(schedule.micro_batch_size, rows.train_rows)
-    tokens = micro * (rows.longest - rows.shared_prefix) + rows.shared_prefix
-    supervised = micro * rows.supervised_tokens / max(rows.train_rows, 1)
-    kept = schedule.weight_bytes * shape.layers * per_layer * tokens
+    supervised = rows.forward_rows * rows.supervised_tokens / max(rows.train_rows, 1)
+    kept = schedule.weight_bytes * shape.layers * per_layer * rows.forward_tokens
     return round(kept + 3 * _FLOAT * shape.vocabulary * supervised)
 
 

@@ -56,11 +56,12 @@ class TrainConfig(Settings):
     epochs: float = Field(default=3.0, gt=0, le=1000)
     """Passes over the train split."""
     batch_size: int = Field(default=16, ge=1)
-    """Examples per optimizer step: micro_batch_size x gradient accumulation."""
+    """Examples per optimizer step, in as many forwards as they need."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples per forward; must divide batch_size. By default as many as fit micro_batch_tokens."""
+    """Examples per forward at most; must divide batch_size. By default as many as fit micro_batch_tokens."""
     micro_batch_tokens: int = Field(default=8192, ge=16)
-    """Bound on the tokens of one forward that the default micro-batch size is chosen by."""
+    """Tokens computed in one forward at most, what examples begin with counted once; an example that has more
+    is computed alone. Examples of a step that begin alike come into the same forward."""
     warmup_ratio: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the steps over which the learning rate rises from zero."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -120,13 +121,6 @@ class TrainConfig(Settings):
                 f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
             )
         return self
-
-    def rows_per_forward(self, longest: int) -> int:
-        """Return the micro-batch size for rows of up to ``longest`` tokens [count]."""
-        if self.micro_batch_size is not None:
-            return self.micro_batch_size
-        fitting = max(1, self.micro_batch_tokens // max(longest, 1))
-        return max(d for d in range(1, self.batch_size + 1) if self.batch_size % d == 0 and d <= fitting)
 
     def total_steps(self, rows: int) -> int:
         """Return the optimizer steps of a full training, a last incomplete batch counted [count]."""

@@ -133,11 +133,8 @@ def _with_reference(
 ) -> TrainingRows:
     from tunery.train.reference import with_reference
 
-    at_once = config.rows_per_forward(max(row.tokens for row in rows.train))
     with told(folder, memory_hint=_MEMORY_HINT):
-        return with_reference(
-            model, rows, rows_per_forward=at_once, folder=folder, progress=reporting.progress
-        )
+        return with_reference(model, rows, config=config, folder=folder, progress=reporting.progress)
 
 
 def _patience_is_spent(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> bool:

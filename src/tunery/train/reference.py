@@ -16,21 +16,22 @@ from torch import nn
 
 from tunery.core.progress import Progress
 from tunery.model.packing import pack
-from tunery.train.methods.method import TrainingRow, TrainingRows
+from tunery.train.config import TrainConfig
+from tunery.train.methods.method import TrainingRow, TrainingRows, forwards_of
 from tunery.train.methods.preferences import sequence_log_probs
 
 _KEPT = "reference.npy"
 
 
 def with_reference(
-    model: nn.Module, rows: TrainingRows, *, rows_per_forward: int, folder: Path, progress: Progress
+    model: nn.Module, rows: TrainingRows, *, config: TrainConfig, folder: Path, progress: Progress
 ) -> TrainingRows:
     """Return the rows with their reference.
 
     Args:
         model: As training starts, before any checkpoint is loaded into it.
         rows: Without a reference.
-        rows_per_forward: Rows computed at once [count].
+        config: Bounds a forward.
         folder: Of the checkpoints; what a training that was killed had computed is taken from there.
         progress: Shows a bar.
 
@@ -41,7 +42,7 @@ def with_reference(
     known = _kept(folder / _KEPT, sequences)
     if known is None:
         device = next(model.parameters()).device
-        known = _computed(model, [*rows.train, *rows.validation], rows_per_forward, device, progress)
+        known = _computed(model, [*rows.train, *rows.validation], config, device, progress)
         partial = folder / f".{_KEPT}.partial"
         with partial.open("wb") as stream:
             np.save(stream, known, allow_pickle=False)
@@ -67,18 +68,19 @@ def _kept(path: Path, sequences: int) -> np.ndarray | None:
 def _computed(
     model: nn.Module,
     rows: Sequence[TrainingRow],
-    at_once: int,
+    config: TrainConfig,
     device: torch.device,
     progress: Progress,
 ) -> np.ndarray:
     training = model.training
     model.eval()
-    found: list[torch.Tensor] = []
+    found: list[list[float]] = [[] for _ in rows]
     with progress.task("reference", len(rows)) as bar, torch.no_grad():
-        for begin in range(0, len(rows), at_once):
-            some = rows[begin : begin + at_once]
-            batch = pack([sequence for row in some for sequence in row.sequences]).to(device)
-            found.append(sequence_log_probs(model, batch).double().cpu())
+        for some in forwards_of(rows, config):
+            sequences = [sequence for i in some for sequence in rows[i].sequences]
+            values = iter(sequence_log_probs(model, pack(sequences).to(device)).tolist())
+            for i in some:
+                found[i] = [next(values) for _ in rows[i].sequences]
             bar.advance(len(some))
     model.train(training)
-    return torch.cat(found).numpy()
+    return np.array([value for row in found for value in row], dtype=np.float64)

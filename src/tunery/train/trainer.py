@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tunery.core.errors import ConfigError, ResourceError
@@ -26,11 +25,9 @@ from tunery.model.packing import Packed, pack
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import Objective, TrainingRow, TrainingRows
+from tunery.train.methods.method import VALIDATION_ROWS, Objective, TrainingRow, TrainingRows, forwards_of
 
 _BATCH = "packed"
-_VALIDATION_ROWS = 16
-"""Validation rows per forward at most; there is no gradient to hold, but there are logits [rows]."""
 
 
 class Reporting(NamedTuple):
@@ -51,6 +48,10 @@ def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
     return {_BATCH: pack([sequence for row in rows for sequence in row.sequences], reference=reference)}
 
 
+Step = list[dict[str, Packed]]
+"""The micro-batches of an optimizer step, or of validation."""
+
+
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer whose batches are packed rows and whose loss is the method's."""
 
@@ -62,10 +63,11 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         rows: TrainingRows,
         callbacks: Sequence[TrainerCallback],
     ) -> None:
+        self.config = objective.config
         super().__init__(
             model=model,
             args=arguments,
-            data_collator=collate,
+            data_collator=self._divide,
             train_dataset=rows.train,
             eval_dataset=rows.validation or None,
             callbacks=list(callbacks),
@@ -73,6 +75,17 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self.objective = objective
         self._measured = [0.0] * len(objective.metrics)  # means over the step that is being computed
         self.remove_callback(PrinterCallback)  # its logs reach the progress port instead
+
+    def _divide(self, rows: Sequence[TrainingRow]) -> Step:
+        """Divide a step's rows among forwards of bounded size; those that begin alike share one."""
+        return [collate([rows[i] for i in some]) for some in forwards_of(rows, self.config)]
+
+    def training_step(
+        self, model: nn.Module, inputs: Step, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Return a step's loss [nats] after going forward and backward through its micro-batches."""
+        losses = [super(PackedTrainer, self).training_step(model, i, num_items_in_batch) for i in inputs]
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
@@ -98,8 +111,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
         """Take a step's micro-batches and count what its loss is a mean over, shape ``(terms,)``."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        return batches, self._counts([batch[_BATCH] for batch in batches]).to(device)
+        steps = [step for _, step in zip(range(num_batches), epoch_iterator, strict=False)]
+        return steps, self._counts([batch[_BATCH] for step in steps for batch in step]).to(device)
 
     def _counts(self, batches: Sequence[Packed]) -> torch.Tensor:
         """Return the summed counts of each term, shape ``(terms,)``; at least 1, which no sum is then by."""
@@ -132,10 +145,10 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         model.eval()
         totals = [0.0] * len(objective.weights)
         counts = [0] * len(objective.weights)
-        loader = DataLoader(self.eval_dataset, self.args.per_device_eval_batch_size, collate_fn=collate)
+        batches = forwards_of(self.eval_dataset, self.config, most_rows=VALIDATION_ROWS)
         with torch.no_grad():
-            for item in loader:
-                batch = item[_BATCH].to(self.args.device)
+            for some in batches:
+                batch = collate([self.eval_dataset[i] for i in some])[_BATCH].to(self.args.device)
                 totals = [
                     t + float(loss) for t, loss in zip(totals, objective.losses(model, batch), strict=True)
                 ]
@@ -264,18 +277,14 @@ def training_arguments(
         config: Ours.
         output: Where checkpoints go.
         device: Where to train.
-        rows: What is trained and validated on; both splits keep to the token bound of a forward.
+        rows: What is trained and validated on.
     """
-    rows_per_forward = config.rows_per_forward(max(r.tokens for r in rows.train))
-    fitting = config.micro_batch_tokens // max((r.tokens for r in rows.validation), default=1)
     between_validations = config.steps_between_validations(config.total_steps(len(rows.train)))
     validate = bool(rows.validation)
     schedule = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
     arguments = TrainingArguments(
         output_dir=str(output),
-        per_device_train_batch_size=rows_per_forward,
-        per_device_eval_batch_size=max(1, min(_VALIDATION_ROWS, fitting)),
-        gradient_accumulation_steps=config.batch_size // rows_per_forward,
+        per_device_train_batch_size=config.batch_size,  # divided among forwards by PackedTrainer
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         lr_scheduler_type=schedule[config.schedule],

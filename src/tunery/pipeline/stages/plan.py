@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.run import TUNED
 from tunery.evaluate.prompting import Prompting, prompt_lengths
+from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
@@ -21,8 +24,11 @@ from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, 
 from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes, free_memory_bytes
 from tunery.plan.shape import BaseShape, read_shape
 from tunery.train.config import TrainConfig
+from tunery.train.methods.method import VALIDATION_ROWS, TrainingRow, forwards_of
 from tunery.train.section import method_of
 
+_COUNTED_STEPS = 64
+"""Steps whose computed tokens are counted [count]."""
 _PROBES = 3
 """Test rows that the length of a baseline's own words is measured on [rows]."""
 
@@ -68,7 +74,6 @@ def _schedule(
     return Schedule(
         epochs=config.epochs,
         batch_size=config.batch_size,
-        micro_batch_size=config.rows_per_forward(rows.longest),
         rank=config.rank,
         adapter_parameters=adapter,
         validations=validations if rows.validation_rows else 0,
@@ -129,6 +134,7 @@ def _count(context: RunContext, dataset: DatasetVersion, config: TrainConfig) ->
         train_tokens=sum(r.tokens for r in train),
         supervised_tokens=sum(r.loss_tokens for r in train),
         validation_tokens=sum(r.tokens for r in validation),
+        **computed(train, validation, config),
         validation_supervised_tokens=sum(r.loss_tokens for r in validation),
         test_prompt_tokens=sum(prompts.values()),
         answer_tokens=sum(len(a.ids) - a.prompt_tokens for a in answers) / max(len(answers), 1),
@@ -138,6 +144,44 @@ def _count(context: RunContext, dataset: DatasetVersion, config: TrainConfig) ->
         max_tokens=max_tokens,
         dataset_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
     )
+
+
+def computed(
+    train: Sequence[TrainingRow], validation: Sequence[TrainingRow], config: TrainConfig
+) -> dict[str, int]:
+    """Count what training computes, in forwards that are divided as training divides them.
+
+    Which rows a step holds is drawn anew; so many steps are counted, and the others are taken to be alike.
+    """
+    order = random.Random(config.seed).sample(range(len(train)), len(train))  # noqa: S311 - no secret
+    counted = order[: _COUNTED_STEPS * config.batch_size]
+    batches = [
+        [train[i] for i in counted[at : at + config.batch_size]]
+        for at in range(0, len(counted), config.batch_size)
+    ]
+    each = [size for batch in batches for size in _sizes(batch, config)]
+    whole = sum(row.tokens for row in train) / max(sum(train[i].tokens for i in counted), 1)
+    return {
+        "computed_tokens": round(whole * sum(size.tokens for size in each)),
+        "forward_tokens": max(size.tokens for size in each),
+        "forward_rows": max(size.rows for size in each),
+        "validation_computed_tokens": sum(
+            size.tokens for size in _sizes(validation, config, VALIDATION_ROWS)
+        ),
+    }
+
+
+class _Size(NamedTuple):
+    rows: int
+    tokens: int
+
+
+def _sizes(rows: Sequence[TrainingRow], config: TrainConfig, most_rows: int | None = None) -> list[_Size]:
+    """Return the rows and the computed tokens of each forward [count]."""
+    return [
+        _Size(len(some), computed_tokens([s.ids for i in some for s in rows[i].sequences]))
+        for some in forwards_of(rows, config, most_rows=most_rows)
+    ]
 
 
 def _shared_prefix(sequences: Iterable[tuple[int, ...]]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
 from tunery.model.render import Rendered
+from tunery.model.token_tree import forwards
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.train.config import TrainConfig
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
     from tunery.model.packing import Packed
+
+
+VALIDATION_ROWS = 16
+"""Validation rows per forward at most; there is no gradient to hold, but there are logits [rows]."""
 
 
 class TrainingRow(NamedTuple):
@@ -51,8 +56,29 @@ class TrainingRows(NamedTuple):
     """For the validation loss; may be empty, then the last step counts as the best."""
 
 
+def forwards_of(
+    rows: Sequence[TrainingRow], config: TrainConfig, *, most_rows: int | None = None
+) -> list[list[int]]:
+    """Return the indices of the rows of each forward, those that begin alike together.
+
+    Args:
+        rows: Of an optimizer step, or of a split that is only measured.
+        config: Bounds a forward.
+        most_rows: Rows of a forward; ``micro_batch_size`` when None.
+    """
+    ids = [[sequence.ids for sequence in row.sequences] for row in rows]
+    return forwards(
+        ids, most_tokens=config.micro_batch_tokens, most_rows=most_rows or config.micro_batch_size
+    )
+
+
 class Objective(Protocol):
     """A method with its settings: turns examples into rows and rows into a loss."""
+
+    @property
+    def config(self) -> TrainConfig:
+        """Its settings."""
+        ...
 
     @property
     def weights(self) -> tuple[float, ...]:
