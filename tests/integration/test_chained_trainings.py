@@ -19,6 +19,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.loop import run_recipe, train_recipe
 from tunery.pipeline.recipe import Recipe, parse_recipe, stored_recipe
 from tunery.pipeline.stages.plan import plan_recipe
+from tunery.pipeline.stages.tune import tune_recipe
 from tunery.store.adapters import adapter_folder
 from tunery.store.workspace import Workspace
 
@@ -143,3 +144,11 @@ def test_both_train_one_adapter_so_another_shape_is_refused(tiny_model: Path, tm
         recipe(tiny_model, tmp_path, start_from={**FIRST, "rank": 8})
     with pytest.raises(ConfigError, match=r"train.start_from.method: no training method named 'sftt'"):
         recipe(tiny_model, tmp_path, start_from={"method": "sftt"})
+
+
+def test_a_search_for_settings_refuses_what_it_would_try_without_the_training_before(
+    tiny_model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    wanted = RunContext(recipe(tiny_model, tmp_path), workspace, tmp_path, Silent())
+    with pytest.raises(ConfigError, match=r"train.start_from puts another before it"):
+        tune_recipe(wanted, ["learning_rate=1e-4,1e-3"], minutes=1, trials=1)

@@ -237,7 +237,7 @@ def test_a_fine_tuning_job_may_ask_for_it(workspace: Workspace) -> None:
         )
     with pytest.raises(
         ValueError,
-        match="only dpo or orpo or pairwise or simpo or supervised training exists here, not 'reinf",
+        match="only dpo or kto or orpo or pairwise or simpo or supervised training exists here, not 'reinf",
     ):
         job(PAIRS, {"type": "reinforcement"})
 

@@ -51,7 +51,7 @@ def recipe(base: Path, folder: Path, **train: Any) -> Recipe:
     return parse_recipe(values, where="recipe")
 
 
-@pytest.mark.parametrize("method", ["dpo", "orpo", "simpo"])
+@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
 def test_held_out_preferences_come_into_order_and_training_says_so(
     tiny_model: Path, workspace: Workspace, tmp_path: Path, method: str
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_killed_training_goes_on_with_the_reference_it_began_with(tiny_model: 
     ]
 
 
-@pytest.mark.parametrize("method", ["dpo", "orpo", "simpo"])
+@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
 def test_accumulated_micro_batches_equal_one_big_batch(tiny_model: Path, tmp_path: Path, method: str) -> None:
     same = {"method": method, "dropout": 0.0}
     whole = trained(tiny_model, tmp_path, "whole", micro_batch_size=6, **same)

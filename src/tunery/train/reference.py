@@ -7,7 +7,7 @@ takes one pass without gradients in place of one in each epoch, and no second mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import nn
 
 from tunery.core.progress import Progress
 from tunery.model.packing import pack
+from tunery.model.render import Rendered
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import TrainingRow, TrainingRows, forwards_of
 from tunery.train.methods.preferences import sequence_log_probs
@@ -38,7 +39,7 @@ def with_reference(
     Raises:
         OSError: The folder cannot be written.
     """
-    sequences = sum(len(row.sequences) for split in rows for row in split)
+    sequences = sum(len(_read(row)) for split in rows for row in split)
     known = _kept(folder / _KEPT, sequences)
     if known is None:
         device = next(model.parameters()).device
@@ -48,11 +49,18 @@ def with_reference(
             np.save(stream, known, allow_pickle=False)
         partial.rename(folder / _KEPT)
     values = iter(known.tolist())
-    train, validation = (
-        [row._replace(reference=tuple(next(values) for _ in row.sequences)) for row in split]
-        for split in rows
-    )
+    train, validation = ([_with_values(row, values) for row in split] for split in rows)
     return TrainingRows(train, validation)
+
+
+def _read(row: TrainingRow) -> tuple[Rendered, ...]:
+    """Return all sequences of a row, those that are only measured last."""
+    return (*row.sequences, *row.beside)
+
+
+def _with_values(row: TrainingRow, values: Iterator[float]) -> TrainingRow:
+    reference, beside = (tuple(next(values) for _ in some) for some in (row.sequences, row.beside))
+    return row._replace(reference=reference, beside_reference=beside)
 
 
 def _kept(path: Path, sequences: int) -> np.ndarray | None:
@@ -77,10 +85,10 @@ def _computed(
     found: list[list[float]] = [[] for _ in rows]
     with progress.task("reference", len(rows)) as bar, torch.no_grad():
         for some in forwards_of(rows, config):
-            sequences = [sequence for i in some for sequence in rows[i].sequences]
+            sequences = [sequence for i in some for sequence in _read(rows[i])]
             values = iter(sequence_log_probs(model, pack(sequences).to(device)).tolist())
             for i in some:
-                found[i] = [next(values) for _ in rows[i].sequences]
+                found[i] = [next(values) for _ in _read(rows[i])]
             bar.advance(len(some))
     model.train(training)
     return np.array([value for row in found for value in row], dtype=np.float64)

@@ -25,9 +25,16 @@ from tunery.model.packing import Packed, pack
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import VALIDATION_ROWS, Objective, TrainingRow, TrainingRows, forwards_of
+from tunery.train.methods.method import (
+    VALIDATION_ROWS,
+    Objective,
+    TrainingRow,
+    TrainingRows,
+    WholeStep,
+    forwards_of,
+)
 
-_BATCH = "packed"
+_BATCH, _BESIDE = "packed", "beside"
 
 
 class Reporting(NamedTuple):
@@ -45,7 +52,11 @@ class Reporting(NamedTuple):
 def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
     """Pack the sequences of a micro-batch, row by row."""
     reference = [value for row in rows for value in row.reference]
-    return {_BATCH: pack([sequence for row in rows for sequence in row.sequences], reference=reference)}
+    packed = {_BATCH: pack([sequence for row in rows for sequence in row.sequences], reference=reference)}
+    if beside := [sequence for row in rows for sequence in row.beside]:
+        known = [value for row in rows for value in row.beside_reference]
+        packed[_BESIDE] = pack(beside, reference=known)
+    return packed
 
 
 Step = list[dict[str, Packed]]
@@ -112,7 +123,21 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     ) -> tuple[list[Any], torch.Tensor]:
         """Take a step's micro-batches and count what its loss is a mean over, shape ``(terms,)``."""
         steps = [step for _, step in zip(range(num_batches), epoch_iterator, strict=False)]
+        measured = iter(self._of_step([batch for step in steps for batch in step]))
+        steps = [[next(measured) for _ in step] for step in steps]
         return steps, self._counts([batch[_BATCH] for step in steps for batch in step]).to(device)
+
+    def _of_step(self, batches: Step) -> Step:
+        """Return micro-batches with what the objective measures of all of them."""
+        if not isinstance(self.objective, WholeStep) or not batches:
+            return batches
+        training, device = self.model.training, self.args.device
+        self.model.eval()
+        with torch.no_grad():
+            beside = [batch[_BESIDE].to(device) for batch in batches if _BESIDE in batch]
+            found = self.objective.of_step(self.model, [batch[_BATCH] for batch in batches], beside)
+        self.model.train(training)
+        return [{_BATCH: batch} for batch in found]
 
     def _counts(self, batches: Sequence[Packed]) -> torch.Tensor:
         """Return the summed counts of each term, shape ``(terms,)``; at least 1, which no sum is then by."""
@@ -147,8 +172,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         counts = [0] * len(objective.weights)
         batches = forwards_of(self.eval_dataset, self.config, most_rows=VALIDATION_ROWS)
         with torch.no_grad():
-            for some in batches:
-                batch = collate([self.eval_dataset[i] for i in some])[_BATCH].to(self.args.device)
+            every = [collate([self.eval_dataset[i] for i in some]) for some in batches]
+            for item in self._of_step(every):
+                batch = item[_BATCH].to(self.args.device)
                 totals = [
                     t + float(loss) for t, loss in zip(totals, objective.losses(model, batch), strict=True)
                 ]

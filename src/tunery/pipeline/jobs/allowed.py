@@ -26,7 +26,7 @@ _BY_GROUP: Mapping[str, str] = {
         "method adapter rank alpha dropout target_modules learning_rate epochs batch_size "
         "micro_batch_size micro_batch_tokens warmup_ratio schedule weight_decay max_grad_norm "
         "validation_every early_stopping keep seed dtype threads loss_on prompt_loss_weight "
-        "beta loss_type label_smoothing sft_weight gamma"
+        "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"
     ),
     "evaluate": "metrics max_new_tokens limit perplexity_limit seed json_schema fields rows_per_batch",
     "evaluate.baseline": "zero_shot few_shot shots max_shot_tokens constrained system_prompt perplexity seed",

@@ -36,6 +36,11 @@ def tune_recipe(context: RunContext, wanted: Sequence[str], *, minutes: float, t
         ConfigError: There is no validation split, or a setting does not take its values.
     """
     config = context.recipe.train
+    if config.start_from is not None:
+        raise ConfigError(
+            "a search tries one training, and train.start_from puts another before it",
+            hint="search the settings of either by itself: train.start_from=null",
+        )
     searched = tuple(parse_search(text, config) for text in wanted) or default_search(config)
     dataset = dataset_to_use(context)
     check_before_training(context, dataset).require()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
@@ -35,6 +35,10 @@ class TrainingRow(NamedTuple):
     reference: tuple[float, ...] = ()
     """Log-probability of each sequence's trained tokens by the model that training starts from [nats]; empty
     where the method needs none."""
+    beside: tuple[Rendered, ...] = ()
+    """Sequences that are only measured, once a step without a gradient."""
+    beside_reference: tuple[float, ...] = ()
+    """Of those, like ``reference`` [nats]."""
 
     @property
     def tokens(self) -> int:
@@ -114,6 +118,17 @@ class Objective(Protocol):
             model: The base with the adapter; ``model.disable_adapter()`` gives the base alone.
             batch: Rows' sequences in order, on the model's device.
         """
+        ...
+
+
+@runtime_checkable
+class WholeStep(Protocol):
+    """An objective whose loss depends on something of a whole step, which micro-batches must agree on."""
+
+    def of_step(
+        self, model: torch.nn.Module, batches: Sequence[Packed], beside: Sequence[Packed]
+    ) -> list[Packed]:
+        """Return a step's micro-batches with what was measured of all; ``beside`` has no gradient."""
         ...
 
 

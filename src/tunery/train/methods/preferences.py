@@ -6,7 +6,7 @@ A method is then its settings and one function from the log-probabilities of pai
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from tunery.core.errors import ConfigError
@@ -62,6 +62,8 @@ class PairObjective:
     """Of the method's loss."""
     sft_weight: float = 0.0
     """Of the cross-entropy."""
+    divergence: bool = False
+    """Whether log-probabilities gained are counted from how much those of unrelated answers gain."""
     metrics: ClassVar[tuple[str, ...]] = ("preference_accuracy", "reward_margin")
 
     @property
@@ -77,13 +79,37 @@ class PairObjective:
         split: Literal["train", "validation"],
     ) -> list[TrainingRow]:
         """Tokenise pairs, the preferred answer first."""
-        return [TrainingRow(tuple(pair_of(tokenizer, example))) for example in examples]
+        before = [*examples[-1:], *examples[:-1]] if self.divergence else [None] * len(examples)
+        return [
+            TrainingRow(
+                tuple(pair_of(tokenizer, example)),
+                beside=tuple(pair_of(tokenizer, _answered_by(example, other))) if other else (),
+            )
+            for example, other in zip(examples, before, strict=True)
+        ]
 
     def counts(self, batch: Packed) -> tuple[int, ...]:
         """Return pairs, tokens of preferred answers, pairs and pairs [count]."""
         pairs = (int(batch.row.max()) + 1) // 2
         preferred = (int((batch.row % 2 == 0).sum()),) if self.sft_weight else ()
         return (pairs, *preferred, pairs, pairs)
+
+    def of_step(
+        self, model: torch.nn.Module, batches: Sequence[Packed], beside: Sequence[Packed]
+    ) -> list[Packed]:
+        """Return a step's batches, their references raised by the divergence from the start [nats].
+
+        It is the mean, at least 0, of what the other rows' answers gained behind the prompts, over the whole
+        step, so that accumulated micro-batches equal one big batch.
+        """
+        if not beside:
+            return list(batches)
+        gained = [
+            float((sequence_log_probs(model, b).double() - b.reference).sum()) / sum(map(_rows, beside))
+            for b in beside
+        ]
+        raised = max(0.0, sum(gained))
+        return [replace(batch, reference=batch.reference + raised) for batch in batches]
 
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
         """Return the summed terms [nats], then how many pairs are in order and their summed margins."""
@@ -106,6 +132,15 @@ def pair_of(tokenizer: ChatTokenizer, example: Example) -> list[Rendered]:
         render(tokenizer, (*example.prompt, answer), loss_on="last_completion")[-1]
         for answer in (example.messages[-1], example.messages[-1].with_(content=example.rejected))
     ]
+
+
+def _rows(batch: Packed) -> int:
+    return len(batch.reference)
+
+
+def _answered_by(example: Example, other: Example) -> Example:
+    """Return the prompt of one pair with the answers of another."""
+    return example.with_(messages=(*example.prompt, other.messages[-1]), rejected=other.rejected)
 
 
 def sequence_log_probs(model: torch.nn.Module, batch: Packed) -> torch.Tensor:

@@ -160,6 +160,6 @@ def test_a_base_is_named_as_given_and_a_folder_by_its_path() -> None:
 def test_a_type_of_method_that_is_no_text_is_refused_with_what_is_expected(sent: Any, shown: str) -> None:
     with pytest.raises(ValueError, match="method") as caught:
         JobBody.model_validate({"model": "tiny", "training_file": "file-1", "method": {"type": sent}})
-    assert f"type is {shown}; write dpo or orpo or simpo or supervised, or leave type out" in str(
+    assert f"type is {shown}; write dpo or kto or orpo or simpo or supervised, or leave type out" in str(
         caught.value
     )

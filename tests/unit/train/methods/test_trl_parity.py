@@ -21,6 +21,7 @@ from tunery.model.packing import pack
 from tunery.model.render import Rendered
 from tunery.train.config import TrainConfig
 from tunery.train.methods.dpo import DpoConfig
+from tunery.train.methods.kto import KtoConfig
 from tunery.train.methods.method import TrainingRow
 from tunery.train.methods.orpo import OrpoConfig
 from tunery.train.methods.preferences import sequence_log_probs
@@ -289,3 +290,47 @@ def test_supervised_fine_tuning_is_trls(tiny_model: Path, tokenizer: Any, argume
     batch = {"input_ids": padded(ids, 2), "attention_mask": attention(ids), "labels": padded(labels, -100)}
     mine = ours(tiny_model, SftConfig(), [TrainingRow((row,)) for row in rows])
     assert_equal(mine, loss_of_trl(trainer, batch))
+
+
+def test_kahneman_tversky_optimisation_is_trls(
+    tiny_model: Path, tokenizer: Any, arguments: dict[str, Any]
+) -> None:
+    """TRL 1.16.0 takes the divergence of a micro-batch by itself, so that accumulation changes its loss; here
+    one batch is the whole step, and each prompt has the answers of the pair before as unrelated ones."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    given = pairs(6)
+    weights = {"beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.75}
+    trainer = KTOTrainer(
+        adapted(tiny_model, packed=False),
+        args=KTOConfig(**arguments, **weights, train_sampling_strategy="sequential"),
+        train_dataset=Dataset.from_dict(
+            {"prompt": ["Who?"] * 2, "completion": ["Me.", "You."], "label": [True, False]}
+        ),
+        processing_class=tokenizer,
+    )
+    trainer.model.delete_adapter("ref")
+    before = [given[-1], *given[:-1]]
+    unpaired = [
+        {"prompt_ids": p.prompt, "completion_ids": own, "KL_completion_ids": other, "label": label}
+        for p, q in zip(given, before, strict=True)
+        for own, other, label in ((p.chosen, q.chosen, True), (p.rejected, q.rejected, False))
+    ]
+    theirs = loss_of_trl(trainer, trainer.data_collator(unpaired))
+
+    model = adapted(tiny_model, packed=True)
+    objective = method_of(KtoConfig()).objective(KtoConfig(**weights))
+    sequences = [s for p in given for s in p.row.sequences]
+    unrelated = [
+        sequence(p.prompt, a) for p, q in zip(given, before, strict=True) for a in (q.chosen, q.rejected)
+    ]
+    with torch.no_grad(), model.disable_adapter():
+        known, beside = (sequence_log_probs(model, pack(some)).tolist() for some in (sequences, unrelated))
+    with torch.no_grad():
+        halves = [pack(unrelated[at : at + 6], reference=beside[at : at + 6]) for at in (0, 6)]
+        (batch,) = objective.of_step(model, [pack(sequences, reference=known)], halves)
+    assert float(batch.reference[0]) > known[0]  # the divergence is not 0, so it counts
+    loss = objective.losses(model, batch)[0] / objective.counts(batch)[0]
+    loss.backward()
+    assert_equal(Step(float(loss.detach()), gradients(model)), theirs)
