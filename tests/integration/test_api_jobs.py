@@ -156,6 +156,32 @@ def test_a_job_trains_a_model_that_answers(working: Live) -> None:
         client.models.retrieve(job.fine_tuned_model)
 
 
+def test_a_job_of_type_dpo_learns_from_openais_preference_file_and_answers(working: Live) -> None:
+    client = working.client()
+    pairs = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"question number {i} about {i * i}"}]},
+            "preferred_output": [{"role": "assistant", "content": "card arrival"}],
+            "non_preferred_output": [{"role": "assistant", "content": f"top up {i % 3} failed"}],
+        }
+        for i in range(40)
+    ]
+    content = "".join(json.dumps(pair) + "\n" for pair in pairs).encode()
+    file_id = client.files.create(file=("pairs.jsonl", content), purpose="fine-tune").id
+    numbers = {"beta": 0.2, "n_epochs": 1, "batch_size": 8, "learning_rate_multiplier": 2.0}
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": numbers}}
+    job = wait(client, create(client, file_id, method=method).id, "succeeded", seconds=120)
+    assert job.method is not None
+    assert job.method.type == "dpo"
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    asked: Any = [{"role": "user", "content": "question number 3 about 9"}]
+    answer = client.chat.completions.create(model=job.fine_tuned_model or "", messages=asked, max_tokens=4)
+    assert answer.model == job.fine_tuned_model
+    assert answer.choices[0].message.content
+
+
 @pytest.mark.slow
 def test_a_jobs_model_is_deleted_by_its_client_and_can_be_made_again(working: Live) -> None:
     client = working.client()
