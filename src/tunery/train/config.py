@@ -46,7 +46,7 @@ class TrainConfig(Settings):
     rank: int = Field(default=16, ge=1, le=1024)
     """LoRA rank: width of the trained low-rank update."""
     alpha: float = Field(default=32.0, gt=0)
-    """LoRA scale numerator; the update is multiplied by alpha / rank."""
+    """LoRA scale numerator; the update is multiplied by alpha / rank, by alpha / sqrt(rank) for rslora."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the input of the adapted layers."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
