@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -120,9 +121,9 @@ def tuned_text(found: Tuned, recipe: Path, overrides: Sequence[str]) -> Iterable
     if best is None:
         yield "no trial was trained to its end; give the same command again, it goes on"
         return
-    values = " ".join(f"train.{name}={_short(value)}" for name, value in best.values.items())
+    values = [f"train.{name}={'null' if value is None else value}" for name, value in best.values.items()]
     yield ""
-    yield f"try: tunery run {recipe} {' '.join([*overrides, values])}"
+    yield f"try: {shlex.join(['tunery', 'run', str(recipe), *overrides, *values])}"
 
 
 def _short(value: object) -> str:

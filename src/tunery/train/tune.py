@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import ValidationError
 
 from tunery.core.config import Record
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class TrialResult(Record):
     number: int
     values: Mapping[str, Value]
     state: Literal["complete", "pruned", "failed"]
-    """``pruned`` where it fell behind, or the time was over."""
+    """``pruned`` where it fell behind or diverged, or the time was over."""
     loss: float | None
     """Lowest validation loss that it reached [nats]."""
     validations: int
@@ -170,6 +170,7 @@ def search(  # noqa: PLR0913 - what is searched, and within which bounds
 
     Raises:
         ConfigError: Optuna is not installed.
+        ResourceError: The first trial cannot be trained; later ones are left out.
     """
     study = _study(study_id, journal, seed=config.seed)
     if not study.trials and all(_holds(one, getattr(config, one.name)) for one in searched):
@@ -200,6 +201,10 @@ def _run_trial(trial: optuna.Trial, train: Callable[[Report], None], until: floa
     try:
         train(report)
     except TimeIsOver:
+        raise optuna.TrialPruned from None
+    except ResourceError:  # it diverged, or its values need too much memory; others may not
+        if trial.number == 0:
+            raise
         raise optuna.TrialPruned from None
     if not losses:
         raise optuna.TrialPruned

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.train.methods.dpo import DpoConfig
 from tunery.train.methods.sft import SftConfig
 from tunery.train.tune import Report, Searched, Tuned, default_search, parse_search, search, with_values
@@ -87,6 +87,20 @@ def test_the_time_ends_a_trial_between_two_validations(tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
     assert found.trials[-1].state in ("complete", "pruned")
     assert 0 < len(found.trials) < 1000
+
+
+def test_a_trial_that_diverges_ends_no_search_unless_it_is_the_recipe_itself(tmp_path: Path) -> None:
+    def diverge(first: int) -> Callable[[int], None]:
+        def stop(number: int) -> None:
+            if number >= first:
+                raise ResourceError("the model diverged")
+
+        return stop
+
+    found = searched(tmp_path / "later", Trainer(stop=diverge(2)), trials=4)
+    assert [t.state for t in found.trials] == ["complete", "pruned", "pruned", "pruned"]
+    with pytest.raises(ResourceError):
+        searched(tmp_path / "first", Trainer(stop=diverge(1)), trials=4)
 
 
 @pytest.mark.parametrize(

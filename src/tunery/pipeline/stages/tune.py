@@ -45,7 +45,10 @@ def tune_recipe(context: RunContext, wanted: Sequence[str], *, minutes: float, t
     dataset = dataset_to_use(context)
     check_before_training(context, dataset).require()
     if not dataset.splits.get("validation"):
-        raise ConfigError("a search compares validation losses, and there is no validation split")
+        raise ConfigError(
+            "a search compares validation losses, and there is no validation split",
+            hint="data.split.validation=0.1",
+        )
     study = _study_id(context, dataset, searched)
     folder = context.workspace.root / TUNE / study
     left_overs(context.workspace.root, remove=True)
