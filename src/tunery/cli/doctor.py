@@ -39,7 +39,7 @@ def doctor(  # noqa: PLR0913 - typer makes each parameter an option
 ) -> None:
     """Say what a file of rows is, what a base makes of it, and what would go wrong; no recipe is needed.
 
-    Looks at the first rows, in about ten seconds whatever the size of the file. Exits with 2 when something
+    Looks at the first rows only, whatever the size of the file. Exits with 2 when something
     would stop training.
     """
     from tunery.data.config import ColumnsConfig
