@@ -206,12 +206,26 @@ FAULTS = [
 ]
 
 
-def held(server: Live) -> tuple[float, Counter[str], int]:
-    """Return calls in flight, threads that are no pool's, and open files."""
+def held(server: Live) -> tuple[float, Counter[str], Counter[str]]:
+    """Return calls in flight, threads that are no pool's, and open files that are no pool's."""
     text = server.call("GET", "/metrics").text
     line = next(x for x in text.splitlines() if x.startswith("tunery_requests_in_flight "))
     threads = Counter(t.name for t in threading.enumerate() if not t.name.startswith(POOLS))
-    return float(line.split()[1]), threads, len(os.listdir("/proc/self/fd"))
+    return float(line.split()[1]), threads, open_files()
+
+
+def open_files() -> Counter[str]:
+    """Count this process's open files by what they are.
+
+    Without those of the database's pool and the segments of the request journal, which come and go with time.
+    """
+    files: Counter[str] = Counter()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            target = os.readlink(f"/proc/self/fd/{number}")
+            if not Path(target).name.startswith("tunery.db") and Path(target).suffix != ".log":
+                files[target.partition(":[")[0]] += 1
+    return files
 
 
 @contextlib.contextmanager
