@@ -122,17 +122,23 @@ def export_version(
     ref: Reference,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.")],
     *,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Write all weights, the adapter merged into its base in fp32.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy a version's adapter and card to a folder that plain PEFT and vLLM open."""
+    """Copy a version's adapter, or whole weights, and card to a folder that plain PEFT and vLLM open."""
+    from tunery.core.training import ADAPTER_WEIGHTS
     from tunery.registry.export import export
     from tunery.registry.versions import resolve
 
     with open_workspace(ctx) as workspace:
         version = resolve(workspace, ref)
-        path = export(workspace, version.ref, folder)
-    value = {"model_version": version.ref, "base": version.base, "path": path}
-    answer(value, lambda: [f"{version.ref} (an adapter on {version.base}) is in {path}"], as_json=as_json)
+        path = export(workspace, version.ref, folder, merged=merged)
+    whole = not (path / ADAPTER_WEIGHTS).exists()
+    what = f"all weights, from {version.base}" if whole else f"an adapter on {version.base}"
+    value = {"model_version": version.ref, "base": version.base, "path": path, "whole_model": whole}
+    answer(value, lambda: [f"{version.ref} ({what}) is in {path}"], as_json=as_json)
 
 
 @app.command("compare")

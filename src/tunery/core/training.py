@@ -12,6 +12,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """Name that PEFT gives an adapter's weights."""
 ADAPTER_CONFIG = "adapter_config.json"
 """Name that PEFT gives what an adapter is: its rank, its alpha, its layers."""
+WHOLE_MODEL = "model"
+"""Folder within an adapter's own that holds all weights, where training made a model of its own."""
 
 
 class BaseModelInfo(Record):
@@ -55,7 +57,7 @@ class StepLog(Record):
 
 
 class Adapter(Record):
-    """Small trained weights on top of one base; opens in plain PEFT."""
+    """What training made of a base: small weights on top of it, which open in plain PEFT, or all weights."""
 
     id: str
     """``adapter-`` and 16 hex digits: hash of base, dataset version and train settings."""
@@ -66,7 +68,10 @@ class Adapter(Record):
     start_adapter: str | None = None
     """Adapter of the training before, whose weights this one began with; None where it began anew."""
     sha256: str
-    """Of :data:`ADAPTER_WEIGHTS`."""
+    """Of :data:`ADAPTER_WEIGHTS`; of all weights that of :attr:`model`."""
+    model: BaseModelInfo | None = None
+    """All weights, where training made a model of its own: full fine-tuning, or an adapter that was merged.
+    Its path is within the adapter's folder; None for an adapter on the base."""
     chat_template_sha256: str
     system_prompt: str | None
     day: date | None = None
@@ -81,6 +86,11 @@ class Adapter(Record):
     """Training wall time, interruptions not counted [s]."""
     history: tuple[StepLog, ...]
     created_at: datetime
+
+    @property
+    def loaded_as(self) -> str | None:
+        """Name under which an engine of its base holds it; None where it is a base of its own."""
+        return self.id if self.model is None else None
 
     @property
     def asked_on(self) -> date:

@@ -61,7 +61,7 @@ def ask(
     prompts, unasked = _prompts(tokenizer, task, subject, engine.context_window)
     sampling = Sampling(max_tokens=task.config.max_new_tokens)
     requests = [
-        GenerationRequest(prompt, subject.adapter, sampling, subject.prompting.constraint)
+        GenerationRequest(prompt, subject.loaded_as, sampling, subject.prompting.constraint)
         for prompt in prompts.values()
     ]
     size = task.config.rows_per_batch
@@ -78,7 +78,7 @@ def ask(
     tokens += sum(len(prompt) + len(completion) for prompt, completion in pairs.values())
     scores: list[Score] = []
     for some in _batches(list(pairs.values()), size, progress, f"{subject.name}: perplexity"):
-        scores += engine.score(some, subject.adapter)
+        scores += engine.score(some, subject.loaded_as)
     return Completions(
         tuple(by_id.get(e.id, _NOTHING) for e in task.examples),
         dict(zip(pairs, scores, strict=True)),

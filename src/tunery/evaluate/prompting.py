@@ -79,11 +79,18 @@ class Subject:
     """Base model's name and hash, ``name@sha256:…``."""
     adapter: str | None = None
     """Adapter id, under which the engine has it loaded; None for the base alone."""
+    whole: bool = False
+    """Whether the adapter is a model of its own, which the engine has as its base."""
     prompting: Prompting = field(default_factory=Prompting)
     perplexity: bool = True
     """Whether to measure perplexity, where the task does."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """What its answers depend on in the engine that gives them, JSON-ready."""
+
+    @property
+    def loaded_as(self) -> str | None:
+        """Name under which the engine holds its adapter; None where the engine's base answers."""
+        return None if self.whole else self.adapter
 
 
 def prompt_lengths(tokenizer: Tokenizer, prompting: Prompting, examples: Sequence[Example]) -> dict[str, int]:

@@ -89,14 +89,19 @@ def check_base_folder(folder: Path, *, name: str) -> None:
         )
 
 
-def describe_base(folder: Path, *, name: str) -> BaseModelInfo:
+def describe_base(folder: Path, *, name: str, remember: bool = True) -> BaseModelInfo:
     """Check a Hugging Face folder and hash the files that define the model.
+
+    Args:
+        folder: Of the model.
+        name: What it is called.
+        remember: Whether checksums may come from notes beside the files, and are noted there.
 
     Raises:
         ConfigError: Something is missing or unsafe; all problems at once.
     """
     check_base_folder(folder, name=name)
-    checksums = {p.name: remembered_checksum(p) for p in _hashed(folder)}
+    checksums = {p.name: (remembered_checksum if remember else checksum)(p) for p in _hashed(folder)}
     about = _read_json(folder / "manifest.json").get("about", {})
     return BaseModelInfo(
         name=name,

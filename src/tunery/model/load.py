@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ _MEMORY_HINT = "free -h shows what is free; end other programs, or choose a smal
 
 
 def load_causal_lm(
-    folder: Path | str, *, attention: str, function: Callable[..., Any], dtype: torch.dtype = torch.float32
+    folder: Path | str,
+    *,
+    attention: str,
+    function: Callable[..., Any],
+    dtype: torch.dtype = torch.float32,
+    quantization: str | None = None,
 ) -> Any:
     """Load a causal language model whose layers call our own attention function.
 
@@ -26,9 +32,10 @@ def load_causal_lm(
         attention: Name to register the function under; one name, one function in a process.
         function: Called as transformers calls its attention functions.
         dtype: Of the weights; fp32 on a CPU, where half precision is slow.
+        quantization: ``nf4`` holds the linear layers in four bits and computes in ``dtype``.
 
     Raises:
-        ConfigError: There are no safetensors, or transformers cannot load it.
+        ConfigError: There are no safetensors, transformers cannot load it, or bitsandbytes is not installed.
         ResourceError: Not enough memory.
     """
     from transformers import AttentionInterface, AutoModelForCausalLM
@@ -38,6 +45,7 @@ def load_causal_lm(
         raise ConfigError(f"{folder}: no *.safetensors weights; pickles are never loaded")
     AttentionInterface.register(attention, function)
     disable_progress_bar()  # bars are ours
+    quantized = {"quantization_config": _four_bits(dtype)} if quantization else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -46,6 +54,7 @@ def load_causal_lm(
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            **quantized,
         )
         _own_memory(model)
     except TuneryError:
@@ -59,6 +68,24 @@ def load_causal_lm(
     return model
 
 
+def _four_bits(dtype: torch.dtype) -> Any:
+    """Have linear layers held in NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314)."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "quantization nf4 takes bitsandbytes, which is not installed",
+            hint="pip install 'tunery[qlora]'",
+            param="train.quantization",
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
 def _own_memory(model: nn.Module) -> None:
     """Copy weights that are views of the mapped file.
 
@@ -70,7 +97,11 @@ def _own_memory(model: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-def load_for_packing(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+def load_for_packing(
+    folder: Path | str, *, dtype: torch.dtype = torch.float32, quantization: str | None = None
+) -> nn.Module:
     """Load a model for training on packed batches; raises as :func:`load_causal_lm`."""
-    model: nn.Module = load_causal_lm(folder, attention=ATTENTION, function=tree_attention, dtype=dtype)
+    model: nn.Module = load_causal_lm(
+        folder, attention=ATTENTION, function=tree_attention, dtype=dtype, quantization=quantization
+    )
     return model

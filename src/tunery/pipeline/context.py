@@ -16,7 +16,7 @@ from tunery.pipeline.recipe import Recipe
 from tunery.registry.lineage import base_changed_since
 from tunery.serve.engines import EngineSettings, open_engine
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
-from tunery.store.adapters import adapter_folder
+from tunery.store.adapters import adapter_folder, serving_base
 from tunery.store.workspace import Workspace
 from tunery.track.tracker import Tracker, Untracked
 
@@ -46,6 +46,8 @@ class RunContext:
     _base: BaseModelInfo | None = field(default=None, repr=False)
     _tokenizer: ChatTokenizer | None = field(default=None, repr=False)
     _engine: Engine | None = field(default=None, repr=False)
+    _answers: BaseModelInfo | None = field(default=None, repr=False)
+    """Whose weights the engine holds."""
 
     @property
     def base(self) -> BaseModelInfo:
@@ -79,29 +81,35 @@ class RunContext:
         train = self.recipe.train
         return self.recipe.evaluate.engine or EmbeddedSettings(device=train.device, threads=train.threads)
 
-    def engine(self, *adapters: Adapter) -> Engine:
-        """Return the engine that answers, on this base, with ``adapters`` loaded under their ids.
+    def engine(self, adapter: Adapter | None = None) -> Engine:
+        """Return the engine that answers: on this base, with an adapter under its id, or on its weights.
+
+        One engine is open at a time: that of a model of its own takes the place of the base's.
 
         Raises:
-            DamagedError: Files of the base or of an adapter are not what was recorded.
+            DamagedError: Files of the base or of the adapter are not what was recorded.
         """
+        folder = adapter_folder(self.workspace, adapter) if adapter else None
+        base = serving_base(self.workspace, adapter) if adapter and adapter.model else self.base
+        if self._answers is not None and self._answers.sha256 != base.sha256:
+            self.release_engine()
         if self._engine is None:
-            check_base(self.base)
-            self._engine = open_engine(Path(self.base.path), self.engine_settings)
-            check_base(self.base)  # nobody changed it while it was being read
-        for adapter in adapters:
-            self._engine.load_adapter(adapter.id, str(adapter_folder(self.workspace, adapter)))
+            check_base(base)
+            self._engine, self._answers = open_engine(Path(base.path), self.engine_settings), base
+            check_base(base)  # nobody changed it while it was being read
+        if adapter and adapter.loaded_as:
+            self._engine.load_adapter(adapter.loaded_as, str(folder))
         return self._engine
 
     def release_engine(self) -> None:
         """Give the engine's memory back, before training needs it."""
         if self._engine is not None:
             self._engine.close()
-            self._engine = None
+            self._engine = self._answers = None
 
     def on_base(self, base: BaseModelInfo) -> RunContext:
         """Return a context of the same run with another base; its engine is its own and must be released."""
-        return replace(self, _base=base, _tokenizer=None, _engine=None)
+        return replace(self, _base=base, _tokenizer=None, _engine=None, _answers=None)
 
     def check_stop(self) -> None:
         """Raise :class:`KeyboardInterrupt` when someone asked the run to stop."""

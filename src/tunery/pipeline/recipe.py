@@ -18,6 +18,7 @@ from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
 from tunery.inspect.config import InspectConfig
 from tunery.serve.engines import AnyEngine
 from tunery.track.config import TrackConfig
+from tunery.train.config import TrainConfig
 from tunery.train.section import TrainSection, default_train_config
 
 MOVED = {"data.inspect": "inspect", **{f"data.{old}": f"data.{new}" for old, new in MOVED_DATA.items()}}
@@ -74,6 +75,13 @@ class Recipe(Settings):
     """How a version that passed reaches users."""
     track: TrackConfig = TrackConfig()
     """Experiment trackers that a run tells what it does; no part of what it makes."""
+
+    @field_validator("train")
+    @classmethod
+    def _can_be_served(cls, train: TrainConfig) -> TrainConfig:
+        if train.unservable:
+            raise ValueError(train.unservable)
+        return train
 
     @field_validator("name")
     @classmethod

@@ -32,6 +32,14 @@ _WEAK_CLASSES = 5
 _WEAK_F1 = 0.7
 """F1 under which a class is named among the limits."""
 
+_KINDS: Mapping[str, str] = {
+    "lora": "LoRA adapter",
+    "rslora": "rank-stabilised LoRA adapter",
+    "dora": "DoRA adapter",
+    "none": "full fine-tuning",
+}
+"""What the card calls each kind of ``train.adapter``."""
+
 _PEFT = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -42,7 +50,16 @@ ADAPTER = "."  # the folder of this card
 tokenizer = AutoTokenizer.from_pretrained(BASE)
 model = AutoModelForCausalLM.from_pretrained(BASE, use_safetensors=True)
 model = PeftModel.from_pretrained(model, ADAPTER).eval()
+"""
+_WHOLE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+MODEL = "."  # the folder of this card
+
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+model = AutoModelForCausalLM.from_pretrained(MODEL, use_safetensors=True).eval()
+"""
+_ANSWER = """
 messages = [
 {messages}
 ]
@@ -81,8 +98,9 @@ def render_card(
 ) -> str:
     """Return the card of one model version as Markdown.
 
-    It lies beside the adapter as ``README.md``, so its loading code names its own folder. Text from users
-    (labels, prompts, warnings) is escaped and cannot end a table, a code block or the front matter.
+    It lies beside the adapter, or beside all weights where that has its ``model``, as ``README.md``, so its
+    loading code names its own folder. Text from users (labels, prompts, warnings) is escaped and cannot end a
+    table, a code block or the front matter.
     ``evaluation`` is that of the tuned model on the test split; ``baselines`` has that of each subject which
     it was compared with.
 
@@ -92,7 +110,7 @@ def render_card(
     parts = [
         _front_matter(version, adapter),
         f"# {inline(version.ref)}",
-        _opening(version, evaluation, baselines, gate),
+        f"{_kind(version, adapter)} {_opening(evaluation, baselines, gate)}",
         "## Intended use",
         _intended_use(version, adapter, evaluation),
         "## Results",
@@ -107,8 +125,8 @@ def render_card(
         _training(adapter),
         "## Lineage",
         _lineage(version, dataset, adapter, gate),
-        "## Load it in plain PEFT",
-        fenced(_peft_code(version, adapter), "python"),
+        "## Load it in plain transformers" if adapter.model else "## Load it in plain PEFT",
+        fenced(_loading_code(version, adapter), "python"),
         "## Call it through the openai client",
         f"With `tunery serve` running and a key from `tunery keys create` in `OPENAI_API_KEY`:\n\n"
         f"{fenced(_openai_code(version), 'python')}",
@@ -117,19 +135,25 @@ def render_card(
 
 
 def _front_matter(version: ModelVersion, adapter: Adapter) -> str:
+    kind = adapter.config.get("adapter", "lora")
     about = {
         "base_model": adapter.base.name,
-        "library_name": "peft",
+        "library_name": "transformers" if adapter.model else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["lora", "tunery"],
+        "tags": ["full-fine-tuning" if kind == "none" else kind, "tunery"],
         "model_name": version.ref,
     }
     return f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---"
 
 
-def _opening(
-    version: ModelVersion, evaluation: Evaluation, baselines: Mapping[str, Evaluation], gate: GateResult
-) -> str:
+def _kind(version: ModelVersion, adapter: Adapter) -> str:
+    kind = _KINDS.get(adapter.config.get("adapter", "lora"), "adapter")
+    if kind == _KINDS["none"]:
+        return f"A {kind} of {inline(version.base)}."
+    return f"A {kind} {'merged into' if adapter.model else 'on'} {inline(version.base)}."
+
+
+def _opening(evaluation: Evaluation, baselines: Mapping[str, Evaluation], gate: GateResult) -> str:
     main = evaluation.main
     interval = f"(95 % interval {metric_interval(main)}, n {count(main.n)})"
     reached = f"{metric_value(main)} {inline(main.title)} {interval}"
@@ -140,7 +164,7 @@ def _opening(
     ]
     beside = f" On the same rows: {'; '.join(others)}." if others else ""
     word = "Its gate passed." if gate.passed else "**Its gate refused it: do not ship it.**"
-    return f"A LoRA adapter on {inline(version.base)}. It reaches {reached}.{beside} {word}"
+    return f"It reaches {reached}.{beside} {word}"
 
 
 def _intended_use(version: ModelVersion, adapter: Adapter, evaluation: Evaluation) -> str:
@@ -268,16 +292,13 @@ def _lineage(version: ModelVersion, dataset: DatasetVersion, adapter: Adapter, g
     return table(["what", "id", "proof"], cells) + origin
 
 
-def _peft_code(version: ModelVersion, adapter: Adapter) -> str:
+def _loading_code(version: ModelVersion, adapter: Adapter) -> str:
     turns = [("system", version.system_prompt)] if version.system_prompt else []
     turns.append(("user", _QUESTION))
     messages = "\n".join(f'    {{"role": "{role}", "content": {_literal(text)}}},' for role, text in turns)
-    return _PEFT.format(
-        base=_literal(adapter.base.path),
-        label=without_controls(adapter.base.label),
-        messages=messages,
-        max_tokens=_max_tokens(version),
-    )
+    base, label = _literal(adapter.base.path), without_controls(adapter.base.label)
+    load = _WHOLE if adapter.model else _PEFT.format(base=base, label=label)
+    return load + _ANSWER.format(messages=messages, max_tokens=_max_tokens(version))
 
 
 def _openai_code(version: ModelVersion) -> str:

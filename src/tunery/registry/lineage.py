@@ -12,7 +12,7 @@ from tunery.core.errors import NotFoundError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.registry import ModelVersion
 from tunery.core.run import Run
-from tunery.core.training import ADAPTER_WEIGHTS, Adapter, BaseModelInfo
+from tunery.core.training import ADAPTER_WEIGHTS, WHOLE_MODEL, Adapter, BaseModelInfo
 from tunery.model.bases import check_base
 from tunery.registry.versions import resolve
 from tunery.store.artifacts import Kind
@@ -244,11 +244,15 @@ def check_base_of(workspace: Workspace, base: BaseModelInfo) -> LineageCheck:
 def _weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
     what = f"weights of {adapter.id}"
     folder = workspace.root / "adapters" / adapter.id
+    if adapter.model is not None:
+        found = check_base_of(workspace, adapter.model.with_(path=str(folder / WHOLE_MODEL)))
+        told = "as the training run recorded them" if found.ok else found.detail
+        return found.with_(what=what, detail=told, mend=None if found.ok else _MENDS["adapters"])
     if not (folder / ADAPTER_WEIGHTS).is_file():
         return LineageCheck(
             what=what, ok=False, detail=f"{ADAPTER_WEIGHTS} is not there", mend=_MENDS["adapters"]
         )
-    found = checksum(folder / ADAPTER_WEIGHTS)
-    same = found == adapter.sha256
-    detail = "as the training run recorded them" if same else f"sha256 {found}, recorded {adapter.sha256}"
+    sha256 = checksum(folder / ADAPTER_WEIGHTS)
+    same = sha256 == adapter.sha256
+    detail = "as the training run recorded them" if same else f"sha256 {sha256}, recorded {adapter.sha256}"
     return LineageCheck(what=what, ok=same, detail=detail, mend=None if same else _MENDS["adapters"])

@@ -1,4 +1,4 @@
-"""Where an adapter's files lie, opened only if they are what its training recorded."""
+"""Where an adapter's files lie, opened only if they are what its training recorded, and what serves it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunery.core.errors import DamagedError
 from tunery.core.faults import told
-from tunery.core.training import ADAPTER_WEIGHTS, Adapter
+from tunery.core.training import ADAPTER_WEIGHTS, WHOLE_MODEL, Adapter, BaseModelInfo
 from tunery.store.checksums import checksum
 from tunery.store.whole_folder import MEND
 from tunery.store.workspace import Workspace
@@ -20,6 +20,8 @@ def adapter_folder(workspace: Workspace, adapter: Adapter) -> Path:
         DamagedError: A file is not what it was; names each.
     """
     folder = workspace.artifacts.path("adapters", adapter.id)
+    if adapter.model is not None:
+        return folder  # its files were compared with the manifest's, and the engine compares them again
     with told(folder):
         found = checksum(folder / ADAPTER_WEIGHTS)
     if found != adapter.sha256:
@@ -28,3 +30,15 @@ def adapter_folder(workspace: Workspace, adapter: Adapter) -> Path:
             hint=MEND,
         )
     return folder
+
+
+def serving_base(workspace: Workspace, adapter: Adapter) -> BaseModelInfo:
+    """Return the base whose engine answers with what training made: its own weights where it has all of them.
+
+    Raises:
+        NotFoundError: Its folder is gone.
+    """
+    if adapter.model is None:
+        return adapter.base
+    folder = workspace.artifacts.folder("adapters", adapter.id)
+    return adapter.model.with_(path=str(folder / WHOLE_MODEL))

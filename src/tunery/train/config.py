@@ -11,12 +11,15 @@ from pydantic import Field, WithJsonSchema, model_validator
 from tunery.core.config import Settings
 from tunery.core.variants import Variants
 
-AdapterKind = Literal["lora", "rslora", "dora"]
+AdapterKind = Literal["lora", "rslora", "dora", "none"]
+_OF_ADAPTERS = ("rank", "alpha", "dropout", "target_modules", "modules_to_save", "lora_plus_ratio", "merge")
+"""Settings that mean nothing where all weights are trained."""
+_FULL_LEARNING_RATE = 1e-4
+"""Peak learning rate by default where all weights are trained: a tenth of LoRA's."""
 
-
-_SAME_ADAPTER = ("adapter", "rank", "alpha", "target_modules")
+_SAME_ADAPTER = ("adapter", "rank", "alpha", "target_modules", "modules_to_save")
 """Settings in which trainings of one adapter are alike, or the second could not go on from the first's."""
-_SAME_PLACE = ("device", "dtype", "threads", "micro_batch_tokens")
+_SAME_PLACE = ("device", "dtype", "quantization", "threads", "micro_batch_tokens")
 """Settings that the earlier training has from the later one where it says nothing else."""
 
 
@@ -41,8 +44,13 @@ class TrainConfig(Settings):
     """What is learnt from the rows."""
     adapter: AdapterKind = "lora"
     """What is trained on the frozen base: LoRA; rank-stabilised LoRA, whose update is multiplied by alpha /
-    sqrt(rank), so that large ranks learn as fast as small ones; or DoRA, which trains the length of each row
-    of a weight apart from its direction, and takes longer."""
+    sqrt(rank), so that large ranks learn as fast as small ones; DoRA, which trains the length of each row of
+    a weight apart from its direction, and takes longer; or none, which is full fine-tuning: every weight of
+    the base is trained, and what comes out is a model of its own."""
+    quantization: Literal["nf4"] | None = None
+    """How the frozen base is held while it is trained on: nf4 is QLoRA, four bits a weight of the linear
+    layers, their scales quantised once more, computed with in fp32 on a CPU and in bf16 on a GPU. Takes the
+    extra tunery[qlora]. What is evaluated and served is the adapter on the base as it is."""
     rank: int = Field(default=16, ge=1, le=1024)
     """LoRA rank: width of the trained low-rank update."""
     alpha: float = Field(default=32.0, gt=0)
@@ -50,9 +58,21 @@ class TrainConfig(Settings):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the input of the adapted layers."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Layers adapted: every linear layer but the output one, or names such as [q_proj, v_proj]."""
+    """Layers adapted: every linear layer but the output one, or some by name, such as [q_proj, v_proj], or by
+    pattern, such as ["layers.2?.*", "*.down_proj"]: ``*`` stands for any text, ``?`` for one character,
+    ``[...]`` for one of several."""
+    modules_to_save: tuple[str, ...] = ()
+    """Modules trained whole beside the adapter, such as [lm_head, embed_tokens]. No engine serves those
+    beside the adapters of others, so the adapter has to be merged: merge: true."""
+    merge: bool = False
+    """Whether the trained adapter is merged into the base's weights. The version is then a model of its own,
+    of the base's size on disk and in memory, that any engine serves without knowing of adapters."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    """Peak learning rate; LoRA bears about ten times that of full fine-tuning."""
+    """Peak learning rate; by default 0.001, and 0.0001 with adapter: none, as LoRA bears about ten times the
+    rate of full fine-tuning."""
+    lora_plus_ratio: float = Field(default=1.0, ge=1)
+    """LoRA+: learning rate of the adapter's second matrices (B) over that of its first ones (A); 1 is plain
+    LoRA."""
     epochs: float = Field(default=3.0, gt=0, le=1000)
     """Passes over the train split."""
     batch_size: int = Field(default=16, ge=1)
@@ -83,7 +103,8 @@ class TrainConfig(Settings):
     """Where it computes: auto (a CUDA GPU if there is one), cpu, or cuda for the first GPU it sees;
     CUDA_VISIBLE_DEVICES says which that is."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the frozen base: fp32 on a CPU, bf16 on a GPU; the adapter is always trained in fp32."""
+    """Of the frozen base: fp32 on a CPU, bf16 on a GPU; the adapter is always trained in fp32. With adapter:
+    none of what is computed, while the weights are in fp32."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads. When null, as many as other processes leave cores for, looked at while it trains, and all
     cores where results would depend on the number: on processors of another maker than Intel."""
@@ -91,8 +112,8 @@ class TrainConfig(Settings):
     start_from: Earlier | None = None
     """A training before this one, such as {method: sft, epochs: 2}: an adapter of its own on the same rows,
     from whose weights this one begins and which a reference then is. It has the settings of a train section;
-    adapter, rank, alpha, target_modules, device, dtype, threads and micro_batch_tokens are those of this one
-    where it names none."""
+    adapter, rank, alpha, target_modules, modules_to_save, device, dtype, quantization, threads and
+    micro_batch_tokens are those of this one where it names none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -103,6 +124,23 @@ class TrainConfig(Settings):
         shared = {name: values[name] for name in (*_SAME_ADAPTER, *_SAME_PLACE) if name in values}
         return {**values, "start_from": {**shared, **values["start_from"]}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _full_learns_slower(cls, values: Any) -> Any:
+        """Lower the default learning rate where every weight is trained."""
+        if isinstance(values, Mapping) and values.get("adapter") == "none" and "learning_rate" not in values:
+            return {**values, "learning_rate": _FULL_LEARNING_RATE}
+        return values
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> TrainConfig:
+        if self.adapter == "none" and self.quantization:
+            raise ValueError(
+                f"adapter is none and quantization {self.quantization}: weights of four bits cannot be "
+                "trained themselves; take adapter: lora, or leave quantization out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _starts_from_its_like(self) -> TrainConfig:
         for name in _SAME_ADAPTER if self.start_from else ():
@@ -112,7 +150,26 @@ class TrainConfig(Settings):
                     f"start_from.{name} is {earlier!r} and {name} {mine!r}: both train one adapter; leave "
                     f"start_from.{name} out"
                 )
+        if self.start_from and self.start_from.merge:
+            raise ValueError(
+                "start_from.merge is true: only the last training's adapter is merged; leave it out"
+            )
         return self
+
+    @property
+    def unservable(self) -> str | None:
+        """Why no engine could serve what comes out, and what to set instead; None where one can."""
+        if not self.modules_to_save or self.makes_a_model:
+            return None
+        return (
+            f"modules_to_save {list(self.modules_to_save)} are whole modules, which no engine serves beside "
+            "the adapters of others; merge: true makes a model of its own of them"
+        )
+
+    @property
+    def makes_a_model(self) -> bool:
+        """Whether what comes out is a model of its own rather than an adapter on the base."""
+        return self.merge or self.adapter == "none"
 
     @model_validator(mode="after")
     def _divides(self) -> TrainConfig:
@@ -132,12 +189,26 @@ class TrainConfig(Settings):
 
     def base_in_half(self, device_type: str) -> bool:
         """Tell whether the frozen base is held in bf16 on a device of this type (``cpu``, ``cuda``)."""
+        return self.adapter != "none" and self._in_half(device_type)
+
+    def mixed_precision(self, device_type: str) -> bool:
+        """Tell whether trained weights are held in fp32 and computed with in bf16."""
+        return self.adapter == "none" and self._in_half(device_type)
+
+    def _in_half(self, device_type: str) -> bool:
         return self.dtype == "bfloat16" or (self.dtype == "auto" and device_type == "cuda")
 
 
 _NOT_IN_IDENTITY = frozenset({"device", "threads", "micro_batch_size", "micro_batch_tokens"})
 """Settings that say where and in what pieces the same computation runs."""
-_SINCE: Mapping[str, object] = {"adapter": "lora", "start_from": None}
+_SINCE: Mapping[str, object] = {
+    "adapter": "lora",
+    "start_from": None,
+    "quantization": None,
+    "modules_to_save": [],
+    "merge": False,
+    "lora_plus_ratio": 1.0,
+}
 """Settings that came later, with the value that everything before them was trained with."""
 
 
@@ -146,7 +217,8 @@ def identity_settings(config: TrainConfig) -> dict[str, Any]:
 
     What was trained before a setting existed keeps its id.
     """
-    settings = config.model_dump(mode="json", exclude=set(_NOT_IN_IDENTITY))
+    unused = _OF_ADAPTERS if config.adapter == "none" else ()
+    settings = config.model_dump(mode="json", exclude={*_NOT_IN_IDENTITY, *unused})
     if config.start_from is not None:
         settings["start_from"] = identity_settings(config.start_from)
     return {name: value for name, value in settings.items() if name not in _SINCE or value != _SINCE[name]}

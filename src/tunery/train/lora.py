@@ -1,4 +1,4 @@
-"""Dataset version to adapter: LoRA on a frozen base, resumable at any moment."""
+"""Dataset version to adapter, or to a model of its own; resumable at any moment."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
-from tunery.core.errors import ConfigError, DamagedError
 from tunery.core.faults import told
-from tunery.core.training import ADAPTER_WEIGHTS, BaseModelInfo, StepLog
-from tunery.model.bases import check_base
+from tunery.core.training import BaseModelInfo, StepLog
 from tunery.model.device import choose_training_device
-from tunery.model.load import load_for_packing
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
+from tunery.train.trainable import begin_with, load_checkpoint, save_merged, save_trained, trainable_model
 from tunery.train.trainer import (
     PackedTrainer,
     Reporting,
     ThreadKeeper,
     Watcher,
     early_stopping,
-    load_checkpoint,
     training_arguments,
     validations_since_best,
 )
@@ -40,7 +36,7 @@ class Folders(NamedTuple):
     """Where training writes."""
 
     output: Path
-    """Existing folder for ``adapter_model.safetensors`` and ``adapter_config.json``."""
+    """Existing folder for ``adapter_model.safetensors`` and ``adapter_config.json``, or for ``model/``."""
     checkpoints: Path
     """This very training's checkpoints; the caller removes them once the adapter is safe."""
     start: Path | None = None
@@ -64,7 +60,7 @@ class Trained(NamedTuple):
 def train_adapter(
     base: BaseModelInfo, rows: TrainingRows, *, config: TrainConfig, folders: Folders, reporting: Reporting
 ) -> Trained:
-    """Train a LoRA adapter and write it as a plain PEFT folder.
+    """Train an adapter and write it as a plain PEFT folder, or a whole model.
 
     A run that was killed continues from the newest complete checkpoint and ends with
     the losses of an undisturbed one: weights, optimizer, schedule, data order and random state are restored.
@@ -88,12 +84,12 @@ def train_adapter(
     threads = Threads(config.threads, exact=True)
     device = choose_training_device(config.device)
     set_seed(config.seed)
-    model = _lora_model(base, config, device)
+    model = trainable_model(base, config, device)
     if folders.start is not None:
-        _begin_with(model, folders.start)
+        begin_with(model, folders.start)
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
-    resume = _newest(config, folders.checkpoints, reporting)
+    resume, trainer = _newest(config, folders.checkpoints, reporting), None
     history, seconds_before = _history_of(resume)
     if resume:
         reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}")
@@ -116,9 +112,7 @@ def train_adapter(
         kept = _kept_step(config, history)
         if resume or kept != int(history[-1]["step"]):
             load_checkpoint(model, folders.checkpoints / f"checkpoint-{kept}")
-    with told(folders.output):
-        _save(model, folders.output)
-    return Trained(
+    trained = Trained(
         history=_merge(history),
         steps=int(history[-1]["step"]),
         best_step=_kept_step(config, history),
@@ -126,6 +120,12 @@ def train_adapter(
         trained_tokens=round(sum(r.tokens for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
     )
+    with told(folders.output):
+        save_trained(model, base, folders.output)
+        if config.merge and config.adapter != "none":
+            del model, trainer  # two of them would take twice the memory
+            save_merged(base, folders.output)
+    return trained
 
 
 def _with_reference(
@@ -169,69 +169,12 @@ def _newest(config: TrainConfig, root: Path, reporting: Reporting) -> Path | Non
     return found
 
 
-def _lora_model(base: BaseModelInfo, config: TrainConfig, device: torch.device) -> nn.Module:
-    from peft import LoraConfig, get_peft_model
-
-    half = config.base_in_half(device.type)
-    check_base(base)
-    model = load_for_packing(base.path, dtype=torch.bfloat16 if half else torch.float32)
-    check_base(base)  # nobody changed it while it was being read
-    targets = config.target_modules
-    lora = LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
-        bias="none",
-        use_rslora=config.adapter == "rslora",
-        use_dora=config.adapter == "dora",
-    )
-    try:
-        with warnings.catch_warnings():
-            # PEFT reads an attribute that this transformers calls by another name.
-            warnings.simplefilter("ignore", FutureWarning)
-            adapted: nn.Module = get_peft_model(model, lora)
-    except ValueError as error:
-        linear = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)})
-        raise ConfigError(
-            f"train.target_modules {targets!r} fit no layer of {base.name}: {str(error)[:160]}",
-            hint=f"train.target_modules=all-linear, or some of {', '.join(linear)}",
-        ) from None
-    # Recorded in the adapter, so that plain PEFT and other engines know what it belongs to.
-    adapted.peft_config["default"].base_model_name_or_path = base.name  # type: ignore[union-attr,index]
-    return adapted
-
-
-def _begin_with(model: nn.Module, start: Path) -> None:
-    """Give a fresh adapter the weights of another of its shape.
-
-    Raises:
-        DamagedError: They are not those of this shape.
-    """
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    weights = load_file(start / ADAPTER_WEIGHTS)
-    fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
-    if {n: w.shape for n, w in fresh.items()} != {n: w.shape for n, w in weights.items()}:
-        raise DamagedError(f"{start} holds an adapter of another shape than this training's")
-    set_peft_model_state_dict(model, weights)
-
-
 def _run(trainer: PackedTrainer, resume: Path | None, root: Path) -> None:
     with told(root, memory_hint=_MEMORY_HINT), warnings.catch_warnings():
         # The Trainer probes deprecated attributes of the model and schedules of a resumed run.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-
-
-def _save(model: nn.Module, output: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT looks for the base on the hub and warns that it is not there
-        model.save_pretrained(str(output), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
-    (output / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is written at registration
 
 
 def _history_of(checkpoint: Path | None) -> tuple[list[dict[str, Any]], float]:

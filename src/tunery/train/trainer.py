@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -75,6 +75,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         callbacks: Sequence[TrainerCallback],
     ) -> None:
         self.config = objective.config
+        self.optimizer: torch.optim.Optimizer | None = None
         super().__init__(
             model=model,
             args=arguments,
@@ -144,6 +145,20 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         each = [self.objective.counts(batch) for batch in batches]
         return torch.tensor([max(sum(term), 1) for term in zip(*each, strict=True)])
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return AdamW, with a learning rate of its own for the second matrices where LoRA+ is asked for."""
+        if self.optimizer is None and self.config.lora_plus_ratio > 1 and self.config.adapter != "none":
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = create_loraplus_optimizer(
+                self.model,
+                kind,
+                loraplus_lr_ratio=self.config.lora_plus_ratio,
+                loraplus_weight_decay=self.args.weight_decay,
+                **options,
+            )
+        made: torch.optim.Optimizer = super().create_optimizer(model)
+        return made
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the objective measured in the step whose loss is logged."""
         if "loss" in logs:
@@ -159,7 +174,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     def _load_best_model(self) -> None:
         """Do nothing: the Trainer would load what it finds, and where it finds nothing keep the last weights.
 
-        Whoever called :meth:`train` loads the best checkpoint by :func:`load_checkpoint`.
+        Whoever called :meth:`train` loads the best checkpoint, by ``load_checkpoint`` of ``trainable``.
         """
 
     def evaluate(
@@ -189,18 +204,6 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         handler = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def load_checkpoint(model: nn.Module, checkpoint: Path) -> None:
-    """Give a model the adapter weights of a checkpoint.
-
-    Raises:
-        DamagedError: The checkpoint is not what was written.
-    """
-    checkpoints.require_complete(checkpoint)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        model.load_adapter(str(checkpoint), "default")  # type: ignore[operator]
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
@@ -320,6 +323,7 @@ def training_arguments(
         seed=config.seed,
         data_seed=config.seed,
         use_cpu=device.type == "cpu",
+        bf16=config.mixed_precision(device.type),
         optim="adamw_torch",
         logging_strategy="steps",
         logging_steps=1,

@@ -70,12 +70,12 @@ def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) ->
 
     from tunery.model.packing import pack, target_logits
     from tunery.model.render import Rendered
-    from tunery.train.lora import _lora_model
     from tunery.train.methods.sft import SftConfig
+    from tunery.train.trainable import trainable_model
 
     config = SftConfig(rank=4)
     base = describe_base(tiny_model, name="tiny")
-    model = _lora_model(base, config, torch.device("cpu"))
+    model = trainable_model(base, config, torch.device("cpu"))
     prefix = tuple(range(3, 33))
     rows = [Rendered((*prefix, *range(100 + i, 140 + i)), (0,) * 60 + (1,) * 10, 60) for i in range(8)]
     batch = pack(rows)

@@ -205,11 +205,16 @@ class BasePool:
             base.revive(self._open_base)
 
     def forget_adapter(self, adapter: str) -> None:
-        """Unload an adapter wherever it is loaded."""
+        """Unload an adapter wherever it is loaded, and the engine of one that is a model of its own."""
         with self._lock:
             served = list(self._served.values())
+            own = [base for base in served if base.info.name == adapter]
+            for base in own:
+                del self._served[base.info.sha256]
         for base in served:
             base.forget(adapter)
+        for base in own:
+            base.close()
 
     def close(self) -> None:
         """Stop every engine; waiting requests are cancelled."""

@@ -16,6 +16,7 @@ from tunery.core.rollout import Arm
 from tunery.core.training import BaseModelInfo
 from tunery.deploy.routing import assign
 from tunery.registry import versions
+from tunery.store.adapters import serving_base
 from tunery.store.workspace import Workspace
 
 ORGANIZATION = "tunery"
@@ -37,6 +38,7 @@ class Target(NamedTuple):
     version: ModelVersion | None
     """None for the base alone."""
     adapter_folder: Path | None
+    """None where the base answers, which may be a version's own weights."""
     arm: Arm | None = None
     rollout_id: str | None = None
     day: date | None = None
@@ -46,6 +48,11 @@ class Target(NamedTuple):
     def name(self) -> str:
         """Name of what answers: ``name@N`` or the base's."""
         return self.version.ref if self.version else self.base.name
+
+    @property
+    def adapter(self) -> str | None:
+        """Name of the adapter in the base's engine; None where the base answers."""
+        return self.version.adapter_id if self.version and self.adapter_folder else None
 
 
 class ServedModel(NamedTuple):
@@ -160,8 +167,8 @@ def _target(workspace: Workspace, version: ModelVersion) -> Target:
             hint="run its recipe again, which makes them again, or restore them from a backup",
         )
     # Compared with their checksums when the engine loads them.
-    folder = workspace.artifacts.folder("adapters", adapter.id)
-    return Target(adapter.base, version, folder, day=adapter.asked_on)
+    folder = workspace.artifacts.folder("adapters", adapter.id) if adapter.loaded_as else None
+    return Target(serving_base(workspace, adapter), version, folder, day=adapter.asked_on)
 
 
 def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:

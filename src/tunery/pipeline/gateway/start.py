@@ -122,12 +122,12 @@ def _rendered(tokenizer: Tokenizer, routed: RoutedCall, most: int) -> tuple[int,
 
 
 def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> GenerationRequest:
-    sampling, version = routed.call.sampling, routed.target.version
+    sampling = routed.call.sampling
     if choice and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + choice)  # else every choice were the same
     return GenerationRequest(
         prompt,
-        version.adapter_id if version else None,
+        routed.target.adapter,
         sampling,
         routed.call.constraint,
         routed.call.prompt_logprobs,

@@ -23,7 +23,8 @@ _BY_GROUP: Mapping[str, str] = {
     "data.filters.length": "min_input_chars max_input_chars min_output_chars max_output_chars",
     "data.split": "test validation seed assign stratify by_time",
     "train": (
-        "method adapter rank alpha dropout target_modules learning_rate epochs batch_size "
+        "method adapter quantization rank alpha dropout target_modules lora_plus_ratio learning_rate epochs "
+        "batch_size "
         "micro_batch_size micro_batch_tokens warmup_ratio schedule weight_decay max_grad_norm "
         "validation_every early_stopping keep seed dtype threads loss_on prompt_loss_weight "
         "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"
@@ -64,6 +65,8 @@ THE_SERVERS: Mapping[str, str] = {
     "data.clean.pii_mapping": "it names a file",
     "train.device": "it is the server's choice",
     "train.start_from": "it is for recipes only",
+    "train.modules_to_save": "it is for recipes only",
+    "train.merge": "it is for recipes only",
     "evaluate.engine": "it is the server's choice",
     "evaluate.suites": "it names files",
 }
@@ -91,6 +94,8 @@ class JobLimits(Settings):
     """Tokens of an answer in evaluation at most [count]."""
     rows_per_batch: int = Field(default=1024, ge=1)
     """Rows handed to the engine at once in evaluation at most [count]."""
+    full_fine_tuning: bool = False
+    """Whether a job may train every weight; what it makes has the size of its base."""
     shots: int = Field(default=64, ge=1)
     """Solved examples in a few-shot prompt at most [count]."""
     max_shot_tokens: int = Field(default=32_768, ge=16)
@@ -157,6 +162,12 @@ def check_size(recipe: Recipe, limits: JobLimits) -> None:
     Raises:
         ConfigError: Names the setting, its value and the limit.
     """
+    if recipe.train.adapter == "none" and not limits.full_fine_tuning:
+        raise ConfigError(
+            "train.adapter is none; this server takes no jobs that train every weight "
+            "(job_limits.full_fine_tuning)",
+            param="tunery.train.adapter",
+        )
     for limit, path in LIMITED.items():
         value: Any = recipe
         for part in path.split("."):

@@ -88,7 +88,8 @@ def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) 
 
 def tuned_subject(context: RunContext, adapter: Adapter, *, name: str = TUNED) -> Subject:
     """Return an adapter as a subject, asked as it was trained."""
-    return Subject(name, context.base.label, adapter.id, Prompting(day=_day(context, adapter)))
+    asked = Prompting(day=_day(context, adapter))
+    return Subject(name, context.base.label, adapter.id, adapter.model is not None, asked)
 
 
 def _day(context: RunContext, adapter: Adapter) -> date | None:
@@ -106,7 +107,7 @@ def measure(
     known = workspace.evaluations.find(identity)
     if known is not None and _is_whole(context, identity, adapter):
         return EvaluationResult(known, predictions_of(workspace, identity))
-    engine, tokenizer = context.engine(*([adapter] if adapter else [])), context.tokenizer
+    engine, tokenizer = context.engine(adapter), context.tokenizer
     result = evaluate(
         engine, tokenizer, task, subject=subject, progress=context.progress, clock=workspace.clock
     )
@@ -184,7 +185,8 @@ def measure_as_champion(
     there = context if here else context.on_base(adapter.base)
     asked = Prompting(system_prompt=own, day=_day(there, adapter))
     try:
-        return measure(there, task, Subject(CHAMPION, adapter.base.label, adapter.id, asked), adapter)
+        subject = replace(tuned_subject(there, adapter, name=CHAMPION), prompting=asked)
+        return measure(there, task, subject, adapter)
     finally:
         if not here:
             there.release_engine()
@@ -195,7 +197,7 @@ def measure_suites(context: RunContext, adapter: Adapter) -> dict[str, SuiteNumb
     numbers = {}
     for name, task in suite_tasks(context).items():
         tuned = tuned_subject(context, adapter, name=f"{TUNED} on {name}")
-        base = replace(tuned, name=f"base on {name}", adapter=None)
+        base = replace(tuned, name=f"base on {name}", adapter=None, whole=False)
         numbers[name] = SuiteNumbers(
             base=measure(context, task, base).evaluation.metrics,
             tuned=measure(context, task, tuned, adapter).evaluation.metrics,

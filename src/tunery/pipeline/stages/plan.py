@@ -67,7 +67,9 @@ def _schedule(
     shape: BaseShape,
     machine: Machine,
 ) -> Schedule:
-    adapter = shape.adapter(config.rank, config.target_modules, magnitudes=config.adapter == "dora")
+    dora = config.adapter == "dora"
+    adapter = shape.adapter(config.rank, config.target_modules, magnitudes=dora)
+    trained = shape.parameters if config.adapter == "none" else adapter
     steps = config.total_steps(rows.train_rows)
     validations = math.ceil(steps / config.steps_between_validations(steps))
     half = config.base_in_half(machine.device)
@@ -75,7 +77,7 @@ def _schedule(
         epochs=config.epochs,
         batch_size=config.batch_size,
         rank=config.rank,
-        adapter_parameters=adapter,
+        adapter_parameters=trained,
         validations=validations if rows.validation_rows else 0,
         subjects=subjects,
         max_new_tokens=context.recipe.evaluate.max_new_tokens,

@@ -12,7 +12,8 @@ from tunery.core.errors import ConfigError, DamagedError, RefusedByTemplate, fir
 from tunery.core.example import Example, where
 from tunery.core.figures import counted
 from tunery.core.ids import artifact_id, sha256_file
-from tunery.core.training import ADAPTER_WEIGHTS, Adapter
+from tunery.core.training import ADAPTER_WEIGHTS, WHOLE_MODEL, Adapter, BaseModelInfo
+from tunery.model.bases import describe_base
 from tunery.model.render import render
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
@@ -190,6 +191,12 @@ def _require_free(context: RunContext, earlier: Adapter) -> None:
     context.progress.event(f"{earlier.id} came out different from before; it is judged anew", level="warn")
 
 
+def _own_model(base: BaseModelInfo, folder: Path, identity: str) -> BaseModelInfo:
+    """Describe the whole weights in an adapter's folder, which has yet to get its place."""
+    model = describe_base(folder / WHOLE_MODEL, name=identity, remember=False)
+    return model.with_(path=WHOLE_MODEL, license=base.license, origin=base.origin)
+
+
 def _track(context: RunContext, point: Mapping[str, Any]) -> None:
     context.tracker.log(int(point["step"]), training_metrics(point))
 
@@ -229,13 +236,15 @@ def _train_into(
         )
         if asked():
             raise KeyboardInterrupt
+    model = _own_model(context.base, folder, identity) if config.makes_a_model else None
     return Adapter(
         id=identity,
         base=context.base,
         dataset_version=dataset.id,
         config=config.model_dump(mode="json"),
         start_adapter=start.id if start else None,
-        sha256=sha256_file(folder / ADAPTER_WEIGHTS),
+        sha256=model.sha256 if model else sha256_file(folder / ADAPTER_WEIGHTS),
+        model=model,
         chat_template_sha256=context.tokenizer.chat_template_sha256,
         system_prompt=dataset.system_prompt,
         day=dataset.day if context.tokenizer.writes_day else None,
