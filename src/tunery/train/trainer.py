@@ -33,6 +33,8 @@ from tunery.train.methods.method import (
     WholeStep,
     forwards_of,
 )
+from tunery.train.order import ByPrompt
+from tunery.train.section import method_of
 
 _BATCH, _BESIDE = "packed", "beside"
 
@@ -91,6 +93,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     def _divide(self, rows: Sequence[TrainingRow]) -> Step:
         """Divide a step's rows among forwards of bounded size; those that begin alike share one."""
         return [collate([rows[i] for i in some]) for some in forwards_of(rows, self.config)]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return in which order rows are drawn: at random, or prompt by prompt."""
+        if method_of(self.config).shuffles_prompts:
+            return ByPrompt(self.train_dataset, seed=self.config.seed)
+        return super()._get_train_sampler(train_dataset)
 
     def training_step(
         self, model: nn.Module, inputs: Step, num_items_in_batch: torch.Tensor | int | None = None

@@ -25,6 +25,7 @@ from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes, free_memory
 from tunery.plan.shape import BaseShape, read_shape
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import VALIDATION_ROWS, TrainingRow, forwards_of
+from tunery.train.order import shuffled
 from tunery.train.section import method_of
 
 _COUNTED_STEPS = 64
@@ -155,7 +156,10 @@ def computed(
 
     Which rows a step holds is drawn anew; so many steps are counted, and the others are taken to be alike.
     """
-    order = random.Random(config.seed).sample(range(len(train)), len(train))  # noqa: S311 - no secret
+    if method_of(config).shuffles_prompts:
+        order = shuffled(train, seed=config.seed, epoch=0)
+    else:
+        order = random.Random(config.seed).sample(range(len(train)), len(train))  # noqa: S311 - no secret
     counted = order[: _COUNTED_STEPS * config.batch_size]
     batches = [
         [train[i] for i in counted[at : at + config.batch_size]]

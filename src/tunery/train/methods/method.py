@@ -160,6 +160,11 @@ class TrainingMethod:
         return self.config.model_validate({})
 
     @property
+    def shuffles_prompts(self) -> bool:
+        """Whether an epoch keeps rows of one prompt beside each other, where several are usual."""
+        return self.takes == "preference pairs"
+
+    @property
     def own_settings(self) -> frozenset[str]:
         """Names of the settings that it adds to those of every method."""
         return frozenset(self.config.model_fields.keys() - TrainConfig.model_fields.keys())
