@@ -17,6 +17,7 @@ from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
 from tunery.plan.shape import read_shape
+from tunery.train.config import TrainConfig
 from tunery.train.lora import Folders, Trained, train_adapter
 from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.sft import SftConfig
@@ -72,7 +73,7 @@ def base(tiny_model: Path) -> BaseModelInfo:
     return describe_base(tiny_model, name="tiny")
 
 
-def train(base: BaseModelInfo, folder: Path, *, config: SftConfig = CONFIG, **options: Any) -> Trained:
+def train(base: BaseModelInfo, folder: Path, *, config: TrainConfig = CONFIG, **options: Any) -> Trained:
     folder.mkdir(exist_ok=True)
     folders = Folders(folder, folder / "checkpoints")
     return train_adapter(
