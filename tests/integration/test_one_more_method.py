@@ -75,7 +75,8 @@ class Pairwise:
         return render(tokenizer, (*example.prompt, answer), loss_on="last_completion")[-1]
 
     def counts(self, batch):
-        return (int(batch.row.max() + 1) // 2,)
+        pairs = int(batch.row.max() + 1) // 2
+        return (batch.row.new_ones(pairs),)
 
     def losses(self, model, batch):
         import torch
@@ -84,7 +85,7 @@ class Pairwise:
         with torch.no_grad(), model.disable_adapter():
             of_base = self._log_probabilities(model, batch)
         gained = (self._log_probabilities(model, batch) - of_base).view(-1, 2)  # (pairs, preferred/rejected)
-        return (-F.logsigmoid(self.config.beta * (gained[:, 0] - gained[:, 1])).sum(),)
+        return (-F.logsigmoid(self.config.beta * (gained[:, 0] - gained[:, 1])),)
 
     def _log_probabilities(self, model, batch):
         import torch.nn.functional as F

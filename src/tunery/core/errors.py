@@ -14,6 +14,7 @@
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
           - LimitError   as many at once as may be            exit 6   HTTP 429
+          - DivergedError  the loss went astray in training  exit 6  HTTP 503
           - UnavailableError    the database is away          exit 6   HTTP 503
 
 Logic raises these and nothing else for what a user can fix. The CLI and the API each
@@ -170,6 +171,22 @@ class LimitError(ResourceError):
     http_status = 429
     code = "rate_limit_exceeded"
     retry_after_s = 5
+
+
+class DivergedError(ResourceError):
+    """Training went astray; the checkpoint from before is kept.
+
+    Args:
+        message: What happened.
+        hint: What to change.
+        step: Optimizer step at which it was seen.
+    """
+
+    code = "training_diverged"
+
+    def __init__(self, message: str, *, hint: str, step: int) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
 
 
 class UnavailableError(ResourceError):

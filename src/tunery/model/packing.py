@@ -40,6 +40,20 @@ class Packed:
     """Tokens of all rows, what they share counted once a row [count]."""
     reference: torch.Tensor
     """Log-probability of each row's targets by a reference model [nats], shape ``(rows,)``; or empty."""
+    example: torch.Tensor
+    """Example each row belongs to, counted from 0 in the order of the rows, shape ``(rows,)``."""
+
+    def by_example(self, values: torch.Tensor, *, where: torch.Tensor | None = None) -> torch.Tensor:
+        """Return values of targets summed for each example, shape ``(examples,)``.
+
+        Args:
+            values: One for each target, shape ``(targets,)``.
+            where: Targets that count, same shape; all when None.
+        """
+        owner = self.example[self.row]
+        if where is not None:
+            values, owner = values[where], owner[where]
+        return values.new_zeros(int(self.example[-1]) + 1).index_add(0, owner, values)
 
     def to(self, device: torch.device) -> Packed:
         """Return the batch on ``device``."""
@@ -47,13 +61,20 @@ class Packed:
         return replace(self, **moved)
 
 
-def pack(rows: Sequence[Rendered], *, share_prefix: bool = True, reference: Sequence[float] = ()) -> Packed:
+def pack(
+    rows: Sequence[Rendered],
+    *,
+    share_prefix: bool = True,
+    reference: Sequence[float] = (),
+    examples: Sequence[int] | None = None,
+) -> Packed:
     """Lay rows out as one sequence.
 
     Args:
         rows: Tokenised conversations, at least one.
         share_prefix: Whether common beginnings are stored once.
         reference: Log-probability of each row's targets by a reference model, where there is one [nats].
+        examples: Example that each row belongs to, from 0 on in order; each row is one of its own when None.
 
     Returns:
         The packed batch; a row's targets are its tokens with a 1 in either mask; the first token never.
@@ -84,6 +105,7 @@ def pack(rows: Sequence[Rendered], *, share_prefix: bool = True, reference: Sequ
         completion=torch.tensor(completion, dtype=torch.bool),
         logical_tokens=sum(len(r.ids) for r in rows),
         reference=torch.tensor(list(reference), dtype=torch.float64),
+        example=torch.tensor(range(len(rows)) if examples is None else list(examples), dtype=torch.long),
     )
 
 

@@ -107,6 +107,11 @@ def newest(
     return None
 
 
+def steps_in(root: Path) -> list[int]:
+    """Return the steps of the checkpoints that are there, whole or not, ascending."""
+    return sorted(map(step_of, _folders(root)))
+
+
 def keep_only(root: Path, steps: set[int]) -> None:
     """Remove every checkpoint whose step is not in ``steps``."""
     for folder in _folders(root):

@@ -94,6 +94,10 @@ class TrainConfig(Settings):
     """Steps between validation losses and checkpoints; by default eight times a run."""
     early_stopping: int | None = Field(default=3, ge=1)
     """Stop after this many validations without a better loss; null never stops early."""
+    divergence_factor: float | None = Field(default=3.0, gt=1)
+    """Training stops where the loss of five steps in a row is above this many times the median of the fifty
+    steps before and above that of the first five; the checkpoint from before is kept, and the step's rows are
+    named. Null never stops for it. A loss that is no number stops any training."""
     keep: Literal["best", "last"] = "best"
     """Which step's weights become the adapter: those of the lowest validation loss, or the last ones. With
     few validation rows the lowest is mostly luck, and the loss may rise while more answers become right."""
@@ -199,8 +203,10 @@ class TrainConfig(Settings):
         return self.dtype == "bfloat16" or (self.dtype == "auto" and device_type == "cuda")
 
 
-_NOT_IN_IDENTITY = frozenset({"device", "threads", "micro_batch_size", "micro_batch_tokens"})
-"""Settings that say where and in what pieces the same computation runs."""
+_NOT_IN_IDENTITY = frozenset(
+    {"device", "threads", "micro_batch_size", "micro_batch_tokens", "divergence_factor"}
+)
+"""Settings that say where, in what pieces and how long the same computation runs."""
 _SINCE: Mapping[str, object] = {
     "adapter": "lora",
     "start_from": None,

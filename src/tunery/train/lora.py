@@ -16,7 +16,10 @@ from tunery.model.device import choose_training_device
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
+from tunery.train.divergence import Guard
+from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRows
+from tunery.train.recorder import Recorder
 from tunery.train.section import method_of
 from tunery.train.trainable import begin_with, load_checkpoint, save_merged, save_trained, trainable_model
 from tunery.train.trainer import (
@@ -95,18 +98,29 @@ def train_adapter(
         reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}")
     with reporting.progress.task("training", steps) as bar:
         bar.advance(checkpoints.step_of(resume) if resume else 0)
-        watcher = Watcher(reporting, bar, seconds_before=seconds_before, history=history)
+        fitting, recorder = _fitting(config, resume, reporting), _recorder(folders, rows, resume)
+        watcher = Watcher(
+            reporting,
+            bar,
+            seconds_before=seconds_before,
+            history=history,
+            fitting=fitting,
+            recorder=recorder,
+        )
         if not (resume and _patience_is_spent(config, history)):
             if method_of(config).needs_reference:
-                rows = _with_reference(model.to(device), rows, config, folders.checkpoints, reporting)
+                rows = _with_reference(model.to(device), rows, fitting, folders.checkpoints, reporting)
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
+                Guard(config, folders.checkpoints, recorder, history),
                 watcher,
                 ThreadKeeper(threads),
                 *(early_stopping(config, history) if rows.validation else []),
             ]
             objective = method_of(config).objective(config)
-            trainer = PackedTrainer(model, objective, arguments, rows, callbacks)
+            trainer = PackedTrainer(
+                model, objective, arguments, rows, callbacks, fitting=fitting, recorder=recorder
+            )
             _run(trainer, resume, folders.checkpoints)
             resume = None
         kept = _kept_step(config, history)
@@ -122,19 +136,33 @@ def train_adapter(
     )
     with told(folders.output):
         save_trained(model, base, folders.output)
+        recorder.keep(folders.output)
         if config.merge and config.adapter != "none":
             del model, trainer  # two of them would take twice the memory
             save_merged(base, folders.output)
     return trained
 
 
+def _fitting(config: TrainConfig, resume: Path | None, reporting: Reporting) -> Fitting:
+    fitting = Fitting(config, reporting.progress)
+    if resume is not None:
+        fitting.restore(_stored(resume))
+    return fitting
+
+
+def _recorder(folders: Folders, rows: TrainingRows, resume: Path | None) -> Recorder:
+    step = checkpoints.step_of(resume) if resume else 0
+    with told(folders.checkpoints):
+        return Recorder(folders.checkpoints, [row.id for row in rows.train], step=step)
+
+
 def _with_reference(
-    model: nn.Module, rows: TrainingRows, config: TrainConfig, folder: Path, reporting: Reporting
+    model: nn.Module, rows: TrainingRows, fitting: Fitting, folder: Path, reporting: Reporting
 ) -> TrainingRows:
     from tunery.train.reference import with_reference
 
     with told(folder, memory_hint=_MEMORY_HINT):
-        return with_reference(model, rows, config=config, folder=folder, progress=reporting.progress)
+        return with_reference(model, rows, fitting=fitting, folder=folder, progress=reporting.progress)
 
 
 def _patience_is_spent(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> bool:
@@ -180,8 +208,12 @@ def _run(trainer: PackedTrainer, resume: Path | None, root: Path) -> None:
 def _history_of(checkpoint: Path | None) -> tuple[list[dict[str, Any]], float]:
     if checkpoint is None:
         return [], 0.0
-    stored = json.loads((checkpoint / "history.json").read_text(encoding="utf-8"))
+    stored = _stored(checkpoint)
     return list(stored["history"]), float(stored["seconds"])
+
+
+def _stored(checkpoint: Path) -> dict[str, Any]:
+    return dict(json.loads((checkpoint / "history.json").read_text(encoding="utf-8")))
 
 
 def _merge(history: Sequence[Mapping[str, Any]]) -> tuple[StepLog, ...]:

@@ -17,22 +17,22 @@ from torch import nn
 from tunery.core.progress import Progress
 from tunery.model.packing import pack
 from tunery.model.render import Rendered
-from tunery.train.config import TrainConfig
-from tunery.train.methods.method import TrainingRow, TrainingRows, forwards_of
+from tunery.train.fitting import Fitting
+from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.preferences import sequence_log_probs
 
 _KEPT = "reference.npy"
 
 
 def with_reference(
-    model: nn.Module, rows: TrainingRows, *, config: TrainConfig, folder: Path, progress: Progress
+    model: nn.Module, rows: TrainingRows, *, fitting: Fitting, folder: Path, progress: Progress
 ) -> TrainingRows:
     """Return the rows with their reference.
 
     Args:
         model: As training starts, before any checkpoint is loaded into it.
         rows: Without a reference.
-        config: Bounds a forward.
+        fitting: Divides them among forwards that fit.
         folder: Of the checkpoints; what a training that was killed had computed is taken from there.
         progress: Shows a bar.
 
@@ -43,7 +43,7 @@ def with_reference(
     known = _kept(folder / _KEPT, sequences)
     if known is None:
         device = next(model.parameters()).device
-        known = _computed(model, [*rows.train, *rows.validation], config, device, progress)
+        known = _computed(model, [*rows.train, *rows.validation], fitting, device, progress)
         partial = folder / f".{_KEPT}.partial"
         with partial.open("wb") as stream:
             np.save(stream, known, allow_pickle=False)
@@ -76,7 +76,7 @@ def _kept(path: Path, sequences: int) -> np.ndarray | None:
 def _computed(
     model: nn.Module,
     rows: Sequence[TrainingRow],
-    config: TrainConfig,
+    fitting: Fitting,
     device: torch.device,
     progress: Progress,
 ) -> np.ndarray:
@@ -84,11 +84,18 @@ def _computed(
     model.eval()
     found: list[list[float]] = [[] for _ in rows]
     with progress.task("reference", len(rows)) as bar, torch.no_grad():
-        for some in forwards_of(rows, config):
-            sequences = [sequence for i in some for sequence in _read(rows[i])]
-            values = iter(sequence_log_probs(model, pack(sequences).to(device)).tolist())
-            for i in some:
-                found[i] = [next(values) for _ in _read(rows[i])]
-            bar.advance(len(some))
+
+        def compute() -> None:
+            left = [i for i, values in enumerate(found) if not values]
+            for divided in fitting.divide([rows[i] for i in left]):
+                some = [left[i] for i in divided]
+                fitting.computing = [rows[i] for i in some]
+                sequences = [sequence for i in some for sequence in _read(rows[i])]
+                values = iter(sequence_log_probs(model, pack(sequences).to(device)).tolist())
+                for i in some:
+                    found[i] = [next(values) for _ in _read(rows[i])]
+                bar.advance(len(some))
+
+        fitting.fit(compute)
     model.train(training)
     return np.array([value for row in found for value in row], dtype=np.float64)

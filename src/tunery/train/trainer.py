@@ -8,9 +8,9 @@ supervised tokens alone.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,24 +19,19 @@ from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import ConfigError
 from tunery.core.progress import Progress, ProgressBar
 from tunery.model.packing import Packed, pack
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import (
-    VALIDATION_ROWS,
-    Objective,
-    TrainingRow,
-    TrainingRows,
-    WholeStep,
-    forwards_of,
-)
+from tunery.train.fitting import Fitting
+from tunery.train.methods.method import Objective, TrainingRow, TrainingRows, WholeStep, validation_rows
 from tunery.train.order import ByPrompt
+from tunery.train.recorder import Recorder, RowLoss
 from tunery.train.section import method_of
 
-_BATCH, _BESIDE = "packed", "beside"
+_BATCH, _BESIDE, _IDS = "packed", "beside", "ids"
 
 
 class Reporting(NamedTuple):
@@ -51,33 +46,53 @@ class Reporting(NamedTuple):
     """Called with every point of the history as it is measured."""
 
 
-def collate(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
+def collate(rows: Sequence[TrainingRow]) -> dict[str, Any]:
     """Pack the sequences of a micro-batch, row by row."""
     reference = [value for row in rows for value in row.reference]
-    packed = {_BATCH: pack([sequence for row in rows for sequence in row.sequences], reference=reference)}
+    sequences = [sequence for row in rows for sequence in row.sequences]
+    examples = [i for i, row in enumerate(rows) for _ in row.sequences]
+    packed: dict[str, Any] = {_BATCH: pack(sequences, reference=reference, examples=examples)}
+    packed[_IDS] = [row.id for row in rows]
     if beside := [sequence for row in rows for sequence in row.beside]:
         known = [value for row in rows for value in row.beside_reference]
         packed[_BESIDE] = pack(beside, reference=known)
     return packed
 
 
-Step = list[dict[str, Packed]]
-"""The micro-batches of an optimizer step, or of validation."""
+Batches = list[dict[str, Any]]
+"""Micro-batches as :func:`collate` makes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An optimizer step of one process."""
+
+    rows: Sequence[TrainingRow]
+    bound: int
+    """By which they were divided [tokens]."""
+    divided: list[list[int]]
+    """Indices of the rows of each micro-batch."""
+    batches: Batches
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer whose batches are packed rows and whose loss is the method's."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the parts of a training are
         self,
         model: nn.Module,
         objective: Objective,
         arguments: TrainingArguments,
         rows: TrainingRows,
         callbacks: Sequence[TrainerCallback],
+        *,
+        fitting: Fitting,
+        recorder: Recorder,
     ) -> None:
         self.config = objective.config
         self.optimizer: torch.optim.Optimizer | None = None
+        self.fitting = fitting
+        self.recorder = recorder
         super().__init__(
             model=model,
             args=arguments,
@@ -88,11 +103,13 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         )
         self.objective = objective
         self._measured = [0.0] * len(objective.metrics)  # means over the step that is being computed
+        self._recorded: list[tuple[list[str], torch.Tensor]] = []  # its rows' losses and shares
         self.remove_callback(PrinterCallback)  # its logs reach the progress port instead
 
     def _divide(self, rows: Sequence[TrainingRow]) -> Step:
         """Divide a step's rows among forwards of bounded size; those that begin alike share one."""
-        return [collate([rows[i] for i in some]) for some in forwards_of(rows, self.config)]
+        divided = self.fitting.divide(rows)
+        return Step(rows, self.fitting.bound, divided, [collate([rows[i] for i in some]) for some in divided])
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Return in which order rows are drawn: at random, or prompt by prompt."""
@@ -103,14 +120,57 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     def training_step(
         self, model: nn.Module, inputs: Step, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Return a step's loss [nats] after going forward and backward through its micro-batches."""
-        losses = [super(PackedTrainer, self).training_step(model, i, num_items_in_batch) for i in inputs]
+        """Return a step's loss [nats] after going forward and backward through its micro-batches.
+
+        Where one of them does not fit into memory, the step begins anew with smaller ones.
+        """
+        random = RandomState.now()
+        step = inputs
+
+        def compute() -> torch.Tensor:
+            nonlocal step
+            if step.bound != self.fitting.bound:
+                step = self._measured_whole([self._divide(step.rows)])[0]
+            return self._forward_and_backward(model, step, num_items_in_batch)
+
+        def undo() -> None:
+            model.zero_grad()
+            self._forget()
+            random.restore()
+
+        loss = self.fitting.fit(compute, undo=undo)
+        self.recorder.add(self.state.global_step + 1, step.rows, self._rows_of_step())
+        return loss
+
+    def _forward_and_backward(
+        self, model: nn.Module, step: Step, counts: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        losses = []
+        for some, batch in zip(step.divided, step.batches, strict=True):
+            self.fitting.computing = [step.rows[i] for i in some]
+            losses.append(super().training_step(model, batch, counts))
         return torch.stack(losses).sum()
+
+    def _rows_of_step(self) -> list[RowLoss]:
+        """Return the losses of the rows of the step just computed."""
+        each = zip(self._recorded, (values.tolist() for _, values in self._recorded), strict=True)
+        found = [
+            RowLoss(identity, loss, share)
+            for (ids, _), (losses, shares) in each
+            for identity, loss, share in zip(ids, losses, shares, strict=True)
+        ]
+        self._recorded = []
+        return found
+
+    def _forget(self) -> None:
+        """Drop what was measured of a step that is computed anew."""
+        self._measured = [0.0] * len(self._measured)
+        self._recorded = []
 
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: Mapping[str, Packed],
+        inputs: Mapping[str, Any],
         return_outputs: bool = False,  # noqa: FBT001, FBT002 - the Trainer's signature
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
@@ -121,37 +181,71 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         batch = inputs[_BATCH].to(self.args.device)
         counts = num_items_in_batch if isinstance(num_items_in_batch, torch.Tensor) else self._counts([batch])
         losses, each = self.objective.losses(model, batch), counts.unbind()
+        totals = [loss.sum() for loss in losses]
         if measured := len(self._measured):
-            means = zip(self._measured, losses[-measured:], each[-measured:], strict=True)
+            means = zip(self._measured, totals[-measured:], each[-measured:], strict=True)
             self._measured = [mean + float(total) / int(count) for mean, total, count in means]
-        shares = zip(self.objective.weights, losses, each, strict=True)
+        self._record(inputs[_IDS], losses, self.objective.counts(batch), each)
+        shares = zip(self.objective.weights, totals, each, strict=True)
         return torch.stack([weight * loss / count for weight, loss, count in shares if weight]).sum()
+
+    def _record(
+        self,
+        ids: list[str],
+        losses: Sequence[torch.Tensor],
+        own: Sequence[torch.Tensor],
+        counts: Sequence[torch.Tensor],
+    ) -> None:
+        """Note what each row's loss is, as a mean over its own tokens and as a part of the step's."""
+        terms = list(zip(self.objective.weights, losses, own, counts, strict=True))
+        each = [w * loss.detach() / mine.clamp(min=1) for w, loss, mine, _ in terms if w]
+        shares = [w * loss.detach() / count for w, loss, _, count in terms if w]
+        self._recorded.append((ids, torch.stack([torch.stack(some).sum(0) for some in (each, shares)])))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
         """Take a step's micro-batches and count what its loss is a mean over, shape ``(terms,)``."""
         steps = [step for _, step in zip(range(num_batches), epoch_iterator, strict=False)]
-        measured = iter(self._of_step([batch for step in steps for batch in step]))
-        steps = [[next(measured) for _ in step] for step in steps]
-        return steps, self._counts([batch[_BATCH] for step in steps for batch in step]).to(device)
+        steps = self._measured_whole(steps)
+        return steps, self._counts([batch[_BATCH] for step in steps for batch in step.batches]).to(device)
 
-    def _of_step(self, batches: Step) -> Step:
+    def _measured_whole(self, steps: list[Step]) -> list[Step]:
+        """Return steps with what the objective measures of all of them together, in forwards that fit."""
+        if not isinstance(self.objective, WholeStep) or not steps:
+            return steps
+        given = steps
+
+        def compute() -> list[Step]:
+            nonlocal given
+            given = [s if s.bound == self.fitting.bound else self._divide(s.rows) for s in given]
+            measured = iter(
+                self._of_step(
+                    [batch for step in given for batch in step.batches],
+                    [[step.rows[i] for i in some] for step in given for some in step.divided],
+                )
+            )
+            return [replace(step, batches=[next(measured) for _ in step.batches]) for step in given]
+
+        return self.fitting.fit(compute)
+
+    def _of_step(self, batches: Batches, rows: Sequence[Sequence[TrainingRow]]) -> Batches:
         """Return micro-batches with what the objective measures of all of them."""
         if not isinstance(self.objective, WholeStep) or not batches:
             return batches
+        self.fitting.computing = max(rows, key=lambda some: sum(row.tokens for row in some))
         training, device = self.model.training, self.args.device
         self.model.eval()
         with torch.no_grad():
             beside = [batch[_BESIDE].to(device) for batch in batches if _BESIDE in batch]
             found = self.objective.of_step(self.model, [batch[_BATCH] for batch in batches], beside)
         self.model.train(training)
-        return [{_BATCH: batch} for batch in found]
+        return [{**given, _BATCH: batch} for given, batch in zip(batches, found, strict=True)]
 
     def _counts(self, batches: Sequence[Packed]) -> torch.Tensor:
         """Return the summed counts of each term, shape ``(terms,)``; at least 1, which no sum is then by."""
         each = [self.objective.counts(batch) for batch in batches]
-        return torch.tensor([max(sum(term), 1) for term in zip(*each, strict=True)])
+        return torch.tensor([max(sum(int(c.sum()) for c in term), 1) for term in zip(*each, strict=True)])
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return AdamW, with a learning rate of its own for the second matrices where LoRA+ is asked for."""
@@ -189,21 +283,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Return the loss of the validation split, as if it were one batch [nats]."""
-        model, objective = self.model, self.objective
-        model.eval()
-        totals = [0.0] * len(objective.weights)
-        counts = [0] * len(objective.weights)
-        batches = forwards_of(self.eval_dataset, self.config, most_rows=VALIDATION_ROWS)
-        with torch.no_grad():
-            every = [collate([self.eval_dataset[i] for i in some]) for some in batches]
-            for item in self._of_step(every):
-                batch = item[_BATCH].to(self.args.device)
-                totals = [
-                    t + float(loss) for t, loss in zip(totals, objective.losses(model, batch), strict=True)
-                ]
-                counts = [c + n for c, n in zip(counts, objective.counts(batch), strict=True)]
-        model.train()
-        means = [total / max(count, 1) for total, count in zip(totals, counts, strict=True)]
+        objective = self.objective
+        means = self.fitting.fit(self._validation_means)
         loss = sum(weight * mean for weight, mean in zip(objective.weights, means, strict=True))
         measured = means[len(means) - len(objective.metrics) :]
         names = [f"validation/{name}" for name in objective.metrics]
@@ -213,9 +294,47 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _validation_means(self) -> list[float]:
+        """Return the mean of each term over the validation split [nats]."""
+        model, objective = self.model, self.objective
+        model.eval()
+        totals = [0.0] * len(objective.weights)
+        counts = [0] * len(objective.weights)
+        most_rows = validation_rows(self.fitting.config)
+        divided = self.fitting.divide(self.eval_dataset, most_rows=most_rows)
+        rows = [[self.eval_dataset[i] for i in some] for some in divided]
+        with torch.no_grad():
+            for some, item in zip(rows, self._of_step([collate(r) for r in rows], rows), strict=True):
+                self.fitting.computing = some
+                batch = item[_BATCH].to(self.args.device)
+                losses = objective.losses(model, batch)
+                totals = [t + float(loss.sum()) for t, loss in zip(totals, losses, strict=True)]
+                counts = [c + int(n.sum()) for c, n in zip(counts, objective.counts(batch), strict=True)]
+        model.train()
+        return [total / max(count, 1) for total, count in zip(totals, counts, strict=True)]
+
+
+class RandomState(NamedTuple):
+    """State of the generators that dropout draws from."""
+
+    cpu: torch.Tensor
+    cuda: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def now(cls) -> RandomState:
+        """Return that of this moment."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return cls(torch.get_rng_state(), tuple(cuda))
+
+    def restore(self) -> None:
+        """Draw from here on what was drawn from that moment on."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(list(self.cuda))
+
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
-    """Reports steps, seals checkpoints, stops on request and on losses that are no longer numbers."""
+    """Reports steps, seals checkpoints, stops on request."""
 
     def __init__(
         self,
@@ -224,9 +343,13 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         *,
         seconds_before: float,
         history: list[dict[str, Any]],
+        fitting: Fitting,
+        recorder: Recorder,
     ) -> None:
         self.reporting = reporting
         self.bar = bar
+        self.fitting = fitting
+        self.recorder = recorder
         self.seconds_before = seconds_before
         self.history = history
         self.started = time.monotonic()
@@ -249,11 +372,6 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Record one point and report it."""
-        if "loss" in logs and not math.isfinite(logs["loss"]):
-            raise ResourceError(
-                f"the training loss became {logs['loss']} at step {state.global_step}: the model diverged",
-                hint=f"train.learning_rate={args.learning_rate / 10:g}",
-            )
         point: dict[str, Any] = {
             "step": state.global_step,
             "epoch": state.epoch or 0.0,
@@ -277,14 +395,12 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.reporting.progress.event(f"Step {state.global_step}/{state.max_steps}: {loss}", data=data)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Seal the checkpoint just written, then let go of those that are neither best nor last."""
-        root = Path(args.output_dir)
-        folder = root / f"checkpoint-{state.global_step}"
-        text = json.dumps({"seconds": self.seconds, "history": self.history})
+        """Seal the checkpoint just written."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.recorder.sync()
+        text = json.dumps({"seconds": self.seconds, "history": self.history, **self.fitting.state})
         (folder / "history.json").write_text(text, encoding="utf-8")
         checkpoints.seal(folder)
-        best = state.best_global_step or state.global_step
-        checkpoints.keep_only(root, {state.global_step, best})
         metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
         self.reporting.on_checkpoint(state.global_step, metrics)
         if self.stopping:

@@ -17,6 +17,7 @@ from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
 from tunery.plan.shape import read_shape
+from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.lora import Folders, Trained, train_adapter
 from tunery.train.methods.method import TrainingRow, TrainingRows
@@ -131,10 +132,13 @@ def test_other_kinds_of_adapters_are_trained_resumed_and_counted_alike(
     assert whole.history[-1].train_loss < 0.8 * whole.history[0].train_loss  # type: ignore[operator]
 
 
-def test_an_adapter_is_two_files_that_peft_knows(undisturbed: tuple[Trained, Path]) -> None:
+def test_an_adapter_is_two_files_that_peft_knows_and_the_flight_recorder(
+    undisturbed: tuple[Trained, Path],
+) -> None:
     assert sorted(p.name for p in undisturbed[1].iterdir() if p.is_file()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "row_losses.parquet",
     ]
 
 
@@ -202,13 +206,9 @@ def opposite(count: int) -> list[TrainingRow]:
 
 
 def test_the_last_step_is_kept_where_the_settings_say_so(base: BaseModelInfo, tmp_path: Path) -> None:
-    data = TrainingRows(rows(44), opposite(10))
-    config = CONFIG.model_copy(
-        update={"epochs": 4.0, "early_stopping": None, "validation_every": 4, "learning_rate": 0.03}
-    )
-    best = train(base, tmp_path / "best", config=config, data=data, progress=Silent())
-    kept_last = config.model_copy(update={"keep": "last"})
-    last = train(base, tmp_path / "last", config=kept_last, data=data, progress=Silent())
+    best = train(base, tmp_path / "best", config=WORSE, data=WORSE_DATA, progress=Silent())
+    kept_last = WORSE.model_copy(update={"keep": "last"})
+    last = train(base, tmp_path / "last", config=kept_last, data=WORSE_DATA, progress=Silent())
     assert losses(best) == losses(last)
     assert best.best_step < last.best_step == last.steps
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("best", "last")]
@@ -338,7 +338,7 @@ def test_damaged_checkpoints_are_told_and_change_neither_losses_nor_weights(
             on_checkpoint=killed_when_sealed(4),
             progress=Silent(),
         )
-    steps = sorted(int(p.name.partition("-")[2]) for p in (folder / "checkpoints").iterdir())
+    steps = checkpoints.steps_in(folder / "checkpoints")
     assert steps == [2, 4]
     for step in {"newest": steps[1:], "best": steps[:1], "both": steps}[lost]:
         checkpoint = folder / "checkpoints" / f"checkpoint-{step}"

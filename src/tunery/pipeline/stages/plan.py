@@ -24,7 +24,7 @@ from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, 
 from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes, free_memory_bytes
 from tunery.plan.shape import BaseShape, read_shape
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import VALIDATION_ROWS, TrainingRow, forwards_of
+from tunery.train.methods.method import TrainingRow, forwards_of, validation_rows
 from tunery.train.order import shuffled
 from tunery.train.section import method_of
 
@@ -172,7 +172,7 @@ def computed(
         "forward_tokens": max(size.tokens for size in each),
         "forward_rows": max(size.rows for size in each),
         "validation_computed_tokens": sum(
-            size.tokens for size in _sizes(validation, config, VALIDATION_ROWS)
+            size.tokens for size in _sizes(validation, config, validation_rows(config))
         ),
     }
 

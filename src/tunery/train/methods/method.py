@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from tunery.model.packing import Packed
 
 
-VALIDATION_ROWS = 16
-"""Validation rows per forward at most; there is no gradient to hold, but there are logits [rows]."""
+_VALIDATION_ROWS = 16
 
 
 class TrainingRow(NamedTuple):
@@ -32,6 +31,8 @@ class TrainingRow(NamedTuple):
     sequences: tuple[Rendered, ...]
     """One where answers are learnt, or one for each answer where the template writes earlier turns otherwise
     later on; the preferred one, then the rejected one, where a pair is."""
+    id: str = ""
+    """Of the example."""
     reference: tuple[float, ...] = ()
     """Log-probability of each sequence's trained tokens by the model that training starts from [nats]; empty
     where the method needs none."""
@@ -76,6 +77,15 @@ def forwards_of(
     )
 
 
+def validation_rows(config: TrainConfig) -> int:
+    """Return the validation rows of a forward at most [rows].
+
+    There is no gradient to hold, but there are logits: never more rows than training computes at once, so
+    that validation takes no more memory.
+    """
+    return min(_VALIDATION_ROWS, config.micro_batch_size or config.batch_size)
+
+
 class Objective(Protocol):
     """A method with its settings: turns examples into rows and rows into a loss."""
 
@@ -99,8 +109,10 @@ class Objective(Protocol):
         """Tokenise examples in order, each to one row with its loss mask."""
         ...
 
-    def counts(self, batch: Packed) -> tuple[int, ...]:
-        """Return what each term is a mean over, such as completion tokens, shape ``(terms,)`` [count]."""
+    def counts(self, batch: Packed) -> tuple[torch.Tensor, ...]:
+        """Return what each term is a mean over, such as completion tokens, of each example, shape ``(terms,
+        examples)`` [count].
+        """
         ...
 
     @property
@@ -109,10 +121,11 @@ class Objective(Protocol):
         ...
 
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
-        """Return each term summed over the batch, shape ``(terms,)`` [nats].
+        """Return each term summed over each example, shape ``(terms, examples)`` [nats].
 
         Sums, not means: they are divided by the counts of the whole step, so that accumulated micro-batches
-        equal one big batch whatever the method.
+        equal one big batch whatever the method. Of each example, so that it can be told which one a loss
+        comes from.
 
         Args:
             model: The base with the adapter; ``model.disable_adapter()`` gives the base alone.
@@ -189,8 +202,8 @@ class TrainingMethod:
         self._check([*train, *validation])
         objective = self.objective(config)
         return TrainingRows(
-            objective.rows(tokenizer, train, split="train"),
-            objective.rows(tokenizer, validation, split="validation"),
+            _named(objective.rows(tokenizer, train, split="train"), train),
+            _named(objective.rows(tokenizer, validation, split="validation"), validation),
         )
 
     def _check(self, examples: Sequence[Example]) -> None:
@@ -208,3 +221,7 @@ class TrainingMethod:
                 "learns from pairs",
                 hint="map both answers: data.sources[0].columns={input: …, output: …, rejected: …}",
             )
+
+
+def _named(rows: Sequence[TrainingRow], examples: Sequence[Example]) -> list[TrainingRow]:
+    return [row._replace(id=example.id) for row, example in zip(rows, examples, strict=True)]

@@ -88,11 +88,11 @@ class PairObjective:
             for example, other in zip(examples, before, strict=True)
         ]
 
-    def counts(self, batch: Packed) -> tuple[int, ...]:
-        """Return pairs, tokens of preferred answers, pairs and pairs [count]."""
-        pairs = (int(batch.row.max()) + 1) // 2
-        preferred = (int((batch.row % 2 == 0).sum()),) if self.sft_weight else ()
-        return (pairs, *preferred, pairs, pairs)
+    def counts(self, batch: Packed) -> tuple[torch.Tensor, ...]:
+        """Return of each pair 1, the tokens of its preferred answer, 1 and 1 [count]."""
+        tokens = batch.row.bincount()
+        pairs = tokens.new_ones(len(tokens) // 2)
+        return (pairs, *((tokens[0::2],) if self.sft_weight else ()), pairs, pairs)
 
     def of_step(
         self, model: torch.nn.Module, batches: Sequence[Packed], beside: Sequence[Packed]
@@ -112,12 +112,12 @@ class PairObjective:
         return [replace(batch, reference=batch.reference + raised) for batch in batches]
 
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
-        """Return the summed terms [nats], then how many pairs are in order and their summed margins."""
+        """Return of each pair its terms [nats], then whether it is in order and its margin."""
         preferred, rejected = answers_of(model, batch)
         found = self.pair_loss(self.config, preferred, rejected)
-        cross_entropy = (-preferred.log_probs.sum(),) if self.sft_weight else ()
+        cross_entropy = (-preferred.log_probs,) if self.sft_weight else ()
         margin = found.margin.detach()
-        return (found.loss.sum(), *cross_entropy, (margin > 0).to(margin.dtype).sum(), margin.sum())
+        return (found.loss, *cross_entropy, (margin > 0).to(margin.dtype), margin)
 
 
 def pair_of(tokenizer: ChatTokenizer, example: Example) -> list[Rendered]:

@@ -65,25 +65,23 @@ class Supervised:
             for e in examples
         ]
 
-    def counts(self, batch: Packed) -> tuple[int, ...]:
-        """Return the completion tokens and the prompt tokens among the targets [count]."""
-        completion = int(batch.completion.sum())
-        return (completion, len(batch.targets) - completion)[: len(self.weights)]
+    def counts(self, batch: Packed) -> tuple[torch.Tensor, ...]:
+        """Return the completion tokens and the prompt tokens among the targets of each example [count]."""
+        return self._terms(batch, batch.row.new_ones(len(batch.row)))
 
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
-        """Return the summed cross-entropies of completion and of prompt tokens [nats]."""
-        import torch
-        import torch.nn.functional as F
+        """Return the cross-entropies of completion and of prompt tokens, summed over each example [nats]."""
+        from tunery.model.packing import target_log_probs
 
-        from tunery.model.packing import target_logits
+        return self._terms(batch, -target_log_probs(model, batch))
 
-        logits = target_logits(model, batch).float()
-        if not torch.is_grad_enabled():  # validation: completion tokens alone, so the kernel may sum them
-            total = F.cross_entropy(logits, batch.targets, reduction="sum")
-            return (total, torch.zeros_like(total))[: len(self.weights)]
-        each = F.cross_entropy(logits, batch.targets, reduction="none")
-        completion = each[batch.completion].sum()
-        return (completion, each[~batch.completion].sum()) if len(self.weights) > 1 else (completion,)
+    def _terms(self, batch: Packed, each: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if len(self.weights) == 1:  # there are no other targets
+            return (batch.by_example(each),)
+        return (
+            batch.by_example(each, where=batch.completion),
+            batch.by_example(each, where=~batch.completion),
+        )
 
 
 METHOD = TrainingMethod(

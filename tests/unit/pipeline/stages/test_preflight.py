@@ -68,9 +68,9 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Sequence[TrainingRow],
     seen: list[tuple[Sequence[TrainingRow], Packed]] = []
     collate = trainer.collate
 
-    def watched(rows: Sequence[TrainingRow]) -> dict[str, Packed]:
+    def watched(rows: Sequence[TrainingRow]) -> dict[str, Any]:
         batch = collate(rows)
-        seen.extend((rows, one) for one in batch.values())
+        seen.append((rows, batch["packed"]))
         return batch
 
     monkeypatch.setattr(trainer, "collate", watched)

@@ -108,7 +108,7 @@ def ours(base: Path, config: TrainConfig, rows: list[TrainingRow], *, reference:
             known = sequence_log_probs(model, pack(sequences)).tolist()
     batch = pack(sequences, reference=known)
     terms = zip(objective.weights, objective.losses(model, batch), objective.counts(batch), strict=True)
-    loss = sum(weight * total / count for weight, total, count in terms)
+    loss = sum(weight * total.sum() / count.sum() for weight, total, count in terms)
     loss.backward()
     return Step(float(loss.detach()), gradients(model))
 
@@ -331,6 +331,6 @@ def test_kahneman_tversky_optimisation_is_trls(
         halves = [pack(unrelated[at : at + 6], reference=beside[at : at + 6]) for at in (0, 6)]
         (batch,) = objective.of_step(model, [pack(sequences, reference=known)], halves)
     assert float(batch.reference[0]) > known[0]  # the divergence is not 0, so it counts
-    loss = objective.losses(model, batch)[0] / objective.counts(batch)[0]
+    loss = objective.losses(model, batch)[0].sum() / objective.counts(batch)[0].sum()
     loss.backward()
     assert_equal(Step(float(loss.detach()), gradients(model)), theirs)
