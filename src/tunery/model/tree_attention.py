@@ -5,8 +5,9 @@ the slice behind it, whole. Each token's partial results are joined by the logar
 backward each part takes its share by the joined ones, as attention split over machines does. Nothing is
 repeated for each sequence, and no mask of all tokens by all tokens is made.
 
-Where a model limits how far it looks back, or drops attention weights at random, one product with a mask of
-ancestors computes the same.
+Elsewhere than in fp32 on a CPU, PyTorch's own attention computes the same: node by node, causally, where
+nothing is shared, else in one product with a mask of ancestors, which a limit to how far a model looks back
+and weights dropped at random need everywhere.
 
 Source:
     Joining partial attention: Milakov & Gimelshein (2018), arXiv 1805.02867; backward by parts: Liu et al.
@@ -15,7 +16,7 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -61,6 +62,8 @@ class TreeLayout:
     positions: torch.Tensor
     """Position in its sequences of each token, shape ``(tokens,)``."""
     nodes: tuple[Node, ...]
+    masks: dict[int | None, torch.Tensor] = field(default_factory=dict, compare=False)
+    """What :meth:`visible` has returned, for all layers of a forward."""
 
     @classmethod
     def of(cls, tree: TokenTree) -> TreeLayout:
@@ -79,6 +82,11 @@ class TreeLayout:
 
     def visible(self, window: int | None) -> torch.Tensor:
         """Return which tokens each token sees, shape ``(tokens, tokens)``."""
+        if window not in self.masks:
+            self.masks[window] = self._visible(window)
+        return self.masks[window]
+
+    def _visible(self, window: int | None) -> torch.Tensor:
         count, device = len(self.positions), self.positions.device
         seen = torch.zeros((count, count), dtype=torch.bool, device=device)
         for node in self.nodes:
@@ -131,6 +139,8 @@ def tree_attention(  # noqa: PLR0913 - transformers' signature
     by_parts = query.device.type == "cpu" and query.dtype == torch.float32 and not dropout and not limited
     if by_parts:
         out = _TreeAttention.apply(query, key, value, layout, scale)  # type: ignore[no-untyped-call]
+    elif not layout.reaches and not limited:
+        out = _node_by_node(query, key, value, layout, scale, dropout)
     else:
         out = F.scaled_dot_product_attention(
             query,
@@ -142,6 +152,25 @@ def tree_attention(  # noqa: PLR0913 - transformers' signature
             enable_gqa=query.shape[1] != key.shape[1],
         )
     return out.transpose(1, 2), None
+
+
+def _node_by_node(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: TreeLayout,
+    scale: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Attend within each node alone, nodes of about one length at once."""
+    out = torch.empty_like(query)
+    for bucket in layout.buckets:
+        q, k, v = (_nodes(t, bucket) for t in (query, key, value))
+        part = F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, dropout_p=dropout, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        out = out.index_copy(2, bucket.places, _flat(part, bucket).unsqueeze(0))
+    return out
 
 
 class _TreeAttention(torch.autograd.Function):

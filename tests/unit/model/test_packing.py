@@ -143,6 +143,23 @@ def test_a_window_and_what_is_no_float32_take_the_way_with_a_mask(models: Models
     torch.testing.assert_close(narrow, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_rows_that_share_nothing_are_attended_to_row_by_row_in_other_precisions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = TreeLayout.of(token_tree([r.ids for r in ROWS], least_saved=None))
+    drawn = [torch.randn(1, heads, len(layout.positions), 16).double() for heads in (4, 2, 2)]
+    found = []
+    for masked in (False, True):
+        if masked:  # as if something were shared
+            monkeypatch.setattr(layout.__class__, "reaches", (None,), raising=False)
+        given = [t.clone().requires_grad_() for t in drawn]
+        out = tree_attention.tree_attention(torch.nn.Module(), *given, None, layout=layout)[0]
+        (out * torch.arange(16)).sum().backward()
+        found.append([out.detach(), *(t.grad for t in given)])
+    for by_rows, by_mask in zip(*found, strict=True):
+        torch.testing.assert_close(by_rows, by_mask, rtol=1e-9, atol=1e-9)
+
+
 def test_a_trained_beginning_counts_once_for_every_row(models: Models) -> None:
     assert_equal(models, [Rendered(r.ids, (0,) + (1,) * (len(r.ids) - 1), 1) for r in ROWS])
 
