@@ -13,6 +13,7 @@ import typer
 
 from tunery.cli.output import answer, answer_table, can_write, facts, mark, styled, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
+from tunery.cli.rewind import train_rewind
 from tunery.cli.session import open_recipe, open_workspace
 
 if TYPE_CHECKING:
@@ -128,6 +129,9 @@ def tuned_text(found: Tuned, recipe: Path, overrides: Sequence[str]) -> Iterable
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+app.command("rewind")(train_rewind)
 
 
 @app.command("ls")

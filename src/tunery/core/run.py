@@ -26,6 +26,8 @@ class Run(Record):
     created_at: datetime
     finished_at: datetime | None = None
     dataset_version: str | None = None
+    trains: str | None = None
+    """Adapter that its training makes, known before it is there; None in runs of earlier versions."""
     adapter_id: str | None = None
     evaluations: Mapping[str, str] = {}
     """Subject (``zero_shot``, ``few_shot``, ``tuned``, …) to evaluation id."""

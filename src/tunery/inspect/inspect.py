@@ -9,6 +9,7 @@ from typing import get_args
 from tunery.core.columns import Columns
 from tunery.core.finding import Finding, Severity
 from tunery.core.quality import RowQuality
+from tunery.core.row_losses import RowLosses
 from tunery.inspect.config import InspectConfig
 from tunery.inspect.detectors import detectors
 from tunery.inspect.evidence import closed
@@ -36,6 +37,8 @@ class Given:
     """Most that training takes [tokens]."""
     scores: Sequence[RowQuality] | None = None
     """What the base or a judge says of the rows."""
+    row_losses: RowLosses | None = None
+    """What the newest training on the rows recorded."""
 
 
 def inspect_columns(

@@ -260,6 +260,7 @@ class _Loop:
             self._note(evaluations={n: r.evaluation.id for n, r in results.items()})
         with timer("train"):
             context.release_engine()
+            self._note(trains=adapter_id(context, dataset))
             adapter = train(context, dataset)
             self._note(adapter_id=adapter.id)
         with timer("evaluate"):

@@ -49,6 +49,7 @@ def training_of(inputs: ReportInputs) -> TrainingSection | None:
         ),
         ("Trainable parameters", count(adapter.trainable_parameters) + share),
         ("Training time", duration(adapter.seconds)),
+        *((("Rows that stayed hard", _hard(inputs.hard_rows)),) if inputs.hard_rows else ()),
     )
     return TrainingSection(
         loss_chart(losses, adapter.best_step),
@@ -82,6 +83,10 @@ def _sentence(losses: Losses, best_step: int, steps: int) -> str:
         f"Validation loss was lowest, {lowest}, at step {count(best.step)}; that adapter was kept. "
         f"By the last validation it was {number(last.loss)}."
     )
+
+
+def _hard(rows: int) -> str:
+    return f"{count(rows)}, whose loss was far above that of the others in every pass: tunery data inspect"
 
 
 def _note(not_finite: int) -> str | None:

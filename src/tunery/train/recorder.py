@@ -54,6 +54,14 @@ class Recorded(NamedTuple):
         at = np.flatnonzero(self.step == step)
         return [RowLoss(self.ids[self.row[i]], float(self.loss[i]), float(self.share[i])) for i in at]
 
+    def by_row(self) -> dict[str, list[float]]:
+        """Return each row's losses in the order of its passes, those that are no numbers left out [nats]."""
+        found: dict[str, list[float]] = {}
+        finite = np.isfinite(self.loss)
+        for row, loss in zip(self.row[finite].tolist(), self.loss[finite].tolist(), strict=True):
+            found.setdefault(self.ids[row], []).append(loss)
+        return found
+
 
 class Recorder:
     """The recorder of a training that runs.

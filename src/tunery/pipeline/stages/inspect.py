@@ -20,6 +20,7 @@ from tunery.data.filters.tokens import token_length
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset, sentence_encoder, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
+from tunery.pipeline.stages.rewind import newest_row_losses
 from tunery.store.workspace import Workspace
 from tunery.text.pii.types import DEFAULT_PII, PiiType
 
@@ -77,6 +78,7 @@ def inspect_data(context: RunContext, *, thorough: bool = False) -> Inspection:
                 lengths=_lengths(context, dataset, columns),
                 max_tokens=training_limit(context),
                 scores=_scores(context),
+                row_losses=newest_row_losses(context.workspace, dataset),
             ),
         )
     return keep_inspection(context.workspace, dataset, columns, findings)

@@ -13,6 +13,7 @@ from tunery.core.run import Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import predictions_of
+from tunery.pipeline.stages.rewind import hard_rows_in
 from tunery.store.workspace import Workspace
 from tunery.train.section import method_named
 
@@ -49,6 +50,7 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
         dataset=dataset,
         adapter=adapter,
         training_method=_method(adapter) if adapter else None,
+        hard_rows=_hard_rows(workspace, adapter) if adapter else None,
         evaluations={s: workspace.evaluations.get(i) for s, i in run.evaluations.items()},
         predictions={s: predictions_of(workspace, i) for s, i in run.evaluations.items()},
         comparisons=comparisons,
@@ -57,6 +59,11 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
         dropped_examples=read_dropped(folder, per_reason=_DROPPED_SHOWN) if folder else [],
         environment=_environment(),
     )
+
+
+def _hard_rows(workspace: Workspace, adapter: Adapter) -> int | None:
+    there = workspace.artifacts.has("adapters", adapter.id)
+    return hard_rows_in(workspace.artifacts.folder("adapters", adapter.id)) if there else None
 
 
 def _method(adapter: Adapter) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import ConfigError, DamagedError, RefusedByTemplate, first_of
+from tunery.core.errors import ConfigError, DamagedError, DivergedError, RefusedByTemplate, first_of
 from tunery.core.example import Example, where
 from tunery.core.figures import counted
 from tunery.core.ids import artifact_id, sha256_file
@@ -18,6 +18,7 @@ from tunery.model.render import render
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of, tokenizer_of
+from tunery.pipeline.stages.rewind import note_training, tell_of_hard_rows
 from tunery.pipeline.stages.track import training_metrics
 from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
@@ -139,8 +140,15 @@ def _trained(context: RunContext, dataset: DatasetVersion, config: TrainConfig) 
             return known
         start = _trained(context, dataset, config.start_from) if config.start_from else None
         about = {"dataset_version": dataset.id, "base": context.base.label}
+        note_training(checkpoints, dataset)
         with workspace.artifacts.create("adapters", identity, about) as folder:
-            adapter = _train_into(context, dataset, config, start, folder)
+            try:
+                adapter = _train_into(context, dataset, config, start, folder)
+            except DivergedError as error:
+                rewind = f"tunery train rewind {identity} --step {error.step}"
+                error.hint = f"{rewind} shows its rows; then {error.hint}"
+                raise
+            tell_of_hard_rows(context.progress, folder)
             earlier = workspace.adapters.find(identity)
             if earlier is not None and earlier.sha256 != adapter.sha256:
                 _require_free(context, earlier)
