@@ -29,6 +29,7 @@ from tunery.model.bases import resolve_base
 from tunery.model.render import render
 from tunery.model.tokenizer import load_tokenizer
 from tunery.store.workspace import Workspace
+from tunery.train.fitting import Fitting
 from tunery.train.methods.dpo import DpoConfig
 from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.reference import with_reference
@@ -120,7 +121,11 @@ def run_ours(base: str, rows: list[TrainingRow], config: DpoConfig) -> Stepwise:
     with tempfile.TemporaryDirectory() as folder:
         model = lora_model(base, config, packed=True)
         known = with_reference(
-            model, TrainingRows(rows, []), config=config, folder=Path(folder), progress=Silent()
+            model,
+            TrainingRows(rows, []),
+            fitting=Fitting(config, Silent()),
+            folder=Path(folder),
+            progress=Silent(),
         )
         arguments = training_arguments(config, Path(folder), device=torch.device("cpu"), rows=known)
         arguments.save_strategy = "no"

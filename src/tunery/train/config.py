@@ -101,6 +101,9 @@ class TrainConfig(Settings):
     keep: Literal["best", "last"] = "best"
     """Which step's weights become the adapter: those of the lowest validation loss, or the last ones. With
     few validation rows the lowest is mostly luck, and the loss may rise while more answers become right."""
+    smoke: bool = True
+    """Whether a few rows are trained on first, a tenth of the steps at most, to see that their loss falls; it
+    changes nothing of the training that follows."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of initial weights, data order and dropout."""
     device: str = "auto"
@@ -204,7 +207,7 @@ class TrainConfig(Settings):
 
 
 _NOT_IN_IDENTITY = frozenset(
-    {"device", "threads", "micro_batch_size", "micro_batch_tokens", "divergence_factor"}
+    {"device", "threads", "micro_batch_size", "micro_batch_tokens", "divergence_factor", "smoke"}
 )
 """Settings that say where, in what pieces and how long the same computation runs."""
 _SINCE: Mapping[str, object] = {

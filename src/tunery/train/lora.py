@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRows
 from tunery.train.recorder import Recorder
 from tunery.train.section import method_of
+from tunery.train.smoke import smoke_rows, smoke_run
 from tunery.train.trainable import begin_with, load_checkpoint, save_merged, save_trained, trainable_model
 from tunery.train.trainer import (
     PackedTrainer,
@@ -86,10 +88,15 @@ def train_adapter(
 
     threads = Threads(config.threads, exact=True)
     device = choose_training_device(config.device)
-    set_seed(config.seed)
-    model = trainable_model(base, config, device)
-    if folders.start is not None:
-        begin_with(model, folders.start)
+
+    def as_it_begins() -> nn.Module:
+        set_seed(config.seed)
+        model = trainable_model(base, config, device)
+        if folders.start is not None:
+            begin_with(model, folders.start)
+        return model
+
+    model = as_it_begins()
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     resume, trainer = _newest(config, folders.checkpoints, reporting), None
@@ -110,6 +117,12 @@ def train_adapter(
         if not (resume and _patience_is_spent(config, history)):
             if method_of(config).needs_reference:
                 rows = _with_reference(model.to(device), rows, fitting, folders.checkpoints, reporting)
+            if not resume and (few := smoke_rows(rows.train, config)):
+                with told(folders.checkpoints, memory_hint=_MEMORY_HINT):
+                    smoke_run(model, few, config=config, device=device, fitting=fitting, reporting=reporting)
+                del model  # it was changed, and two of them would take twice the memory
+                gc.collect()
+                model = as_it_begins()
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
                 Guard(config, folders.checkpoints, recorder, history),

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tunery.core.errors import ConfigError
-from tunery.core.progress import Progress, ProgressBar
+from tunery.core.progress import Progress, ProgressBar, Silent
 from tunery.model.packing import Packed, pack
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
@@ -86,12 +86,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         rows: TrainingRows,
         callbacks: Sequence[TrainerCallback],
         *,
-        fitting: Fitting,
-        recorder: Recorder,
+        fitting: Fitting | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.config = objective.config
         self.optimizer: torch.optim.Optimizer | None = None
-        self.fitting = fitting
+        self.fitting = fitting or Fitting(objective.config, Silent())
         self.recorder = recorder
         super().__init__(
             model=model,
@@ -139,7 +139,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             random.restore()
 
         loss = self.fitting.fit(compute, undo=undo)
-        self.recorder.add(self.state.global_step + 1, step.rows, self._rows_of_step())
+        losses = self._rows_of_step()
+        if self.recorder is not None:
+            self.recorder.add(self.state.global_step + 1, step.rows, losses)
         return loss
 
     def _forward_and_backward(

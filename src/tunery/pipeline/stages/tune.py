@@ -83,6 +83,7 @@ def _train(
     from tunery.train.lora import Folders, train_adapter
     from tunery.train.trainer import Reporting
 
+    config = config.model_copy(update={"smoke": False})  # the trials tell what learns
     tried = replace(context, recipe=context.recipe.model_copy(update={"train": config}))
     rows = training_splits(tried, dataset).rows
     with (
