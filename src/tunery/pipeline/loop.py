@@ -24,6 +24,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.data import dataset_to_use
+from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
@@ -254,6 +255,7 @@ class _Loop:
         with timer("preflight"):
             task, baselines = settle(context, dataset)
             check_before_training(context, dataset).require()
+            check_disk(context, dataset)
             ev.check_champion(context)
         with timer("baseline"):
             results = {subject.name: ev.measure(context, task, subject) for subject in baselines}
@@ -346,5 +348,6 @@ def train_recipe(context: RunContext) -> TrainedAdapter:
         left_overs(root, remove=True)
         dataset = dataset_to_use(context)
         check_before_training(context, dataset).require()
+        check_disk(context, dataset)
         with tracking(context, adapter_id(context, dataset), dataset):
             return TrainedAdapter(dataset, train(context, dataset))

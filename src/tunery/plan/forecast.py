@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 from tunery.core.config import Record
 from tunery.core.figures import percent, size
+from tunery.plan.disk import CHECKPOINTS, training_disk
 from tunery.plan.machine import Machine
 from tunery.plan.shape import BaseShape
 
@@ -234,14 +235,14 @@ def _memory(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> Estimate:
 
 
 def _disk(rows: RowCounts, schedule: Schedule) -> Estimate:
-    # The adapter; two checkpoints, each with the adapter and Adam's two moments.
-    adapters = 7 * _FLOAT * schedule.adapter_parameters
+    training = training_disk(schedule.adapter_parameters, row_steps=rows.train_rows * schedule.epochs)
     answers = _ANSWER_BYTES * rows.test_rows * len(schedule.subjects)
     return Estimate(
         what="disk",
-        value=rows.dataset_bytes + adapters + answers,
+        value=rows.dataset_bytes + training.most + answers,
         unit="bytes",
-        because=f"dataset {size(rows.dataset_bytes)}, adapter and two checkpoints {size(adapters)}, "
+        because=f"dataset {size(rows.dataset_bytes)}, adapter {size(training.adapter)}, up to {CHECKPOINTS} "
+        f"checkpoints at once {size(CHECKPOINTS * training.checkpoint)}, "
         f"answers {size(answers)}",
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tunery.core.errors import DamagedError
 from tunery.core.ids import sha256_file
 from tunery.store.whole_folder import sync, sync_tree
+from tunery.train.packed_state import pack_state
 
 _MANIFEST = "manifest.json"
 _FOLDER = re.compile(r"^checkpoint-\d+$")
@@ -21,8 +22,10 @@ def seal(folder: Path) -> None:
 
     Everything else must be written by now. A power cut leaves the checkpoint whole or without its manifest.
     """
-    # Arguments as a pickle: written by the Trainer, never read by us.
-    (folder / "training_args.bin").unlink(missing_ok=True)
+    # Arguments as a pickle, and a card about nothing: written by the libraries, never read by us.
+    for name in ("training_args.bin", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+    pack_state(folder)
     files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != _MANIFEST}
     sync_tree(folder)
     # Renamed into place: a kill leaves no manifest or a whole one, never half of one.

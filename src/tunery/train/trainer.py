@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from tunery.train.config import TrainConfig
 from tunery.train.fitting import Fitting
 from tunery.train.methods.method import Objective, TrainingRow, TrainingRows, WholeStep, validation_rows
 from tunery.train.order import ByPrompt
+from tunery.train.packed_state import unpacked_state
 from tunery.train.recorder import Recorder, RowLoss
 from tunery.train.section import method_of
 
@@ -263,6 +265,11 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         made: torch.optim.Optimizer = super().create_optimizer(model)
         return made
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Restore both from a checkpoint as it lies on the disk."""
+        with unpacked_state(Path(checkpoint)) if checkpoint else nullcontext() as folder:
+            super()._load_optimizer_and_scheduler(str(folder) if folder else None)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the objective measured in the step whose loss is logged."""
         if "loss" in logs:
@@ -374,6 +381,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Record one point and report it."""
+        state.log_history.clear()  # the history is ours; the Trainer's would lie in every checkpoint again
         point: dict[str, Any] = {
             "step": state.global_step,
             "epoch": state.epoch or 0.0,

@@ -317,7 +317,7 @@ def worse(base: BaseModelInfo, tmp_path_factory: pytest.TempPathFactory) -> tupl
     ("lost", "name"),
     [
         ("newest", "adapter_model.safetensors"),
-        ("newest", "optimizer.pt"),
+        ("newest", "optimizer.pt.zst"),
         ("newest", None),
         ("best", "adapter_model.safetensors"),
         ("best", "history.json"),

@@ -17,6 +17,7 @@ from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
+from tunery.pipeline.stages.disk import trained_weights
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
 from tunery.pipeline.stages.train import training_splits, trainings
@@ -68,9 +69,6 @@ def _schedule(
     shape: BaseShape,
     machine: Machine,
 ) -> Schedule:
-    dora = config.adapter == "dora"
-    adapter = shape.adapter(config.rank, config.target_modules, magnitudes=dora)
-    trained = shape.parameters if config.adapter == "none" else adapter
     steps = config.total_steps(rows.train_rows)
     validations = math.ceil(steps / config.steps_between_validations(steps))
     half = config.base_in_half(machine.device)
@@ -78,7 +76,7 @@ def _schedule(
         epochs=config.epochs,
         batch_size=config.batch_size,
         rank=config.rank,
-        adapter_parameters=trained,
+        adapter_parameters=trained_weights(config, shape),
         validations=validations if rows.validation_rows else 0,
         subjects=subjects,
         max_new_tokens=context.recipe.evaluate.max_new_tokens,
