@@ -79,7 +79,7 @@ class Adapter(Record):
     trainable_parameters: int
     steps: int
     best_step: int
-    """Whose weights these are: of the lowest validation loss, or the last where ``train.keep`` says so."""
+    """Whose weights these are: of the best validation by ``train.best_by``, or the last by ``train.keep``."""
     trained_tokens: int
     """Prompt and completion tokens seen, epochs counted [count]."""
     seconds: float

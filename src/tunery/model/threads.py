@@ -22,6 +22,10 @@ class Threads:
         """How many there are now."""
         torch.set_num_threads(self.number)
 
+    def again(self) -> None:
+        """Take the number that was chosen last, after something else has computed in this process."""
+        torch.set_num_threads(self.number)
+
     def adapt(self) -> None:
         """Look at the machine where the last look is past; costs nothing where it is not."""
         if self._choice is not None and (number := self._choice.look()) != self.number:

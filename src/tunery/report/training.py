@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from tunery.core.evaluation import metric_title
 from tunery.core.figures import count, counted, duration, number, percent
-from tunery.core.training import StepLog
+from tunery.core.training import Adapter, StepLog
 from tunery.report.inputs import ReportInputs
 from tunery.report.loss_chart import Losses, loss_chart, losses_of, thinned
 
@@ -42,7 +43,7 @@ def training_of(inputs: ReportInputs) -> TrainingSection | None:
     facts = (
         *((("Method", inputs.training_method),) if inputs.training_method else ()),
         ("Steps", count(adapter.steps)),
-        ("Kept", f"the adapter of step {count(adapter.best_step)}"),
+        ("Kept", f"the adapter of step {count(adapter.best_step)}{_chosen_by(adapter)}"),
         (
             "Trained-on tokens",
             count(adapter.trained_tokens) + (f", {number(speed)} a second" if speed else ""),
@@ -82,6 +83,17 @@ def _sentence(losses: Losses, best_step: int, steps: int) -> str:
     return (
         f"Validation loss was lowest, {lowest}, at step {count(best.step)}; that adapter was kept. "
         f"By the last validation it was {number(last.loss)}."
+    )
+
+
+def _chosen_by(adapter: Adapter) -> str:
+    by = adapter.config.get("best_by", "loss")
+    if by == "loss":
+        return ""
+    found = next((log.metrics for log in adapter.history if log.step == adapter.best_step), {})
+    value = found.get(f"validation/{by}")
+    return f", by {metric_title(by)} of answers to validation rows" + (
+        "" if value is None else f" ({number(value)})"
     )
 
 

@@ -93,14 +93,20 @@ class TrainConfig(Settings):
     validation_every: int | None = Field(default=None, ge=1)
     """Steps between validation losses and checkpoints; by default eight times a run."""
     early_stopping: int | None = Field(default=3, ge=1)
-    """Stop after this many validations without a better loss; null never stops early."""
+    """Stop after this many validations without a better one; null never stops early."""
     divergence_factor: float | None = Field(default=3.0, gt=1)
     """Training stops where the loss of five steps in a row is above this many times the median of the fifty
     steps before and above that of the first five; the checkpoint from before is kept, and the step's rows are
     named. Null never stops for it. A loss that is no number stops any training."""
     keep: Literal["best", "last"] = "best"
-    """Which step's weights become the adapter: those of the lowest validation loss, or the last ones. With
-    few validation rows the lowest is mostly luck, and the loss may rise while more answers become right."""
+    """Which step's weights become the adapter: those of the best validation, or the last ones. With few
+    validation rows the best is mostly luck, and the loss may rise while more answers become right."""
+    generate_rows: int | None = Field(default=None, ge=1)
+    """Validation rows that the model answers at each validation, drawn so that classes keep their shares; the
+    answers are judged as the test split's are. Holds the base a second time meanwhile. None by default."""
+    best_by: str = "loss"
+    """What makes a validation the best one, for keep and early_stopping: loss, or a metric of the answers to
+    generate_rows, such as exact_match; of equal ones the lower loss."""
     smoke: bool = True
     """Whether a few rows are trained on first, a tenth of the steps at most, to see that their loss falls; it
     changes nothing of the training that follows."""
@@ -145,6 +151,20 @@ class TrainConfig(Settings):
             raise ValueError(
                 f"adapter is none and quantization {self.quantization}: weights of four bits cannot be "
                 "trained themselves; take adapter: lora, or leave quantization out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> TrainConfig:
+        if self.best_by != "loss" and self.generate_rows is None:
+            raise ValueError(
+                f"best_by is {self.best_by}, a metric of answers, and generate_rows is not set; "
+                "generate_rows: 64 has 64 validation rows answered"
+            )
+        if self.generate_rows and self.modules_to_save:
+            raise ValueError(
+                "generate_rows is set, and so is modules_to_save: what is not merged yet cannot answer; "
+                "leave one of them out"
             )
         return self
 
@@ -217,6 +237,8 @@ _SINCE: Mapping[str, object] = {
     "modules_to_save": [],
     "merge": False,
     "lora_plus_ratio": 1.0,
+    "generate_rows": None,
+    "best_by": "loss",
 }
 """Settings that came later, with the value that everything before them was trained with."""
 

@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 from tunery.core.errors import DivergedError
 from tunery.core.figures import number
 from tunery.train import checkpoints
-from tunery.train.config import TrainConfig
+from tunery.train.best import Best, Point
 from tunery.train.recorder import Recorder
 
 IN_A_ROW = 5
@@ -101,13 +101,13 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         history: Points of the steps that are over.
     """
 
-    def __init__(
-        self, config: TrainConfig, folder: Path, recorder: Recorder, history: Sequence[Mapping[str, Any]]
-    ) -> None:
-        self._config = config
+    def __init__(self, best: Best, folder: Path, recorder: Recorder, history: Sequence[Point]) -> None:
+        self._best = best
+        self._config = best.config
+        self._history = history
         self._folder = folder
         self._recorder = recorder
-        self._losses = Losses(config.divergence_factor, history)
+        self._losses = Losses(best.config.divergence_factor, history)
         self._trusted = set(checkpoints.steps_in(folder))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -125,7 +125,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         if wrong is not None:
             self._stop(step, wrong)
         if self._losses.calm and step - 1 in checkpoints.steps_in(self._folder):
-            self._trusted = {step - 1, state.best_global_step or step - 1}
+            self._trusted = {step - 1, self._best.step(self._history)}
             checkpoints.keep_only(self._folder, self._trusted)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

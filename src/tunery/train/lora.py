@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from tunery.core.training import BaseModelInfo, StepLog
 from tunery.model.device import choose_training_device
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
+from tunery.train.best import Best, EarlyStopping
 from tunery.train.config import TrainConfig
 from tunery.train.divergence import Guard
 from tunery.train.fitting import Fitting
@@ -25,13 +28,12 @@ from tunery.train.section import method_of
 from tunery.train.smoke import smoke_rows, smoke_run
 from tunery.train.trainable import begin_with, load_checkpoint, save_merged, save_trained, trainable_model
 from tunery.train.trainer import (
+    Measure,
     PackedTrainer,
     Reporting,
     ThreadKeeper,
     Watcher,
-    early_stopping,
     training_arguments,
-    validations_since_best,
 )
 
 _MEMORY_HINT = "train.micro_batch_size=1, or a smaller data.max_tokens"
@@ -54,7 +56,7 @@ class Trained(NamedTuple):
     history: tuple[StepLog, ...]
     steps: int
     best_step: int
-    """Whose weights the adapter has: of the lowest validation loss, or the last where ``keep`` says so."""
+    """Whose weights the adapter has: of the best validation, or the last where ``keep`` says so."""
     trainable_parameters: int
     trained_tokens: int
     """Prompt and completion tokens seen, epochs counted [count]."""
@@ -99,7 +101,8 @@ def train_adapter(
     model = as_it_begins()
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
-    resume, trainer = _newest(config, folders.checkpoints, reporting), None
+    best = Best(config, reporting.measure is None or reporting.measure.higher_is_better)
+    resume, trainer = _newest(best, folders.checkpoints, reporting), None
     history, seconds_before = _history_of(resume)
     if resume:
         reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}")
@@ -114,7 +117,7 @@ def train_adapter(
             fitting=fitting,
             recorder=recorder,
         )
-        if not (resume and _patience_is_spent(config, history)):
+        if not (resume and best.is_over(history)):
             if method_of(config).needs_reference:
                 rows = _with_reference(model.to(device), rows, fitting, folders.checkpoints, reporting)
             if not resume and (few := smoke_rows(rows.train, config)):
@@ -125,24 +128,31 @@ def train_adapter(
                 model = as_it_begins()
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
-                Guard(config, folders.checkpoints, recorder, history),
+                Guard(best, folders.checkpoints, recorder, history),
                 watcher,
                 ThreadKeeper(threads),
-                *(early_stopping(config, history) if rows.validation else []),
+                EarlyStopping(best, history),
             ]
             objective = method_of(config).objective(config)
             trainer = PackedTrainer(
-                model, objective, arguments, rows, callbacks, fitting=fitting, recorder=recorder
+                model,
+                objective,
+                arguments,
+                rows,
+                callbacks,
+                fitting=fitting,
+                recorder=recorder,
+                measure=partial(_measured, base, folders.checkpoints, reporting.measure, threads),
             )
             _run(trainer, resume, folders.checkpoints)
             resume = None
-        kept = _kept_step(config, history)
+        kept = best.step(history)
         if resume or kept != int(history[-1]["step"]):
             load_checkpoint(model, folders.checkpoints / f"checkpoint-{kept}")
     trained = Trained(
         history=_merge(history),
         steps=int(history[-1]["step"]),
-        best_step=_kept_step(config, history),
+        best_step=best.step(history),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         trained_tokens=round(sum(r.tokens for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
@@ -178,23 +188,24 @@ def _with_reference(
         return with_reference(model, rows, fitting=fitting, folder=folder, progress=reporting.progress)
 
 
-def _patience_is_spent(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> bool:
-    """Tell whether the last validation before a kill was the one that ends training."""
-    return config.early_stopping is not None and validations_since_best(history) >= config.early_stopping
+def _measured(
+    base: BaseModelInfo, folder: Path, measure: Measure | None, threads: Threads, model: nn.Module
+) -> Mapping[str, float]:
+    """Return what answers of the model as it is now are worth."""
+    if measure is None:
+        return {}
+    with tempfile.TemporaryDirectory(dir=folder, prefix="measured-") as now:
+        save_trained(model, base, Path(now))
+        found = measure.run(Path(now))
+    threads.again()
+    return found
 
 
-def _kept_step(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> int:
-    """Return the step of the lowest validation loss; the last by ``keep``, or where none was measured."""
-    validated = [point for point in history if "validation_loss" in point and config.keep == "best"]
-    best = min(validated, key=lambda point: point["validation_loss"]) if validated else history[-1]
-    return int(best["step"])
-
-
-def _newest(config: TrainConfig, root: Path, reporting: Reporting) -> Path | None:
+def _newest(best: Best, root: Path, reporting: Reporting) -> Path | None:
     """Return the checkpoint to go on from, None where training begins at its first step."""
 
     def best_of(folder: Path) -> int | None:
-        return _kept_step(config, _history_of(folder)[0]) if config.keep == "best" else None
+        return best.step(_history_of(folder)[0]) if best.config.keep == "best" else None
 
     left_out = False
 

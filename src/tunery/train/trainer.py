@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Progress, ProgressBar, Silent
@@ -36,6 +36,15 @@ from tunery.train.section import method_of
 _BATCH, _BESIDE, _IDS = "packed", "beside", "ids"
 
 
+class Measure(NamedTuple):
+    """How answers of the model in training are judged."""
+
+    run: Callable[[Path], Mapping[str, float]]
+    """Given the folder of what was trained so far, returns metrics by name."""
+    higher_is_better: bool
+    """Whether the metric that ``train.best_by`` names improves upwards."""
+
+
 class Reporting(NamedTuple):
     """Who hears of training's progress and may stop it."""
 
@@ -44,6 +53,8 @@ class Reporting(NamedTuple):
     """Called after every step; True ends training with :class:`KeyboardInterrupt`."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
     """Called with the step and the losses of every checkpoint that is complete on disk."""
+    measure: Measure | None = None
+    """Judges answers at each validation, where that is wanted."""
     on_point: Callable[[Mapping[str, Any]], None] = lambda point: None
     """Called with every point of the history as it is measured."""
 
@@ -90,11 +101,13 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         *,
         fitting: Fitting | None = None,
         recorder: Recorder | None = None,
+        measure: Callable[[nn.Module], Mapping[str, float]] = lambda model: {},
     ) -> None:
         self.config = objective.config
         self.optimizer: torch.optim.Optimizer | None = None
         self.fitting = fitting or Fitting(objective.config, Silent())
         self.recorder = recorder
+        self.measure = measure
         super().__init__(
             model=model,
             args=arguments,
@@ -298,6 +311,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         measured = means[len(means) - len(objective.metrics) :]
         names = [f"validation/{name}" for name in objective.metrics]
         metrics = {f"{metric_key_prefix}_loss": loss, **dict(zip(names, measured, strict=True))}
+        random = RandomState.now()
+        metrics |= {f"validation/{name}": value for name, value in self.measure(self.model).items()}
+        random.restore()
         self.log(dict(metrics))
         handler = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -466,9 +482,6 @@ def training_arguments(
         save_steps=between_validations,
         eval_strategy="steps" if validate else "no",
         eval_steps=between_validations if validate else None,
-        load_best_model_at_end=validate and config.keep == "best",
-        metric_for_best_model="eval_loss" if validate else None,
-        greater_is_better=False if validate else None,
         save_total_limit=None,  # rotation is ours: the old one goes only after the new one is sealed
         remove_unused_columns=False,
         label_names=[],
@@ -483,21 +496,3 @@ def training_arguments(
     # With several GPUs in sight the Trainer would split a batch among them, which a packed one does not bear.
     arguments._n_gpu = min(arguments._n_gpu, 1)
     return arguments
-
-
-def early_stopping(config: TrainConfig, history: Sequence[Mapping[str, float]]) -> list[TrainerCallback]:
-    """Return the callback that ends training when the validation loss stops falling.
-
-    The Trainer does not restore its count on resume; it is counted again from the history.
-    """
-    if config.early_stopping is None:
-        return []
-    callback = EarlyStoppingCallback(early_stopping_patience=config.early_stopping)
-    callback.early_stopping_patience_counter = validations_since_best(history)
-    return [callback]
-
-
-def validations_since_best(history: Sequence[Mapping[str, float]]) -> int:
-    """Return how many validations have passed without a loss below the lowest before them [count]."""
-    losses = [point["validation_loss"] for point in history if "validation_loss" in point]
-    return len(losses) - 1 - losses.index(min(losses)) if losses else 0

@@ -26,8 +26,8 @@ _BY_GROUP: Mapping[str, str] = {
         "method adapter quantization rank alpha dropout target_modules lora_plus_ratio learning_rate epochs "
         "batch_size "
         "micro_batch_size micro_batch_tokens warmup_ratio schedule weight_decay max_grad_norm "
-        "validation_every divergence_factor early_stopping keep smoke seed dtype threads "
-        "loss_on prompt_loss_weight "
+        "validation_every divergence_factor early_stopping keep generate_rows best_by smoke seed dtype "
+        "threads loss_on prompt_loss_weight "
         "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"
     ),
     "evaluate": "metrics max_new_tokens limit perplexity_limit seed json_schema fields rows_per_batch",

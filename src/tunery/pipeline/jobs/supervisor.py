@@ -171,6 +171,7 @@ class Supervisor:
         log = folder / f"{check_id(job.id, 'job')}.log"
         memory_kills = kills_for_memory()
         with log.open("ab") as out:
+            start = out.tell()  # now: the worker moves the same place on as it writes
             process = subprocess.Popen(
                 list(self._command(job.id, name, self._settings.lease_s)),
                 stdin=subprocess.DEVNULL,
@@ -179,7 +180,7 @@ class Supervisor:
                 env={**os.environ, "TUNERY_HOME": str(self._workspace.root)},
                 start_new_session=True,  # a Ctrl-C meant for the server does not reach it
             )
-            return _Worker(job, name, process, log, out.tell(), memory_kills)
+            return _Worker(job, name, process, log, start, memory_kills)
 
     def _see_through(self, worker: _Worker) -> None:
         """Wait for a worker's end, passing on requests to stop."""

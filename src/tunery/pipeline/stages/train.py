@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, DamagedError, DivergedError, RefusedByTemplate, first_of
@@ -13,6 +13,10 @@ from tunery.core.example import Example, where
 from tunery.core.figures import counted
 from tunery.core.ids import artifact_id, sha256_file
 from tunery.core.training import ADAPTER_WEIGHTS, WHOLE_MODEL, Adapter, BaseModelInfo
+from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.prompting import Prompting, Subject
+from tunery.evaluate.run import evaluate
+from tunery.evaluate.task import make_task
 from tunery.model.bases import describe_base
 from tunery.model.render import render
 from tunery.model.tokenizer import ChatTokenizer
@@ -20,6 +24,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of, tokenizer_of
 from tunery.pipeline.stages.rewind import note_training, tell_of_hard_rows
 from tunery.pipeline.stages.track import training_metrics
+from tunery.serve.engines import open_engine
 from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
@@ -28,9 +33,14 @@ from tunery.train.config import TrainConfig, identity_settings
 from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
 
+if TYPE_CHECKING:
+    from tunery.train.trainer import Measure
+
 STAGE_VERSION = 2
 """Raise when equal inputs would give another adapter."""
 
+_IN_TRAINING = "in training"
+"""Name of the subject, and of its adapter in the engine, that is measured while it is trained."""
 _SHOWN = 5
 """Rows at fault that a sentence names [count]."""
 
@@ -209,6 +219,48 @@ def _track(context: RunContext, point: Mapping[str, Any]) -> None:
     context.tracker.log(int(point["step"]), training_metrics(point))
 
 
+def _measure(
+    context: RunContext, dataset: DatasetVersion, config: TrainConfig, examples: Sequence[Example]
+) -> Measure | None:
+    """Return what judges answers to validation rows while training goes on, as the test split's are judged.
+
+    Raises:
+        ConfigError: A metric does not fit the rows, or ``best_by`` names none that is measured.
+    """
+    from tunery.train.best import LOSS
+    from tunery.train.trainer import Measure
+
+    if config.generate_rows is None or not examples:
+        return None
+    limited = context.recipe.evaluate.model_copy(update={"limit": config.generate_rows})
+    main = context.recipe.goal.metric
+    task = make_task(
+        examples,
+        data=f"{dataset.id}/validation",
+        config=limited,
+        main_metric=main,
+        labels=dataset.labels,
+    )
+    if config.best_by != LOSS:
+        task.check_metric(config.best_by, what="train.best_by")
+    asked = Prompting(day=dataset.day if context.tokenizer.writes_day else None)
+
+    def run(folder: Path) -> dict[str, float]:
+        whole = folder / WHOLE_MODEL
+        own = whole.is_dir()
+        engine = open_engine(whole if own else Path(context.base.path), context.engine_settings)
+        try:
+            if not own:
+                engine.load_adapter(_IN_TRAINING, str(folder))
+            subject = Subject(_IN_TRAINING, context.base.label, _IN_TRAINING, own, asked)
+            found = evaluate(engine, context.tokenizer, task, subject=subject).evaluation.metrics
+        finally:
+            engine.close()
+        return {name: metric.value for name, metric in found.items()}
+
+    return Measure(run, higher_is_better(config.best_by) if config.best_by != LOSS else True)
+
+
 def _train_into(
     context: RunContext, dataset: DatasetVersion, config: TrainConfig, start: Adapter | None, folder: Path
 ) -> Adapter:
@@ -216,7 +268,7 @@ def _train_into(
     from tunery.train.trainer import Reporting
 
     workspace, identity = context.workspace, adapter_id(context, dataset, config)
-    rows = training_splits(context, dataset, config).rows
+    splits = training_splits(context, dataset, config)
     last = config is context.recipe.train
     if start is not None or not last:
         context.progress.event(f"{method_of(config).title}, from {start.id if start else 'the base'}")
@@ -227,7 +279,7 @@ def _train_into(
 
         trained = train_adapter(
             context.base,
-            rows,
+            splits.rows,
             config=config,
             folders=Folders(
                 folder,
@@ -238,6 +290,7 @@ def _train_into(
                 context.progress,
                 stop,
                 context.on_checkpoint,
+                _measure(context, dataset, config, splits.validation),
                 # Trackers count a run's steps once: those of the recipe's own training.
                 lambda point: _track(context, point) if last else None,
             ),

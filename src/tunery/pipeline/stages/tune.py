@@ -83,7 +83,9 @@ def _train(
     from tunery.train.lora import Folders, train_adapter
     from tunery.train.trainer import Reporting
 
-    config = config.model_copy(update={"smoke": False})  # the trials tell what learns
+    # Trials tell what learns, and are compared by their losses.
+    alone = {"smoke": False, "generate_rows": None, "best_by": "loss"}
+    config = config.model_copy(update=alone)
     tried = replace(context, recipe=context.recipe.model_copy(update={"train": config}))
     rows = training_splits(tried, dataset).rows
     with (
