@@ -143,6 +143,7 @@ def train_adapter(
                 fitting=fitting,
                 recorder=recorder,
                 measure=partial(_measured, base, folders.checkpoints, reporting.measure, threads),
+                should_stop=watcher.asked,
             )
             _run(trainer, resume, folders.checkpoints)
             resume = None

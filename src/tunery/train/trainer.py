@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from peft.optimizers import create_loraplus_optimizer
@@ -50,7 +50,7 @@ class Reporting(NamedTuple):
 
     progress: Progress
     should_stop: Callable[[], bool] = lambda: False
-    """Called after every step; True ends training with :class:`KeyboardInterrupt`."""
+    """Called after every forward of training; True ends it with :class:`KeyboardInterrupt`."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
     """Called with the step and the losses of every checkpoint that is complete on disk."""
     measure: Measure | None = None
@@ -102,12 +102,14 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         fitting: Fitting | None = None,
         recorder: Recorder | None = None,
         measure: Callable[[nn.Module], Mapping[str, float]] = lambda model: {},
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = objective.config
         self.optimizer: torch.optim.Optimizer | None = None
         self.fitting = fitting or Fitting(objective.config, Silent())
         self.recorder = recorder
         self.measure = measure
+        self.should_stop = should_stop
         super().__init__(
             model=model,
             args=arguments,
@@ -119,6 +121,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self.objective = objective
         self._measured = [0.0] * len(objective.metrics)  # means over the step that is being computed
         self._recorded: list[tuple[list[str], torch.Tensor]] = []  # its rows' losses and shares
+        self._random: RandomState | None = None  # behind the last step of this process
         self.remove_callback(PrinterCallback)  # its logs reach the progress port instead
 
     def _divide(self, rows: Sequence[TrainingRow]) -> Step:
@@ -137,7 +140,11 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     ) -> torch.Tensor:
         """Return a step's loss [nats] after going forward and backward through its micro-batches.
 
-        Where one of them does not fit into memory, the step begins anew with smaller ones.
+        Where one of them does not fit into memory, the step begins anew with smaller ones. Where somebody
+        asks to stop between two of them, what was computed of the step is dropped and a checkpoint saved.
+
+        Raises:
+            KeyboardInterrupt: Somebody asked.
         """
         random = RandomState.now()
         step = inputs
@@ -153,8 +160,13 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             self._forget()
             random.restore()
 
-        loss = self.fitting.fit(compute, undo=undo)
+        try:
+            loss = self.fitting.fit(compute, undo=undo)
+        except _Asked:
+            undo()
+            self._save_and_stop(model)
         losses = self._rows_of_step()
+        self._random = RandomState.now()
         if self.recorder is not None:
             self.recorder.add(self.state.global_step + 1, step.rows, losses)
         return loss
@@ -162,11 +174,23 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     def _forward_and_backward(
         self, model: nn.Module, step: Step, counts: torch.Tensor | int | None
     ) -> torch.Tensor:
-        losses = []
+        losses: list[torch.Tensor] = []
         for some, batch in zip(step.divided, step.batches, strict=True):
+            # Ranks that wait for each other in a step stop between steps.
+            if losses and self.accelerator.num_processes == 1 and self.should_stop():
+                raise _Asked
             self.fitting.computing = [step.rows[i] for i in some]
             losses.append(super().training_step(model, batch, counts))
         return torch.stack(losses).sum()
+
+    def _save_and_stop(self, model: nn.Module) -> NoReturn:
+        """Save a checkpoint of the last whole step, unless there is one, and end training."""
+        step = self.state.global_step
+        if self._random is not None and step not in checkpoints.steps_in(Path(self.args.output_dir)):
+            self._random.restore()
+            self._save_checkpoint(model, trial=None)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+        raise KeyboardInterrupt(*[_goes_on(step, self.state.max_steps)] * (step > 0))
 
     def _rows_of_step(self) -> list[RowLoss]:
         """Return the losses of the rows of the step just computed."""
@@ -339,6 +363,14 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         return [total / max(count, 1) for total, count in zip(totals, counts, strict=True)]
 
 
+class _Asked(Exception):  # noqa: N818 - named after what happened
+    """Somebody asked to stop in the midst of a step."""
+
+
+def _goes_on(step: int, steps: int) -> str:
+    return f"the checkpoint of step {step} of {steps} is kept, and the same command continues from there"
+
+
 class RandomState(NamedTuple):
     """State of the generators that dropout draws from."""
 
@@ -385,14 +417,18 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         """Training time so far, earlier processes included [s]."""
         return self.seconds_before + time.monotonic() - self.started
 
+    def asked(self) -> bool:
+        """Tell whether somebody asked to stop; the next checkpoint then ends training."""
+        self.stopping = self.stopping or self.reporting.should_stop()
+        return self.stopping
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Advance the bar; evaluate and save at the last step; save and stop on request."""
         self.bar.advance()
         if state.global_step >= state.max_steps:
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = True
-        if self.reporting.should_stop():
-            self.stopping = True
+        if self.asked():
             control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -430,10 +466,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
         self.reporting.on_checkpoint(state.global_step, metrics)
         if self.stopping:
-            raise KeyboardInterrupt(
-                f"the checkpoint of step {state.global_step} of {state.max_steps} is kept, and the same "
-                "command continues from there"
-            )
+            raise KeyboardInterrupt(_goes_on(state.global_step, state.max_steps))
 
 
 class ThreadKeeper(TrainerCallback):  # type: ignore[misc]
