@@ -37,6 +37,7 @@ COMMANDS = {
     "run": "tunery.cli.run:run",
     "plan": "tunery.cli.plan:plan",
     "doctor": "tunery.cli.doctor:doctor",
+    "import": "tunery.cli.import_recipe:import_recipe",
     "data": "tunery.cli.data:app",
     "train": "tunery.cli.train:app",
     "evaluate": "tunery.cli.evaluate:app",
