@@ -64,6 +64,11 @@ def test_a_row_that_stays_hard_is_a_finding(trained: tuple[Path, Path, str]) -> 
     assert "hard_row" in findings
     assert "Zyx" in findings["hard_row"]["evidence"][0]["detail"]
     assert "hard" in call(home, "data", "inspect", recipe).out
+    # A later training of one pass says nothing of what stays hard; the one before still does.
+    once = call(home, "train", "run", recipe, "train.epochs=1", "train.seed=1", "--json")
+    assert once.code == 0, once.err
+    again = call(home, "data", "inspect", recipe, "--json").json["findings"]
+    assert "hard_row" in {finding["kind"] for finding in again}
 
 
 def test_a_training_that_diverged_names_the_command_and_the_command_shows_the_rows(

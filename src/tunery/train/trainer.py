@@ -161,7 +161,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             random.restore()
 
         try:
-            loss = self.fitting.fit(compute, undo=undo)
+            # A rank that begins its step anew would leave the others waiting for it in theirs.
+            alone = self.accelerator.num_processes == 1
+            loss = self.fitting.fit(compute, undo=undo) if alone else compute()
         except _Asked:
             undo()
             self._save_and_stop(model)

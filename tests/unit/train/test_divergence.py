@@ -152,6 +152,42 @@ def test_a_spell_shorter_than_that_loses_no_checkpoint(
     assert len(kept) <= 3
 
 
+def test_there_is_always_a_whole_checkpoint_that_is_trusted_and_the_best_one(
+    base: BaseModelInfo, tmp_path: Path
+) -> None:
+    """Looked at behind every forward, in runs that go on from a checkpoint, too."""
+    folder = tmp_path / "a" / "checkpoints"
+    points: list[dict[str, float]] = []
+    sealed: list[int] = []
+
+    def look() -> bool:
+        steps = checkpoints.steps_in(folder)
+        if sealed:
+            assert all(checkpoints.damage_of(folder / f"checkpoint-{step}") == "" for step in steps)
+            assert steps[-1] == sealed[-1]
+            validated = [point for point in points if "validation_loss" in point]
+            assert min(validated, key=lambda point: point["validation_loss"])["step"] in steps
+            if len(sealed) > 1 and points[-1]["step"] == sealed[-1]:  # its weights were not used yet
+                assert sealed[-2] in steps
+        return len(sealed) == 4
+
+    config = LONG.model_copy(update={"learning_rate": 0.05, "micro_batch_size": 4})
+    for _ in range(2):
+        sealed.clear()
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                base,
+                tmp_path / "a",
+                config=config,
+                data=DATA,
+                progress=Silent(),
+                should_stop=look,
+                on_point=lambda point: points.append(dict(point)),
+                on_checkpoint=lambda step, _: sealed.append(step),
+            )
+    assert sealed == [15, 18, 21, 24]
+
+
 def test_it_can_be_turned_off(base: BaseModelInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoilt(monkeypatch, 20, 40.0)
     config = LONG.model_copy(update={"divergence_factor": None})

@@ -106,7 +106,7 @@ def texts_of(workspace: Workspace, dataset: str | None, rows: set[str]) -> Mappi
 
 
 def newest_row_losses(workspace: Workspace, dataset: DatasetVersion) -> RowLosses | None:
-    """Return what the newest training on a dataset version recorded; None where none did."""
+    """Return what the newest training on a dataset version that saw rows twice recorded; else None."""
     from tunery.train.recorder import RECORDER, recorded_in
 
     for adapter in workspace.adapters.list(dataset_version=dataset.id):
@@ -115,7 +115,9 @@ def newest_row_losses(workspace: Workspace, dataset: DatasetVersion) -> RowLosse
         folder = workspace.artifacts.folder("adapters", adapter.id)
         if (folder / RECORDER).is_file() and not workspace.artifacts.damage("adapters", adapter.id):
             found = recorded_in(folder)
-            return found.by_row() if found else None
+            losses = found.by_row() if found else {}
+            if any(len(row) > 1 for row in losses.values()):
+                return losses
     return None
 
 
