@@ -139,6 +139,8 @@ def test_killed_in_the_middle_of_training_and_run_again_ends_as_if_undisturbed(
     resumed = losses_after(tmp_path, tmp_path / "two", kill=True)
     assert len(undisturbed) > 40
     assert resumed == undisturbed
+    recorded = [next((tmp_path / home).glob("adapters/*/row_losses.parquet")) for home in ("one", "two")]
+    assert recorded[0].read_bytes() == recorded[1].read_bytes()
 
 
 def losses_after(folder: Path, home: Path, *, kill: bool) -> list[tuple[int, Any, Any]]:

@@ -42,6 +42,8 @@ class Packed:
     """Log-probability of each row's targets by a reference model [nats], shape ``(rows,)``; or empty."""
     example: torch.Tensor
     """Example each row belongs to, counted from 0 in the order of the rows, shape ``(rows,)``."""
+    examples: int
+    """How many there are; kept here, for a device would have to be waited for to tell [count]."""
 
     def by_example(self, values: torch.Tensor, *, where: torch.Tensor | None = None) -> torch.Tensor:
         """Return values of targets summed for each example, shape ``(examples,)``.
@@ -53,11 +55,12 @@ class Packed:
         owner = self.example[self.row]
         if where is not None:
             values, owner = values[where], owner[where]
-        return values.new_zeros(int(self.example[-1]) + 1).index_add(0, owner, values)
+        return values.new_zeros(self.examples).index_add(0, owner, values)
 
     def to(self, device: torch.device) -> Packed:
         """Return the batch on ``device``."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "logical_tokens"}
+        there = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: value.to(device) for name, value in there.items() if not isinstance(value, int)}
         return replace(self, **moved)
 
 
@@ -79,6 +82,7 @@ def pack(
     Returns:
         The packed batch; a row's targets are its tokens with a 1 in either mask; the first token never.
     """
+    owners = list(range(len(rows))) if examples is None else list(examples)
     tree = token_tree([row.ids for row in rows], least_saved=LEAST_SAVED if share_prefix else None)
     layout = TreeLayout.of(tree)
     source: list[int] = []
@@ -105,7 +109,8 @@ def pack(
         completion=torch.tensor(completion, dtype=torch.bool),
         logical_tokens=sum(len(r.ids) for r in rows),
         reference=torch.tensor(list(reference), dtype=torch.float64),
-        example=torch.tensor(range(len(rows)) if examples is None else list(examples), dtype=torch.long),
+        example=torch.tensor(owners, dtype=torch.long),
+        examples=owners[-1] + 1,
     )
 
 

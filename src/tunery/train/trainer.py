@@ -228,7 +228,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         if measured := len(self._measured):
             means = zip(self._measured, totals[-measured:], each[-measured:], strict=True)
             self._measured = [mean + float(total) / int(count) for mean, total, count in means]
-        self._record(inputs[_IDS], losses, self.objective.counts(batch), each)
+        # Counted where the batch was made: a device would have to be waited for.
+        own = [count.to(self.args.device) for count in self.objective.counts(inputs[_BATCH])]
+        self._record(inputs[_IDS], losses, own, each)
         shares = zip(self.objective.weights, totals, each, strict=True)
         return torch.stack([weight * loss / count for weight, loss, count in shares if weight]).sum()
 
