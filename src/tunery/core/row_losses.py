@@ -28,16 +28,14 @@ class HardRow(NamedTuple):
 def stay_hard(losses: RowLosses) -> list[HardRow]:
     """Return the rows that stay hard, the one with the highest last loss first.
 
-    A row does where it was seen at least twice and its loss was above the median in the first pass, more
-    than three robust standard deviations (by the median absolute deviation) above it in every pass behind
-    that, and at last still at least half of what a usual row had in the first pass. None does where the first
-    pass has fewer than 20 rows.
+    A row does where its loss was in every pass behind the first more than three robust standard deviations
+    (by the median absolute deviation) above the median of that pass, and in the middle of those passes at
+    least half of what a usual row had in the first one; all of it where there was one such pass alone. None
+    does where the first pass has fewer than 20 rows.
     """
     passes = max(map(len, losses.values()), default=0)
     each = [[row[i] for row in losses.values() if len(row) > i] for i in range(passes)]
-    if passes < _FEWEST_PASSES:
-        return []
-    if len(each[0]) < _FEWEST_ROWS:
+    if passes < _FEWEST_PASSES or len(each[0]) < _FEWEST_ROWS:
         return []
     usual = median(each[0])
     bounds = [usual]
@@ -48,8 +46,8 @@ def stay_hard(losses: RowLosses) -> list[HardRow]:
         HardRow(identity, tuple(row))
         for identity, row in losses.items()
         if len(row) >= _FEWEST_PASSES
-        and row[-1] >= _STILL * usual
-        and all(loss > bound for loss, bound in zip(row, bounds, strict=False))
+        and median(row[1:]) >= usual * (_STILL if len(row) > _FEWEST_PASSES else 1.0)
+        and all(loss > bound for loss, bound in zip(row[1:], bounds[1:], strict=False))
     ]
     return sorted(hard, key=lambda row: (-row.losses[-1], row.id))
 

@@ -31,7 +31,7 @@ class ReportInputs:
     training_method: str | None = None
     """What the adapter was trained by and what its losses mean."""
     hard_rows: int | None = None
-    """Train rows whose loss stayed high in every pass; None where rows were not recorded [rows]."""
+    """Train rows whose loss stayed high; None where rows were not recorded [rows]."""
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     """Subject to its evaluation on the test split."""
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)

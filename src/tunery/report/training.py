@@ -98,7 +98,7 @@ def _chosen_by(adapter: Adapter) -> str:
 
 
 def _hard(rows: int) -> str:
-    return f"{count(rows)}, whose loss was far above that of the others in every pass: tunery data inspect"
+    return f"{count(rows)}, whose loss stayed far above that of the others: tunery data inspect"
 
 
 def _note(not_finite: int) -> str | None:

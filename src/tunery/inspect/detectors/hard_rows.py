@@ -1,4 +1,4 @@
-"""Hard rows: those whose loss stayed high through all passes of a training."""
+"""Hard rows: those whose loss stayed high through a training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def find(columns: Columns, row_losses: RowLosses) -> Iterator[Finding]:
         columns,
         _HARD,
         f"The loss of {counted(len(hard), 'row')} ({percent_of(len(hard), len(row_losses))} of those trained "
-        "on) stayed far above that of the others in every pass.",
+        "on) stayed far above that of the others after the first pass.",
         cases,
         numbers={"rows": len(hard), "trained": len(row_losses), "usual_loss": last},
     )

@@ -126,8 +126,7 @@ def tell_of_hard_rows(progress: Progress, folder: Path) -> None:
     hard = hard_rows_in(folder)
     if hard:
         progress.event(
-            f"{counted(hard, 'row')} stayed hard in every pass: tunery data inspect RECIPE names them once "
-            "this is done"
+            f"{counted(hard, 'row')} stayed hard: tunery data inspect RECIPE names them once this is done"
         )
 
 

@@ -23,7 +23,7 @@ def test_planted_rows_are_found_the_hardest_first() -> None:
     seen = losses(200)
     seen["ex-7"], seen["ex-8"] = [6.0, 5.5, 5.0], [7.0, 7.5, 7.2]
     seen["ex-9"] = [6.0, 1.0, 0.4]  # hard at first, learnt then
-    seen["ex-10"] = [0.5, 6.0, 6.0]  # not hard from the beginning
+    seen["ex-10"] = [6.0, 6.0, 0.2]  # learnt in the end
     (found,) = detector.find(columns(*clean(200)), seen)
     assert (found.kind, found.rows) == ("hard_row", ("ex-8", "ex-7"))
     assert "2 rows (1.0 % of those trained on)" in found.message
