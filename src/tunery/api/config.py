@@ -27,6 +27,9 @@ class ServerSettings(Settings):
     """Port to listen on; 0 takes a free one."""
     base: str = "smollm2-135m-instruct"
     """Base model served by its own name, as a recipe's ``base`` names it; jobs train on it."""
+    chat_template: str | None = None
+    """Template in place of that base's own, as a recipe's ``chat_template`` names it; a base without one
+    needs it. Versions bring the template that they were trained with."""
     auth: bool = True
     """Require an API key. May be off on the loopback address only."""
     cors_origins: tuple[str, ...] = ()

@@ -66,7 +66,12 @@ def serve(
     progress = progress or Silent()
     with bind(settings) as listening:
         left_overs(workspace.root, remove=True)
-        base = resolve_base(settings.base, workspace.root / "models", progress=progress)
+        base = resolve_base(
+            settings.base,
+            workspace.root / "models",
+            chat_template=settings.chat_template,
+            progress=progress,
+        )
         if changed := base_changed_since(workspace, base):
             progress.event(changed, level="warn")
         bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)

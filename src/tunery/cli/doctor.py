@@ -26,6 +26,12 @@ def doctor(  # noqa: PLR0913 - typer makes each parameter an option
     base: Annotated[
         str, typer.Option("--base", metavar="NAME", help="A base, as a recipe names it.")
     ] = "smollm2-135m-instruct",
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--chat-template", metavar="TEMPLATE", help="chatml, alpaca or a Jinja file, in place of its own."
+        ),
+    ] = None,
     input_column: Annotated[
         str | None, typer.Option("--input", metavar="COLUMN", help="Column of what is asked.")
     ] = None,
@@ -49,13 +55,14 @@ def doctor(  # noqa: PLR0913 - typer makes each parameter an option
 
     with open_workspace(ctx) as workspace:
         folder, name = find_base(base, workspace.root / "models")
-    check_base_folder(folder, name=name)
+    check_base_folder(folder, name=name, own_template=chat_template is None)
     recipe_dir = folder_of(write or Path("recipe.yaml"))
     found = diagnose(
         file,
         folder,
         base=str(folder) if Path(base).is_dir() else base,
         recipe_dir=recipe_dir,
+        chat_template=chat_template,
         columns=ColumnsConfig(input=input_column, output=output_column),
     )
     if write is not None:

@@ -10,6 +10,10 @@ from tunery.core.config import Record
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """Name that PEFT gives an adapter's weights."""
+CHAT_TEMPLATE = "chat_template.jinja"
+"""Name that transformers gives a tokenizer's chat template."""
+GENERATION_CONFIG = "generation_config.json"
+"""Name that transformers gives what says where a model stops."""
 ADAPTER_CONFIG = "adapter_config.json"
 """Name that PEFT gives what an adapter is: its rank, its alpha, its layers."""
 WHOLE_MODEL = "model"
@@ -31,6 +35,10 @@ class BaseModelInfo(Record):
     origin: str | None = None
     files: Mapping[str, str] = {}
     """SHA-256 of each of these files by name, so that a changed one can be named; empty in old records."""
+    chat_template: str | None = None
+    """Name of the template that takes the place of the base's own; None where it has its own."""
+    origin_path: str | None = None
+    """Folder of the base with its own template, where it has another one here."""
 
     @property
     def label(self) -> str:

@@ -111,6 +111,9 @@ class SourceConfig(Settings):
     """``words`` turns ``card_arrival`` into ``card arrival``, which the model's tokens know better."""
     output_json: bool = False
     """Render the output column as compact JSON; for outputs that are objects, or JSON in a string."""
+    before_input: NonEmpty | None = Field(default=None, exclude_if=lambda text: text is None)
+    """What stands between a row's instruction and its input in the user's turn (shapes ``instruction`` and
+    ``preference``). By default an empty line, and Alpaca's ``### Input:`` with ``chat_template: alpaca``."""
     split: Literal["auto", SplitName] = "auto"
     """Put all rows of this file in one split. A split that has a file of its own is not drawn from the
     others, and rows of other files that repeat its rows are removed as ``held_out_elsewhere``; so is, in any

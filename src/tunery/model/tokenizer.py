@@ -41,7 +41,9 @@ class ChatTokenizer:
 
     def __init__(self, hf: Any, *, window: int | None = None) -> None:
         if not getattr(hf, "chat_template", None):
-            raise ConfigError("the base model's tokenizer has no chat template")
+            raise ConfigError(
+                "the base model's tokenizer has no chat template", hint="chat_template: chatml in the recipe"
+            )
         if _RANDOM.search(str(hf.chat_template)):
             raise ConfigError(
                 "the base's chat template writes at random, so training and serving would differ",
@@ -330,21 +332,38 @@ def context_window(config: Any) -> int | None:
     return min(found) if found else None
 
 
-def load_tokenizer(folder: Path | str) -> ChatTokenizer:
+def load_hf_tokenizer(folder: Path | str) -> Any:
+    """Load the Hugging Face tokenizer of a folder, from disk alone and without running its code.
+
+    Raises:
+        ConfigError: The folder has no usable tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a torn file raises whatever the library happens to stumble over
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise explained(error) or ConfigError(f"{folder}: no usable tokenizer ({reason:.200})") from None
+
+
+def load_tokenizer(folder: Path | str, *, chat_template: str | None = None) -> ChatTokenizer:
     """Load the fast tokenizer and chat template of a Hugging Face folder, from disk alone.
+
+    Args:
+        folder: Of the base.
+        chat_template: Jinja that takes the place of the folder's template.
 
     Raises:
         ConfigError: The folder has no usable tokenizer or template.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
-    try:
-        hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # a torn file raises whatever the library happens to stumble over
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise explained(error) or ConfigError(f"{folder}: no usable tokenizer ({reason:.200})") from None
+    hf = load_hf_tokenizer(folder)
     if not hf.is_fast:
         raise ConfigError(f"{folder}: needs a fast tokenizer (tokenizer.json)")
+    if chat_template is not None:
+        hf.chat_template = chat_template
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError):

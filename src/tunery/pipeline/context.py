@@ -56,6 +56,7 @@ class RunContext:
             self._base = resolve_base(
                 self.recipe.base,
                 self.workspace.root / "models",
+                chat_template=self.recipe.chat_template,
                 base_dir=self.base_dir,
                 progress=self.progress,
             )

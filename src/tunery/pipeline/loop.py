@@ -84,6 +84,7 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
         mode="json",
         exclude={
             "description": True,
+            "chat_template": True,  # the base's hash tells it
             "inspect": True,
             "track": True,
             "train": True,

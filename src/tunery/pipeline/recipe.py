@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import Settings, apply_overrides, find_moved, move_settings, parse_settings, read_yaml
 from tunery.core.errors import ConfigError
@@ -16,6 +17,7 @@ from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
 from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
 from tunery.inspect.config import InspectConfig
+from tunery.model.chat_templates import INPUT_HEADING, check_chat_template
 from tunery.serve.engines import AnyEngine
 from tunery.track.config import TrackConfig
 from tunery.train.config import TrainConfig
@@ -61,6 +63,9 @@ class Recipe(Settings):
     """The metric that decides, its target, and the smallest gain over prompting worth shipping."""
     base: str
     """``smollm2-135m-instruct``, a Hugging Face folder, or a hub id with its revision."""
+    chat_template: str | None = None
+    """Template that writes conversations in place of the base's own: ``chatml``, ``alpaca``, or the path of a
+    Jinja file. It goes with what is trained: evaluation, serving and exports write prompts the same way."""
     data: DataConfig
     """Where the rows come from, how they are cleaned and split."""
     inspect: InspectConfig = InspectConfig()
@@ -83,6 +88,26 @@ class Recipe(Settings):
             raise ValueError(train.unservable)
         return train
 
+    @field_validator("chat_template")
+    @classmethod
+    def _known_template(cls, spec: str | None) -> str | None:
+        try:
+            return spec and check_chat_template(spec)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_headings(cls, values: Any) -> Any:
+        """Have rows of an instruction and an input keep the two apart where the template does."""
+        if not isinstance(values, Mapping) or values.get("chat_template") != "alpaca":
+            return values
+        given = copy.deepcopy(dict(values))
+        for source in _sources_in(given):
+            if source.get("before_input") is None:
+                source["before_input"] = INPUT_HEADING
+        return given
+
     @field_validator("name")
     @classmethod
     def _usable(cls, name: str) -> str:
@@ -90,6 +115,16 @@ class Recipe(Settings):
             return check_name(name, "name")
         except ConfigError as error:
             raise ValueError(error.message) from None
+
+
+def _sources_in(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the sources of a recipe that is not yet validated, those of suites too."""
+    match values.get("data"):
+        case {"sources": [*sources]}:
+            yield from (source for source in sources if isinstance(source, dict))
+    match values.get("evaluate"):
+        case {"suites": Mapping() as suites}:
+            yield from (s["source"] for s in suites.values() if isinstance((s or {}).get("source"), dict))
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

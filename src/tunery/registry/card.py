@@ -25,7 +25,7 @@ from tunery.core.figures import (
 )
 from tunery.core.markdown import bullets, code, fenced, inline, table, without_controls
 from tunery.core.registry import ModelVersion
-from tunery.core.training import Adapter
+from tunery.core.training import Adapter, BaseModelInfo
 
 _SHOWN_LABELS = 40
 _WEAK_CLASSES = 5
@@ -50,6 +50,10 @@ ADAPTER = "."  # the folder of this card
 tokenizer = AutoTokenizer.from_pretrained(BASE)
 model = AutoModelForCausalLM.from_pretrained(BASE, use_safetensors=True)
 model = PeftModel.from_pretrained(model, ADAPTER).eval()
+"""
+_TEMPLATE = """
+tokenizer.chat_template = Path(ADAPTER, "chat_template.jinja").read_text(encoding="utf-8")
+model.generation_config = GenerationConfig.from_pretrained(ADAPTER)  # where the template ends an answer
 """
 _WHOLE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -281,7 +285,7 @@ def _lineage(version: ModelVersion, dataset: DatasetVersion, adapter: Adapter, g
     rows = [
         ["model version", version.ref, f"run `{code(version.run_id)}`, gate `{code(gate.id)}`"],
         ["adapter", adapter.id, f"sha256 `{adapter.sha256}`"],
-        ["chat template", "", f"sha256 `{adapter.chat_template_sha256}`"],
+        ["chat template", adapter.base.chat_template or "", f"sha256 `{adapter.chat_template_sha256}`"],
         ["base model", base.name, f"sha256 `{base.sha256}`, licence {inline(base.license or 'not stated')}"],
         ["dataset version", dataset.id, f"sha256 `{dataset.content_sha256}`"],
         *(["grown from", parent, ""] for parent in dataset.parents),
@@ -296,9 +300,18 @@ def _loading_code(version: ModelVersion, adapter: Adapter) -> str:
     turns = [("system", version.system_prompt)] if version.system_prompt else []
     turns.append(("user", _QUESTION))
     messages = "\n".join(f'    {{"role": "{role}", "content": {_literal(text)}}},' for role, text in turns)
-    base, label = _literal(adapter.base.path), without_controls(adapter.base.label)
-    load = _WHOLE if adapter.model else _PEFT.format(base=base, label=label)
+    load = _WHOLE if adapter.model else _peft_code(adapter.base)
     return load + _ANSWER.format(messages=messages, max_tokens=_max_tokens(version))
+
+
+def _peft_code(base: BaseModelInfo) -> str:
+    own = base.chat_template is None
+    label = without_controls(base.label) + ("" if own else f", with the {base.chat_template} template")
+    code = _PEFT.format(base=_literal(base.origin_path or base.path), label=label)
+    if own:
+        return code
+    imports = code.replace("from peft", "from pathlib import Path\n\nfrom peft", 1)
+    return imports.replace("AutoTokenizer\n", "AutoTokenizer, GenerationConfig\n", 1) + _TEMPLATE.lstrip("\n")
 
 
 def _openai_code(version: ModelVersion) -> str:

@@ -15,6 +15,7 @@ from tunery.core.run import Run
 from tunery.core.training import ADAPTER_WEIGHTS, WHOLE_MODEL, Adapter, BaseModelInfo
 from tunery.model.bases import check_base
 from tunery.registry.versions import resolve
+from tunery.store.adapters import base_here
 from tunery.store.artifacts import Kind
 from tunery.store.checksums import checksum
 from tunery.store.workspace import Workspace
@@ -229,12 +230,8 @@ def check_artifact(workspace: Workspace, kind: Kind, id: str) -> LineageCheck:
 def check_base_of(workspace: Workspace, base: BaseModelInfo) -> LineageCheck:
     """Compute the checksums of a base again."""
     what = f"base {base.label}"
-    # The workspace may have moved since; the packaged base moved with it.
-    here = workspace.root / "models" / base.name
-    if not Path(base.path).is_dir() and here.is_dir():
-        base = base.with_(path=str(here))
     try:
-        check_base(base)
+        check_base(base_here(workspace, base))
     except (TuneryError, OSError) as error:
         told = error if isinstance(error, TuneryError) else TuneryError(str(error))
         return LineageCheck(what=what, ok=False, detail=told.message, mend=told.hint)

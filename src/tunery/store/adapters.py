@@ -32,6 +32,13 @@ def adapter_folder(workspace: Workspace, adapter: Adapter) -> Path:
     return folder
 
 
+def base_here(workspace: Workspace, base: BaseModelInfo) -> BaseModelInfo:
+    """Return a base with where it lies now: one that lies in the home moves with it."""
+    here = workspace.root / "models" / Path(base.path).name
+    moved = not Path(base.path).is_dir() and here.is_dir()
+    return base.with_(path=str(here)) if moved else base
+
+
 def serving_base(workspace: Workspace, adapter: Adapter) -> BaseModelInfo:
     """Return the base whose engine answers with what training made: its own weights where it has all of them.
 
@@ -39,6 +46,6 @@ def serving_base(workspace: Workspace, adapter: Adapter) -> BaseModelInfo:
         NotFoundError: Its folder is gone.
     """
     if adapter.model is None:
-        return adapter.base
+        return base_here(workspace, adapter.base)
     folder = workspace.artifacts.folder("adapters", adapter.id)
     return adapter.model.with_(path=str(folder / WHOLE_MODEL))

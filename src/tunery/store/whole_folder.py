@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tunery.core.errors import ConfigError, DamagedError, listed
 from tunery.core.ids import sha256_file
-from tunery.store.checksums import checksum, note_of
+from tunery.store.checksums import checksum, note_of, remembered_checksum
 
 MANIFEST = "manifest.json"
 MEND = "restore it from a backup, or give the command that made it again"
@@ -121,6 +121,24 @@ def damage_of(folder: Path) -> list[str]:
         elif checksum(found[name]) != expected[name]:
             problems.append(f"{name}: checksum differs from the manifest's")
     return sorted(problems)
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return what of a finished folder is not as it was made, by checksums that may be noted beside files.
+
+    For folders that only name what computes: whoever loads them compares their files again.
+    """
+    try:
+        expected = read_manifest(folder).checksums
+    except DamagedError as error:
+        return [error.message]
+    problems = [f"{name} is missing" for name in expected if not (folder / name).is_file()]
+    present = {name: sha256 for name, sha256 in expected.items() if (folder / name).is_file()}
+    return problems + [
+        f"the checksum of {name} differs from the manifest's"
+        for name, sha256 in present.items()
+        if remembered_checksum(folder / name) != sha256
+    ]
 
 
 def require_whole(folder: Path, *, hint: str = MEND) -> None:

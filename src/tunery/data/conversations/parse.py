@@ -122,7 +122,7 @@ def _turns(
     elif shape == "instruction":
         field = column["output"]
         answer = _answer(values.get(field), field, source)
-        turns = (_asked(_instruction(values, column)), Message(role="assistant", content=answer))
+        turns = (_asked(_instruction(values, mapped)), Message(role="assistant", content=answer))
     else:
         at, field = ("prompt", "completion") if shape == "completion" else ("input", "output")
         turns = _asked_and_answered(values, column[at], column[field], source, notes)
@@ -209,12 +209,13 @@ def _with_reference(messages: tuple[Message, ...], values: Mapping[str, Any]) ->
     return (*messages, Message(role="assistant", content=text_of(answer, REFERENCE, no_answer)))
 
 
-def _instruction(values: Mapping[str, Any], column: Mapping[str, str]) -> str:
+def _instruction(values: Mapping[str, Any], mapped: Mapped) -> str:
+    column = mapped.column
     task = text_of(values.get(column["instruction"]), column["instruction"], no_prompt)
     given = values.get(column["input"])
     if is_blank(given):
         return task
-    return f"{task}\n\n{text_of(given, column['input'], no_prompt)}"
+    return f"{task}{mapped.before_input}{text_of(given, column['input'], no_prompt)}"
 
 
 def _answer(value: Any, column: str, source: SourceConfig) -> str:
@@ -300,7 +301,7 @@ def _preference_prompt(
     if values.get(column["messages"]) is not None:
         return parse_messages(values[column["messages"]], column["messages"])
     if values.get(column["instruction"]) is not None:
-        return (Message(role="user", content=_instruction(values, column)),)
+        return (Message(role="user", content=_instruction(values, mapped)),)
     if wrapped is not None:
         return (Message(role="user", content=text_of(wrapped, column["input"], no_prompt)),)
     return None

@@ -77,6 +77,8 @@ class Mapped(NamedTuple):
     """Columns that say something beside the question; a row without any is as its shape's columns say."""
     guessed: frozenset[str] = frozenset()
     """Columns among ``beside`` that are taken by their name although the recipe maps others of a table."""
+    before_input: str = "\n\n"
+    """What stands between an instruction and its input."""
 
 
 def wanted_columns(columns: ColumnsConfig) -> tuple[str, ...]:
@@ -135,6 +137,7 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
         used=frozenset(used),
         watched=frozenset(watched - (used - around)),
         guessed=frozenset(around.difference(named) if named and shape == "columns" else ()),
+        before_input=source.before_input or "\n\n",
     )
 
 

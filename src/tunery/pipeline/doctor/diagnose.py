@@ -12,9 +12,10 @@ from tunery.core.config import Record
 from tunery.core.errors import ConfigError, RefusedByTemplate, first_of
 from tunery.core.example import Example, prompt_text, where
 from tunery.core.figures import counted, most_first, percent_of
-from tunery.data.config import ColumnsConfig
+from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.rows.flaws import refuse_bad
 from tunery.data.split.assign import check_rows
+from tunery.model.chat_templates import INPUT_HEADING, NAMES, chat_template_of
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.pipeline.doctor.first_recipe import (
     labels_of,
@@ -105,12 +106,13 @@ class _Rendering(NamedTuple):
     looked_at: int
 
 
-def diagnose(
+def diagnose(  # noqa: PLR0913 - the file, the base, and what the caller knows of either
     file: Path,
     base_folder: Path,
     *,
     base: str,
     recipe_dir: Path,
+    chat_template: str | None = None,
     columns: ColumnsConfig | None = None,
     most_rows: int = MOST_ROWS,
 ) -> Diagnosis:
@@ -121,14 +123,21 @@ def diagnose(
         base_folder: Of the base model; only its tokenizer, template and configuration are read.
         base: How the recipe is to name it.
         recipe_dir: Folder of the recipe, which its paths start from.
+        chat_template: As a recipe names it, a path from the current directory; the base's own when None.
         columns: Those of the file that the caller names.
         most_rows: Rows to look at [count].
 
     Raises:
         ConfigError: Nothing can be said of the file, or the base has no usable template.
     """
-    tokenizer = load_tokenizer(base_folder)
-    sample = read_sample(file, columns or ColumnsConfig(), most_rows=most_rows)
+    chosen = chat_template and chat_template_of(chat_template, base_folder)
+    tokenizer = load_tokenizer(base_folder, chat_template=chosen.text if chosen else None)
+    settings = SourceConfig(
+        path=str(file),
+        columns=columns or ColumnsConfig(),
+        before_input=INPUT_HEADING if chat_template == "alpaca" else None,
+    )
+    sample = read_sample(settings, most_rows=most_rows)
     method = training_methods()[_PAIRS if sample.mapped.shape == "preference" else DEFAULT_METHOD]
     problems, warnings = [*sample.problems], [*sample.warnings]
     labels = _look_at_rows(sample, problems, warnings)
@@ -139,6 +148,7 @@ def diagnose(
         model_name(file),
         base,
         _source(sample, file, recipe_dir),
+        chat_template=_from_recipe(chat_template, recipe_dir) if chat_template else None,
         metric=metric_for(sample.examples),
         method=method.name,
         max_tokens=tokenizer.max_tokens if rendering.too_long else None,
@@ -273,11 +283,20 @@ def _add(
 
 def _source(sample: Sample, file: Path, recipe_dir: Path) -> dict[str, Any]:
     """Return the source as the recipe writes it."""
-    where_it_is = file.resolve()
+    ours = {"path", "before_input"}  # the template says the second
+    said = sample.source.settings.model_dump(mode="json", exclude_defaults=True, exclude=ours)
+    return {"path": _relative(file, recipe_dir), **said}
+
+
+def _from_recipe(chat_template: str, recipe_dir: Path) -> str:
+    return chat_template if chat_template in NAMES else _relative(Path(chat_template), recipe_dir)
+
+
+def _relative(file: Path, recipe_dir: Path) -> str:
+    """Return a path as a recipe in that folder writes it."""
+    where_it_is = file.expanduser().resolve()
     inside = where_it_is.is_relative_to(recipe_dir.resolve())
-    path = str(where_it_is.relative_to(recipe_dir.resolve()) if inside else where_it_is)
-    said = sample.source.settings.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
-    return {"path": path, **said}
+    return str(where_it_is.relative_to(recipe_dir.resolve()) if inside else where_it_is)
 
 
 def _languages(examples: Sequence[Example]) -> dict[str, int]:

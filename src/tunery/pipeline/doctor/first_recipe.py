@@ -46,6 +46,7 @@ def recipe_values(  # noqa: PLR0913 - each is one thing that a recipe says
     base: str,
     source: dict[str, Any],
     *,
+    chat_template: str | None,
     metric: str,
     method: str,
     max_tokens: int | None,
@@ -57,6 +58,7 @@ def recipe_values(  # noqa: PLR0913 - each is one thing that a recipe says
         name: Of the model.
         base: As it was typed.
         source: ``path`` and whatever else reading the file needs.
+        chat_template: In place of the base's own.
         metric: That decides.
         method: Of training.
         max_tokens: Where rows are longer than the base's window [tokens].
@@ -66,6 +68,7 @@ def recipe_values(  # noqa: PLR0913 - each is one thing that a recipe says
         "name": name,
         "goal": {"metric": metric},
         "base": base,
+        **({"chat_template": chat_template} if chat_template else {}),
         "data": {"sources": [source], **({"max_tokens": max_tokens} if max_tokens else {})},
         **({"train": {"method": method}} if method != "sft" else {}),
         "evaluate": {"max_new_tokens": min(_MOST_ANSWER, max(8, 8 * -(-answer_tokens // 8)))},

@@ -62,18 +62,17 @@ class Sample:
     """Numbers of two rows with one prompt and two answers, of each such prompt the first two."""
 
 
-def read_sample(file: Path, columns: ColumnsConfig, *, most_rows: int = MOST_ROWS) -> Sample:
+def read_sample(settings: SourceConfig, *, most_rows: int = MOST_ROWS) -> Sample:
     """Read the first rows of a file.
 
     Args:
-        file: In any format that a source may have.
-        columns: Those that the caller names; others are taken by their usual names.
+        settings: The file and what the caller says of it; columns left out are taken by their usual names.
         most_rows: Rows to look at [count].
 
     Raises:
         ConfigError: The file is missing, empty or broken, or nothing tells how to read its rows.
     """
-    source, guessed = _with_columns(locate(SourceConfig(path=str(file), columns=columns), Path()))
+    source, guessed = _with_columns(locate(settings, Path()))
     reading = Reading(source, Silent())
     sample = Sample(
         source, reading.mapped, guessed, _played(reading.mapped, next(iterate(source, ())).values)

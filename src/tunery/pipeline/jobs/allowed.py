@@ -10,6 +10,7 @@ from pydantic import Field
 from tunery.core.config import Settings
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.evaluate.config import GateRule
+from tunery.model.chat_templates import NAMES
 from tunery.pipeline.recipe import Recipe
 from tunery.serve.engines import EngineSettings
 
@@ -39,7 +40,9 @@ _BY_GROUP: Mapping[str, str] = {
         "max_latency_p95_ratio"
     ),
 }
-MAY_SET = frozenset(f"{group}.{name}" for group, names in _BY_GROUP.items() for name in names.split())
+_ALONE = frozenset({"chat_template"})
+"""Settings that stand in no group."""
+MAY_SET = _ALONE | {f"{group}.{name}" for group, names in _BY_GROUP.items() for name in names.split()}
 """Settings of a recipe that a job may bring, as dotted paths. Whatever is not here is refused, a new setting
 too, until somebody has thought about what a stranger could do with it."""
 
@@ -97,6 +100,9 @@ class JobLimits(Settings):
     """Rows handed to the engine at once in evaluation at most [count]."""
     full_fine_tuning: bool = False
     """Whether a job may train every weight; what it makes has the size of its base."""
+    chat_template: bool = False
+    """Whether a job may name another chat template; its models have an engine of their own beside the
+    base's."""
     shots: int = Field(default=64, ge=1)
     """Solved examples in a few-shot prompt at most [count]."""
     max_shot_tokens: int = Field(default=32_768, ge=16)
@@ -144,6 +150,9 @@ def check_sections(sections: Mapping[str, Any]) -> None:
         for name, reason in THE_SERVERS.items():
             if path == name or path.startswith(f"{name}."):
                 raise ConfigError(f"{where} cannot be set by a job: {reason}; leave it out", param=where)
+        if path == "chat_template" and value is not None and value not in NAMES:
+            known = ", ".join(NAMES)
+            raise ConfigError(f"{where} is none of {known}; a job can name no file", param=where)
         if path in _GROUPS:
             raise ConfigError(f"{where} is not an object", param=where)
         if path in MAY_SET or (path.startswith(_OPEN_GROUPS) and not _holds_text(value)):
@@ -168,6 +177,12 @@ def check_size(recipe: Recipe, limits: JobLimits) -> None:
             "train.adapter is none; this server takes no jobs that train every weight "
             "(job_limits.full_fine_tuning)",
             param="tunery.train.adapter",
+        )
+    if recipe.chat_template is not None and not limits.chat_template:
+        raise ConfigError(
+            f"chat_template is {recipe.chat_template}; this server takes jobs with its base's own template "
+            "alone (job_limits.chat_template)",
+            param="tunery.chat_template",
         )
     for limit, path in LIMITED.items():
         value: Any = recipe

@@ -368,4 +368,4 @@ def _unix(moment: datetime | None) -> int | None:
 
 def base_spec_of(base: BaseModelInfo, spec: str) -> str:
     """Return how a job's recipe names the served base: as given, but a folder by its whole path."""
-    return spec if spec == base.name else str(Path(base.path))
+    return spec if spec == base.name and base.chat_template is None else str(Path(base.path))

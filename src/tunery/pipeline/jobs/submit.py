@@ -7,6 +7,7 @@ from pathlib import Path
 from tunery.core.ids import new_id
 from tunery.core.job import Job
 from tunery.data.config import SourceConfig
+from tunery.model.chat_templates import NAMES
 from tunery.pipeline.recipe import Recipe
 from tunery.store.jobs import QUEUED, Line
 from tunery.store.workspace import Workspace
@@ -57,11 +58,18 @@ def with_absolute_paths(recipe: Recipe, base_dir: Path) -> Recipe:
     return recipe.model_copy(
         update={
             "base": str(local) if local.is_dir() else recipe.base,
+            "chat_template": _placed(recipe.chat_template, base_dir),
             "data": data,
             "inspect": recipe.inspect.model_copy(update={"references": references}),
             "evaluate": recipe.evaluate.model_copy(update={"suites": suites}),
         }
     )
+
+
+def _placed(chat_template: str | None, base_dir: Path) -> str | None:
+    if chat_template is None or chat_template in NAMES:
+        return chat_template
+    return str(base_dir / Path(chat_template).expanduser())
 
 
 def resume_job(workspace: Workspace, job_id: str) -> Job:

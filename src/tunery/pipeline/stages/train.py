@@ -12,7 +12,14 @@ from tunery.core.errors import ConfigError, DamagedError, DivergedError, Refused
 from tunery.core.example import Example, where
 from tunery.core.figures import counted
 from tunery.core.ids import artifact_id, sha256_file
-from tunery.core.training import ADAPTER_WEIGHTS, WHOLE_MODEL, Adapter, BaseModelInfo
+from tunery.core.training import (
+    ADAPTER_WEIGHTS,
+    CHAT_TEMPLATE,
+    GENERATION_CONFIG,
+    WHOLE_MODEL,
+    Adapter,
+    BaseModelInfo,
+)
 from tunery.evaluate.metrics import higher_is_better
 from tunery.evaluate.prompting import Prompting, Subject
 from tunery.evaluate.run import evaluate
@@ -297,6 +304,9 @@ def _train_into(
         )
         if asked():
             raise KeyboardInterrupt
+    if context.base.chat_template:  # whoever opens the adapter alone has to write and to stop the same way
+        for name in (CHAT_TEMPLATE, GENERATION_CONFIG):
+            shutil.copyfile(Path(context.base.path) / name, folder / name)
     model = _own_model(context.base, folder, identity) if config.makes_a_model else None
     return Adapter(
         id=identity,

@@ -60,7 +60,7 @@ def test_every_setting_of_a_recipe_is_either_a_jobs_or_the_servers() -> None:
     found = set(leaves(schema, schema))
     assert found == MAY_SET | set(THE_SERVERS)
     assert not MAY_SET & set(THE_SERVERS)
-    assert set(LIMITED) | {"full_fine_tuning"} == set(JobLimits.model_fields)
+    assert set(LIMITED) | {"full_fine_tuning", "chat_template"} == set(JobLimits.model_fields)
     assert set(LIMITED.values()) <= MAY_SET
 
 
@@ -171,3 +171,15 @@ def test_a_models_name_belongs_to_the_key_that_made_it(workspace: Workspace) -> 
     with pytest.raises(ForbiddenError):
         models.claim_name("bot", "alice")
     assert models.names() == []
+
+
+def test_a_job_names_a_template_where_the_operator_lets_it_and_never_a_file(workspace: Workspace) -> None:
+    allowed = JobLimits(chat_template=True)
+    job = job_from(workspace, limits=allowed, tunery={"chat_template": "alpaca"})
+    assert job.recipe["chat_template"] == "alpaca"
+    with pytest.raises(ConfigError, match="its base's own template alone"):
+        job_from(workspace, tunery={"chat_template": "alpaca"})
+    for place in ("/etc/passwd.jinja", "mine.jinja", ["alpaca"], {"path": "x"}, 1):
+        with pytest.raises(ConfigError) as refused:
+            job_from(workspace, limits=allowed, tunery={"chat_template": place})
+        assert refused.value.param == "tunery.chat_template"
