@@ -112,7 +112,20 @@ def main() -> None:
             # A terminal that cannot write a character shows its code; it is no reason to lose the answer.
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(execute(sys.argv[1:]))
+    several = "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    sys.exit(_as_rank(sys.argv[1:]) if several else execute(sys.argv[1:]))
+
+
+def _as_rank(arguments: Sequence[str]) -> int:
+    """Run the command as rank 0 of those that torchrun started; the others join its trainings."""
+    from tunery.train.together import dismiss, follow, rank
+
+    if rank() > 0:
+        return follow()
+    try:
+        return execute(arguments)
+    finally:
+        dismiss()
 
 
 def execute(arguments: Sequence[str]) -> int:

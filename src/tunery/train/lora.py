@@ -23,6 +23,7 @@ from tunery.train.config import TrainConfig
 from tunery.train.divergence import Guard
 from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRows
+from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import Recorder
 from tunery.train.section import method_of
 from tunery.train.smoke import smoke_rows, smoke_run
@@ -65,7 +66,13 @@ class Trained(NamedTuple):
 
 
 def train_adapter(
-    base: BaseModelInfo, rows: TrainingRows, *, config: TrainConfig, folders: Folders, reporting: Reporting
+    base: BaseModelInfo,
+    rows: TrainingRows,
+    *,
+    config: TrainConfig,
+    folders: Folders,
+    reporting: Reporting,
+    team: Team = ALONE,
 ) -> Trained:
     """Train an adapter and write it as a plain PEFT folder, or a whole model.
 
@@ -78,6 +85,7 @@ def train_adapter(
         config: Train settings.
         folders: Where to write.
         reporting: Who hears of its progress and may stop it.
+        team: Ranks that train together; each calls this with the same base, rows, settings and folders.
 
     Returns:
         History and counts.
@@ -102,13 +110,15 @@ def train_adapter(
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     best = Best(config, reporting.measure is None or reporting.measure.higher_is_better)
-    resume, trainer = _newest(best, folders.checkpoints, reporting), None
+    found = team.of_first(lambda: str(_newest(best, folders.checkpoints, reporting) or ""))
+    resume, trainer = Path(found) if found else None, None
     history, seconds_before = _history_of(resume)
     if resume:
         reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}")
     with reporting.progress.task("training", steps) as bar:
         bar.advance(checkpoints.step_of(resume) if resume else 0)
-        fitting, recorder = _fitting(config, resume, reporting), _recorder(folders, rows, resume)
+        fitting = _fitting(config, resume, reporting)
+        recorder = _recorder(folders, rows, resume) if team.leads else None
         watcher = Watcher(
             reporting,
             bar,
@@ -116,11 +126,12 @@ def train_adapter(
             history=history,
             fitting=fitting,
             recorder=recorder,
+            team=team,
         )
         if not (resume and best.is_over(history)):
             if method_of(config).needs_reference:
-                rows = _with_reference(model.to(device), rows, fitting, folders.checkpoints, reporting)
-            if not resume and (few := smoke_rows(rows.train, config)):
+                rows = _with_reference(model.to(device), rows, fitting, folders.checkpoints, reporting, team)
+            if not resume and team.leads and (few := smoke_rows(rows.train, config)):
                 with told(folders.checkpoints, memory_hint=_MEMORY_HINT):
                     smoke_run(model, few, config=config, device=device, fitting=fitting, reporting=reporting)
                 del model  # it was changed, and two of them would take twice the memory
@@ -128,7 +139,7 @@ def train_adapter(
                 model = as_it_begins()
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
-                Guard(best, folders.checkpoints, recorder, history),
+                *([Guard(best, folders.checkpoints, recorder, history)] if recorder else []),
                 watcher,
                 ThreadKeeper(threads),
                 EarlyStopping(best, history),
@@ -144,11 +155,12 @@ def train_adapter(
                 recorder=recorder,
                 measure=partial(_measured, base, folders.checkpoints, reporting.measure, threads),
                 should_stop=watcher.asked,
+                team=team,
             )
             _run(trainer, resume, folders.checkpoints)
             resume = None
         kept = best.step(history)
-        if resume or kept != int(history[-1]["step"]):
+        if team.leads and (resume or kept != int(history[-1]["step"])):
             load_checkpoint(model, folders.checkpoints / f"checkpoint-{kept}")
     trained = Trained(
         history=_merge(history),
@@ -158,6 +170,8 @@ def train_adapter(
         trained_tokens=round(sum(r.tokens for r in rows.train) * history[-1]["epoch"]),
         seconds=watcher.seconds,
     )
+    if recorder is None:
+        return trained  # rank 0 writes
     with told(folders.output):
         save_trained(model, base, folders.output)
         recorder.keep(folders.output)
@@ -181,12 +195,19 @@ def _recorder(folders: Folders, rows: TrainingRows, resume: Path | None) -> Reco
 
 
 def _with_reference(
-    model: nn.Module, rows: TrainingRows, fitting: Fitting, folder: Path, reporting: Reporting
+    model: nn.Module,
+    rows: TrainingRows,
+    fitting: Fitting,
+    folder: Path,
+    reporting: Reporting,
+    team: Team,
 ) -> TrainingRows:
     from tunery.train.reference import with_reference
 
     with told(folder, memory_hint=_MEMORY_HINT):
-        return with_reference(model, rows, fitting=fitting, folder=folder, progress=reporting.progress)
+        return with_reference(
+            model, rows, fitting=fitting, folder=folder, progress=reporting.progress, team=team
+        )
 
 
 def _measured(

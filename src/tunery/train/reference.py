@@ -20,12 +20,19 @@ from tunery.model.render import Rendered
 from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.preferences import sequence_log_probs
+from tunery.train.ranks import ALONE, Team
 
 _KEPT = "reference.npy"
 
 
 def with_reference(
-    model: nn.Module, rows: TrainingRows, *, fitting: Fitting, folder: Path, progress: Progress
+    model: nn.Module,
+    rows: TrainingRows,
+    *,
+    fitting: Fitting,
+    folder: Path,
+    progress: Progress,
+    team: Team = ALONE,
 ) -> TrainingRows:
     """Return the rows with their reference.
 
@@ -35,22 +42,28 @@ def with_reference(
         fitting: Divides them among forwards that fit.
         folder: Of the checkpoints; what a training that was killed had computed is taken from there.
         progress: Shows a bar.
+        team: Ranks, each of which computes a share.
 
     Raises:
         OSError: The folder cannot be written.
     """
     sequences = sum(len(_read(row)) for split in rows for row in split)
     known = _kept(folder / _KEPT, sequences)
-    if known is None:
+    if team.any(known is None) or known is None:
         device = next(model.parameters()).device
-        known = _computed(model, [*rows.train, *rows.validation], fitting, device, progress)
-        partial = folder / f".{_KEPT}.partial"
-        with partial.open("wb") as stream:
-            np.save(stream, known, allow_pickle=False)
-        partial.rename(folder / _KEPT)
+        known = _computed(model, [*rows.train, *rows.validation], fitting, device, progress, team)
+        if team.leads:
+            _keep(folder, known)
     values = iter(known.tolist())
     train, validation = ([_with_values(row, values) for row in split] for split in rows)
     return TrainingRows(train, validation)
+
+
+def _keep(folder: Path, known: np.ndarray) -> None:
+    partial = folder / f".{_KEPT}.partial"
+    with partial.open("wb") as stream:
+        np.save(stream, known, allow_pickle=False)
+    partial.rename(folder / _KEPT)
 
 
 def _read(row: TrainingRow) -> tuple[Rendered, ...]:
@@ -79,14 +92,16 @@ def _computed(
     fitting: Fitting,
     device: torch.device,
     progress: Progress,
+    team: Team,
 ) -> np.ndarray:
     training = model.training
     model.eval()
+    mine = team.share(rows)
     found: list[list[float]] = [[] for _ in rows]
-    with progress.task("reference", len(rows)) as bar, torch.no_grad():
+    with progress.task("reference", len(mine)) as bar, torch.no_grad():
 
         def compute() -> None:
-            left = [i for i, values in enumerate(found) if not values]
+            left = [i for i in mine if not found[i]]
             for divided in fitting.divide([rows[i] for i in left]):
                 some = [left[i] for i in divided]
                 fitting.computing = [rows[i] for i in some]
@@ -98,4 +113,6 @@ def _computed(
 
         fitting.fit(compute)
     model.train(training)
-    return np.array([value for row in found for value in row], dtype=np.float64)
+    for row, values in zip(rows, found, strict=True):
+        values += [0.0] * (len(_read(row)) - len(values))  # another rank's
+    return np.array(team.sum([value for values in found for value in values]), dtype=np.float64)

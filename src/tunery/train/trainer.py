@@ -30,6 +30,7 @@ from tunery.train.fitting import Fitting
 from tunery.train.methods.method import Objective, TrainingRow, TrainingRows, WholeStep, validation_rows
 from tunery.train.order import ByPrompt
 from tunery.train.packed_state import unpacked_state
+from tunery.train.ranks import ALONE, Sums, Team
 from tunery.train.recorder import Recorder, RowLoss
 from tunery.train.section import method_of
 
@@ -81,10 +82,11 @@ class Step:
     """An optimizer step of one process."""
 
     rows: Sequence[TrainingRow]
+    """Of all ranks."""
     bound: int
     """By which they were divided [tokens]."""
     divided: list[list[int]]
-    """Indices of the rows of each micro-batch."""
+    """Indices of the rows of each micro-batch of this rank."""
     batches: Batches
 
 
@@ -103,6 +105,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         recorder: Recorder | None = None,
         measure: Callable[[nn.Module], Mapping[str, float]] = lambda model: {},
         should_stop: Callable[[], bool] = lambda: False,
+        team: Team = ALONE,
     ) -> None:
         self.config = objective.config
         self.optimizer: torch.optim.Optimizer | None = None
@@ -110,6 +113,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self.recorder = recorder
         self.measure = measure
         self.should_stop = should_stop
+        self.team = team
+        self._sum = Sums(team)
+        team.begin_alike(model)
         super().__init__(
             model=model,
             args=arguments,
@@ -126,7 +132,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
 
     def _divide(self, rows: Sequence[TrainingRow]) -> Step:
         """Divide a step's rows among forwards of bounded size; those that begin alike share one."""
-        divided = self.fitting.divide(rows)
+        mine = self.team.share(rows)
+        divided = [[mine[i] for i in some] for some in self.fitting.divide([rows[i] for i in mine])]
         return Step(rows, self.fitting.bound, divided, [collate([rows[i] for i in some]) for some in divided])
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -146,6 +153,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         Raises:
             KeyboardInterrupt: Somebody asked.
         """
+        self.team.seed(self.config.seed, self.state.global_step)
         random = RandomState.now()
         step = inputs
 
@@ -161,13 +169,14 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             random.restore()
 
         try:
-            # A rank that begins its step anew would leave the others waiting for it in theirs.
-            alone = self.accelerator.num_processes == 1
-            loss = self.fitting.fit(compute, undo=undo) if alone else compute()
+            loss = self.fitting.fit(compute, undo=undo)
         except _Asked:
             undo()
             self._save_and_stop(model)
-        losses = self._rows_of_step()
+        if self.team.size > 1:
+            loss = loss.new_tensor(self.team.sum([float(loss)])[0])
+            self.team.sum_gradients(self.model)
+        losses = [RowLoss(*row) for rows in self.team.gather(self._rows_of_step()) for row in rows]
         self._random = RandomState.now()
         if self.recorder is not None:
             self.recorder.add(self.state.global_step + 1, step.rows, losses)
@@ -179,11 +188,11 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         losses: list[torch.Tensor] = []
         for some, batch in zip(step.divided, step.batches, strict=True):
             # Ranks that wait for each other in a step stop between steps.
-            if losses and self.accelerator.num_processes == 1 and self.should_stop():
+            if losses and self.team.size == 1 and self.should_stop():
                 raise _Asked
             self.fitting.computing = [step.rows[i] for i in some]
             losses.append(super().training_step(model, batch, counts))
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=self.args.device)
 
     def _save_and_stop(self, model: nn.Module) -> NoReturn:
         """Save a checkpoint of the last whole step, unless there is one, and end training."""
@@ -252,6 +261,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     ) -> tuple[list[Any], torch.Tensor]:
         """Take a step's micro-batches and count what its loss is a mean over, shape ``(terms,)``."""
         steps = [step for _, step in zip(range(num_batches), epoch_iterator, strict=False)]
+        self._sum.begin()
         steps = self._measured_whole(steps)
         return steps, self._counts([batch[_BATCH] for step in steps for batch in step.batches]).to(device)
 
@@ -263,6 +273,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
 
         def compute() -> list[Step]:
             nonlocal given
+            self._sum.again()
             given = [s if s.bound == self.fitting.bound else self._divide(s.rows) for s in given]
             measured = iter(
                 self._of_step(
@@ -276,21 +287,26 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
 
     def _of_step(self, batches: Batches, rows: Sequence[Sequence[TrainingRow]]) -> Batches:
         """Return micro-batches with what the objective measures of all of them."""
-        if not isinstance(self.objective, WholeStep) or not batches:
+        if not isinstance(self.objective, WholeStep):
             return batches
-        self.fitting.computing = max(rows, key=lambda some: sum(row.tokens for row in some))
+        self.fitting.computing = max(rows, key=lambda some: sum(row.tokens for row in some), default=())
         training, device = self.model.training, self.args.device
         self.model.eval()
         with torch.no_grad():
             beside = [batch[_BESIDE].to(device) for batch in batches if _BESIDE in batch]
-            found = self.objective.of_step(self.model, [batch[_BATCH] for batch in batches], beside)
+            found = self.objective.of_step(
+                self.model, [batch[_BATCH] for batch in batches], beside, self._sum
+            )
         self.model.train(training)
         return [{**given, _BATCH: batch} for given, batch in zip(batches, found, strict=True)]
 
     def _counts(self, batches: Sequence[Packed]) -> torch.Tensor:
         """Return the summed counts of each term, shape ``(terms,)``; at least 1, which no sum is then by."""
-        each = [self.objective.counts(batch) for batch in batches]
-        return torch.tensor([max(sum(int(c.sum()) for c in term), 1) for term in zip(*each, strict=True)])
+        counts = [0] * len(self.objective.weights)
+        for batch in batches:
+            own = self.objective.counts(batch)
+            counts = [count + int(c.sum()) for count, c in zip(counts, own, strict=True)]
+        return torch.tensor([max(int(count), 1) for count in self.team.sum(counts)])
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return AdamW, with a learning rate of its own for the second matrices where LoRA+ is asked for."""
@@ -315,7 +331,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         """Add what the objective measured in the step whose loss is logged."""
         if "loss" in logs:
             names = [f"train/{name}" for name in self.objective.metrics]
-            logs |= dict(zip(names, self._measured, strict=True))
+            logs |= dict(zip(names, self.team.sum(self._measured), strict=True))
             self._measured = [0.0] * len(self._measured)
         super().log(logs, start_time)
 
@@ -334,13 +350,15 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     ) -> dict[str, float]:
         """Return the loss of the validation split, as if it were one batch [nats]."""
         objective = self.objective
+        self._sum.begin()
         means = self.fitting.fit(self._validation_means)
         loss = sum(weight * mean for weight, mean in zip(objective.weights, means, strict=True))
         measured = means[len(means) - len(objective.metrics) :]
         names = [f"validation/{name}" for name in objective.metrics]
         metrics = {f"{metric_key_prefix}_loss": loss, **dict(zip(names, measured, strict=True))}
         random = RandomState.now()
-        metrics |= {f"validation/{name}": value for name, value in self.measure(self.model).items()}
+        answers = self.team.of_first(lambda: dict(self.measure(self.model)))
+        metrics |= {f"validation/{name}": value for name, value in answers.items()}
         random.restore()
         self.log(dict(metrics))
         handler = self.callback_handler
@@ -353,9 +371,10 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         model.eval()
         totals = [0.0] * len(objective.weights)
         counts = [0] * len(objective.weights)
+        self._sum.again()
         most_rows = validation_rows(self.fitting.config)
-        divided = self.fitting.divide(self.eval_dataset, most_rows=most_rows)
-        rows = [[self.eval_dataset[i] for i in some] for some in divided]
+        mine = [self.eval_dataset[i] for i in self.team.share(self.eval_dataset)]
+        rows = [[mine[i] for i in some] for some in self.fitting.divide(mine, most_rows=most_rows)]
         with torch.no_grad():
             for some, item in zip(rows, self._of_step([collate(r) for r in rows], rows), strict=True):
                 self.fitting.computing = some
@@ -364,7 +383,13 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
                 totals = [t + float(loss.sum()) for t, loss in zip(totals, losses, strict=True)]
                 counts = [c + int(n.sum()) for c, n in zip(counts, objective.counts(batch), strict=True)]
         model.train()
-        return [total / max(count, 1) for total, count in zip(totals, counts, strict=True)]
+        whole = self._sum([*totals, *counts])
+        return [t / max(n, 1) for t, n in zip(whole[: len(totals)], whole[len(totals) :], strict=True)]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint, which is one for all ranks."""
+        if self.team.leads:
+            super()._save_checkpoint(model, trial)
 
 
 class _Asked(Exception):  # noqa: N818 - named after what happened
@@ -397,7 +422,7 @@ class RandomState(NamedTuple):
 class Watcher(TrainerCallback):  # type: ignore[misc]
     """Reports steps, seals checkpoints, stops on request."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a training consists of
         self,
         reporting: Reporting,
         bar: ProgressBar,
@@ -405,9 +430,11 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         seconds_before: float,
         history: list[dict[str, Any]],
         fitting: Fitting,
-        recorder: Recorder,
+        recorder: Recorder | None,
+        team: Team = ALONE,
     ) -> None:
         self.reporting = reporting
+        self.team = team
         self.bar = bar
         self.fitting = fitting
         self.recorder = recorder
@@ -432,7 +459,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         if state.global_step >= state.max_steps:
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = True
-        if self.asked():
+        self.stopping = self.team.any(self.asked())
+        if self.stopping:
             control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -462,15 +490,19 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Seal the checkpoint just written."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self.recorder.sync()
-        text = json.dumps({"seconds": self.seconds, "history": self.history, **self.fitting.state})
-        (folder / "history.json").write_text(text, encoding="utf-8")
-        checkpoints.seal(folder)
-        metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
-        self.reporting.on_checkpoint(state.global_step, metrics)
+        if self.recorder is not None:
+            self._seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.recorder)
+            metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
+            self.reporting.on_checkpoint(state.global_step, metrics)
         if self.stopping:
             raise KeyboardInterrupt(_goes_on(state.global_step, state.max_steps))
+
+    def _seal(self, folder: Path, recorder: Recorder) -> None:
+        recorder.sync()
+        kept = {"seconds": self.seconds, "history": self.history, "ranks": self.team.size}
+        text = json.dumps({**kept, **self.fitting.state})
+        (folder / "history.json").write_text(text, encoding="utf-8")
+        checkpoints.seal(folder)
 
 
 class ThreadKeeper(TrainerCallback):  # type: ignore[misc]

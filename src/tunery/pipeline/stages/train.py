@@ -271,7 +271,8 @@ def _measure(
 def _train_into(
     context: RunContext, dataset: DatasetVersion, config: TrainConfig, start: Adapter | None, folder: Path
 ) -> Adapter:
-    from tunery.train.lora import Folders, train_adapter
+    from tunery.train.lora import Folders
+    from tunery.train.together import train_together
     from tunery.train.trainer import Reporting
 
     workspace, identity = context.workspace, adapter_id(context, dataset, config)
@@ -284,7 +285,7 @@ def _train_into(
         def stop() -> bool:
             return asked() or context.should_stop()
 
-        trained = train_adapter(
+        trained = train_together(
             context.base,
             splits.rows,
             config=config,

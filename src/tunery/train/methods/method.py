@@ -139,9 +139,16 @@ class WholeStep(Protocol):
     """An objective whose loss depends on something of a whole step, which micro-batches must agree on."""
 
     def of_step(
-        self, model: torch.nn.Module, batches: Sequence[Packed], beside: Sequence[Packed]
+        self,
+        model: torch.nn.Module,
+        batches: Sequence[Packed],
+        beside: Sequence[Packed],
+        total: Callable[[Sequence[float]], Sequence[float]] = list,
     ) -> list[Packed]:
-        """Return a step's micro-batches with what was measured of all; ``beside`` has no gradient."""
+        """Return a step's micro-batches with what was measured of all; ``beside`` has no gradient.
+
+        ``total`` sums numbers over all processes that compute the step; each of them calls it alike.
+        """
         ...
 
 

@@ -95,20 +95,22 @@ class PairObjective:
         return (pairs, *((tokens[0::2],) if self.sft_weight else ()), pairs, pairs)
 
     def of_step(
-        self, model: torch.nn.Module, batches: Sequence[Packed], beside: Sequence[Packed]
+        self,
+        model: torch.nn.Module,
+        batches: Sequence[Packed],
+        beside: Sequence[Packed],
+        total: Callable[[Sequence[float]], Sequence[float]] = list,
     ) -> list[Packed]:
         """Return a step's batches, their references raised by the divergence from the start [nats].
 
         It is the mean, at least 0, of what the other rows' answers gained behind the prompts, over the whole
         step, so that accumulated micro-batches equal one big batch.
         """
-        if not beside:
+        if not self.divergence:
             return list(batches)
-        gained = [
-            float((sequence_log_probs(model, b).double() - b.reference).sum()) / sum(map(_rows, beside))
-            for b in beside
-        ]
-        raised = max(0.0, sum(gained))
+        each = [float((sequence_log_probs(model, b).double() - b.reference).sum()) for b in beside]
+        gained, rows = total([sum(each), sum(map(_rows, beside))])
+        raised = max(0.0, gained / max(rows, 1))
         return [replace(batch, reference=batch.reference + raised) for batch in batches]
 
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
