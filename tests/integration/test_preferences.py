@@ -19,6 +19,7 @@ from tunery.pipeline.jobs.openai_job import JobBody, job_object, new_job
 from tunery.pipeline.loop import run_recipe, train_recipe
 from tunery.pipeline.recipe import Recipe, parse_recipe, stored_recipe
 from tunery.pipeline.stages.plan import plan_recipe
+from tunery.pipeline.stages.rewind import recorded_training, require_recorded, texts_of
 from tunery.store.left_overs import CHECKPOINTS
 from tunery.store.workspace import Workspace
 
@@ -70,6 +71,11 @@ def test_held_out_preferences_come_into_order_and_training_says_so(
     assert accuracy[-1] == held_out[-1] == 1.0
     margins = [log.metrics["train/reward_margin"] for log in adapter.history]
     assert margins[-1] > margins[0]
+    training = recorded_training(workspace, run.id)  # and each pair's loss can be looked back at
+    rows = require_recorded(training).of_step(1)
+    assert sum(row.share for row in rows) == pytest.approx(adapter.history[0].train_loss, rel=1e-5)
+    texts = texts_of(workspace, training.dataset, {row.id for row in rows})
+    assert all((texts[row.id].rejected or "").startswith("no ") for row in rows)
     if method == "dpo":  # the model begins as its own reference
         first = adapter.history[0]
         assert first.train_loss == pytest.approx(math.log(2), rel=1e-5)

@@ -106,8 +106,10 @@ def step_text(then: Rewound, texts: Mapping[str, RowText], limit: int) -> Iterab
             text = texts[row.id]
             yield ""
             yield f"{row.id}  {text.where}"
-            yield f"  prompt  {text.prompt}"
-            yield f"  answer  {text.answer}"
+            yield f"  prompt    {text.prompt}"
+            yield f"  answer    {text.answer}"
+            if text.rejected is not None:
+                yield f"  rejected  {text.rejected}"
 
 
 def _row_name(identity: str, texts: Mapping[str, RowText]) -> str:
@@ -135,5 +137,5 @@ def _step_object(then: Rewound, texts: Mapping[str, RowText]) -> dict[str, Any]:
 
 
 def _with_text(identity: str, texts: Mapping[str, RowText]) -> dict[str, Any]:
-    text = texts[identity]._asdict() if identity in texts else {"where": None, "prompt": None, "answer": None}
-    return {"id": identity, **text}
+    nothing = dict.fromkeys(("where", "prompt", "answer", "rejected"))
+    return {"id": identity, **(texts[identity]._asdict() if identity in texts else nothing)}

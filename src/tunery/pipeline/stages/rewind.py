@@ -46,6 +46,8 @@ class RowText(NamedTuple):
     """Its beginning, without personal data."""
     answer: str
     """The same of the answer."""
+    rejected: str | None
+    """The same of the answer that was not preferred; None where there is none."""
 
 
 def note_training(checkpoints: Path, dataset: DatasetVersion) -> None:
@@ -98,11 +100,12 @@ def texts_of(workspace: Workspace, dataset: str | None, rows: set[str]) -> Mappi
         line = " ".join(redact(text[: 20 * _TEXT_CHARS]).split())
         return line if len(line) <= _TEXT_CHARS else line[: _TEXT_CHARS - 2] + " …"
 
-    return {
-        identity: RowText(columns.where(i), beginning(columns.prompts[i]), beginning(columns.answers[i]))
-        for i, identity in enumerate(columns.ids)
-        if identity in rows
-    }
+    def text(i: int) -> RowText:
+        prompt, answer, rejected = columns.prompts[i], columns.answers[i], columns.rejected[i]
+        shown = None if rejected is None else beginning(rejected)
+        return RowText(columns.where(i), beginning(prompt), beginning(answer), shown)
+
+    return {identity: text(i) for i, identity in enumerate(columns.ids) if identity in rows}
 
 
 def newest_row_losses(workspace: Workspace, dataset: DatasetVersion) -> RowLosses | None:
