@@ -179,13 +179,16 @@ class DivergedError(ResourceError):
     Args:
         message: What happened.
         hint: What to change.
+        param: Name of the setting at fault.
         step: Optimizer step at which it was seen.
     """
 
     code = "training_diverged"
 
-    def __init__(self, message: str, *, hint: str, step: int) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, hint: str | None = None, param: str | None = None, step: int = 0
+    ) -> None:
+        super().__init__(message, hint=hint, param=param)
         self.step = step
 
 
