@@ -136,6 +136,13 @@ def test_plan_and_report_show_both(tiny_model: Path, workspace: Workspace, tmp_p
     assert run.status in ("succeeded", "refused"), run.error
     adapter = workspace.adapters.get(run.adapter_id or "")
     page = Path(run.report or "").read_text(encoding="utf-8")
+    start, tuned = (workspace.evaluations.get(run.evaluations[name]) for name in ("start", "tuned"))
+    assert (start.adapter, tuned.adapter) == (adapter.start_adapter, adapter.id)
+    before, after = (found.metrics["preference_accuracy"] for found in (start, tuned))
+    assert (before.n, after.n, after.value) == (6, 6, 1.0)
+    assert after.ci95[0] < 1.0
+    assert "What training started from" in page
+    assert "preference accuracy" in page
     assert f"began with {adapter.start_adapter} (supervised fine-tuning)" in page
 
 

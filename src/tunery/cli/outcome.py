@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TUNED = "tuned"
 _CHAMPION = "champion"
+_START = "start"
 _COMPARED = {"fixed", "broken", "p_value", "difference", "ci95", "test", "verdict"}
 
 
@@ -63,8 +64,9 @@ def outcome_object(outcome: Outcome) -> dict[str, Any]:
         "status": run.status,
         "dataset_version": run.dataset_version,
         "adapter": run.adapter_id,
-        "baselines": {n: _subject(outcome, n) for n in measured if n not in (_TUNED, _CHAMPION)},
+        "baselines": {n: _subject(outcome, n) for n in measured if n not in (_TUNED, _CHAMPION, _START)},
         "champion": _subject(outcome, _CHAMPION) if _CHAMPION in measured else None,
+        "start": _subject(outcome, _START) if _START in measured else None,
         "tuned": _subject(outcome, _TUNED) if _TUNED in measured else None,
         "gate": outcome.gate.model_dump(mode="json", include={"id", "passed", "rules"})
         if outcome.gate

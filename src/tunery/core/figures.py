@@ -21,6 +21,7 @@ _SUBJECT_NAMES = {
     "zero_shot_constrained": "Zero-shot, held to the labels",
     "few_shot_constrained": "Few-shot, held to the labels",
     "champion": "Champion today",
+    "start": "What training started from",
     "tuned": "Tuned",
 }
 

@@ -10,6 +10,8 @@ from tunery.core.config import Record
 
 TUNED = "tuned"
 """The tuned model, among the subjects that a run evaluates."""
+START = "start"
+"""The model that the last training of a chain went on from, such as the supervised one before preferences."""
 RunStatus = Literal["running", "succeeded", "refused", "failed", "cancelled"]
 
 

@@ -1,4 +1,4 @@
-"""Put a task's questions to an engine: greedy answers, and the likelihood of the references."""
+"""Put a task's questions to an engine: greedy answers, and the likelihood of the answers given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 from tunery.core.engine import Engine, Generation, GenerationRequest, Sampling, Score, Tokenizer
 from tunery.core.errors import ConfigError, RefusedByTemplate
 from tunery.core.progress import Progress
-from tunery.evaluate.metrics import PERPLEXITY
+from tunery.evaluate.metrics import PERPLEXITY, PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task, draw_stratified
 
@@ -35,10 +35,13 @@ class Completions(NamedTuple):
     """Example id to the likelihood of its reference, for the rows drawn for perplexity."""
     tokens: int
     """Prompt and completion tokens processed [count]."""
+    in_order: Mapping[str, bool] = {}
+    """Example id to whether its preferred answer is likelier than the rejected one, for preference pairs."""
     unasked: Mapping[str, str] = {}
     """Example id to why it could not be put to the engine; its answer is empty."""
     unscored: int = 0
-    """Rows drawn for perplexity whose prompt and reference do not fit the window [count]."""
+    """Rows that are left out of perplexity or of preference accuracy, as prompt and answer do not fit the
+    window [count]."""
 
 
 def ask(
@@ -73,18 +76,30 @@ def ask(
     measured = PERPLEXITY in task.metrics and subject.perplexity
     limit = task.config.perplexity_limit if measured else 0
     drawn = draw_stratified(task.examples, limit, seed=task.config.seed)
-    pairs = {e.id: (prompts[e.id], completion_ids(tokenizer, e.reference)) for e in drawn if e.id in prompts}
-    pairs = {id_: pair for id_, pair in pairs.items() if sum(map(len, pair)) <= engine.context_window}
-    tokens += sum(len(prompt) + len(completion) for prompt, completion in pairs.values())
+    ranked = PREFERENCE_ACCURACY in task.metrics and subject.perplexity
+    pairs = [(e.id, e.reference, e.rejected) for e in task.examples if ranked and e.rejected is not None]
+    wanted = [(e.id, e.reference) for e in drawn]
+    wanted += [(id_, text) for id_, *both in pairs for text in both]
+    texts = {
+        (id_, text): (prompts[id_], completion_ids(tokenizer, text)) for id_, text in wanted if id_ in prompts
+    }
+    texts = {key: both for key, both in texts.items() if sum(map(len, both)) <= engine.context_window}
+    tokens += sum(len(prompt) + len(completion) for prompt, completion in texts.values())
     scores: list[Score] = []
-    for some in _batches(list(pairs.values()), size, progress, f"{subject.name}: perplexity"):
+    for some in _batches(list(texts.values()), size, progress, f"{subject.name}: likelihoods"):
         scores += engine.score(some, subject.loaded_as)
+    found = dict(zip(texts, scores, strict=True))
     return Completions(
         tuple(by_id.get(e.id, _NOTHING) for e in task.examples),
-        dict(zip(pairs, scores, strict=True)),
+        {e.id: found[e.id, e.reference] for e in drawn if (e.id, e.reference) in found},
         tokens,
+        {
+            id_: found[id_, preferred].logprob > found[id_, rejected].logprob
+            for id_, preferred, rejected in pairs
+            if (id_, preferred) in found and (id_, rejected) in found
+        },
         unasked,
-        len(drawn) - len(pairs),
+        len({id_ for id_, text in wanted if (id_, text) not in found}),
     )
 
 

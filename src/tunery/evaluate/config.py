@@ -11,7 +11,7 @@ from tunery.core.config import Settings
 from tunery.core.errors import did_you_mean
 from tunery.evaluate.metrics import higher_is_better, metric_names
 
-Opponent = Literal["zero_shot", "few_shot", "best_baseline", "champion"]
+Opponent = Literal["zero_shot", "few_shot", "best_baseline", "champion", "start"]
 
 
 def _check_metric(name: str) -> str:
@@ -54,7 +54,8 @@ class BaselineConfig(Settings):
     """System turn of the baselines; `{labels}` becomes the list of labels. By default the data's own system
     prompt, followed by the labels of a closed set or the JSON schema."""
     perplexity: bool = True
-    """Measure perplexity of the baselines too; costs one more pass over every prompt."""
+    """Measure perplexity, and of preference rows preference accuracy, of the baselines too; costs one more
+    pass over every prompt."""
     seed: int = Field(default=0, ge=0)
     """Which examples are drawn."""
 
@@ -125,7 +126,7 @@ class GateRule(Settings):
     """The metric must not exceed this."""
     gain_over: Opponent | None = None
     """The metric must be better than this opponent's on the same rows; a champion that does not exist yet
-    is no obstacle."""
+    is no obstacle. `start` is the model that `train.start_from` made."""
     by: float = Field(default=0.0, ge=0)
     """With `gain_over`: smallest gain that counts."""
     significant: bool = False

@@ -51,6 +51,8 @@ class GateEvidence:
     champion: Evaluation | None = None
     """The present champion on the same rows; None while there is no champion."""
     suites: Mapping[str, SuiteNumbers] = field(default_factory=dict)
+    start: Evaluation | None = None
+    """The model that training went on from, on the same rows; None where it began with the base."""
 
 
 class _Judged(NamedTuple):
@@ -65,17 +67,23 @@ class _Unjudgeable(Exception):  # noqa: N818 - becomes a refusal, never leaves t
 
 
 def check_rules(
-    rules: Sequence[GateRule], task: Task, *, baselines: Sequence[str], suites: Sequence[str]
+    rules: Sequence[GateRule],
+    task: Task,
+    *,
+    baselines: Sequence[str],
+    suites: Sequence[str],
+    start: bool = False,
 ) -> None:
     """Refuse rules that could only fail for want of a number, before anything is spent on training.
 
-    ``baselines`` and ``suites`` are the names of those that will be measured.
+    ``baselines`` and ``suites`` are the names of those that will be measured; ``start`` says whether the
+    model that training goes on from will be.
 
     Raises:
         ConfigError: There are no rules, or lists each rule's problem.
     """
     _refuse_no_rules(rules)
-    problems = _missing_opponents(rules, baselines, suites)
+    problems = _missing_opponents(rules, baselines, suites, start=start)
     for number, rule in enumerate(rules):
         if rule.no_regression_on is None:
             try:
@@ -86,18 +94,20 @@ def check_rules(
         raise ConfigError.of_problems("gate", problems)
 
 
-def check_opponents(rules: Sequence[GateRule], *, baselines: Sequence[str], suites: Sequence[str]) -> None:
+def check_opponents(
+    rules: Sequence[GateRule], *, baselines: Sequence[str], suites: Sequence[str], start: bool = False
+) -> None:
     """Refuse rules that compare with what will not be measured; that can be told before the data is read.
 
     Raises:
         ConfigError: Lists each rule's problem.
     """
-    if problems := _missing_opponents(rules, baselines, suites):
+    if problems := _missing_opponents(rules, baselines, suites, start=start):
         raise ConfigError.of_problems("gate", problems)
 
 
 def _missing_opponents(
-    rules: Sequence[GateRule], baselines: Sequence[str], suites: Sequence[str]
+    rules: Sequence[GateRule], baselines: Sequence[str], suites: Sequence[str], *, start: bool
 ) -> list[str]:
     problems = []
     for number, rule in enumerate(rules):
@@ -107,6 +117,8 @@ def _missing_opponents(
             problems.append(f"{where}: suite {rule.no_regression_on!r} is not measured (measured: {shown})")
         if needed in ("zero_shot", "few_shot") and needed not in baselines:
             problems.append(f"{where}: gain_over {needed}, and that baseline is switched off")
+        if needed == "start" and not start:
+            problems.append(f"{where}: gain_over start, and train.start_from names no training before")
         if needed == "best_baseline" and not baselines:
             problems.append(f"{where}: gain_over best_baseline, and all baselines are switched off")
     return problems
@@ -130,6 +142,7 @@ def judge(rules: Sequence[GateRule], evidence: GateEvidence, *, now: datetime) -
     _refuse_no_rules(rules)
     outcomes = tuple(_outcome(rule, evidence) for rule in rules)
     inputs = {"tuned": evidence.tuned.id, "champion": evidence.champion.id if evidence.champion else "none"}
+    inputs |= {"start": evidence.start.id} if evidence.start else {}
     inputs |= {f"baseline {name}": found.id for name, found in evidence.baselines.items()}
     identity = artifact_id(
         "gate",
@@ -230,6 +243,8 @@ def _judge_regression(rule: GateRule, evidence: GateEvidence) -> _Judged:
 def _opponent(rule: GateRule, evidence: GateEvidence) -> Evaluation:
     if rule.gain_over == "champion" and evidence.champion is not None:
         return evidence.champion
+    if rule.gain_over == "start" and evidence.start is not None:
+        return evidence.start
     if rule.gain_over != "best_baseline":
         if rule.gain_over not in evidence.baselines:
             raise _Unjudgeable(f"there is no evaluation of {rule.gain_over} to compare with")

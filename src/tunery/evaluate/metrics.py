@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MACRO_F1 = "macro_f1"
 PERPLEXITY = "perplexity"
+PREFERENCE_ACCURACY = "preference_accuracy"
 LOGPROB, TOKENS = "logprob", "completion_tokens"
 """Per-example scores that perplexity is computed from."""
 NO_LABEL = "(no label)"
@@ -37,8 +38,16 @@ AGGREGATES: Mapping[str, Declaration] = {
     PERPLEXITY: Declaration(
         "perplexity", higher_is_better=False, auto=("labels", "json", "text"), judged_by="exact_match"
     ),
+    PREFERENCE_ACCURACY: Declaration(
+        "preference accuracy", needs=("pairs",), auto=("labels", "json", "text"), judged_by="exact_match"
+    ),
 }
-"""Metrics that are no mean of a scorer's values."""
+"""Metrics that are no mean of a scorer's values.
+
+Preference accuracy is the share of pairs whose preferred answer, stop token included, is likelier as a whole
+than the rejected one. It needs no reference model, so that models before and after preference training
+compare; it is the ranking accuracy of Chen et al. (2024), arXiv 2405.19534.
+"""
 _MOST_CONFUSIONS = 20
 
 

@@ -16,7 +16,7 @@ from tunery.core.example import Example, Message
 from tunery.core.figures import counted
 from tunery.core.ids import in_order
 from tunery.evaluate.config import BaselineConfig
-from tunery.evaluate.metrics import PERPLEXITY
+from tunery.evaluate.metrics import PERPLEXITY, PREFERENCE_ACCURACY
 from tunery.evaluate.task import Task, by_class
 
 LABELS_PLACE = "{labels}"
@@ -83,7 +83,7 @@ class Subject:
     """Whether the adapter is a model of its own, which the engine has as its base."""
     prompting: Prompting = field(default_factory=Prompting)
     perplexity: bool = True
-    """Whether to measure perplexity, where the task does."""
+    """Whether to measure perplexity and preference accuracy, where the task does."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """What its answers depend on in the engine that gives them, JSON-ready."""
 
@@ -140,7 +140,7 @@ def baseline_subjects(
     prompt = replace(_base_prompt(settings, task), day=day)
     room = None if window is None else _room(task, prompt, tokenizer, window)
     constraint = _constraint(settings, task)
-    decides = task.main_metric == PERPLEXITY
+    decides = task.main_metric in (PERPLEXITY, PREFERENCE_ACCURACY)
     prompts: list[tuple[str, Prompting]] = []
     if settings.zero_shot:
         prompts.append(("zero_shot", prompt))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.clock import Clock, SystemClock
-from tunery.core.engine import Engine, Score, Tokenizer
+from tunery.core.engine import Engine, Tokenizer
 from tunery.core.errors import first_of
 from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.example import Example, where
@@ -132,7 +132,7 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
             prediction=generation.text,
             reference=example.reference,
             correct=main.correct(generation.text, example),
-            scores=_scores(plain, generation.text, example, answers.likelihoods.get(example.id)),
+            scores=_scores(plain, generation.text, example, answers),
             finish_reason=generation.finish_reason,
         )
         for example, generation in zip(task.examples, answers.generations, strict=True)
@@ -140,26 +140,31 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
 
 
 def _scores(
-    scorers: Mapping[str, Scorer], answer: str, example: Example, likelihood: Score | None
+    scorers: Mapping[str, Scorer], answer: str, example: Example, answers: Completions
 ) -> dict[str, float]:
-    """Return every scorer's value, its parts', and the likelihood that perplexity is made of."""
+    """Return every scorer's value, its parts', the likelihood that perplexity is made of, a pair's order."""
     scores: dict[str, float] = {}
     for name, scorer in scorers.items():
         scores[name] = scorer.score(answer, example)
         if isinstance(scorer, DetailedScorer):
             scores |= {f"{name}.{part}": value for part, value in scorer.parts(answer, example).items()}
+    likelihood = answers.likelihoods.get(example.id)
     if likelihood is not None and math.isfinite(likelihood.logprob):
         scores |= {measure.LOGPROB: likelihood.logprob, measure.TOKENS: float(likelihood.tokens)}
+    if example.id in answers.in_order:
+        scores[measure.PREFERENCE_ACCURACY] = float(answers.in_order[example.id])
     return scores
 
 
 def _means(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
-    """Return the mean of every scorer and of every part over the rows that have it."""
+    """Return the mean of every scorer, of every part and of the pairs' order over the rows that have it."""
+    names = [*task.scorers, *task.parts]
+    names += [n for n in (measure.PREFERENCE_ACCURACY,) if any(n in p.scores for p in predictions)]
     return [
         measure.mean_metric(
             name, [p.scores[name] for p in predictions if name in p.scores], seed=task.config.seed
         )
-        for name in (*task.scorers, *task.parts)
+        for name in names
     ]
 
 
@@ -191,8 +196,8 @@ def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str,
         )
     if answers.unscored:
         found.append(
-            f"{counted(answers.unscored, 'row')} drawn for perplexity do not fit the base's window with the "
-            "reference, and were left out of it"
+            f"{counted(answers.unscored, 'row')} left out of perplexity or of preference accuracy: with the "
+            "answers given they do not fit the base's window"
         )
     cut = sum(g.finish_reason == "length" for g in answers.generations) - unasked
     if cut:

@@ -100,7 +100,12 @@ def make_task(
     if not examples:
         raise ConfigError(f"{data}: no examples to evaluate on", hint="give the test split more rows")
     kind = _kind(examples, labels)
-    auto = (name for name in metric_names() if kind in declaration_of(name).auto)
+    pairs = any(e.rejected is not None for e in examples)
+    auto = (
+        n
+        for n in metric_names()
+        if kind in (one := declaration_of(n)).auto and ("pairs" not in one.needs or pairs)
+    )
     chosen = auto if config.metrics == "auto" else config.metrics
     task = Task(
         examples=tuple(draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed)),
@@ -174,6 +179,8 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
             problems.append(f"{name} needs a closed label set, and the outputs of this data are none")
         if "encoder" in needs and task.models.encoder is None:
             problems.append(f"{name} needs an embedding model, and this evaluation has none")
+        if "pairs" in needs and all(e.rejected is None for e in examples):
+            problems.append(f"{name} needs preference pairs, and no row has a rejected answer")
         if "judge" in needs and task.models.judge is None:
             problems.append(f"{name} needs a model that judges, and this evaluation has none")
     if names := [name for name, needs in needing.items() if "json" in needs]:

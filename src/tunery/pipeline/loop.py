@@ -15,7 +15,7 @@ from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.faults import explained, told
 from tunery.core.ids import artifact_id, in_order
 from tunery.core.progress import Silent
-from tunery.core.run import TUNED, Run
+from tunery.core.run import START, TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
@@ -236,6 +236,8 @@ class _Loop:
                     ev.measure(context, task, subjects[subject])
                 elif subject == TUNED:
                     ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
+                elif subject == START:
+                    ev.measure_start(context, task, adapter)
                 else:
                     self._measure_champion_again(task, dataset, identity)
         return [*made, *lost.values()]
@@ -268,6 +270,8 @@ class _Loop:
             self._note(adapter_id=adapter.id)
         with timer("evaluate"):
             results[TUNED] = ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
+            if adapter.start_adapter:
+                results[START] = ev.measure_start(context, task, adapter)
             champion = ev.measure_champion(context, task, dataset, adapter)
             if champion is not None:
                 results[ev.CHAMPION] = champion

@@ -271,6 +271,22 @@ def test_a_gate_without_rules_is_refused() -> None:
         judge([], evidence(), now=NOW)
 
 
+def test_a_gain_over_the_model_that_training_started_from_is_judged_and_needs_one() -> None:
+    rule = {"gain_over": "start", "by": 0.05, "significant": True}
+    start, shown = evaluation("start", exact_match=0.6), [comparison("start", 1e-9)]
+    assert one(rule, evidence(start=start, comparisons=shown))[0]
+    assert not one(rule, evidence(0.64, start=start, comparisons=shown))[0]
+    assert not one(rule, evidence(start=start))[0]  # no paired test
+    assert not one(rule, evidence())[0]
+    # It is no prompting, so it is no baseline to beat either.
+    assert one({"gain_over": "best_baseline"}, evidence(0.5, start=start))[0]
+    task = make_task([example("q", "text")], data="d", config=EvaluateConfig(), main_metric="exact_match")
+    rules = [GateRule(metric="exact_match", gain_over="start")]
+    check_rules(rules, task, baselines=[], suites=[], start=True)
+    with pytest.raises(ConfigError, match=r"gain_over start, and train.start_from names no training before"):
+        check_rules(rules, task, baselines=[], suites=[])
+
+
 def test_rules_that_could_only_fail_are_refused_before_training() -> None:
     task = make_task([example("q", "text")], data="d", config=EvaluateConfig(), main_metric="exact_match")
     rules = [

@@ -13,7 +13,8 @@ from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine, example
 from tunery.core.engine import Score
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Example
-from tunery.evaluate.comparison import compare_results
+from tunery.core.statistics import wilson_interval
+from tunery.evaluate.comparison import compare, compare_results
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Subject, baseline_subjects
@@ -63,6 +64,32 @@ def test_perplexity_is_exp_of_the_mean_loss_per_token_stop_token_included() -> N
     assert metric.ci95 == pytest.approx((math.exp(0.7), math.exp(0.7)))
     assert not metric.higher_is_better
     assert all(completion[-1] == 3 for _, completion in engine.scored)
+
+
+def test_preference_accuracy_counts_pairs_whose_preferred_answer_is_likelier_as_a_whole() -> None:
+    rows = [example(f"q{i}", "short").with_(rejected="much longer" if i < 7 else "tiny") for i in range(10)]
+    task = make_task(
+        rows, data="ds-1/test", config=EvaluateConfig(perplexity_limit=4), main_metric="preference_accuracy"
+    )
+    engine = ScriptedEngine({})  # every token costs the same, so shorter answers are likelier
+    result = run(engine, task)
+    metric = result.evaluation.metrics["preference_accuracy"]
+    assert (metric.value, metric.n, metric.method) == (0.7, 10, "wilson")
+    assert metric.ci95 == pytest.approx(wilson_interval(7, 10))
+    assert [p.scores["preference_accuracy"] for p in result.predictions] == [1.0] * 7 + [0.0] * 3
+    assert len(engine.scored) == 20  # those of perplexity among them
+    assert all(completion[-1] == 3 for _, completion in engine.scored)
+    better = run(ScriptedEngine({}, nats=-1.0), task)  # likelier the longer: the other way round
+    found = compare(result.predictions, better.predictions, metric="preference_accuracy")
+    assert (found.fixed, found.broken, found.test) == (3, 7, "mcnemar_exact")
+
+
+def test_a_pair_that_does_not_fit_the_window_is_left_out_and_told() -> None:
+    rows = [example(f"q{i}", "short").with_(rejected="x" * (400 if i == 0 else 9)) for i in range(5)]
+    task = make_task(rows, data="ds-1/test", config=EvaluateConfig(), main_metric="exact_match")
+    found = run(ScriptedEngine({}, window=200), task).evaluation
+    assert (found.metrics["preference_accuracy"].n, found.metrics["perplexity"].n) == (4, 5)
+    assert any("1 row left out of perplexity or of preference accuracy" in w for w in found.warnings)
 
 
 def test_an_answer_that_is_right_but_for_style_is_accurate_and_no_exact_match() -> None:
@@ -199,7 +226,7 @@ def test_progress_moves_with_every_batch_and_reaches_its_total() -> None:
     task = label_task(rows_per_batch=8, perplexity_limit=12)
     evaluate(engine, CharTokenizer(), task, subject=subject, progress=progress)
     assert engine.batch_sizes == [8, 8, 8, 6]
-    assert progress.bars == [("tuned: answering", 30), ("tuned: perplexity", 12)]
+    assert progress.bars == [("tuned: answering", 30), ("tuned: likelihoods", 12)]
     assert progress.moved == [30, 12]
 
 

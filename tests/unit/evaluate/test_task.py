@@ -35,6 +35,16 @@ def test_metrics_follow_from_what_the_outputs_are() -> None:
     assert task([example("q", "open text"), example("p", "more")]).metrics == ("exact_match", "perplexity")
 
 
+def test_preference_accuracy_is_measured_of_pairs_and_refused_of_answers() -> None:
+    answers = [example("q", "open text"), example("p", "more")]
+    pairs = [e.with_(rejected="none") for e in answers]
+    assert task(pairs).metrics == ("exact_match", "perplexity", "preference_accuracy")
+    with pytest.raises(
+        ConfigError, match="preference_accuracy needs preference pairs, and no row has a reje"
+    ):
+        task(answers, "preference_accuracy")
+
+
 def test_perplexity_is_not_asked_of_a_single_row() -> None:
     one = [example("q", "open text")]
     assert task(one).metrics == ("exact_match",)

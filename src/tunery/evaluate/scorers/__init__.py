@@ -17,8 +17,9 @@ from tunery.core.plugins import load_plugin, plugin_names
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
-Need = Literal["labels", "json", "encoder", "judge"]
-"""A closed label set; JSON objects as references; an embedding model; a model that judges."""
+Need = Literal["labels", "json", "encoder", "judge", "pairs"]
+"""A closed label set; JSON objects as references; an embedding model; a model that judges; rejected answers,
+as preference pairs have them."""
 
 
 class Declaration(NamedTuple):

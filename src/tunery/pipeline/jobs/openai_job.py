@@ -174,7 +174,10 @@ def new_job(
         rules = dict.fromkeys((*gate_rules(recipe.goal, recipe.gate), *terms.floor))
         recipe = recipe.model_copy(update={"gate": GateConfig(rules=tuple(rules))})
     check_opponents(
-        gate_rules(recipe.goal, recipe.gate), baselines=recipe.evaluate.baseline.subjects, suites=()
+        gate_rules(recipe.goal, recipe.gate),
+        baselines=recipe.evaluate.baseline.subjects,
+        suites=(),
+        start=recipe.train.start_from is not None,
     )
     return Job(
         id=job_id,

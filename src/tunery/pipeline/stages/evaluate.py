@@ -11,7 +11,7 @@ from tunery.core.errors import ConfigError, listed
 from tunery.core.evaluation import Prediction
 from tunery.core.example import where
 from tunery.core.figures import counted
-from tunery.core.run import TUNED
+from tunery.core.run import START, TUNED
 from tunery.core.training import Adapter
 from tunery.data.config import DataConfig
 from tunery.data.readers.storage.urls import whole_path
@@ -136,6 +136,16 @@ def _is_whole(context: RunContext, identity: str, adapter: Adapter | None) -> bo
     # Whole in itself, so it would be kept as the one that came first.
     artifacts.delete("evaluations", identity)
     return False
+
+
+def measure_start(context: RunContext, task: Task, adapter: Adapter) -> EvaluationResult:
+    """Evaluate the model that training of an adapter went on from, asked like what came out of it.
+
+    Raises:
+        NotFoundError: The adapter it went on from is gone.
+    """
+    start = context.workspace.adapters.get(adapter.start_adapter or "")
+    return measure(context, task, tuned_subject(context, start, name=START), start)
 
 
 def check_champion(context: RunContext) -> None:

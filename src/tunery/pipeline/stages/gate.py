@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunery.core.evaluation import Comparison, GateResult
-from tunery.core.run import TUNED
+from tunery.core.run import START, TUNED
 from tunery.evaluate.config import GateRule, gate_rules
 from tunery.evaluate.gate import GateEvidence, SuiteNumbers, check_rules, judge
 from tunery.evaluate.prompting import Subject
@@ -31,6 +31,7 @@ def check_gate(context: RunContext, task: Task, baselines: Sequence[Subject]) ->
         task,
         baselines=[subject.name for subject in baselines],
         suites=list(context.recipe.evaluate.suites),
+        start=context.recipe.train.start_from is not None,
     )
 
 
@@ -43,16 +44,17 @@ def judge_gate(
     """Judge the rules and store the verdict.
 
     Args:
-        results: Subject to its result: ``tuned``, the baselines, ``champion`` if there is one.
+        results: Subject to its result: ``tuned``, the baselines, ``champion`` and ``start`` if there is one.
         comparisons: Paired tests of every other subject with the tuned model as B.
         suites: Numbers on the named suites.
     """
     champion = results.get(CHAMPION)
     evidence = GateEvidence(
         tuned=results[TUNED].evaluation,
-        baselines={n: r.evaluation for n, r in results.items() if n not in (TUNED, CHAMPION)},
+        baselines={n: r.evaluation for n, r in results.items() if n not in (TUNED, CHAMPION, START)},
         comparisons=comparisons,
         champion=champion.evaluation if champion else None,
+        start=results[START].evaluation if START in results else None,
         suites=suites,
     )
     result = judge(rules_of(context), evidence, now=context.workspace.clock.now())

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.run import TUNED
+from tunery.core.run import START, TUNED
+from tunery.evaluate.metrics import PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Prompting, prompt_lengths
 from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
@@ -206,6 +207,8 @@ def _subjects(context: RunContext, dataset: DatasetVersion, settled: Settled) ->
     plain = _mean(prompt_lengths(tokenizer, Prompting(), task.examples[:_PROBES]))
     limit = context.recipe.evaluate.perplexity_limit
     scored = min(limit or len(task.examples), len(task.examples)) if "perplexity" in task.metrics else 0
+    if PREFERENCE_ACCURACY in task.metrics:  # both answers of every pair, one of some of them for perplexity
+        scored = max(scored, 2 * len(task.examples))
     baselines = [
         PlannedSubject(
             name=subject.name,
@@ -219,7 +222,8 @@ def _subjects(context: RunContext, dataset: DatasetVersion, settled: Settled) ->
         for subject in settled.baselines
     ]
     has_champion = ev.CHAMPION in context.workspace.models.aliases(context.recipe.name)
-    tuned = [TUNED, *([ev.CHAMPION] if has_champion else [])]
+    chained = context.recipe.train.start_from is not None
+    tuned = [TUNED, *([START] if chained else []), *([ev.CHAMPION] if has_champion else [])]
     return (
         *baselines,
         *(PlannedSubject(name=name, added_tokens=0, free=False, perplexity_rows=scored) for name in tuned),
