@@ -32,9 +32,9 @@ from tunery.core.progress import Silent
 from tunery.model.bases import resolve_base
 from tunery.model.load import load_for_packing
 from tunery.model.render import Rendered, render
+from tunery.model.shape import read_shape
 from tunery.model.token_tree import computed_tokens
 from tunery.model.tokenizer import load_tokenizer
-from tunery.plan.shape import read_shape
 from tunery.store.workspace import Workspace
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import TrainingRow, TrainingRows

@@ -48,7 +48,7 @@ def test_too_little_room_is_said_before_anything_is_computed(
 def test_training_never_takes_more_than_was_said(
     recipe: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunery.plan.shape import read_shape
+    from tunery.model.shape import read_shape
     from tunery.train import checkpoints
 
     context = RunContext(load_recipe(recipe, ("train.validation_every=1",)), workspace, tmp_path, Silent())

@@ -18,9 +18,16 @@ from collections.abc import Mapping
 
 from tunery.core.config import Record
 from tunery.core.figures import percent, size
+from tunery.model.memory import (
+    Training,
+    bytes_a_supervised_token,
+    bytes_a_token,
+    frozen_bytes,
+    state_bytes,
+)
+from tunery.model.shape import BaseShape
 from tunery.plan.disk import CHECKPOINTS, training_disk
 from tunery.plan.machine import Machine
-from tunery.plan.shape import BaseShape
 
 TRAINING_SHARE = {"cpu": 0.5, "cuda": 0.25}
 """Share of the matrix product's speed that training reaches; the rest goes to norms, rotations, softmax and
@@ -30,7 +37,7 @@ GENERATION_SHARE = {"cpu": 0.55, "cuda": 0.05}
 """The same for answering with 32 rows at a time; on a GPU, which then waits for its memory, a guess."""
 START_S = 12.0
 """Loading libraries and weights, once for training and once for each engine [s]."""
-LIBRARIES_BYTES = 500 * 2**20
+LIBRARIES_BYTES = 540 * 2**20
 """PyTorch and transformers in memory [bytes]."""
 _FLOAT = 4
 _ANSWER_BYTES = 1_500
@@ -103,8 +110,26 @@ class Schedule(Record):
     """Most that the serving engine keeps for prompts [bytes]."""
     weight_bytes: int
     """Of one frozen weight or activation: 4 in fp32, 2 in bf16 [bytes]."""
+    kind: str = "lora"
+    """What ``train.adapter`` says."""
+    quantized: bool = False
+    """Whether the base's linear layers are held in four bits while it is trained on."""
+    checkpointing: bool = False
+    """Whether activations are computed again going backward."""
     reference_passes: int = 0
     """Passes over all rows without a gradient, before the first step [count]."""
+
+    @property
+    def training(self) -> Training:
+        """What is trained and how it is held."""
+        return Training(
+            self.kind,
+            self.rank,
+            self.adapter_parameters,
+            self.weight_bytes,
+            self.quantized,
+            self.checkpointing,
+        )
 
 
 class Estimate(Record):
@@ -219,18 +244,26 @@ def _evaluation_time(rows: RowCounts, schedule: Schedule, shape: BaseShape, mach
 
 
 def _memory(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> Estimate:
-    adapter = _FLOAT * schedule.adapter_parameters
-    weights = schedule.weight_bytes * shape.parameters
-    activations = _activation_bytes(rows, schedule, shape)
-    # Of each adapter weight: itself, its gradient, and Adam's two moments.
-    training = LIBRARIES_BYTES + weights + 4 * adapter + activations
-    serving = LIBRARIES_BYTES + _FLOAT * shape.parameters + adapter + schedule.cache_bytes
+    what = schedule.training
+    frozen, state = frozen_bytes(shape, what), state_bytes(what)
+    supervised = rows.forward_rows * rows.supervised_tokens / max(rows.train_rows, 1)
+    activations = round(
+        bytes_a_token(shape, what) * rows.forward_tokens + bytes_a_supervised_token(shape) * supervised
+    )
+    training = LIBRARIES_BYTES + frozen + state + activations
+    # Weights are copied out of the file that they were mapped from.
+    loading = LIBRARIES_BYTES + 2 * _FLOAT * shape.parameters
+    own = shape.parameters if schedule.kind == "none" else schedule.adapter_parameters
+    serving = LIBRARIES_BYTES + _FLOAT * (shape.parameters + own % shape.parameters) + schedule.cache_bytes
+    held = f"weights {size(frozen)}, " if frozen else ""
+    what_is_trained = "trained weights" if schedule.kind == "none" else "adapter"
     return Estimate(
         what="memory",
-        value=max(training, serving),
+        value=max(training, loading, serving),
         unit="bytes",
-        because=f"training: weights {size(weights)}, adapter and optimizer {size(4 * adapter)}, activations "
-        f"{size(activations)}, libraries {size(LIBRARIES_BYTES)}; answering: {size(serving)}",
+        because=f"training: {held}{what_is_trained} with gradients and optimizer {size(state)}, activations "
+        f"of {rows.forward_tokens:,} tokens {size(activations)}, libraries {size(LIBRARIES_BYTES)}; loading: "
+        f"{size(loading)}; answering: {size(serving)}",
     )
 
 
@@ -290,26 +323,6 @@ def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subj
     attended = 4 * shape.layers * shape.attention * context * (own + answered + likelihood)
     output = 2 * shape.output * (answered + subject.perplexity_rows * rows.answer_tokens)
     return 2 * shape.trunk * passed + attended + output
-
-
-def _activation_bytes(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> int:
-    """Return what one forward keeps for its backward [bytes].
-
-    For each token and layer: inputs of both norms and their results (4 h), queries, keys and values before
-    and after rotation and once more gathered into rows (3 a + 6 k), the attention's result (a), the gate, its
-    activation, the other half and their product (4 i), and the low-rank middle of seven adapted layers. Then
-    the logits of supervised tokens, three times: as computed, in fp32, and their gradient.
-    """
-    per_layer = (
-        4 * shape.hidden
-        + 4 * shape.attention
-        + 6 * shape.key_value
-        + 4 * shape.intermediate
-        + 7 * schedule.rank
-    )
-    supervised = rows.forward_rows * rows.supervised_tokens / max(rows.train_rows, 1)
-    kept = schedule.weight_bytes * shape.layers * per_layer * rows.forward_tokens
-    return round(kept + 3 * _FLOAT * shape.vocabulary * supervised)
 
 
 def _warnings(found: Forecast) -> tuple[str, ...]:

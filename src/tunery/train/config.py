@@ -80,8 +80,12 @@ class TrainConfig(Settings):
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Examples per forward at most; must divide batch_size. By default as many as fit micro_batch_tokens."""
     micro_batch_tokens: int = Field(default=8192, ge=16)
-    """Tokens computed in one forward at most, what examples begin with counted once; an example that has more
-    is computed alone. Examples of a step that begin alike come into the same forward."""
+    """Tokens computed in one forward at most, what examples begin with counted once; fewer where memory is
+    short. An example that has more is computed alone. Examples of a step that begin alike come into the same
+    forward."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Whether a layer's activations are computed again going backward, which takes a third longer and a
+    fraction of the memory; auto does so where the longest example would not fit otherwise."""
     warmup_ratio: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the steps over which the learning rate rises from zero."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -227,7 +231,15 @@ class TrainConfig(Settings):
 
 
 _NOT_IN_IDENTITY = frozenset(
-    {"device", "threads", "micro_batch_size", "micro_batch_tokens", "divergence_factor", "smoke"}
+    {
+        "device",
+        "divergence_factor",
+        "gradient_checkpointing",
+        "micro_batch_size",
+        "micro_batch_tokens",
+        "smoke",
+        "threads",
+    }
 )
 """Settings that say where, in what pieces and how long the same computation runs."""
 _SINCE: Mapping[str, object] = {

@@ -11,14 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from tunery.core.faults import told
+from tunery.core.figures import size
+from tunery.core.free_memory import free_memory_bytes
 from tunery.core.training import BaseModelInfo, StepLog
 from tunery.model.device import choose_training_device
+from tunery.model.shape import read_shape
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.best import Best, EarlyStopping
+from tunery.train.budget import fitted
 from tunery.train.config import TrainConfig
 from tunery.train.divergence import Guard
 from tunery.train.fitting import Fitting
@@ -27,7 +32,14 @@ from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import Recorder
 from tunery.train.section import method_of
 from tunery.train.smoke import smoke_rows, smoke_run
-from tunery.train.trainable import begin_with, load_checkpoint, save_merged, save_trained, trainable_model
+from tunery.train.trainable import (
+    begin_with,
+    checkpointed,
+    load_checkpoint,
+    save_merged,
+    save_trained,
+    trainable_model,
+)
 from tunery.train.trainer import (
     Measure,
     PackedTrainer,
@@ -104,9 +116,12 @@ def train_adapter(
         model = trainable_model(base, config, device)
         if folders.start is not None:
             begin_with(model, folders.start)
+        if config.gradient_checkpointing is True:
+            checkpointed(model)
         return model
 
     model = as_it_begins()
+    config = _fitted(config, base, rows, device, reporting)
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     best = Best(config, reporting.measure is None or reporting.measure.higher_is_better)
@@ -186,6 +201,22 @@ def _fitting(config: TrainConfig, resume: Path | None, reporting: Reporting) -> 
     if resume is not None:
         fitting.restore(_stored(resume))
     return fitting
+
+
+def _fitted(
+    config: TrainConfig, base: BaseModelInfo, rows: TrainingRows, device: torch.device, reporting: Reporting
+) -> TrainConfig:
+    """Return the settings with forwards that fit into what memory the loaded base leaves."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes()
+    shape = read_shape(Path(base.path), parameters=base.parameters)
+    found = fitted(config, shape, rows.train, free=free, device_type=device.type, loaded=True)
+    if found.micro_batch_tokens < config.micro_batch_tokens or found.gradient_checkpointing is True:
+        how = ", activations computed again going backward" if found.gradient_checkpointing is True else ""
+        reporting.progress.event(
+            f"{size(free)} of memory are free: forwards of at most {found.micro_batch_tokens:,} tokens{how}; "
+            f"batch_size stays {config.batch_size}"
+        )
+    return found
 
 
 def _recorder(folders: Folders, rows: TrainingRows, resume: Path | None) -> Recorder:

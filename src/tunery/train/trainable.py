@@ -41,6 +41,11 @@ def trainable_model(base: BaseModelInfo, config: TrainConfig, device: torch.devi
     return model if config.adapter == "none" else _with_adapter(model, base, config)
 
 
+def checkpointed(model: nn.Module) -> None:
+    """Have a model compute each layer's activations again going backward instead of keeping them."""
+    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+
+
 def begin_with(model: nn.Module, start: Path) -> None:
     """Give a model what an earlier training of the same shape left.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunery.plan.machine import free_disk_bytes, free_memory_bytes, measure_cpu_flops
+from tunery.core.free_memory import free_memory_bytes
+from tunery.plan.machine import free_disk_bytes, measure_cpu_flops
 
 
 def system(root: Path, *, available_kb: int | None, **control: str) -> dict[str, Path]:

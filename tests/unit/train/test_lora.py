@@ -16,7 +16,7 @@ from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
-from tunery.plan.shape import read_shape
+from tunery.model.shape import read_shape
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.lora import Folders, Trained, train_adapter

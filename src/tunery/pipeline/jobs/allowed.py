@@ -25,8 +25,8 @@ _BY_GROUP: Mapping[str, str] = {
     "data.split": "test validation seed assign stratify by_time",
     "train": (
         "method adapter quantization rank alpha dropout target_modules lora_plus_ratio learning_rate epochs "
-        "batch_size "
-        "micro_batch_size micro_batch_tokens warmup_ratio schedule weight_decay max_grad_norm "
+        "batch_size micro_batch_size micro_batch_tokens gradient_checkpointing warmup_ratio schedule "
+        "weight_decay max_grad_norm "
         "validation_every divergence_factor early_stopping keep generate_rows best_by smoke seed dtype "
         "threads loss_on prompt_loss_weight "
         "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"

@@ -7,21 +7,15 @@ from pathlib import Path
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ResourceError
 from tunery.core.figures import size
+from tunery.model.shape import BaseShape, read_shape
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.train import adapter_id, trainings
 from tunery.plan.disk import CHECKPOINTS, TrainingDisk, training_disk
 from tunery.plan.machine import free_disk_bytes
-from tunery.plan.shape import BaseShape, read_shape
 from tunery.store.left_overs import CHECKPOINTS as CHECKPOINTS_FOLDER
 from tunery.store.left_overs import size_of
+from tunery.train.budget import training_of
 from tunery.train.config import TrainConfig
-
-
-def trained_weights(config: TrainConfig, shape: BaseShape) -> int:
-    """Return how many weights a training trains [count]."""
-    if config.adapter == "none":
-        return shape.parameters
-    return shape.adapter(config.rank, config.target_modules, magnitudes=config.adapter == "dora")
 
 
 def check_disk(context: RunContext, dataset: DatasetVersion) -> None:
@@ -58,7 +52,7 @@ def check_disk(context: RunContext, dataset: DatasetVersion) -> None:
 
 def _disk_of(config: TrainConfig, shape: BaseShape, rows: int) -> TrainingDisk:
     return training_disk(
-        trained_weights(config, shape),
+        training_of(config, shape, "cpu").trained,
         row_steps=rows * config.epochs,
         merged=shape.parameters if config.merge and config.adapter != "none" else 0,
     )

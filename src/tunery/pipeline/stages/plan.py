@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.free_memory import free_memory_bytes
 from tunery.core.run import START, TUNED
 from tunery.evaluate.metrics import PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Prompting, prompt_lengths
+from tunery.model.shape import BaseShape, read_shape
 from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
-from tunery.pipeline.stages.disk import trained_weights
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
 from tunery.pipeline.stages.train import training_splits, trainings
-from tunery.plan.forecast import Forecast, PlannedSubject, RowCounts, Schedule, forecast
-from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes, free_memory_bytes
-from tunery.plan.shape import BaseShape, read_shape
+from tunery.plan.forecast import LIBRARIES_BYTES, Forecast, PlannedSubject, RowCounts, Schedule, forecast
+from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes
+from tunery.train.budget import fitted, training_of
 from tunery.train.config import TrainConfig
-from tunery.train.methods.method import TrainingRow, forwards_of, validation_rows
+from tunery.train.methods.method import TrainingRow, TrainingRows, forwards_of, validation_rows
 from tunery.train.order import shuffled
 from tunery.train.section import method_of
 
@@ -45,14 +46,19 @@ def plan_recipe(context: RunContext) -> Forecast:
         ConfigError: The recipe, a file or a row is wrong.
     """
     dataset = dataset_to_use(context)
-    in_order = trainings(context.recipe.train)
-    with context.progress.task("counting tokens", None):
-        counts = [_count(context, dataset, config) for config in in_order]
-        settled = settle(context, dataset)
-        subjects = _subjects(context, dataset, settled)
     shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
     with context.progress.task("timing this machine", None):
         machine = measure(context)
+    with context.progress.task("counting tokens", None):
+        settled = settle(context, dataset)
+        subjects = _subjects(context, dataset, settled)
+        in_order, counts = [], []
+        for config in trainings(context.recipe.train):
+            splits = training_splits(context, dataset, config).rows
+            free = max(0, machine.free_memory_bytes - LIBRARIES_BYTES)
+            config = fitted(config, shape, splits.train, free=free, device_type=machine.device, loaded=False)
+            in_order.append(config)
+            counts.append(_count(context, dataset, config, splits))
     *earlier, own = (
         forecast(rows, _schedule(context, config, rows, subjects, shape, machine), shape, machine)
         for config, rows in zip(in_order, counts, strict=True)
@@ -72,17 +78,20 @@ def _schedule(
 ) -> Schedule:
     steps = config.total_steps(rows.train_rows)
     validations = math.ceil(steps / config.steps_between_validations(steps))
-    half = config.base_in_half(machine.device)
+    training = training_of(config, shape, machine.device)
     return Schedule(
         epochs=config.epochs,
         batch_size=config.batch_size,
         rank=config.rank,
-        adapter_parameters=trained_weights(config, shape),
+        adapter_parameters=training.trained,
         validations=validations if rows.validation_rows else 0,
         subjects=subjects,
         max_new_tokens=context.recipe.evaluate.max_new_tokens,
         cache_bytes=context.engine_settings.cache_bytes,
-        weight_bytes=2 if half else 4,
+        weight_bytes=training.weight_bytes,
+        kind=training.kind,
+        quantized=training.quantized,
+        checkpointing=training.checkpointing,
         reference_passes=int(method_of(config).needs_reference),
     )
 
@@ -118,9 +127,11 @@ def _gpu_flops(index: int, *, size: int = 4096, seconds: float = 0.2) -> float:
     return 2 * size**3 / best
 
 
-def _count(context: RunContext, dataset: DatasetVersion, config: TrainConfig) -> RowCounts:
+def _count(
+    context: RunContext, dataset: DatasetVersion, config: TrainConfig, splits: TrainingRows
+) -> RowCounts:
     tokenizer = tokenizer_of(context, dataset)
-    train, validation = training_splits(context, dataset, config).rows
+    train, validation = splits
     answers = [row.sequences[0] for row in train]
     sequences = [sequence for row in (*train, *validation) for sequence in row.sequences]
     test = split_of(context, dataset, "test")

@@ -9,7 +9,7 @@ import pytest
 
 from tunery.core.errors import ConfigError
 from tunery.model.bases import describe_base
-from tunery.plan.shape import BaseShape, read_shape
+from tunery.model.shape import BaseShape, read_shape
 
 
 def test_the_trunk_is_what_the_tiny_model_has_beside_its_embeddings(tiny_model: Path) -> None:
