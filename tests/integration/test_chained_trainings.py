@@ -32,7 +32,15 @@ PAIRS = [
     }
     for colour, thing in itertools.product(COLOURS, THINGS)
 ]
-FIRST = {"method": "sft", "epochs": 2, "learning_rate": 0.01, "batch_size": 6, "validation_every": 2}
+FIRST = {
+    "method": "sft",
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "batch_size": 6,
+    "validation_every": 2,
+    "neftune_alpha": 5.0,  # drawn anew in every step, so a resumed run has to draw the same
+    "label_smoothing": 0.1,
+}
 
 
 def recipe(base: Path, folder: Path, **train: Any) -> Recipe:

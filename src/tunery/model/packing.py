@@ -44,6 +44,9 @@ class Packed:
     """Example each row belongs to, counted from 0 in the order of the rows, shape ``(rows,)``."""
     examples: int
     """How many there are; kept here, for a device would have to be waited for to tell [count]."""
+    lengths: torch.Tensor
+    """Tokens of the row that each place belongs to, of the longest where rows share it; shape
+    ``(tokens,)``."""
 
     def by_example(self, values: torch.Tensor, *, where: torch.Tensor | None = None) -> torch.Tensor:
         """Return values of targets summed for each example, shape ``(examples,)``.
@@ -89,8 +92,11 @@ def pack(
     targets: list[int] = []
     owner: list[int] = []
     completion: list[bool] = []
+    lengths = [0] * len(tree.ids)
     for index, row in enumerate(rows):
         places = tree.places(index)
+        for place in places:
+            lengths[place] = max(lengths[place], len(row.ids))
         for place in range(1, len(row.ids)):
             if row.mask[place] or (row.prompt_mask and row.prompt_mask[place]):
                 # A token is predicted one place before itself. Where rows part, that place is shared, so one
@@ -111,6 +117,7 @@ def pack(
         reference=torch.tensor(list(reference), dtype=torch.float64),
         example=torch.tensor(owners, dtype=torch.long),
         examples=owners[-1] + 1,
+        lengths=torch.tensor(lengths),
     )
 
 
@@ -120,20 +127,24 @@ def target_log_probs(model: torch.nn.Module, batch: Packed) -> torch.Tensor:
     return -F.cross_entropy(logits, batch.targets, reduction="none")
 
 
-def target_logits(model: torch.nn.Module, batch: Packed) -> torch.Tensor:
+def target_logits(model: torch.nn.Module, batch: Packed, *, neftune_alpha: float = 0.0) -> torch.Tensor:
     """Run the model and its output layer for the predicting places alone.
 
     Args:
         model: A causal language model loaded with :mod:`tunery.model.tree_attention`.
         batch: Packed rows on the model's device.
+        neftune_alpha: Scale of noise on the embeddings; 0 for none. What rows share gets one noise for all.
 
     Returns:
         Logits, shape ``(targets, vocabulary)``.
     """
     # Several rows may share a predicting place; the output layer is applied to each once.
     unique, back = torch.unique(batch.source, return_inverse=True)
+    inputs = {"input_ids": batch.input_ids}
+    if neftune_alpha:
+        inputs = {"inputs_embeds": _noisy_embeddings(model, batch, neftune_alpha)}
     output = model(
-        input_ids=batch.input_ids,
+        **inputs,
         position_ids=batch.position_ids,
         logits_to_keep=unique,
         use_cache=False,
@@ -141,3 +152,14 @@ def target_logits(model: torch.nn.Module, batch: Packed) -> torch.Tensor:
     )
     logits: torch.Tensor = output.logits[0]
     return logits if len(unique) == len(back) and bool((back[1:] > back[:-1]).all()) else logits[back]
+
+
+def _noisy_embeddings(model: torch.nn.Module, batch: Packed, alpha: float) -> torch.Tensor:
+    """Return the embeddings with uniform noise of up to ``alpha / sqrt(tokens of the row * width)``.
+
+    Source:
+        Jain et al. (2023), NEFTune, arXiv 2310.05914, algorithm 1.
+    """
+    vectors: torch.Tensor = model.get_input_embeddings()(batch.input_ids)  # type: ignore[operator]
+    reach = alpha / (batch.lengths * vectors.shape[-1]).sqrt().to(vectors.dtype)
+    return vectors + torch.empty_like(vectors).uniform_(-1, 1) * reach[:, None]

@@ -228,6 +228,9 @@ def test_settings_of_adapters_are_no_part_of_what_full_fine_tuning_is() -> None:
 
     assert identity(adapter="none", rank=8, dropout=0.1) == identity(adapter="none")
     assert identity(rank=8) != identity()
+    assert "neftune_alpha" not in identity()  # as before there was this
+    assert "label_smoothing" not in identity()
+    assert len({identity(), identity(neftune_alpha=5), identity(label_smoothing=0.1)}) == 3
     assert identity(quantization="nf4") != identity()
     assert SftConfig.model_validate({"adapter": "none"}).learning_rate == pytest.approx(1e-4)
     assert SftConfig.model_validate({"adapter": "none", "learning_rate": 0.5}).learning_rate == 0.5

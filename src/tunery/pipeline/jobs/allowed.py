@@ -28,7 +28,7 @@ _BY_GROUP: Mapping[str, str] = {
         "batch_size micro_batch_size micro_batch_tokens gradient_checkpointing warmup_ratio schedule "
         "weight_decay max_grad_norm "
         "validation_every divergence_factor early_stopping keep generate_rows best_by smoke seed dtype "
-        "threads loss_on prompt_loss_weight "
+        "threads loss_on prompt_loss_weight neftune_alpha "
         "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"
     ),
     "evaluate": "metrics max_new_tokens limit perplexity_limit seed json_schema fields rows_per_batch",

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from tunery.model.packing import Packed
 
 
+def _is_off(value: float) -> bool:
+    """Leave a later setting out of what is stored where it changes nothing: adapters keep their ids."""
+    return value == 0
+
+
 class SftConfig(TrainConfig):
     """How the adapter is trained."""
 
@@ -31,6 +36,12 @@ class SftConfig(TrainConfig):
     """Weight of the mean loss over the tokens of users' and tools' turns, added to the mean over completion
     tokens. About 0.1 keeps small sets of short answers from being learnt by heart; it costs the output layer
     for those tokens. Validation losses leave it out."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0, exclude_if=_is_off)
+    """Share of each target's probability that is spread evenly over the vocabulary. Validation losses leave
+    it out."""
+    neftune_alpha: float = Field(default=0.0, ge=0.0, le=100.0, exclude_if=_is_off)
+    """NEFTune: scale of uniform noise on the embeddings while training, divided by the square root of tokens
+    times width; the paper tries 5, 10 and 15. What rows of a batch share gets one noise for all of them."""
 
     @model_validator(mode="after")
     def _prompts_are_trained_once(self) -> SftConfig:
@@ -71,9 +82,16 @@ class Supervised:
 
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
         """Return the cross-entropies of completion and of prompt tokens, summed over each example [nats]."""
-        from tunery.model.packing import target_log_probs
+        import torch
+        import torch.nn.functional as F
 
-        return self._terms(batch, -target_log_probs(model, batch))
+        from tunery.model.packing import target_logits
+
+        trains = torch.is_grad_enabled()
+        logits = target_logits(model, batch, neftune_alpha=self.config.neftune_alpha if trains else 0.0)
+        smoothing = self.config.label_smoothing if trains else 0.0
+        each = F.cross_entropy(logits.float(), batch.targets, reduction="none", label_smoothing=smoothing)
+        return self._terms(batch, each)
 
     def _terms(self, batch: Packed, each: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if len(self.weights) == 1:  # there are no other targets

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from tunery.model.load import load_for_packing
-from tunery.model.packing import pack
+from tunery.model.packing import pack, target_logits
 from tunery.model.render import Rendered
 from tunery.train.config import TrainConfig
 from tunery.train.methods.dpo import DpoConfig
@@ -107,6 +107,7 @@ def ours(base: Path, config: TrainConfig, rows: list[TrainingRow], *, reference:
         with torch.no_grad(), model.disable_adapter() if reference == "base" else nullcontext():
             known = sequence_log_probs(model, pack(sequences)).tolist()
     batch = pack(sequences, reference=known)
+    torch.manual_seed(3)  # of noise, where the method draws any
     terms = zip(objective.weights, objective.losses(model, batch), objective.counts(batch), strict=True)
     loss = sum(weight * total.sum() / count.sum() for weight, total, count in terms)
     loss.backward()
@@ -143,6 +144,7 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
 
 def loss_of_trl(trainer: Any, batch: Mapping[str, Any]) -> Step:
     trainer.model.train()
+    torch.manual_seed(3)
     loss = trainer.compute_loss(trainer.model, dict(batch))
     loss.backward()
     return Step(float(loss.detach()), gradients(trainer.model))
@@ -273,23 +275,68 @@ def test_simple_preference_optimisation_is_trls(
     assert_equal(mine, loss_of_trl(trainer, pair_batch(given)))
 
 
-def test_supervised_fine_tuning_is_trls(tiny_model: Path, tokenizer: Any, arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("config", "theirs", "given"),
+    [
+        (SftConfig(), {}, 6),
+        (SftConfig(label_smoothing=0.2), {"label_smoothing_factor": 0.2}, 6),
+        (SftConfig(neftune_alpha=9.0), {"neftune_noise_alpha": 9.0}, 1),
+    ],
+    ids=["plain", "label smoothing", "noise on the embeddings"],
+)
+def test_supervised_fine_tuning_is_trls(
+    tiny_model: Path,
+    tokenizer: Any,
+    arguments: dict[str, Any],
+    config: SftConfig,
+    theirs: dict[str, Any],
+    given: int,
+) -> None:
+    """Noise is compared on one row: TRL divides by the length that rows are padded to, the paper's
+    algorithm 1 by a row's own."""
     from datasets import Dataset
+    from transformers.integrations.neftune import activate_neftune
     from trl import SFTConfig, SFTTrainer
 
-    given = pairs(6)
+    drawn = pairs(given)
     trainer = SFTTrainer(
         adapted(tiny_model, packed=False),
-        args=SFTConfig(**arguments),
+        args=SFTConfig(**arguments, **theirs),
         train_dataset=Dataset.from_dict({"text": ["Who?"]}),
         processing_class=tokenizer,
     )
-    rows = [sequence(p.prompt, p.chosen) for p in given]
+    rows = [sequence(p.prompt, p.chosen) for p in drawn]
     labels = [[i if m else -100 for i, m in zip(row.ids, row.mask, strict=True)] for row in rows]
     ids = [list(row.ids) for row in rows]
     batch = {"input_ids": padded(ids, 2), "attention_mask": attention(ids), "labels": padded(labels, -100)}
-    mine = ours(tiny_model, SftConfig(), [TrainingRow((row,)) for row in rows])
+    training = [TrainingRow((row,)) for row in rows]
+    if config.neftune_alpha:
+        activate_neftune(trainer.model, config.neftune_alpha)
+    mine = ours(tiny_model, config, training)
     assert_equal(mine, loss_of_trl(trainer, batch))
+    plain = ours(tiny_model, SftConfig(), training).loss
+    assert (abs(mine.loss - plain) < 1e-6) == (config == SftConfig())
+    with torch.no_grad():  # as validation is measured
+        model, packed = adapted(tiny_model, packed=True), pack(rows)
+        losses = [method_of(c).objective(c).losses(model, packed)[0] for c in (config, SftConfig())]
+    torch.testing.assert_close(*losses)
+
+
+def test_noise_on_the_embeddings_goes_by_each_rows_own_length(tiny_model: Path) -> None:
+    model = load_for_packing(tiny_model)
+    rows = [sequence([5, 6, 7], [8]), sequence([30 + i for i in range(90)], [9] * 10)]
+    packed, seen = pack(rows), []
+    layer = model.get_input_embeddings()
+    clean = layer(packed.input_ids)[0]
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"][0]), with_kwargs=True
+    )
+    target_logits(model, packed, neftune_alpha=5.0)
+    noise, reach = (seen[0] - clean).abs(), 5.0 / math.sqrt(clean.shape[1])
+    for of_row, length in ((noise[packed.lengths == 4], 4), (noise[packed.lengths == 100], 100)):
+        assert len(of_row) == length
+        assert 0.9 * reach < float(of_row.max()) * math.sqrt(length) <= reach * 1.0001
+        assert float(of_row.mean()) * math.sqrt(length) == pytest.approx(reach / 2, rel=0.1)
 
 
 def test_kahneman_tversky_optimisation_is_trls(
