@@ -204,3 +204,19 @@ def test_a_home_moves_with_its_whole_models(tiny_model: Path, workspace: Workspa
         )
     assert answered.model == ref
     other.close()
+
+
+def test_the_next_plan_expects_what_the_last_training_took(
+    tiny_model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    wanted = recipe(tiny_model, tmp_path, **KINDS["adapter"])
+    context = RunContext(wanted, workspace, tmp_path, Silent())
+    assert "earlier training" not in plan_recipe(context).estimates[0].because
+    made(tiny_model, tmp_path, workspace, "adapter")
+    adapter = workspace.adapters.list(1)[0]
+    found = plan_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
+    assert "1 earlier training of this recipe" in found.estimates[0].because
+    assert found.training_s == pytest.approx(adapter.seconds, rel=1e-6)
+    other = recipe(tiny_model, tmp_path, **{**KINDS["adapter"], "adapter": "dora"})
+    found = plan_recipe(RunContext(other, workspace, tmp_path, Silent()))
+    assert "earlier training" not in found.estimates[0].because

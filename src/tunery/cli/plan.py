@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,17 +17,33 @@ if TYPE_CHECKING:
 
 
 def plan(
-    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+    ctx: typer.Context,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    *,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            "--price-per-hour",
+            metavar="PRICE",
+            min=0,
+            envvar="TUNERY_PRICE_PER_HOUR",
+            help="What an hour of this machine costs, in any currency.",
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Say what a recipe will take, before it is spent.
 
-    Rows, tokens, memory, time and disk, each with its reasoning. Nothing is trained. The dataset version is
-    built for it; a later run finds it and does not build it again.
+    Rows, tokens, memory, time, disk and cost, each with its reasoning. Nothing is trained. The dataset
+    version is built for it; a later run finds it and does not build it again.
     """
     from tunery.pipeline.stages.plan import plan_recipe
 
     with open_recipe(ctx, recipe, overrides) as context, context.progress.task("planning", None):
         found = plan_recipe(context)
+    if price_per_hour is not None:
+        found = found.priced(price_per_hour)
     answer(
         {"fits": found.fits, **found.model_dump(mode="json")}, lambda: forecast_text(found), as_json=as_json
     )
@@ -66,6 +82,8 @@ def amount(estimate: Estimate) -> str:
     """Return an estimate in the unit a person would use."""
     from tunery.core.figures import count, duration, size
 
+    if estimate.unit == "price":
+        return f"{estimate.value:,.2f}"
     if estimate.unit == "s":
         return duration(estimate.value)
     if estimate.unit == "bytes":

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 
 from tunery.core.config import Record
-from tunery.core.figures import percent, size
+from tunery.core.figures import counted, duration, percent, size
 from tunery.model.memory import (
     Training,
     bytes_a_supervised_token,
@@ -139,7 +139,7 @@ class Estimate(Record):
     """Such as ``training time``."""
     value: float
     unit: str
-    """``s``, ``bytes`` or ``count``."""
+    """``s``, ``bytes``, ``count`` or ``price``."""
     because: str
     """How it comes about, in one line."""
 
@@ -151,6 +151,8 @@ class Forecast(Record):
     machine: Machine
     steps: int
     """Optimizer steps, early stopping left aside [count]."""
+    epochs: float = 1.0
+    """Passes over the train split."""
     computed_tokens: int
     """Tokens computed in one pass over the train split, shared beginnings once a batch [count]."""
     training_s: float
@@ -163,6 +165,37 @@ class Forecast(Record):
     """The numbers above and their parts, each with its reasoning."""
     warnings: tuple[str, ...]
     """What will not fit, or be cut, or wait."""
+
+    def learnt(self, tokens_per_s: float, trainings: int) -> Forecast:
+        """Return the forecast with the training time that earlier trainings of the recipe let expect.
+
+        Args:
+            tokens_per_s: Trained-on tokens a second of those, epochs counted.
+            trainings: How many they were [count].
+        """
+        arithmetic = self.estimates[0]
+        tokens = self.rows.train_tokens * self.epochs
+        expected = arithmetic.with_(
+            value=tokens / tokens_per_s,
+            because=f"{tokens:,.0f} tokens at the {tokens_per_s:,.0f} a second of "
+            f"{counted(trainings, 'earlier training')} of this recipe; by arithmetic "
+            f"{duration(arithmetic.value)}: {arithmetic.because}",
+        )
+        return self.with_(
+            training_s=expected.value,
+            total_s=self.total_s - self.training_s + expected.value,
+            estimates=(expected, *self.estimates[1:]),
+        )
+
+    def priced(self, an_hour: float) -> Forecast:
+        """Return the forecast with what its time costs, by the price of an hour of this machine."""
+        cost = Estimate(
+            what="cost",
+            value=self.total_s / 3600 * an_hour,
+            unit="price",
+            because=f"{duration(self.total_s)} at {an_hour:,.2f} an hour",
+        )
+        return self.with_(estimates=(*self.estimates, cost))
 
     @property
     def fits(self) -> bool:
@@ -204,6 +237,7 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
         rows=rows,
         machine=machine,
         steps=_steps(rows, schedule),
+        epochs=schedule.epochs,
         computed_tokens=rows.computed_tokens,
         training_s=training.value,
         evaluation_s=evaluation.value,

@@ -179,3 +179,17 @@ def test_every_estimate_says_why() -> None:
     values = {e.what: e.value for e in found.estimates}
     assert values["training time"] == found.training_s
     assert values["memory"] == found.memory_bytes
+
+
+def test_what_earlier_trainings_took_is_what_the_next_is_expected_to_take() -> None:
+    found = made()
+    again = found.learnt(tokens_per_s=100.0, trainings=3)
+    assert again.training_s == pytest.approx(2 * 12_800 / 100)
+    assert again.total_s - again.training_s == pytest.approx(found.total_s - found.training_s)
+    assert "100 a second of 3 earlier trainings of this recipe; by arithmetic" in again.estimates[0].because
+
+
+def test_time_has_its_price() -> None:
+    cost = made().priced(36.0).estimates[-1]
+    assert (cost.what, cost.unit) == ("cost", "price")
+    assert cost.value == pytest.approx(made().total_s / 100)

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
@@ -33,6 +34,10 @@ from tunery.train.section import method_of
 
 _COUNTED_STEPS = 64
 """Steps whose computed tokens are counted [count]."""
+_RUNS = 200
+"""Newest runs in which trainings of a recipe are looked for [count]."""
+_LEARNT_FROM = 5
+"""Trainings that the next one's time is expected by, at most [count]."""
 _PROBES = 3
 """Test rows that the length of a baseline's own words is measured on [rows]."""
 
@@ -63,9 +68,25 @@ def plan_recipe(context: RunContext) -> Forecast:
         forecast(rows, _schedule(context, config, rows, subjects, shape, machine), shape, machine)
         for config, rows in zip(in_order, counts, strict=True)
     )
+    if speeds := _speeds_before(context, in_order[-1]):
+        own = own.learnt(median(speeds), len(speeds))
     for config, before in zip(in_order, earlier, strict=False):
         own = own.after(before, method_of(config).title)
     return own
+
+
+def _speeds_before(context: RunContext, config: TrainConfig) -> list[float]:
+    """Return the trained-on tokens a second of the recipe's newest trainings that were like this one."""
+    alike = ("method", "adapter", "quantization", "rank", "device", "start_from")
+    now = config.model_dump(mode="json", include=set(alike))
+    seen: dict[str, float] = {}
+    for run in context.workspace.runs.list(_RUNS, name=context.recipe.name):
+        adapter = context.workspace.adapters.find(run.adapter_id) if run.adapter_id else None
+        if adapter is None or adapter.seconds <= 0:
+            continue
+        if adapter.base.sha256 == context.base.sha256 and {n: adapter.config.get(n) for n in alike} == now:
+            seen.setdefault(adapter.id, adapter.trained_tokens / adapter.seconds)
+    return list(seen.values())[:_LEARNT_FROM]
 
 
 def _schedule(
