@@ -35,8 +35,9 @@ class Completions(NamedTuple):
     """Example id to the likelihood of its reference, for the rows drawn for perplexity."""
     tokens: int
     """Prompt and completion tokens processed [count]."""
-    in_order: Mapping[str, bool] = {}
-    """Example id to whether its preferred answer is likelier than the rejected one, for preference pairs."""
+    margins: Mapping[str, float] = {}
+    """Example id to how much likelier its preferred answer is than the rejected one, for preference pairs
+    [nats]."""
     unasked: Mapping[str, str] = {}
     """Example id to why it could not be put to the engine; its answer is empty."""
     unscored: int = 0
@@ -94,7 +95,7 @@ def ask(
         {e.id: found[e.id, e.reference] for e in drawn if (e.id, e.reference) in found},
         tokens,
         {
-            id_: found[id_, preferred].logprob > found[id_, rejected].logprob
+            id_: found[id_, preferred].logprob - found[id_, rejected].logprob
             for id_, preferred, rejected in pairs
             if (id_, preferred) in found and (id_, rejected) in found
         },

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MACRO_F1 = "macro_f1"
 PERPLEXITY = "perplexity"
 PREFERENCE_ACCURACY = "preference_accuracy"
+PREFERENCE_MARGIN = "preference_margin"
+"""Per-example score that it is computed from: log-probability of the preferred answer minus that of the
+rejected one [nats]. What it gains over the model before is DPO's reward margin, divided by beta."""
 LOGPROB, TOKENS = "logprob", "completion_tokens"
 """Per-example scores that perplexity is computed from."""
 NO_LABEL = "(no label)"

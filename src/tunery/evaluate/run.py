@@ -151,8 +151,9 @@ def _scores(
     likelihood = answers.likelihoods.get(example.id)
     if likelihood is not None and math.isfinite(likelihood.logprob):
         scores |= {measure.LOGPROB: likelihood.logprob, measure.TOKENS: float(likelihood.tokens)}
-    if example.id in answers.in_order:
-        scores[measure.PREFERENCE_ACCURACY] = float(answers.in_order[example.id])
+    margin = answers.margins.get(example.id)
+    if margin is not None and math.isfinite(margin):
+        scores |= {measure.PREFERENCE_ACCURACY: float(margin > 0), measure.PREFERENCE_MARGIN: margin}
     return scores
 
 

@@ -77,6 +77,8 @@ def test_preference_accuracy_counts_pairs_whose_preferred_answer_is_likelier_as_
     assert (metric.value, metric.n, metric.method) == (0.7, 10, "wilson")
     assert metric.ci95 == pytest.approx(wilson_interval(7, 10))
     assert [p.scores["preference_accuracy"] for p in result.predictions] == [1.0] * 7 + [0.0] * 3
+    margins = [p.scores["preference_margin"] for p in result.predictions]
+    assert margins == pytest.approx([0.5 * 6] * 7 + [-0.5] * 3)  # of 11, 4 and 5 characters
     assert len(engine.scored) == 20  # those of perplexity among them
     assert all(completion[-1] == 3 for _, completion in engine.scored)
     better = run(ScriptedEngine({}, nats=-1.0), task)  # likelier the longer: the other way round
