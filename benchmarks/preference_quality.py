@@ -87,7 +87,8 @@ def told(workspace: Workspace, run: Run, rate: float) -> None:
     low, high = (100 * end for end in compared.ci95)
     print(
         f"  gain over the supervised model {100 * compared.difference:+.1f} points "
-        f"({low:.1f} to {high:.1f}), p = {compared.p_value:.2g}, {compared.fixed} put into order, {compared.broken} out of it"
+        f"({low:.1f} to {high:.1f}), p = {compared.p_value:.2g}, {compared.fixed} pairs put into order, "
+        f"{compared.broken} out of it"
     )
     before = {p.id: p.scores[PREFERENCE_MARGIN] for p in start if PREFERENCE_MARGIN in p.scores}
     moved = [p.scores[PREFERENCE_MARGIN] > before[p.id] for p in tuned if p.id in before]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,26 +11,18 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.pairs import pair_recipe
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
 from tunery.core.training import ADAPTER_WEIGHTS, Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.loop import run_recipe, train_recipe
-from tunery.pipeline.recipe import Recipe, parse_recipe, stored_recipe
+from tunery.pipeline.recipe import Recipe, stored_recipe
 from tunery.pipeline.stages.plan import plan_recipe
 from tunery.pipeline.stages.tune import tune_recipe
 from tunery.store.adapters import adapter_folder
 from tunery.store.workspace import Workspace
 
-COLOURS, THINGS = ("red", "blue", "green", "grey", "pink", "black"), ("car", "door", "hat", "cup", "pen")
-PAIRS = [
-    {
-        "input": {"messages": [{"role": "user", "content": f"Is the {colour} {thing} for sale?"}]},
-        "preferred_output": [{"role": "assistant", "content": f"yes, the {thing}"}],
-        "non_preferred_output": [{"role": "assistant", "content": f"no {thing} at all"}],
-    }
-    for colour, thing in itertools.product(COLOURS, THINGS)
-]
 FIRST = {
     "method": "sft",
     "epochs": 2,
@@ -44,21 +35,8 @@ FIRST = {
 
 
 def recipe(base: Path, folder: Path, **train: Any) -> Recipe:
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS), encoding="utf-8")
-    settings = {"method": "dpo", "rank": 4, "epochs": 2, "batch_size": 6, "device": "cpu", "threads": 1}
-    values = {
-        "name": "polite",
-        "goal": {"metric": "exact_match", "target": 0.5},
-        "base": str(base),
-        "data": {
-            "sources": [{"path": "pairs.jsonl"}],
-            "split": {"test": 6, "validation": 6},
-            "clean": {"near_duplicates": False},
-        },
-        "train": {**settings, "validation_every": 2, "dropout": 0.1, "start_from": FIRST, **train},
-        "evaluate": {"max_new_tokens": 4, "baseline": {"few_shot": False, "constrained": False}},
-    }
-    return parse_recipe(values, where="recipe")
+    settings = {"method": "dpo", "epochs": 2, "validation_every": 2, "dropout": 0.1, "start_from": FIRST}
+    return pair_recipe(base, folder, **{**settings, **train})
 
 
 class Killed(Exception):  # noqa: N818 - an event, not a malfunction

@@ -9,7 +9,6 @@ test fails when a second file must know of one.
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.pairs import PAIRS, pair_recipe
 from tests.plugins import add_plugin
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
@@ -27,7 +27,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.jobs.files import store_training_file
 from tunery.pipeline.jobs.openai_job import JobBody, job_object, new_job
 from tunery.pipeline.loop import run_recipe, train_recipe
-from tunery.pipeline.recipe import Recipe, parse_recipe, stored_recipe
+from tunery.pipeline.recipe import Recipe, stored_recipe
 from tunery.pipeline.stages.data import make_dataset
 from tunery.pipeline.stages.plan import plan_recipe
 from tunery.pipeline.stages.preflight import check_before_training
@@ -106,15 +106,6 @@ METHOD = TrainingMethod(
     objective=Pairwise,
 )
 '''
-COLOURS, THINGS = ("red", "blue", "green", "grey", "pink", "black"), ("car", "door", "hat", "cup", "pen")
-PAIRS = [
-    {
-        "input": {"messages": [{"role": "user", "content": f"Is the {colour} {thing} for sale?"}]},
-        "preferred_output": [{"role": "assistant", "content": f"yes, the {thing}"}],
-        "non_preferred_output": [{"role": "assistant", "content": f"no {thing} at all"}],
-    }
-    for colour, thing in itertools.product(COLOURS, THINGS)
-]
 ANSWERS = [{"messages": [*p["input"]["messages"], *p["preferred_output"]]} for p in PAIRS]
 
 
@@ -124,21 +115,7 @@ def pairwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def recipe(base: Path, folder: Path, **train: Any) -> Recipe:
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS), encoding="utf-8")
-    settings = {"method": "pairwise", "rank": 4, "epochs": 3, "batch_size": 6, "device": "cpu", "threads": 1}
-    values = {
-        "name": "polite",
-        "goal": {"metric": "exact_match", "target": 0.5},
-        "base": str(base),
-        "data": {
-            "sources": [{"path": "pairs.jsonl"}],
-            "split": {"test": 6, "validation": 6},
-            "clean": {"near_duplicates": False},
-        },
-        "train": {**settings, **train},
-        "evaluate": {"max_new_tokens": 4, "baseline": {"few_shot": False, "constrained": False}},
-    }
-    return parse_recipe(values, where="recipe")
+    return pair_recipe(base, folder, **{"method": "pairwise", **train})
 
 
 def test_its_settings_are_validated_and_those_of_other_methods_are_not_taken(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -11,45 +10,22 @@ from typing import Any
 
 import pytest
 
+from tests.pairs import PAIRS, pair_recipe
 from tunery.core.progress import Silent
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.jobs.files import store_training_file
 from tunery.pipeline.jobs.openai_job import JobBody, job_object, new_job
 from tunery.pipeline.loop import run_recipe, train_recipe
-from tunery.pipeline.recipe import Recipe, parse_recipe, stored_recipe
+from tunery.pipeline.recipe import Recipe, stored_recipe
 from tunery.pipeline.stages.plan import plan_recipe
 from tunery.pipeline.stages.rewind import recorded_training, require_recorded, texts_of
 from tunery.store.left_overs import CHECKPOINTS
 from tunery.store.workspace import Workspace
 
-COLOURS, THINGS = ("red", "blue", "green", "grey", "pink", "black"), ("car", "door", "hat", "cup", "pen")
-PAIRS = [
-    {
-        "input": {"messages": [{"role": "user", "content": f"Is the {colour} {thing} for sale?"}]},
-        "preferred_output": [{"role": "assistant", "content": f"yes, the {thing}"}],
-        "non_preferred_output": [{"role": "assistant", "content": f"no {thing} at all"}],
-    }
-    for colour, thing in itertools.product(COLOURS, THINGS)
-]
-
 
 def recipe(base: Path, folder: Path, **train: Any) -> Recipe:
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS), encoding="utf-8")
-    settings = {"rank": 4, "epochs": 3, "batch_size": 6, "device": "cpu", "threads": 1, "learning_rate": 0.01}
-    values = {
-        "name": "polite",
-        "goal": {"metric": "exact_match", "target": 0.5},
-        "base": str(base),
-        "data": {
-            "sources": [{"path": "pairs.jsonl"}],
-            "split": {"test": 6, "validation": 6},
-            "clean": {"near_duplicates": False},
-        },
-        "train": {**settings, **train},
-        "evaluate": {"max_new_tokens": 4, "baseline": {"few_shot": False, "constrained": False}},
-    }
-    return parse_recipe(values, where="recipe")
+    return pair_recipe(base, folder, **{"learning_rate": 0.01, **train})
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
