@@ -43,8 +43,8 @@ def _translate(draft: Draft) -> None:
         draft.set("track.wandb", {"project": draft.values["wandb_project"]}, "wandb_project")
     if draft.get("mlflow_tracking_uri"):
         draft.set("track.mlflow", {}, "mlflow_tracking_uri")
-    if (template := draft.get("chat_template", "tokenizer_default")) != "tokenizer_default":
-        draft.leave("chat_template", "to do", f"the base's own template is used; see that it is {template}")
+    if draft.get("chat_template", "tokenizer_default") != "tokenizer_default":
+        hf.take_template(draft, "chat_template")
     if str(draft.get("flash_attention")).lower() == "true":
         draft.leave("flash_attention", "not needed", hf.NOT_NEEDED["attn_implementation"])
 
@@ -84,7 +84,7 @@ def _source(draft: Draft, entry: Mapping[str, Any]) -> dict[str, Any]:
             draft.note("datasets", "to do", "a prompt format of its own; see data")
     elif isinstance(kind, str) and kind.partition(".")[0] == "alpaca":
         source["shape"] = "instruction"
-        draft.note("datasets", "no counterpart", "Alpaca's frame of words; here the chat template's")
+        draft.set("chat_template", "alpaca", "datasets")
     elif isinstance(kind, str) and kind.partition(".")[0] in _CHAT_TYPES and not draft.values.get("rl"):
         source["shape"] = "chat"
         if messages := entry.get("field_messages"):

@@ -259,6 +259,17 @@ def rows_at(draft: Draft, key: str, name: str) -> str:
     return path
 
 
+def take_template(draft: Draft, key: str) -> None:
+    """Take a chat template by its name; one that is written out, or another's, is left to a person."""
+    wanted = draft.get(key)
+    if wanted in ("chatml", "alpaca"):
+        draft.set("chat_template", wanted, key)
+    elif isinstance(wanted, str) and ("{{" in wanted or "{%" in wanted):
+        draft.leave(key, "to do", "save it as a Jinja file and set chat_template to its path")
+    elif wanted is not None:
+        draft.leave(key, "to do", f"the base's own template is used; see that it is {wanted}")
+
+
 def share_of(size: Any) -> int | float:
     """Return a held-out share or number of rows as a recipe writes it."""
     value = float(size)

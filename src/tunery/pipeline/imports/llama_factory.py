@@ -37,8 +37,7 @@ def _translate(draft: Draft) -> None:
     _method(draft)
     _adapter(draft)
     hf.take_arguments(draft)
-    if (template := draft.get("template")) is not None:
-        draft.leave("template", "to do", f"the base's own template is used; see that it is {template}")
+    hf.take_template(draft, "template")
     if draft.get("train_on_prompt"):
         draft.set("train.loss_on", "all", "train_on_prompt")
     if draft.get("mask_history"):

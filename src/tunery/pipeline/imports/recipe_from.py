@@ -65,7 +65,7 @@ def recipe_from(tool: str, path: Path) -> Imported:
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise ConfigError(f"{path}: a setting holds what {kind.title} would not take ({error})") from None
     draft.finish(kind)
-    order = ("name", "goal", "base", "data", "train", "track")
+    order = ("name", "goal", "base", "chat_template", "data", "train", "track")
     values = {name: draft.recipe[name] for name in order if name in draft.recipe}
     parse_recipe(values, where=f"the recipe made of {path}")
     kinds = ("to do", "no counterpart", "unknown", "not needed", "off")

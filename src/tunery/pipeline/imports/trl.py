@@ -37,7 +37,7 @@ def _translate(draft: Draft) -> None:
         draft.move(key, "data.max_tokens", int)
     hf.take_arguments(draft)
     for key in ("chat_template", "chat_template_path"):
-        draft.leave(key, "to do", "the base's own template is used; write this one into its folder")
+        hf.take_template(draft, key)
     if draft.get("assistant_only_loss") or draft.get("completion_only_loss"):
         draft.set("train.loss_on", "completion", "assistant_only_loss", "completion_only_loss")
 

@@ -148,8 +148,7 @@ def _translate(draft: Draft) -> None:
     hf.take_arguments(draft)
     if draft.get("train_on_responses_only"):
         draft.leave("train_on_responses_only", "not needed", "answers alone are trained, as is the default")
-    if (template := draft.get("chat_template")) is not None:
-        draft.leave("chat_template", "to do", f"the base's own template is used; see that it is {template}")
+    hf.take_template(draft, "chat_template")
     for key in ("formatting_func", "dataset_text_field"):
         draft.leave(
             key, "to do", "rows are mapped by data.sources[0].columns, and the chat template writes them"

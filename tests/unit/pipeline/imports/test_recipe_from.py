@@ -145,6 +145,29 @@ def test_axolotls_preferences(tmp_path: Path, rl: str, method: str) -> None:
     assert found.recipe["train"].get("loss_type") == ("ipo" if rl == "ipo" else None)
 
 
+@pytest.mark.parametrize(
+    ("tool", "key", "values"),
+    [
+        ("axolotl", "chat_template", AXOLOTL),
+        ("llama-factory", "template", LLAMA_FACTORY),
+        ("trl", "chat_template", TRL),
+    ],
+)
+def test_templates_that_are_known_by_name(
+    tmp_path: Path, tool: str, key: str, values: dict[str, Any]
+) -> None:
+    assert imported(tool, tmp_path, {**values, key: "chatml"}).recipe["chat_template"] == "chatml"
+    for other in ("llama3", "{{ messages }}"):
+        found = imported(tool, tmp_path, {**values, key: other})
+        assert "chat_template" not in found.recipe
+        assert kinds(found)[key] == "to do"
+
+
+def test_axolotls_alpaca_rows_bring_the_words(tmp_path: Path) -> None:
+    found = imported("axolotl", tmp_path, {**AXOLOTL, "datasets": [{"path": "a/b", "type": "alpaca"}]})
+    assert found.recipe["chat_template"] == "alpaca"
+
+
 def test_axolotl_without_an_adapter_trains_every_weight(tmp_path: Path) -> None:
     values = {k: v for k, v in AXOLOTL.items() if k not in ("adapter", "load_in_4bit")}
     found = imported("axolotl", tmp_path, values)
