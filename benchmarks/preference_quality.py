@@ -1,6 +1,6 @@
 """Whether preference training puts held-out pairs into order: supervised, then DPO, on `rasbt_instruct`.
 
-    python benchmarks/preference_quality.py FILE [--rows 560] [--test 200] [--learning-rate 1e-4 …]
+    python benchmarks/preference_quality.py FILE [--rows 560] [--test 200] [--learning-rate 5e-4 …]
 
 FILE is ``instruction-data-with-preference.json`` of rasbt/LLMs-from-scratch (ch07/04). Both trainings see the
 same pairs. Printed with 95 % intervals, all over the same test pairs and on the engine that serves: for the
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--rows", type=int, default=560)
     parser.add_argument("--test", type=int, default=200)
-    parser.add_argument("--learning-rate", type=float, nargs="+", default=[1e-4])
+    parser.add_argument("--learning-rate", type=float, nargs="+", default=[5e-4])
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     workspace = Workspace.open()
