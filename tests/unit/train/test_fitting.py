@@ -37,9 +37,9 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fails], list[int]]:
     def fail(fails: Fails) -> list[int]:
         sizes: list[int] = []
 
-        def watched(model: Any, batch: packing.Packed) -> torch.Tensor:
+        def watched(model: Any, batch: packing.Packed, **options: Any) -> torch.Tensor:
             tokens = batch.input_ids.shape[1]
-            logits = whole(model, batch)
+            logits = whole(model, batch, **options)
             if fails(tokens):
                 raise RuntimeError(
                     "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"
@@ -176,7 +176,7 @@ def test_a_single_row_that_does_not_fit_ends_training_as_before(
 def test_another_error_is_not_taken_for_too_little_memory(
     base: BaseModelInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(model: Any, batch: packing.Packed) -> torch.Tensor:
+    def broken(model: Any, batch: packing.Packed, **options: Any) -> torch.Tensor:
         raise RuntimeError("shapes cannot be multiplied")
 
     monkeypatch.setattr(packing, "target_logits", broken)

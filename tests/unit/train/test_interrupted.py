@@ -34,9 +34,9 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count = [0]
     plain = packing.target_logits
 
-    def counted(model: Any, batch: packing.Packed) -> torch.Tensor:
+    def counted(model: Any, batch: packing.Packed, **options: Any) -> torch.Tensor:
         count[0] += torch.is_grad_enabled()
-        return plain(model, batch)
+        return plain(model, batch, **options)
 
     monkeypatch.setattr(packing, "target_logits", counted)
     return count
