@@ -35,6 +35,8 @@ def _translate(draft: Draft) -> None:
     draft.move("seed", "train.seed", int)
     draft.move("sequence_len", "data.max_tokens", int)
     hf.take_optimiser(draft, "optimizer")
+    for noise in ("noisy_embedding_alpha", "neftune_noise_alpha"):
+        hf.take_regularisation(draft, noise, "label_smoothing_factor")
     patience = draft.get("early_stopping_patience")
     draft.set(
         "train.early_stopping", patience if patience is None else int(patience), "early_stopping_patience"

@@ -90,8 +90,8 @@ WITHOUT: Mapping[str, str] = {
     "adam_*": "AdamW's moments decay by 0.9 and 0.999, epsilon is 1e-8",
     "lr_scheduler_kwargs": "the schedule falls to 0",
     "max_steps": "training ends after train.epochs, not after a number of steps",
-    "neftune_noise_alpha": "noise on the embeddings while it trains",
-    "label_smoothing_factor": "smoothing of the targets",
+    "neftune_noise_alpha": "noise on the embeddings is there for sft alone",
+    "label_smoothing_factor": "smoothing of the targets is there for sft alone",
     "deepspeed": "one process trains: nothing is divided among GPUs",
     "fsdp*": "one process trains: nothing is divided among GPUs",
     "trust_remote_code": "code of a model's repository is never run; models that need it cannot be the base",
@@ -131,6 +131,7 @@ def take_arguments(draft: Draft) -> None:
     if draft.values.get("eval_steps") and isinstance(draft.values["eval_steps"], int):
         draft.move("eval_steps", "train.validation_every", int)
     take_optimiser(draft, "optim")
+    take_regularisation(draft, "neftune_noise_alpha", "label_smoothing_factor")
     if draft.get("max_steps", -1) == -1:
         draft.leave("max_steps", "off", "it is switched off there")
     else:
@@ -141,6 +142,16 @@ def take_arguments(draft: Draft) -> None:
         draft.set("train.early_stopping", int(patience), "early_stopping_patience", "early_stopping_steps")
     else:
         draft.set("train.early_stopping", None)
+
+
+def take_regularisation(draft: Draft, noise: str, smoothing: str) -> None:
+    """Take noise on the embeddings and smoothing of the targets, which answers alone are learnt with."""
+    if draft.recipe.get("train", {}).get("method", "sft") != "sft":
+        return
+    if draft.values.get(noise):
+        draft.move(noise, "train.neftune_alpha", float)
+    if draft.values.get(smoothing):
+        draft.move(smoothing, "train.label_smoothing", float)
 
 
 def take_batch(draft: Draft, key: str, *, default: int) -> None:

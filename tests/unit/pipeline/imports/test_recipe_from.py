@@ -125,11 +125,12 @@ def test_axolotl(tmp_path: Path) -> None:
     assert data["sources"][0]["columns"] == {"messages": "conversations"}
     assert data["sources"][1]["columns"] == {"instruction": "ask", "output": "reply"}
     told = kinds(found)
-    assert (told["hadamard"], told["noisy_embedding_alpha"], told["wandb_project"]) == (
+    assert (told["hadamard"], told["special_tokens"], told["wandb_project"]) == (
         "unknown",
         "no counterpart",
         "off",
     )
+    assert train["neftune_alpha"] == 5.0
     assert (told["warmup_steps"], told["optimizer"], told["sample_packing"]) == (
         "to do",
         "not needed",
