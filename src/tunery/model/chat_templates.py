@@ -68,13 +68,18 @@ NAMES = tuple(_BUILT_IN)
 """Templates that have a name."""
 
 
+def is_template_file(spec: object) -> bool:
+    """Tell whether something is the name of a Jinja file."""
+    return isinstance(spec, str) and spec.endswith(_JINJA)
+
+
 def check_chat_template(spec: str) -> str:
     """Return what names a template as it is.
 
     Raises:
         ConfigError: It is neither a name nor a Jinja file's.
     """
-    if spec not in NAMES and not spec.endswith(_JINJA):
+    if spec not in NAMES and not is_template_file(spec):
         meant = did_you_mean(spec, NAMES)
         raise ConfigError(f"{spec!r:.80} is no chat template{meant}: {', '.join(NAMES)}, or a file.jinja")
     return spec

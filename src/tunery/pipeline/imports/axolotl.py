@@ -45,10 +45,27 @@ def _translate(draft: Draft) -> None:
         draft.set("track.wandb", {"project": draft.values["wandb_project"]}, "wandb_project")
     if draft.get("mlflow_tracking_uri"):
         draft.set("track.mlflow", {}, "mlflow_tracking_uri")
-    if draft.get("chat_template", "tokenizer_default") != "tokenizer_default":
-        hf.take_template(draft, "chat_template")
+    _template(draft)
     if str(draft.get("flash_attention")).lower() == "true":
         draft.leave("flash_attention", "not needed", hf.NOT_NEEDED["attn_implementation"])
+
+
+def _template(draft: Draft) -> None:
+    if draft.get("chat_template") == "jinja":
+        draft.leave("chat_template", "not needed", "chat_template_jinja says which")
+        hf.take_template(draft, "chat_template_jinja")
+        return
+    hf.take_template(draft, "chat_template")
+    if draft.get("chat_template") is None and _are_alpaca(draft):
+        draft.set("chat_template", "alpaca", "datasets")
+        draft.note(
+            "datasets", "to do", "words are Stanford's; look at the first rows: tunery train preflight"
+        )
+
+
+def _are_alpaca(draft: Draft) -> bool:
+    kinds = [entry.get("type") for entry in draft.get("datasets") or [] if isinstance(entry, Mapping)]
+    return bool(kinds) and all(isinstance(k, str) and k.partition(".")[0] == "alpaca" for k in kinds)
 
 
 def _rows(draft: Draft) -> None:
@@ -86,7 +103,8 @@ def _source(draft: Draft, entry: Mapping[str, Any]) -> dict[str, Any]:
             draft.note("datasets", "to do", "a prompt format of its own; see data")
     elif isinstance(kind, str) and kind.partition(".")[0] == "alpaca":
         source["shape"] = "instruction"
-        draft.set("chat_template", "alpaca", "datasets")
+        if draft.values.get("chat_template") not in (None, "alpaca") or not _are_alpaca(draft):
+            draft.note("datasets", "no counterpart", "Alpaca's frame of words; here the chat template's")
     elif isinstance(kind, str) and kind.partition(".")[0] in _CHAT_TYPES and not draft.values.get("rl"):
         source["shape"] = "chat"
         if messages := entry.get("field_messages"):

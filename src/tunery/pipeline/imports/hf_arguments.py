@@ -9,6 +9,8 @@ from typing import Any
 
 from tunery.core.config import read_yaml
 from tunery.core.errors import ConfigError
+from tunery.model.chat_templates import NAMES as TEMPLATES
+from tunery.model.chat_templates import is_template_file
 from tunery.pipeline.imports.draft import Draft
 
 ROW_FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst")
@@ -21,6 +23,7 @@ _SCHEDULES = {
     "cosine_with_restarts": "cosine",
 }
 _ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
+_OWN_TEMPLATE = ("tokenizer_default", "default")
 _TRACKERS = ("mlflow", "wandb", "tensorboard")
 
 NOT_NEEDED: Mapping[str, str] = {
@@ -261,6 +264,28 @@ def take_base(draft: Draft, key: str, revision: str | None = None) -> None:
         draft.note(key, "to do", "pin base to a commit instead of main, so that weights stay the same")
 
 
+def take_template(draft: Draft, key: str) -> None:
+    """Take a chat template by its name or its file; of any other one a person has to see to it."""
+    named = draft.get(key)
+    if named is None or named in _OWN_TEMPLATE:
+        draft.leave(key, "off", "the base's own template is used")
+    elif named in TEMPLATES:
+        draft.set("chat_template", named, key)
+        if named == "alpaca":
+            draft.note(key, "to do", "words are Stanford's; look at the first rows: tunery train preflight")
+    elif is_template_file(named) and "\n" not in named:
+        draft.set("chat_template", named, key)
+        draft.note(key, "to do", "its path starts from the recipe's folder")
+    elif "{%" in str(named) or "{{" in str(named):
+        draft.leave(key, "to do", "write it into a file, and its name into chat_template")
+    else:
+        draft.leave(
+            key,
+            "to do",
+            f"the base's own template is used; see that it is {named}, or write chat_template: FILE.jinja",
+        )
+
+
 def rows_at(draft: Draft, key: str, name: str) -> str:
     """Return where a recipe finds rows: a file as it is, a hub dataset as the file to save it to."""
     if name.endswith(ROW_FILES) or name.startswith(("s3://", "gs://", "./", "/", "~")):
@@ -268,17 +293,6 @@ def rows_at(draft: Draft, key: str, name: str) -> str:
     path = f"data/{name.strip('/').replace('/', '--')}.jsonl"
     draft.note(key, "to do", f"a dataset of a hub: save its rows as {path} beside the recipe")
     return path
-
-
-def take_template(draft: Draft, key: str) -> None:
-    """Take a chat template by its name; one that is written out, or another's, is left to a person."""
-    wanted = draft.get(key)
-    if wanted in ("chatml", "alpaca"):
-        draft.set("chat_template", wanted, key)
-    elif isinstance(wanted, str) and ("{{" in wanted or "{%" in wanted):
-        draft.leave(key, "to do", "save it as a Jinja file and set chat_template to its path")
-    elif wanted is not None:
-        draft.leave(key, "to do", f"the base's own template is used; see that it is {wanted}")
 
 
 def share_of(size: Any) -> int | float:

@@ -231,6 +231,49 @@ def test_unsloths_scripts_and_notebooks_are_read_and_never_run(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("tool", "given", "taken", "kind"),
+    [
+        ("axolotl", {"chat_template": "chatml"}, "chatml", None),
+        ("axolotl", {"chat_template": "tokenizer_default"}, None, "off"),
+        ("axolotl", {"chat_template": "llama3"}, None, "to do"),
+        (
+            "axolotl",
+            {"chat_template": "jinja", "chat_template_jinja": "mine.jinja"},
+            "mine.jinja",
+            "not needed",
+        ),
+        ("axolotl", {"chat_template": "jinja", "chat_template_jinja": "{{ 1 }}"}, None, "not needed"),
+        ("axolotl", {"datasets": [{"path": "a/b", "type": "alpaca"}]}, "alpaca", None),
+        (
+            "axolotl",
+            {"datasets": [{"path": "a/b", "type": "alpaca"}], "chat_template": "chatml"},
+            "chatml",
+            None,
+        ),
+        ("llama-factory", {"template": "alpaca"}, "alpaca", "to do"),
+        ("llama-factory", {"template": "chatml"}, "chatml", None),
+        ("trl", {"chat_template": None, "chat_template_path": "t/mine.jinja"}, "t/mine.jinja", "off"),
+        ("trl", {}, None, "to do"),
+        ("unsloth", "chatml", "chatml", None),
+        ("unsloth", "gemma-3", None, "to do"),
+    ],
+)
+def test_templates_are_taken_by_name_or_file(
+    tmp_path: Path, tool: str, given: Any, taken: str | None, kind: str | None
+) -> None:
+    whole = {"axolotl": AXOLOTL, "llama-factory": LLAMA_FACTORY, "trl": TRL}
+    if tool == "unsloth":
+        text = f"{SCRIPT}\ntokenizer = get_chat_template(tokenizer, chat_template={given!r})\n"
+        found = imported(tool, tmp_path, text, "train.py")
+    else:
+        found = imported(tool, tmp_path, {**whole[tool], **given})
+        every_setting_is_named(found, {**whole[tool], **given})
+    assert found.recipe.get("chat_template") == taken
+    key = "template" if tool == "llama-factory" else "chat_template"
+    assert kinds(found).get(key) == kind
+
+
+@pytest.mark.parametrize(
     ("tool", "text"),
     [
         ("axolotl", "- a list"),
