@@ -116,12 +116,12 @@ def train_adapter(
         model = trainable_model(base, config, device)
         if folders.start is not None:
             begin_with(model, folders.start)
-        if config.gradient_checkpointing is True:
-            checkpointed(model)
         return model
 
     model = as_it_begins()
     config = _fitted(config, base, rows, device, reporting)
+    if config.gradient_checkpointing is True:
+        checkpointed(model)
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     best = Best(config, reporting.measure is None or reporting.measure.higher_is_better)
@@ -152,6 +152,8 @@ def train_adapter(
                 del model  # it was changed, and two of them would take twice the memory
                 gc.collect()
                 model = as_it_begins()
+                if config.gradient_checkpointing is True:
+                    checkpointed(model)
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
                 *([Guard(best, folders.checkpoints, recorder, history)] if recorder else []),

@@ -18,6 +18,7 @@ from tunery.train.budget import fitted, training_of
 from tunery.train.config import identity_settings
 from tunery.train.methods.sft import SftConfig
 from tunery.train.trainable import checkpointed, trainable_model
+from tunery.train.trainer import PackedTrainer
 
 __all__ = ["base"]
 
@@ -108,3 +109,28 @@ def test_a_small_machine_is_told_and_trains_in_smaller_forwards(
     assert any("forwards of at most" in message for message in heard.messages)
     monkeypatch.undo()
     assert small.steps == train(base, tmp_path / "b", progress=Silent()).steps
+
+
+@pytest.mark.parametrize("smoked", [False, True])
+def test_what_auto_chose_is_what_is_trained_with(
+    base: BaseModelInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smoked: bool
+) -> None:
+    """In the smoke run as behind it, where the model is made a second time, and where there is none."""
+    from tunery.train import lora, smoke
+
+    if smoked:  # so few steps would have no smoke run
+        monkeypatch.setattr(lora, "smoke_rows", lambda rows, config: list(rows[:8]))
+    seen: list[bool] = []
+
+    def watched(model: Any, *parts: Any, **options: Any) -> PackedTrainer:
+        seen.append(model.is_gradient_checkpointing)
+        return PackedTrainer(model, *parts, **options)
+
+    monkeypatch.setattr(lora, "PackedTrainer", watched)
+    monkeypatch.setattr(smoke, "PackedTrainer", watched)
+    plenty = train(base, tmp_path / "a", progress=Silent())
+    monkeypatch.setattr(lora, "free_memory_bytes", lambda: 1)
+    scarce = train(base, tmp_path / "b", progress=Silent())
+    assert seen == ([False, False, True, True] if smoked else [False, True])
+    expected = [point.train_loss for point in plenty.history]
+    assert [point.train_loss for point in scarce.history] == pytest.approx(expected, rel=1e-5)
