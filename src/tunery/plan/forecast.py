@@ -2,9 +2,10 @@
 
 Time is arithmetic divided by the machine's speed. A token costs two operations per weight forward. Backward
 costs as much again for the gradient of the activations, and another two only where a weight is trained; so
-LoRA on a frozen trunk of ``W`` weights takes ``4 W`` a token, and ``6`` for each of the few weights it adds.
-The output layer runs for supervised tokens alone: ``4 V h`` for each. Attention adds ``12 L a`` for each pair
-of tokens in a row (``4 L a`` forward). Rows of a batch share their common beginning, which is computed once.
+LoRA on a frozen trunk of ``W`` weights takes ``4 W`` a token, and ``6`` for each of the few weights it adds;
+full fine-tuning takes ``6 W``. Activations that are computed again cost another forward. The output layer
+runs for supervised tokens alone: ``4 V h`` for each. Attention adds ``12 L a`` for each pair of tokens in a
+row (``4 L a`` forward). Rows of a batch share their common beginning, which is computed once.
 
 Source:
     Kaplan et al. (2020), arXiv 2001.08361, section 2.1 and table 1, for the operations of each part; the
@@ -60,6 +61,9 @@ class RowCounts(Record):
     """Rows of the forward with most rows [count]."""
     supervised_tokens: int
     """Of those, tokens in the loss [count]."""
+    measured_tokens: int = 0
+    """Tokens that a pass computes besides without a gradient, of answers that a step is compared with
+    [count]."""
     validation_tokens: int
     """Tokens of all validation rows [count]."""
     validation_computed_tokens: int
@@ -118,6 +122,8 @@ class Schedule(Record):
     """Whether activations are computed again going backward."""
     reference_passes: int = 0
     """Passes over all rows without a gradient, before the first step [count]."""
+    merged: int = 0
+    """Weights of the model that the adapter is merged into; 0 where it is not [count]."""
 
     @property
     def training(self) -> Training:
@@ -302,13 +308,16 @@ def _memory(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> Estimate:
 
 
 def _disk(rows: RowCounts, schedule: Schedule) -> Estimate:
-    training = training_disk(schedule.adapter_parameters, row_steps=rows.train_rows * schedule.epochs)
+    training = training_disk(
+        schedule.adapter_parameters, row_steps=rows.train_rows * schedule.epochs, merged=schedule.merged
+    )
     answers = _ANSWER_BYTES * rows.test_rows * len(schedule.subjects)
+    left = "adapter and merged model" if schedule.merged else "adapter"
     return Estimate(
         what="disk",
         value=rows.dataset_bytes + training.most + answers,
         unit="bytes",
-        because=f"dataset {size(rows.dataset_bytes)}, adapter {size(training.adapter)}, up to {CHECKPOINTS} "
+        because=f"dataset {size(rows.dataset_bytes)}, {left} {size(training.adapter)}, up to {CHECKPOINTS} "
         f"checkpoints at once {size(CHECKPOINTS * training.checkpoint)}, "
         f"answers {size(answers)}",
     )
@@ -325,19 +334,28 @@ def _saved(rows: RowCounts) -> str:
 def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> float:
     tokens = rows.computed_tokens
     mean_row = rows.train_tokens / max(rows.train_rows, 1)
+    # Checkpointed, each layer's forward is computed a second time going backward.
+    forwards = 2 if schedule.checkpointing else 1
+    whole = schedule.kind == "none"
+    # Where every weight is trained there is none beside the trunk, whose own gradient is another product.
+    added = 0 if whole else schedule.adapter_parameters
+    backward = 2 if whole else 1
     a_pass = (
-        4 * shape.trunk * tokens
-        + 6 * schedule.adapter_parameters * tokens
-        + 12 * shape.layers * shape.attention * tokens * mean_row
-        + 4 * shape.output * rows.supervised_tokens
+        2 * (forwards + backward) * shape.trunk * tokens
+        + 2 * (forwards + 2) * added * tokens
+        + 4 * (forwards + 2) * shape.layers * shape.attention * tokens * mean_row
+        + 2 * (1 + backward) * shape.output * rows.supervised_tokens
     )
     validation = (
         2 * shape.trunk * rows.validation_computed_tokens
         + 2 * shape.output * rows.validation_supervised_tokens
     )
-    forward = 2 * shape.trunk * tokens + 2 * shape.output * rows.supervised_tokens
+    measured = 2 * shape.trunk * rows.measured_tokens
+    if rows.measured_tokens:
+        measured += 2 * shape.output * rows.supervised_tokens
+    forward = 2 * shape.trunk * tokens + 2 * shape.output * rows.supervised_tokens + measured
     reference = schedule.reference_passes * (forward + validation)
-    return schedule.epochs * a_pass + schedule.validations * validation + reference
+    return schedule.epochs * (a_pass + measured) + schedule.validations * validation + reference
 
 
 def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subject: PlannedSubject) -> float:

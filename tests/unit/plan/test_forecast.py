@@ -62,7 +62,14 @@ def test_training_time_is_counted_operations_over_speed() -> None:
     assert found.total_s == pytest.approx(found.training_s + found.evaluation_s + 2 * START_S)
 
 
-def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"adapter": "none"}, {"gradient_checkpointing": True}],
+    ids=["lora", "full", "checkpointed"],
+)
+def test_operations_of_a_step_are_those_that_a_counter_sees(
+    tiny_model: Path, settings: dict[str, Any]
+) -> None:
     """Reference: PyTorch's own count of matrix products in one forward and backward."""
     import torch
     import torch.nn.functional as F
@@ -70,12 +77,15 @@ def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) ->
 
     from tunery.model.packing import pack, target_logits
     from tunery.model.render import Rendered
+    from tunery.train.budget import training_of
     from tunery.train.methods.sft import SftConfig
-    from tunery.train.trainable import trainable_model
+    from tunery.train.trainable import checkpointed, trainable_model
 
-    config = SftConfig(rank=4)
+    config = SftConfig.model_validate({"rank": 4, **settings})
     base = describe_base(tiny_model, name="tiny")
-    model = trainable_model(base, config, torch.device("cpu"))
+    model = trainable_model(base, config, torch.device("cpu")).train()
+    if config.gradient_checkpointing is True:
+        checkpointed(model)
     prefix = tuple(range(3, 33))
     rows = [Rendered((*prefix, *range(100 + i, 140 + i)), (0,) * 60 + (1,) * 10, 60) for i in range(8)]
     batch = pack(rows)
@@ -96,9 +106,11 @@ def test_operations_of_a_step_are_those_that_a_counter_sees(tiny_model: Path) ->
         train_rows=8, train_tokens=8 * 70, computed_tokens=batch.input_ids.shape[1], supervised_tokens=80,
         shared_prefix=30, longest=70, test_rows=0,
     )  # fmt: skip
+    training = training_of(config, shape, "cpu")
     schedule = SCHEDULE.with_(
-        epochs=1, batch_size=8, rank=4, adapter_parameters=shape.adapter(4, "all-linear")
-    )
+        epochs=1, batch_size=8, rank=4, adapter_parameters=training.trained, kind=training.kind,
+        checkpointing=training.checkpointing,
+    )  # fmt: skip
     machine = MACHINE.with_(flops=1.0 / TRAINING_SHARE["cpu"])
     predicted = forecast(counts, schedule, shape, machine).training_s
     # The first layer's inputs need no gradient, which matters where there are two layers.
@@ -109,6 +121,18 @@ def test_twice_the_epochs_take_twice_the_time_and_the_same_memory() -> None:
     assert made(epochs=4).training_s == pytest.approx(2 * made().training_s)
     assert made(epochs=4).memory_bytes == made().memory_bytes
     assert made(epochs=4).steps == 2 * made().steps == 80
+
+
+def test_answers_that_a_step_is_compared_with_take_a_forward_in_each_pass_and_one_before() -> None:
+    more = made(measured_tokens=6_800, reference_passes=1).training_s - made(reference_passes=1).training_s
+    a_forward = 2 * SHAPE.trunk * 6_800 + 2 * 49152 * 576 * 1_600
+    assert more == pytest.approx((2 + 1) * a_forward / (1e11 * TRAINING_SHARE["cpu"]))
+
+
+def test_a_model_that_the_adapter_is_merged_into_is_counted_on_the_disk() -> None:
+    found = made(merged=SHAPE.parameters)
+    assert found.disk_bytes - made().disk_bytes == 4 * SHAPE.parameters
+    assert "adapter and merged model" in found.estimates[-1].because
 
 
 def test_a_faster_machine_is_faster_in_proportion() -> None:

@@ -114,6 +114,7 @@ def _schedule(
         quantized=training.quantized,
         checkpointing=training.checkpointing,
         reference_passes=int(method_of(config).needs_reference),
+        merged=shape.parameters if config.merge and config.adapter != "none" else 0,
     )
 
 
@@ -200,10 +201,11 @@ def computed(
     whole = sum(row.tokens for row in train) / max(sum(train[i].tokens for i in counted), 1)
     return {
         "computed_tokens": round(whole * sum(size.tokens for size in each)),
+        "measured_tokens": round(whole * sum(size.measured for size in each)),
         "forward_tokens": max(size.tokens for size in each),
         "forward_rows": max(size.rows for size in each),
         "validation_computed_tokens": sum(
-            size.tokens for size in _sizes(validation, config, validation_rows(config))
+            size.tokens + size.measured for size in _sizes(validation, config, validation_rows(config))
         ),
     }
 
@@ -211,12 +213,18 @@ def computed(
 class _Size(NamedTuple):
     rows: int
     tokens: int
+    measured: int
+    """Of sequences that are computed without a gradient."""
 
 
 def _sizes(rows: Sequence[TrainingRow], config: TrainConfig, most_rows: int | None = None) -> list[_Size]:
     """Return the rows and the computed tokens of each forward [count]."""
     return [
-        _Size(len(some), computed_tokens([s.ids for i in some for s in rows[i].sequences]))
+        _Size(
+            len(some),
+            computed_tokens([s.ids for i in some for s in rows[i].sequences]),
+            computed_tokens([s.ids for i in some for s in rows[i].beside]),
+        )
         for some in forwards_of(rows, config, most_rows=most_rows)
     ]
 

@@ -36,6 +36,15 @@ def test_forwards_of_fewer_rows_or_tokens_save_less() -> None:
     assert alone["computed_tokens"] == 16 * 36
 
 
+def test_answers_of_other_rows_are_counted_as_the_collator_lays_them_out() -> None:
+    rows = [row(0, own)._replace(beside=row(0, own + 1).sequences) for own in range(8)]
+    found = computed(rows, rows, SftConfig(batch_size=8))
+    laid_out = collate(rows)["beside"].input_ids.shape[1]
+    assert found["measured_tokens"] == laid_out == 30 + 8 * 6
+    assert found["validation_computed_tokens"] == 2 * laid_out
+    assert computed([row(0, 1)], [], SftConfig(batch_size=8))["measured_tokens"] == 0
+
+
 def test_many_steps_are_counted_by_some() -> None:
     rows = [row(0, own % 50) for own in range(3000)]
     found = computed(rows, [], SftConfig(batch_size=2, micro_batch_tokens=8192))
