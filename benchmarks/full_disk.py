@@ -308,9 +308,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import transformers
 
             from tunery.pipeline import loop
-            from tunery.train import lora
+            from tunery.train import training
 
-            _ = (torch, transformers.Trainer, loop, lora)  # imported once, for all children
+            _ = (torch, transformers.Trainer, loop, training)  # imported once, for all children
             needs = undisturbed(disk, folder, base)
             for name, (wrote, took) in needs.items():
                 print(f"{name}: writes {wrote:,} bytes in {took:.1f} s", flush=True)

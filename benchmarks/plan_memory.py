@@ -100,11 +100,11 @@ def train(case: dict[str, Any]) -> dict[str, int]:
     from tunery.model.render import Rendered
     from tunery.plan.forecast import LIBRARIES_BYTES, RowCounts, Schedule, forecast
     from tunery.plan.machine import Machine
-    from tunery.train import lora
+    from tunery.train import training as training_run
     from tunery.train.budget import training_of
     from tunery.train.methods.method import TrainingRow, TrainingRows
+    from tunery.train.reporting import Reporting
     from tunery.train.section import training_methods
-    from tunery.train.trainer import Reporting
 
     torch.set_num_threads(1)
     tokens = case.pop("tokens")
@@ -137,11 +137,11 @@ def train(case: dict[str, Any]) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "adapter"
         output.mkdir()
-        lora.train_adapter(
+        training_run.train_adapter(
             base,
             TrainingRows(rows, []),
             config=config,
-            folders=lora.Folders(output, Path(folder) / "checkpoints"),
+            folders=training_run.Folders(output, Path(folder) / "checkpoints"),
             reporting=Reporting(Silent()),
         )
     training = training_of(config, shape, "cpu")

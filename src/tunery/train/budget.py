@@ -57,31 +57,23 @@ def fitted(
         device_type: ``cpu`` or ``cuda``.
         loaded: Whether the base's weights are in memory already.
     """
+
+    def tokens_in(config: TrainConfig) -> int:
+        """Return how many tokens a forward may compute by these settings [count]."""
+        training = training_of(config, shape, device_type)
+        left = _SHARE * free - state_bytes(training) - (0 if loaded else frozen_bytes(shape, training))
+        supervised = sum(row.loss_tokens for row in rows) / max(sum(row.tokens for row in rows), 1)
+        each = bytes_a_token(shape, training) + supervised * bytes_a_supervised_token(shape)
+        return int(max(left, 0) / each)
+
     open_ = config.gradient_checkpointing == "auto"
     plain = config.model_copy(update={"gradient_checkpointing": False}) if open_ else config
     if not free or not rows:
         return plain
     longest = max(row.tokens for row in rows)
-    most = _tokens_in(plain, shape, rows, free, device_type, loaded=loaded)
+    most = tokens_in(plain)
     if open_ and most < min(longest, config.micro_batch_tokens):
         plain = config.model_copy(update={"gradient_checkpointing": True})
-        most = _tokens_in(plain, shape, rows, free, device_type, loaded=loaded)
+        most = tokens_in(plain)
     bound = min(config.micro_batch_tokens, max(most, _FEWEST))
     return plain.model_copy(update={"micro_batch_tokens": bound})
-
-
-def _tokens_in(
-    config: TrainConfig,
-    shape: BaseShape,
-    rows: Sequence[TrainingRow],
-    free: int,
-    device_type: str,
-    *,
-    loaded: bool,
-) -> int:
-    """Return how many tokens a forward may compute [count]."""
-    training = training_of(config, shape, device_type)
-    left = _SHARE * free - state_bytes(training) - (0 if loaded else frozen_bytes(shape, training))
-    supervised = sum(row.loss_tokens for row in rows) / max(sum(row.tokens for row in rows), 1)
-    each = bytes_a_token(shape, training) + supervised * bytes_a_supervised_token(shape)
-    return int(max(left, 0) / each)

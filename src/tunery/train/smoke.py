@@ -24,8 +24,9 @@ from tunery.core.progress import ProgressBar
 from tunery.train.config import TrainConfig
 from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRow, TrainingRows
+from tunery.train.reporting import Reporting
 from tunery.train.section import method_of
-from tunery.train.trainer import PackedTrainer, Reporting, training_arguments
+from tunery.train.trainer import PackedTrainer, training_arguments
 
 MOST_ROWS = 100
 """Rows of a smoke run at most, or one batch [rows]."""

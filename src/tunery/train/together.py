@@ -26,11 +26,11 @@ from tunery.core.figures import counted
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.train.config import TrainConfig
-from tunery.train.lora import Folders, Trained, train_adapter
 from tunery.train.methods.method import TrainingRows
 from tunery.train.ranks import Team
+from tunery.train.reporting import Measure, Reporting
 from tunery.train.section import training_methods
-from tunery.train.trainer import Measure, Reporting
+from tunery.train.training import Folders, Trained, train_adapter
 
 _POLL_S = 0.2
 """How often a rank that waits looks whether there is something to do [s]."""

@@ -7,8 +7,6 @@ supervised tokens alone.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,9 +19,8 @@ from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tunery.core.errors import ConfigError
-from tunery.core.progress import Progress, ProgressBar, Silent
+from tunery.core.progress import Silent
 from tunery.model.packing import Packed, pack
-from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
 from tunery.train.fitting import Fitting
@@ -33,31 +30,9 @@ from tunery.train.packed_state import unpacked_state
 from tunery.train.ranks import ALONE, Sums, Team
 from tunery.train.recorder import Recorder, RowLoss
 from tunery.train.section import method_of
+from tunery.train.watcher import goes_on
 
 _BATCH, _BESIDE, _IDS = "packed", "beside", "ids"
-
-
-class Measure(NamedTuple):
-    """How answers of the model in training are judged."""
-
-    run: Callable[[Path], Mapping[str, float]]
-    """Given the folder of what was trained so far, returns metrics by name."""
-    higher_is_better: bool
-    """Whether the metric that ``train.best_by`` names improves upwards."""
-
-
-class Reporting(NamedTuple):
-    """Who hears of training's progress and may stop it."""
-
-    progress: Progress
-    should_stop: Callable[[], bool] = lambda: False
-    """Called after every forward of training; True ends it with :class:`KeyboardInterrupt`."""
-    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda step, losses: None
-    """Called with the step and the losses of every checkpoint that is complete on disk."""
-    measure: Measure | None = None
-    """Judges answers at each validation, where that is wanted."""
-    on_point: Callable[[Mapping[str, Any]], None] = lambda point: None
-    """Called with every point of the history as it is measured."""
 
 
 def collate(rows: Sequence[TrainingRow]) -> dict[str, Any]:
@@ -201,7 +176,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             self._random.restore()
             self._save_checkpoint(model, trial=None)
             self.callback_handler.on_save(self.args, self.state, self.control)
-        raise KeyboardInterrupt(*[_goes_on(step, self.state.max_steps)] * (step > 0))
+        raise KeyboardInterrupt(*[goes_on(step, self.state.max_steps)] * (step > 0))
 
     def _rows_of_step(self) -> list[RowLoss]:
         """Return the losses of the rows of the step just computed."""
@@ -396,10 +371,6 @@ class _Asked(Exception):  # noqa: N818 - named after what happened
     """Somebody asked to stop in the midst of a step."""
 
 
-def _goes_on(step: int, steps: int) -> str:
-    return f"the checkpoint of step {step} of {steps} is kept, and the same command continues from there"
-
-
 class RandomState(NamedTuple):
     """State of the generators that dropout draws from."""
 
@@ -417,103 +388,6 @@ class RandomState(NamedTuple):
         torch.set_rng_state(self.cpu)
         if self.cuda:
             torch.cuda.set_rng_state_all(list(self.cuda))
-
-
-class Watcher(TrainerCallback):  # type: ignore[misc]
-    """Reports steps, seals checkpoints, stops on request."""
-
-    def __init__(  # noqa: PLR0913 - what a training consists of
-        self,
-        reporting: Reporting,
-        bar: ProgressBar,
-        *,
-        seconds_before: float,
-        history: list[dict[str, Any]],
-        fitting: Fitting,
-        recorder: Recorder | None,
-        team: Team = ALONE,
-    ) -> None:
-        self.reporting = reporting
-        self.team = team
-        self.bar = bar
-        self.fitting = fitting
-        self.recorder = recorder
-        self.seconds_before = seconds_before
-        self.history = history
-        self.started = time.monotonic()
-        self.stopping = False
-
-    @property
-    def seconds(self) -> float:
-        """Training time so far, earlier processes included [s]."""
-        return self.seconds_before + time.monotonic() - self.started
-
-    def asked(self) -> bool:
-        """Tell whether somebody asked to stop; the next checkpoint then ends training."""
-        self.stopping = self.stopping or self.reporting.should_stop()
-        return self.stopping
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Advance the bar; evaluate and save at the last step; save and stop on request."""
-        self.bar.advance()
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = args.eval_strategy != "no"
-            control.should_save = True
-        self.stopping = self.team.any(self.asked())
-        if self.stopping:
-            control.should_save = True
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Record one point and report it."""
-        state.log_history.clear()  # the history is ours; the Trainer's would lie in every checkpoint again
-        point: dict[str, Any] = {
-            "step": state.global_step,
-            "epoch": state.epoch or 0.0,
-            "seconds": self.seconds,
-        }
-        names = {"loss": "train_loss", "eval_loss": "validation_loss"}
-        kept = ("loss", "eval_loss", "learning_rate", "grad_norm")
-        point |= {names.get(k, k): float(v) for k, v in logs.items() if k in kept}
-        if not {"train_loss", "validation_loss"} & point.keys():
-            return
-        if measured := {name: float(value) for name, value in logs.items() if "/" in name}:
-            point["metrics"] = measured
-        self.history.append(point)
-        self.reporting.on_point(point)
-        data = {k: v for k, v in point.items() if k != "seconds"} | {"total_steps": state.max_steps}
-        loss = (
-            f"training loss={point['train_loss']:.4f}"
-            if "train_loss" in point
-            else f"validation loss={point['validation_loss']:.4f}"
-        )
-        self.reporting.progress.event(f"Step {state.global_step}/{state.max_steps}: {loss}", data=data)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Seal the checkpoint just written."""
-        if self.recorder is not None:
-            self._seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.recorder)
-            metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
-            self.reporting.on_checkpoint(state.global_step, metrics)
-        if self.stopping:
-            raise KeyboardInterrupt(_goes_on(state.global_step, state.max_steps))
-
-    def _seal(self, folder: Path, recorder: Recorder) -> None:
-        recorder.sync()
-        kept = {"seconds": self.seconds, "history": self.history, "ranks": self.team.size}
-        text = json.dumps({**kept, **self.fitting.state})
-        (folder / "history.json").write_text(text, encoding="utf-8")
-        checkpoints.seal(folder)
-
-
-class ThreadKeeper(TrainerCallback):  # type: ignore[misc]
-    """Keeps to the cores that other processes leave, looked at between steps."""
-
-    def __init__(self, threads: Threads) -> None:
-        self.threads = threads
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the machine."""
-        self.threads.adapt()
 
 
 def training_arguments(

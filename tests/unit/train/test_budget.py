@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.train.test_lora import CONFIG, DATA, base, losses, row, train
+from tests.unit.train.test_training import CONFIG, DATA, base, losses, row, train
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.memory import bytes_a_token, frozen_bytes, state_bytes
@@ -99,11 +99,11 @@ def test_a_small_machine_is_told_and_trains_in_smaller_forwards(
     base: BaseModelInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.unit.train.test_smoke import Told
-    from tunery.train import lora
+    from tunery.train import training
 
     shape = read_shape(Path(base.path), parameters=base.parameters)
     a_token = bytes_a_token(shape, training_of(CONFIG, shape, "cpu"))
-    monkeypatch.setattr(lora, "free_memory_bytes", lambda: 600 * a_token)
+    monkeypatch.setattr(training, "free_memory_bytes", lambda: 600 * a_token)
     heard = Told()
     small = train(base, tmp_path / "a", progress=heard)
     assert any("forwards of at most" in message for message in heard.messages)
@@ -116,20 +116,20 @@ def test_what_auto_chose_is_what_is_trained_with(
     base: BaseModelInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smoked: bool
 ) -> None:
     """In the smoke run as behind it, where the model is made a second time, and where there is none."""
-    from tunery.train import lora, smoke
+    from tunery.train import smoke, training
 
     if smoked:  # so few steps would have no smoke run
-        monkeypatch.setattr(lora, "smoke_rows", lambda rows, config: list(rows[:8]))
+        monkeypatch.setattr(training, "smoke_rows", lambda rows, config: list(rows[:8]))
     seen: list[bool] = []
 
     def watched(model: Any, *parts: Any, **options: Any) -> PackedTrainer:
         seen.append(model.is_gradient_checkpointing)
         return PackedTrainer(model, *parts, **options)
 
-    monkeypatch.setattr(lora, "PackedTrainer", watched)
+    monkeypatch.setattr(training, "PackedTrainer", watched)
     monkeypatch.setattr(smoke, "PackedTrainer", watched)
     plenty = train(base, tmp_path / "a", progress=Silent())
-    monkeypatch.setattr(lora, "free_memory_bytes", lambda: 1)
+    monkeypatch.setattr(training, "free_memory_bytes", lambda: 1)
     scarce = train(base, tmp_path / "b", progress=Silent())
     assert seen == ([False, False, True, True] if smoked else [False, True])
     expected = [point.train_loss for point in plenty.history]

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.train.test_lora import CONFIG, train
 from tests.unit.train.test_recorder import answers
+from tests.unit.train.test_training import CONFIG, train
 from tunery.core.errors import DivergedError
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.train.test_lora import Heard, Killed, losses, train
 from tests.unit.train.test_recorder import answers, pairs, settings
+from tests.unit.train.test_training import Heard, Killed, losses, train
 from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo
 from tunery.model import packing

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.train.test_lora import CONFIG, DATA, losses, train
 from tests.unit.train.test_recorder import pairs, settings
+from tests.unit.train.test_training import CONFIG, DATA, losses, train
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model import packing

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.train.test_lora import CONFIG, DATA, Killed, killed_when_sealed, train
+from tests.unit.train.test_training import CONFIG, DATA, Killed, killed_when_sealed, train
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base

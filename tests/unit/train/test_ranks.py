@@ -16,14 +16,14 @@ from tunery.core.training import ADAPTER_WEIGHTS, BaseModelInfo
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
 from tunery.train.config import TrainConfig
-from tunery.train.lora import Folders, Trained, train_adapter
 from tunery.train.methods.dpo import DpoConfig
 from tunery.train.methods.kto import KtoConfig
 from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.sft import SftConfig
 from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import recorded_in
-from tunery.train.trainer import Reporting
+from tunery.train.reporting import Reporting
+from tunery.train.training import Folders, Trained, train_adapter
 
 SHAPE: Mapping[str, Any] = {
     "rank": 4,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.train.test_lora import CONFIG, Killed, KilledAt, train
+from tests.unit.train.test_training import CONFIG, Killed, KilledAt, train
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.bases import describe_base

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.train.test_lora import base, train
+from tests.unit.train.test_training import base, train
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.model.packing import pack

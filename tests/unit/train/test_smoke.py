@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.train.test_lora import Killed, KilledAt, base, losses, row, rows, train
+from tests.unit.train.test_training import Killed, KilledAt, base, losses, row, rows, train
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo

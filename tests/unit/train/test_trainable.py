@@ -13,7 +13,7 @@ from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from tests.unit.train.test_lora import CONFIG, Killed, KilledAt, base, losses, row, train
+from tests.unit.train.test_training import CONFIG, Killed, KilledAt, base, losses, row, train
 from tunery.core.errors import ConfigError, DamagedError
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
@@ -114,14 +114,14 @@ def begin_alike(model: torch.nn.Module) -> None:
 
 @pytest.fixture
 def alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunery.train import lora
+    from tunery.train import training
 
     def started(*given: Any) -> torch.nn.Module:
         model = trainable_model(*given)
         begin_alike(model)
         return model
 
-    monkeypatch.setattr(lora, "trainable_model", started)
+    monkeypatch.setattr(training, "trainable_model", started)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -182,8 +182,8 @@ def test_a_merged_model_computes_what_base_and_adapter_do(
 def test_a_second_full_fine_tuning_begins_with_the_weights_of_the_first(
     base: BaseModelInfo, tmp_path: Path
 ) -> None:
-    from tunery.train.lora import Folders, train_adapter
-    from tunery.train.trainer import Reporting
+    from tunery.train.reporting import Reporting
+    from tunery.train.training import Folders, train_adapter
 
     config = SftConfig(**{**STILL, "adapter": "none"})
     train(base, tmp_path / "a", config=config, data=TrainingRows(ROWS, []), progress=Silent())

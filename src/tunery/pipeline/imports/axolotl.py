@@ -133,7 +133,7 @@ def _method(draft: Draft) -> None:
         draft.move("simpo_gamma", "train.gamma", float)
         draft.set("goal.metric", "perplexity")
     elif learnt:
-        draft.leave("rl", "no counterpart", "methods are sft, dpo, orpo, simpo and kto")
+        draft.leave("rl", "no counterpart", _METHODS)
     if draft.get("train_on_inputs"):
         draft.set("train.loss_on", "all", "train_on_inputs")
     else:
@@ -164,6 +164,9 @@ def _adapter(draft: Draft) -> None:
     draft.move("loraplus_lr_ratio", "train.lora_plus_ratio", float)
 
 
+_KERNEL = "a kernel for GPUs; results are the same"
+_METHODS = "methods are sft, dpo, orpo, simpo and kto"
+_VOCABULARY = "the vocabulary stays the base's"
 TOOL = Tool(
     title="Axolotl",
     read=hf.read_settings,
@@ -192,10 +195,10 @@ TOOL = Tool(
         "wandb_*": "track.wandb",
         "mlflow_*": "track.mlflow",
         "float16": hf.NOT_NEEDED["fp16"],
-        "lora_mlp_kernel": "a kernel for GPUs; results are the same",
-        "lora_qkv_kernel": "a kernel for GPUs; results are the same",
-        "lora_o_kernel": "a kernel for GPUs; results are the same",
-        "liger_*": "kernels for GPUs; results are the same",
+        "lora_mlp_kernel": _KERNEL,
+        "lora_qkv_kernel": _KERNEL,
+        "lora_o_kernel": _KERNEL,
+        "liger_*": _KERNEL,
         "cut_cross_entropy": hf.NOT_NEEDED["use_liger_kernel"],
         "flash_*": hf.NOT_NEEDED["attn_implementation"],
         "xformers_attention": hf.NOT_NEEDED["attn_implementation"],
@@ -203,18 +206,18 @@ TOOL = Tool(
         "activation_offloading": hf.NOT_NEEDED["gradient_checkpointing*"],
         "loss_watchdog_*": "a loss that explodes stops training; train.divergence_factor",
         "debug": "tunery train preflight shows tokens and mask",
-        "torchdistx_path": "one process trains",
+        "torchdistx_path": hf.NOT_NEEDED["ddp_*"],
         "eot_tokens": "stop tokens are those that the chat template writes behind an answer",
         "batch_size": "micro_batch_size and gradient_accumulation_steps say it",
         "trackio_*": "track has mlflow, wandb and tensorboard",
-        "use_kernels": "kernels for GPUs; results are the same",
+        "use_kernels": _KERNEL,
     },
     without={
         **hf.WITHOUT,
         "special_tokens": "the vocabulary stays the base's; a padding token is not needed",
-        "tokens": "the vocabulary stays the base's",
-        "added_tokens_overrides": "the vocabulary stays the base's",
-        "resize_token_embeddings_to_32x": "the vocabulary stays the base's",
+        "tokens": _VOCABULARY,
+        "added_tokens_overrides": _VOCABULARY,
+        "resize_token_embeddings_to_32x": _VOCABULARY,
         "unfrozen_parameters": "train.adapter: none trains every weight; there is no list of some",
         "lora_fan_in_fan_out": "layers are nn.Linear",
         "lora_target_parameters": "adapters are on linear layers",
@@ -232,9 +235,9 @@ TOOL = Tool(
         "context_parallel_size": hf.WITHOUT["deepspeed"],
         "expert_parallel_size": hf.WITHOUT["deepspeed"],
         "processor_type": "models read text alone",
-        "reward_model": "methods are sft, dpo, orpo, simpo and kto",
-        "num_labels": "methods are sft, dpo, orpo, simpo and kto",
-        "trl": "methods are sft, dpo, orpo, simpo and kto",
+        "reward_model": _METHODS,
+        "num_labels": _METHODS,
+        "trl": _METHODS,
         "noisy_embedding_alpha": hf.WITHOUT["neftune_noise_alpha"],
         "quantize_moe_experts": "experts are held as they are",
     },

@@ -41,7 +41,7 @@ from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
 
 if TYPE_CHECKING:
-    from tunery.train.trainer import Measure
+    from tunery.train.reporting import Measure
 
 STAGE_VERSION = 2
 """Raise when equal inputs would give another adapter."""
@@ -235,7 +235,7 @@ def _measure(
         ConfigError: A metric does not fit the rows, or ``best_by`` names none that is measured.
     """
     from tunery.train.best import LOSS
-    from tunery.train.trainer import Measure
+    from tunery.train.reporting import Measure
 
     if config.generate_rows is None or not examples:
         return None
@@ -271,9 +271,9 @@ def _measure(
 def _train_into(
     context: RunContext, dataset: DatasetVersion, config: TrainConfig, start: Adapter | None, folder: Path
 ) -> Adapter:
-    from tunery.train.lora import Folders
+    from tunery.train.reporting import Reporting
     from tunery.train.together import train_together
-    from tunery.train.trainer import Reporting
+    from tunery.train.training import Folders
 
     workspace, identity = context.workspace, adapter_id(context, dataset, config)
     splits = training_splits(context, dataset, config)

@@ -80,8 +80,8 @@ def _study_id(context: RunContext, dataset: DatasetVersion, searched: Sequence[S
 def _train(
     context: RunContext, dataset: DatasetVersion, config: TrainConfig, folder: Path, report: Report
 ) -> None:
-    from tunery.train.lora import Folders, train_adapter
-    from tunery.train.trainer import Reporting
+    from tunery.train.reporting import Reporting
+    from tunery.train.training import Folders, train_adapter
 
     # Trials tell what learns, and are compared by their losses.
     alone = {"smoke": False, "generate_rows": None, "best_by": "loss"}

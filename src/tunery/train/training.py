@@ -30,6 +30,7 @@ from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRows
 from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import Recorder
+from tunery.train.reporting import Measure, Reporting
 from tunery.train.section import method_of
 from tunery.train.smoke import smoke_rows, smoke_run
 from tunery.train.trainable import (
@@ -40,14 +41,8 @@ from tunery.train.trainable import (
     save_trained,
     trainable_model,
 )
-from tunery.train.trainer import (
-    Measure,
-    PackedTrainer,
-    Reporting,
-    ThreadKeeper,
-    Watcher,
-    training_arguments,
-)
+from tunery.train.trainer import PackedTrainer, training_arguments
+from tunery.train.watcher import ThreadKeeper, Watcher
 
 _MEMORY_HINT = "train.micro_batch_size=1, or a smaller data.max_tokens"
 
@@ -119,7 +114,7 @@ def train_adapter(
         return model
 
     model = as_it_begins()
-    config = _fitted(config, base, rows, device, reporting)
+    config = _fitted(config, base, rows, device, reporting, ranks=team.size)
     if config.gradient_checkpointing is True:
         checkpointed(model)
     steps = config.total_steps(len(rows.train))
@@ -206,10 +201,19 @@ def _fitting(config: TrainConfig, resume: Path | None, reporting: Reporting) -> 
 
 
 def _fitted(
-    config: TrainConfig, base: BaseModelInfo, rows: TrainingRows, device: torch.device, reporting: Reporting
+    config: TrainConfig,
+    base: BaseModelInfo,
+    rows: TrainingRows,
+    device: torch.device,
+    reporting: Reporting,
+    *,
+    ranks: int,
 ) -> TrainConfig:
-    """Return the settings with forwards that fit into what memory the loaded base leaves."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes()
+    """Return the settings with forwards that fit into what memory the loaded base leaves.
+
+    Ranks on CPUs are taken to share one machine's memory.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes() // ranks
     shape = read_shape(Path(base.path), parameters=base.parameters)
     found = fitted(config, shape, rows.train, free=free, device_type=device.type, loaded=True)
     if found.micro_batch_tokens < config.micro_batch_tokens or found.gradient_checkpointing is True:

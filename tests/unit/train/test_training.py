@@ -19,10 +19,10 @@ from tunery.model.render import Rendered
 from tunery.model.shape import read_shape
 from tunery.train import checkpoints
 from tunery.train.config import TrainConfig
-from tunery.train.lora import Folders, Trained, train_adapter
 from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.sft import SftConfig
-from tunery.train.trainer import Reporting
+from tunery.train.reporting import Reporting
+from tunery.train.training import Folders, Trained, train_adapter
 
 
 class Killed(Exception):  # noqa: N818 - an event, not a malfunction
