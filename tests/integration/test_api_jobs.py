@@ -244,6 +244,22 @@ def test_a_plain_job_gets_its_model_even_where_nothing_shows_that_it_is_better(i
     assert "first" not in served
 
 
+def test_what_is_left_to_auto_is_auto_until_it_is_chosen(idle: Live) -> None:
+    client, workspace = idle.client(), idle.workspace
+    numbers: Any = {"n_epochs": 1, "batch_size": "auto", "learning_rate_multiplier": "auto"}
+    made = client.fine_tuning.jobs.create(
+        model=BASE, training_file=training_file(client, 14), hyperparameters=numbers, suffix="open"
+    )
+    shown = made.hyperparameters
+    assert (shown.n_epochs, shown.batch_size, shown.learning_rate_multiplier) == (1, "auto", "auto")
+    assert workspace.jobs.claim("here", 60) is not None
+    assert run_job(workspace, made.id, "here", never_stop)
+    shown = client.fine_tuning.jobs.retrieve(made.id).hyperparameters
+    assert (shown.n_epochs, shown.batch_size) == (1, 4)
+    assert isinstance(shown.learning_rate_multiplier, float)
+    assert any("auto chose batch_size 4, learning_rate" in m for m in messages(client, made.id))
+
+
 def test_no_key_makes_versions_of_another_keys_model(idle: Live) -> None:
     client, workspace = idle.client(), idle.workspace
     file_id = training_file(client)

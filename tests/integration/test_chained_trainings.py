@@ -109,6 +109,33 @@ def test_it_begins_with_the_weights_of_the_first_and_takes_them_as_the_reference
         assert log.metrics["train/reward_margin"] == pytest.approx(0, abs=1e-5)
 
 
+def test_what_both_trainings_leave_open_is_chosen_once_for_plan_training_and_search(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    workspace = Workspace.open(tmp_path / "auto", database_url=f"sqlite:///{tmp_path / 'auto'}.db")
+    left_open = {name: "auto" for name in ("batch_size", "epochs", "learning_rate", "rank")}
+    first = {**FIRST, "epochs": "auto", "learning_rate": "auto"}
+    wanted = recipe(tiny_model, tmp_path, **left_open, start_from=first)
+    planned = plan_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
+    context = RunContext(wanted, workspace, tmp_path, Silent())
+    second = train_recipe(context).adapter
+    earlier = workspace.adapters.get(second.start_adapter or "")
+    rows = workspace.datasets.get(second.dataset_version).splits["train"]
+    chosen = context.recipe.train
+    assert chosen.start_from is not None
+    assert (chosen.auto, chosen.start_from.auto) == ((), ())
+    assert second.config["rank"] == earlier.config["rank"] == 16
+    assert second.steps == chosen.total_steps(rows)
+    assert earlier.config["batch_size"] == 6
+    assert 0.1 <= second.config["learning_rate"] / earlier.config["learning_rate"] <= 0.41  # rounded
+    assert planned.epochs == chosen.epochs
+    # Written as numbers, the same settings are the same adapters.
+    written = wanted.model_copy(update={"train": chosen})
+    assert train_recipe(RunContext(written, workspace, tmp_path, Silent())).adapter.id == second.id
+    alone = recipe(tiny_model, tmp_path, **left_open, start_from=None)
+    assert tune_recipe(RunContext(alone, workspace, tmp_path, Silent()), (), minutes=1, trials=1).trials
+
+
 def test_plan_and_report_show_both(tiny_model: Path, workspace: Workspace, tmp_path: Path) -> None:
     wanted = recipe(tiny_model, tmp_path, learning_rate=0.01)
     assert stored_recipe(wanted.model_dump(mode="json"), where="stored") == wanted

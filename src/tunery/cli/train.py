@@ -36,12 +36,12 @@ def train_preflight(
 
     Exits with 2 when a check fails, or when what is to be measured afterwards could not be.
     """
-    from tunery.pipeline.stages.data import dataset_to_use
     from tunery.pipeline.stages.preflight import check_before_training
     from tunery.pipeline.stages.settle import settle
+    from tunery.pipeline.stages.train import dataset_to_train_on
 
     with open_recipe(ctx, recipe, overrides) as context, context.progress.task("preflight", None):
-        dataset = dataset_to_use(context)
+        dataset = dataset_to_train_on(context)
         found = check_before_training(context, dataset)
         if dataset.splits.get("test"):
             settle(context, dataset)

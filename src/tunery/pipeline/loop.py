@@ -23,7 +23,6 @@ from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
-from tunery.pipeline.stages.data import dataset_to_use
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
@@ -31,7 +30,7 @@ from tunery.pipeline.stages.report import make_report
 from tunery.pipeline.stages.settle import settle
 from tunery.pipeline.stages.track import evaluation_metrics, tracking
 from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
-from tunery.pipeline.stages.train import adapter_id, find_adapter, train
+from tunery.pipeline.stages.train import adapter_id, dataset_to_train_on, find_adapter, train
 from tunery.store.adapters import adapter_folder
 from tunery.store.exclusive import exclusive, in_use
 from tunery.store.left_overs import left_overs
@@ -57,7 +56,7 @@ def run_recipe(context: RunContext) -> Run:
         left_overs(workspace.root, remove=True)
         try:
             with timer("data"):
-                dataset = dataset_to_use(context)
+                dataset = dataset_to_train_on(context)
             run = _begin(context, dataset)
             with exclusive(workspace.root, run.id):
                 run = workspace.runs.get(run.id)  # another process may have finished it meanwhile
@@ -351,7 +350,7 @@ def train_recipe(context: RunContext) -> TrainedAdapter:
     root = context.workspace.root
     with told(root), in_use(root):
         left_overs(root, remove=True)
-        dataset = dataset_to_use(context)
+        dataset = dataset_to_train_on(context)
         check_before_training(context, dataset).require()
         check_disk(context, dataset)
         with tracking(context, adapter_id(context, dataset), dataset):

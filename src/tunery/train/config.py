@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, WithJsonSchema, model_validator
 
@@ -14,6 +14,11 @@ from tunery.core.variants import Variants
 AdapterKind = Literal["lora", "rslora", "dora", "none"]
 _OF_ADAPTERS = ("rank", "alpha", "dropout", "target_modules", "modules_to_save", "lora_plus_ratio", "merge")
 """Settings that mean nothing where all weights are trained."""
+AutoSetting = Literal["batch_size", "epochs", "learning_rate", "rank"]
+AUTO = "auto"
+AUTO_BOUNDS: Mapping[str, tuple[int, int]] = {"batch_size": (4, 64), "epochs": (1, 8), "rank": (16, 256)}
+"""Least and most that ``auto`` chooses, for the settings that say how large a training is."""
+
 _FULL_LEARNING_RATE = 1e-4
 """Peak learning rate by default where all weights are trained: a tenth of LoRA's."""
 
@@ -42,6 +47,9 @@ class TrainConfig(Settings):
 
     method: str
     """What is learnt from the rows."""
+    auto: tuple[AutoSetting, ...] = ()
+    """Settings that are chosen by the base and by the rows: batch_size, epochs, learning_rate and rank can
+    be. ``learning_rate: auto`` says the same; docs/training.md has the rules."""
     adapter: AdapterKind = "lora"
     """What is trained on the frozen base: LoRA; rank-stabilised LoRA, whose update is multiplied by alpha /
     sqrt(rank), so that large ranks learn as fast as small ones; DoRA, which trains the length of each row of
@@ -134,11 +142,26 @@ class TrainConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
+    def _notes_auto(cls, values: Any) -> Any:
+        """Take the settings whose value is ``auto`` for named in ``auto``."""
+        if not isinstance(values, Mapping):
+            return values
+        named = [name for name in get_args(AutoSetting) if values.get(name) == AUTO]
+        listed = values.get("auto", ())
+        if not named or not isinstance(listed, (list, tuple)):
+            return values
+        others = {name: value for name, value in values.items() if name not in named}
+        return {**others, "auto": sorted({*listed, *named})}
+
+    @model_validator(mode="before")
+    @classmethod
     def _hands_down(cls, values: Any) -> Any:
         """Give the earlier training the shape of the adapter and the place where it is computed."""
         if not isinstance(values, Mapping) or not isinstance(values.get("start_from"), Mapping):
             return values
         shared = {name: values[name] for name in (*_SAME_ADAPTER, *_SAME_PLACE) if name in values}
+        if "rank" in (values.get("auto") or ()):
+            shared["rank"] = AUTO
         return {**values, "start_from": {**shared, **values["start_from"]}}
 
     @model_validator(mode="before")
@@ -204,7 +227,8 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _divides(self) -> TrainConfig:
-        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+        open_ = "batch_size" in self.auto  # it is chosen as a multiple
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size and not open_:
             raise ValueError(
                 f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
             )
@@ -232,6 +256,7 @@ class TrainConfig(Settings):
 
 _NOT_IN_IDENTITY = frozenset(
     {
+        "auto",
         "device",
         "divergence_factor",
         "gradient_checkpointing",
@@ -259,7 +284,12 @@ def identity_settings(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that an adapter's id depends on, as JSON values.
 
     What was trained before a setting existed keeps its id.
+
+    Raises:
+        RuntimeError: A setting is left to ``auto`` still.
     """
+    if config.auto:
+        raise RuntimeError(f"{', '.join(config.auto)}: chosen before anything is trained or named")
     unused = _OF_ADAPTERS if config.adapter == "none" else ()
     settings = config.model_dump(mode="json", exclude={*_NOT_IN_IDENTITY, *unused})
     if config.start_from is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from tunery.evaluate.config import GateRule
 from tunery.model.chat_templates import NAMES
 from tunery.pipeline.recipe import Recipe
 from tunery.serve.engines import EngineSettings
+from tunery.train.config import AUTO_BOUNDS
 
 _BY_GROUP: Mapping[str, str] = {
     "goal": "metric target min_gain_over_prompting",
@@ -24,7 +26,7 @@ _BY_GROUP: Mapping[str, str] = {
     "data.filters.length": "min_input_chars max_input_chars min_output_chars max_output_chars",
     "data.split": "test validation seed assign stratify by_time",
     "train": (
-        "method adapter quantization rank alpha dropout target_modules lora_plus_ratio learning_rate epochs "
+        "method auto adapter quantization rank alpha dropout target_modules lora_plus_ratio learning_rate epochs "
         "batch_size micro_batch_size micro_batch_tokens gradient_checkpointing warmup_ratio schedule "
         "weight_decay max_grad_norm "
         "validation_every divergence_factor early_stopping keep generate_rows best_by smoke seed dtype "
@@ -184,6 +186,14 @@ def check_size(recipe: Recipe, limits: JobLimits) -> None:
             "alone (job_limits.chat_template)",
             param="tunery.chat_template",
         )
+    for name in recipe.train.auto:
+        most = getattr(limits, name, math.inf)
+        if (largest := AUTO_BOUNDS.get(name, (0, 0))[1]) > most:
+            raise ConfigError(
+                f"train.{name} is auto, which chooses up to {largest:,}; this server takes jobs with at most "
+                f"{most:,.10g} (job_limits.{name}): name a number",
+                param="hyperparameters.n_epochs" if name == "epochs" else f"tunery.train.{name}",
+            )
     for limit, path in LIMITED.items():
         value: Any = recipe
         for part in path.split("."):

@@ -25,10 +25,17 @@ from tunery.pipeline.recipe import parse_recipe
 from tunery.serve.engines import EngineSettings
 from tunery.serve.openai.wire import Metadata, Name, Wire, unserved
 from tunery.store.workspace import Workspace
+from tunery.train.config import AUTO, AutoSetting
 from tunery.train.methods.method import TrainingMethod
 from tunery.train.section import DEFAULT_METHOD, method_named, training_methods
 
 Auto = Literal["auto"]
+_HYPERPARAMETERS: Mapping[str, AutoSetting] = {
+    "n_epochs": "epochs",
+    "batch_size": "batch_size",
+    "learning_rate_multiplier": "learning_rate",
+}
+"""OpenAI's names of settings that can be left to ``auto``."""
 
 
 class Hyperparameters(Wire):
@@ -252,6 +259,7 @@ def _sections(body: JobBody, engine: EngineSettings | None) -> dict[str, Any]:
 def _train(body: JobBody) -> dict[str, Any]:
     settings, method = body.settings, body.training_method
     train: dict[str, Any] = {"method": method.name}
+    train |= {ours: AUTO for theirs, ours in _HYPERPARAMETERS.items() if _is_auto(settings, theirs)}
     if isinstance(settings.n_epochs, int):
         train["epochs"] = settings.n_epochs
     if isinstance(settings.batch_size, int):
@@ -273,17 +281,24 @@ def _train(body: JobBody) -> dict[str, Any]:
     return {**given, **train}
 
 
+def _is_auto(settings: Hyperparameters, name: str) -> bool:
+    """Tell whether a client left a hyperparameter to ``auto`` in so many words."""
+    return name in settings.model_fields_set and getattr(settings, name) == AUTO
+
+
 def job_object(job: Job) -> dict[str, Any]:
     """Return OpenAI's job object."""
     train = job.recipe.get("train", {})
     # A job of a method whose file is gone is shown as one of the default method.
     method = method_named(train.get("method")) or training_methods()[DEFAULT_METHOD]
     multiplier = train.get("learning_rate", 0.0) / method.defaults.learning_rate
-    hyperparameters = {
+    numbers = {
         "n_epochs": _whole(train.get("epochs")),
         "batch_size": train.get("batch_size"),
         "learning_rate_multiplier": round(multiplier, 6),
     }
+    open_ = train.get("auto", ())
+    hyperparameters = {name: AUTO if _HYPERPARAMETERS[name] in open_ else n for name, n in numbers.items()}
     own = {name: train[name] for name in sorted(method.own_settings) if name in train}
     registered = job.status == "succeeded" and job.model_version is not None
     return {

@@ -88,6 +88,7 @@ def _conclude(workspace: Workspace, job_id: str, worker: str, run: Run) -> None:
         "run_id": run.id,
         "result_files": results,
         "trained_tokens": adapter.trained_tokens if adapter else None,
+        "recipe": run.recipe,  # with the numbers that auto has chosen
     }
     if run.status == "refused" and not workspace.jobs.get(job_id).keep_refused:
         message = f"the gate refused the model: {_verdict(workspace, run)}"

@@ -20,10 +20,10 @@ from tunery.model.shape import BaseShape, read_shape
 from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
-from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
+from tunery.pipeline.stages.data import split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
-from tunery.pipeline.stages.train import training_splits, trainings
+from tunery.pipeline.stages.train import dataset_to_train_on, training_splits, trainings
 from tunery.plan.forecast import LIBRARIES_BYTES, Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes
 from tunery.train.budget import fitted, training_of
@@ -50,7 +50,7 @@ def plan_recipe(context: RunContext) -> Forecast:
     Raises:
         ConfigError: The recipe, a file or a row is wrong.
     """
-    dataset = dataset_to_use(context)
+    dataset = dataset_to_train_on(context)
     shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
     with context.progress.task("timing this machine", None):
         machine = measure(context)

@@ -26,9 +26,10 @@ from tunery.evaluate.run import evaluate
 from tunery.evaluate.task import make_task
 from tunery.model.bases import describe_base
 from tunery.model.render import render
+from tunery.model.shape import read_shape
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import split_of, tokenizer_of
+from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
 from tunery.pipeline.stages.rewind import note_training, tell_of_hard_rows
 from tunery.pipeline.stages.track import training_metrics
 from tunery.serve.engines import open_engine
@@ -36,6 +37,7 @@ from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
 from tunery.store.left_overs import CHECKPOINTS
+from tunery.train.auto import choose
 from tunery.train.config import TrainConfig, identity_settings
 from tunery.train.methods.method import TrainingRows
 from tunery.train.section import method_of
@@ -75,6 +77,34 @@ class TrainingSplits(NamedTuple):
     validation: Sequence[Example]
     rows: TrainingRows
     """The same, tokenised as the recipe's method wants them."""
+
+
+def dataset_to_train_on(context: RunContext) -> DatasetVersion:
+    """Build or find the recipe's dataset version, and choose what its train settings leave to ``auto``.
+
+    The context's recipe has the numbers from then on.
+
+    Raises:
+        ConfigError: A file or a row is wrong.
+        ResourceError: The disk is full.
+    """
+    dataset, recipe = dataset_to_use(context), context.recipe
+    if any(config.auto for config in trainings(recipe.train)):
+        context.recipe = recipe.model_copy(update={"train": _chosen(context, dataset, recipe.train)})
+    return dataset
+
+
+def _chosen(context: RunContext, dataset: DatasetVersion, config: TrainConfig) -> TrainConfig:
+    earlier = _chosen(context, dataset, config.start_from) if config.start_from else None
+    if config.auto:
+        shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
+        found = choose(config, training_splits(context, dataset, config).rows.train, shape)
+        context.progress.event(found.sentence)
+        config = found.config
+    if earlier and earlier.rank != config.rank:  # both train one adapter: it is as wide as either needs
+        rank = max(earlier.rank, config.rank)
+        earlier, config = (one.model_copy(update={"rank": rank}) for one in (earlier, config))
+    return config.model_copy(update={"start_from": earlier})
 
 
 def trainings(config: TrainConfig) -> list[TrainConfig]:

@@ -13,9 +13,8 @@ from tunery.core.errors import ConfigError
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Silent
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import dataset_to_use
 from tunery.pipeline.stages.preflight import check_before_training
-from tunery.pipeline.stages.train import training_splits
+from tunery.pipeline.stages.train import dataset_to_train_on, training_splits
 from tunery.store.exclusive import exclusive
 from tunery.store.left_overs import TRIAL, TUNE, left_overs
 from tunery.train.config import TrainConfig, identity_settings
@@ -35,14 +34,16 @@ def tune_recipe(context: RunContext, wanted: Sequence[str], *, minutes: float, t
     Raises:
         ConfigError: There is no validation split, or a setting does not take its values.
     """
-    config = context.recipe.train
-    if config.start_from is not None:
+    if context.recipe.train.start_from is not None:
         raise ConfigError(
             "a search tries one training, and train.start_from puts another before it",
             hint="search the settings of either by itself: train.start_from=null",
         )
+    for text in wanted:
+        parse_search(text, context.recipe.train)  # before time goes into the data
+    dataset = dataset_to_train_on(context)
+    config = context.recipe.train
     searched = tuple(parse_search(text, config) for text in wanted) or default_search(config)
-    dataset = dataset_to_use(context)
     check_before_training(context, dataset).require()
     if not dataset.splits.get("validation"):
         raise ConfigError(

@@ -180,9 +180,14 @@ class TrainingMethod:
         return self.config.model_validate({})
 
     @property
+    def learns_preferences(self) -> bool:
+        """Whether it learns which answers are better, not answers themselves."""
+        return self.takes != "answers"
+
+    @property
     def shuffles_prompts(self) -> bool:
         """Whether an epoch keeps rows of one prompt beside each other, where several are usual."""
-        return self.takes == "preference pairs"
+        return self.learns_preferences
 
     @property
     def own_settings(self) -> frozenset[str]:

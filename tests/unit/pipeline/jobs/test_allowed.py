@@ -131,6 +131,13 @@ def test_the_bounds_hold_for_openais_own_fields(workspace: Workspace) -> None:
     assert caught.value.param == "hyperparameters.n_epochs"
 
 
+def test_auto_stays_within_what_the_operator_allows(workspace: Workspace) -> None:
+    asked = {"n_epochs": "auto"}
+    with pytest.raises(ConfigError, match=r"train\.epochs is auto, which chooses up to 8; .* at most 3"):
+        job_from(workspace, limits=JobLimits(epochs=3), hyperparameters=asked)
+    job_from(workspace, limits=JobLimits(epochs=8), hyperparameters=asked)
+
+
 def test_an_unknown_hyperparameter_is_refused(workspace: Workspace) -> None:
     with pytest.raises(ConfigError, match=r"hyperparameters\.n_epoch is none of") as caught:
         job_from(workspace, hyperparameters={"n_epoch": 2})

@@ -50,13 +50,25 @@ def job_from(workspace: Workspace, **body: Any) -> Job:
     return new_job(given, workspace, INFO, base_spec="tiny", submitted_by="key")
 
 
-def test_auto_means_the_recipes_own_defaults(workspace: Workspace) -> None:
-    job = job_from(workspace, hyperparameters={"n_epochs": "auto", "batch_size": "auto"})
+def test_what_is_not_named_has_the_recipes_own_defaults(workspace: Workspace) -> None:
+    job = job_from(workspace)
     recipe = Recipe.model_validate(job.recipe)
     assert recipe.train == SftConfig()
     assert recipe.name == f"ft-{job.id.removeprefix('ftjob-')}"
     assert recipe.data.sources[0].path.endswith("content.jsonl")
     assert workspace.jobs.find(job.id) is None
+
+
+def test_auto_is_chosen_by_base_and_rows_unless_a_section_names_a_number(workspace: Workspace) -> None:
+    numbers = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": 2.0}
+    job = job_from(workspace, hyperparameters=numbers)
+    assert Recipe.model_validate(job.recipe).train.auto == ("batch_size", "epochs")
+    shown = {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": 2.0}
+    assert job_object(job)["hyperparameters"] == shown
+    named = {"train": {"batch_size": 32, "epochs": "auto", "rank": "auto"}}
+    train = Recipe.model_validate(job_from(workspace, hyperparameters=numbers, tunery=named).recipe).train
+    assert train.batch_size == 32
+    assert train.auto == ("epochs", "rank")
 
 
 def test_hyperparameters_become_train_settings_from_either_place(workspace: Workspace) -> None:
