@@ -127,14 +127,12 @@ def main() -> None:
         for seed in options.seeds:
             for label, values in {AUTO: OPEN, **task.constants}.items():
                 one = measured(workspace, name, task, {**values, "seed": seed}, options.threads, label)
-                found.setdefault(label, []).extend(
-                    p.model_copy(update={"id": f"{seed}/{p.id}"}) for p in one
-                )
+                found.setdefault(label, []).extend(p.model_copy(update={"id": f"{seed}/{p.id}"}) for p in one)
         for label in task.constants:
             told(task, label, found[label], found[AUTO])
 
 
-def measured(  # noqa: PLR0913 - what a training is
+def measured(
     workspace: Workspace, name: str, task: Task, values: Mapping[str, Any], threads: int, label: str
 ) -> Sequence[Prediction]:
     """Train with some settings and return the answers to the test rows."""
@@ -173,7 +171,8 @@ def told(task: Task, label: str, constant: Sequence[Prediction], auto: Sequence[
     found = compare(constant, auto, metric=task.metric, names=(label, AUTO))
     low, high = found.ci95
     print(
-        f"  auto against {label}: {found.difference:+.4f} ({low:+.4f} to {high:+.4f}), p = {found.p_value:.2g}",
+        f"  auto against {label}: {found.difference:+.4f} ({low:+.4f} to {high:+.4f}), "
+        f"p = {found.p_value:.2g}",
         flush=True,
     )
 

@@ -113,7 +113,7 @@ def test_what_both_trainings_leave_open_is_chosen_once_for_plan_training_and_sea
     tiny_model: Path, tmp_path: Path
 ) -> None:
     workspace = Workspace.open(tmp_path / "auto", database_url=f"sqlite:///{tmp_path / 'auto'}.db")
-    left_open = {name: "auto" for name in ("batch_size", "epochs", "learning_rate", "rank")}
+    left_open = dict.fromkeys(("batch_size", "epochs", "learning_rate", "rank"), "auto")
     first = {**FIRST, "epochs": "auto", "learning_rate": "auto"}
     wanted = recipe(tiny_model, tmp_path, **left_open, start_from=first)
     planned = plan_recipe(RunContext(wanted, workspace, tmp_path, Silent()))

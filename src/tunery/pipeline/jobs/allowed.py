@@ -26,7 +26,8 @@ _BY_GROUP: Mapping[str, str] = {
     "data.filters.length": "min_input_chars max_input_chars min_output_chars max_output_chars",
     "data.split": "test validation seed assign stratify by_time",
     "train": (
-        "method auto adapter quantization rank alpha dropout target_modules lora_plus_ratio learning_rate epochs "
+        "method auto adapter quantization rank alpha dropout target_modules lora_plus_ratio learning_rate "
+        "epochs "
         "batch_size micro_batch_size micro_batch_tokens gradient_checkpointing warmup_ratio schedule "
         "weight_decay max_grad_norm "
         "validation_every divergence_factor early_stopping keep generate_rows best_by smoke seed dtype "
