@@ -37,7 +37,7 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
         update={"path": str(path), "limit": None, "limit_per_class": None, "format": _format(path, source)}
     )
     found, dropped = [], []
-    reading = Reading(locate(settings, Path()), Silent())
+    reading = Reading(locate(settings, Path(), hashed=False), Silent())
     treatment = Treatment(settings, reading.mapped, config.clean, config.system_prompt)
     for rows in reading.chunks():
         result = clean_chunk(rows, treatment)
@@ -63,7 +63,7 @@ def read_texts(source: SourceConfig, base_dir: Path) -> list[str]:
     Raises:
         ConfigError: The file is missing or unreadable.
     """
-    return ["\n".join(_strings(row.values)) for row in iterate(locate(source, base_dir), ())]
+    return ["\n".join(_strings(row.values)) for row in iterate(locate(source, base_dir, hashed=False), ())]
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -22,7 +23,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import is_url, redacted_url, sha256_raw
+from tunery.data.readers.storage.urls import RawFile, is_url, redacted_url, sha256_raw
 
 _FORMATS: dict[FileFormat, tuple[str, ...]] = {
     "csv": (".csv",),
@@ -42,7 +43,7 @@ class Source(NamedTuple):
     settings: SourceConfig
     format: FileFormat
     sha256: str
-    """Of the file's bytes; of a folder, over its files' hashes in their order."""
+    """Of the file's bytes; of a folder, over its files' hashes in their order; empty where none was wanted."""
     files: tuple[Found, ...]
     """What is read, in this order."""
 
@@ -52,7 +53,7 @@ class Source(NamedTuple):
         return redacted_url(self.settings.path)
 
 
-def locate(settings: SourceConfig, base_dir: Path) -> Source:
+def locate(settings: SourceConfig, base_dir: Path, *, hashed: bool = True) -> Source:
     """Find a source's files, find out their format and hash their bytes.
 
     Args:
@@ -60,6 +61,7 @@ def locate(settings: SourceConfig, base_dir: Path) -> Source:
             ``datasets`` saved, or a URL of any of the first three. ``#train`` behind a folder takes one
             split.
         base_dir: Folder that relative paths start from.
+        hashed: Whether every byte is read for the hash, which is empty otherwise.
 
     Raises:
         ConfigError: No such file (names the nearest one beside it), empty, unreadable, an ending of no known
@@ -74,13 +76,21 @@ def locate(settings: SourceConfig, base_dir: Path) -> Source:
             hint=f"set format: to one of {', '.join(sorted(kinds))} for this source",
         )
     with readable(name):
-        hashed = {f: sha256_raw(f.file) for f in found}
-    filled = {f: digest for f, digest in hashed.items() if digest != _SHA256_OF_NOTHING}
+        digests = {f: sha256_raw(f.file) if hashed else _sha256_of_first(f.file) for f in found}
+    filled = {f: digest for f, digest in digests.items() if digest != _SHA256_OF_NOTHING}
     if not filled:
         raise ConfigError(f"{name}: the file is empty" if len(found) == 1 else f"{name}: all files are empty")
+    if not hashed:
+        return Source(settings, kinds.pop(), "", tuple(filled))
     hashes = [*filled.values()]
     digest = hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(hashes))
     return Source(settings, kinds.pop(), digest, tuple(filled))
+
+
+def _sha256_of_first(file: RawFile) -> str:
+    """Return the SHA-256 of a file's first byte, which tells an empty one from others."""
+    with file.open("rb") as stream:
+        return hashlib.sha256(stream.read(1)).hexdigest()
 
 
 def expand_sources(config: DataConfig, base_dir: Path) -> DataConfig:

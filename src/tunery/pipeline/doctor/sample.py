@@ -72,7 +72,7 @@ def read_sample(settings: SourceConfig, *, most_rows: int = MOST_ROWS) -> Sample
     Raises:
         ConfigError: The file is missing, empty or broken, or nothing tells how to read its rows.
     """
-    source, guessed = _with_columns(locate(settings, Path()))
+    source, guessed = _with_columns(locate(settings, Path(), hashed=False))
     reading = Reading(source, Silent())
     sample = Sample(
         source, reading.mapped, guessed, _played(reading.mapped, next(iterate(source, ())).values)
