@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,19 @@ PAIRS = [
 ]
 
 
-def pair_recipe(base: Path, folder: Path, **train: Any) -> Recipe:
-    """Write the pairs into ``folder`` and return a recipe: six validate, six are the test."""
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in PAIRS), encoding="utf-8")
+UNPAIRED = [
+    {"prompt": pair["input"]["messages"], "completion": pair[side], "label": liked}
+    for pair in PAIRS
+    for side, liked in (("preferred_output", True), ("non_preferred_output", False))
+]
+"""The same answers one by one, as TRL has unpaired preferences."""
+
+
+def pair_recipe(
+    base: Path, folder: Path, *, rows: Sequence[Mapping[str, Any]] = PAIRS, **train: Any
+) -> Recipe:
+    """Write rows into ``folder`` and return a recipe: six validate, six are the test."""
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in rows), encoding="utf-8")
     settings = {"rank": 4, "epochs": 3, "batch_size": 6, "device": "cpu", "threads": 1}
     values = {
         "name": "polite",

@@ -206,7 +206,7 @@ def test_a_fine_tuning_job_may_ask_for_it(workspace: Workspace) -> None:
     train = stored_recipe(made.recipe, where="job").train
     assert train.model_dump()["beta"] == 0.4
     assert (train.method, train.epochs, train.learning_rate) == ("pairwise", 2, 2.5e-4)
-    told = {"n_epochs": 2, "batch_size": 16, "learning_rate_multiplier": 0.5, "beta": 0.4}
+    told = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5, "beta": 0.4}
     assert job_object(made)["method"] == {"type": "pairwise", "pairwise": {"hyperparameters": told}}
     with pytest.raises(ConfigError, match="holds chat or completion rows, and pairwise learning"):
         job(

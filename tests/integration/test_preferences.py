@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.pairs import PAIRS, pair_recipe
-from tunery.core.progress import Silent
+from tests.pairs import PAIRS, UNPAIRED, pair_recipe
+from tunery.core.errors import ConfigError
+from tunery.core.progress import Level, Silent
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.jobs.files import store_training_file
 from tunery.pipeline.jobs.openai_job import JobBody, job_object, new_job
 from tunery.pipeline.loop import run_recipe, train_recipe
 from tunery.pipeline.recipe import Recipe, stored_recipe
+from tunery.pipeline.stages.data import split_of
+from tunery.pipeline.stages.evaluate import predictions_of
 from tunery.pipeline.stages.plan import plan_recipe
 from tunery.pipeline.stages.rewind import recorded_training, require_recorded, texts_of
 from tunery.store.left_overs import CHECKPOINTS
@@ -56,6 +59,59 @@ def test_held_out_preferences_come_into_order_and_training_says_so(
         first = adapter.history[0]
         assert first.train_loss == pytest.approx(math.log(2), rel=1e-5)
         assert first.metrics["train/reward_margin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_unpaired_answers_are_learnt_and_only_the_desirable_ones_are_measured(
+    tiny_model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    wanted = recipe(tiny_model, tmp_path, method="kto", rows=UNPAIRED, epochs=4)
+    events: list[str] = []
+    context = RunContext(wanted, workspace, tmp_path, Recorded(events))
+    run = run_recipe(context)
+    assert run.status in ("succeeded", "refused"), run.error
+    adapter = workspace.adapters.get(run.adapter_id or "")
+    dataset = workspace.datasets.get(run.dataset_version or "")
+    assert (dataset.unpaired, sum(dataset.splits.values())) == (True, 60)
+    accuracy = [log.metrics["train/preference_accuracy"] for log in adapter.history]
+    assert accuracy[-1] == 1.0
+    margins = [log.metrics["train/reward_margin"] for log in adapter.history]
+    assert margins[-1] > margins[0]
+    asked = {p.reference for p in predictions_of(workspace, run.evaluations["tuned"])}
+    assert asked
+    assert all(reference.startswith("yes") for reference in asked)
+    assert any("have a desirable answer to be held against" in event for event in events)
+
+
+def test_a_method_that_cannot_use_unpaired_answers_says_which_can(
+    tiny_model: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    events: list[str] = []
+    plain = recipe(tiny_model, tmp_path, method="sft", rows=UNPAIRED, epochs=1)
+    context = RunContext(plain, workspace, tmp_path, Recorded(events))
+    adapter = train_recipe(context).adapter
+    dataset = workspace.datasets.get(adapter.dataset_version)
+    liked = [e for e in split_of(context, dataset, "train") if e.desirable]
+    assert 0 < len(liked) < dataset.splits["train"]
+    assert adapter.steps == plain.train.total_steps(len(liked))
+    assert any("learns the desirable answers alone, train.method=kto" in event for event in events)
+    wanted = recipe(tiny_model, tmp_path, method="dpo", rows=UNPAIRED)
+    with pytest.raises(ConfigError, match="learns from pairs of answers") as caught:
+        train_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
+    assert caught.value.hint == "train.method=kto learns from single answers"
+    unjudged = [{k: v for k, v in row.items() if k != "label"} for row in UNPAIRED if row["label"]]
+    wanted = recipe(tiny_model, tmp_path, method="kto", rows=unjudged)
+    with pytest.raises(ConfigError, match="neither say whether their answer is desirable"):
+        train_recipe(RunContext(wanted, workspace, tmp_path, Silent()))
+
+
+class Recorded(Silent):
+    """Keeps what a run says."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+
+    def event(self, message: str, *, level: Level = "info", data: Mapping[str, Any] | None = None) -> None:
+        self.events.append(message)
 
 
 class Killed(Exception):  # noqa: N818 - an event, not a malfunction

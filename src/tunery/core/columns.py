@@ -28,10 +28,16 @@ class Columns:
     """The file each row came from, as the recipe wrote it."""
     rows: Sequence[int]
     """Row number in that file, 1-based."""
+    desirable: Sequence[bool | None] | None = None
+    """Whether people liked the answer of an unpaired preference; None where no row says so."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.ids)
+
+    def judged(self, i: int) -> bool | None:
+        """Return whether people liked a row's answer; None where nobody was asked."""
+        return None if self.desirable is None else self.desirable[i]
 
     def where(self, i: int) -> str:
         """Return where a row came from, for a message."""

@@ -75,6 +75,8 @@ class DatasetVersion(Record):
     """System turn of every example, and of every served request that brings none."""
     preference: bool = False
     """True where rows are preference pairs."""
+    unpaired: bool = False
+    """True where rows say of one answer whether it is desirable: unpaired preferences."""
     warnings: tuple[str, ...] = ()
     """What a person should know: a class with few rows, a split that lacks a class."""
 

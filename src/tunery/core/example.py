@@ -14,6 +14,10 @@ from tunery.core.ids import canonical_json, sha256_text
 Role = Literal["system", "user", "assistant", "tool"]
 
 
+DESIRABLE, UNDESIRABLE = "desirable", "undesirable"
+"""What people thought of an answer."""
+
+
 class Message(Record):
     """One turn."""
 
@@ -28,7 +32,8 @@ class Message(Record):
 class Example(Record):
     """A conversation whose assistant turns are what the model should learn to say.
 
-    In a preference pair ``messages`` ends with the preferred answer and ``rejected`` holds the other one.
+    In a preference pair ``messages`` ends with the preferred answer and ``rejected`` holds the other one. Of
+    an unpaired preference ``desirable`` says whether the answer is to become likelier or less likely.
     """
 
     id: str
@@ -37,6 +42,8 @@ class Example(Record):
     """The conversation, ending with an assistant turn."""
     rejected: str | None = None
     """The answer that was not preferred, in a preference pair."""
+    desirable: bool | None = None
+    """Whether people liked the answer, in an unpaired preference; None where nobody was asked."""
     group: str
     """Examples of one group never straddle splits; an example alone in its group carries its own id."""
     label: str | None = None
@@ -51,13 +58,23 @@ class Example(Record):
 
     @property
     def reference(self) -> str:
-        """The last assistant turn: the answer to be reached."""
+        """The last assistant turn: the answer to be reached, or to be avoided where it is undesirable."""
         return self.messages[-1].content
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What tells rows of one prompt apart: the answers, and what people thought of a single one."""
+        judged = () if self.desirable is None else (DESIRABLE if self.desirable else UNDESIRABLE,)
+        return (self.reference, self.rejected or "", *judged)
 
-def example_id(messages: tuple[Message, ...], rejected: str | None = None) -> str:
+
+def example_id(
+    messages: tuple[Message, ...],
+    rejected: str | None = None,
+    desirable: bool | None = None,  # noqa: FBT001 - it is content, like the others
+) -> str:
     """Return ``ex-`` and 16 hex digits of the SHA-256 of the content."""
-    return short_id(content_sha256(messages, rejected))
+    return short_id(content_sha256(messages, rejected, desirable))
 
 
 def short_id(sha256: str) -> str:
@@ -73,10 +90,15 @@ def numbered(ids: Iterable[str]) -> Iterator[str]:
         yield identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
 
 
-def content_sha256(messages: tuple[Message, ...], rejected: str | None = None) -> str:
+def content_sha256(
+    messages: tuple[Message, ...],
+    rejected: str | None = None,
+    desirable: bool | None = None,  # noqa: FBT001 - it is content, like the others
+) -> str:
     """Return the SHA-256 of what an example says, as 64 hex digits."""
     content = [[m.role, m.content, m.weight] for m in messages]
-    return sha256_text(canonical_json([content, rejected]))
+    # Nothing is added where nobody was asked, so that such rows keep the ids they have always had.
+    return sha256_text(canonical_json([content, rejected, *([] if desirable is None else [desirable])]))
 
 
 class Dropped(Record):

@@ -219,6 +219,7 @@ def _store(
         labels=curated.labels,
         system_prompt=curated.config.system_prompt,
         preference=curated.counts[0].shape == "preference",
+        unpaired=bool(len(curated.rows.column_at("desirable", curated.kept).drop_null())),
         warnings=tuple(curated.warnings),
     )
     about = version.model_dump(mode="json", include=_IN_MANIFEST)

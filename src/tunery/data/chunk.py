@@ -59,12 +59,13 @@ def clean_chunk(rows: Sequence[RawRow], treatment: Treatment) -> ChunkResult:
     cleaned = clean_texts([t for row in given for t in row], treatment.clean)
     texts = iter(cleaned.texts)
     contents = [_content(draft, texts, treatment.system_prompt) for draft in drafts]
-    hashes = [content_sha256(*content) for content in contents]
+    hashes = [content_sha256(*content, d.desirable) for content, d in zip(contents, drafts, strict=True)]
     examples = [
         Example(
             id=short_id(sha256),
             messages=messages,
             rejected=rejected,
+            desirable=draft.desirable,
             group=short_id(sha256),
             metadata={"source": draft.source, "row": draft.row, **draft.metadata},
         )

@@ -17,6 +17,11 @@ from tunery.text.pii.types import DEFAULT_PII, PiiPolicy, PiiType
 FileFormat = Literal["csv", "tsv", "jsonl", "json", "parquet", "arrow"]
 
 
+def _is_none(value: object) -> bool:
+    """Leave a later setting out of what is stored where it says nothing: dataset versions keep their ids."""
+    return value is None
+
+
 class ColumnsConfig(Settings):
     """Which column of the file plays which part; what is not named keeps its usual name."""
 
@@ -36,6 +41,10 @@ class ColumnsConfig(Settings):
     """The better answer (shape ``preference``)."""
     rejected: NonEmpty | None = None
     """The worse answer (shape ``preference``)."""
+    desirable: NonEmpty | None = Field(default=None, exclude_if=_is_none)
+    """Whether people liked the one answer of a row, in any other shape: true, 1, yes or up; false, 0, -1, no
+    or down. Left out, a column ``kto_tag`` says it, and a column ``label`` of true and false beside a prompt
+    and its completion, or beside turns, unless they are listed as ``metadata``."""
     system: NonEmpty | None = None
     """The system turn, in any shape. Left out, a column ``system`` or ``system_prompt`` is it, unless it is
     listed as ``metadata``. A conversation's own system turn goes before the column."""

@@ -169,7 +169,7 @@ def _edit(
         if low < high:
             left = rows.take(pa.array(np.subtract(edited.stay[low:high], start)))
             examples = edited.examples[low:high]
-            hashes = [content_sha256(e.messages, e.rejected) for e in examples]
+            hashes = [content_sha256(e.messages, e.rejected, e.desirable) for e in examples]
             carried = {name: left[name] for name in CARRIED}
             curated.rows.add(encode_rows(examples, hashes, judge(filters, examples), carried), source)
         start += rows.num_rows

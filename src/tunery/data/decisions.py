@@ -95,7 +95,8 @@ class Curated:
 
     def columns(self) -> Columns:
         """Return the kept rows side by side."""
-        taken = {name: self.rows.column_at(name, self.kept) for name in ("messages", "rejected", "row")}
+        names = ("messages", "rejected", "desirable", "row")
+        taken = {name: self.rows.column_at(name, self.kept) for name in names}
         texts = dialogues(taken["messages"])
         return Columns(
             ids=self.ids(),
@@ -107,6 +108,7 @@ class Curated:
             groups=[str(group) for group in self.groups.tolist()],
             sources=[self.config.sources[s].path for s in self.rows.sources[self.kept].tolist()],
             rows=taken["row"].to_pylist(),
+            desirable=taken["desirable"].to_pylist() if len(taken["desirable"].drop_null()) else None,
         )
 
     def metadata(self) -> list[dict[str, Any]]:

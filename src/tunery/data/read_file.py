@@ -47,7 +47,8 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
     reading.check()
     if dropped:
         raise refusal(str(path), dropped)
-    examples = _number_repeats(found)
+    # What people did not like is no answer to be held against.
+    examples = _number_repeats([e for e in found if e.desirable is not False])
     if len({e.reference for e in examples}) < 2 or any(e.rejected is not None for e in examples):
         return examples
     if find_labels([e.reference for e in examples], config.labels) is None:

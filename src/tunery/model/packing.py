@@ -44,6 +44,8 @@ class Packed:
     """Example each row belongs to, counted from 0 in the order of the rows, shape ``(rows,)``."""
     examples: int
     """How many there are; kept here, for a device would have to be waited for to tell [count]."""
+    desirable: torch.Tensor
+    """Whether each row's answer is to become likelier, shape ``(rows,)``; empty where no method asks."""
     lengths: torch.Tensor
     """Tokens of the row that each place belongs to, of the longest where rows share it; shape
     ``(tokens,)``."""
@@ -72,6 +74,7 @@ def pack(
     *,
     share_prefix: bool = True,
     reference: Sequence[float] = (),
+    desirable: Sequence[bool] = (),
     examples: Sequence[int] | None = None,
 ) -> Packed:
     """Lay rows out as one sequence.
@@ -80,6 +83,7 @@ def pack(
         rows: Tokenised conversations, at least one.
         share_prefix: Whether common beginnings are stored once.
         reference: Log-probability of each row's targets by a reference model, where there is one [nats].
+        desirable: Whether each row's answer is to become likelier, where a method asks.
         examples: Example that each row belongs to, from 0 on in order; each row is one of its own when None.
 
     Returns:
@@ -115,6 +119,7 @@ def pack(
         completion=torch.tensor(completion, dtype=torch.bool),
         logical_tokens=sum(len(r.ids) for r in rows),
         reference=torch.tensor(list(reference), dtype=torch.float64),
+        desirable=torch.tensor(list(desirable), dtype=torch.bool),
         example=torch.tensor(owners, dtype=torch.long),
         examples=owners[-1] + 1,
         lengths=torch.tensor(lengths),

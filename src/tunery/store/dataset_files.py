@@ -36,6 +36,7 @@ EXAMPLE_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("messages", MESSAGES, nullable=False),
         pa.field("rejected", pa.string()),
+        pa.field("desirable", pa.bool_()),
         pa.field("group", pa.string(), nullable=False),
         pa.field("label", pa.string()),
         pa.field("metadata", pa.string(), nullable=False),  # JSON: its keys differ from recipe to recipe
@@ -82,6 +83,7 @@ def read_examples(dataset_version: Path, split: SplitName) -> list[Example]:
             id=row["id"],
             messages=tuple(row["messages"]),
             rejected=row["rejected"],
+            desirable=row.get("desirable"),  # versions of before it was read have no such column
             group=row["group"],
             label=row["label"],
             metadata=json.loads(row["metadata"]),
@@ -122,7 +124,8 @@ def read_columns(dataset_version: Path) -> Columns:
         NotFoundError: The folder holds no dataset version.
         ConfigError: Its table cannot be read.
     """
-    table = open_table(dataset_version / EXAMPLES, columns=_COLUMNS)
+    table = open_table(dataset_version / EXAMPLES, columns=[*_COLUMNS, *_later_columns(dataset_version)])
+    judged = table["desirable"].to_pylist() if "desirable" in table.column_names else None
     prompts, answers = dialogues(table["messages"])
     return Columns(
         ids=table["id"].to_pylist(),
@@ -134,7 +137,18 @@ def read_columns(dataset_version: Path) -> Columns:
         groups=table["group"].to_pylist(),
         sources=table["source"].to_pylist(),
         rows=table["row"].to_pylist(),
+        desirable=judged if judged is not None and any(one is not None for one in judged) else None,
     )
+
+
+def _later_columns(dataset_version: Path) -> list[str]:
+    """Return the columns of a table that versions of before they were read do not have."""
+    path = dataset_version / EXAMPLES
+    try:
+        there = pq.read_schema(path).names if path.is_file() else []
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    return [name for name in ("desirable",) if name in there]
 
 
 _REQUEST_ID = re.compile(rf'"{REQUEST_ID}": ?"([A-Za-z0-9_-]+)"')

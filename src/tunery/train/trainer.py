@@ -40,7 +40,10 @@ def collate(rows: Sequence[TrainingRow]) -> dict[str, Any]:
     reference = [value for row in rows for value in row.reference]
     sequences = [sequence for row in rows for sequence in row.sequences]
     examples = [i for i, row in enumerate(rows) for _ in row.sequences]
-    packed: dict[str, Any] = {_BATCH: pack(sequences, reference=reference, examples=examples)}
+    desirable = [value for row in rows for value in row.desirable]
+    packed: dict[str, Any] = {
+        _BATCH: pack(sequences, reference=reference, desirable=desirable, examples=examples)
+    }
     packed[_IDS] = [row.id for row in rows]
     if beside := [sequence for row in rows for sequence in row.beside]:
         known = [value for row in rows for value in row.beside_reference]

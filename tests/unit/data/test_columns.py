@@ -11,16 +11,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tunery.core.config import parse_settings
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
+from tunery.core.splits import SPLITS
 from tunery.core.tool_text import describe, read_answer, read_functions
 from tunery.data.build import build_dataset
 from tunery.data.config import DataConfig
 from tunery.data.read_file import read_file
-from tunery.store.dataset_files import read_dropped, read_examples
+from tunery.data.writers.export import export_dataset
+from tunery.inspect.detectors import contradictions
+from tunery.inspect.likeness import compare_prompts
+from tunery.store.dataset_files import read_columns, read_dropped, read_examples
 from tunery.store.workspace import Workspace
 
 ANIMALS = [
@@ -275,7 +280,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weight": "heavy"}, "weight"),
     ({"images": ["a.png"]}, "images"),
     ({"audio": {"bytes": "x"}}, "audio"),
-    ({"kto_tag": False}, "kto_tag"),
+    ({"kto_tag": "perhaps"}, "kto_tag"),
 ]
 
 
@@ -382,16 +387,83 @@ def test_a_prompt_that_ends_within_an_answer_is_refused(workspace: Workspace, tm
     assert (dropped.row, dropped.detail[:14]) == (3, "prompt[1].role")
 
 
-@pytest.mark.parametrize("label", [True, False])
-@pytest.mark.parametrize("layout", ["completion", "trl", "chat"])
-def test_unpaired_preferences_are_refused_and_say_how_to_write_them(
-    workspace: Workspace, tmp_path: Path, layout: str, label: bool
+# Layout, column, what it says of liked and of other answers.
+LIKED_BY_LAYOUT: list[tuple[str, str, Any, Any]] = [
+    *((layout, "label", True, False) for layout in ("completion", "trl", "chat")),
+    *(("completion", "label", yes, no) for yes, no in ((1, 0), ("true", "false"), ("1.0", "0.0"))),
+    *((layout, "kto_tag", True, False) for layout in ("chat", "sharegpt", "alpaca", "columns", "completion")),
+    *(("columns", "thumb", yes, no) for yes, no in (("up", "down"), (1, -1), ("yes", "no"), (True, False))),
+]
+
+
+@pytest.mark.parametrize(("layout", "column", "yes", "no"), LIKED_BY_LAYOUT)
+def test_unpaired_preferences_are_read_from_every_layout_and_written_again(
+    workspace: Workspace, tmp_path: Path, layout: str, column: str, yes: Any, no: Any
 ) -> None:
-    rows = [LAYOUTS[layout](a) | {"label": label} for a in ANIMALS]
-    with pytest.raises(ConfigError, match=r"label: .*KTO.*chosen and rejected"):
+    liked = [i % 3 > 0 for i in range(ROWS)]
+    rows = [LAYOUTS[layout](a) | {column: yes if g else no} for a, g in zip(ANIMALS, liked, strict=True)]
+    named: dict[str, Any] = {"desirable": column} if column == "thumb" else {}
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows), columns=named)
+    assert (version.rows_kept, version.unpaired, version.preference) == (ROWS, True, False)
+    assert version.labels is None
+    folder = workspace.artifacts.path("datasets", version.id)
+    found = {e.metadata["row"]: e.desirable for s in SPLITS for e in read_examples(folder, s)}
+    assert found == dict(enumerate(liked, 1))
+    assert sorted(read_columns(folder).desirable or ()) == sorted(liked)
+    unjudged = build(workspace, tmp_path, "rows.jsonl", columns={"metadata": [column]})
+    assert (unjudged.rows_kept, unjudged.unpaired) == (ROWS, False)
+    ids = {e.id for s in SPLITS for e in read_examples(folder, s)}
+    other = workspace.artifacts.path("datasets", unjudged.id)
+    assert ids.isdisjoint(e.id for s in SPLITS for e in read_examples(other, s))
+
+
+@pytest.mark.parametrize("form", ["alpaca", "csv", "hf", "sharegpt"])
+def test_unpaired_preferences_survive_an_export(workspace: Workspace, tmp_path: Path, form: str) -> None:
+    rows = [LAYOUTS["trl"](a) | {"label": i % 3 > 0} for i, a in enumerate(ANIMALS)]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    folder = workspace.artifacts.path("datasets", version.id)
+    done = export_dataset(version, folder, tmp_path / "out", form=form)
+    data = DataConfig.model_validate(yaml.safe_load(done.recipe)["data"])
+    again = build_dataset(data, workspace, name="again", base_dir=tmp_path)
+    there = workspace.artifacts.path("datasets", again.id)
+    for split in SPLITS:
+        before, after = ({e.id: e.desirable for e in read_examples(f, split)} for f in (folder, there))
+        assert before == after
+    with pytest.raises(ConfigError, match="unpaired preference"):
+        export_dataset(version, folder, tmp_path / "openai", form="openai")
+
+
+def test_an_answer_judged_both_ways_is_no_repeat(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [LAYOUTS["completion"](a) | {"label": g} for a in ANIMALS for g in (True, False, False)]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    assert version.rows_kept == 2 * ROWS
+    assert version.dropped == {"exact_duplicate": ROWS}
+    columns = read_columns(workspace.artifacts.path("datasets", version.id))
+    (found,) = contradictions.find(columns, compare_prompts(columns, 0.9))
+    assert found.kind == "contradiction"
+    assert len(found.rows) == 2 * ROWS
+    assert "is desirable in 1 row, undesirable in 1" in found.evidence[0].detail
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ({"kto_tag": True, "label": False}, "label"),
+        ({"kto_tag": "maybe"}, "kto_tag"),
+    ],
+)
+def test_what_says_nothing_clear_of_an_answer_is_refused(
+    tmp_path: Path, workspace: Workspace, row: dict[str, Any], column: str
+) -> None:
+    rows = [LAYOUTS["completion"](a) | row for a in ANIMALS]
+    with pytest.raises(ConfigError, match=column):
         build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
-    version = build(workspace, tmp_path, "rows.jsonl", columns={"metadata": ["label"]})
-    assert version.rows_kept == ROWS
+
+
+def test_a_pair_takes_no_judgement_beside_it(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [LAYOUTS["preference"](a) | {"kto_tag": True} for a in ANIMALS]
+    with pytest.raises(ConfigError, match=r"kto_tag.*a pair says itself"):
+        build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
 
 
 def test_a_prompt_without_an_answer_says_what_is_missing(workspace: Workspace, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def pairs(count: int) -> list[TrainingRow]:
         TrainingRow(
             (answer(i, i % 4), answer(i, 4 + i % 3)),
             id=str(i),
+            desirable=(True, False),
             beside=(answer(i, 1 + i % 2), answer(i, 5)),
         )
         for i in range(count)

@@ -47,7 +47,8 @@ def pairs(count: int, *, unrelated: bool) -> list[TrainingRow]:
             sequence(1, 50, 60 + i % 7, 90, 91, 2, trained=3),
         )
         other = tuple(sequence(*s.ids[:3], 95 + i % 2, 2, trained=2) for s in two)
-        made.append(TrainingRow(two, id=f"ex-{i}", beside=other if unrelated else ()))
+        beside = other if unrelated else ()
+        made.append(TrainingRow(two, id=f"ex-{i}", desirable=(True, False), beside=beside))
     return made
 
 

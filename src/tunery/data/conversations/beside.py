@@ -16,13 +16,16 @@ from tunery.core.tool_text import (
 )
 from tunery.data.conversations.flags import row_is_learnt
 from tunery.data.conversations.messages import json_of, parse_messages
-from tunery.data.conversations.shapes import LABEL, LIKED, UNSEEN, Mapped, PromptPart
+from tunery.data.conversations.shapes import LABEL, UNSEEN, Mapped, PromptPart
 from tunery.data.conversations.values import is_blank, text_of
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_prompt
 
 _WAY_OUT = "name the column under columns.metadata where it is none"
 _HISTORY_FIX = f"must be a list of [question, answer] pairs, or of {{role, content}} objects; {_WAY_OUT}"
-_LIKED_OR_NOT = frozenset({"true", "false", "1", "0", "1.0", "0.0"})
+_LIKED = frozenset({"true", "1", "1.0", "yes", "y", "up", "desirable"})
+_DISLIKED = frozenset({"false", "0", "0.0", "-1", "-1.0", "no", "n", "down", "undesirable"})
+_AS_A_LABEL = frozenset({"true", "false", "1", "0", "1.0", "0.0"})
+"""What a column called ``label`` says of an answer; anything else is a class."""
 _READ_AS: dict[PromptPart, str] = {
     "system": "the system turn",
     "history": "the turns before the question",
@@ -34,8 +37,7 @@ def check_beside(values: Mapping[str, Any], mapped: Mapped) -> None:
     """Check that nothing beside a row's conversation says that it is not to be learnt as it stands.
 
     Raises:
-        BadRow: The row comes with images or sound, is half of an unpaired preference, or has a weight that is
-            neither 0 nor 1.
+        BadRow: The row comes with images or sound, or has a weight that is neither 0 nor 1.
         UnusableRow: Its weight is 0.
     """
     flaws: list[Flaw] = []
@@ -46,13 +48,6 @@ def check_beside(values: Mapping[str, Any], mapped: Mapped) -> None:
         if name in mapped.watched and _is_medium(values.get(name)):
             fix = "holds what is no text, which no model here reads; name the column under columns.metadata"
             flaws.append(Flaw(name, NO_VALUE, f"{fix} where the text is whole without it"))
-    unpaired = _unpaired(values, mapped)
-    if unpaired is not None:
-        fix = (
-            "an answer that was liked or disliked (KTO), which no method here learns from; keep the liked "
-            f"answers and name {unpaired} under columns.metadata, or write pairs of chosen and rejected"
-        )
-        flaws.append(Flaw(unpaired, values[unpaired], fix))
     if flaws:
         raise BadRow(*flaws)
 
@@ -61,17 +56,43 @@ def _is_medium(value: Any) -> bool:
     return isinstance(value, (list, Mapping, bytes)) and bool(value)
 
 
-def _unpaired(values: Mapping[str, Any], mapped: Mapped) -> str | None:
-    """Return the column that says whether an answer is liked, as rows for KTO have it."""
-    if LIKED in mapped.watched and not is_blank(values.get(LIKED)):
-        return LIKED
-    label = values.get(LABEL) if LABEL in mapped.watched else None
-    if isinstance(label, bool):
-        return LABEL
+def is_desirable(values: Mapping[str, Any], mapped: Mapped, *, named: bool) -> bool | None:
+    """Return whether people liked a row's answer, as rows for KTO say it; None where nothing does.
+
+    Args:
+        values: Of the row.
+        mapped: How its file is read.
+        named: Whether the recipe names the column, which then has to say it.
+
+    Raises:
+        BadRow: The column says something else, or stands beside a pair, or two columns differ.
+    """
+    found: dict[str, bool] = {}
+    for column in mapped.desirable:
+        given = values.get(column)
+        word = str(given).strip().lower()
+        if is_blank(given) or (column == LABEL and not named and not _is_rating(given, word, values, mapped)):
+            continue
+        if word not in _LIKED | _DISLIKED:
+            fix = f"must say whether the answer is desirable: true or false; {_WAY_OUT}"
+            raise BadRow(Flaw(column, given, fix))
+        if mapped.shape == "preference":
+            raise BadRow(Flaw(column, given, f"a pair says itself which answer is preferred; {_WAY_OUT}"))
+        found[column] = word in _LIKED
+    if len(set(found.values())) > 1:
+        first, second = found
+        raise BadRow(Flaw(second, values[second], f"differs from {first!r}; remove one of the columns"))
+    return next(iter(found.values()), None)
+
+
+def _is_rating(given: Any, word: str, values: Mapping[str, Any], mapped: Mapped) -> bool:
+    """Tell whether a column called ``label`` says something of the answer, and is no class."""
+    if isinstance(given, bool):
+        return True
     # Tables have it as text or number; where that is the answer itself, it is a class.
-    if mapped.shape != "completion" or str(label) == str(values.get(mapped.column["completion"])):
-        return None
-    return LABEL if str(label).strip().lower() in _LIKED_OR_NOT else None
+    if mapped.shape != "completion" or str(given) == str(values.get(mapped.column["completion"])):
+        return False
+    return word in _AS_A_LABEL
 
 
 def with_beside(

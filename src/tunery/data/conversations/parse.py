@@ -10,7 +10,7 @@ from tunery.core.errors import listed
 from tunery.core.example import REQUEST_ID, SEED_PROMPTS, SPLIT_HINT, Drop, Dropped, Message
 from tunery.core.ids import sampling_key
 from tunery.data.config import SourceConfig
-from tunery.data.conversations.beside import check_beside, with_beside
+from tunery.data.conversations.beside import check_beside, is_desirable, with_beside
 from tunery.data.conversations.messages import (
     check_conversation,
     json_of,
@@ -67,7 +67,8 @@ def parse_row(raw: RawRow, mapped: Mapped, source: SourceConfig) -> Draft:
     key = None
     if source.limit is not None:
         key = bytes.fromhex(sampling_key(0, "limit", raw.number, turns[-2 if is_pair else -1].content))
-    return Draft(source.path, raw.number, turns, is_pair, groups, metadata, key, tuple(notes))
+    liked = is_desirable(values, mapped, named=source.columns.desirable is not None)
+    return Draft(source.path, raw.number, turns, is_pair, groups, metadata, key, tuple(notes), liked)
 
 
 def _check_shape(values: Mapping[str, Any], mapped: Mapped, source: SourceConfig) -> None:

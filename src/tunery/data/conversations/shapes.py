@@ -54,7 +54,7 @@ REFERENCE = "reference_answer"
 UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
 """Columns of what is no text; where one holds a list or an object, the text is not whole without it."""
 LIKED, LABEL = "kto_tag", "label"
-"""Columns that say whether the answer of an unpaired preference was liked, in LLaMA-Factory and in TRL."""
+"""Columns that say whether people liked the answer of an unpaired preference, in LLaMA-Factory and in TRL."""
 _QUIET = ("metadata", "parallel_tool_calls", REFUSED_KEY)
 """Keys that are metadata by their name, or say how a model is asked and nothing of what it is to answer."""
 _OF_TRAFFIC = ("user", "model", "request_id")
@@ -75,6 +75,8 @@ class Mapped(NamedTuple):
     """Columns that are read or declared; any other is passed over."""
     watched: frozenset[str]
     """Columns that say something beside the question; a row without any is as its shape's columns say."""
+    desirable: tuple[str, ...] = ()
+    """Columns that may say whether people liked the answer, the one that is looked at first."""
     guessed: frozenset[str] = frozenset()
     """Columns among ``beside`` that are taken by their name although the recipe maps others of a table."""
     before_input: str = "\n\n"
@@ -127,15 +129,23 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
         used |= set(_OF_TRAFFIC)
     if shape == "chat":
         used |= {REFERENCE, *(TURN_COLUMNS if source.columns.messages is None else ())}
-    watched = {*around, *UNSEEN, LIKED, *([LABEL] if shape in ("completion", "chat") else [])}
     named = _parts(source.columns).values()
+    liked = (LIKED, *([LABEL] if shape in ("completion", "chat") else []))
+    desirable = (
+        (source.columns.desirable,)
+        if source.columns.desirable
+        else tuple(name for name in liked if name not in used)
+    )
+    used |= {LIKED} & set(desirable)
+    watched = {*around, *UNSEEN, *desirable}
     return Mapped(
         shape,
         column,
         needed=tuple(dict.fromkeys(needed)),
         beside=beside,
         used=frozenset(used),
-        watched=frozenset(watched - (used - around)),
+        watched=frozenset(watched - (used - around - set(desirable))),
+        desirable=desirable,
         guessed=frozenset(around.difference(named) if named and shape == "columns" else ()),
         before_input=source.before_input or "\n\n",
     )

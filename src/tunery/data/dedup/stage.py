@@ -169,7 +169,7 @@ def _answers(curated: Curated, originals: Integers, close: Integers) -> AnswerKe
 
     def texts(i: int) -> Sequence[str]:
         (example,) = rows.examples([int(originals[i])])
-        return (example.reference, example.rejected or "")
+        return example.answers
 
     return AnswerKeys(numbers, marks, turns, exact, texts)
 
@@ -193,7 +193,7 @@ class AnswerKeys(NamedTuple):
     exact: Keys
     """Hash of the answer, and of the one not preferred."""
     texts: Callable[[int], Sequence[str]] | None
-    """Answer and, in a pair, the one not preferred; None for classes, of which only equal ones count."""
+    """As an example's ``answers``; None for classes, of which only equal ones count."""
 
     def same(self, a: int, b: int, threshold: float) -> bool:
         """Tell whether rows ``a`` and ``b`` have the same numbers, signs and (nearly) the same answers."""
@@ -203,9 +203,10 @@ class AnswerKeys(NamedTuple):
             return True
         if self.texts is None:
             return False
-        return all(
+        mine, others = self.texts(a), self.texts(b)
+        return mine[2:] == others[2:] and all(
             x == y or (alike(x, y) >= threshold and repeats(x, y))
-            for x, y in zip(self.texts(a), self.texts(b), strict=True)
+            for x, y in zip(mine[:2], others[:2], strict=True)
         )
 
 

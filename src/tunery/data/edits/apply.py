@@ -12,7 +12,7 @@ from tunery.core.finding import Action, Changed, Edit
 from tunery.data.clean import Text, clean_texts
 from tunery.data.config import CleanConfig
 from tunery.data.edits.sets import SHOWN_PROBLEMS, EditSet
-from tunery.data.rows.dropped import dropped_messages
+from tunery.data.rows.dropped import dropped_example
 from tunery.data.rows.identity import said_prompt, wide_prompt
 
 
@@ -124,7 +124,7 @@ def _targets(
 
 def _compared(example: Example) -> tuple[str, ...]:
     """Return what two rows have in common of which one repeats the other."""
-    return wide_prompt(example), said_prompt(example), example.reference, example.rejected or ""
+    return wide_prompt(example), said_prompt(example), *example.answers
 
 
 def _check(
@@ -157,8 +157,7 @@ def _check(
 def _dropped(example: Example, drop: Edit, named: str, name: str) -> Dropped:
     copied = "" if example.id == named or named.startswith(f"{example.id}-") else f", as it repeats {named}"
     why = Drop(drop.reason, f"taken out by {drop.by} in {name}{copied}")
-    source, row = example.metadata["source"], example.metadata["row"]
-    return dropped_messages(source, row, why, example.messages, example.rejected)
+    return dropped_example(example, why)
 
 
 def _changed(example: Example, edits: Sequence[Edit]) -> Example:
@@ -172,7 +171,7 @@ def _changed(example: Example, edits: Sequence[Edit]) -> Example:
     rejected = values.get("set_rejected", example.rejected)
     if tuple(messages) == example.messages and rejected == example.rejected:
         return example
-    identity = example_id(tuple(messages), rejected)
+    identity = example_id(tuple(messages), rejected, example.desirable)
     return example.with_(id=identity, group=identity, messages=tuple(messages), rejected=rejected)
 
 

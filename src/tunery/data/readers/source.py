@@ -43,7 +43,7 @@ class Source(NamedTuple):
     settings: SourceConfig
     format: FileFormat
     sha256: str
-    """Of the file's bytes; of a folder, over its files' hashes in their order; empty where none was wanted."""
+    """Of the file's bytes; of a folder, over its files' hashes in their order; empty where not wanted."""
     files: tuple[Found, ...]
     """What is read, in this order."""
 

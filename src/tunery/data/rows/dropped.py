@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from tunery.core.example import Drop, Dropped, Message
+from tunery.core.example import Drop, Dropped, Example
 from tunery.text.pii import mask
 from tunery.text.pii.mask import RAW_CHARS
 from tunery.text.pii.types import PiiType
@@ -20,22 +20,22 @@ def dropped_row(source: str, row: int, drop: Drop, content: Any) -> Dropped:
     return Dropped(source=source, row=row, reason=drop.reason, detail=drop.detail, text=_json(content))
 
 
-def dropped_messages(
-    source: str, row: int, drop: Drop, messages: tuple[Message, ...], rejected: str | None
-) -> Dropped:
+def dropped_example(example: Example, drop: Drop) -> Dropped:
     """Return the record of a removed row that was already understood as a conversation."""
-    return dropped_row(source, row, drop, _conversation(messages, rejected))
+    return dropped_row(example.metadata["source"], example.metadata["row"], drop, _conversation(example))
 
 
-def dropped_content(messages: tuple[Message, ...], rejected: str | None) -> str:
+def dropped_content(example: Example) -> str:
     """Return what the record of a removed row would hold of a conversation."""
-    return _json(_conversation(messages, rejected))[:DROPPED_CHARS]
+    return _json(_conversation(example))[:DROPPED_CHARS]
 
 
-def _conversation(messages: tuple[Message, ...], rejected: str | None) -> dict[str, Any]:
-    content: dict[str, Any] = {"messages": [{"role": m.role, "content": m.content} for m in messages]}
-    if rejected is not None:
-        content["rejected"] = rejected
+def _conversation(example: Example) -> dict[str, Any]:
+    content: dict[str, Any] = {"messages": [{"role": m.role, "content": m.content} for m in example.messages]}
+    if example.rejected is not None:
+        content["rejected"] = example.rejected
+    if example.desirable is not None:
+        content["desirable"] = example.desirable
     return content
 
 

@@ -79,3 +79,5 @@ class Draft(NamedTuple):
     """What a limited number of the source's rows is drawn by; None without a limit."""
     notes: tuple[str, ...] = ()
     """What of the row a person should know once for all rows like it, a sentence each."""
+    desirable: bool | None = None
+    """Whether people liked the answer; None where nothing says so."""

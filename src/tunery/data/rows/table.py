@@ -34,6 +34,7 @@ ROWS_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("messages", MESSAGES, nullable=False),
         pa.field("rejected", pa.string()),
+        pa.field("desirable", pa.bool_()),
         pa.field("group_keys", pa.list_(pa.string()), nullable=False),
         pa.field("metadata", pa.string(), nullable=False),
         pa.field("hinted", pa.bool_(), nullable=False),  # asks for the train split
@@ -43,7 +44,7 @@ ROWS_SCHEMA = pa.schema(
         pa.field("text", pa.string(), nullable=False),  # the words alone of the prompt
         pa.field("text_key", pa.uint64(), nullable=False),
         pa.field("prompt_key", pa.uint64(), nullable=False),  # of roles and words alone
-        pa.field("row_key", pa.uint64(), nullable=False),  # of prompt_key and both answers
+        pa.field("row_key", pa.uint64(), nullable=False),  # of prompt_key and what answer_key is of
         pa.field("answer_key", pa.uint64(), nullable=False),
         pa.field("numbers_key", pa.uint64(), nullable=False),
         # What a group is named after: the prompt's key, as it was before any edit.
@@ -74,21 +75,22 @@ def encode_rows(
     texts = [words_alone(prompt_text(e)) for e in examples]
     text_keys = [hash64(text) for text in texts]
     prompts = [wide_prompt(e, text) for e, text in zip(examples, texts, strict=True)]
-    answers = [(e.reference, e.rejected or "") for e in examples]
+    answers = [e.answers for e in examples]
     numbers = [sorted(_NUMBER.findall(messages_text(e.messages))) for e in examples]
     removed = [drops.get(i) for i in range(len(examples))]
     columns = {
         "row": [e.metadata["row"] for e in examples],
         "messages": _message_lists(examples),
         "rejected": [e.rejected for e in examples],
+        "desirable": [e.desirable for e in examples],
         "metadata": [canonical_json(dict(e.metadata)) for e in examples],
         "hinted": [SPLIT_HINT in e.metadata for e in examples],
         "sha256": [bytes.fromhex(sha256) for sha256 in hashes],
         "text": texts,
         "text_key": text_keys,
         "prompt_key": [hash64(prompt) for prompt in prompts],
-        "row_key": [hash64(prompt, *both) for prompt, both in zip(prompts, answers, strict=True)],
-        "answer_key": [hash64(*both) for both in answers],
+        "row_key": [hash64(prompt, *mine) for prompt, mine in zip(prompts, answers, strict=True)],
+        "answer_key": [hash64(*mine) for mine in answers],
         "numbers_key": [hash64(*found) if found else 0 for found in numbers],
         "name_key": text_keys,
         "turns": [len(e.messages) for e in examples],
@@ -115,16 +117,22 @@ def _message_lists(examples: Sequence[Example]) -> pa.Array:
 
 def decode_rows(rows: pa.RecordBatch) -> list[Example]:
     """Return the examples of a chunk."""
-    columns = zip(
-        *(rows[name].to_pylist() for name in ("sha256", "messages", "rejected", "metadata")), strict=True
-    )
+    names = ("sha256", "messages", "rejected", "desirable", "metadata")
+    columns = zip(*(rows[name].to_pylist() for name in names), strict=True)
     examples = []
-    for sha256, messages, rejected, metadata in columns:
+    for sha256, messages, rejected, desirable, metadata in columns:
         identity = short_id(sha256.hex())
         turns = tuple(Message(**m) for m in messages)
         about = json.loads(metadata)
         examples.append(
-            Example(id=identity, messages=turns, rejected=rejected, group=identity, metadata=about)
+            Example(
+                id=identity,
+                messages=turns,
+                rejected=rejected,
+                desirable=desirable,
+                group=identity,
+                metadata=about,
+            )
         )
     return examples
 

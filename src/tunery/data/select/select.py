@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,9 @@ def choose(
 
 def take(columns: Columns, positions: Sequence[int]) -> Columns:
     """Return the rows at some positions, in that order."""
-    return Columns(**{f.name: [getattr(columns, f.name)[i] for i in positions] for f in fields(Columns)})
+    every = {f.name: getattr(columns, f.name) for f in fields(Columns)}
+    taken: dict[str, Any] = {n: None if c is None else [c[i] for i in positions] for n, c in every.items()}
+    return Columns(**taken)
 
 
 def _choose(

@@ -48,7 +48,13 @@ def data_card(version: DatasetVersion) -> str:
 
 
 def _opening(version: DatasetVersion) -> str:
-    kind = "preference pairs" if version.preference else "conversations"
+    kind = (
+        "preference pairs"
+        if version.preference
+        else "answers with what people thought of them (unpaired preferences)"
+        if version.unpaired
+        else "conversations"
+    )
     sentences = [
         f"{version.rows_kept:,} {kind} of {version.rows_read:,} rows read, "
         f"made on {version.created_at:%d %B %Y} (SHA-256 of the content `{version.content_sha256}`)."

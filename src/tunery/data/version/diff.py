@@ -77,7 +77,7 @@ class _Side:
         """Return a row as the record of a dropped one would hold it."""
         if self._contents is None:
             examples = [e for split in SPLITS for e in read_examples(self.folder, split)]
-            self._contents = {e.id: dropped_content(e.messages, e.rejected) for e in examples}
+            self._contents = {e.id: dropped_content(e) for e in examples}
         return self._contents[self.columns.ids[i]]
 
     def text(self, i: int) -> str:

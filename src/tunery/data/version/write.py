@@ -16,7 +16,7 @@ from tunery.core.example import Drop, Dropped
 from tunery.core.ids import canonical_json
 from tunery.core.splits import SPLITS
 from tunery.data.decisions import Curated
-from tunery.data.rows.dropped import dropped_messages, masked_drops
+from tunery.data.rows.dropped import dropped_example, masked_drops
 from tunery.data.rows.table import decode_rows
 from tunery.store.dataset_files import write_dropped, write_examples
 
@@ -59,7 +59,7 @@ def _examples(curated: Curated, digest: hashlib._Hash) -> Iterator[dict[str, Any
             "source": [curated.config.sources[source].path] * (high - low),
             "group": groups,
             "label": labels[low:high],
-            **{name: mine[name] for name in ("row", "messages", "rejected", "metadata")},
+            **{name: mine[name] for name in ("row", "messages", "rejected", "desirable", "metadata")},
         }
 
 
@@ -96,7 +96,7 @@ def _gone(curated: Curated, start: int, rows: pa.RecordBatch) -> list[Dropped]:
     )
     positions = sorted(drops)
     records = [
-        dropped_messages(e.metadata["source"], e.metadata["row"], drops[i], e.messages, e.rejected)
+        dropped_example(e, drops[i])
         for i, e in zip(positions, decode_rows(rows.take(pa.array(positions, pa.int64()))), strict=True)
     ]
     return masked_drops(records, curated.config.clean.pii_dropped)

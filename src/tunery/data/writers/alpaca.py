@@ -8,6 +8,7 @@ from typing import Any
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import Example, without_system
+from tunery.data.conversations.shapes import LIKED
 from tunery.data.writers.writer import Writer, own_system_turn, untrained_turn, write_array
 
 
@@ -19,6 +20,8 @@ def _row(example: Example, version: DatasetVersion) -> dict[str, Any]:
     row: dict[str, Any] = {"instruction": example.prompt[-1].content, "input": ""}
     if example.rejected is None:
         row["output"] = example.reference
+        if example.desirable is not None:
+            row[LIKED] = example.desirable
     else:
         row |= {"chosen": example.reference, "rejected": example.rejected}
     system = own_system_turn(example, version)

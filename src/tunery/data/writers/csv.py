@@ -14,12 +14,21 @@ from tunery.data.writers.writer import Writer, other_than_one_turn
 
 def _write(examples: Sequence[Example], version: DatasetVersion, path: Path) -> None:
     columns = _columns(version)
-    rows = ([e.prompt[-1].content, e.reference, e.rejected or ""][: len(columns)] for e in examples)
+    rows = ([e.prompt[-1].content, e.reference, _behind(e)][: len(columns)] for e in examples)
     write_sheet(path, columns, rows)
 
 
+def _behind(example: Example) -> str:
+    """Return what stands behind the answer: the rejected one of a pair, or what people thought of it."""
+    if example.desirable is not None:
+        return "true" if example.desirable else "false"
+    return example.rejected or ""
+
+
 def _columns(version: DatasetVersion) -> list[str]:
-    return ["prompt", "chosen", "rejected"] if version.preference else ["input", "output"]
+    if version.preference:
+        return ["prompt", "chosen", "rejected"]
+    return ["input", "output", *(["desirable"] if version.unpaired else [])]
 
 
 def _source(version: DatasetVersion) -> dict[str, Any]:

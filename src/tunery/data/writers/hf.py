@@ -17,13 +17,15 @@ from tunery.data.writers.writer import Writer, untrained_turn
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string()), ("weight", pa.int8())]))
 _TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_ROW = [("id", pa.string()), ("source", pa.string()), ("row", pa.int64())]
 _ORIGIN = [("id", pa.string()), ("label", pa.string()), ("source", pa.string()), ("row", pa.int64())]
 _CHAT_SCHEMA = pa.schema([("messages", _MESSAGES), *_ORIGIN])
+_JUDGED_SCHEMA = pa.schema([("prompt", _TURNS), ("completion", _TURNS), ("label", pa.bool_()), *_ROW])
 _PAIR_SCHEMA = pa.schema([("prompt", _TURNS), ("chosen", _TURNS), ("rejected", _TURNS), *_ORIGIN])
 
 
 def _write(examples: Sequence[Example], version: DatasetVersion, path: Path) -> None:
-    schema = _PAIR_SCHEMA if version.preference else _CHAT_SCHEMA
+    schema = _PAIR_SCHEMA if version.preference else _JUDGED_SCHEMA if version.unpaired else _CHAT_SCHEMA
     pq.write_table(pa.Table.from_pylist([*map(_row, examples)], schema=schema), path, compression="zstd")
 
 
@@ -34,6 +36,13 @@ def _row(example: Example) -> dict[str, Any]:
         "source": example.metadata["source"],
         "row": example.metadata["row"],
     }
+    if example.desirable is not None:  # as TRL has unpaired preferences
+        return {
+            "prompt": [{"role": m.role, "content": m.content} for m in example.prompt],
+            "completion": [{"role": "assistant", "content": example.reference}],
+            **origin,
+            "label": example.desirable,
+        }
     if example.rejected is None:
         turns = [{"role": m.role, "content": m.content, "weight": m.weight} for m in example.messages]
         return {"messages": turns, **origin}
@@ -61,7 +70,8 @@ def _readme(version: DatasetVersion, files: Mapping[str, Sequence[str]]) -> str:
 
 def _misfit(example: Example, version: DatasetVersion) -> str | None:
     # Only conversations keep the weights of their turns.
-    return None if example.rejected is None else untrained_turn(example, version)
+    paired = example.rejected is not None or example.desirable is not None
+    return untrained_turn(example, version) if paired else None
 
 
 WRITER = Writer(

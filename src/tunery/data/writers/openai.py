@@ -19,6 +19,10 @@ def _write(examples: Sequence[Example], _: DatasetVersion, path: Path) -> None:
             stream.write(json.dumps(_row(example), ensure_ascii=False) + "\n")
 
 
+def _misfit(example: Example, _: DatasetVersion) -> str | None:
+    return None if example.desirable is None else "it is an unpaired preference, for which there is no key"
+
+
 def _row(example: Example) -> dict[str, Any]:
     if example.rejected is None:
         return conversation(example.messages)
@@ -73,4 +77,4 @@ def _turn(role: str, content: str, weight: int = 1) -> dict[str, Any]:
     return turn if weight else {**turn, "weight": 0}
 
 
-WRITER = Writer(title="OpenAI's JSON Lines", ending="jsonl", write=_write)
+WRITER = Writer(title="OpenAI's JSON Lines", ending="jsonl", write=_write, misfit=_misfit)

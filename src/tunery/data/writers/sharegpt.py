@@ -8,6 +8,7 @@ from typing import Any
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import Example
+from tunery.data.conversations.shapes import LIKED
 from tunery.data.writers.writer import Writer, untrained_turn, write_array
 
 _SENDERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
@@ -19,7 +20,8 @@ def _write(examples: Sequence[Example], _: DatasetVersion, path: Path) -> None:
 
 def _row(example: Example) -> dict[str, Any]:
     if example.rejected is None:
-        return {"conversations": [_turn(m.role, m.content) for m in example.messages]}
+        row: dict[str, Any] = {"conversations": [_turn(m.role, m.content) for m in example.messages]}
+        return row if example.desirable is None else {**row, LIKED: example.desirable}
     return {
         "conversations": [_turn(m.role, m.content) for m in example.prompt],
         "chosen": _turn("assistant", example.reference),

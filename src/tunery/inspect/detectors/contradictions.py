@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from tunery.core.columns import Columns
@@ -61,9 +61,13 @@ def find(columns: Columns, likeness: Likeness) -> Iterator[Finding]:
         numbers; the answers that are not a clear majority's (two thirds of the rows, two at least) get an
         edit to it. ``several_answers``: the same prompt with different long answers, which may all be
         right. ``near_contradiction``: prompts that differ in spelling or in words that turn nothing
-        round, with different classes or very short answers.
+        round, with different classes or very short answers. Of unpaired preferences ``contradiction`` alone:
+        one answer to one prompt that is desirable in one row and undesirable in another.
     """
     answers = [_said(text) for text in columns.answers]
+    if columns.desirable is not None:  # several answers to a prompt are what such rows are for
+        yield from _judged_both_ways(columns, likeness, answers)
+        return
     hard, soft = [], []
     edits: list[Edit] = []
     is_closed = closed(columns)
@@ -85,6 +89,26 @@ def find(columns: Columns, likeness: Likeness) -> Iterator[Finding]:
     if soft:
         message = f"{counted(len(soft), 'prompt has', 'prompts have')} several different answers."
         yield finding(columns, _SEVERAL, message, soft, numbers={"prompts": len(soft)})
+
+
+def _judged_both_ways(columns: Columns, likeness: Likeness, answers: Sequence[str]) -> Iterator[Finding]:
+    cases = []
+    for same in likeness.same:
+        by_answer: dict[str, list[int]] = defaultdict(list)
+        for i in same:
+            by_answer[answers[i]].append(i)
+        for rows in by_answer.values():
+            liked = Counter(columns.judged(i) for i in rows)
+            if liked[True] and liked[False]:
+                said = (
+                    f"{columns.answers[rows[0]]!r:.80} is desirable in {counted(liked[True], 'row')}, "
+                    f"undesirable in {liked[False]:,}"
+                )
+                cases.append(Case(tuple(rows), columns.prompts[rows[0]], said))
+    if cases:
+        cases.sort(key=lambda case: (-len(case.rows), case.rows))
+        message = f"{counted(len(cases), 'answer is', 'answers are')} both desirable and undesirable."
+        yield finding(columns, _CONTRADICTION, message, cases, numbers={"prompts": len(cases)})
 
 
 def _said(answer: str) -> str:

@@ -82,16 +82,20 @@ def find(
             for a, b in _links(columns, encoder, semantic_threshold)
             if likeness.words[a] != likeness.words[b] and frozenset((a, b)) not in known
         ]
-        agreeing = [(a, b) for a, b in links if columns.answers[a] == columns.answers[b]]
+        agreeing = [
+            (a, b)
+            for a, b in links
+            if columns.answers[a] == columns.answers[b] and columns.judged(a) == columns.judged(b)
+        ]
         words = "say in other words what an earlier row says, with the same answer"
         yield from _repeats(columns, _joined(count, agreeing), _SEMANTIC, words)
         yield from _leaks(columns, _joined(count, links), _SEMANTIC_LEAK, "in other words")
 
 
 def _by_answer(columns: Columns, rows: Sequence[int]) -> list[list[int]]:
-    answers: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    answers: dict[tuple[str, str | None, bool | None], list[int]] = defaultdict(list)
     for i in rows:
-        answers[columns.answers[i], columns.rejected[i]].append(i)
+        answers[columns.answers[i], columns.rejected[i], columns.judged(i)].append(i)
     return [same for same in answers.values() if len(same) > 1]
 
 
@@ -104,6 +108,7 @@ def _same_answer(columns: Columns, a: int, b: int) -> bool:
     return (
         columns.answers[a].split() == columns.answers[b].split()
         and columns.rejected[a] == columns.rejected[b]
+        and columns.judged(a) == columns.judged(b)
         and _alike(columns, a, b)
     )
 

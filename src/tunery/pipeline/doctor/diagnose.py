@@ -40,7 +40,7 @@ _LANGUAGES = 200
 """Rows whose language is looked at [count]."""
 _NAMED = 5
 """Rows that a sentence names [count]."""
-_PAIRS = "dpo"
+_PAIRED, _UNPAIRED = "dpo", "kto"
 """The method that a file of preference pairs starts with."""
 
 
@@ -106,6 +106,13 @@ class _Rendering(NamedTuple):
     looked_at: int
 
 
+def _method_for(sample: Sample) -> str:
+    """Return the method that learns from rows like those of a file."""
+    if sample.mapped.shape == "preference":
+        return _PAIRED
+    return _UNPAIRED if any(e.desirable is not None for e in sample.examples) else DEFAULT_METHOD
+
+
 def diagnose(  # noqa: PLR0913 - the file, the base, and what the caller knows of either
     file: Path,
     base_folder: Path,
@@ -138,7 +145,7 @@ def diagnose(  # noqa: PLR0913 - the file, the base, and what the caller knows o
         before_input=INPUT_HEADING if chat_template == "alpaca" else None,
     )
     sample = read_sample(settings, most_rows=most_rows)
-    method = training_methods()[_PAIRS if sample.mapped.shape == "preference" else DEFAULT_METHOD]
+    method = training_methods()[_method_for(sample)]
     problems, warnings = [*sample.problems], [*sample.warnings]
     labels = _look_at_rows(sample, problems, warnings)
     rendering = _render(tokenizer, method, sample.examples)

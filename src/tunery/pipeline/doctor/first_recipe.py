@@ -26,7 +26,7 @@ def labels_of(examples: Sequence[Example]) -> tuple[str, ...] | None:
     Raises:
         ConfigError: There is one class only.
     """
-    if any(e.rejected is not None for e in examples):
+    if any(_is_judged(e) for e in examples):
         return None
     return find_labels([e.reference for e in examples], "auto")
 
@@ -34,11 +34,16 @@ def labels_of(examples: Sequence[Example]) -> tuple[str, ...] | None:
 def metric_for(examples: Sequence[Example]) -> str:
     """Return the metric that judges such answers best."""
     answers = [e.reference for e in examples]
-    if not answers or any(e.rejected is not None for e in examples):
+    if not answers or any(_is_judged(e) for e in examples):
         return "perplexity"
     if all(isinstance(json_value(a.strip()), dict) for a in answers):
         return "field_match"
     return "exact_match" if all(len(a) <= _SHORT and "\n" not in a for a in answers) else "perplexity"
+
+
+def _is_judged(example: Example) -> bool:
+    """Tell whether a row says which answers people liked, and not which one is right."""
+    return example.rejected is not None or example.desirable is not None
 
 
 def recipe_values(  # noqa: PLR0913 - each is one thing that a recipe says

@@ -242,7 +242,7 @@ def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMeth
     if file.purpose != "fine-tune":
         raise ConfigError(f"{param} {file.id} has purpose {file.purpose!r}, not 'fine-tune'", param=param)
     pairs = workspace.artifacts.about("files", file.id).get("shape") == "preference"
-    if pairs != (method.takes == "preference pairs"):
+    if pairs != method.learns_preferences:
         holds = "preference pairs" if pairs else "chat or completion rows"
         raise ConfigError(
             f"{param} {file.id} holds {holds}, and {method.title} learns from {method.takes}", param=param

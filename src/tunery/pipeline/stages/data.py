@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tunery.core.dataset import DatasetVersion
@@ -62,6 +63,11 @@ def sentence_encoder() -> SentenceEncoder:
     from tunery.model.encoder import load_encoder
 
     return load_encoder()
+
+
+def answers_to_reach(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples without those of unpaired preferences whose answer is undesirable."""
+    return [example for example in examples if example.desirable is not False]
 
 
 def split_of(context: RunContext, dataset: DatasetVersion, split: SplitName) -> list[Example]:

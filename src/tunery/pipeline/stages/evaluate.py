@@ -9,7 +9,7 @@ from functools import partial
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, listed
 from tunery.core.evaluation import Prediction
-from tunery.core.example import where
+from tunery.core.example import Example, where
 from tunery.core.figures import counted
 from tunery.core.run import START, TUNED
 from tunery.core.training import Adapter
@@ -24,7 +24,7 @@ from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
 from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import split_of, tokenizer_of
+from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
 from tunery.store.workspace import Workspace
 
 CHAMPION = "champion"
@@ -42,7 +42,7 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
         ConfigError: There is no test split, or a metric does not fit the data.
     """
     task = make_task(
-        split_of(context, dataset, "test"),
+        _references(context, dataset),
         data=f"{dataset.id}/test",
         config=context.recipe.evaluate,
         main_metric=context.recipe.goal.metric,
@@ -50,6 +50,25 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
     )
     check_window(context, dataset, task)
     return task
+
+
+def _references(context: RunContext, dataset: DatasetVersion) -> list[Example]:
+    """Return the rows of the test split whose answers are right ones.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    test = split_of(context, dataset, "test")
+    wanted = answers_to_reach(test)
+    if len(wanted) < len(test):
+        message = (
+            f"{len(wanted):,} of {counted(len(test), 'test row')} have a desirable answer to be held "
+            "against; the others are not asked"
+        )
+        if not wanted:
+            raise ConfigError(message, hint="data.split.test=0.2, or rows with desirable answers")
+        context.progress.event(message)
+    return wanted
 
 
 def check_window(context: RunContext, dataset: DatasetVersion, task: Task, *, what: str = "") -> None:
@@ -78,7 +97,7 @@ def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) 
     """Return the prompted baselines to measure; solved examples come from the train split alone."""
     return prompting.baseline_subjects(
         task,
-        split_of(context, dataset, "train"),
+        answers_to_reach(split_of(context, dataset, "train")),
         base=context.base.label,
         tokenizer=context.tokenizer,
         window=Window(context.window, partial(context.progress.event, level="warn")),

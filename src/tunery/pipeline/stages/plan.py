@@ -20,7 +20,7 @@ from tunery.model.shape import BaseShape, read_shape
 from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
-from tunery.pipeline.stages.data import split_of, tokenizer_of
+from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
 from tunery.pipeline.stages.train import dataset_to_train_on, training_splits, trainings
@@ -156,7 +156,7 @@ def _count(
     train, validation = splits
     answers = [row.sequences[0] for row in train]
     sequences = [sequence for row in (*train, *validation) for sequence in row.sequences]
-    test = split_of(context, dataset, "test")
+    test = answers_to_reach(split_of(context, dataset, "test"))
     limit = context.recipe.evaluate.limit
     prompts = prompt_lengths(tokenizer, Prompting(), test[:limit])
     max_tokens = training_limit(context, tokenizer)

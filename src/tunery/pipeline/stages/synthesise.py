@@ -8,7 +8,7 @@ from pathlib import Path
 from tunery.core.errors import ConfigError
 from tunery.core.ids import sha256_text
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.data import answers_to_reach, make_dataset, split_of
 from tunery.store.exclusive import exclusive
 from tunery.synthesise.config import SynthesiseConfig, TeacherConfig
 from tunery.synthesise.output import Synthesised
@@ -44,7 +44,7 @@ def synthesise(context: RunContext, config: SynthesiseConfig, out: Path) -> Synt
     warn_of_sending(context, config.teacher)
     material = Material(
         version=version,
-        train=split_of(context, version, "train"),
+        train=answers_to_reach(split_of(context, version, "train")),
         held_out=[*split_of(context, version, "validation"), *split_of(context, version, "test")],
         task=config.task or context.recipe.description or data.system_prompt,
         group_threshold=data.clean.group_threshold,

@@ -29,7 +29,7 @@ from tunery.model.render import render
 from tunery.model.shape import read_shape
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import dataset_to_use, split_of, tokenizer_of
+from tunery.pipeline.stages.data import answers_to_reach, dataset_to_use, split_of, tokenizer_of
 from tunery.pipeline.stages.rewind import note_training, tell_of_hard_rows
 from tunery.pipeline.stages.track import training_metrics
 from tunery.serve.engines import open_engine
@@ -89,6 +89,12 @@ def dataset_to_train_on(context: RunContext) -> DatasetVersion:
         ResourceError: The disk is full.
     """
     dataset, recipe = dataset_to_use(context), context.recipe
+    if dataset.unpaired and method_of(recipe.train).takes == "answers":
+        context.progress.event(
+            f"{method_of(recipe.train).title} learns the desirable answers alone, "
+            "train.method=kto from the others too",
+            level="warn",
+        )
     if any(config.auto for config in trainings(recipe.train)):
         context.recipe = recipe.model_copy(update={"train": _chosen(context, dataset, recipe.train)})
     return dataset
@@ -132,6 +138,8 @@ def training_splits(
     validation: Sequence[Example] = split_of(context, dataset, "validation")
     if config is not own and method.takes == "answers":
         train, validation = ([e.with_(rejected=None) for e in split] for split in (train, validation))
+    if method.takes == "answers":
+        train, validation = map(answers_to_reach, (train, validation))
     try:
         rows = method.rows(config, tokenizer, train, validation)
     except RefusedByTemplate:
@@ -328,7 +336,7 @@ def _train_into(
                 context.progress,
                 stop,
                 context.on_checkpoint,
-                _measure(context, dataset, config, splits.validation),
+                _measure(context, dataset, config, answers_to_reach(splits.validation)),
                 # Trackers count a run's steps once: those of the recipe's own training.
                 lambda point: _track(context, point) if last else None,
             ),

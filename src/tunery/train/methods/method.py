@@ -36,6 +36,8 @@ class TrainingRow(NamedTuple):
     reference: tuple[float, ...] = ()
     """Log-probability of each sequence's trained tokens by the model that training starts from [nats]; empty
     where the method needs none."""
+    desirable: tuple[bool, ...] = ()
+    """Whether each sequence's answer is to become likelier; empty where the method does not ask."""
     beside: tuple[Rendered, ...] = ()
     """Sequences that are only measured, once a step without a gradient."""
     beside_reference: tuple[float, ...] = ()
@@ -160,8 +162,8 @@ class TrainingMethod:
     """What ``train.method`` calls it."""
     title: str
     """What a report calls it."""
-    takes: Literal["answers", "preference pairs"]
-    """Shape of its examples."""
+    takes: Literal["answers", "preference pairs", "judged answers"]
+    """Shape of its examples; pairs are judged answers, two of each."""
     loss: str
     """What its loss is the mean over, such as ``completion tokens``."""
     openai_type: str
@@ -221,6 +223,19 @@ class TrainingMethod:
     def _check(self, examples: Sequence[Example]) -> None:
         """Refuse examples of the other shape; say how many, and what to type instead."""
         pairs = sum(example.rejected is not None for example in examples)
+        unpaired = sum(example.desirable is not None for example in examples)
+        if unpaired and self.takes == "preference pairs":
+            raise ConfigError(
+                f"{unpaired} of {len(examples)} rows say of one answer whether it is desirable, and "
+                f"{self.title} learns from pairs of answers",
+                hint="train.method=kto learns from single answers",
+            )
+        if self.takes == "judged answers" and (left := len(examples) - pairs - unpaired):
+            raise ConfigError(
+                f"{left} of {len(examples)} rows neither say whether their answer is desirable nor have a "
+                f"rejected one, and {self.title} learns from either",
+                hint="map a column of true and false: data.sources[0].columns={…, desirable: …}",
+            )
         if self.takes == "answers" and pairs:
             raise ConfigError(
                 f"{pairs} of {len(examples)} rows are preference pairs, and {self.title} does not use the "

@@ -6,11 +6,10 @@ A method is then its settings and one function from the log-probabilities of pai
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from tunery.core.errors import ConfigError
-from tunery.core.example import Example
+from tunery.core.example import Example, Message
 from tunery.model.render import Rendered, render
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.train.methods.method import TrainingRow
@@ -62,8 +61,6 @@ class PairObjective:
     """Of the method's loss."""
     sft_weight: float = 0.0
     """Of the cross-entropy."""
-    divergence: bool = False
-    """Whether log-probabilities gained are counted from how much those of unrelated answers gain."""
     metrics: ClassVar[tuple[str, ...]] = ("preference_accuracy", "reward_margin")
 
     @property
@@ -79,39 +76,13 @@ class PairObjective:
         split: Literal["train", "validation"],
     ) -> list[TrainingRow]:
         """Tokenise pairs, the preferred answer first."""
-        before = [*examples[-1:], *examples[:-1]] if self.divergence else [None] * len(examples)
-        return [
-            TrainingRow(
-                tuple(pair_of(tokenizer, example)),
-                beside=tuple(pair_of(tokenizer, _answered_by(example, other))) if other else (),
-            )
-            for example, other in zip(examples, before, strict=True)
-        ]
+        return [TrainingRow(tuple(answers_to(tokenizer, example))) for example in examples]
 
     def counts(self, batch: Packed) -> tuple[torch.Tensor, ...]:
         """Return of each pair 1, the tokens of its preferred answer, 1 and 1 [count]."""
         tokens = batch.row.bincount()
         pairs = tokens.new_ones(len(tokens) // 2)
         return (pairs, *((tokens[0::2],) if self.sft_weight else ()), pairs, pairs)
-
-    def of_step(
-        self,
-        model: torch.nn.Module,
-        batches: Sequence[Packed],
-        beside: Sequence[Packed],
-        total: Callable[[Sequence[float]], Sequence[float]] = list,
-    ) -> list[Packed]:
-        """Return a step's batches, their references raised by the divergence from the start [nats].
-
-        It is the mean, at least 0, of what the other rows' answers gained behind the prompts, over the whole
-        step, so that accumulated micro-batches equal one big batch.
-        """
-        if not self.divergence:
-            return list(batches)
-        each = [float((sequence_log_probs(model, b).double() - b.reference).sum()) for b in beside]
-        gained, rows = total([sum(each), sum(map(_rows, beside))])
-        raised = max(0.0, gained / max(rows, 1))
-        return [replace(batch, reference=batch.reference + raised) for batch in batches]
 
     def losses(self, model: torch.nn.Module, batch: Packed) -> tuple[torch.Tensor, ...]:
         """Return of each pair its terms [nats], then whether it is in order and its margin."""
@@ -122,27 +93,22 @@ class PairObjective:
         return (found.loss, *cross_entropy, (margin > 0).to(margin.dtype), margin)
 
 
-def pair_of(tokenizer: ChatTokenizer, example: Example) -> list[Rendered]:
-    """Return the conversation with the preferred answer and with the rejected one, the last turn trained.
+def answers_to(
+    tokenizer: ChatTokenizer, example: Example, prompt: Sequence[Message] | None = None
+) -> list[Rendered]:
+    """Return the conversation with an example's answer, and with the rejected one of a pair behind that; the
+    last turn is trained.
 
-    Raises:
-        ConfigError: The example is no pair.
+    Args:
+        tokenizer: Of the base.
+        example: Whose answers.
+        prompt: What is answered in place of the example's own prompt.
     """
-    if example.rejected is None:
-        raise ConfigError(f"{example.id} has no rejected answer")
-    return [
-        render(tokenizer, (*example.prompt, answer), loss_on="last_completion")[-1]
-        for answer in (example.messages[-1], example.messages[-1].with_(content=example.rejected))
-    ]
-
-
-def _rows(batch: Packed) -> int:
-    return len(batch.reference)
-
-
-def _answered_by(example: Example, other: Example) -> Example:
-    """Return the prompt of one pair with the answers of another."""
-    return example.with_(messages=(*example.prompt, other.messages[-1]), rejected=other.rejected)
+    answers = [example.messages[-1]]
+    if example.rejected is not None:
+        answers.append(answers[0].with_(content=example.rejected))
+    before = example.prompt if prompt is None else prompt
+    return [render(tokenizer, (*before, answer), loss_on="last_completion")[-1] for answer in answers]
 
 
 def sequence_log_probs(model: torch.nn.Module, batch: Packed) -> torch.Tensor:

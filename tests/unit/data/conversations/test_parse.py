@@ -212,9 +212,6 @@ def test_an_object_becomes_compact_json_in_its_own_key_order() -> None:
         ({"input": "a", "output": {"x": [float("inf")]}}, {"output_json": True}, "no finite number"),
         ({"input": "a", "output": '{"x": 1e400}'}, {"output_json": True}, "no finite number"),
         ({"messages": HI, "reference_answer": {"x": float("-inf")}}, {}, "no finite number"),
-        ({"prompt": "a", "completion": "b", "label": 1}, {}, "KTO"),
-        ({"prompt": "a", "completion": "b", "label": 0}, {}, "KTO"),
-        ({"prompt": "a", "completion": "b", "label": "0.0"}, {}, "KTO"),
         ({"input": "\ud800", "output": "b"}, {}, "surrogate"),
         ({"messages": HI + HELLO, "tools": [{"type": "function"}]}, {}, "an object with a name"),
         ({"messages": HI + HELLO, "tools": "no json"}, {}, "the JSON of one"),
@@ -256,11 +253,9 @@ def test_a_label_that_is_neither_yes_nor_no_says_nothing_of_liking(label: Any) -
 @pytest.mark.parametrize("label", [1, "1", True])
 def test_a_label_that_is_the_answer_itself_is_a_class(label: Any) -> None:
     row = {"prompt": "a", "completion": "1", "label": label}
-    if label is True:
-        with pytest.raises(BadRow):
-            parse(row)
-    else:
-        assert turns_of(parse(row)[1])[-1] == ("assistant", "1")
+    draft = parse(row)[1]
+    assert turns_of(draft)[-1] == ("assistant", "1")
+    assert draft.desirable is (True if label is True else None)
 
 
 def test_columns_that_tell_no_shape_are_listed() -> None:

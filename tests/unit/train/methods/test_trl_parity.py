@@ -339,11 +339,12 @@ def test_noise_on_the_embeddings_goes_by_each_rows_own_length(tiny_model: Path) 
         assert float(of_row.mean()) * math.sqrt(length) == pytest.approx(reach / 2, rel=0.1)
 
 
+@pytest.mark.parametrize("kind", ["pairs", "unpaired"])
 def test_kahneman_tversky_optimisation_is_trls(
-    tiny_model: Path, tokenizer: Any, arguments: dict[str, Any]
+    tiny_model: Path, tokenizer: Any, arguments: dict[str, Any], kind: str
 ) -> None:
     """TRL 1.16.0 takes the divergence of a micro-batch by itself, so that accumulation changes its loss; here
-    one batch is the whole step, and each prompt has the answers of the pair before as unrelated ones."""
+    one batch is the whole step, and each prompt has the answers of the row before as unrelated ones."""
     from datasets import Dataset
     from trl import KTOConfig, KTOTrainer
 
@@ -359,25 +360,37 @@ def test_kahneman_tversky_optimisation_is_trls(
     )
     trainer.model.delete_adapter("ref")
     before = [given[-1], *given[:-1]]
-    unpaired = [
-        {"prompt_ids": p.prompt, "completion_ids": own, "KL_completion_ids": other, "label": label}
-        for p, q in zip(given, before, strict=True)
+    answered = [
+        (p.prompt, own, other, label)
+        for i, (p, q) in enumerate(zip(given, before, strict=True))
         for own, other, label in ((p.chosen, q.chosen, True), (p.rejected, q.rejected, False))
+        if kind == "pairs" or label == bool(i % 3)
     ]
+    if kind == "unpaired":  # four answers that are desirable, two that are not, each to a prompt of its own
+        owns = [own for _, own, _, _ in answered]
+        answered = [(p, o, b, g) for (p, o, _, g), b in zip(answered, [owns[-1], *owns[:-1]], strict=True)]
+    columns = ("prompt_ids", "completion_ids", "KL_completion_ids", "label")
+    unpaired = [dict(zip(columns, one, strict=True)) for one in answered]
     theirs = loss_of_trl(trainer, trainer.data_collator(unpaired))
 
     model = adapted(tiny_model, packed=True)
     objective = method_of(KtoConfig()).objective(KtoConfig(**weights))
-    sequences = [s for p in given for s in p.row.sequences]
-    unrelated = [
-        sequence(p.prompt, a) for p, q in zip(given, before, strict=True) for a in (q.chosen, q.rejected)
-    ]
+    sequences = [sequence(prompt, own) for prompt, own, _, _ in answered]
+    unrelated = [sequence(prompt, other) for prompt, _, other, _ in answered]
+    half = len(answered) // 2
+    about: dict[str, Any] = {
+        "desirable": [good for *_, good in answered],
+        "examples": [i // 2 for i in range(len(answered))] if kind == "pairs" else None,
+    }
     with torch.no_grad(), model.disable_adapter():
         known, beside = (sequence_log_probs(model, pack(some)).tolist() for some in (sequences, unrelated))
     with torch.no_grad():
-        halves = [pack(unrelated[at : at + 6], reference=beside[at : at + 6]) for at in (0, 6)]
-        (batch,) = objective.of_step(model, [pack(sequences, reference=known)], halves)
+        halves = [pack(unrelated[at : at + half], reference=beside[at : at + half]) for at in (0, half)]
+        (batch,) = objective.of_step(model, [pack(sequences, reference=known, **about)], halves)
     assert float(batch.reference[0]) > known[0]  # the divergence is not 0, so it counts
-    loss = objective.losses(model, batch)[0].sum() / objective.counts(batch)[0].sum()
+    losses, in_order, margins = objective.losses(model, batch)
+    loss = losses.sum() / objective.counts(batch)[0].sum()
     loss.backward()
     assert_equal(Step(float(loss.detach()), gradients(model)), theirs)
+    assert len(losses) == 6
+    assert in_order.tolist() == [float(margin > 0) for margin in margins.tolist()]
