@@ -65,10 +65,14 @@ def gc(
     uploaded.
     """
     from tunery.registry import unused as needs
-    from tunery.store.left_overs import left_overs
+    from tunery.store.left_overs import LeftOver, left_overs
 
     with open_workspace(ctx) as workspace:
         left = left_overs(workspace.root, remove=not dry_run)
+        left += [
+            LeftOver(stray.url, stray.bytes, "upload of a killed process")
+            for stray in workspace.artifacts.strays(remove=not dry_run)
+        ]
         free = unused and not dry_run
         extra = needs.free_unused(workspace) if free else needs.unused(workspace)
     value = {

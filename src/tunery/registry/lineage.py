@@ -215,11 +215,14 @@ def _links(chain: Lineage) -> LineageCheck:
 
 def check_artifact(workspace: Workspace, kind: Kind, id: str) -> LineageCheck:
     """Compute the checksums of one artifact again."""
-    what, mend = f"files of {id}", _MENDS.get(kind, f"restore {workspace.root / kind / id} from a backup")
+    what, mend = (
+        f"files of {id}",
+        _MENDS.get(kind, f"restore {workspace.artifacts.place(kind, id)} from a backup"),
+    )
     try:
         problems = workspace.artifacts.damage(kind, id)
     except NotFoundError:
-        problems = [f"{workspace.root / kind / id} is gone or was never finished"]
+        problems = [f"{workspace.artifacts.place(kind, id)} is gone or was never finished"]
     except TuneryError as error:
         problems = [error.message]
     if problems:
@@ -240,7 +243,10 @@ def check_base_of(workspace: Workspace, base: BaseModelInfo) -> LineageCheck:
 
 def _weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
     what = f"weights of {adapter.id}"
-    folder = workspace.root / "adapters" / adapter.id
+    try:
+        folder = workspace.artifacts.folder("adapters", adapter.id)
+    except TuneryError as error:
+        return LineageCheck(what=what, ok=False, detail=error.message, mend=_MENDS["adapters"])
     if adapter.model is not None:
         found = check_base_of(workspace, adapter.model.with_(path=str(folder / WHOLE_MODEL)))
         told = "as the training run recorded them" if found.ok else found.detail

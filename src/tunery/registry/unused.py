@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 
 from tunery.core.errors import ConflictError
 from tunery.core.job import FINAL_STATUSES
+from tunery.core.run import Run
 from tunery.registry.lineage import lineage, needed_by
 from tunery.store.artifacts import Kind
 from tunery.store.exclusive import nobody_at_work
@@ -19,7 +21,7 @@ _KINDS: tuple[Kind, ...] = ("datasets", "adapters", "evaluations", "inspections"
 
 def unused(workspace: Workspace) -> list[LeftOver]:
     """Return what no registered version stands on, and the checkpoints of unfinished trainings."""
-    return [left for _, left in _unused(workspace)]
+    return [left for *_, left in _unused(workspace)]
 
 
 def free_unused(workspace: Workspace) -> list[LeftOver]:
@@ -34,17 +36,29 @@ def free_unused(workspace: Workspace) -> list[LeftOver]:
                 f"job {job.id} is {job.status} and may need what nothing else does",
                 hint=f"wait for it, or tunery jobs cancel {job.id}",
             )
+    if workspace.artifacts.shared and (busy := _running(workspace)):
+        raise ConflictError(
+            f"{busy.id} is running, perhaps on another machine that shares these artifacts",
+            hint="wait for it; one that was killed is no longer taken for running after a day",
+        )
     with nobody_at_work(workspace.root):
         freed = list(_unused(workspace))
-        for kind, left in freed:
+        for kind, id, left in freed:
             if kind is None:
                 shutil.rmtree(left.path, ignore_errors=True)
             else:
-                workspace.artifacts.delete(kind, left.path.name)
-    return [left for _, left in freed]
+                workspace.artifacts.delete(kind, id)
+    return [left for *_, left in freed]
 
 
-def _unused(workspace: Workspace) -> Iterator[tuple[Kind | None, LeftOver]]:
+def _running(workspace: Workspace) -> Run | None:
+    """Return a run of the last day that has not ended."""
+    since = workspace.clock.now() - timedelta(days=1)
+    runs = workspace.runs.every(status="running")
+    return next((run for run in runs if run.created_at > since), None)
+
+
+def _unused(workspace: Workspace) -> Iterator[tuple[Kind | None, str, LeftOver]]:
     needed = {
         wanted
         for name in workspace.models.names()
@@ -54,7 +68,14 @@ def _unused(workspace: Workspace) -> Iterator[tuple[Kind | None, LeftOver]]:
     for kind in _KINDS:
         for id in workspace.artifacts.ids(kind):
             if (kind, id) not in needed:
-                folder = workspace.artifacts.folder(kind, id)
-                yield kind, LeftOver(folder, size_of(folder), "no version stands on it")
+                place, size = (
+                    workspace.artifacts.place(kind, id),
+                    workspace.artifacts.manifest(kind, id).bytes,
+                )
+                yield kind, id, LeftOver(place, size, "no version stands on it")
     for folder in sorted((workspace.root / CHECKPOINTS).glob("*")):
-        yield None, LeftOver(folder, size_of(folder), "checkpoints of a training that did not finish")
+        yield (
+            None,
+            folder.name,
+            LeftOver(folder, size_of(folder), "checkpoints of a training that did not finish"),
+        )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NoReturn, TypeAlias, get_args
 
-from tunery.core.errors import ConfigError, DamagedError, NotFoundError
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError, ResourceError
 from tunery.core.faults import told
 from tunery.core.ids import check_id
 from tunery.core.progress import Progress
+from tunery.store.remote import RemoteArtifacts, Stray
 from tunery.store.whole_folder import (
     MANIFEST,
     MEND,
+    Manifest,
     damage_of,
     doom,
     is_complete,
@@ -28,21 +31,34 @@ Kind: TypeAlias = Literal[
     "datasets", "adapters", "evaluations", "models", "files", "reports", "inspections", "edits", "quality"
 ]
 
+log = logging.getLogger(__name__)
+
 RECORD = "record.json"
 """An artifact's database record, kept beside it so that a lost row can be written again."""
 
 
 class Artifacts:
-    """The artifacts under one root, as ``root/kind/id/``.
+    """The artifacts under one root, as ``root/kind/id/``, and under a URL where machines share them.
+
+    With a URL the root holds copies: what is made is uploaded before its maker goes on, what is opened is
+    fetched first. While the store is away, copies that are here can be opened.
 
     Args:
         root: Root folder of the workspace.
         may_write: Asked before an artifact gets its name; raises where the caller may write no more.
+        remote: The artifacts under a URL; None where the root is all there is.
     """
 
-    def __init__(self, root: Path, *, may_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        may_write: Callable[[], None] = lambda: None,
+        remote: RemoteArtifacts | None = None,
+    ) -> None:
         self._root = root
         self._may_write = may_write
+        self._remote = remote
 
     @contextmanager
     def create(self, kind: Kind, id: str, about: Mapping[str, Any]) -> Iterator[Path]:
@@ -55,19 +71,24 @@ class Artifacts:
 
         Raises:
             ConfigError: The id could be a path, or what was written is no plain file.
-            ResourceError: The disk is full or the folder cannot be written.
+            ResourceError: The disk is full, or the folder or the shared store cannot be written; what was
+                made is kept here then, and is uploaded by whoever opens it next.
         """
         final = self._folder(kind, id)
         with told(final), write_whole_folder(final, kind, about, may_write=self._may_write) as partial:
             yield partial
+        if self._remote is not None:
+            _not_uploaded(final).touch()
+            self._upload(kind, final, self._remote)
 
     def has(self, kind: Kind, id: str) -> bool:
         """Say whether an artifact was finished; its files may be damaged since.
 
         Raises:
             ConfigError: The id could be a path.
+            ResourceError: The shared store is away, and there is no copy here.
         """
-        return is_complete(self._folder(kind, id))
+        return self._is_there(kind, self._folder(kind, id))
 
     def find(self, kind: Kind, id: str) -> Path | None:
         """Return an artifact's folder, None where it is not there or not complete.
@@ -75,11 +96,15 @@ class Artifacts:
         Raises:
             ConfigError: The id could be a path.
             DamagedError: Its files are not what they were; names each.
+            ResourceError: The shared store is away, and there is no copy here.
         """
         folder = self._folder(kind, id)
-        if not is_complete(folder):
+        if not self._fetch(kind, folder):
             return None
         with told(folder):
+            if self._remote is not None and damage_of(folder):  # a copy, which can be fetched again
+                doom(folder)
+                self._fetch(kind, folder)
             require_whole(folder)
         return folder
 
@@ -91,6 +116,7 @@ class Artifacts:
 
         Raises:
             ConfigError: The id could be a path.
+            ResourceError: The shared store is away, and there is no copy here.
         """
         try:
             return self.find(kind, id)
@@ -105,11 +131,9 @@ class Artifacts:
             NotFoundError: There is none; names the nearest.
             ConfigError: The id could be a path.
             DamagedError: Its files are not what they were; names each.
+            ResourceError: The shared store is away, and there is no copy here.
         """
-        folder = self.folder(kind, id)
-        with told(folder):
-            require_whole(folder)
-        return folder
+        return self.find(kind, id) or self._missing(kind, id)
 
     def folder(self, kind: Kind, id: str) -> Path:
         """Return an artifact's folder as :meth:`path` does, without a look at its files.
@@ -119,20 +143,23 @@ class Artifacts:
         Raises:
             NotFoundError: There is none; names the nearest.
             ConfigError: The id could be a path.
+            ResourceError: The shared store is away, and there is no copy here.
         """
         folder = self._folder(kind, id)
-        if not is_complete(folder):
-            raise NotFoundError.of(f"artifact in {self._root / kind}", id, self.ids(kind), hint=MEND)
-        return folder
+        return folder if self._fetch(kind, folder) else self._missing(kind, id)
 
     def ids(self, kind: Kind) -> list[str]:
-        """Return the ids of the complete artifacts of a kind, sorted."""
+        """Return the ids of the complete artifacts of a kind, sorted.
+
+        Raises:
+            ResourceError: The shared store is away.
+        """
         folder = self._root / _known(kind)
-        if not folder.is_dir():
-            return []
-        return sorted(
-            child.name for child in folder.iterdir() if "." not in child.name and is_complete(child)
-        )
+        names = [p.name for p in folder.iterdir() if "." not in p.name] if folder.is_dir() else []
+        here = {name for name in names if is_complete(folder / name)}
+        if self._remote is None:
+            return sorted(here)
+        return sorted({*self._remote.ids(kind), *(n for n in here if _not_uploaded(folder / n).exists())})
 
     def about(self, kind: Kind, id: str) -> dict[str, Any]:
         """Return what the manifest says of an artifact.
@@ -141,31 +168,126 @@ class Artifacts:
             NotFoundError: There is none.
             DamagedError: The manifest is damaged.
         """
-        return read_manifest(self.folder(kind, id)).about
+        return self.manifest(kind, id).about
+
+    def manifest(self, kind: Kind, id: str) -> Manifest:
+        """Return an artifact's manifest; no other file is opened or fetched for it.
+
+        Raises:
+            NotFoundError: There is none.
+            DamagedError: It is damaged.
+        """
+        folder = self._folder(kind, id)
+        if not self._is_there(kind, folder):
+            self._missing(kind, id)
+        if is_complete(folder):
+            return read_manifest(folder)
+        found = self._remote.manifest(kind, id) if self._remote else None
+        return found or read_manifest(self.folder(kind, id))
 
     def damage(self, kind: Kind, id: str) -> list[str]:
         """Return what of an artifact is not as it was made, one sentence a file; empty where it is whole.
 
+        Of one that is shared every byte is read from the store.
+
         Raises:
             NotFoundError: There is no such artifact.
+            ResourceError: The shared store is away.
         """
-        folder = self.folder(kind, id)
+        folder = self._folder(kind, id)
+        if not self._is_there(kind, folder):
+            self._missing(kind, id)
+        shared = self._remote is not None and not _not_uploaded(folder).exists()
+        there = self._remote.damage(kind, id) if self._remote and shared else []
         with told(folder):
-            return damage_of(folder)
+            here = damage_of(folder) if is_complete(folder) else []
+        return [*there, *(f"{problem}, in the copy here" if shared else problem for problem in here)]
 
     def delete(self, kind: Kind, id: str) -> None:
         """Remove an artifact, all of it or nothing; one that is not there is no error.
 
         Raises:
             ConfigError: The id could be a path.
+            ResourceError: The shared store is away.
         """
         folder = self._folder(kind, id)
-        if folder.exists():
-            with told(folder):
+        if self._remote is not None:
+            self._remote.delete(kind, id)
+        with told(folder):
+            if folder.exists():
                 doom(folder)
+            _not_uploaded(folder).unlink(missing_ok=True)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may use the same artifacts."""
+        return self._remote is not None
+
+    def place(self, kind: Kind, id: str) -> Path | str:
+        """Return where an artifact is kept: its folder, or its URL where machines share it.
+
+        Raises:
+            ConfigError: The id could be a path.
+        """
+        folder = self._folder(kind, id)
+        return f"{self._remote.url}/{kind}/{id}" if self._remote else folder
+
+    def strays(self, *, remove: bool) -> list[Stray]:
+        """Return what killed uploads left in the shared store a day ago or earlier.
+
+        Raises:
+            ResourceError: The shared store is away.
+        """
+        kinds = get_args(Kind) if self._remote is not None else ()
+        return [s for kind in kinds if self._remote for s in self._remote.strays(kind, remove=remove)]
+
+    def _is_there(self, kind: Kind, folder: Path) -> bool:
+        here = is_complete(folder)
+        if self._remote is None or (here and _not_uploaded(folder).exists()):
+            return here
+        try:
+            return self._remote.manifest(kind, folder.name) is not None
+        except DamagedError:
+            return True  # finished once, as a damaged one here is
+        except ResourceError as error:
+            return self._with_what_is_here(folder, error)
+
+    def _fetch(self, kind: Kind, folder: Path) -> bool:
+        """Bring an artifact here, or upload one whose upload failed; return whether there is one."""
+        here = is_complete(folder)
+        if self._remote is None:
+            return here
+        if here and _not_uploaded(folder).exists():
+            self._upload(kind, folder, self._remote)
+            return True
+        try:
+            with told(folder):
+                return self._remote.fetch(kind, folder.name, folder)
+        except ResourceError as error:
+            return self._with_what_is_here(folder, error)
+
+    def _with_what_is_here(self, folder: Path, error: ResourceError) -> bool:
+        """Go on with a copy while the shared store is away, and raise where there is none."""
+        if not is_complete(folder):
+            raise error
+        log.warning("%s; the copy in %s is used", error.message, folder)
+        return True
+
+    def _upload(self, kind: Kind, folder: Path, remote: RemoteArtifacts) -> None:
+        remote.put(kind, folder, read_manifest(folder), self._may_write)
+        _not_uploaded(folder).unlink(missing_ok=True)
+
+    def _missing(self, kind: Kind, id: str) -> NoReturn:
+        place = self._root / kind if self._remote is None else f"{self._remote.url}/{kind}"
+        raise NotFoundError.of(f"artifact in {place}", id, self.ids(kind), hint=MEND)
 
     def _folder(self, kind: Kind, id: str) -> Path:
         return self._root / _known(kind) / check_id(id, f"{kind} id")
+
+
+def _not_uploaded(folder: Path) -> Path:
+    """Return the file beside an artifact that says that its upload has not ended."""
+    return folder.with_name(f".{folder.name}.not-uploaded")
 
 
 def _known(kind: str) -> str:

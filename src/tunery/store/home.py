@@ -7,19 +7,24 @@ import os
 import secrets
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunery.core.errors import ConflictError, ResourceError
 from tunery.store.database import Database, Transaction
+
+if TYPE_CHECKING:
+    from tunery.store.remote import RemoteArtifacts
 
 HOME_ID = "home-id"
 """File in a home that says which one it is."""
 
 
-def check_home(root: Path, database: Database) -> None:
+def check_home(root: Path, database: Database, remote: RemoteArtifacts | None = None) -> None:
     """Refuse a database whose files lie in another home; the first home that opens a database is its own.
 
     Files of jobs, datasets and adapters lie in the home, their records in the database: a machine that shares
-    the one and not the other would accept jobs that it cannot run and list models that it cannot load.
+    the one and not the other would accept jobs that it cannot run and list models that it cannot load. Where
+    artifacts lie behind a URL, that is the home which counts.
 
     Raises:
         ConflictError: The database belongs to another home; says to which, and both ways out.
@@ -27,8 +32,8 @@ def check_home(root: Path, database: Database) -> None:
     """
     if database.driver.lies_in(root):
         return  # it goes wherever the home goes
-    token = _token(root)
-    ours = f"{token} {socket.gethostname()}:{root}"
+    token = remote.mark() if remote else _token(root)
+    ours = f"{token} {remote.url}" if remote else f"{token} {socket.gethostname()}:{root}"
     find = "SELECT value FROM facts WHERE name = 'home'"
 
     def settle(transaction: Transaction) -> str:
@@ -41,6 +46,12 @@ def check_home(root: Path, database: Database) -> None:
     known = database.rows(find)
     said = str(known[0]["value"]) if known else database.atomically(settle)
     theirs, _, place = said.partition(" ")
+    if theirs != token and remote:
+        raise ConflictError(
+            f"the files that belong to {database.driver.label} lie in {place}, not in {remote.url}",
+            hint="set TUNERY_ARTIFACTS to that place, or give these artifacts a database of their own with "
+            f"TUNERY_DATABASE_URL; where {remote.url} is a copy of that place, its home-id reads {theirs}",
+        )
     if theirs != token:
         raise ConflictError(
             f"the files that belong to {database.driver.label} lie in another home, first used as {place}; "

@@ -28,9 +28,10 @@ _SCRATCH = "scratch"
 
 
 class LeftOver(NamedTuple):
-    """Something on the disk that nobody will read."""
+    """Something on the disk, or in the shared store, that nobody will read."""
 
-    path: Path
+    path: Path | str
+    """A URL in the shared store."""
     bytes: int
     what: str
     """What it is, in a few words."""

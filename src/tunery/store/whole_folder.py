@@ -39,6 +39,23 @@ class Manifest(NamedTuple):
     about: dict[str, Any]
     checksums: dict[str, str]
     """SHA-256 of each file by its path within the folder."""
+    bytes: int
+    """Of all files [bytes]."""
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Manifest:
+        """Return what a manifest's JSON says.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            files = {str(name): entry for name, entry in said["files"].items()}
+            checksums = {name: str(entry["sha256"]) for name, entry in files.items()}
+            size = sum(int(entry["bytes"]) for entry in files.values())
+            return cls(str(said["kind"]), str(said["id"]), dict(said["about"]), checksums, size)
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
 
 
 @contextmanager
@@ -91,10 +108,8 @@ def read_manifest(folder: Path) -> Manifest:
         DamagedError: The manifest is not one.
     """
     try:
-        said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        checksums = {str(name): str(entry["sha256"]) for name, entry in said["files"].items()}
-        return Manifest(str(said["kind"]), str(said["id"]), dict(said["about"]), checksums)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Manifest.of(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
         raise DamagedError(f"{folder / MANIFEST} is damaged", hint=MEND) from None
 
 

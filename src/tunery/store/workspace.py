@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
     from tunery.store.models import Models
+    from tunery.store.remote import RemoteArtifacts
     from tunery.store.requests import ServedRequests
     from tunery.store.rollouts import Rollouts
 
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
 class Workspace:
     """All that Tunery keeps; safe to use from many threads and many processes at once."""
 
-    def __init__(self, root: Path, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, root: Path, database: Database, clock: Clock, remote: RemoteArtifacts | None = None
+    ) -> None:
         self.root = root
         self.database = database
         self.clock = clock
+        self._remote = remote
 
     @classmethod
     def open(
@@ -44,6 +48,7 @@ class Workspace:
         home: Path | None = None,
         *,
         database_url: str | None = None,
+        artifacts_url: str | None = None,
         clock: Clock | None = None,
         patience: Patience = IMPATIENT,
     ) -> Workspace:
@@ -52,6 +57,8 @@ class Workspace:
         Args:
             home: Root folder; the variable ``TUNERY_HOME`` where None, else ``~/.tunery``.
             database_url: Database; the variable ``TUNERY_DATABASE_URL`` where None, else SQLite in the root.
+            artifacts_url: Where machines share artifacts, such as ``s3://bucket/prefix``; the variable
+                ``TUNERY_ARTIFACTS`` where None, else they lie in the root.
             clock: The machine's where None.
             patience: How long calls wait for a database that is away.
 
@@ -63,14 +70,16 @@ class Workspace:
         root = (home or Path(os.environ.get("TUNERY_HOME") or "~/.tunery")).expanduser().absolute()
         _make_writable(root)
         url = database_url or os.environ.get("TUNERY_DATABASE_URL") or f"sqlite:///{root / 'tunery.db'}"
+        shared = artifacts_url or os.environ.get("TUNERY_ARTIFACTS")
+        remote = _remote(shared) if shared else None
         database = open_database(url, patience)
         try:
             ensure_current(database)
-            check_home(root, database)
+            check_home(root, database, remote)
         except BaseException:
             database.close()
             raise
-        return cls(root, database, clock or SystemClock())
+        return cls(root, database, clock or SystemClock(), remote)
 
     @cached_property
     def journals(self) -> Path:
@@ -93,7 +102,7 @@ class Workspace:
         """Folders of files."""
         from tunery.store.artifacts import Artifacts
 
-        return Artifacts(self.root, may_write=self.database.check_fence)
+        return Artifacts(self.root, may_write=self.database.check_fence, remote=self._remote)
 
     @cached_property
     def datasets(self) -> Records[DatasetVersion]:
@@ -184,6 +193,12 @@ class Workspace:
         from tunery.store.feedback import FeedbackLog
 
         return FeedbackLog(self.database, self.clock)
+
+
+def _remote(url: str) -> RemoteArtifacts:
+    from tunery.store.remote import RemoteArtifacts
+
+    return RemoteArtifacts(url)
 
 
 def _make_writable(root: Path) -> None:

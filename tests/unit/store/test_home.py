@@ -27,6 +27,17 @@ def shared(database_url: str, tmp_path: Path) -> Callable[[str], Workspace]:
     return open_home
 
 
+def test_homes_that_share_artifacts_share_a_database(database_url: str, tmp_path: Path) -> None:
+    url = database_url if database_url.startswith("postgresql") else f"sqlite:///{tmp_path}/shared.db"
+    bucket, other = f"file://{tmp_path}/bucket", f"file://{tmp_path}/other"
+    for name in ("first", "second", "first"):
+        Workspace.open(tmp_path / name, database_url=url, artifacts_url=bucket).close()
+    for artifacts in (other, None):
+        with pytest.raises(ConflictError) as caught:
+            Workspace.open(tmp_path / "third", database_url=url, artifacts_url=artifacts)
+        assert bucket in caught.value.message
+
+
 def test_a_second_home_on_one_database_is_refused_in_words(
     shared: Callable[[str], Workspace], tmp_path: Path
 ) -> None:

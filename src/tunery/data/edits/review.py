@@ -14,7 +14,7 @@ from tunery.core.finding import Action, Edit, Finding, Severity
 from tunery.data.readers.formats.csv import said_delimiter, sniff
 from tunery.data.readers.formats.spreadsheet import unescaped, write_sheet
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import InputFile
+from tunery.store.urls import InputFile
 
 HEADER = ("id", "split", "input", "output", "problem", "suggestion", "decision", "new_output", "note")
 DECISIONS = ("keep", "drop", "change")

@@ -22,9 +22,9 @@ from tunery.core.ids import artifact_id, canonical_json, sha256_text
 from tunery.core.progress import Silent
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.row import BadRow
 from tunery.store.dataset_files import write_parquet
+from tunery.store.urls import InputFile
 from tunery.store.workspace import Workspace
 
 EDITS_FILE = "edits.jsonl"

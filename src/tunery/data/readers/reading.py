@@ -17,9 +17,9 @@ from tunery.data.readers.formats.parquet import read_arrow, read_parquet
 from tunery.data.readers.importers.recognise import as_plain_rows
 from tunery.data.readers.source import Source
 from tunery.data.readers.storage.folders import Found
-from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import Refused, leading
 from tunery.data.rows.row import BadRow, RawRow
+from tunery.store.urls import InputFile
 
 CHUNK_ROWS = 5000
 """Rows worked on together: enough that starting costs nothing, few enough to keep memory small."""

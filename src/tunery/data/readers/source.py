@@ -23,7 +23,7 @@ from tunery.data.readers.storage.folders import (
     splits_of,
 )
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import RawFile, is_url, redacted_url, sha256_raw
+from tunery.store.urls import RawFile, is_url, redacted_url, sha256_raw
 
 _FORMATS: dict[FileFormat, tuple[str, ...]] = {
     "csv": (".csv",),

@@ -15,9 +15,9 @@ from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import Mapped, map_columns, shape_of_keys
 from tunery.data.readers.formats.json import parse_object
 from tunery.data.readers.storage.lines import read_lines
-from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.flaws import sentence
 from tunery.data.rows.row import BadRow, Flaw, RawRow, UnusableRow
+from tunery.store.urls import InputFile
 
 MINIMUM_ROWS = 10
 _MAX_PROBLEMS = 50

@@ -75,7 +75,8 @@ def recipe_values(  # noqa: PLR0913 - each is one thing that a recipe says
         "base": base,
         **({"chat_template": chat_template} if chat_template else {}),
         "data": {"sources": [source], **({"max_tokens": max_tokens} if max_tokens else {})},
-        **({"train": {"method": method}} if method != "sft" else {}),
+        # How far preferences have to move a model depends on how many steps there are to do it in.
+        **({"train": {"method": method, "learning_rate": "auto"}} if method != "sft" else {}),
         "evaluate": {"max_new_tokens": min(_MOST_ANSWER, max(8, 8 * -(-answer_tokens // 8)))},
     }
 

@@ -38,7 +38,7 @@ def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_pa
 def with_absolute_paths(recipe: Recipe, base_dir: Path) -> Recipe:
     """Return the recipe with every file named by its whole path."""
     from tunery.data.edits.sets import from_anywhere
-    from tunery.data.readers.storage.urls import whole_path
+    from tunery.store.urls import whole_path
 
     def settled(source: SourceConfig) -> SourceConfig:
         return source.model_copy(update={"path": whole_path(source.path, base_dir)})

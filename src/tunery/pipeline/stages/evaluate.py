@@ -14,7 +14,6 @@ from tunery.core.figures import counted
 from tunery.core.run import START, TUNED
 from tunery.core.training import Adapter
 from tunery.data.config import DataConfig
-from tunery.data.readers.storage.urls import whole_path
 from tunery.evaluate import prompting
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.gate import SuiteNumbers
@@ -25,6 +24,7 @@ from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
+from tunery.store.urls import whole_path
 from tunery.store.workspace import Workspace
 
 CHAMPION = "champion"

@@ -10,9 +10,9 @@ from itertools import islice
 
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.lines import read_lines, too_large
-from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import RawRow
+from tunery.store.urls import InputFile
 
 DELIMITERS = (",", ";", "\t", "|")
 _SNIFFED_LINES = 50

@@ -20,9 +20,9 @@ from tunery.data.readers.storage.lines import (
     refuse_binary,
     too_large,
 )
-from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, RawRow
+from tunery.store.urls import InputFile
 from tunery.text.pii.mask import redacted_repr
 
 _CHUNK_BYTES = 65_536

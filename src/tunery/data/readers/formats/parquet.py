@@ -16,9 +16,9 @@ from tunery.core.errors import ConfigError
 from tunery.data.readers.formats.nested import is_nested, unfilled
 from tunery.data.readers.storage.compression import MAX_RATIO, open_seekable
 from tunery.data.readers.storage.lines import readable
-from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.refused import broken
 from tunery.data.rows.row import RawRow
+from tunery.store.urls import InputFile
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 16 << 20

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
-from tunery.data.readers.storage.urls import RawFile
+from tunery.store.urls import RawFile
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 MAX_UNPACKED_BYTES = 64 << 30

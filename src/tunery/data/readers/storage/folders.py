@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tunery.core.errors import ConfigError
 from tunery.core.splits import SplitName
 from tunery.data.readers.storage.compression import unpacked_name
-from tunery.data.readers.storage.urls import RawFile, RemoteFile, open_filesystem, redacted_url
+from tunery.store.urls import RawFile, RemoteFile, open_filesystem, redacted_url
 
 MAX_FILES = 100_000
 """A folder with more files than this is not a folder of rows [count]."""

@@ -14,7 +14,7 @@ from typing import AnyStr
 
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.compression import PackedTooTight, Truncated, open_bytes
-from tunery.data.readers.storage.urls import InputFile
+from tunery.store.urls import InputFile
 
 _MAGIC = {
     b"\xff\xfe": "UTF-16",

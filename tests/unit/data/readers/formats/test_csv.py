@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats.csv import DELIMITERS, read_delimited, sniff
-from tunery.data.readers.storage.urls import InputFile
 from tunery.data.rows.row import RawRow
+from tunery.store.urls import InputFile
 
 
 def rows(

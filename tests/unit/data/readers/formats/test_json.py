@@ -14,7 +14,7 @@ from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats import json as jsonrows
 from tunery.data.readers.formats.json import read_json_array, read_jsonl
-from tunery.data.readers.storage.urls import InputFile
+from tunery.store.urls import InputFile
 
 VALUES = st.recursive(
     st.none()

@@ -13,8 +13,8 @@ import pytest
 from tests.unit.data.readers.refusals import fixes
 from tunery.core.errors import ConfigError
 from tunery.data.readers.formats.parquet import read_arrow, read_parquet
-from tunery.data.readers.storage.urls import InputFile
 from tunery.store.dataset_files import write_parquet
+from tunery.store.urls import InputFile
 
 
 def test_rows_written_by_polars_are_read_with_missing_values_as_none(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tunery.core.errors import ConfigError
 from tunery.data.readers.storage.lines import guess_encoding, read_lines
-from tunery.data.readers.storage.urls import InputFile
+from tunery.store.urls import InputFile
 
 
 def texts(path: Path) -> list[str]:
