@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.cluster import connect
+from tunery.core.errors import ResourceError
 
 Task = TypeVar("Task")
 Shared = TypeVar("Shared")
@@ -79,14 +80,7 @@ def _on_cores(
 
 
 def _on_ray(function: Work[Task, Shared, Result], tasks: Iterable[Task], shared: Shared) -> Iterator[Result]:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "data.engine is ray, but Ray is not installed", hint="pip install 'tunery[ray]'"
-        ) from None
-    if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+    ray = connect("data.engine")
     remote = ray.remote(max_retries=_RETRIES)(function)
     most = _WAITING * max(1, int(ray.cluster_resources().get("CPU", 1)))
     waiting: deque[Any] = deque()

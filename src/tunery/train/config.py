@@ -24,7 +24,7 @@ _FULL_LEARNING_RATE = 1e-4
 
 _SAME_ADAPTER = ("adapter", "rank", "alpha", "target_modules", "modules_to_save")
 """Settings in which trainings of one adapter are alike, or the second could not go on from the first's."""
-_SAME_PLACE = ("device", "dtype", "quantization", "threads", "micro_batch_tokens")
+_SAME_PLACE = ("device", "dtype", "quantization", "threads", "micro_batch_tokens", "engine", "workers")
 """Settings that the earlier training has from the later one where it says nothing else."""
 
 
@@ -130,6 +130,13 @@ class TrainConfig(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen base: fp32 on a CPU, bf16 on a GPU; the adapter is always trained in fp32. With adapter:
     none of what is computed, while the weights are in fp32."""
+    engine: Literal["local", "ray"] = "local"
+    """Where it runs: this process, with those that torchrun started beside it, or as many workers of the Ray
+    cluster that ``RAY_ADDRESS`` names (extra tunery[ray]). They read the base and write checkpoints at the
+    paths that this process has them at. Losses are those of one process but for rounding."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes of a training on Ray. When null, as many as the cluster has GPUs, or nodes where it has
+    none. Where a node is lost, training goes on from its newest checkpoint on those that are left."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads. When null, as many as other processes leave cores for, looked at while it trains, and all
     cores where results would depend on the number: on processors of another maker than Intel."""
@@ -137,8 +144,8 @@ class TrainConfig(Settings):
     start_from: Earlier | None = None
     """A training before this one, such as {method: sft, epochs: 2}: an adapter of its own on the same rows,
     from whose weights this one begins and which a reference then is. It has the settings of a train section;
-    adapter, rank, alpha, target_modules, modules_to_save, device, dtype, quantization, threads and
-    micro_batch_tokens are those of this one where it names none."""
+    adapter, rank, alpha, target_modules, modules_to_save, device, dtype, quantization, threads,
+    micro_batch_tokens, engine and workers are those of this one where it names none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -259,11 +266,13 @@ _NOT_IN_IDENTITY = frozenset(
         "auto",
         "device",
         "divergence_factor",
+        "engine",
         "gradient_checkpointing",
         "micro_batch_size",
         "micro_batch_tokens",
         "smoke",
         "threads",
+        "workers",
     }
 )
 """Settings that say where, in what pieces and how long the same computation runs."""

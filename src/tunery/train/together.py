@@ -8,36 +8,31 @@ and open neither home nor database. They read the base and checkpoints at the sa
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import time
 from datetime import timedelta
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from pydantic import TypeAdapter
 
-from tunery.core.errors import ResourceError, TuneryError
+from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import counted
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
 from tunery.train.config import TrainConfig
+from tunery.train.handing import Handed, hide_launcher, is_broken
 from tunery.train.methods.method import TrainingRows
 from tunery.train.ranks import Team
 from tunery.train.reporting import Measure, Reporting
-from tunery.train.section import training_methods
 from tunery.train.training import Folders, Trained, train_adapter
 
 _POLL_S = 0.2
 """How often a rank that waits looks whether there is something to do [s]."""
 _TRAIN, _END = b"train", b"end"
-
-Handed: TypeAlias = tuple[BaseModelInfo, TrainingRows, Folders, dict[str, Any], bool | None]
-"""Base, rows, folders, settings, and whether a higher metric is better (None: none is measured)."""
 
 
 class _Launched(NamedTuple):
@@ -49,25 +44,37 @@ class _Launched(NamedTuple):
 def train_together(
     base: BaseModelInfo, rows: TrainingRows, *, config: TrainConfig, folders: Folders, reporting: Reporting
 ) -> Trained:
-    """Train as :func:`train_adapter` does, with the other ranks where ``torchrun`` started some.
+    """Train as :func:`train_adapter` does: on a Ray cluster where the settings say so, with the other ranks
+    where ``torchrun`` started some.
 
     Raises:
+        ConfigError: As there, where Ray is not installed, or where both are asked for.
         ResourceError: As there, and where another rank has ended.
     """
     launched = _launched()
+    if config.engine == "ray":
+        if launched is not None:
+            raise ConfigError(
+                "train.engine is ray, and torchrun started this command: one of them starts the processes",
+                hint="the same command without torchrun, or train.engine=local",
+                param="train.engine",
+            )
+        from tunery.train.on_ray import train_on_ray
+
+        return train_on_ray(base, rows, config=config, folders=folders, reporting=reporting)
     if launched is None:
         return train_adapter(base, rows, config=config, folders=folders, reporting=reporting)
     _say(launched, _TRAIN)
     _form(launched)
     better = reporting.measure.higher_is_better if reporting.measure else None
-    launched.team.send(_handed().dump_json((base, rows, folders, config.model_dump(mode="json"), better)))
+    launched.team.send(Handed(base, rows, folders, config, better).written())
     reporting.progress.event(f"training on {counted(launched.team.size, 'rank')}")
     try:
         return train_adapter(
             base, rows, config=config, folders=folders, reporting=reporting, team=launched.team
         )
     except RuntimeError as error:
-        if not _is_broken(error):
+        if not is_broken(error):
             raise
         raise ResourceError(
             "another rank of this training has ended; what it said stands above",
@@ -98,7 +105,7 @@ def follow() -> int:
         except KeyboardInterrupt:
             pass  # rank 0 was asked to stop, and every rank with it
         except (TuneryError, RuntimeError, OSError) as error:
-            if not _is_broken(error):
+            if not is_broken(error):
                 sys.stderr.write(f"rank {launched.team.rank}: {error}\n")
             return 1
         finally:
@@ -116,16 +123,10 @@ def dismiss() -> None:
 
 
 def _join(team: Team) -> None:
-    base, rows, folders, settings, better = _handed().validate_json(team.send(b""))
-    config = training_methods()[settings["method"]].config.model_validate(settings)
+    base, rows, folders, config, better = Handed.read(team.send(b""))
     measure = None if better is None else Measure(lambda folder: {}, better)
     reporting = Reporting(Silent(), measure=measure)
     train_adapter(base, rows, config=config, folders=folders, reporting=reporting, team=team)
-
-
-@cache
-def _handed() -> TypeAdapter[Handed]:
-    return TypeAdapter(Handed)
 
 
 @cache
@@ -136,17 +137,13 @@ def _launched() -> _Launched | None:
     store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # From here on the Trainer takes the process for what it is to it: one that trains by itself.
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
-        os.environ.pop(name, None)
+    hide_launcher()
     return _Launched(store, Team(rank, size))
 
 
 def _form(launched: _Launched) -> None:
     """Make the process group where there is none yet."""
     if not dist.is_initialized():
-        # The Trainer tells how to have it divide batches; it is not to.
-        logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store = dist.PrefixStore("group", launched.store)  # type: ignore[attr-defined]
         team = launched.team
@@ -165,9 +162,3 @@ def _heard(launched: _Launched, index: int) -> bytes:
     while not launched.store.check([key]):
         time.sleep(_POLL_S)
     return bytes(launched.store.get(key))
-
-
-def _is_broken(error: BaseException) -> bool:
-    """Tell whether an exchange failed because the other side is gone."""
-    text = str(error)
-    return any(sign in text for sign in ("closed by peer", "Connection reset", "gloo", "NCCL", "Broken pipe"))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tunery.core.faults import told
-from tunery.core.figures import size
+from tunery.core.figures import counted, size
 from tunery.core.free_memory import free_memory_bytes
 from tunery.core.training import BaseModelInfo, StepLog
 from tunery.model.device import choose_training_device
@@ -114,7 +114,7 @@ def train_adapter(
         return model
 
     model = as_it_begins()
-    config = _fitted(config, base, rows, device, reporting, ranks=team.size)
+    config = _fitted(config, base, rows, device, reporting, team)
     if config.gradient_checkpointing is True:
         checkpointed(model)
     steps = config.total_steps(len(rows.train))
@@ -124,7 +124,9 @@ def train_adapter(
     resume, trainer = Path(found) if found else None, None
     history, seconds_before = _history_of(resume)
     if resume:
-        reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}")
+        before = _stored(resume).get("ranks", 1)
+        elastic = f", on {counted(team.size, 'rank')} in place of {before}" if before != team.size else ""
+        reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}{elastic}")
     with reporting.progress.task("training", steps) as bar:
         bar.advance(checkpoints.step_of(resume) if resume else 0)
         fitting = _fitting(config, resume, reporting)
@@ -206,14 +208,14 @@ def _fitted(
     rows: TrainingRows,
     device: torch.device,
     reporting: Reporting,
-    *,
-    ranks: int,
+    team: Team,
 ) -> TrainConfig:
-    """Return the settings with forwards that fit into what memory the loaded base leaves.
+    """Return the settings with forwards that fit into what memory the loaded base leaves, on every rank.
 
     Ranks on CPUs are taken to share one machine's memory.
     """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes() // ranks
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory_bytes() // team.size
+    free = min(team.gather(free))
     shape = read_shape(Path(base.path), parameters=base.parameters)
     found = fitted(config, shape, rows.train, free=free, device_type=device.type, loaded=True)
     if found.micro_batch_tokens < config.micro_batch_tokens or found.gradient_checkpointing is True:

@@ -71,6 +71,8 @@ THE_SERVERS: Mapping[str, str] = {
     "data.select": "it names scores of the server's",
     "data.clean.pii_mapping": "it names a file",
     "train.device": "it is the server's choice",
+    "train.engine": "it is the server's choice",
+    "train.workers": "it is the server's choice",
     "train.start_from": "it is for recipes only",
     "train.modules_to_save": "it is for recipes only",
     "train.merge": "it is for recipes only",
