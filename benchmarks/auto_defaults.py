@@ -95,7 +95,7 @@ def tasks(folder: Path) -> dict[str, Task]:
         ),
         "instructions": Task(
             "perplexity",
-            {"sources": [pairs], "split": {"test": 150, "validation": 40}},
+            {"sources": [{**pairs, "shape": "instruction"}], "split": {"test": 150, "validation": 40}},
             evaluate={"max_new_tokens": 1},
         ),
         "preferences": Task(

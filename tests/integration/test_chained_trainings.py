@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,7 @@ def test_plan_and_report_show_both(tiny_model: Path, workspace: Workspace, tmp_p
     assert "What training started from" in page
     assert "preference accuracy" in page
     assert f"began with {adapter.start_adapter} (supervised fine-tuning)" in page
+    assert re.search(r"Training time</\w+>\s*<\w+>[^<]+ \(planned [^<]+\)<", page)
 
 
 def test_both_train_one_adapter_so_another_shape_is_refused(tiny_model: Path, tmp_path: Path) -> None:

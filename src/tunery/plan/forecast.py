@@ -38,6 +38,8 @@ GENERATION_SHARE = {"cpu": 0.55, "cuda": 0.05}
 """The same for answering with 32 rows at a time; on a GPU, which then waits for its memory, a guess."""
 START_S = 12.0
 """Loading libraries and weights, once for training and once for each engine [s]."""
+OPEN_S = 2.0
+"""Opening an engine beside a training, for answers to validation rows [s]."""
 LIBRARIES_BYTES = 540 * 2**20
 """PyTorch and transformers in memory [bytes]."""
 _FLOAT = 4
@@ -124,6 +126,12 @@ class Schedule(Record):
     """Passes over all rows without a gradient, before the first step [count]."""
     merged: int = 0
     """Weights of the model that the adapter is merged into; 0 where it is not [count]."""
+    smoke_passes: float = 0.0
+    """Passes over the train rows that the smoke run's steps amount to."""
+    smoke_most_s: float = 0.0
+    """Time after which a smoke run is cut short [s]."""
+    answered_rows: int = 0
+    """Validation rows that are answered at each validation [count]."""
 
     @property
     def training(self) -> Training:
@@ -238,6 +246,7 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
     """
     training = _training_time(rows, schedule, shape, machine)
     evaluation = _evaluation_time(rows, schedule, shape, machine)
+    smoke = _smoke_time(rows, schedule, shape, machine)
     memory = _memory(rows, schedule, shape)
     disk = _disk(rows, schedule)
     found = Forecast(
@@ -248,10 +257,10 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
         computed_tokens=rows.computed_tokens,
         training_s=training.value,
         evaluation_s=evaluation.value,
-        total_s=training.value + evaluation.value + 2 * START_S,
+        total_s=training.value + evaluation.value + sum(s.value for s in smoke) + 2 * START_S,
         memory_bytes=round(memory.value),
         disk_bytes=round(disk.value),
-        estimates=(training, evaluation, memory, disk),
+        estimates=(training, evaluation, memory, disk, *smoke),
         warnings=(),
     )
     return found.with_(warnings=_warnings(found))
@@ -259,14 +268,44 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
 
 def _training_time(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> Estimate:
     flops, speed = _training_flops(rows, schedule, shape), _speed(machine, TRAINING_SHARE)
+    answered = schedule.answered_rows * schedule.validations
+    answering = _answer_s(rows, schedule, shape, machine) * answered
+    if answered:
+        answering += OPEN_S * schedule.validations
     return Estimate(
         what="training time",
-        value=flops / speed,
+        value=flops / speed + answering,
         unit="s",
         because=f"{_steps(rows, schedule):,} steps over {rows.train_tokens * schedule.epochs:,.0f} tokens "
         f"({rows.computed_tokens:,} computed a pass; {_saved(rows)} of its {rows.train_tokens:,} saved by "
         "computing shared beginnings once a forward), "
-        f"{_tflop(flops)} at {_tflop(speed)}/s",
+        f"{_tflop(flops)} at {_tflop(speed)}/s"
+        + (f"; {counted(answered, 'answer')} to validation rows {duration(answering)}" if answered else ""),
+    )
+
+
+def _answer_s(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> float:
+    """Return how long the model in training takes for an answer [s]."""
+    own = PlannedSubject(name="", added_tokens=0, free=False, perplexity_rows=0)
+    flops = _answering_flops(rows, schedule, shape, own)
+    return flops / _speed(machine, GENERATION_SHARE) / max(rows.test_rows, 1)
+
+
+def _smoke_time(
+    rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine
+) -> tuple[Estimate, ...]:
+    """Return how long the smoke run takes, where there is one."""
+    if not schedule.smoke_passes:
+        return ()
+    flops = schedule.smoke_passes * _pass_flops(rows, schedule, shape)
+    found = flops / _speed(machine, TRAINING_SHARE)
+    return (
+        Estimate(
+            what="smoke run",
+            value=min(found, schedule.smoke_most_s),
+            unit="s",
+            because=f"{_tflop(flops)}, {duration(schedule.smoke_most_s)} at most",
+        ),
     )
 
 
@@ -333,6 +372,27 @@ def _saved(rows: RowCounts) -> str:
 
 
 def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> float:
+    forward = 2 * shape.trunk * rows.computed_tokens + 2 * shape.output * rows.supervised_tokens
+    validation = (
+        2 * shape.trunk * rows.validation_computed_tokens
+        + 2 * shape.output * rows.validation_supervised_tokens
+    )
+    reference = forward + _measured_flops(rows, shape) + validation
+    return (
+        schedule.epochs * _pass_flops(rows, schedule, shape)
+        + schedule.validations * validation
+        + schedule.reference_passes * reference
+    )
+
+
+def _measured_flops(rows: RowCounts, shape: BaseShape) -> float:
+    """Return the operations of a pass over what is only measured beside the rows."""
+    output = 2 * shape.output * rows.supervised_tokens if rows.measured_tokens else 0
+    return 2 * shape.trunk * rows.measured_tokens + output
+
+
+def _pass_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> float:
+    """Return the operations of the steps of one pass."""
     tokens = rows.computed_tokens
     mean_row = rows.train_tokens / max(rows.train_rows, 1)
     # Checkpointed, each layer's forward is computed a second time going backward.
@@ -347,16 +407,7 @@ def _training_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> fl
         + 4 * (forwards + 2) * shape.layers * shape.attention * tokens * mean_row
         + 2 * (1 + backward) * shape.output * rows.supervised_tokens
     )
-    validation = (
-        2 * shape.trunk * rows.validation_computed_tokens
-        + 2 * shape.output * rows.validation_supervised_tokens
-    )
-    measured = 2 * shape.trunk * rows.measured_tokens
-    if rows.measured_tokens:
-        measured += 2 * shape.output * rows.supervised_tokens
-    forward = 2 * shape.trunk * tokens + 2 * shape.output * rows.supervised_tokens + measured
-    reference = schedule.reference_passes * (forward + validation)
-    return schedule.epochs * (a_pass + measured) + schedule.validations * validation + reference
+    return a_pass + _measured_flops(rows, shape)
 
 
 def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subject: PlannedSubject) -> float:

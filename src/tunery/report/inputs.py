@@ -28,6 +28,8 @@ class ReportInputs:
     """The run itself; the one part that is always there."""
     dataset: DatasetVersion | None = None
     adapter: Adapter | None = None
+    training_took: str | None = None
+    """In words, beside what was planned; where None the adapter's own seconds."""
     training_method: str | None = None
     """What the adapter was trained by and what its losses mean."""
     hard_rows: int | None = None

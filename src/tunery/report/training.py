@@ -49,7 +49,7 @@ def training_of(inputs: ReportInputs) -> TrainingSection | None:
             count(adapter.trained_tokens) + (f", {number(speed)} a second" if speed else ""),
         ),
         ("Trainable parameters", count(adapter.trainable_parameters) + share),
-        ("Training time", duration(adapter.seconds)),
+        ("Training time", inputs.training_took or duration(adapter.seconds)),
         *((("Rows that stayed hard", _hard(inputs.hard_rows)),) if inputs.hard_rows else ()),
     )
     return TrainingSection(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from tunery.model.memory import (
@@ -17,8 +18,27 @@ from tunery.train.methods.method import TrainingRow
 
 _SHARE = 0.85
 """Share of the free memory that a training plans with."""
+SMOKE_ROWS = 100
+"""Rows of a smoke run at most, or one batch [rows]."""
+SMOKE_PASSES = 5
+"""Times that it goes through them [count]."""
+SMOKE_MOST_S = 60.0
+"""Time after which it is cut short [s]."""
+_SMOKE_SHARE = 0.1
+"""Share of the real training's steps that it may take; where that is too few, it is left out."""
 _FEWEST = 256
 """Forwards are not planned smaller than this; where less fits, training finds out [tokens]."""
+
+
+def smoke_rows(rows: Sequence[TrainingRow], config: TrainConfig) -> list[TrainingRow]:
+    """Return the rows that a smoke run trains on, empty where the real training is not worth one."""
+    batches = int(_SMOKE_SHARE * config.total_steps(len(rows)) / SMOKE_PASSES)
+    most = min(len(rows), batches * config.batch_size, max(SMOKE_ROWS, config.batch_size))
+    if not config.smoke or most < 1:
+        return []
+    longest = max(range(len(rows)), key=lambda i: rows[i].tokens)
+    drawn = random.Random(config.seed).sample(range(len(rows)), most)  # noqa: S311 - no secret
+    return [rows[i] for i in dict.fromkeys([longest, *drawn])][:most]
 
 
 def training_of(config: TrainConfig, shape: BaseShape, device_type: str) -> Training:

@@ -7,7 +7,6 @@ that what does not fit into memory is known, too.
 from __future__ import annotations
 
 import math
-import random
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from transformers import TrainerCallback
 from tunery.core.errors import ConfigError
 from tunery.core.figures import counted
 from tunery.core.progress import ProgressBar
+from tunery.train.budget import SMOKE_MOST_S, SMOKE_PASSES
 from tunery.train.config import TrainConfig
 from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRow, TrainingRows
@@ -28,26 +28,8 @@ from tunery.train.reporting import Reporting
 from tunery.train.section import method_of
 from tunery.train.trainer import PackedTrainer, training_arguments
 
-MOST_ROWS = 100
-"""Rows of a smoke run at most, or one batch [rows]."""
-PASSES = 5
-"""Times that it goes through them [count]."""
-_SHARE = 0.1
-"""Share of the real training's steps that it may take; where that is too few, it is left out."""
-_MOST_SECONDS = 60.0
 _LEARNT = 0.9
 """Share of the loss at the start under which what was learnt is clear."""
-
-
-def smoke_rows(rows: Sequence[TrainingRow], config: TrainConfig) -> list[TrainingRow]:
-    """Return the rows that a smoke run trains on, empty where the real training is not worth one."""
-    batches = int(_SHARE * config.total_steps(len(rows)) / PASSES)
-    most = min(len(rows), batches * config.batch_size, max(MOST_ROWS, config.batch_size))
-    if not config.smoke or most < 1:
-        return []
-    longest = max(range(len(rows)), key=lambda i: rows[i].tokens)
-    drawn = random.Random(config.seed).sample(range(len(rows)), most)  # noqa: S311 - no secret
-    return [rows[i] for i in dict.fromkeys([longest, *drawn])][:most]
 
 
 def smoke_run(
@@ -63,7 +45,7 @@ def smoke_run(
 
     Args:
         model: As the real training would begin with; it is changed.
-        rows: :func:`smoke_rows`, with their reference where the method needs one.
+        rows: :func:`tunery.train.budget.smoke_rows`, with their reference where the method needs one.
         config: Of the real training.
         device: Where to train.
         fitting: Bounds forwards; what does not fit is divided for the real training, too.
@@ -75,7 +57,7 @@ def smoke_run(
         KeyboardInterrupt: It was asked to stop.
     """
     whole = TrainingRows(rows, [])
-    steps = PASSES * math.ceil(len(rows) / config.batch_size)
+    steps = SMOKE_PASSES * math.ceil(len(rows) / config.batch_size)
     with tempfile.TemporaryDirectory() as folder, reporting.progress.task("smoke run", steps) as bar:
         arguments = training_arguments(config, Path(folder), device=device, rows=whole)
         arguments.max_steps, arguments.save_strategy = steps, "no"
@@ -85,7 +67,7 @@ def smoke_run(
         PackedTrainer(model, objective, arguments, whole, [watched], fitting=fitting).train()
     if reporting.should_stop():
         raise KeyboardInterrupt
-    a_pass = steps // PASSES
+    a_pass = steps // SMOKE_PASSES
     if len(watched.losses) < 2 * a_pass:
         reporting.progress.event(f"smoke run: cut short after {watched.seconds:.0f} s")
         return
@@ -119,7 +101,7 @@ class _Watched(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.advance()
-        if self.seconds > _MOST_SECONDS or self.reporting.should_stop():
+        if self.seconds > SMOKE_MOST_S or self.reporting.should_stop():
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:

@@ -23,7 +23,7 @@ from tunery.model.shape import read_shape
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.best import Best, EarlyStopping
-from tunery.train.budget import fitted
+from tunery.train.budget import fitted, smoke_rows
 from tunery.train.config import TrainConfig
 from tunery.train.divergence import Guard
 from tunery.train.fitting import Fitting
@@ -32,7 +32,7 @@ from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import Recorder
 from tunery.train.reporting import Measure, Reporting
 from tunery.train.section import method_of
-from tunery.train.smoke import smoke_rows, smoke_run
+from tunery.train.smoke import smoke_run
 from tunery.train.trainable import (
     begin_with,
     checkpointed,

@@ -10,6 +10,7 @@ import pytest
 from tunery.model.bases import describe_base
 from tunery.model.shape import BaseShape, read_shape
 from tunery.plan.forecast import (
+    OPEN_S,
     START_S,
     TRAINING_SHARE,
     Forecast,
@@ -60,6 +61,21 @@ def test_training_time_is_counted_operations_over_speed() -> None:
     )
     assert found.training_s == pytest.approx(operations / (1e11 * TRAINING_SHARE["cpu"]))
     assert found.total_s == pytest.approx(found.training_s + found.evaluation_s + 2 * START_S)
+
+
+def test_a_smoke_run_and_answers_to_validation_rows_take_time_too() -> None:
+    plain = made()
+    smoked = made(smoke_passes=0.5, smoke_most_s=60.0)
+    (smoke,) = [e for e in smoked.estimates if e.what == "smoke run"]
+    assert smoke.value == pytest.approx(plain.training_s / 4)  # half a pass of two
+    assert smoked.training_s == plain.training_s
+    assert smoked.total_s == pytest.approx(plain.total_s + smoke.value)
+    assert made(smoke_passes=500.0, smoke_most_s=60.0).total_s == pytest.approx(plain.total_s + 60)
+    answered = made(validations=8, answered_rows=50)
+    unanswered = made(validations=8)
+    an_answer = plain.evaluation_s / ROWS.test_rows
+    assert answered.training_s - unanswered.training_s == pytest.approx(8 * (50 * an_answer + OPEN_S))
+    assert "400 answers to validation rows" in answered.estimates[0].because
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from tests.unit.train.test_training import Killed, KilledAt, base, losses, row, 
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
 from tunery.core.training import BaseModelInfo
+from tunery.train.budget import smoke_rows
 from tunery.train.methods.dpo import DpoConfig
 from tunery.train.methods.method import TrainingRow, TrainingRows
 from tunery.train.methods.sft import SftConfig
-from tunery.train.smoke import smoke_rows
 
 __all__ = ["base"]
 

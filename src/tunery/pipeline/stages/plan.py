@@ -21,12 +21,13 @@ from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
+from tunery.pipeline.stages.planned import Planned, keep_planned
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
-from tunery.pipeline.stages.train import dataset_to_train_on, training_splits, trainings
+from tunery.pipeline.stages.train import adapter_id, dataset_to_train_on, training_splits, trainings
 from tunery.plan.forecast import LIBRARIES_BYTES, Forecast, PlannedSubject, RowCounts, Schedule, forecast
 from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes
-from tunery.train.budget import fitted, training_of
+from tunery.train.budget import SMOKE_MOST_S, SMOKE_PASSES, fitted, smoke_rows, training_of
 from tunery.train.config import TrainConfig
 from tunery.train.methods.method import TrainingRow, TrainingRows, forwards_of, validation_rows
 from tunery.train.order import shuffled
@@ -57,19 +58,23 @@ def plan_recipe(context: RunContext) -> Forecast:
     with context.progress.task("counting tokens", None):
         settled = settle(context, dataset)
         subjects = _subjects(context, dataset, settled)
-        in_order, counts = [], []
+        in_order, counts, few = [], [], []
         for config in trainings(context.recipe.train):
             splits = training_splits(context, dataset, config).rows
             free = max(0, machine.free_memory_bytes - LIBRARIES_BYTES)
             config = fitted(config, shape, splits.train, free=free, device_type=machine.device, loaded=False)
             in_order.append(config)
             counts.append(_count(context, dataset, config, splits))
+            few.append(len(smoke_rows(splits.train, config)))
     *earlier, own = (
-        forecast(rows, _schedule(context, config, rows, subjects, shape, machine), shape, machine)
-        for config, rows in zip(in_order, counts, strict=True)
+        forecast(rows, _schedule(context, config, rows, subjects, shape, machine, smoke), shape, machine)
+        for config, rows, smoke in zip(in_order, counts, few, strict=True)
     )
     if speeds := _speeds_before(context, in_order[-1]):
         own = own.learnt(median(speeds), len(speeds))
+    for config, found in zip(trainings(context.recipe.train), (*earlier, own), strict=True):
+        foretold = Planned(training_s=found.training_s, memory_bytes=found.memory_bytes)
+        keep_planned(context.workspace, adapter_id(context, dataset, config), foretold)
     for config, before in zip(in_order, earlier, strict=False):
         own = own.after(before, method_of(config).title)
     return own
@@ -89,13 +94,14 @@ def _speeds_before(context: RunContext, config: TrainConfig) -> list[float]:
     return list(seen.values())[:_LEARNT_FROM]
 
 
-def _schedule(
+def _schedule(  # noqa: PLR0913 - what a schedule follows from
     context: RunContext,
     config: TrainConfig,
     rows: RowCounts,
     subjects: tuple[PlannedSubject, ...],
     shape: BaseShape,
     machine: Machine,
+    smoke: int,
 ) -> Schedule:
     steps = config.total_steps(rows.train_rows)
     validations = math.ceil(steps / config.steps_between_validations(steps))
@@ -115,6 +121,9 @@ def _schedule(
         checkpointing=training.checkpointing,
         reference_passes=int(method_of(config).needs_reference),
         merged=shape.parameters if config.merge and config.adapter != "none" else 0,
+        smoke_passes=SMOKE_PASSES * smoke / max(rows.train_rows, 1),
+        smoke_most_s=SMOKE_MOST_S,
+        answered_rows=min(config.generate_rows or 0, rows.validation_rows),
     )
 
 

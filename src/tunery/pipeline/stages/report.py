@@ -13,6 +13,7 @@ from tunery.core.run import Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import predictions_of
+from tunery.pipeline.stages.planned import planned, took
 from tunery.pipeline.stages.rewind import hard_rows_in
 from tunery.store.workspace import Workspace
 from tunery.train.section import method_named
@@ -50,6 +51,7 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
         dataset=dataset,
         adapter=adapter,
         training_method=_method(adapter) if adapter else None,
+        training_took=took(adapter.seconds, planned(workspace, adapter.id)) if adapter else None,
         hard_rows=_hard_rows(workspace, adapter) if adapter else None,
         evaluations={s: workspace.evaluations.get(i) for s, i in run.evaluations.items()},
         predictions={s: predictions_of(workspace, i) for s, i in run.evaluations.items()},

@@ -30,6 +30,7 @@ from tunery.model.shape import read_shape
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import answers_to_reach, dataset_to_use, split_of, tokenizer_of
+from tunery.pipeline.stages.planned import planned, took
 from tunery.pipeline.stages.rewind import note_training, tell_of_hard_rows
 from tunery.pipeline.stages.track import training_metrics
 from tunery.serve.engines import open_engine
@@ -213,6 +214,7 @@ def _trained(context: RunContext, dataset: DatasetVersion, config: TrainConfig) 
         else:
             workspace.adapters.change(identity, lambda _: adapter)
         shutil.rmtree(checkpoints, ignore_errors=True)  # only now is nothing lost without them
+        context.progress.event(f"training took {took(adapter.seconds, planned(workspace, identity))}")
     return adapter
 
 
