@@ -1,6 +1,6 @@
 """Speed of preference training against TRL's DPOTrainer: same pairs, base, LoRA and batch; turn about.
 
-    python benchmarks/preference_vs_trl.py rasbt|hh|four --data FOLDER [--steps 3] [--rounds 3] [--threads 2]
+    python benchmarks/preference_vs_trl.py rasbt|hh|four --data FOLDER [--batch 8] [--steps 3] [--rounds 3] …
 
 ``rasbt`` and ``hh`` are pairs of ``rasbt_instruct`` and ``hh_rlhf`` under ``--data``. ``four`` has the
 former's prompts with four answers each, in three pairs: an answer of its own is preferred to the rejected one
@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("pairs", choices=["rasbt", "hh", "four"])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--batch", type=int, help="Pairs a step; 12 of four, 4 of hh, else 8.")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -54,7 +55,7 @@ def main() -> None:
 
     workspace = Workspace.open()
     base = resolve_base("smollm2-135m-instruct", workspace.root / "models", progress=Silent()).path
-    batch = 12 if options.pairs == "four" else 8
+    batch = options.batch or {"four": 12, "hh": 4}.get(options.pairs, 8)
     config = DpoConfig(epochs=1, batch_size=batch, device="cpu", threads=options.threads, early_stopping=None)
     pairs, rows = chosen_pairs(base, options.pairs, options.data, options.steps * batch)
     peak = peak_flops()

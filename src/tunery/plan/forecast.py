@@ -175,6 +175,8 @@ class Forecast(Record):
     memory_bytes: int
     """At the highest point."""
     disk_bytes: int
+    adapter_bytes: int = 0
+    """Of that, what stays when training has ended [bytes]."""
     estimates: tuple[Estimate, ...]
     """The numbers above and their parts, each with its reasoning."""
     warnings: tuple[str, ...]
@@ -212,11 +214,15 @@ class Forecast(Record):
         return self.with_(estimates=(*self.estimates, cost))
 
     @property
+    def has_memory(self) -> bool:
+        """Whether memory suffices, as far as it is known."""
+        free = self.machine.free_memory_bytes
+        return not free or self.memory_bytes <= free
+
+    @property
     def fits(self) -> bool:
         """Whether memory and disk suffice, as far as they are known."""
-        machine = self.machine
-        memory = not machine.free_memory_bytes or self.memory_bytes <= machine.free_memory_bytes
-        return memory and self.disk_bytes <= machine.free_disk_bytes
+        return self.has_memory and self.disk_bytes <= self.machine.free_disk_bytes
 
     def after(self, earlier: Forecast, method: str) -> Forecast:
         """Return the forecast of both trainings, one after the other; rows and steps stay the later one's.
@@ -226,15 +232,16 @@ class Forecast(Record):
             method: What that one is.
         """
         training = next(e for e in earlier.estimates if e.what == "training time")
-        adapter = earlier.disk_bytes - earlier.rows.dataset_bytes
         both = self.with_(
             training_s=self.training_s + earlier.training_s,
             total_s=self.total_s + earlier.training_s + START_S,
             memory_bytes=max(self.memory_bytes, earlier.memory_bytes),
-            disk_bytes=self.disk_bytes + adapter,
+            # Of the earlier one nothing but its adapter is left once it has ended.
+            disk_bytes=max(earlier.disk_bytes, self.disk_bytes + earlier.adapter_bytes),
             estimates=(training.with_(what=f"before it: {method}"), *self.estimates),
         )
-        return both.with_(warnings=_warnings(both))
+        others = [w for w in self.warnings if w not in _warnings(self)]
+        return both.with_(warnings=(*_warnings(both), *others))
 
 
 def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Machine) -> Forecast:
@@ -260,6 +267,7 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
         total_s=training.value + evaluation.value + sum(s.value for s in smoke) + 2 * START_S,
         memory_bytes=round(memory.value),
         disk_bytes=round(disk.value),
+        adapter_bytes=training_disk(schedule.adapter_parameters, row_steps=0, merged=schedule.merged).adapter,
         estimates=(training, evaluation, memory, disk, *smoke),
         warnings=(),
     )
@@ -432,7 +440,7 @@ def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subj
 def _warnings(found: Forecast) -> tuple[str, ...]:
     rows, machine = found.rows, found.machine
     warnings = []
-    if machine.free_memory_bytes and found.memory_bytes > machine.free_memory_bytes:
+    if not found.has_memory:
         warnings.append(
             f"needs about {size(found.memory_bytes)} of memory, and {size(machine.free_memory_bytes)} are "
             "free: set train.micro_batch_size lower, or data.max_tokens"

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
+from tunery.core.figures import size
 from tunery.core.free_memory import free_memory_bytes
 from tunery.core.run import START, TUNED
 from tunery.evaluate.metrics import PREFERENCE_ACCURACY
@@ -75,9 +76,37 @@ def plan_recipe(context: RunContext) -> Forecast:
     for config, found in zip(trainings(context.recipe.train), (*earlier, own), strict=True):
         foretold = Planned(training_s=found.training_s, memory_bytes=found.memory_bytes)
         keep_planned(context.workspace, adapter_id(context, dataset, config), foretold)
+    if not own.has_memory:
+        way = _way_to_fit(context, in_order[-1], counts[-1], subjects, shape, machine)
+        own = own.with_(warnings=(*own.warnings, *([way] if way else [])))
     for config, before in zip(in_order, earlier, strict=False):
         own = own.after(before, method_of(config).title)
     return own
+
+
+def _way_to_fit(
+    context: RunContext,
+    config: TrainConfig,
+    rows: RowCounts,
+    subjects: tuple[PlannedSubject, ...],
+    shape: BaseShape,
+    machine: Machine,
+) -> str | None:
+    """Return the first change of what is held in memory with which a training would fit, if there is one."""
+    lora: dict[str, Any] = {"adapter": "lora", "rank": TrainConfig.model_fields["rank"].default}
+    ways: tuple[tuple[str, dict[str, Any] | None], ...] = (
+        ("train.gradient_checkpointing=true", {}),
+        ("train.adapter=lora", lora if config.adapter == "none" else None),
+        ("train.quantization=nf4", {**(lora if config.adapter == "none" else {}), "quantization": "nf4"}),
+    )
+    for words, change in ways:
+        if change is None:
+            continue
+        other = config.model_copy(update={**change, "gradient_checkpointing": True})
+        found = forecast(rows, _schedule(context, other, rows, subjects, shape, machine, 0), shape, machine)
+        if found.has_memory:
+            return f"with {words} it would take about {size(found.memory_bytes)}"
+    return None
 
 
 def _speeds_before(context: RunContext, config: TrainConfig) -> list[float]:

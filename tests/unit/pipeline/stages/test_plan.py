@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from tunery.core.progress import Silent
 from tunery.model.render import Rendered
-from tunery.pipeline.stages.plan import computed
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.recipe import parse_recipe
+from tunery.pipeline.stages.plan import _way_to_fit, computed
+from tunery.store.workspace import Workspace
 from tunery.train.methods.method import TrainingRow
 from tunery.train.methods.sft import SftConfig
 from tunery.train.trainer import collate
@@ -49,3 +56,23 @@ def test_many_steps_are_counted_by_some() -> None:
     rows = [row(0, own % 50) for own in range(3000)]
     found = computed(rows, [], SftConfig(batch_size=2, micro_batch_tokens=8192))
     assert found["computed_tokens"] == pytest.approx(1500 * (30 + 2 * 6), rel=0.02)
+
+
+def test_what_does_not_fit_is_told_with_what_would(tiny_model: Path, workspace: Workspace) -> None:
+    from tests.unit.plan.test_forecast import MACHINE, ROWS, SHAPE, TUNED
+
+    values = {
+        "name": "r",
+        "goal": {"metric": "exact_match", "target": 0.5},
+        "base": str(tiny_model),
+        "data": {"sources": [{"path": "rows.jsonl"}]},
+    }
+    context = RunContext(parse_recipe(values, where="recipe"), workspace, tiny_model, Silent())
+
+    def way(free: int, **settings: Any) -> str | None:
+        machine = MACHINE.with_(free_memory_bytes=free * 2**20)
+        return _way_to_fit(context, SftConfig(**settings), ROWS, (TUNED,), SHAPE, machine)
+
+    assert (way(16_000, adapter="none") or "").startswith("with train.gradient_checkpointing=true it would")
+    assert (way(2_000, adapter="none") or "").startswith("with train.adapter=lora it would take about ")
+    assert way(300, adapter="none") is None
