@@ -65,6 +65,7 @@ def forecast_text(found: Forecast) -> Iterable[Part]:
             ("longest row", f"{rows.longest:,} tokens"),
             ("too long", f"{rows.too_long_rows:,} rows (over {rows.max_tokens:,} tokens)"),
             ("steps", f"{found.steps:,}"),
+            *([("test split", found.power)] if found.power else []),
         ]
     )
     estimates = [(e.what, amount(e), e.because) for e in found.estimates]

@@ -18,6 +18,7 @@ from tunery.core.progress import Silent
 from tunery.core.run import START, TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import compare_results
+from tunery.evaluate.power import after_baselines
 from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
@@ -255,13 +256,18 @@ class _Loop:
     def _stages(self, dataset: DatasetVersion) -> Run:
         context, timer = self.context, self.timer
         with timer("preflight"):
-            task, baselines = settle(context, dataset)
+            task, baselines, power = settle(context, dataset)
+            if power:
+                context.progress.event(power)
             check_before_training(context, dataset).require()
             check_disk(context, dataset)
             ev.check_champion(context)
         with timer("baseline"):
             results = {subject.name: ev.measure(context, task, subject) for subject in baselines}
             self._note(evaluations={n: r.evaluation.id for n, r in results.items()})
+            measured = {name: result.evaluation for name, result in results.items()}
+            for sentence in after_baselines(gt.rules_of(context), measured):
+                context.progress.event(sentence)
         with timer("train"):
             context.release_engine()
             self._note(trains=adapter_id(context, dataset))

@@ -179,6 +179,8 @@ class Forecast(Record):
     """Of that, what stays when training has ended [bytes]."""
     estimates: tuple[Estimate, ...]
     """The numbers above and their parts, each with its reasoning."""
+    power: str | None = None
+    """What gain the test split can show, and how many rows would show a smaller one."""
     warnings: tuple[str, ...]
     """What will not fit, or be cut, or wait."""
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunery.core.evaluation import Comparison, GateResult
+from tunery.core.figures import is_share
 from tunery.core.run import START, TUNED
 from tunery.evaluate.config import GateRule, gate_rules
 from tunery.evaluate.gate import GateEvidence, SuiteNumbers, check_rules, judge
+from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.power import before_anything
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
@@ -33,6 +36,18 @@ def check_gate(context: RunContext, task: Task, baselines: Sequence[Subject]) ->
         suites=list(context.recipe.evaluate.suites),
         start=context.recipe.train.start_from is not None,
     )
+
+
+def what_rows_can_show(context: RunContext, task: Task) -> str | None:
+    """Return the smallest gain that the test split can show, and the rows that the gate's would take.
+
+    None where the metric that decides is no share, so that nothing is known of its spread beforehand.
+    """
+    metric = task.main_metric
+    if not (higher_is_better(metric) and is_share(metric)):
+        return None
+    gains = [rule.by for rule in rules_of(context) if rule.significant and rule.metric == metric]
+    return before_anything(len(task.examples), gains)
 
 
 def judge_gate(

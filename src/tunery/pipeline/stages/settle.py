@@ -9,7 +9,7 @@ from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
-from tunery.pipeline.stages.gate import check_gate
+from tunery.pipeline.stages.gate import check_gate, what_rows_can_show
 
 
 class Settled(NamedTuple):
@@ -18,6 +18,8 @@ class Settled(NamedTuple):
     task: Task
     """On the test split."""
     baselines: tuple[Subject, ...]
+    power: str | None
+    """What gain the test split can show; None where that cannot be said beforehand."""
 
 
 def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
@@ -34,4 +36,4 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
     check_gate(context, task, baselines)
     for name, suite in ev.suite_tasks(context).items():
         ev.check_window(context, dataset, suite, what=f"suite {name}: ")
-    return Settled(task, baselines)
+    return Settled(task, baselines, what_rows_can_show(context, task))

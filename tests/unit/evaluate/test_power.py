@@ -1,0 +1,87 @@
+"""Power of the paired test: against simulated pairs, and in the sentences that plan and run say."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from tunery.core.evaluation import Evaluation, Metric
+from tunery.evaluate.config import GateRule
+from tunery.evaluate.mcnemar import mcnemar_exact
+from tunery.evaluate.power import (
+    after_baselines,
+    before_anything,
+    detectable_gain,
+    discordant_share,
+    rows_needed,
+    unmeasured,
+)
+
+
+@pytest.mark.parametrize(("gain", "discordant"), [(0.02, 0.1), (0.05, 0.1), (0.1, 0.4), (0.2, 0.2)])
+def test_at_the_rows_needed_simulated_pairs_show_the_gain_four_times_in_five(
+    gain: float, discordant: float
+) -> None:
+    rows, draw, trials = rows_needed(gain, discordant), np.random.default_rng(0), 600
+    fixed = draw.binomial(rows, (discordant + gain) / 2, trials)
+    broken = draw.binomial(rows - fixed, (discordant - gain) / 2 / (1 - (discordant + gain) / 2))
+    shown = 0
+    for won, lost in zip(fixed.tolist(), broken.tolist(), strict=True):
+        a, b = [False] * won + [True] * lost, [True] * won + [False] * lost
+        test = mcnemar_exact(a, b)
+        shown += test.p_value < 0.05 and won > lost
+    # The exact test is a little more careful than the normal one that rows are counted by.
+    assert 0.68 < shown / trials < 0.86
+
+
+def test_the_smallest_gain_is_the_one_whose_rows_there_are() -> None:
+    for rows in (20, 63, 385, 3080):
+        found = detectable_gain(rows, unmeasured)
+        assert found is not None
+        assert rows_needed(found, unmeasured(found)) <= rows
+        less = found - 0.001
+        assert rows_needed(less, unmeasured(less)) > rows
+    assert detectable_gain(2, unmeasured) is None
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_models_disagree_on_no_less_than_is_won_and_no_more_than_errors_allow(baseline: float) -> None:
+    for gain in np.linspace(0.001, 1 - baseline, 20):
+        share = discordant_share(baseline, float(gain))
+        assert gain <= share <= 1
+        assert share <= max(gain, 2 * (1 - baseline) - gain) + 1e-12
+
+
+def test_before_anything_is_measured_the_sentence_names_gain_and_rows() -> None:
+    said = before_anything(385, [0.02])
+    assert said.startswith("385 test rows can show a gain of 4.6 points (paired test at 0.05, power 0.8")
+    assert said.endswith("for 2.0 points that the gate asks for take 2,000")
+    assert before_anything(3080, [0.05]).endswith("for 0.8 points take 13,000")
+    assert "can show no gain at all" in before_anything(2, [0.05])
+
+
+def _evaluation(subject: str, value: float, n: int) -> Evaluation:
+    metric = Metric(
+        name="exact_match", title="exact match", value=value, n=n, ci95=(value, value), method="wilson",
+        higher_is_better=True,
+    )  # fmt: skip
+    return Evaluation.model_construct(subject=subject, metrics={"exact_match": metric})
+
+
+def test_once_baselines_are_measured_their_errors_count() -> None:
+    measured = {
+        "zero_shot": _evaluation("zero_shot", 0.62, 385),
+        "few_shot": _evaluation("few_shot", 0.9, 385),
+    }
+    rule = GateRule(metric="exact_match", gain_over="best_baseline", by=0.02, significant=True)
+    (said,) = after_baselines([rule, rule], measured)
+    assert "is at 90.0 %: 385 test rows show gains from 5.3 points on; " in said
+    assert said.endswith("would show the 2.0 points that the gate asks for")
+    wide = GateRule(metric="exact_match", gain_over="few_shot", by=0.08, significant=True)
+    plain = GateRule(metric="exact_match", gain_over="few_shot", by=0.02)
+    assert after_baselines([wide, plain], measured) == []
+    few = {"zero_shot": _evaluation("zero_shot", 0.9, 20)}
+    assert "too few to show any gain" in after_baselines([rule], few)[0]
+    assert detectable_gain(385, partial(discordant_share, 0.9), most=0.1) == pytest.approx(0.0529)
