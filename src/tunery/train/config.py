@@ -24,7 +24,16 @@ _FULL_LEARNING_RATE = 1e-4
 
 _SAME_ADAPTER = ("adapter", "rank", "alpha", "target_modules", "modules_to_save")
 """Settings in which trainings of one adapter are alike, or the second could not go on from the first's."""
-_SAME_PLACE = ("device", "dtype", "quantization", "threads", "micro_batch_tokens", "engine", "workers")
+_SAME_PLACE = (
+    "device",
+    "dtype",
+    "quantization",
+    "threads",
+    "micro_batch_tokens",
+    "engine",
+    "workers",
+    "sharding",
+)
 """Settings that the earlier training has from the later one where it says nothing else."""
 
 
@@ -137,6 +146,10 @@ class TrainConfig(Settings):
     workers: int | None = Field(default=None, ge=1)
     """Processes of a training on Ray. When null, as many as the cluster has GPUs, or nodes where it has
     none. Where a node is lost, training goes on from its newest checkpoint on those that are left."""
+    sharding: Literal["none", "fsdp"] = "none"
+    """Whether several processes divide the weights among them: none, each holds all; or fsdp, each holds its
+    part, and a layer is whole while it computes. With adapter: none gradients and the optimizer's state are
+    divided too. For bases that do not fit into one GPU; the layers are sent twice for each forward."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads. When null, as many as other processes leave cores for, looked at while it trains, and all
     cores where results would depend on the number: on processors of another maker than Intel."""
@@ -145,7 +158,7 @@ class TrainConfig(Settings):
     """A training before this one, such as {method: sft, epochs: 2}: an adapter of its own on the same rows,
     from whose weights this one begins and which a reference then is. It has the settings of a train section;
     adapter, rank, alpha, target_modules, modules_to_save, device, dtype, quantization, threads,
-    micro_batch_tokens, engine and workers are those of this one where it names none."""
+    micro_batch_tokens, engine, workers and sharding are those of this one where it names none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +198,11 @@ class TrainConfig(Settings):
             raise ValueError(
                 f"adapter is none and quantization {self.quantization}: weights of four bits cannot be "
                 "trained themselves; take adapter: lora, or leave quantization out"
+            )
+        if self.sharding == "fsdp" and self.quantization:
+            raise ValueError(
+                f"sharding is fsdp and quantization {self.quantization}: weights of four bits are not "
+                "divided; leave one of them out"
             )
         return self
 
@@ -270,6 +288,7 @@ _NOT_IN_IDENTITY = frozenset(
         "gradient_checkpointing",
         "micro_batch_size",
         "micro_batch_tokens",
+        "sharding",
         "smoke",
         "threads",
         "workers",

@@ -29,14 +29,17 @@ class Fitting:
     Args:
         config: Bounds at first.
         progress: Hears of every lower one.
+        alone: Whether this process may compute a forward again while other ranks do not; else one that does
+            not fit ends training.
     """
 
-    def __init__(self, config: TrainConfig, progress: Progress) -> None:
+    def __init__(self, config: TrainConfig, progress: Progress, *, alone: bool = True) -> None:
         self.config = config
         """With the bound in force."""
         self.computing: Sequence[TrainingRow] = ()
         """Rows of the forward that is being computed; whoever computes says so."""
         self._progress = progress
+        self._alone = alone
 
     @property
     def bound(self) -> int:
@@ -73,7 +76,7 @@ class Fitting:
             try:
                 return compute()
             except Exception as error:
-                if not is_out_of_memory(error) or len(self.computing) < 2:
+                if not is_out_of_memory(error) or len(self.computing) < 2 or not self._alone:
                     raise
             # Not within the handler: what was raised holds the frames, and they the tensors.
             undo()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from tunery.train.methods.method import TrainingRow
 
@@ -29,11 +30,13 @@ class Team:
     Args:
         rank: This process, from 0 on; rank 0 reports and writes.
         size: Processes; where there are several, torch's default process group is theirs [count].
+        sharded: Whether the model's weights are divided among them, so that each forward is one of all ranks.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, *, sharded: bool = False) -> None:
         self.rank = rank
         self.size = size
+        self.sharded = sharded and size > 1
 
     @property
     def leads(self) -> bool:
@@ -93,6 +96,11 @@ class Team:
             i for i, m in zip(order, middles, strict=True) if int(m * self.size / whole) == self.rank
         )
 
+    def idle(self, forwards: int) -> int:
+        """Return how many forwards that count nothing this rank computes beside its own ones, to take part
+        in as many as every other; it is called before the first of them [count]."""
+        return int(max(self.gather(forwards))) - forwards if self.sharded else 0
+
     def seed(self, seed: int, step: int) -> None:
         """Draw from here on what this rank draws in a step; alone, what was drawn before goes on."""
         if self.size > 1:
@@ -108,6 +116,8 @@ class Team:
         if self.size == 1:
             return
         parameters = _trained(model)
+        if not parameters:
+            return
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -154,4 +164,5 @@ class Sums:
 
 
 def _trained(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Return what is trained and whole on every rank; of what is divided FSDP sums the gradients."""
+    return [p for p in model.parameters() if p.requires_grad and not isinstance(p, DTensor)]

@@ -102,7 +102,9 @@ def _computed(
 
         def compute() -> None:
             left = [i for i in mine if not found[i]]
-            for divided in fitting.divide([rows[i] for i in left]):
+            divisions = fitting.divide([rows[i] for i in left])
+            idle = team.idle(len(divisions))
+            for divided in divisions:
                 some = [left[i] for i in divided]
                 fitting.computing = [rows[i] for i in some]
                 sequences = [sequence for i in some for sequence in _read(rows[i])]
@@ -110,6 +112,8 @@ def _computed(
                 for i in some:
                     found[i] = [next(values) for _ in _read(rows[i])]
                 bar.advance(len(some))
+            for _ in range(idle):
+                sequence_log_probs(model, pack(_read(rows[0])).to(device))
 
         fitting.fit(compute)
     model.train(training)

@@ -24,6 +24,7 @@ from tunery.train.budget import SMOKE_MOST_S, SMOKE_PASSES
 from tunery.train.config import TrainConfig
 from tunery.train.fitting import Fitting
 from tunery.train.methods.method import TrainingRow, TrainingRows
+from tunery.train.ranks import ALONE, Team
 from tunery.train.reporting import Reporting
 from tunery.train.section import method_of
 from tunery.train.trainer import PackedTrainer, training_arguments
@@ -32,7 +33,7 @@ _LEARNT = 0.9
 """Share of the loss at the start under which what was learnt is clear."""
 
 
-def smoke_run(
+def smoke_run(  # noqa: PLR0913 - what a training consists of
     model: nn.Module,
     rows: Sequence[TrainingRow],
     *,
@@ -40,6 +41,7 @@ def smoke_run(
     device: torch.device,
     fitting: Fitting,
     reporting: Reporting,
+    team: Team = ALONE,
 ) -> None:
     """Train on a few rows at the settings' learning rate, and see that their loss falls.
 
@@ -50,6 +52,7 @@ def smoke_run(
         device: Where to train.
         fitting: Bounds forwards; what does not fit is divided for the real training, too.
         reporting: Who hears of it and may stop it.
+        team: Ranks among which the model is divided.
 
     Raises:
         ConfigError: The loss did not fall: the real training would not learn.
@@ -62,10 +65,10 @@ def smoke_run(
         arguments = training_arguments(config, Path(folder), device=device, rows=whole)
         arguments.max_steps, arguments.save_strategy = steps, "no"
         arguments.lr_scheduler_type, arguments.warmup_steps = "constant", 0
-        watched = _Watched(reporting, bar)
+        watched = _Watched(reporting, bar, team)
         objective = method_of(config).objective(config)
-        PackedTrainer(model, objective, arguments, whole, [watched], fitting=fitting).train()
-    if reporting.should_stop():
+        PackedTrainer(model, objective, arguments, whole, [watched], fitting=fitting, team=team).train()
+    if team.any(reporting.should_stop()):
         raise KeyboardInterrupt
     a_pass = steps // SMOKE_PASSES
     if len(watched.losses) < 2 * a_pass:
@@ -89,8 +92,9 @@ def smoke_run(
 class _Watched(TrainerCallback):  # type: ignore[misc]
     """Keeps the losses, moves the bar, and ends the run where its time is over or somebody asks."""
 
-    def __init__(self, reporting: Reporting, bar: ProgressBar) -> None:
+    def __init__(self, reporting: Reporting, bar: ProgressBar, team: Team) -> None:
         self.reporting = reporting
+        self.team = team
         self.bar = bar
         self.losses: list[float] = []
         self.started = time.monotonic()
@@ -101,7 +105,7 @@ class _Watched(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.advance()
-        if self.seconds > SMOKE_MOST_S or self.reporting.should_stop():
+        if self.team.any(self.seconds > SMOKE_MOST_S or self.reporting.should_stop()):
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:

@@ -17,6 +17,8 @@ import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
@@ -30,6 +32,7 @@ from tunery.train.packed_state import unpacked_state
 from tunery.train.ranks import ALONE, Sums, Team
 from tunery.train.recorder import Recorder, RowLoss
 from tunery.train.section import method_of
+from tunery.train.sharding import Whole, divide_state, gather, is_divided, load_divided
 from tunery.train.watcher import goes_on
 
 _BATCH, _BESIDE, _IDS = "packed", "beside", "ids"
@@ -93,6 +96,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self.should_stop = should_stop
         self.team = team
         self._sum = Sums(team)
+        self._whole: Whole | None = None  # while a checkpoint is written
         team.begin_alike(model)
         super().__init__(
             model=model,
@@ -164,12 +168,18 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self, model: nn.Module, step: Step, counts: torch.Tensor | int | None
     ) -> torch.Tensor:
         losses: list[torch.Tensor] = []
+        idle = self.team.idle(len(step.batches))
         for some, batch in zip(step.divided, step.batches, strict=True):
             # Ranks that wait for each other in a step stop between steps.
             if losses and self.team.size == 1 and self.should_stop():
                 raise _Asked
             self.fitting.computing = [step.rows[i] for i in some]
             losses.append(super().training_step(model, batch, counts))
+        for _ in range(idle):
+            batch = collate(step.rows[:1])[_BATCH].to(self.args.device)
+            with self.compute_loss_context_manager():
+                nothing = torch.stack([loss.sum() for loss in self.objective.losses(model, batch)]).sum() * 0
+            self.accelerator.backward(nothing)
         return torch.stack(losses).sum() if losses else torch.zeros((), device=self.args.device)
 
     def _save_and_stop(self, model: nn.Module) -> NoReturn:
@@ -304,6 +314,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         """Restore both from a checkpoint as it lies on the disk."""
         with unpacked_state(Path(checkpoint)) if checkpoint else nullcontext() as folder:
             super()._load_optimizer_and_scheduler(str(folder) if folder else None)
+        if is_divided(self.model) and self.optimizer is not None:
+            divide_state(self.optimizer)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the objective measured in the step whose loss is logged."""
@@ -353,6 +365,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         most_rows = validation_rows(self.fitting.config)
         mine = [self.eval_dataset[i] for i in self.team.share(self.eval_dataset)]
         rows = [[mine[i] for i in some] for some in self.fitting.divide(mine, most_rows=most_rows)]
+        idle = self.team.idle(len(rows))
         with torch.no_grad():
             for some, item in zip(rows, self._of_step([collate(r) for r in rows], rows), strict=True):
                 self.fitting.computing = some
@@ -360,14 +373,43 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
                 losses = objective.losses(model, batch)
                 totals = [t + float(loss.sum()) for t, loss in zip(totals, losses, strict=True)]
                 counts = [c + int(n.sum()) for c, n in zip(counts, objective.counts(batch), strict=True)]
+            for _ in range(idle):
+                objective.losses(model, collate([self.eval_dataset[0]])[_BATCH].to(self.args.device))
         model.train()
         whole = self._sum([*totals, *counts])
         return [t / max(n, 1) for t, n in zip(whole[: len(totals)], whole[len(totals) :], strict=True)]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint, which is one for all ranks."""
+        """Write a checkpoint, which is one for all ranks and holds whole tensors."""
+        if is_divided(self.model) and self.optimizer is not None:
+            self._whole = gather(self.model, self.optimizer, keep=self.team.leads)
         if self.team.leads:
             super()._save_checkpoint(model, trial)
+        self._whole = None
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict if self._whole is None else self._whole.weights)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._whole is None:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        torch.save(self._whole.optimizer, Path(output_dir) / OPTIMIZER_NAME)
+        torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if is_divided(self.model):
+            load_divided(self.model, Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
+        """Scale gradients down to the norm that is allowed; return the norm before, of all ranks' parts."""
+        if is_divided(self.model):
+            norm: torch.Tensor = self._mixed_mesh_grad_norm(model, self.args.max_grad_norm)
+        else:
+            norm = super()._clip_grad_norm(model)
+        return norm
 
 
 class _Asked(Exception):  # noqa: N818 - named after what happened

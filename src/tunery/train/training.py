@@ -32,6 +32,7 @@ from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import Recorder
 from tunery.train.reporting import Measure, Reporting
 from tunery.train.section import method_of
+from tunery.train.sharding import is_divided, require_shardable, shard
 from tunery.train.smoke import smoke_run
 from tunery.train.trainable import (
     begin_with,
@@ -113,10 +114,23 @@ def train_adapter(
             begin_with(model, folders.start)
         return model
 
+    def ready(model: nn.Module) -> nn.Module:
+        if config.gradient_checkpointing is True:
+            checkpointed(model)
+        if team.sharded:
+            shard(model, device, team.size)
+        return model
+
+    if config.sharding == "fsdp":
+        require_shardable(config)
+        team = Team(team.rank, team.size, sharded=True)
+        if not team.sharded:
+            reporting.progress.event(
+                "train.sharding is fsdp, and this process trains alone: it holds all weights", level="warn"
+            )
     model = as_it_begins()
     config = _fitted(config, base, rows, device, reporting, team)
-    if config.gradient_checkpointing is True:
-        checkpointed(model)
+    model = ready(model)
     steps = config.total_steps(len(rows.train))
     folders.checkpoints.mkdir(parents=True, exist_ok=True)
     best = Best(config, reporting.measure is None or reporting.measure.higher_is_better)
@@ -129,7 +143,7 @@ def train_adapter(
         reporting.progress.event(f"continuing from step {checkpoints.step_of(resume)} of {steps}{elastic}")
     with reporting.progress.task("training", steps) as bar:
         bar.advance(checkpoints.step_of(resume) if resume else 0)
-        fitting = _fitting(config, resume, reporting)
+        fitting = _fitting(config, resume, reporting, team)
         recorder = _recorder(folders, rows, resume) if team.leads else None
         watcher = Watcher(
             reporting,
@@ -143,14 +157,21 @@ def train_adapter(
         if not (resume and best.is_over(history)):
             if method_of(config).needs_reference:
                 rows = _with_reference(model.to(device), rows, fitting, folders.checkpoints, reporting, team)
-            if not resume and team.leads and (few := smoke_rows(rows.train, config)):
+            together = team.leads or team.sharded  # else the others need not take part
+            if not resume and together and (few := smoke_rows(rows.train, config)):
                 with told(folders.checkpoints, memory_hint=_MEMORY_HINT):
-                    smoke_run(model, few, config=config, device=device, fitting=fitting, reporting=reporting)
+                    smoke_run(
+                        model,
+                        few,
+                        config=config,
+                        device=device,
+                        fitting=fitting,
+                        reporting=reporting,
+                        team=team if team.sharded else ALONE,
+                    )
                 del model  # it was changed, and two of them would take twice the memory
                 gc.collect()
-                model = as_it_begins()
-                if config.gradient_checkpointing is True:
-                    checkpointed(model)
+                model = ready(as_it_begins())
             arguments = training_arguments(config, folders.checkpoints, device=device, rows=rows)
             callbacks = [
                 *([Guard(best, folders.checkpoints, recorder, history)] if recorder else []),
@@ -174,7 +195,10 @@ def train_adapter(
             _run(trainer, resume, folders.checkpoints)
             resume = None
         kept = best.step(history)
-        if team.leads and (resume or kept != int(history[-1]["step"])):
+        divided = is_divided(model)
+        if team.leads and divided:
+            model = trainable_model(base, config, torch.device("cpu"))
+        if team.leads and (divided or resume or kept != int(history[-1]["step"])):
             load_checkpoint(model, folders.checkpoints / f"checkpoint-{kept}")
     trained = Trained(
         history=_merge(history),
@@ -195,8 +219,8 @@ def train_adapter(
     return trained
 
 
-def _fitting(config: TrainConfig, resume: Path | None, reporting: Reporting) -> Fitting:
-    fitting = Fitting(config, reporting.progress)
+def _fitting(config: TrainConfig, resume: Path | None, reporting: Reporting, team: Team) -> Fitting:
+    fitting = Fitting(config, reporting.progress, alone=not team.sharded)
     if resume is not None:
         fitting.restore(_stored(resume))
     return fitting

@@ -73,6 +73,7 @@ THE_SERVERS: Mapping[str, str] = {
     "train.device": "it is the server's choice",
     "train.engine": "it is the server's choice",
     "train.workers": "it is the server's choice",
+    "train.sharding": "it is the server's choice",
     "train.start_from": "it is for recipes only",
     "train.modules_to_save": "it is for recipes only",
     "train.merge": "it is for recipes only",
