@@ -110,6 +110,15 @@ def test_two_nodes_train_what_one_process_trains_and_a_killed_worker_is_made_up_
     assert any(line.startswith("continuing from step ") for line in disturbed.lines)
 
 
+def test_workers_that_share_the_weights_train_what_one_process_trains(
+    base: BaseModelInfo, tmp_path: Path, cluster: Any
+) -> None:
+    config = SFT.model_copy(update={"adapter": "none", "learning_rate": 0.001})
+    one = history(train(base, tmp_path / "one", config=config))
+    sharded = config.model_copy(update={"engine": "ray", "sharding": "fsdp"})
+    close(history(on_ray(base, tmp_path / "two", Followed(quiet), config=sharded)), one, within=1e-4)
+
+
 def test_a_lost_node_leaves_fewer_workers_and_that_is_reported(
     base: BaseModelInfo, tmp_path: Path, cluster: Any
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -69,6 +71,40 @@ def test_a_command_of_two_ranks_is_one_run_and_goes_on_after_a_sigterm(recipe: P
     again = trained(tmp_path / "stopped", recipe)
     assert losses(again) == losses(whole)
     assert again["sha256"] == whole["sha256"]
+
+
+def test_a_rank_that_is_killed_ends_the_command_which_then_goes_on(recipe: Path, tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", recipe)
+    with subprocess.Popen(
+        command(tmp_path / "killed", recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Step 8/"):
+                os.kill(rank_of(process.pid, 1), signal.SIGKILL)
+                break
+        left = process.stderr.read()
+    assert process.returncode != 0
+    assert "continues" in left, left
+    again = trained(tmp_path / "killed", recipe)
+    assert losses(again) == losses(whole)
+    assert again["sha256"] == whole["sha256"]
+
+
+def rank_of(launcher: int, rank: int) -> int:
+    """Return the process of a rank."""
+    (found,) = (
+        child.pid for child in psutil.Process(launcher).children() if child.environ().get("RANK") == str(rank)
+    )
+    return found
+
+
+def test_a_search_is_refused_on_several_ranks(recipe: Path, tmp_path: Path) -> None:
+    ranks = command(tmp_path / "home", recipe)[:-4]
+    searched = [*ranks, "train", "tune", str(recipe), "--minutes", "1"]
+    done = subprocess.run(searched, capture_output=True, text=True, timeout=100)
+    assert done.returncode != 0
+    assert "cannot be started by torchrun" in done.stderr
 
 
 def test_a_command_that_trains_nothing_ends_on_every_rank(tmp_path: Path) -> None:

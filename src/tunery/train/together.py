@@ -82,6 +82,19 @@ def train_together(
         ) from error
 
 
+def require_no_ranks(what: str) -> None:
+    """Refuse something that the processes of torchrun cannot do together.
+
+    Raises:
+        ConfigError: torchrun started several.
+    """
+    if _launched() is not None:
+        raise ConfigError(
+            f"{what} cannot be started by torchrun: a trial cut short would leave the other ranks waiting",
+            hint="the same command without torchrun; train.engine=ray gives each trial several processes",
+        )
+
+
 def rank() -> int:
     """Return which of the processes that torchrun started this one is; 0 where it started none."""
     launched = _launched()

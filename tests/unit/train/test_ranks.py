@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tests.ranks import losses_of, on_ranks
 from tunery.core.progress import Silent
 from tunery.core.training import ADAPTER_WEIGHTS, BaseModelInfo
+from tunery.model import packing
 from tunery.model.bases import describe_base
 from tunery.model.render import Rendered
 from tunery.train.config import TrainConfig
@@ -178,6 +179,33 @@ def test_a_run_goes_on_with_another_number_of_ranks(base: BaseModelInfo, tmp_pat
     )
     assert "Killed" in killed[0]
     close(history(train(base, tmp_path / "other")), undisturbed, within=1e-5)
+
+
+def test_a_rank_without_memory_computes_smaller_forwards_and_the_step_stays_what_it_was(
+    base: BaseModelInfo, tmp_path: Path
+) -> None:
+    one = history(train(base, tmp_path / "one"))
+    whole = packing.target_logits
+
+    def work(team: Team) -> Any:
+        failed: list[int] = []
+
+        def short_of_memory(model: Any, batch: packing.Packed, **options: Any) -> torch.Tensor:
+            logits = whole(model, batch, **options)
+            if team.rank == 1 and batch.input_ids.shape[1] > 12:
+                failed.append(batch.input_ids.shape[1])
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return logits
+
+        packing.target_logits = short_of_memory  # this process is the rank's own
+        trained = history(train(base, tmp_path / "two", team))
+        return [trained, len(failed)]
+
+    (first, none), (second, some) = on_ranks(tmp_path / "ranks", 2, work)
+    assert none == 0
+    assert some > 0
+    assert first == second
+    close(first, one, within=1e-5)
 
 
 @pytest.mark.parametrize("size", [2, 3, 7])

@@ -32,8 +32,12 @@ def tune_recipe(context: RunContext, wanted: Sequence[str], *, minutes: float, t
         trials: At most, those of earlier calls of the same search included [count].
 
     Raises:
-        ConfigError: There is no validation split, or a setting does not take its values.
+        ConfigError: There is no validation split, a setting does not take its values, or torchrun started
+            several processes.
     """
+    from tunery.train.together import require_no_ranks
+
+    require_no_ranks("a search")
     if context.recipe.train.start_from is not None:
         raise ConfigError(
             "a search tries one training, and train.start_from puts another before it",
@@ -82,7 +86,8 @@ def _train(
     context: RunContext, dataset: DatasetVersion, config: TrainConfig, folder: Path, report: Report
 ) -> None:
     from tunery.train.reporting import Reporting
-    from tunery.train.training import Folders, train_adapter
+    from tunery.train.together import train_together
+    from tunery.train.training import Folders
 
     # Trials tell what learns, and are compared by their losses.
     alone = {"smoke": False, "generate_rows": None, "best_by": "loss"}
@@ -95,7 +100,7 @@ def _train(
     ):
         output = Path(scratch) / "adapter"
         output.mkdir()
-        train_adapter(
+        train_together(
             context.base,
             rows,
             config=config,
