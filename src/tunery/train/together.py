@@ -77,7 +77,8 @@ def train_together(
         if not is_broken(error):
             raise
         raise ResourceError(
-            "another rank of this training has ended; what it said stands above",
+            "another rank of this training has ended; its own error stands above, or torchrun's below where "
+            "it was killed",
             hint="the same command continues from the newest checkpoint",
         ) from error
 
