@@ -128,7 +128,7 @@ def test_what_both_trainings_leave_open_is_chosen_once_for_plan_training_and_sea
     assert second.config["rank"] == earlier.config["rank"] == 16
     assert second.steps == chosen.total_steps(rows)
     assert earlier.config["batch_size"] == 6
-    assert 0.1 <= second.config["learning_rate"] / earlier.config["learning_rate"] <= 0.41  # rounded
+    assert 0.1 <= second.config["learning_rate"] / earlier.config["learning_rate"] <= 0.67  # of batches of 6
     assert planned.epochs == chosen.epochs
     # Written as numbers, the same settings are the same adapters.
     written = wanted.model_copy(update={"train": chosen})

@@ -23,6 +23,8 @@ _FALL = 0.775
 """Power by which the rate falls with the width."""
 _ALPHA = 32.0
 """Scale numerator that the rate is for."""
+_BATCH = 16
+"""Examples a step below which the rate falls with their root [count]."""
 _FULL_SHARE = 0.1
 """Full fine-tuning's learning rate over LoRA's."""
 _PREFERENCE_SHARE = (0.1, 0.4)
@@ -52,7 +54,8 @@ def choose(config: TrainConfig, rows: Sequence[TrainingRow], shape: BaseShape) -
     """Return settings in which a rule has chosen whatever is left to ``auto``.
 
     - ``learning_rate``: 0.0005 times (2000 / width) ** 0.775 for LoRA, for alpha 32 and any rank; a tenth
-      with full fine-tuning; for preferences 16 over the steps of it, between 0.1 and 0.4.
+      with full fine-tuning; times the root of batch / 16 for smaller batches; for preferences 16 over the
+      steps of it instead, between 0.1 and 0.4.
     - ``epochs``: 4 times the root of 10,000 over the trained tokens of a pass, from 1 to 8; of preferences
       as many as give 40 steps, from 1 to 3.
     - ``batch_size``: a third of the root of the rows, down to a power of two, from 4 to 64.
@@ -61,7 +64,8 @@ def choose(config: TrainConfig, rows: Sequence[TrainingRow], shape: BaseShape) -
 
     Source:
         Schulman et al. (2025), LoRA Without Regret, Thinking Machines Lab: the rate by width, ten times that
-        of full fine-tuning, whatever the rank; the bits of weights and tokens. Zhang et al. (2024), arXiv
+        of full fine-tuning, whatever the rank; the bits of weights and tokens. Malladi et al. (2022), arXiv
+        2205.10287: Adam's rate goes with the root of the batch. Zhang et al. (2024), arXiv
         2410.21676: the batch up to which steps are not wasted grows with the root of the data. Epochs and the
         share for preferences were measured: ``benchmarks/auto_defaults.py``.
 
@@ -102,6 +106,8 @@ def _learning_rate(config: TrainConfig, rows: int, shape: BaseShape) -> float:
     if _learns_preferences(config):
         least, most = _PREFERENCE_SHARE
         rate *= min(most, max(least, _FULL_PREFERENCE_STEPS / config.total_steps(rows)))
+    else:
+        rate *= math.sqrt(min(1.0, config.batch_size / _BATCH))
     return min(1.0, float(f"{rate:.2g}"))
 
 

@@ -51,7 +51,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         (2, 0),  # before there is anything to save
     ],
 )
-@pytest.mark.parametrize("method", ["sft", "kto"])
+@pytest.mark.parametrize("method", ["sft", pytest.param("kto", marks=pytest.mark.slow)])
 def test_the_last_whole_step_is_saved_and_nothing_of_the_half_one(
     base: BaseModelInfo, tmp_path: Path, forwards: list[int], after: int, kept: int, method: str
 ) -> None:

@@ -48,17 +48,28 @@ def two_ranks(
     )
 
 
+RECOMPUTED = {"gradient_checkpointing": True, "micro_batch_size": 1}
+
+
 @pytest.mark.parametrize(
     ("config", "data"),
     [
-        (LORA, DATA),
-        (LORA.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 1}), DATA),
-        (LORA.model_copy(update={"batch_size": 1, "epochs": 1}), TrainingRows(rows(5), rows(1))),
-        (FULL, DATA),
-        (FULL.model_copy(update={"gradient_checkpointing": True, "micro_batch_size": 1}), DATA),
-        (DpoConfig(**{**SHAPE, "adapter": "none", "learning_rate": 0.001}), PAIRS),
+        pytest.param(LORA, DATA, id="lora"),
+        pytest.param(LORA.model_copy(update=RECOMPUTED), DATA, id="lora-recomputed", marks=pytest.mark.slow),
+        pytest.param(
+            LORA.model_copy(update={"batch_size": 1, "epochs": 1}),
+            TrainingRows(rows(5), rows(1)),
+            id="fewer-rows-than-ranks",
+        ),
+        pytest.param(FULL, DATA, id="full"),
+        pytest.param(FULL.model_copy(update=RECOMPUTED), DATA, id="full-recomputed", marks=pytest.mark.slow),
+        pytest.param(
+            DpoConfig(**{**SHAPE, "adapter": "none", "learning_rate": 0.001}),
+            PAIRS,
+            id="full-dpo",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["lora", "lora-recomputed", "fewer-rows-than-ranks", "full", "full-recomputed", "full-dpo"],
 )
 def test_sharded_ranks_give_the_losses_and_the_weights_of_one_process(
     base: BaseModelInfo, tmp_path: Path, config: TrainConfig, data: TrainingRows
@@ -73,7 +84,9 @@ def test_sharded_ranks_give_the_losses_and_the_weights_of_one_process(
         torch.testing.assert_close(together[key], weight, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("config", [LORA, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    "config", [pytest.param(LORA, id="lora"), pytest.param(FULL, id="full", marks=pytest.mark.slow)]
+)
 def test_all_that_was_saved_is_there_after_a_resume_of_two_ranks(
     base: BaseModelInfo, tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +134,7 @@ def differences(trainer: PackedTrainer, saved: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_goes_on_sharded_and_not(base: BaseModelInfo, tmp_path: Path, config: TrainConfig) -> None:
     undisturbed = history(train(base, tmp_path / "one", config=config))
@@ -130,6 +144,7 @@ def test_a_run_goes_on_sharded_and_not(base: BaseModelInfo, tmp_path: Path, conf
     close(losses_of(two_ranks(base, tmp_path, "other", sharded(config))), undisturbed, within=1e-4)
 
 
+@pytest.mark.slow
 def test_the_best_of_sharded_ranks_is_kept_and_few_rows_are_tried_first(
     base: BaseModelInfo, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def config(**settings: Any) -> SftConfig:
     return SftConfig.model_validate({**SETTINGS, **settings})
 
 
-@pytest.mark.parametrize("kind", ["lora", "none"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("none", marks=pytest.mark.slow)])
 def test_the_training_behind_it_is_the_same_to_the_bit(
     base: BaseModelInfo, tmp_path: Path, kind: str
 ) -> None:
