@@ -78,7 +78,6 @@ class Artifacts:
         with told(final), write_whole_folder(final, kind, about, may_write=self._may_write) as partial:
             yield partial
         if self._remote is not None:
-            _not_uploaded(final).touch()
             self._upload(kind, final, self._remote)
 
     def has(self, kind: Kind, id: str) -> bool:
@@ -159,7 +158,7 @@ class Artifacts:
         here = {name for name in names if is_complete(folder / name)}
         if self._remote is None:
             return sorted(here)
-        return sorted({*self._remote.ids(kind), *(n for n in here if _not_uploaded(folder / n).exists())})
+        return sorted({*self._remote.ids(kind), *(n for n in here if not _shared(folder / n).exists())})
 
     def about(self, kind: Kind, id: str) -> dict[str, Any]:
         """Return what the manifest says of an artifact.
@@ -197,7 +196,7 @@ class Artifacts:
         folder = self._folder(kind, id)
         if not self._is_there(kind, folder):
             self._missing(kind, id)
-        shared = self._remote is not None and not _not_uploaded(folder).exists()
+        shared = self._remote is not None and not self._is_own(folder)
         there = self._remote.damage(kind, id) if self._remote and shared else []
         with told(folder):
             here = damage_of(folder) if is_complete(folder) else []
@@ -216,7 +215,7 @@ class Artifacts:
         with told(folder):
             if folder.exists():
                 doom(folder)
-            _not_uploaded(folder).unlink(missing_ok=True)
+            _shared(folder).unlink(missing_ok=True)
 
     @property
     def shared(self) -> bool:
@@ -242,9 +241,8 @@ class Artifacts:
         return [s for kind in kinds if self._remote for s in self._remote.strays(kind, remove=remove)]
 
     def _is_there(self, kind: Kind, folder: Path) -> bool:
-        here = is_complete(folder)
-        if self._remote is None or (here and _not_uploaded(folder).exists()):
-            return here
+        if self._remote is None or self._is_own(folder):
+            return is_complete(folder)
         try:
             return self._remote.manifest(kind, folder.name) is not None
         except DamagedError:
@@ -254,17 +252,24 @@ class Artifacts:
 
     def _fetch(self, kind: Kind, folder: Path) -> bool:
         """Bring an artifact here, or upload one whose upload failed; return whether there is one."""
-        here = is_complete(folder)
         if self._remote is None:
-            return here
-        if here and _not_uploaded(folder).exists():
+            return is_complete(folder)
+        if self._is_own(folder):
             self._upload(kind, folder, self._remote)
             return True
         try:
             with told(folder):
-                return self._remote.fetch(kind, folder.name, folder)
+                found = self._remote.fetch(kind, folder.name, folder)
+                if found:
+                    _shared(folder).touch()
+                return found
         except ResourceError as error:
             return self._with_what_is_here(folder, error)
+
+    def _is_own(self, folder: Path) -> bool:
+        """Tell whether an artifact was made here and is not shared yet: its upload has not ended, or it is of
+        before artifacts were shared."""
+        return is_complete(folder) and not _shared(folder).exists()
 
     def _with_what_is_here(self, folder: Path, error: ResourceError) -> bool:
         """Go on with a copy while the shared store is away, and raise where there is none."""
@@ -274,8 +279,11 @@ class Artifacts:
         return True
 
     def _upload(self, kind: Kind, folder: Path, remote: RemoteArtifacts) -> None:
+        with told(folder):
+            require_whole(folder)  # damage is not for sharing
         remote.put(kind, folder, read_manifest(folder), self._may_write)
-        _not_uploaded(folder).unlink(missing_ok=True)
+        with told(folder):
+            _shared(folder).touch()
 
     def _missing(self, kind: Kind, id: str) -> NoReturn:
         place = self._root / kind if self._remote is None else f"{self._remote.url}/{kind}"
@@ -285,9 +293,9 @@ class Artifacts:
         return self._root / _known(kind) / check_id(id, f"{kind} id")
 
 
-def _not_uploaded(folder: Path) -> Path:
-    """Return the file beside an artifact that says that its upload has not ended."""
-    return folder.with_name(f".{folder.name}.not-uploaded")
+def _shared(folder: Path) -> Path:
+    """Return the file beside a copy that says that the shared store had it, so that it goes where it went."""
+    return folder.with_name(f".{folder.name}.shared")
 
 
 def _known(kind: str) -> str:

@@ -81,6 +81,32 @@ def test_what_one_machine_makes_another_finds_lists_and_deletes(url: str, tmp_pa
         there.has("datasets", "../ds-1")
 
 
+def test_what_was_made_before_artifacts_were_shared_is_shared_when_it_is_opened(
+    url: str, tmp_path: Path
+) -> None:
+    make(Artifacts(tmp_path / "here"))
+    here, there = opened(tmp_path / "here", url), opened(tmp_path / "there", url)
+    assert here.has("datasets", "ds-1")
+    assert here.ids("datasets") == ["ds-1"]
+    assert there.ids("datasets") == []
+    assert read(here.path("datasets", "ds-1")) == CONTENT
+    assert read(there.path("datasets", "ds-1")) == CONTENT
+    there.delete("datasets", "ds-1")
+    assert not here.has("datasets", "ds-1")
+
+
+def test_what_is_damaged_before_it_is_shared_is_named_and_not_shared(url: str, tmp_path: Path) -> None:
+    make(Artifacts(tmp_path / "here"))
+    (tmp_path / "here" / "datasets" / "ds-1" / "weights.bin").write_bytes(b"other")
+    here, there = opened(tmp_path / "here", url), opened(tmp_path / "there", url)
+    for _ in range(2):
+        with pytest.raises(DamagedError, match=r"weights\.bin: checksum differs"):
+            here.path("datasets", "ds-1")
+    assert not there.has("datasets", "ds-1")
+    make(here)
+    assert read(there.path("datasets", "ds-1")) == CONTENT
+
+
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_object_is_named(url: str, tmp_path: Path) -> None:
     here, there = opened(tmp_path / "here", url), opened(tmp_path / "there", url)
     make(here)
