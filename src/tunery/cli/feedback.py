@@ -156,6 +156,7 @@ def export_feedback(
         ("export", exported.id),
         ("examples", f"{exported.examples:,}"),
         ("preferences", f"{exported.preferences:,}"),
+        *([("ratings", f"{exported.ratings:,}")] if exported.ratings else []),
         ("skipped", skipped or "nothing"),
         ("folder", exported.path),
     ]

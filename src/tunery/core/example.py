@@ -143,6 +143,9 @@ SEED_PROMPTS = "seed_prompts"
 """Key beside it in a synthetic row: fingerprints of the prompts it was written after. Where one of them is
 held out, the row would tell training what the test asks, and is removed."""
 
+LIKED = "kto_tag"
+"""Key beside a conversation that says whether people liked its answer, as LLaMA-Factory has it."""
+
 REQUEST_ID = "request_id"
 """Key beside it in a row made of a served call: whose, so that a call that is taken back can be traced."""
 

@@ -20,6 +20,7 @@ from tunery.store.workspace import Workspace
 
 EXAMPLES = "examples.jsonl"
 PREFERENCES = "preferences.jsonl"
+RATINGS = "ratings.jsonl"
 SKIPPED = "skipped.jsonl"
 MANIFEST = "export.json"
 
@@ -33,6 +34,8 @@ class Export(Record):
     """Rows of ``examples.jsonl`` [count]."""
     preferences: int
     """Rows of ``preferences.jsonl`` [count]."""
+    ratings: int = 0
+    """Rows of ``ratings.jsonl`` [count]."""
     skipped: Mapping[str, int]
     """Reason to pieces of feedback that became no row [count]."""
     path: str
@@ -63,8 +66,9 @@ def export(
     ``examples.jsonl`` holds corrections (and, when asked for, liked answers) as OpenAI chat rows:
     ``messages`` ending with the answer to learn; earlier assistant turns get ``weight`` 0, for nobody has
     reviewed them. ``preferences.jsonl`` holds OpenAI preference rows: ``input``, ``preferred_output``,
-    ``non_preferred_output``. ``skipped.jsonl`` names every piece of feedback that became no row, with its
-    reason. ``export.json`` is written last: without it the folder is not an export.
+    ``non_preferred_output``. ``ratings.jsonl`` holds, when asked for, answers with a thumb as unpaired
+    preferences: chat rows with ``kto_tag``. ``skipped.jsonl`` names every piece of feedback that became no
+    row, with its reason. ``export.json`` is written last: without it the folder is not an export.
 
     No row repeats, word for word or nearly, a prompt of the validation or test split of any dataset version
     that the model name which answered was trained and measured on, their parents included. Where such a
@@ -93,17 +97,21 @@ def export(
     collector = _Collector(HeldOutGuard(workspace, similarity=settings.near_similarity), settings)
     for feedback, request in _candidates(workspace, model, since):
         collector.take(feedback, request)
-    (examples, preferences), skipped = collector.rows, collector.skipped
+    (examples, preferences, ratings), skipped = collector.rows, collector.skipped
     written = Export(
         id=artifact_id(
             "fbx",
             stage="feedback",
             version=1,
-            config=settings.model_dump(mode="json"),
-            inputs={"rows": sha256_text(canonical_json([examples, preferences]))},
+            # Exports of before there were ratings keep their ids.
+            config=settings.model_dump(mode="json", exclude=set() if settings.ratings else {"ratings"}),
+            inputs={
+                "rows": sha256_text(canonical_json([examples, preferences, *([ratings] if ratings else [])]))
+            },
         ),
         examples=len(examples),
         preferences=len(preferences),
+        ratings=len(ratings),
         skipped=dict(sorted(Counter(s.reason for s in skipped).items())),
         path=str(destination),
         created_at=workspace.clock.now(),
@@ -116,7 +124,7 @@ class _Collector:
     """Gathers rows and what was skipped."""
 
     def __init__(self, guard: HeldOutGuard, settings: ExportConfig) -> None:
-        self.rows = FeedbackRows([], [])
+        self.rows = FeedbackRows([], [], [])
         self.skipped: list[Skipped] = []
         self._guard = guard
         self._settings = settings
@@ -136,11 +144,14 @@ class _Collector:
         rows = rows_of(feedback, request, self._settings)
         self.rows.examples.extend(rows.examples)
         self.rows.preferences.extend(rows.preferences)
+        self.rows.ratings.extend(rows.ratings)
 
     def _repeats(self, feedback: Feedback, request: RequestRecord) -> Objection | None:
         turns = [[m.role, m.content] for m in request.messages]
         # Several pairs on one prompt may all be true; two answers to learn for it contradict each other.
         pair = [feedback.correction, feedback.rejected] if feedback.kind == "preference" else None
+        if self._settings.ratings and feedback.kind == "rating":
+            pair = [request.completion]  # each answer is judged by itself
         taught = canonical_json([turns, pair])
         if taught in self._answered:
             return Objection("superseded", f"newer feedback {self._answered[taught]} is on the same prompt")
@@ -169,7 +180,7 @@ def _check_destination(destination: Path) -> None:
             f"{destination} is a file; an export is a folder with {EXAMPLES} and {PREFERENCES}",
             hint=f"tunery feedback export {destination.with_suffix('')}",
         )
-    ours = {EXAMPLES, PREFERENCES, SKIPPED, MANIFEST}
+    ours = {EXAMPLES, PREFERENCES, RATINGS, SKIPPED, MANIFEST}
     if destination.is_dir() and (
         others := sorted(p.name for p in destination.iterdir() if p.name not in ours)
     ):
@@ -186,6 +197,10 @@ def _write(destination: Path, collected: _Collector, written: Export) -> None:
         (destination / MANIFEST).unlink(missing_ok=True)
         write_json_lines(destination / EXAMPLES, collected.rows.examples)
         write_json_lines(destination / PREFERENCES, collected.rows.preferences)
+        if collected.rows.ratings:
+            write_json_lines(destination / RATINGS, collected.rows.ratings)
+        else:  # those of an earlier export
+            (destination / RATINGS).unlink(missing_ok=True)
         write_json_lines(destination / SKIPPED, [s._asdict() for s in collected.skipped])
         write_json_lines(destination / MANIFEST, [written.model_dump(mode="json")])
     except OSError as error:

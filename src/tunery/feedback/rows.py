@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tunery.core.example import REQUEST_ID, SPLIT_HINT
+from tunery.core.example import LIKED, REQUEST_ID, SPLIT_HINT
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.lineage import Objection
@@ -17,6 +17,8 @@ class FeedbackRows(NamedTuple):
     """Chat rows."""
     preferences: list[dict[str, Any]]
     """Preference rows."""
+    ratings: list[dict[str, Any]]
+    """Chat rows whose answer is judged: unpaired preferences."""
 
 
 def text_was_kept(request: RequestRecord) -> bool:
@@ -37,10 +39,12 @@ def not_wanted(feedback: Feedback, request: RequestRecord, settings: ExportConfi
             "text_not_kept", f"the text of {request.id} was not kept, so there is no prompt to learn from"
         )
     if feedback.kind == "rating":
-        if feedback.rating == -1:
-            return Objection("no_better_answer", "a thumb down says what is wrong, not what is right")
-        if not settings.include_liked:
-            return Objection("liked_not_asked_for", "liked answers are exported with include_liked only")
+        if not settings.ratings and feedback.rating == -1:
+            why = "a thumb down says what is wrong, not what is right; ratings=true exports it for kto"
+            return Objection("no_better_answer", why)
+        if not settings.ratings and not settings.include_liked:
+            why = "liked answers are exported with include_liked or ratings only"
+            return Objection("liked_not_asked_for", why)
         if request.status != "ok" or not request.completion.strip():
             return Objection("no_answer", f"the request ended with status {request.status!r}")
     return None
@@ -51,13 +55,15 @@ def rows_of(feedback: Feedback, request: RequestRecord, settings: ExportConfig) 
     served = request.completion
     if feedback.kind == "preference":
         pair = _preference(feedback, request, feedback.correction or "", feedback.rejected or "")
-        return FeedbackRows([], [pair])
+        return FeedbackRows([], [pair], [])
     if feedback.kind == "rating":
-        return FeedbackRows([_example(feedback, request, served)], [])
+        liked, example = feedback.rating == 1, _example(feedback, request, served)
+        judged = [{**example, LIKED: liked}] if settings.ratings else []
+        return FeedbackRows([example] if liked and settings.include_liked else [], [], judged)
     answer = feedback.correction or ""
     as_pair = settings.corrections_as_preferences and request.status == "ok"
     pairs = [_preference(feedback, request, answer, served)] if as_pair else []
-    return FeedbackRows([_example(feedback, request, answer)], pairs)
+    return FeedbackRows([_example(feedback, request, answer)], pairs, [])
 
 
 def _example(feedback: Feedback, request: RequestRecord, answer: str) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import pytest
 from tests.unit.feedback.conftest import NOW, accepted, add_dataset, add_dataset_record, add_model
 
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
+from tunery.data.config import SourceConfig
 from tunery.feedback.collect import GivenFeedback, record
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.export import export
+from tunery.pipeline.doctor.sample import read_sample
 from tunery.store.dataset_files import EXAMPLES
 
 HELD_OUT = "I was charged twice for the same purchase at the supermarket yesterday"
@@ -163,6 +165,31 @@ def test_liked_answers_become_rows_only_when_asked_for(bot, serve, tmp_path):
     assert (made.examples, made.skipped) == (1, {"held_out_exact": 1})
     (row,) = lines(tmp_path / "out/examples.jsonl")
     assert row["messages"][-1] == {"role": "assistant", "content": "lost_card"}
+
+
+def test_thumbs_become_unpaired_preferences_when_asked_for(bot, serve, tmp_path):
+    answered = serve("My card is gone", completion="refund")
+    accepted(bot, answered, kind="rating", rating=-1)
+    accepted(bot, serve("My card is gone", completion="lost card"), kind="rating", rating=1)
+    accepted(bot, serve("Where is my card", completion="card arrival"), kind="rating", rating=1)
+    plain = export(bot, tmp_path / "plain")
+    assert (plain.examples, plain.ratings) == (0, 0)
+    assert set(plain.skipped) == {"no_better_answer", "liked_not_asked_for"}
+    made = export(bot, tmp_path / "out", config=ExportConfig(ratings=True))
+    assert (made.examples, made.preferences, made.ratings, made.skipped) == (0, 0, 3, {})
+    rows = lines(tmp_path / "out/ratings.jsonl")
+    judged = {(row["messages"][0]["content"], row["messages"][-1]["content"]): row["kto_tag"] for row in rows}
+    assert judged == {
+        ("My card is gone", "refund"): False,
+        ("My card is gone", "lost card"): True,
+        ("Where is my card", "card arrival"): True,
+    }
+    assert all(row["metadata"]["split_hint"] == "train" for row in rows)
+    both = export(bot, tmp_path / "both", config=ExportConfig(ratings=True, include_liked=True))
+    assert (both.examples, both.ratings) == (2, 3)
+    source = SourceConfig(path=str(tmp_path / "out/ratings.jsonl"))
+    read = read_sample(source).examples
+    assert sorted(e.desirable for e in read) == [False, True, True]
 
 
 def test_feedback_on_requests_without_kept_text_becomes_no_row(bot, serve, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from tunery.core.dataset import Shape
 from tunery.core.errors import ConfigError
-from tunery.core.example import REQUEST_ID
+from tunery.core.example import LIKED, REQUEST_ID
 from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.rows.refused import REFUSED_KEY
 
@@ -53,8 +53,8 @@ REFERENCE = "reference_answer"
 """Key in OpenAI's reinforcement files."""
 UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
 """Columns of what is no text; where one holds a list or an object, the text is not whole without it."""
-LIKED, LABEL = "kto_tag", "label"
-"""Columns that say whether people liked the answer of an unpaired preference, in LLaMA-Factory and in TRL."""
+LABEL = "label"
+"""Column that says in TRL's files whether people liked the answer of an unpaired preference."""
 _QUIET = ("metadata", "parallel_tool_calls", REFUSED_KEY)
 """Keys that are metadata by their name, or say how a model is asked and nothing of what it is to answer."""
 _OF_TRAFFIC = ("user", "model", "request_id")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import Example, without_system
-from tunery.data.conversations.shapes import LIKED
+from tunery.core.example import LIKED, Example, without_system
 from tunery.data.writers.writer import Writer, own_system_turn, untrained_turn, write_array
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.example import Example
-from tunery.data.conversations.shapes import LIKED
+from tunery.core.example import LIKED, Example
 from tunery.data.writers.writer import Writer, untrained_turn, write_array
 
 _SENDERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
