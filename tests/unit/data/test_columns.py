@@ -405,6 +405,7 @@ def test_unpaired_preferences_are_read_from_every_layout_and_written_again(
     named: dict[str, Any] = {"desirable": column} if column == "thumb" else {}
     version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows), columns=named)
     assert (version.rows_kept, version.unpaired, version.preference) == (ROWS, True, False)
+    assert not any("nothing reads" in warning for warning in version.warnings)
     assert version.labels is None
     folder = workspace.artifacts.path("datasets", version.id)
     found = {e.metadata["row"]: e.desirable for s in SPLITS for e in read_examples(folder, s)}

@@ -16,7 +16,7 @@ from tunery.core.tool_text import (
 )
 from tunery.data.conversations.flags import row_is_learnt
 from tunery.data.conversations.messages import json_of, parse_messages
-from tunery.data.conversations.shapes import LABEL, UNSEEN, Mapped, PromptPart
+from tunery.data.conversations.shapes import LABEL, UNSEEN, Mapped, PromptPart, says_rating
 from tunery.data.conversations.values import is_blank, text_of
 from tunery.data.rows.row import NO_VALUE, BadRow, Flaw, UnusableRow, no_prompt
 
@@ -24,8 +24,6 @@ _WAY_OUT = "name the column under columns.metadata where it is none"
 _HISTORY_FIX = f"must be a list of [question, answer] pairs, or of {{role, content}} objects; {_WAY_OUT}"
 _LIKED = frozenset({"true", "1", "1.0", "yes", "y", "up", "desirable"})
 _DISLIKED = frozenset({"false", "0", "0.0", "-1", "-1.0", "no", "n", "down", "undesirable"})
-_AS_A_LABEL = frozenset({"true", "false", "1", "0", "1.0", "0.0"})
-"""What a column called ``label`` says of an answer; anything else is a class."""
 _READ_AS: dict[PromptPart, str] = {
     "system": "the system turn",
     "history": "the turns before the question",
@@ -71,7 +69,9 @@ def is_desirable(values: Mapping[str, Any], mapped: Mapped, *, named: bool) -> b
     for column in mapped.desirable:
         given = values.get(column)
         word = str(given).strip().lower()
-        if is_blank(given) or (column == LABEL and not named and not _is_rating(given, word, values, mapped)):
+        if is_blank(given):
+            continue
+        if column == LABEL and not (named or says_rating(values, mapped.shape, mapped.column["completion"])):
             continue
         if word not in _LIKED | _DISLIKED:
             fix = f"must say whether the answer is desirable: true or false; {_WAY_OUT}"
@@ -83,16 +83,6 @@ def is_desirable(values: Mapping[str, Any], mapped: Mapped, *, named: bool) -> b
         first, second = found
         raise BadRow(Flaw(second, values[second], f"differs from {first!r}; remove one of the columns"))
     return next(iter(found.values()), None)
-
-
-def _is_rating(given: Any, word: str, values: Mapping[str, Any], mapped: Mapped) -> bool:
-    """Tell whether a column called ``label`` says something of the answer, and is no class."""
-    if isinstance(given, bool):
-        return True
-    # Tables have it as text or number; where that is the answer itself, it is a class.
-    if mapped.shape != "completion" or str(given) == str(values.get(mapped.column["completion"])):
-        return False
-    return word in _AS_A_LABEL
 
 
 def with_beside(

@@ -55,6 +55,8 @@ UNSEEN = ("images", "image", "videos", "video", "audios", "audio")
 """Columns of what is no text; where one holds a list or an object, the text is not whole without it."""
 LABEL = "label"
 """Column that says in TRL's files whether people liked the answer of an unpaired preference."""
+_AS_A_LABEL = frozenset({"true", "false", "1", "0", "1.0", "0.0"})
+"""What a column called ``label`` says of an answer; anything else is a class."""
 _QUIET = ("metadata", "parallel_tool_calls", REFUSED_KEY)
 """Keys that are metadata by their name, or say how a model is asked and nothing of what it is to answer."""
 _OF_TRAFFIC = ("user", "model", "request_id")
@@ -136,7 +138,7 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
         if source.columns.desirable
         else tuple(name for name in liked if name not in used)
     )
-    used |= {LIKED} & set(desirable)
+    used |= {name for name in desirable if name != LABEL or says_rating(first, shape, column["completion"])}
     watched = {*around, *UNSEEN, *desirable}
     return Mapped(
         shape,
@@ -170,6 +172,17 @@ def _asked_by(shape: Shape, column: Mapping[str, str], first: Mapping[str, Any])
         return ("input",)
     held = (parts for parts in _PREFERENCE_PROMPTS if first.get(column[parts[0]]) is not None)
     return next(held, ())
+
+
+def says_rating(values: Mapping[str, Any], shape: Shape, completion: str) -> bool:
+    """Tell whether a row's column ``label`` says what people thought of its answer, and is no class."""
+    given = values.get(LABEL)
+    if isinstance(given, bool):
+        return True
+    # Tables have it as text or number; where that is the answer itself, it is a class.
+    if shape != "completion" or str(given) == str(values.get(completion)):
+        return False
+    return str(given).strip().lower() in _AS_A_LABEL
 
 
 def is_metadata(column: str) -> bool:

@@ -178,5 +178,6 @@ def _find_repeats(sample: Sample, keys: Sequence[tuple[int, int, int, int]]) -> 
         first, earlier = answers.setdefault(prompt, (number, answer))
         if earlier != answer:
             clash.setdefault(prompt, (first, number))
-    if sample.mapped.shape != "preference":  # several pairs on one prompt contradict nothing
+    judged = sample.mapped.shape == "preference" or any(e.desirable is not None for e in sample.examples)
+    if not judged:  # several pairs or judged answers on one prompt contradict nothing
         sample.contradictory = [*clash.values()]

@@ -71,6 +71,16 @@ LAYOUTS: dict[str, tuple[str, str, list[Mapping[str, Any]]]] = {
             for t in THINGS
         ],
     ),
+    "TRL's unpaired": (
+        "completion",
+        "kto",
+        [
+            {"prompt": f"{t}?", "completion": f"{t}." if liked else "No idea.", "label": liked}
+            for t in THINGS
+            for liked in (True, False)
+        ],
+    ),
+    "chats with thumbs": ("chat", "kto", [chat(t) | {"kto_tag": i % 3 > 0} for i, t in enumerate(THINGS)]),
     "a table": ("columns", "sft", [{"text": f"my {t} is lost", "label": t.split()[0]} for t in THINGS]),
 }
 
@@ -100,7 +110,8 @@ def test_the_recipe_it_writes_builds_and_passes_the_checks_that_it_foretold(
     assert checked.passed
     assert found.preflight is not None
     assert found.preflight.longest >= checked.longest  # which leaves out the test split
-    assert dataset.preference == (method == "dpo")
+    assert (dataset.preference, dataset.unpaired) == (method == "dpo", method == "kto")
+    assert not any("nothing reads" in w or "several answers" in w for w in found.warnings)
     assert found.usable >= dataset.rows_kept
 
 
