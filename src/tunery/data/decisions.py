@@ -75,6 +75,11 @@ class Curated:
                 setattr(self, name, column[~gone])
         self.kept = self.kept[~gone]
 
+    @property
+    def judged(self) -> bool:
+        """Whether rows say which answers people liked: pairs, or single answers."""
+        return any(len(self.rows.column(name).drop_null()) for name in ("rejected", "desirable"))
+
     def where(self, position: int) -> str:
         """Return where a row came from, for a message."""
         return f"row {self.row_number(position)} of {self.source(position).path}"

@@ -33,7 +33,7 @@ def set_labels(curated: Curated) -> None:
         ConfigError: Every row of a table has the same answer, so there is nothing to learn.
     """
     mode = curated.config.labels
-    if any(len(curated.rows.column(name).drop_null()) for name in ("rejected", "desirable")):
+    if curated.judged:
         return
     answers = curated.rows.numbers("answer_key")
     if mode == "auto" and len(np.unique(answers[curated.kept])) > _MOST_CLASSES_LOOKED_AT:

@@ -439,6 +439,7 @@ def test_an_answer_judged_both_ways_is_no_repeat(workspace: Workspace, tmp_path:
     version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
     assert version.rows_kept == 2 * ROWS
     assert version.dropped == {"exact_duplicate": ROWS}
+    assert not any("different answers" in warning for warning in version.warnings)
     columns = read_columns(workspace.artifacts.path("datasets", version.id))
     (found,) = contradictions.find(columns, compare_prompts(columns, 0.9))
     assert found.kind == "contradiction"

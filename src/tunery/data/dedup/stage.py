@@ -57,7 +57,7 @@ def drop_exact(curated: Curated) -> Integers:
     repeats = np.flatnonzero(first != np.arange(len(kept)))
     same = first_of_key(prompts.same)
     others = np.flatnonzero((same != np.arange(len(kept))) & (first == np.arange(len(kept))))
-    if len(others):
+    if len(others) and not curated.judged:  # several judged answers to a prompt contradict nothing
         curated.warnings.append(_conflicts(curated, kept[same[others]], kept[others]))
     if curated.config.clean.exact_duplicates:
         curated.drop(
