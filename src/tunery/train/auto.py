@@ -31,9 +31,11 @@ _PREFERENCE_SHARE = (0.1, 0.4)
 """Least and most of the supervised rate that preferences are learnt at."""
 _FULL_PREFERENCE_STEPS = 16
 """Steps in which preferences could be learnt at the whole supervised rate [count]."""
-_PASSES = 4.0
-"""Passes over ``_TOKENS`` trained tokens; their number falls with the root of the tokens."""
+_PASSES = 3.0
+"""Passes over ``_TOKENS`` trained tokens; their number falls with the fourth root of the tokens."""
 _TOKENS = 10_000
+_FEW_ROWS = 128
+"""Rows below which batches of 4 leave enough steps, and batches of 8 do not [rows]."""
 _PREFERENCE_STEPS = 40
 """Steps below which preferences are passed over again [count]."""
 _BITS = 2.0
@@ -56,9 +58,10 @@ def choose(config: TrainConfig, rows: Sequence[TrainingRow], shape: BaseShape) -
     - ``learning_rate``: 0.0005 times (2000 / width) ** 0.775 for LoRA, for alpha 32 and any rank; a tenth
       with full fine-tuning; times the root of batch / 16 for smaller batches; for preferences 16 over the
       steps of it instead, between 0.1 and 0.4.
-    - ``epochs``: 4 times the root of 10,000 over the trained tokens of a pass, from 1 to 8; of preferences
-      as many as give 40 steps, from 1 to 3.
-    - ``batch_size``: a third of the root of the rows, down to a power of two, from 4 to 64.
+    - ``epochs``: 3 times the fourth root of 10,000 over the trained tokens of a pass, from 1 to 8; of
+      preferences as many as give 40 steps, from 1 to 3.
+    - ``batch_size``: a third of the root of the rows, down to a power of two, from 8 to 64; from 4 where
+      there are fewer than 128 rows.
     - ``rank``: the least power of two whose weights hold two bits each for one bit a trained token, from 16
       to 256.
 
@@ -117,12 +120,14 @@ def _epochs(config: TrainConfig, rows: int, tokens: int) -> int:
         found = _PREFERENCE_STEPS * config.batch_size / max(rows, 1)
         most = min(most, 3)
     else:
-        found = _PASSES * math.sqrt(_TOKENS / max(tokens, 1))
+        found = _PASSES * (_TOKENS / max(tokens, 1)) ** 0.25
     return min(most, max(least, round(found)))
 
 
 def _batch_size(rows: int, micro: int | None) -> int:
     least, most = AUTO_BOUNDS["batch_size"]
+    if rows >= _FEW_ROWS:
+        least *= 2
     found = min(most, max(least, 1 << math.floor(math.log2(max(math.sqrt(rows) / 3, 1)))))
     return found if micro is None else micro * math.ceil(found / micro)
 

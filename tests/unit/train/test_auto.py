@@ -54,15 +54,15 @@ def _config(**values: Any) -> TrainConfig:
 @pytest.mark.parametrize(
     ("settings", "rows", "trained", "shape", "expected"),
     [
-        ({}, 770, 5, SMOLLM2, {"batch_size": 8, "epochs": 6, "learning_rate": 9.3e-4, "rank": 16}),
-        ({}, 2_000, 5, SMOLLM2, {"batch_size": 8, "epochs": 4, "learning_rate": 9.3e-4, "rank": 16}),
+        ({}, 770, 5, SMOLLM2, {"batch_size": 8, "epochs": 4, "learning_rate": 9.3e-4, "rank": 16}),
+        ({}, 2_000, 5, SMOLLM2, {"batch_size": 8, "epochs": 3, "learning_rate": 9.3e-4, "rank": 16}),
         ({}, 20, 5, SMOLLM2, {"batch_size": 4, "epochs": 8, "learning_rate": 6.6e-4, "rank": 16}),
         ({}, 52_000, 80, LLAMA_8B, {"batch_size": 64, "epochs": 1, "learning_rate": 2.9e-4, "rank": 16}),
         ({}, 400_000, 100, SMOLLM2, {"batch_size": 64, "epochs": 1, "learning_rate": 1.3e-3, "rank": 128}),
         ({"adapter": "none"}, 2_000, 5, SMOLLM2, {"learning_rate": 9.3e-5}),
         ({"alpha": 16}, 2_000, 5, SMOLLM2, {"learning_rate": 1.9e-3}),
         ({"adapter": "rslora"}, 2_000, 5, SMOLLM2, {"learning_rate": 2.3e-4}),
-        ({"method": "dpo"}, 341, 60, SMOLLM2, {"batch_size": 4, "epochs": 1, "learning_rate": 2.4e-4}),
+        ({"method": "dpo"}, 341, 60, SMOLLM2, {"batch_size": 8, "epochs": 1, "learning_rate": 4.9e-4}),
         ({"method": "dpo"}, 40, 60, SMOLLM2, {"batch_size": 4, "epochs": 3, "learning_rate": 5.2e-4}),
         ({"method": "dpo"}, 60_000, 200, LLAMA_8B, {"batch_size": 64, "epochs": 1, "learning_rate": 2.9e-5}),
     ],
@@ -90,10 +90,10 @@ def test_a_chosen_number_trains_the_same_adapter_as_one_that_was_written() -> No
 def test_only_what_is_left_open_is_chosen() -> None:
     config = training_methods()["sft"].config.model_validate({"epochs": "auto", "batch_size": 32})
     found = choose(config, _rows(770, 5), SMOLLM2)
-    assert found.values == {"epochs": 6}
+    assert found.values == {"epochs": 4}
     assert found.config.batch_size == 32
     assert found.config.learning_rate == config.learning_rate
-    assert "epochs 6 (of 770 rows with 3,850 trained tokens" in found.sentence
+    assert "epochs 4 (of 770 rows with 3,850 trained tokens" in found.sentence
 
 
 def test_the_batch_stays_a_multiple_of_the_micro_batch() -> None:
