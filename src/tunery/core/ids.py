@@ -99,13 +99,22 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def is_id(value: str) -> bool:
+    """Tell whether a text can be an id of ours.
+
+    >>> is_id("ds-1"), is_id("old copy")
+    (True, False)
+    """
+    return _ID.fullmatch(value) is not None
+
+
 def check_id(value: str, what: str) -> str:
     """Return ``value`` if it can be an id of ours; anything that could be a path is refused.
 
     Raises:
         ConfigError: The id holds characters other than letters, digits, ``_`` and ``-``.
     """
-    if not _ID.fullmatch(value):
+    if not is_id(value):
         raise ConfigError(f"{what} {value!r:.80} is not a valid id")
     return value
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tunery.core.errors import ConfigError
 from tunery.core.example import Example
+from tunery.core.figures import counted
 from tunery.core.progress import Silent
 from tunery.data.chunk import Treatment, clean_chunk
 from tunery.data.config import DataConfig, SourceConfig
@@ -31,7 +33,8 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
         Examples with unique ids: a row that repeats an earlier one has its row number added.
 
     Raises:
-        ConfigError: The file is unusable, or rows lack their prompt or answer; with row numbers.
+        ConfigError: The file is unusable, rows lack their prompt or answer, with row numbers, or no answer is
+            desirable.
     """
     settings = source.model_copy(
         update={"path": str(path), "limit": None, "limit_per_class": None, "format": _format(path, source)}
@@ -48,7 +51,13 @@ def read_file(path: Path | str, source: SourceConfig, config: DataConfig) -> lis
     if dropped:
         raise refusal(str(path), dropped)
     # What people did not like is no answer to be held against.
-    examples = _number_repeats([e for e in found if e.desirable is not False])
+    wanted = [e for e in found if e.desirable is not False]
+    if found and not wanted:
+        raise ConfigError(
+            f"{path}: none of its {counted(len(found), 'row')} has a desirable answer to be held against",
+            hint="add rows with desirable answers",
+        )
+    examples = _number_repeats(wanted)
     if len({e.reference for e in examples}) < 2 or any(e.rejected is not None for e in examples):
         return examples
     if find_labels([e.reference for e in examples], config.labels) is None:

@@ -25,7 +25,7 @@ _STEPS = 1000
 
 
 def rows_needed(gain: float, discordant: float, *, alpha: float = SIGNIFICANT, power: float = POWER) -> int:
-    """Return the paired rows at which McNemar's test shows a gain [rows].
+    """Return the paired rows at which McNemar's test shows a gain, at least those of the exact test [rows].
 
     Args:
         gain: Share of rows won, above 0.
@@ -46,7 +46,7 @@ def rows_needed(gain: float, discordant: float, *, alpha: float = SIGNIFICANT, p
         raise ValueError(f"a gain of {gain} in {discordant} discordant rows")
     level, chance = _quantiles(alpha, power)
     spread = level * math.sqrt(discordant) + chance * math.sqrt(discordant - gain**2)
-    return math.ceil((spread / gain) ** 2)
+    return max(math.ceil((spread / gain) ** 2), math.ceil(_fewest_won(alpha) / discordant))
 
 
 def detectable_gain(rows: int, discordant: Callable[[float], float], *, most: float = 1.0) -> float | None:
@@ -118,8 +118,11 @@ def after_baselines(rules: Sequence[GateRule], baselines: Mapping[str, Evaluatio
         if opponent is None:
             continue
         metric = opponent.metrics[rule.metric]
-        seen = detectable_gain(metric.n, partial(discordant_share, metric.value), most=1 - metric.value)
         beside = f"{subject_name(opponent.subject)} is at {metric_value(metric)}"
+        if metric.value >= 1:
+            found.append(f"{beside}: nothing can gain over it, however many test rows there are")
+            continue
+        seen = detectable_gain(metric.n, partial(discordant_share, metric.value), most=1 - metric.value)
         if seen is None:
             found.append(f"{beside}: {counted(metric.n, 'test row')} are too few to show any gain over it")
         elif rule.by < seen:
@@ -149,6 +152,11 @@ def _opponent(rule: GateRule, baselines: Mapping[str, Evaluation]) -> Evaluation
         if best is None or not at_least_as_good(best.metrics[rule.metric], evaluation.metrics[rule.metric]):
             best = evaluation
     return best
+
+
+def _fewest_won(alpha: float) -> int:
+    """Return the rows that the exact test must see won, and none lost, to show anything [rows]."""
+    return math.floor(math.log2(2 / alpha)) + 1
 
 
 def _quantiles(alpha: float, power: float) -> tuple[float, float]:

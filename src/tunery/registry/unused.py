@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 
-from tunery.core.errors import ConflictError
+from tunery.core.errors import ConflictError, DamagedError
 from tunery.core.job import FINAL_STATUSES
 from tunery.core.run import Run
 from tunery.registry.lineage import lineage, needed_by
@@ -58,6 +58,13 @@ def _running(workspace: Workspace) -> Run | None:
     return next((run for run in runs if run.created_at > since), None)
 
 
+def _bytes_of(workspace: Workspace, kind: Kind, id: str) -> int:
+    try:
+        return workspace.artifacts.manifest(kind, id).bytes
+    except DamagedError:  # it is in the way all the same; of what is here the size is known
+        return size_of(workspace.root / kind / id)
+
+
 def _unused(workspace: Workspace) -> Iterator[tuple[Kind | None, str, LeftOver]]:
     needed = {
         wanted
@@ -68,11 +75,8 @@ def _unused(workspace: Workspace) -> Iterator[tuple[Kind | None, str, LeftOver]]
     for kind in _KINDS:
         for id in workspace.artifacts.ids(kind):
             if (kind, id) not in needed:
-                place, size = (
-                    workspace.artifacts.place(kind, id),
-                    workspace.artifacts.manifest(kind, id).bytes,
-                )
-                yield kind, id, LeftOver(place, size, "no version stands on it")
+                place = workspace.artifacts.place(kind, id)
+                yield kind, id, LeftOver(place, _bytes_of(workspace, kind, id), "no version stands on it")
     for folder in sorted((workspace.root / CHECKPOINTS).glob("*")):
         yield (
             None,

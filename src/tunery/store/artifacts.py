@@ -10,9 +10,10 @@ from typing import Any, Literal, NoReturn, TypeAlias, get_args
 
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError, ResourceError
 from tunery.core.faults import told
-from tunery.core.ids import check_id
+from tunery.core.ids import check_id, is_id
 from tunery.core.progress import Progress
 from tunery.store.remote import RemoteArtifacts, Stray
+from tunery.store.whole_file import write_whole
 from tunery.store.whole_folder import (
     MANIFEST,
     MEND,
@@ -158,7 +159,8 @@ class Artifacts:
         here = {name for name in names if is_complete(folder / name)}
         if self._remote is None:
             return sorted(here)
-        return sorted({*self._remote.ids(kind), *(n for n in here if not _shared(folder / n).exists())})
+        there = filter(is_id, self._remote.ids(kind))  # what else lies there is none of ours
+        return sorted({*there, *(name for name in here if self._is_own(folder / name))})
 
     def about(self, kind: Kind, id: str) -> dict[str, Any]:
         """Return what the manifest says of an artifact.
@@ -261,15 +263,20 @@ class Artifacts:
             with told(folder):
                 found = self._remote.fetch(kind, folder.name, folder)
                 if found:
-                    _shared(folder).touch()
+                    self._note_shared(folder, self._remote)
                 return found
         except ResourceError as error:
             return self._with_what_is_here(folder, error)
 
     def _is_own(self, folder: Path) -> bool:
-        """Tell whether an artifact was made here and is not shared yet: its upload has not ended, or it is of
-        before artifacts were shared."""
-        return is_complete(folder) and not _shared(folder).exists()
+        """Tell whether an artifact is here and was never in the shared store: its upload has not ended, or it
+        is of before artifacts were shared, or were shared there."""
+        return is_complete(folder) and not (self._remote and _stores(folder) == self._remote.url)
+
+    def _note_shared(self, folder: Path, remote: RemoteArtifacts) -> None:
+        if _stores(folder) != remote.url:
+            with write_whole(_shared(folder)) as stream:
+                stream.write(remote.url)
 
     def _with_what_is_here(self, folder: Path, error: ResourceError) -> bool:
         """Go on with a copy while the shared store is away, and raise where there is none."""
@@ -283,7 +290,7 @@ class Artifacts:
             require_whole(folder)  # damage is not for sharing
         remote.put(kind, folder, read_manifest(folder), self._may_write)
         with told(folder):
-            _shared(folder).touch()
+            self._note_shared(folder, remote)
 
     def _missing(self, kind: Kind, id: str) -> NoReturn:
         place = self._root / kind if self._remote is None else f"{self._remote.url}/{kind}"
@@ -294,8 +301,16 @@ class Artifacts:
 
 
 def _shared(folder: Path) -> Path:
-    """Return the file beside a copy that says that the shared store had it, so that it goes where it went."""
+    """Return the file beside a copy that says which shared store had it, so that it goes where it went."""
     return folder.with_name(f".{folder.name}.shared")
+
+
+def _stores(folder: Path) -> str | None:
+    """Return the URL of the shared store that had a copy; None where none had it."""
+    try:
+        return _shared(folder).read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
 
 
 def _known(kind: str) -> str:

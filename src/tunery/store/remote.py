@@ -228,7 +228,10 @@ class RemoteArtifacts:
         for (id, upload), files in sorted(uploads.items()):
             if min(map(_age_s, files)) < STRAY_AGE_S:
                 continue
-            found = self._found(kind, id, look_again=True)
+            try:
+                found = self._found(kind, id, look_again=True)
+            except DamagedError:  # nothing says which upload is the artifact
+                continue
             if found is None or found[1] != upload:
                 if remove:
                     self._remove(f"{self._root}/{kind}/{id}/{upload}")

@@ -171,7 +171,8 @@ class TrainConfig(Settings):
         if not named or not isinstance(listed, (list, tuple)):
             return values
         others = {name: value for name, value in values.items() if name not in named}
-        return {**others, "auto": sorted({*listed, *named})}
+        # What cannot be sorted, or is no setting, is refused with its place in the list.
+        return {**others, "auto": [*listed, *(name for name in sorted(named) if name not in listed)]}
 
     @model_validator(mode="before")
     @classmethod
@@ -180,7 +181,8 @@ class TrainConfig(Settings):
         if not isinstance(values, Mapping) or not isinstance(values.get("start_from"), Mapping):
             return values
         shared = {name: values[name] for name in (*_SAME_ADAPTER, *_SAME_PLACE) if name in values}
-        if "rank" in (values.get("auto") or ()):
+        listed = values.get("auto")
+        if isinstance(listed, (list, tuple)) and "rank" in listed:
             shared["rank"] = AUTO
         return {**values, "start_from": {**shared, **values["start_from"]}}
 
@@ -207,6 +209,17 @@ class TrainConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _is_chosen_or_named(self) -> TrainConfig:
+        for name in self.auto:
+            # A stored recipe has the default beside what is left open.
+            usual = {type(self).model_fields[name].default}
+            if name == "learning_rate" and self.adapter == "none":
+                usual.add(_FULL_LEARNING_RATE)
+            if (value := getattr(self, name)) not in usual:
+                raise ValueError(f"{name} is {value:g}, and auto lists it; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
     def _can_choose(self) -> TrainConfig:
         if self.best_by != "loss" and self.generate_rows is None:
             raise ValueError(
@@ -222,8 +235,11 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _starts_from_its_like(self) -> TrainConfig:
-        for name in _SAME_ADAPTER if self.start_from else ():
-            mine, earlier = getattr(self, name), getattr(self.start_from, name)
+        before = self.start_from
+        for name in _SAME_ADAPTER if before else ():
+            mine, earlier = (
+                AUTO if one and name in one.auto else getattr(one, name) for one in (self, before)
+            )
             if mine != earlier:
                 raise ValueError(
                     f"start_from.{name} is {earlier!r} and {name} {mine!r}: both train one adapter; leave "

@@ -20,7 +20,7 @@ from tunery.core.example import Example
 from tunery.core.splits import SPLITS
 from tunery.core.tool_text import describe, read_answer, read_functions
 from tunery.data.build import build_dataset
-from tunery.data.config import DataConfig
+from tunery.data.config import DataConfig, SourceConfig
 from tunery.data.read_file import read_file
 from tunery.data.writers.export import export_dataset
 from tunery.inspect.detectors import contradictions
@@ -460,6 +460,43 @@ def test_what_says_nothing_clear_of_an_answer_is_refused(
     rows = [LAYOUTS["completion"](a) | row for a in ANIMALS]
     with pytest.raises(ConfigError, match=column):
         build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_column_of_classes_judges_no_answer_because_some_are_0_and_1(
+    workspace: Workspace, tmp_path: Path, first: int
+) -> None:
+    rows = [LAYOUTS["completion"](a) | {"label": (i + first) % 4} for i, a in enumerate(ANIMALS)]
+    source = write(tmp_path, "jsonl", rows)
+    if first == 0:  # the first row reads as a judgement, and later ones show that none was meant
+        with pytest.raises(ConfigError, match=r"label.*is a class.*columns\.metadata"):
+            build(workspace, tmp_path, source)
+        version = build(workspace, tmp_path, source, columns={"metadata": ["label"]})
+    else:
+        version = build(workspace, tmp_path, source)
+        assert any("nothing reads: 'label'" in warning for warning in version.warnings)
+    assert (version.rows_kept, version.unpaired) == (ROWS, False)
+
+
+def test_a_row_that_nobody_judged_does_not_fit_a_table_of_judged_ones(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    rows = [LAYOUTS["trl"](a) | ({"label": True} if i % 2 else {}) for i, a in enumerate(ANIMALS)]
+    version = build(workspace, tmp_path, write(tmp_path, "jsonl", rows))
+    assert (version.rows_kept, version.unpaired) == (ROWS, True)
+    folder = workspace.artifacts.path("datasets", version.id)
+    with pytest.raises(ConfigError, match="nothing says whether its answer is desirable") as caught:
+        export_dataset(version, folder, tmp_path / "hf", form="hf")
+    assert "alpaca" in (caught.value.hint or "")
+
+
+def test_a_file_without_desirable_answers_is_nothing_to_be_held_against(tmp_path: Path) -> None:
+    rows = [LAYOUTS["completion"](a) | {"label": i == 0} for i, a in enumerate(ANIMALS)]
+    source, data = SourceConfig(path="rows.jsonl"), DataConfig(sources=(SourceConfig(path="rows.jsonl"),))
+    (found,) = read_file(tmp_path / write(tmp_path, "jsonl", rows), source, data)
+    assert found.desirable
+    with pytest.raises(ConfigError, match=f"none of its {ROWS - 1} rows has a desirable answer"):
+        read_file(tmp_path / write(tmp_path, "jsonl", rows[1:]), source, data)
 
 
 def test_a_pair_takes_no_judgement_beside_it(workspace: Workspace, tmp_path: Path) -> None:

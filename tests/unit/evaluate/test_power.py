@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tunery.core.evaluation import Evaluation, Metric
+from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.config import GateRule
 from tunery.evaluate.mcnemar import mcnemar_exact
 from tunery.evaluate.power import (
@@ -62,6 +63,13 @@ def test_before_anything_is_measured_the_sentence_names_gain_and_rows() -> None:
     assert "can show no gain at all" in before_anything(2, [0.05])
 
 
+def test_no_gain_is_promised_to_rows_that_the_exact_test_cannot_show_it_on() -> None:
+    for rows in range(1, 12):
+        shown = mcnemar_exact([False] * rows, [True] * rows).p_value < SIGNIFICANT
+        assert (detectable_gain(rows, unmeasured) is not None) == shown
+    assert before_anything(5, []).endswith("can show no gain at all; take 6 at least")
+
+
 def _evaluation(subject: str, value: float, n: int) -> Evaluation:
     metric = Metric(
         name="exact_match", title="exact match", value=value, n=n, ci95=(value, value), method="wilson",
@@ -85,3 +93,8 @@ def test_once_baselines_are_measured_their_errors_count() -> None:
     few = {"zero_shot": _evaluation("zero_shot", 0.9, 20)}
     assert "too few to show any gain" in after_baselines([rule], few)[0]
     assert detectable_gain(385, partial(discordant_share, 0.9), most=0.1) == pytest.approx(0.0529)
+    for value in (1.0, 1.0 + 2**-52):  # a mean of floats may end behind 1
+        assert (
+            "100.0 %: nothing can gain over it"
+            in after_baselines([rule], {"zero_shot": _evaluation("zero_shot", value, 20)})[0]
+        )

@@ -230,6 +230,32 @@ def test_a_manifest_that_leads_out_of_its_folder_is_damage(tmp_path: Path) -> No
     assert read(opened(tmp_path / "third", url).path("datasets", "ds-1")) == CONTENT
 
 
+def test_a_damaged_manifest_hides_no_upload_and_stops_no_look_for_strays(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = opened(tmp_path / "here", url)
+    make(here)
+    store = RemoteArtifacts(url)
+    store._files.pipe_file(f"{store._root}/datasets/ds-1/{MANIFEST}", b"broken")
+    store._make_folder(f"{store._root}/datasets/old copy/{MANIFEST}")
+    store._files.pipe_file(f"{store._root}/datasets/old copy/{MANIFEST}", b"{}")
+    monkeypatch.setattr(module, "STRAY_AGE_S", -3600.0)  # as if a day had passed
+    assert here.strays(remove=True) == []
+    assert len([p for p in store._files.find(f"{store._root}/datasets/ds-1") if p.endswith(".bin")]) == 1
+    assert here.ids("datasets") == ["ds-1"]
+
+
+def test_what_one_store_had_is_shared_by_the_next_one(tmp_path: Path) -> None:
+    first, second = (f"memory://{uuid.uuid4().hex}" for _ in range(2))
+    make(opened(tmp_path / "here", first))
+    here, there = opened(tmp_path / "here", second), opened(tmp_path / "there", second)
+    assert here.ids("datasets") == ["ds-1"]
+    assert read(here.path("datasets", "ds-1")) == CONTENT
+    assert read(there.path("datasets", "ds-1")) == CONTENT
+    there.delete("datasets", "ds-1")
+    assert not here.has("datasets", "ds-1")
+
+
 def test_what_is_no_url_or_holds_a_password_is_refused() -> None:
     with pytest.raises(ConfigError, match="is no URL"):
         RemoteArtifacts("/mnt/shared")

@@ -118,6 +118,8 @@ def test_both_spellings_say_the_same_and_are_kept_in_a_stored_recipe() -> None:
     assert one == other
     assert one.auto == ("epochs", "rank")
     assert _train_section(one.model_dump(mode="json")) == one
+    full = _train_section({"adapter": "none", "learning_rate": "auto"})
+    assert _train_section(full.model_dump(mode="json")) == full
 
 
 @pytest.mark.parametrize("how", [{"rank": "auto"}, {"auto": ["rank"]}])
@@ -127,7 +129,31 @@ def test_an_earlier_training_shares_the_open_rank(how: dict[str, Any]) -> None:
     assert config.start_from.auto == ("rank",)
 
 
-@pytest.mark.parametrize("train", [{"auto": ["dropout"]}, {"dropout": "auto"}, {"epochs": "automatic"}])
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"auto": ["dropout"]},
+        {"dropout": "auto"},
+        {"epochs": "automatic"},
+        {"auto": 5, "start_from": {"method": "sft"}},
+        {"auto": True, "method": "dpo", "start_from": {"method": "sft"}},
+        {"auto": [["rank"]], "rank": "auto"},
+        {"auto": [1, "rank"], "epochs": "auto"},
+    ],
+)
 def test_what_no_rule_chooses_is_refused(train: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"train\."):
         _train_section(train)
+
+
+@pytest.mark.parametrize(("mine", "earlier"), [("auto", 16), (16, "auto")])
+def test_a_rank_that_one_training_names_is_not_left_open_by_the_other(mine: Any, earlier: Any) -> None:
+    train = {"method": "dpo", "rank": mine, "start_from": {"method": "sft", "rank": earlier}}
+    with pytest.raises(ConfigError, match=r"start_from\.rank is .* and rank .*both train one adapter"):
+        _train_section(train)
+
+
+@pytest.mark.parametrize(("name", "value"), [("learning_rate", 1e-5), ("epochs", 2), ("rank", 8)])
+def test_a_number_beside_auto_is_refused_and_not_passed_over(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is {value:g}, and auto lists it; leave one"):
+        _train_section({"auto": [name], name: value})

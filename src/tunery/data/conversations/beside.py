@@ -72,7 +72,12 @@ def is_desirable(values: Mapping[str, Any], mapped: Mapped, *, named: bool) -> b
         if is_blank(given):
             continue
         if column == LABEL and not (named or says_rating(values, mapped.shape, mapped.column["completion"])):
-            continue
+            is_answer = str(given) == str(values.get(mapped.column["completion"]))
+            if is_answer or LABEL not in mapped.used:
+                continue
+            # The first row rates its answer: either it or this one was read for what it is not.
+            fix = f"is a class, and the first row has true or false there; {_WAY_OUT}"
+            raise BadRow(Flaw(column, given, fix))
         if word not in _LIKED | _DISLIKED:
             fix = f"must say whether the answer is desirable: true or false; {_WAY_OUT}"
             raise BadRow(Flaw(column, given, fix))

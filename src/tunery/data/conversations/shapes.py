@@ -9,6 +9,7 @@ from tunery.core.dataset import Shape
 from tunery.core.errors import ConfigError
 from tunery.core.example import LIKED, REQUEST_ID
 from tunery.data.config import ColumnsConfig, SourceConfig
+from tunery.data.conversations.values import is_blank
 from tunery.data.rows.refused import REFUSED_KEY
 
 PromptPart = Literal["system", "history", "tools", "weight"]
@@ -136,7 +137,7 @@ def map_columns(source: SourceConfig, first: Mapping[str, Any]) -> Mapped:
     desirable = (
         (source.columns.desirable,)
         if source.columns.desirable
-        else tuple(name for name in liked if name not in used)
+        else tuple(name for name in liked if name not in used and not _is_class(name, first, shape, column))
     )
     used |= {name for name in desirable if name != LABEL or says_rating(first, shape, column["completion"])}
     watched = {*around, *UNSEEN, *desirable}
@@ -172,6 +173,15 @@ def _asked_by(shape: Shape, column: Mapping[str, str], first: Mapping[str, Any])
         return ("input",)
     held = (parts for parts in _PREFERENCE_PROMPTS if first.get(column[parts[0]]) is not None)
     return next(held, ())
+
+
+def _is_class(name: str, first: Mapping[str, Any], shape: Shape, column: Mapping[str, str]) -> bool:
+    """Tell whether the first row shows that a column holds classes, whatever later rows have in it."""
+    return (
+        name == LABEL
+        and not is_blank(first.get(LABEL))
+        and not says_rating(first, shape, column["completion"])
+    )
 
 
 def says_rating(values: Mapping[str, Any], shape: Shape, completion: str) -> bool:

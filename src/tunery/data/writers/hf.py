@@ -69,6 +69,8 @@ def _readme(version: DatasetVersion, files: Mapping[str, Sequence[str]]) -> str:
 
 
 def _misfit(example: Example, version: DatasetVersion) -> str | None:
+    if version.unpaired and example.desirable is None:
+        return "nothing says whether its answer is desirable, and every row of such a table must"
     # Only conversations keep the weights of their turns.
     paired = example.rejected is not None or example.desirable is not None
     return untrained_turn(example, version) if paired else None

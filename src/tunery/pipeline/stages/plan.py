@@ -93,16 +93,24 @@ def _way_to_fit(
     shape: BaseShape,
     machine: Machine,
 ) -> str | None:
-    """Return the first change of what is held in memory with which a training would fit, if there is one."""
-    lora: dict[str, Any] = {"adapter": "lora", "rank": TrainConfig.model_fields["rank"].default}
-    ways: tuple[tuple[str, dict[str, Any] | None], ...] = (
-        ("train.gradient_checkpointing=true", {}),
-        ("train.adapter=lora", lora if config.adapter == "none" else None),
-        ("train.quantization=nf4", {**(lora if config.adapter == "none" else {}), "quantization": "nf4"}),
-    )
-    for words, change in ways:
-        if change is None:
-            continue
+    """Return the first change of what is held in memory with which a training would fit, if there is one.
+
+    Its settings are all that have to be changed, so that the command that names them is not refused.
+    """
+    again, lora = "train.gradient_checkpointing=true", "train.adapter=lora"
+    # Left to auto, activations are computed again by themselves where that is needed.
+    kept = context.recipe.train.gradient_checkpointing is False
+    full: dict[str, Any] = {}
+    if config.adapter == "none":
+        full = {"adapter": "lora", "rank": TrainConfig.model_fields["rank"].default}
+    ways: list[tuple[list[str], dict[str, Any]]] = [([again], {})]
+    if full:
+        ways.append(([lora], full))
+    if config.sharding == "none":  # weights of four bits are not divided
+        nf4 = "train.quantization=nf4"
+        ways.append(([lora, nf4] if full else [nf4], {**full, "quantization": "nf4"}))
+    for settings, change in ways:
+        words = " ".join([*settings, *([again] if kept and change else [])])
         other = config.model_copy(update={**change, "gradient_checkpointing": True})
         found = forecast(rows, _schedule(context, other, rows, subjects, shape, machine, 0), shape, machine)
         if found.has_memory:

@@ -69,6 +69,8 @@ def test_auto_is_chosen_by_base_and_rows_unless_a_section_names_a_number(workspa
     train = Recipe.model_validate(job_from(workspace, hyperparameters=numbers, tunery=named).recipe).train
     assert train.batch_size == 32
     assert train.auto == ("epochs", "rank")
+    with pytest.raises(ConfigError, match="epochs is 4, and auto lists it"):
+        job_from(workspace, hyperparameters={"n_epochs": 4}, tunery={"train": {"auto": ["epochs"]}})
 
 
 def test_hyperparameters_become_train_settings_from_either_place(workspace: Workspace) -> None:
