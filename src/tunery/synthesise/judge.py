@@ -11,11 +11,12 @@ from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.example import Example, prompt_text
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress
+from tunery.endpoint.budget import Limits
+from tunery.endpoint.journal import Journal
+from tunery.endpoint.requests import Call, Requester, request_key
 from tunery.synthesise.answers import Malformed, scores_of
 from tunery.synthesise.config import RowJudgeConfig
-from tunery.synthesise.journal import Journal
 from tunery.synthesise.prompts import prompt
-from tunery.synthesise.requests import Call, Requester, request_key
 
 _LABELS_SHOWN = 100
 
@@ -105,7 +106,7 @@ def judge_rows(  # noqa: PLR0913 - what, by whom and by which words, where it is
         Journal(journal, judge_identity(config, judging, examples)) as book,
         progress.task(f"Scores from {config.judge.model}", len(examples)) as bar,
     ):
-        call = Call(config, book, now, should_stop)
+        call = Call(Limits(config.budget_tokens, config.budget_usd), book, now, should_stop)
 
         async def judge(batch: Sequence[Example]) -> None:
             rows = [{"input": prompt_text(e), "output": e.reference} for e in batch]

@@ -10,9 +10,9 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.example import SEED_PROMPTS, Example, Message, without_system
 from tunery.core.ids import canonical_json, sampling_key, sha256_text
+from tunery.endpoint.requests import request_key
 from tunery.synthesise.config import SynthesiseConfig
 from tunery.synthesise.prompts import prompt
-from tunery.synthesise.requests import request_key
 
 _OTHER_LABELS = 100
 """Classes named beside the one to write for; more would cost more than they help."""

@@ -14,14 +14,15 @@ from tunery.core.errors import ConfigError, TuneryError
 from tunery.core.example import SEED_PROMPTS, Drop, Example
 from tunery.core.figures import listed_counts
 from tunery.core.progress import Progress, ProgressBar
+from tunery.endpoint.budget import Limits
+from tunery.endpoint.journal import Journal, PaidAnswer
+from tunery.endpoint.requests import Call, sampling
 from tunery.synthesise.answers import Candidate, Malformed, candidate_of, json_list
 from tunery.synthesise.config import JudgeConfig, SynthesiseConfig
 from tunery.synthesise.filter import RowFilter
-from tunery.synthesise.journal import Journal, PaidAnswer
 from tunery.synthesise.judge import JudgeContext, judge_scores
 from tunery.synthesise.output import Synthesised, output_files, row_of, write_output
 from tunery.synthesise.prompts import prompt
-from tunery.synthesise.requests import Call, sampling
 from tunery.synthesise.seeds import RequestSpec, Seeds
 from tunery.text.normalise import prompt_fingerprint
 
@@ -80,7 +81,8 @@ def make_synthetic(
         Journal(files.journal, seeds.identity) as journal,
         progress.task(f"Rows from {config.teacher.model}", config.rows) as bar,
     ):
-        work = _Work(config, material.task, seeds, row_filter, Call(config, journal, now, should_stop), bar)
+        call = Call(Limits(config.budget_tokens, config.budget_usd), journal, now, should_stop)
+        work = _Work(config, material.task, seeds, row_filter, call, bar)
         work.call.run([config.teacher, *([config.judging] if config.judging else [])], work.step, progress)
         rows = work.rows()
         if not rows:

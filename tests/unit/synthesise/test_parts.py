@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from tunery.core.config import parse_settings
 from tunery.core.errors import BusyError, ConfigError, ConflictError
+from tunery.endpoint.budget import Amount, Budget, BudgetSpent, Limits
+from tunery.endpoint.client import retry_after
+from tunery.endpoint.journal import Journal, PaidAnswer
 from tunery.synthesise.answers import Malformed, json_list, scores_of
-from tunery.synthesise.budget import Amount, Budget, BudgetSpent
 from tunery.synthesise.config import SynthesiseConfig
-from tunery.synthesise.endpoint import retry_after
 from tunery.synthesise.filter import Expected, expected_in, foreign
-from tunery.synthesise.journal import Journal, PaidAnswer
 from tunery.synthesise.prompts import prompt
 from tunery.text.language import language
 
@@ -92,7 +92,7 @@ def test_spent_and_reserved_never_exceed_the_limit(
     limit: int, ceilings: list[int], shares: list[float]
 ) -> None:
     async def spend() -> tuple[int, int]:
-        budget = Budget(limit, None, Amount(0, 0.0))
+        budget = Budget(Limits(tokens=limit), Amount(0, 0.0))
         in_flight, worst, refused = 0, 0, 0
 
         async def one(ceiling: int, share: float) -> None:

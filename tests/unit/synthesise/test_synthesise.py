@@ -394,7 +394,7 @@ def test_stopping_waits_for_what_is_in_flight_and_goes_on_later(
 
 def test_other_settings_do_not_go_on_from_a_file_of_these(make: Make) -> None:
     make()
-    with pytest.raises(ConflictError, match="another method"):
+    with pytest.raises(ConflictError, match="other settings"):
         make(method="paraphrase")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tunery.core.errors import BusyError, ConfigError, ConflictError
+from tunery.endpoint.budget import Amount, total
 from tunery.store.whole_folder import sync
-from tunery.synthesise.budget import Amount, total
 
 _FORMAT = 1
 
@@ -152,8 +152,8 @@ class Journal:
             raise ConfigError(f"{self.path} was written by another version of tunery")
         if entry["identity"] != self._identity:
             raise ConflictError(
-                f"{self.path} belongs to rows written with another method, teacher, prompt or seed rows",
-                hint="choose another --out for these settings, or delete the journal with its file",
+                f"{self.path} belongs to requests with other settings, prompts or rows",
+                hint="choose another --out for these settings, or delete the journal with what was written",
             )
 
     def _append(self, entry: dict[str, Any]) -> None:

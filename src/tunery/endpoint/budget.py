@@ -14,6 +14,16 @@ class Amount(NamedTuple):
     usd: float
 
 
+class Limits(NamedTuple):
+    """What requests may cost together; None for no limit."""
+
+    tokens: int | None = None
+    usd: float | None = None
+
+
+NO_LIMITS = Limits()
+
+
 def total(amounts: Iterable[Amount]) -> Amount:
     """Return amounts added up."""
     every = list(amounts)
@@ -28,14 +38,12 @@ class Budget:
     """Hands out reservations and never lets spent and reserved together exceed a limit.
 
     Args:
-        tokens: Limit, None for none.
-        usd: Limit, None for none.
+        limits: What may be spent.
         spent: What earlier calls spent.
     """
 
-    def __init__(self, tokens: int | None, usd: float | None, spent: Amount) -> None:
-        self._tokens = tokens
-        self._usd = usd
+    def __init__(self, limits: Limits, spent: Amount) -> None:
+        self._limits = limits
         self.spent = spent
         self._reserved: list[Amount] = []
         self._changed = asyncio.Condition()
@@ -62,4 +70,7 @@ class Budget:
 
     def _fits(self, amount: Amount) -> bool:
         tokens, usd = total([self.spent, *self._reserved, amount])
-        return (self._tokens is None or tokens <= self._tokens) and (self._usd is None or usd <= self._usd)
+        limits = self._limits
+        return (limits.tokens is None or tokens <= limits.tokens) and (
+            limits.usd is None or usd <= limits.usd
+        )

@@ -1,4 +1,4 @@
-"""The teacher's endpoint: one attempt at one request, and what its answer means."""
+"""One attempt at one request, and what its answer means."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import size
-from tunery.synthesise.config import TeacherConfig
-from tunery.synthesise.journal import PaidAnswer
+from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.journal import PaidAnswer
 from tunery.text.normalise import is_unicode
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Endpoint:
         now: The clock.
     """
 
-    def __init__(self, config: TeacherConfig, now: Callable[[], datetime]) -> None:
+    def __init__(self, config: EndpointConfig, now: Callable[[], datetime]) -> None:
         import httpx2
         import openai
 
@@ -109,7 +109,7 @@ class Endpoint:
             messages=cast(Any, list(turns)),
             temperature=config.temperature,
             top_p=openai.omit if config.top_p is None else config.top_p,
-            extra_body={config.max_tokens_field: config.max_tokens},
+            extra_body={**config.extra, config.max_tokens_field: config.max_tokens},
         )
         try:
             async with asyncio.timeout(config.timeout_s), request as response:
@@ -151,20 +151,20 @@ class Endpoint:
                 f"check the key in the environment variable {env}" if env
                 else "name the environment variable that holds the key: --api-key-env NAME"
             )  # fmt: skip
-            return ConfigError(f"{reason}; the key is refused", hint=hint, param="teacher.api_key_env")
+            return ConfigError(f"{reason}; the key is refused", hint=hint, param="api_key_env")
         if 300 <= status < 400:
             return ConfigError(
                 f"{reason} and points to {location or 'nowhere'}",
                 hint="set the endpoint to the address itself",
-                param="teacher.base_url",
+                param="base_url",
             )
         if status == 404:
             return ConfigError(
                 f"{reason}; requested model {self.config.model!r} at {self.config.base_url}/chat/completions",
                 hint="check the model's name, and that the endpoint ends with its version, as in …/v1",
-                param="teacher.model",
+                param="model",
             )
-        return ConfigError(reason, hint="change the setting that the endpoint names", param="teacher")
+        return ConfigError(reason, hint="change the setting that the endpoint names")
 
     def _priced(self, raw: bytes, response: AsyncAPIResponse[Any], turns: Turns) -> PaidAnswer:
         try:
@@ -200,7 +200,7 @@ class Endpoint:
         return text.replace(self._key, "•••") if self._key else text
 
 
-def _key_of(config: TeacherConfig) -> str:
+def _key_of(config: EndpointConfig) -> str:
     if config.api_key_env is None:
         return ""
     key = os.environ.get(config.api_key_env, "").strip()
@@ -208,12 +208,12 @@ def _key_of(config: TeacherConfig) -> str:
         raise ConfigError(
             f"the environment variable {config.api_key_env} is not set, so there is no key for {config.host}",
             hint=f"export {config.api_key_env}=…",
-            param="teacher.api_key_env",
+            param="api_key_env",
         )
     if not key.isascii() or not key.isprintable():
         raise ConfigError(
             f"the key in {config.api_key_env} holds characters that no HTTP header can carry",
-            param="teacher.api_key_env",
+            param="api_key_env",
         )
     return key
 

@@ -12,16 +12,16 @@ from typing import Any
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress
-from tunery.synthesise.budget import Amount, Budget, BudgetSpent
-from tunery.synthesise.config import RowJudgeConfig, SynthesiseConfig, TeacherConfig
-from tunery.synthesise.endpoint import Endpoint, Transient, Turns, prompt_ceiling
-from tunery.synthesise.journal import Journal, PaidAnswer
+from tunery.endpoint.budget import Amount, Budget, BudgetSpent, Limits
+from tunery.endpoint.client import Endpoint, Transient, Turns, prompt_ceiling
+from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.journal import Journal, PaidAnswer
 
 _FAILURES_IN_A_ROW = 3
 _POLL_S = 0.2
 
 
-def request_key(config: TeacherConfig, about: object) -> str:
+def request_key(config: EndpointConfig, about: object) -> str:
     """Return the key of a request: what it is about, who answers, and how the answer is drawn.
 
     Args:
@@ -31,30 +31,34 @@ def request_key(config: TeacherConfig, about: object) -> str:
     return sha256_text(canonical_json([config.model, sampling(config), about]))[:32]
 
 
-def sampling(config: TeacherConfig) -> dict[str, object]:
+def sampling(config: EndpointConfig) -> dict[str, object]:
     """Return the settings by which an answer is drawn."""
-    return config.model_dump(mode="json", include={"temperature", "top_p", "max_tokens"})
+    return config.model_dump(mode="json", include={"temperature", "top_p", "max_tokens", "extra"})
 
 
 class Call:
     """The requests of one call of a command, what came of them, and whether it is any use going on.
 
     Args:
-        config: Says what the requests may cost together.
+        limits: What the requests may cost together.
         journal: Of all calls with the same output.
         now: The clock.
         should_stop: Asked several times a second; once it says yes, nothing new is sent.
+        patience: Requests in a row without an answer after which the endpoint is given up; None for never.
     """
 
     def __init__(
         self,
-        config: SynthesiseConfig | RowJudgeConfig,
+        limits: Limits,
         journal: Journal,
         now: Callable[[], datetime],
         should_stop: Callable[[], bool],
+        *,
+        patience: int | None = _FAILURES_IN_A_ROW,
     ) -> None:
         self.journal = journal
-        self.budget = Budget(config.budget_tokens, config.budget_usd, journal.spent)
+        self.budget = Budget(limits, journal.spent)
+        self._patience = patience
         self._now = now
         self._should_stop = should_stop
         self.requesters: list[Requester] = []
@@ -71,10 +75,12 @@ class Call:
         """Requests that no attempt brought an answer to [count]."""
         self.failures = 0
         """Those in a row [count]."""
+        self.reasons: dict[str, str] = {}
+        """Key of each of them to why its last attempt failed."""
         self._error: TuneryError | None = None
         self._closing = asyncio.Event()
 
-    def run(self, endpoints: Sequence[TeacherConfig], step: Callable[[], None], progress: Progress) -> None:
+    def run(self, endpoints: Sequence[EndpointConfig], step: Callable[[], None], progress: Progress) -> None:
         """Take steps, which look at what has ended and start what may be sent, until nothing is in flight.
 
         Raises:
@@ -89,7 +95,7 @@ class Call:
         if self._error is not None:
             raise self._error
 
-    async def _run(self, endpoints: Sequence[TeacherConfig], step: Callable[[], None]) -> bool:
+    async def _run(self, endpoints: Sequence[EndpointConfig], step: Callable[[], None]) -> bool:
         """Return whether the call was to stop before its end."""
         interrupted = False
         async with contextlib.AsyncExitStack() as stack:
@@ -128,6 +134,17 @@ class Call:
         self._error = self._error or error
         self._closing.set()
 
+    def note_failure(self, key: str, failure: Transient) -> None:
+        """Count a request that no attempt brought an answer to."""
+        self.failed += 1
+        self.failures += 1
+        self.reasons[key] = failure.reason
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether too many requests in a row brought no answer."""
+        return self._patience is not None and self.failures >= self._patience
+
     async def sleep(self, seconds: float) -> None:
         """Sleep, unless the call comes to its end before."""
         with contextlib.suppress(TimeoutError):
@@ -159,9 +176,8 @@ class Requester:
             call.budget_spent = True
         except Transient as failure:
             if not call.closed:
-                call.failed += 1
-                call.failures += 1
-                if call.failures >= _FAILURES_IN_A_ROW:
+                call.note_failure(key, failure)
+                if call.out_of_patience:
                     reason = f"the endpoint does not answer, {call.failures} requests in a row: {failure}"
                     again = "type the same command again once it does; what was paid for is kept"
                     call.fail(ResourceError(reason, hint=again))

@@ -1,0 +1,83 @@
+"""Settings of an endpoint: where it is, how it is to answer, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from tunery.core.config import NonEmpty, Settings
+
+
+class EndpointConfig(Settings):
+    """A model behind an endpoint that speaks the chat-completions protocol."""
+
+    base_url: str
+    """Address up to and including the version, such as ``https://api.example.com/v1``."""
+    model: NonEmpty
+    """The model's name, as the endpoint knows it."""
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the key, never the key itself; left out, none is sent."""
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """Higher gives more varied answers and more wrong ones."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Nucleus sampling; left out, the endpoint decides."""
+    max_tokens: int = Field(default=1024, ge=16)
+    """Longest answer to one request; the budget reserves it for every request in flight [tokens]."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the endpoint calls that limit; models that think before they answer want the second name."""
+    price_prompt: float | None = Field(default=None, ge=0)
+    """Price of a million prompt tokens [US dollars]."""
+    price_completion: float | None = Field(default=None, ge=0)
+    """Price of a million answer tokens [US dollars]."""
+    concurrency: int = Field(default=4, ge=1, le=256)
+    """Requests in flight at once."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """Longest wait for one answer [s]."""
+    attempts: int = Field(default=6, ge=1)
+    """Tries of one request that meets 408, 429, a 5xx, a timeout or a broken connection."""
+    backoff_s: float = Field(default=1.0, gt=0)
+    """Upper end of the random wait before the second try; it doubles with each further one [s]."""
+    max_wait_s: float = Field(default=120.0, gt=0)
+    """Longest wait before a try. An endpoint that asks for a longer one by Retry-After ends the call [s]."""
+
+    extra: Mapping[str, Any] = Field(default_factory=dict, exclude_if=lambda extra: not extra)
+    """Further fields of every request, such as ``response_format`` or ``chat_template_kwargs``."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must begin with http:// or https:// and name a host")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must hold neither user, password, query nor fragment; use api_key_env for keys")
+        return url.rstrip("/").removesuffix("/chat/completions")
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host, with its port where the address has one."""
+        return urlsplit(self.base_url).netloc
+
+    @property
+    def is_open_to_listeners(self) -> bool:
+        """Whether requests leave this machine unencrypted."""
+        parts = urlsplit(self.base_url)
+        return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return what so many tokens cost; nothing where no price is known [US dollars]."""
+        prompt, completion = self.price_prompt or 0.0, self.price_completion or 0.0
+        return (prompt_tokens * prompt + completion_tokens * completion) / 1_000_000
+
+
+def check_prices(budget_usd: float | None, *payers: EndpointConfig) -> None:
+    """Refuse a budget in money where someone's prices are not known.
+
+    Raises:
+        ValueError: Says which settings are missing.
+    """
+    if budget_usd is not None and any(p.price_prompt is None or p.price_completion is None for p in payers):
+        raise ValueError("a budget in money needs price_prompt and price_completion of every endpoint")

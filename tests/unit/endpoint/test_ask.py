@@ -1,0 +1,93 @@
+"""Many requests to one endpoint over a real socket: each is answered once or counted as failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.synthesise.teacher import KEY, Fault, Teacher, serving
+from tunery.core.errors import ConfigError, ResourceError
+from tunery.endpoint.ask import OVER_BUDGET, Answers, Asking, ask_all
+from tunery.endpoint.budget import Limits
+from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.journal import Journal
+
+QUESTIONS = {f"row {i}": [{"role": "user", "content": f"question {i}"}] for i in range(12)}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Teacher]:
+    """A model that repeats the question, its key in the environment."""
+    monkeypatch.setenv("ASKED_KEY", KEY)
+    with serving(Teacher(say=lambda body: f"on {body['messages'][-1]['content']}")) as running:
+        yield running
+
+
+def ask(server: Teacher, folder: Path, *, asking: Asking | None = None, **settings: object) -> Answers:
+    config = EndpointConfig.model_validate(
+        {
+            "base_url": server.url,
+            "model": "m",
+            "api_key_env": "ASKED_KEY",
+            "timeout_s": 0.5,
+            "backoff_s": 0.01,
+            "attempts": 2,
+            "max_tokens": 16,
+            **settings,
+        }
+    )
+    with Journal(folder / "answers.jsonl", "one") as journal:
+        return ask_all(config, QUESTIONS, journal, what="answers", asking=asking)
+
+
+def test_every_request_has_its_own_answer_and_none_is_paid_for_twice(server: Teacher, tmp_path: Path) -> None:
+    first = ask(server, tmp_path)
+    assert {name: answer.text for name, answer in first.found.items()} == {
+        name: f"on {turns[0]['content']}" for name, turns in QUESTIONS.items()
+    }
+    assert not first.failed
+    again = ask(server, tmp_path)
+    assert again.found == first.found
+    assert len(server.bodies) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize("fault", [429, 500, 503, "cut", "nonsense", "hang", (429, {"Retry-After": "0"})])
+def test_what_fails_twice_is_counted_with_its_reason_and_the_others_answer(
+    fault: Fault, server: Teacher, tmp_path: Path
+) -> None:
+    server.faults = [fault, fault]
+    got = ask(server, tmp_path, concurrency=1)
+    assert list(got.failed) == ["row 0"]
+    assert got.failed["row 0"]
+    assert got.retries == 1
+    assert set(got.found) | set(got.failed) == set(QUESTIONS)
+
+
+def test_an_endpoint_that_is_down_fails_every_row_unless_patience_is_set(
+    server: Teacher, tmp_path: Path
+) -> None:
+    server.faults = [500] * 24
+    assert set(ask(server, tmp_path, concurrency=4).failed) == set(QUESTIONS)
+    server.faults = [500] * 24
+    with pytest.raises(ResourceError, match="does not answer"):
+        ask(server, tmp_path, concurrency=1, asking=Asking(patience=3))
+
+
+def test_a_budget_ends_sending_and_names_what_it_left_out(server: Teacher, tmp_path: Path) -> None:
+    got = ask(server, tmp_path, concurrency=1, asking=Asking(limits=Limits(tokens=120)))
+    assert got.found
+    assert set(got.failed.values()) == {OVER_BUDGET}
+    assert set(got.found) | set(got.failed) == set(QUESTIONS)
+
+
+def test_further_fields_reach_the_endpoint_and_a_wrong_key_is_the_users(
+    server: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(server, tmp_path, extra={"response_format": {"type": "json_object"}})
+    assert all(body["response_format"] == {"type": "json_object"} for body in server.bodies)
+    monkeypatch.setenv("ASKED_KEY", "another")
+    (tmp_path / "answers.jsonl").unlink()
+    with pytest.raises(ConfigError, match="key is refused"):
+        ask(server, tmp_path)
