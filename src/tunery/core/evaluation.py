@@ -59,6 +59,8 @@ class Prediction(Record):
     scores: Mapping[str, float] = {}
     """Per-example value of every scorer."""
     finish_reason: str = "stop"
+    cluster: str | None = Field(default=None, exclude_if=lambda cluster: cluster is None)
+    """What the row shares with others that are right or wrong together; None where it stands alone."""
 
 
 class Comparison(Record):
@@ -79,7 +81,7 @@ class Comparison(Record):
     """Metric of B minus metric of A, on the shared examples."""
     ci95: tuple[float, float]
     test: str
-    """``mcnemar_exact`` or ``paired_bootstrap``."""
+    """``mcnemar_exact`` or ``randomization``; ``paired_bootstrap`` in earlier records."""
     verdict: Verdict
     """``better`` or ``worse`` only when the p-value is under 0.05."""
     fixed_ids: tuple[str, ...] = ()
@@ -90,6 +92,8 @@ class Comparison(Record):
     """Metric of A on the shared examples."""
     value_b: float | None = None
     """Metric of B on the shared examples."""
+    clusters: int | None = None
+    """Groups that the examples come in, where some share one [count]."""
     only_a: int = 0
     """Examples of A left out because B has no such answer [count]."""
     only_b: int = 0

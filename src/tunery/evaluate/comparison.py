@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tunery.core.evaluation import Comparison, Prediction, Verdict
 from tunery.core.statistics import Interval
 from tunery.evaluate.answer import LabelReader
-from tunery.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
+from tunery.evaluate.bootstrap import PairedTest, paired_test
+from tunery.evaluate.clusters import are_clustered, mean_difference_interval, sums_by_cluster
 from tunery.evaluate.config import GateRule
 from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.metrics import (
@@ -48,9 +49,10 @@ def compare(
     """Compare two models on the examples both answered; positive differences mean that B is better.
 
     Right/wrong values are compared by McNemar's exact test with Newcombe's interval; graded scores,
-    macro-F1 and perplexity by the paired bootstrap. ``fixed`` and ``broken`` count the metric where it is
-    right/wrong and ``correct`` elsewhere. Where lower is better, as for perplexity, the difference is A minus
-    B.
+    macro-F1 and perplexity by randomization with the paired bootstrap's interval. Where rows come in
+    clusters, these are what is swapped and resampled, and a mean's interval is robust to them. ``fixed`` and
+    ``broken`` count the metric where it is right/wrong and ``correct`` elsewhere. Where lower is better, as
+    for perplexity, the difference is A minus B.
 
     Args:
         a: Predictions of A.
@@ -75,7 +77,7 @@ def compare(
     if all(value in (0.0, 1.0) for pair in values for value in pair):
         good = float(higher_is_better(metric))
         return _compare_right_wrong(rows, [(x == good, y == good) for x, y in values], metric)
-    return _compare_sums(rows, _scores(rows, metric), lambda sums: sums[:, 0] / len(values), metric)
+    return _compare_means(rows, _scores(rows, metric), metric)
 
 
 def compare_results(
@@ -124,11 +126,17 @@ def compare_files(a: Path, b: Path) -> Comparison:
 
 
 def _compare_right_wrong(rows: Paired, judged: Sequence[tuple[bool, bool]], metric: str) -> Comparison:
+    if are_clustered(rows.clusters):
+        import numpy as np
+
+        right = np.asarray(judged, dtype=np.float64)
+        right = right if higher_is_better(metric) else 1 - right
+        return _compare_means(rows, (right[:, :1], right[:, 1:]), metric, judged=judged)
     test = mcnemar_exact([x for x, _ in judged], [y for _, y in judged])
     both = sum(x and y for x, y in judged)
     n = len(judged)
     interval = newcombe_interval(both, test.fixed, test.broken, n - both - test.fixed - test.broken)
-    result = PairedBootstrap((test.fixed - test.broken) / n, interval, test.p_value)
+    result = PairedTest((test.fixed - test.broken) / n, interval, test.p_value)
     a, b = (both + test.broken) / n, (both + test.fixed) / n
     values = (a, b) if higher_is_better(metric) else (1 - a, 1 - b)
     return _record(rows, judged, result, metric=metric, values=values, test="mcnemar_exact")
@@ -155,35 +163,58 @@ def _scores(rows: Paired, *names: str) -> tuple[Floats, Floats]:
     return np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
 
 
-def _compare_sums(rows: Paired, sides: tuple[Floats, Floats], of_sums: Statistic, metric: str) -> Comparison:
-    """Compare a metric that ``of_sums`` computes of the sums over rows, by the paired bootstrap."""
+def _compare_means(
+    rows: Paired,
+    sides: tuple[Floats, Floats],
+    metric: str,
+    *,
+    judged: Sequence[tuple[bool, bool]] | None = None,
+) -> Comparison:
+    """Compare the means of per-example scores, each side of shape ``(n, 1)``."""
     import numpy as np
 
-    columns, width = np.concatenate(sides, axis=1), sides[0].shape[1]  # (n, 2 * width)
+    ones = np.ones_like(sides[0])
+    counted = (np.concatenate([sides[0], ones], axis=1), np.concatenate([sides[1], ones], axis=1))
+    compared = _compare_sums(rows, counted, lambda sums: sums[:, 0] / sums[:, 1], metric, judged=judged)
+    sign = 1 if higher_is_better(metric) else -1
+    gains = np.concatenate([sign * (sides[1] - sides[0]), ones], axis=1)
+    return compared.with_(ci95=tuple(mean_difference_interval(sums_by_cluster(gains, rows.clusters))))
+
+
+def _compare_sums(
+    rows: Paired,
+    sides: tuple[Floats, Floats],
+    of_sums: Statistic,
+    metric: str,
+    *,
+    judged: Sequence[tuple[bool, bool]] | None = None,
+) -> Comparison:
+    """Compare a metric that ``of_sums`` computes of the sums over rows, by swapping what hangs together."""
+    width = sides[0].shape[1]
     sign = 1 if higher_is_better(metric) else -1
 
     def difference(sums: Floats) -> Floats:
         return sign * (of_sums(sums[:, width:]) - of_sums(sums[:, :width]))
 
     a, b = (float(of_sums(side.sum(axis=0, keepdims=True))[0]) for side in sides)
-    return _record(rows, rows.correct(), _bootstrap(columns, difference), metric=metric, values=(a, b))
-
-
-def _bootstrap(columns: Floats, difference: Statistic) -> PairedBootstrap:
-    if len(columns) < 2:  # one shared row can show nothing, and is no reason to stop a run
-        observed = float(difference(columns)[0])
-        return PairedBootstrap(observed, Interval(min(-1.0, observed), max(1.0, observed)), 1.0)
-    return paired_bootstrap(columns, difference)
+    units = [sums_by_cluster(side, rows.clusters) for side in sides]
+    if len(units[0]) < 2:  # one row can show nothing, and is no reason to stop a run
+        observed = sign * (b - a)
+        result = PairedTest(observed, Interval(min(-1.0, observed), max(1.0, observed)), 1.0)
+    else:
+        result = paired_test(units[0], units[1], difference)
+    judged = rows.correct() if judged is None else judged
+    return _record(rows, judged, result, metric=metric, values=(a, b), test="randomization")
 
 
 def _record(
     rows: Paired,
     judged: Sequence[tuple[bool, bool]],
-    result: PairedBootstrap,
+    result: PairedTest,
     *,
     metric: str,
     values: tuple[float, float],
-    test: str = "paired_bootstrap",
+    test: str,
 ) -> Comparison:
     changed = [
         (x.id, after) for (x, _), (before, after) in zip(rows.pairs, judged, strict=True) if before != after
@@ -207,12 +238,13 @@ def _record(
         broken_ids=tuple(broken[:_IDS_SHOWN]),
         value_a=values[0],
         value_b=values[1],
+        clusters=len(set(rows.clusters)) if are_clustered(rows.clusters) else None,
         only_a=rows.only_a,
         only_b=rows.only_b,
     )
 
 
-def _verdict(result: PairedBootstrap) -> Verdict:
+def _verdict(result: PairedTest) -> Verdict:
     if result.p_value >= SIGNIFICANT or result.difference == 0:
         return "no difference shown"
     return "better" if result.difference > 0 else "worse"

@@ -11,6 +11,7 @@ from tunery.core.engine import Score
 from tunery.core.evaluation import ClassScore, Confusion, Metric, metric_title, title_of_part
 from tunery.core.statistics import wilson_interval
 from tunery.evaluate.bootstrap import bca_interval
+from tunery.evaluate.clusters import are_clustered, sums_by_cluster
 from tunery.evaluate.scorers import Declaration, declaration_of_scorer, scorer_names
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ than the rejected one. It needs no reference model, so that models before and af
 compare; it is the ranking accuracy of Chen et al. (2024), arXiv 2405.19534.
 """
 _MOST_CONFUSIONS = 20
+_FEWEST_CLUSTERS = 2
+"""That can be resampled [count]."""
 
 
 def metric_names() -> tuple[str, ...]:
@@ -84,16 +87,18 @@ def title_of(metric: str) -> str:
     return title_of_part(declaration_of(metric).title, metric.partition(".")[2])
 
 
-def mean_metric(name: str, values: Sequence[float], *, seed: int = 0) -> Metric:
+def mean_metric(name: str, values: Sequence[float], *, clusters: Sequence[str] = (), seed: int = 0) -> Metric:
     """Return the mean of per-example scores in [0, 1].
 
     Right/wrong gets Wilson's interval, graded scores a bootstrap. Where every row has the same graded
     score a bootstrap could only answer with a point, so Wilson's interval is given: it holds for any
-    scores in [0, 1] and is on the wide side.
+    scores in [0, 1] and is on the wide side. Rows that come in clusters are resampled by cluster, and where
+    that could only be a point, Wilson's interval counts clusters.
 
     Args:
         name: The metric's name.
         values: One score an example, shape ``(n,)``, at least one.
+        clusters: What each example is drawn with, shape ``(n,)``; empty where each stands alone.
         seed: For the bootstrap.
 
     Raises:
@@ -102,11 +107,16 @@ def mean_metric(name: str, values: Sequence[float], *, seed: int = 0) -> Metric:
     if not values or not all(0 <= v <= 1 for v in values):
         raise ValueError(f"{name}: needs at least one score, each between 0 and 1")
     n, total = len(values), min(math.fsum(values), float(len(values)))
-    if set(values) <= {0.0, 1.0} or len(set(values)) == 1:
-        return _metric(name, total / n, n, wilson_interval(total, n), method="wilson")
     import numpy as np
 
     columns = np.column_stack([np.asarray(values, dtype=np.float64), np.ones(n)])
+    grouped = are_clustered(clusters)
+    columns = sums_by_cluster(columns, clusters) if grouped else columns
+    units = len(columns)
+    alike = bool(np.ptp(columns[:, 0] / columns[:, 1]) == 0)
+    if alike or (set(values) <= {0.0, 1.0} and not grouped):
+        interval = wilson_interval(total * units / n, units)
+        return _metric(name, total / n, n, interval, method="wilson")
     interval = bca_interval(columns, lambda sums: sums[:, 0] / sums[:, 1], seed=seed)
     return _metric(name, total / n, n, interval)
 
@@ -157,7 +167,9 @@ def macro_f1_of_sums(sums: Floats) -> Floats:
     return mean
 
 
-def macro_f1(references: Sequence[str], predictions: Sequence[str], *, seed: int = 0) -> Metric:
+def macro_f1(
+    references: Sequence[str], predictions: Sequence[str], *, clusters: Sequence[str] = (), seed: int = 0
+) -> Metric:
     """Return the unweighted mean of the F1 of every class that occurs among the references.
 
     An answer outside those classes is a miss of its reference's class and no class of its own; this is
@@ -166,6 +178,7 @@ def macro_f1(references: Sequence[str], predictions: Sequence[str], *, seed: int
     Args:
         references: Label of each example, shape ``(n,)``, at least one.
         predictions: Label answered, same shape.
+        clusters: What each example is drawn with; empty where each stands alone.
         seed: For the bootstrap.
 
     Raises:
@@ -176,15 +189,23 @@ def macro_f1(references: Sequence[str], predictions: Sequence[str], *, seed: int
     columns = macro_f1_columns(references, predictions, sorted(set(references)))
     value = float(macro_f1_of_sums(columns.sum(axis=0, keepdims=True))[0])
     n, right = len(references), sum(r == p for r, p in zip(references, predictions, strict=True))
-    if right in (0, n):  # no resample could differ; the interval of the accuracy is the honest width
-        return _metric(MACRO_F1, value, n, wilson_interval(right, n), method="wilson")
+    units = len(set(clusters)) if are_clustered(clusters) else n
+    if right in (0, n) or units < _FEWEST_CLUSTERS:
+        # No resample could differ; the interval of the accuracy is the honest width.
+        return _metric(MACRO_F1, value, n, wilson_interval(right * units / n, units), method="wilson")
+    columns = sums_by_cluster(columns, clusters) if units < n else columns
     return _metric(MACRO_F1, value, n, bca_interval(columns, macro_f1_of_sums, seed=seed))
 
 
-def perplexity(scores: Sequence[Score], *, seed: int = 0) -> Metric | None:
+def perplexity(scores: Sequence[Score], *, clusters: Sequence[str] = (), seed: int = 0) -> Metric | None:
     """Return exp of the mean negative log-likelihood per completion token, pooled over rows.
 
     Rows are resampled, not tokens, because tokens of one answer hang together.
+
+    Args:
+        scores: One a row.
+        clusters: What each row is drawn with; empty where each stands alone.
+        seed: For the bootstrap.
 
     Returns:
         The metric with ``n`` rows, or None when fewer than two rows have tokens or a likelihood is not a
@@ -192,10 +213,12 @@ def perplexity(scores: Sequence[Score], *, seed: int = 0) -> Metric | None:
     """
     import numpy as np
 
+    drawn_with = clusters or [str(number) for number in range(len(scores))]
+    kept = [cluster for cluster, s in zip(drawn_with, scores, strict=True) if s.tokens > 0]
     rows = [(s.logprob, float(s.tokens)) for s in scores if s.tokens > 0]
-    if len(rows) < 2 or not all(math.isfinite(logprob) for logprob, _ in rows):
+    if len(set(kept)) < _FEWEST_CLUSTERS or not all(math.isfinite(logprob) for logprob, _ in rows):
         return None
-    columns = np.asarray(rows, dtype=np.float64)
+    columns = sums_by_cluster(np.asarray(rows, dtype=np.float64), kept)
     # A perplexity beyond a float is caught below instead of warned about in the middle of a run.
     with np.errstate(over="ignore", invalid="ignore"):
         value = float(perplexity_of_sums(columns.sum(axis=0, keepdims=True))[0])

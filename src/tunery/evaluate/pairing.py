@@ -38,6 +38,11 @@ class Paired(NamedTuple):
         lost = len(self.pairs) - len(kept)
         return self._replace(pairs=kept, only_a=self.only_a + lost, only_b=self.only_b + lost)
 
+    @property
+    def clusters(self) -> list[str]:
+        """What each row is drawn with: its cluster, else its own id."""
+        return [x.cluster or y.cluster or f"row {x.id}" for x, y in self.pairs]
+
     def correct(self) -> list[tuple[bool, bool]]:
         """Return whether A and B are right on each row, both judged by one rule.
 

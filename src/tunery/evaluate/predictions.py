@@ -24,6 +24,7 @@ class PredictionRow(NamedTuple):
     reference: str | None
     correct: bool | None
     scores: Mapping[str, float]
+    cluster: str | None = None
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -61,7 +62,8 @@ def read_prediction_rows(path: Path) -> list[PredictionRow]:
 
     Every row needs an ``id`` that no other row has, and either ``correct`` (true, false, 1 or 0) or both
     ``prediction`` and ``reference``; a prediction or reference that is not a string is taken as its JSON.
-    Other keys are ignored, except that numbers in ``scores`` are kept. Blank lines are skipped.
+    ``cluster`` names what rows share that are right or wrong together. Other keys are ignored, except that
+    numbers in ``scores`` are kept. Blank lines are skipped.
 
     Raises:
         ConfigError: The file is missing, empty, not UTF-8, or has bad rows; lists them by row number.
@@ -124,8 +126,14 @@ def _row(value: Any) -> PredictionRow:
     if correct is None and (prediction is None or reference is None):
         missing = "prediction" if prediction is None else "reference"
         raise ValueError(f"has no {missing!r}, which is needed where 'correct' is missing")
+    cluster = value.get("cluster")
     return PredictionRow(
-        str(identity), prediction, reference, None if correct is None else bool(correct), _scores(value)
+        str(identity),
+        prediction,
+        reference,
+        None if correct is None else bool(correct),
+        _scores(value),
+        None if cluster is None else str(cluster),
     )
 
 

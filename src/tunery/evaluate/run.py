@@ -18,6 +18,7 @@ from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.ask import Completions, ask
+from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import DetailedScorer, Scorer, make_scorer
@@ -78,11 +79,16 @@ def evaluate(
     started = time.monotonic()
     answers = ask(engine, tokenizer, task, subject=subject, progress=progress)
     predictions = _judge(task, answers)
-    perplexity = measure.perplexity(list(answers.likelihoods.values()), seed=task.config.seed)
+    groups = {e.id: e.group for e in task.examples}
+    perplexity = measure.perplexity(
+        list(answers.likelihoods.values()),
+        clusters=[groups[i] for i in answers.likelihoods],
+        seed=task.config.seed,
+    )
     labels = _labels(task, predictions)
     found = _means(task, predictions)
     if task.labels and measure.MACRO_F1 in task.metrics:
-        found.append(measure.macro_f1(*labels, seed=task.config.seed))
+        found.append(measure.macro_f1(*labels, clusters=list(groups.values()), seed=task.config.seed))
     if perplexity is not None:
         found.append(perplexity)
     evaluation = Evaluation(
@@ -119,6 +125,8 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
         "prompt": subject.prompting.describe(),
         "perplexity": subject.perplexity,
         "engine": dict(subject.engine),
+        # Named only where there are any: evaluations of rows that stand alone keep the ids they have.
+        **({"clusters": True} if are_clustered([e.group for e in task.examples]) else {}),
     }
 
 
@@ -134,6 +142,7 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
             correct=main.correct(generation.text, example),
             scores=_scores(plain, generation.text, example, answers),
             finish_reason=generation.finish_reason,
+            cluster=None if example.group == example.id else example.group,
         )
         for example, generation in zip(task.examples, answers.generations, strict=True)
     )
@@ -161,12 +170,13 @@ def _means(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
     """Return the mean of every scorer, of every part and of the pairs' order over the rows that have it."""
     names = [*task.scorers, *task.parts]
     names += [n for n in (measure.PREFERENCE_ACCURACY,) if any(n in p.scores for p in predictions)]
-    return [
-        measure.mean_metric(
-            name, [p.scores[name] for p in predictions if name in p.scores], seed=task.config.seed
-        )
-        for name in names
-    ]
+    found = []
+    for name in names:
+        having = [p for p in predictions if name in p.scores]
+        clusters = [p.cluster or p.id for p in having]
+        values = [p.scores[name] for p in having]
+        found.append(measure.mean_metric(name, values, clusters=clusters, seed=task.config.seed))
+    return found
 
 
 class _Labels(NamedTuple):

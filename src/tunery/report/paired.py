@@ -19,7 +19,11 @@ from tunery.core.figures import (
 )
 from tunery.report.inputs import ReportInputs
 
-_TESTS = {"mcnemar_exact": "exact McNemar test", "paired_bootstrap": "paired bootstrap"}
+_TESTS = {
+    "mcnemar_exact": "exact McNemar test",
+    "randomization": "randomization test",
+    "paired_bootstrap": "paired bootstrap",
+}
 
 
 class PairedComparison(NamedTuple):

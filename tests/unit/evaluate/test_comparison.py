@@ -73,11 +73,11 @@ def test_too_few_disagreements_show_no_difference() -> None:
     assert (result.fixed, result.p_value, result.verdict) == (5, 0.0625, "no difference shown")
 
 
-def test_graded_scores_are_compared_by_bootstrap() -> None:
+def test_graded_scores_are_compared_by_randomization() -> None:
     a = predictions(REFERENCES, REFERENCES, field_match=[0.25, 0.75] * 20)
     b = predictions(REFERENCES, REFERENCES, field_match=[0.5, 0.75] * 20)
     result = compare(a, b, metric="field_match")
-    assert result.test == "paired_bootstrap"
+    assert result.test == "randomization"
     assert result.difference == pytest.approx(0.125)
     assert 0 < result.ci95[0] < 0.125 < result.ci95[1]
     assert result.verdict == "better"
@@ -253,3 +253,32 @@ def test_rows_that_are_no_predictions_of_ours_are_refused_by_number(tmp_path: Pa
     path = write(tmp_path / "other.jsonl", [row(1)])
     with pytest.raises(ConfigError, match="row 1"):
         read_predictions(path)
+
+
+def clustered(right: Sequence[bool], size: int) -> list[Prediction]:
+    """Return predictions of which ``size`` in a row hang together."""
+    found = predictions(["a" if r else "b" for r in right], ["a"] * len(right))
+    return [p.with_(cluster=f"group {i // size}") for i, p in enumerate(found)]
+
+
+def test_rows_that_hang_together_count_as_one() -> None:
+    before, after = [False] * 40, [True] * 12 + [False] * 28
+    alone = compare(predictions(["b"] * 40, ["a"] * 40), clustered(after, 1))
+    together = compare(clustered(before, 4), clustered(after, 4))
+    assert (alone.test, alone.verdict, alone.clusters) == ("mcnemar_exact", "better", None)
+    assert (together.test, together.verdict, together.clusters) == (
+        "randomization",
+        "no difference shown",
+        10,
+    )
+    assert together.difference == pytest.approx(alone.difference)
+    assert together.p_value == pytest.approx(2 / 2**3, abs=0.02)  # three groups won, none lost
+    assert together.ci95[0] < 0 < alone.ci95[0]
+    assert (together.fixed, together.broken) == (12, 0)
+
+
+def test_clusters_of_a_file_are_read(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.jsonl", [row(i, "no", "yes", cluster=i // 5) for i in range(20)])
+    b = write(tmp_path / "b.jsonl", [row(i, "yes", "yes") for i in range(20)])
+    result = compare_files(a, b)
+    assert (result.clusters, result.verdict) == (4, "no difference shown")
