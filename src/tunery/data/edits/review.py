@@ -12,8 +12,8 @@ from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError, ConflictError, ResourceError, did_you_mean
 from tunery.core.finding import Action, Edit, Finding, Severity
 from tunery.data.readers.formats.csv import said_delimiter, sniff
-from tunery.data.readers.formats.spreadsheet import unescaped, write_sheet
 from tunery.data.readers.storage.lines import read_lines
+from tunery.store.spreadsheet import unescaped, write_sheet
 from tunery.store.urls import InputFile
 
 HEADER = ("id", "split", "input", "output", "problem", "suggestion", "decision", "new_output", "note")

@@ -8,8 +8,8 @@ from typing import Any
 
 from tunery.core.dataset import DatasetVersion
 from tunery.core.example import Example
-from tunery.data.readers.formats.spreadsheet import write_sheet
 from tunery.data.writers.writer import Writer, other_than_one_turn
+from tunery.store.spreadsheet import write_sheet
 
 
 def _write(examples: Sequence[Example], version: DatasetVersion, path: Path) -> None:

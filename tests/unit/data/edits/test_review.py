@@ -13,7 +13,7 @@ from tunery.core.columns import Columns
 from tunery.core.errors import ConfigError
 from tunery.core.finding import Edit, Evidence, Finding
 from tunery.data.edits.review import HEADER, export_review, import_review
-from tunery.data.readers.formats.spreadsheet import escaped, unescaped
+from tunery.store.spreadsheet import escaped, unescaped
 
 PROMPTS = ["Where is my card?", '=HYPERLINK("http://x")', "Refund\nme; please", "Top up"]
 ANSWERS = ["card", "-refund", "refund", "top up"]

@@ -25,11 +25,11 @@ from tunery.core.errors import ConfigError, TuneryError
 from tunery.data.config import ColumnsConfig, SourceConfig
 from tunery.data.conversations.parse import parse_row
 from tunery.data.conversations.shapes import map_columns, wanted_columns
-from tunery.data.readers.formats.spreadsheet import escaped, unescaped
 from tunery.data.readers.reading import iterate
 from tunery.data.readers.source import locate
 from tunery.data.readers.storage import compression as unpack
 from tunery.data.rows.row import BadRow, RawRow, UnusableRow
+from tunery.store.spreadsheet import escaped, unescaped
 
 MAPPED = ColumnsConfig(input="text", output="label")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunery.data.config import SourceConfig
-from tunery.data.readers.formats.spreadsheet import unescaped
 from tunery.data.rows.row import RawRow
+from tunery.store.spreadsheet import unescaped
 
 
 def recognises(_: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.data.readers.formats.csv import read_delimited
-from tunery.data.readers.formats.spreadsheet import escaped, unescaped, write_sheet
+from tunery.store.spreadsheet import escaped, unescaped, write_sheet
 from tunery.store.urls import InputFile
 
 TEXTS = st.text(st.one_of(st.sampled_from("'=+-@\t\r\nnaN＝;,\"a"), st.characters(exclude_categories=["Cs"])))
