@@ -13,7 +13,7 @@ from tunery.evaluate.prediction_powered import corrected_mean
 def simulate(
     seed: int, *, labelled: int = 150, others: int = 1500, truth: float = 0.6
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw what people say, and a judge who calls a third of the losses wins and a tenth of the wins losses."""
+    """Draw what people say, and a judge who calls a third of the losses wins, a tenth of the wins losses."""
     draw = np.random.default_rng(seed)
     human = (draw.random(labelled + others) < truth).astype(float)
     wrong = draw.random(labelled + others) < np.where(human == 1, 0.1, 1 / 3)
