@@ -170,6 +170,12 @@ class RuleOutcome(Record):
     required: float | None
     sentence: str
     """The numbers in one sentence."""
+    ci95: tuple[float, float] | None = None
+    """95 % interval of what was observed; None where it has none."""
+    p_value: float | None = None
+    """Of a rule that asks for something to be shown, after Holm's correction; None for other rules."""
+    change: str | None = None
+    """What would make a rule hold that does not."""
 
 
 class GateResult(Record):
@@ -179,3 +185,7 @@ class GateResult(Record):
     passed: bool
     rules: tuple[RuleOutcome, ...]
     created_at: datetime
+    alpha: float = 0.05
+    """Chance of passing rules that ask for something to be shown where there is nothing, over all of them."""
+    caveats: tuple[str, ...] = ()
+    """What a person should know although every rule may hold: a gain that is not shown, a loss elsewhere."""

@@ -221,6 +221,16 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def rounded_up(value: int) -> int:
+    """Return a count to two digits, upwards: more would claim what an estimate does not know.
+
+    >>> rounded_up(1941), rounded_up(57)
+    (2000, 57)
+    """
+    step = int(10 ** max(0, len(str(value)) - 2))
+    return math.ceil(value / step) * step
+
+
 def counted(value: int, singular: str, plural: str | None = None) -> str:
     """Write a count with its noun.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -21,6 +22,29 @@ def normal_quantile(confidence: float) -> float:
     1.96
     """
     return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected so that the chance of any wrong claim among them stays under alpha.
+
+    Args:
+        p_values: Of tests that share one alpha, in any order.
+
+    Returns:
+        The adjusted values in the same order, at most 1; each is to be compared with alpha itself.
+
+    Source:
+        Holm (1979), Scandinavian Journal of Statistics 6(2), 65-70.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
 
 
 def wilson_interval(successes: float, n: int, *, confidence: float = 0.95) -> Interval:

@@ -11,7 +11,6 @@ from tunery.core.statistics import Interval
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.bootstrap import PairedTest, paired_test
 from tunery.evaluate.clusters import are_clustered, mean_difference_interval, sums_by_cluster
-from tunery.evaluate.config import GateRule
 from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.metrics import (
     LOGPROB,
@@ -27,6 +26,7 @@ from tunery.evaluate.metrics import (
 )
 from tunery.evaluate.pairing import Paired, pair_rows
 from tunery.evaluate.predictions import read_prediction_rows
+from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def compare_results(
     Args:
         tuned: B of every comparison.
         others: Baselines and, if there is one, the champion.
-        rules: The gate's; each that asks for significance names a metric to test.
+        rules: The gate's; each that asks for something to be shown names a metric to test.
 
     Returns:
         For each other, first the main metric's comparison, then further ones; a metric that one side lacks
@@ -98,7 +98,7 @@ def compare_results(
         ConfigError: The two were not evaluated on the same examples.
     """
     main = tuned.evaluation.main_metric
-    metrics = dict.fromkeys([main, *(rule.metric for rule in rules if rule.significant)])
+    metrics = dict.fromkeys([main, *(rule.metric for rule in rules if rule.compares)])
     found = []
     for other in others:
         names = (other.evaluation.subject, tuned.evaluation.subject)

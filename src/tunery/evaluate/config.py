@@ -1,34 +1,33 @@
-"""Settings of the goal, of evaluation, of the baselines and of the gate."""
+"""Settings of the goal, of evaluation and of the baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from tunery.core.config import Settings
 from tunery.core.errors import did_you_mean
-from tunery.evaluate.metrics import higher_is_better, metric_names
-
-Opponent = Literal["zero_shot", "few_shot", "best_baseline", "champion", "start"]
+from tunery.evaluate.metrics import metric_names
 
 
-def _check_metric(name: str) -> str:
-    """Refuse a metric that no evaluation could ever hold, before anything is trained for it."""
+def known_metric(name: str) -> str:
+    """Return a metric's name, or refuse one that no evaluation could ever hold.
+
+    Raises:
+        ValueError: There is no such metric; says the nearest.
+    """
     known = metric_names()
     if name.partition(".")[0] not in known:
         raise ValueError(f"unknown metric{did_you_mean(name, known)} (there is: {', '.join(known)})")
     return name
 
 
-_MetricName = Annotated[str, AfterValidator(_check_metric)]
-
-
 class GoalConfig(Settings):
     """What the model is for, in one number."""
 
-    metric: _MetricName = "exact_match"
+    metric: Annotated[str, AfterValidator(known_metric)] = "exact_match"
     """Metric that decides; its scorer says which answers count as right."""
     target: float | None = None
     """Value worth reaching: at least this, for perplexity at most."""
@@ -113,57 +112,3 @@ class EvaluateConfig(Settings):
             except jsonschema.SchemaError as error:
                 raise ValueError(f"not a JSON Schema: {error.message:.200}") from None
         return schema
-
-
-class GateRule(Settings):
-    """One thing that must hold before a model is registered as fit to ship."""
-
-    metric: _MetricName
-    """What is looked at."""
-    at_least: float | None = None
-    """The metric must reach this."""
-    at_most: float | None = None
-    """The metric must not exceed this."""
-    gain_over: Opponent | None = None
-    """The metric must be better than this opponent's on the same rows; a champion that does not exist yet
-    is no obstacle. `start` is the model that `train.start_from` made."""
-    by: float = Field(default=0.0, ge=0)
-    """With `gain_over`: smallest gain that counts."""
-    significant: bool = False
-    """With `gain_over`: the gain must also be shown by the paired test (p under 0.05)."""
-    no_regression_on: str | None = Field(default=None, min_length=1)
-    """Name of a suite on which the metric must not get worse than the base's."""
-    tolerance: float = Field(default=0.0, ge=0)
-    """With `no_regression_on`: loss that is accepted."""
-
-    @model_validator(mode="after")
-    def _one_demand(self) -> Self:
-        demands = ("at_least", "at_most", "gain_over", "no_regression_on")
-        given = [name for name in demands if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(demands)}; has {', '.join(given) or 'none'}")
-        goes_with = {"by": "gain_over", "significant": "gain_over", "tolerance": "no_regression_on"}
-        for name, demand in goes_with.items():
-            if getattr(self, name) and given[0] != demand:
-                raise ValueError(f"{name} goes with {demand}, not with {given[0]}")
-        return self
-
-
-class GateConfig(Settings):
-    """The rules, written before training and stored with the run."""
-
-    rules: tuple[GateRule, ...] = ()
-    """Rules that must all hold. None means those that follow from the goal: its target, and a significant
-    gain over the best baseline of at least `min_gain_over_prompting`."""
-
-
-def gate_rules(goal: GoalConfig, gate: GateConfig) -> tuple[GateRule, ...]:
-    """Return the rules as written, or those that follow from the goal where none are."""
-    if gate.rules:
-        return gate.rules
-    by = goal.min_gain_over_prompting
-    rules = [GateRule(metric=goal.metric, gain_over="best_baseline", by=by, significant=True)]
-    if goal.target is not None:
-        bound = "at_least" if higher_is_better(goal.metric) else "at_most"
-        rules.insert(0, GateRule.model_validate({"metric": goal.metric, bound: goal.target}))
-    return tuple(rules)

@@ -13,10 +13,20 @@ from functools import partial
 from statistics import NormalDist
 
 from tunery.core.evaluation import Evaluation
-from tunery.core.figures import at_least_as_good, counted, gap, is_rate, metric_value, percent, subject_name
+from tunery.core.figures import (
+    counted,
+    gap,
+    is_rate,
+    is_share,
+    metric_value,
+    percent,
+    rounded_up,
+    subject_name,
+)
 from tunery.evaluate.comparison import SIGNIFICANT
-from tunery.evaluate.config import GateRule
+from tunery.evaluate.gate import best_of
 from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.rules import BEST, GateRule, written
 
 POWER = 0.8
 """Chance with which a gain is to be shown if it is there."""
@@ -100,8 +110,57 @@ def before_anything(rows: int, gains: Sequence[float]) -> str:
     small = [gain for gain in gains if 0 < gain < seen]
     wanted = min(small) if small else seen / 2
     why = " that the gate asks for" if small else ""
-    need = _rounded(rows_needed(wanted, unmeasured(wanted)))
+    need = rounded_up(rows_needed(wanted, unmeasured(wanted)))
     return f"{sentence}; for {_points(wanted)}{why} take {need:,}"
+
+
+def undecidable(rules: Sequence[GateRule], rows: Mapping[str | None, int], *, alpha: float) -> list[str]:
+    """Return which rules their rows are too few to decide, with the number that could.
+
+    Args:
+        rules: Of the gate.
+        rows: Suite to the rows measured on it; None to those of the test split [rows].
+        alpha: Of the gate.
+    """
+    judged = ((rule, _undecidable(rule, rows.get(rule.on, 0), alpha)) for rule in rules if rows.get(rule.on))
+    return [f"{written(rule)}: {why}" for rule, why in judged if why]
+
+
+def _undecidable(rule: GateRule, have: int, alpha: float) -> str | None:
+    if rule.no_worse_than is not None and is_share(rule.metric):
+        if not rule.within:
+            return "no number of rows rules every loss out; give it a margin (within 0.02)"
+        need = rows_to_rule_out(rule.within, alpha=alpha)
+        why = f"with {percent(_UNKNOWN)} of them judged differently and nothing lost, at power {POWER:g}"
+    elif rule.ci and rule.at_least is not None and is_share(rule.metric, rule.at_least):
+        if rule.at_least >= 1:
+            return "no number of rows shows that nothing is ever wrong"
+        need = math.ceil(_quantiles(alpha, POWER)[0] ** 2 * rule.at_least / (1 - rule.at_least))
+        why = "even with every answer right"
+    else:
+        return None
+    if have >= need:
+        return None
+    beside = f"{counted(have, 'row')} of {rule.on}" if rule.on else counted(have, "test row")
+    return f"{beside} can hardly show it ({why}); take {rounded_up(need):,}"
+
+
+def rows_to_rule_out(loss: float, *, alpha: float = SIGNIFICANT, discordant: float = _UNKNOWN) -> int:
+    """Return the paired rows at which a loss is ruled out where there is none, with the usual power [rows].
+
+    Args:
+        loss: The non-inferiority margin, above 0.
+        alpha: Two-sided level of the interval that must lie above it.
+        discordant: Share of rows that the two models judge differently.
+
+    Source:
+        Chow, Shao & Wang (2008), Sample Size Calculations in Clinical Research, section 4.3.
+
+    >>> rows_to_rule_out(0.05)
+    314
+    """
+    level, chance = _quantiles(alpha, POWER)
+    return math.ceil((level + chance) ** 2 * discordant / loss**2)
 
 
 def after_baselines(rules: Sequence[GateRule], baselines: Mapping[str, Evaluation]) -> list[str]:
@@ -128,7 +187,7 @@ def after_baselines(rules: Sequence[GateRule], baselines: Mapping[str, Evaluatio
         elif rule.by < seen:
             more = ""
             if rule.by:
-                need = _rounded(rows_needed(rule.by, discordant_share(metric.value, rule.by)))
+                need = rounded_up(rows_needed(rule.by, discordant_share(metric.value, rule.by)))
                 more = f"; {need:,} would show the {_points(rule.by)} that the gate asks for"
             found.append(
                 f"{beside}: {counted(metric.n, 'test row')} show gains from {_points(seen)} on{more}"
@@ -145,13 +204,9 @@ def _opponent(rule: GateRule, baselines: Mapping[str, Evaluation]) -> Evaluation
         for name, found in baselines.items()
         if rule.metric in found.metrics and is_rate(found.metrics[rule.metric])
     }
-    if rule.gain_over != "best_baseline":
+    if rule.gain_over != BEST:
         return measured.get(rule.gain_over or "")
-    best = None
-    for evaluation in measured.values():
-        if best is None or not at_least_as_good(best.metrics[rule.metric], evaluation.metrics[rule.metric]):
-            best = evaluation
-    return best
+    return best_of(list(measured.values()), rule.metric) if measured else None
 
 
 def _fewest_won(alpha: float) -> int:
@@ -166,9 +221,3 @@ def _quantiles(alpha: float, power: float) -> tuple[float, float]:
 
 def _points(gain: float) -> str:
     return gap(gain, share=True)
-
-
-def _rounded(rows: int) -> int:
-    """Return a number of rows to two digits, upwards: more would claim what the assumption does not know."""
-    step = int(10 ** max(0, len(str(rows)) - 2))
-    return math.ceil(rows / step) * step

@@ -256,9 +256,11 @@ class _Loop:
     def _stages(self, dataset: DatasetVersion) -> Run:
         context, timer = self.context, self.timer
         with timer("preflight"):
-            task, baselines, power = settle(context, dataset)
+            task, baselines, power, undecidable = settle(context, dataset)
             if power:
                 context.progress.event(power)
+            for sentence in undecidable:
+                context.progress.event(sentence, level="warn")
             check_before_training(context, dataset).require()
             check_disk(context, dataset)
             ev.check_champion(context)
@@ -281,8 +283,9 @@ class _Loop:
             if champion is not None:
                 results[ev.CHAMPION] = champion
             others = [r for n, r in results.items() if n != TUNED]
-            comparisons = compare_results(results[TUNED], others, rules=gt.rules_of(context))
-            suites = ev.measure_suites(context, adapter)
+            rules = gt.rules_of(context)
+            comparisons = compare_results(results[TUNED], others, rules=rules)
+            suites = ev.measure_suites(context, adapter, rules)
             for name, result in results.items():
                 context.tracker.log(0, evaluation_metrics(name, result.evaluation))
             self._note(

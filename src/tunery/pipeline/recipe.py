@@ -15,7 +15,8 @@ from tunery.core.ids import check_name
 from tunery.data.config import MOVED as MOVED_DATA
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
-from tunery.evaluate.config import EvaluateConfig, GateConfig, GoalConfig
+from tunery.evaluate.config import EvaluateConfig, GoalConfig
+from tunery.evaluate.rules import GateConfig
 from tunery.inspect.config import InspectConfig
 from tunery.model.chat_templates import INPUT_HEADING, check_chat_template
 from tunery.serve.engines import AnyEngine

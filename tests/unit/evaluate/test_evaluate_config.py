@@ -6,14 +6,8 @@ import pytest
 
 from tunery.core.config import Settings, parse_settings
 from tunery.core.errors import ConfigError
-from tunery.evaluate.config import (
-    BaselineConfig,
-    EvaluateConfig,
-    GateConfig,
-    GateRule,
-    GoalConfig,
-    gate_rules,
-)
+from tunery.evaluate.config import BaselineConfig, EvaluateConfig, GoalConfig
+from tunery.evaluate.rules import GateConfig, GateRule, gate_rules
 
 ALL = (GoalConfig, BaselineConfig, EvaluateConfig, GateRule, GateConfig)
 
@@ -44,7 +38,17 @@ def test_every_setting_is_explained(model: type[Settings]) -> None:
             "tolerance goes with",
         ),
         (GateRule, {"metric": "rouge", "at_least": 0.1}, "unknown metric"),
-        (GateRule, {"metric": "exact_match", "gain_over": "fewshot"}, "few_shot"),
+        (GateRule, {"metric": "exact_match", "gain_over": "few shot"}, "gain_over"),
+        (GateConfig, {"rules": ["gain over"]}, "rules read like"),
+        (GateConfig, {"rules": ["exact_mach >= 0.9"]}, "did you mean .exact_match"),
+        (GateConfig, {"rules": ["no worse"]}, "rules read like"),
+        (GateConfig, {"rules": ["exact_match >= 0.9 with alpha >= 0.6"]}, "goes with on: human"),
+        (GateRule, {"on": "human", "at_least": 4}, "needs the metric"),
+        (
+            GateRule,
+            {"metric": "exact_match", "at_least": 0.9, "within": 0.1},
+            "within goes with no_worse",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(model: type[Settings], values: dict[str, Any], message: str) -> None:

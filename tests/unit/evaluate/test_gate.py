@@ -11,8 +11,10 @@ from tests.unit.evaluate.scripted import example
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric
 from tunery.core.statistics import wilson_interval
-from tunery.evaluate.config import EvaluateConfig, GateRule
-from tunery.evaluate.gate import GateEvidence, SuiteNumbers, check_rules, judge, verdict
+from tunery.evaluate.config import EvaluateConfig
+from tunery.evaluate.gate import GateEvidence, Ratings, SuiteResult, judge, verdict
+from tunery.evaluate.gate_check import check_rules
+from tunery.evaluate.rules import GateRule
 from tunery.evaluate.task import make_task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -183,7 +185,7 @@ def test_significance_without_the_paired_test_cannot_be_judged(comparisons: list
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 def test_what_is_no_number_never_passes(rule: dict[str, Any], value: float | None) -> None:
     broken = evaluation("tuned", **({} if value is None else {"exact_match": value}))
-    suite = SuiteNumbers({"exact_match": metric("exact_match", 0.5)}, broken.metrics)
+    suite = SuiteResult(evaluation("base", exact_match=0.5), broken)
     given = evidence(tuned=0, champion=evaluation("name@1", exact_match=0.1), suites={"general": suite})
     given = GateEvidence(broken, given.baselines, given.comparisons, given.champion, given.suites)
     passed, sentence = one(rule, given)
@@ -235,7 +237,7 @@ def test_a_champion_must_be_beaten(before: float, passes: bool) -> None:
 
 @pytest.mark.parametrize(("after", "passes"), [(0.5, True), (0.48, True), (0.479, False), (0.6, True)])
 def test_a_named_suite_may_lose_no_more_than_the_tolerance(after: float, passes: bool) -> None:
-    numbers = SuiteNumbers({"accuracy": metric("accuracy", 0.5)}, {"accuracy": metric("accuracy", after)})
+    numbers = SuiteResult(evaluation("base", accuracy=0.5), evaluation("tuned", accuracy=after))
     rule = {"metric": "accuracy", "no_regression_on": "hellaswag", "tolerance": 0.02}
     passed, sentence = one(rule, evidence(suites={"hellaswag": numbers}))
     assert passed is passes
@@ -282,9 +284,9 @@ def test_a_gain_over_the_model_that_training_started_from_is_judged_and_needs_on
     assert one({"gain_over": "best_baseline"}, evidence(0.5, start=start))[0]
     task = make_task([example("q", "text")], data="d", config=EvaluateConfig(), main_metric="exact_match")
     rules = [GateRule(metric="exact_match", gain_over="start")]
-    check_rules(rules, task, baselines=[], suites=[], start=True)
+    check_rules(rules, task, baselines=[], suites={}, start=True)
     with pytest.raises(ConfigError, match=r"gain_over start, and train.start_from names no training before"):
-        check_rules(rules, task, baselines=[], suites=[])
+        check_rules(rules, task, baselines=[], suites={})
 
 
 def test_rules_that_could_only_fail_are_refused_before_training() -> None:
@@ -296,7 +298,7 @@ def test_rules_that_could_only_fail_are_refused_before_training() -> None:
         GateRule(metric="exact_match", gain_over="champion"),
     ]
     with pytest.raises(ConfigError) as caught:
-        check_rules(rules, task, baselines=["zero_shot"], suites=["general"])
+        check_rules(rules, task, baselines=["zero_shot"], suites={"general": task})
     message = caught.value.message
     assert "3 problems" in message
     for part in (
@@ -305,12 +307,12 @@ def test_rules_that_could_only_fail_are_refused_before_training() -> None:
         "rules[2]: suite 'hellaswag'",
     ):
         assert part in message
-    check_rules([rules[1], rules[3]], task, baselines=["zero_shot", "few_shot"], suites=[])
+    check_rules([rules[1], rules[3]], task, baselines=["zero_shot", "few_shot"], suites={})
     with pytest.raises(ConfigError, match="no rules"):
-        check_rules([], task, baselines=[], suites=[])
+        check_rules([], task, baselines=[], suites={})
     best = [GateRule(metric="exact_match", gain_over="best_baseline")]
     with pytest.raises(ConfigError, match="all baselines are switched off"):
-        check_rules(best, task, baselines=[], suites=[])
+        check_rules(best, task, baselines=[], suites={})
 
 
 @pytest.mark.parametrize(
@@ -339,12 +341,122 @@ def test_what_is_measured_reads_on_its_side_of_what_is_required(
 
 
 def test_a_loss_reads_on_its_side_of_the_tolerance() -> None:
-    suite = SuiteNumbers(
-        {"exact_match": metric("exact_match", 0.5)}, {"exact_match": metric("exact_match", 0.4796)}
-    )
+    suite = SuiteResult(evaluation("base", exact_match=0.5), evaluation("tuned", exact_match=0.4796))
     passed, sentence = one(
         {"no_regression_on": "general", "tolerance": 0.02}, evidence(suites={"general": suite})
     )
     assert not passed
     assert "2.04 points below the base" in sentence
     assert "a loss of up to 2 points is accepted" in sentence
+
+
+def paired(
+    a: str, difference: float, ci95: tuple[float, float], p_value: float = 0.5, name: str = "exact_match"
+) -> Comparison:
+    return comparison(a, p_value, difference, name).with_(ci95=ci95)
+
+
+@pytest.mark.parametrize(
+    ("loss", "ci95", "passes"),
+    [
+        (0.0, (-0.01, 0.01), True),
+        (-0.01, (-0.019, -0.001), True),
+        (-0.01, (-0.021, 0.001), False),
+        (-0.03, (-0.05, -0.01), False),
+        (0.05, (-0.03, 0.13), False),
+    ],
+)
+def test_a_loss_must_be_ruled_out_by_the_interval(
+    loss: float, ci95: tuple[float, float], passes: bool
+) -> None:
+    before, after = evaluation("base on general", accuracy=0.5), evaluation("tuned", accuracy=0.5 + loss)
+    compared = paired("base on general", loss, ci95, name="accuracy")
+    rule = {"metric": "accuracy", "on": "general", "no_worse_than": "base", "within": 0.02}
+    found, sentence = one(rule, evidence(suites={"general": SuiteResult(before, after, (compared,))}))
+    assert found is passes
+    assert "accuracy on general is" in sentence
+    assert "a loss of more than 2 points must be ruled out" in sentence
+    assert ("not ruled out" in sentence) is not passes
+
+
+def test_a_loss_elsewhere_keeps_a_model_from_being_shipped_and_the_verdict_says_where() -> None:
+    before, after = evaluation("base on general", accuracy=0.5), evaluation("tuned", accuracy=0.45)
+    compared = paired("base on general", -0.05, (-0.08, -0.02), 0.001, name="accuracy")
+    suite = SuiteResult(before, after, (compared,))
+    rules = [
+        GateRule(metric="exact_match", at_least=0.5),
+        GateRule(metric="accuracy", on="general", no_worse_than="base", within=0.02),
+    ]
+    result = judge(rules, evidence(suites={"general": suite}), now=NOW)
+    assert verdict(result) == "do not ship: the task's rules hold, those of general do not"
+    loose = judge(rules[:1], evidence(suites={"general": suite}), now=NOW)
+    assert loose.passed
+    assert "accuracy on general is worse than the base's (−5.0 points" in verdict(loose)
+
+
+@pytest.mark.parametrize(("low", "passes"), [(0.051, True), (0.049, False)])
+def test_a_gain_may_be_asked_of_the_whole_interval(low: float, passes: bool) -> None:
+    given = evidence(comparisons=[paired("few_shot", 0.1, (low, 0.3), 1e-9)])
+    found, sentence = one({"gain_over": "few_shot", "by": 0.05, "ci": True}, given)
+    assert found is passes
+    assert "of the 95 % interval" in sentence
+
+
+@pytest.mark.parametrize(("limit", "passes"), [(0.70, True), (0.703, False), (0.74, False)])
+def test_a_bound_may_be_asked_of_the_whole_interval(limit: float, passes: bool) -> None:
+    low = wilson_interval(0.731 * N, N).low
+    assert 0.70 < low < 0.703
+    assert one({"at_least": limit, "ci": True}, evidence())[0] is passes
+
+
+def test_rules_that_ask_for_something_to_be_shown_share_one_alpha() -> None:
+    shown = [comparison("few_shot", 0.03), comparison("zero_shot", 0.04)]
+    rules = [
+        GateRule(metric="exact_match", gain_over=name, significant=True) for name in ("few_shot", "zero_shot")
+    ]
+    assert judge(rules[:1], evidence(comparisons=shown), now=NOW).passed
+    both = judge(rules, evidence(comparisons=shown), now=NOW)
+    assert [r.passed for r in both.rules] == [False, False]
+    assert [r.p_value for r in both.rules] == [0.06, 0.06]
+    assert both.rules[0].sentence.endswith("p = 0.060 over 2 rules, no gain shown")
+    assert judge(rules, evidence(comparisons=shown), now=NOW, alpha=0.1).passed
+
+
+def test_ratings_by_people_need_agreement() -> None:
+    rule = "human.accuracy >= 4.2 with alpha >= 0.6"
+    metrics = {"accuracy": Metric(name="accuracy", value=4.3, n=50, ci95=(4.1, 4.5), method="bootstrap")}
+    for alpha, passes in ((0.7, True), (0.5, False), (None, False)):
+        ratings = Ratings(metrics, {} if alpha is None else {"accuracy": alpha})
+        result = judge([GateRule.model_validate(rule)], evidence(ratings=ratings), now=NOW)
+        assert result.passed is passes
+    assert "accuracy by people is 4.30" in result.rules[0].sentence
+    assert not judge([GateRule.model_validate(rule)], evidence(), now=NOW).passed
+
+
+def test_a_shipped_model_whose_gain_is_not_shown_says_so_in_the_same_sentence() -> None:
+    rules = [GateRule(metric="exact_match", at_least=0.5)]
+    weak = [paired("zero_shot_constrained", 0.004, (-0.01, 0.018), 0.61)]
+    result = judge(rules, evidence(comparisons=weak), now=NOW)
+    assert verdict(result) == (
+        "ship: the rule holds; but no gain over zero-shot, held to the labels is shown (+0.4 points, 95 % "
+        "interval −1.0 to +1.8, p = 0.61)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "says"),
+    [
+        ({"at_least": 0.75}, {}, "19 more right answers of 1,000 would reach it"),
+        ({"gain_over": "few_shot", "by": 0.5}, {}, "88 more right answers of 1,000 would reach it"),
+        (
+            {"gain_over": "few_shot", "significant": True},
+            {"comparisons": [paired("few_shot", 0.01, (-0.01, 0.03), 0.3)]},
+            "about 4,000 rows would show it",
+        ),
+    ],
+)
+def test_a_refusal_says_what_would_change_it(rule: dict[str, Any], given: dict[str, Any], says: str) -> None:
+    result = judge([GateRule(**{"metric": "exact_match", **rule})], evidence(**given), now=NOW)
+    assert says in (result.rules[0].change or "")
+    passing = judge([GateRule(metric="exact_match", at_least=0.1)], evidence(), now=NOW)
+    assert passing.rules[0].change is None

@@ -15,10 +15,12 @@ from tunery.core.errors import ConfigError
 from tunery.core.example import Message
 from tunery.evaluate import scorers
 from tunery.evaluate.comparison import compare
-from tunery.evaluate.config import EvaluateConfig, GateConfig, GateRule, GoalConfig, gate_rules
+from tunery.evaluate.config import EvaluateConfig, GoalConfig
 from tunery.evaluate.form import form_check
-from tunery.evaluate.gate import GateEvidence, check_rules, judge
+from tunery.evaluate.gate import GateEvidence, judge
+from tunery.evaluate.gate_check import check_rules
 from tunery.evaluate.prompting import Subject
+from tunery.evaluate.rules import GateConfig, GateRule, gate_rules
 from tunery.evaluate.run import EvaluationResult, evaluate
 from tunery.evaluate.scorers import ScorerModels
 from tunery.evaluate.task import Task, make_task
@@ -118,7 +120,7 @@ def test_a_right_or_wrong_score_where_less_is_better_is_compared_in_its_directio
 def test_a_gate_holds_it_to_a_bound_and_says_its_title() -> None:
     measured = task("parroting")
     rules = [GateRule(metric="parroting", at_most=0.3), GateRule(metric="parroting", gain_over="zero_shot")]
-    check_rules(rules, measured, baselines=["zero_shot"], suites=[])
+    check_rules(rules, measured, baselines=["zero_shot"], suites={})
     before, after = result(measured, "zero_shot", "where is card"), result(measured, "tuned", "on its way")
     now = datetime(2026, 1, 1, tzinfo=UTC)
     passed = judge(rules, GateEvidence(after.evaluation, {"zero_shot": before.evaluation}), now=now)

@@ -9,16 +9,18 @@ import pytest
 
 from tunery.core.evaluation import Evaluation, Metric
 from tunery.evaluate.comparison import SIGNIFICANT
-from tunery.evaluate.config import GateRule
-from tunery.evaluate.mcnemar import mcnemar_exact
+from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.power import (
     after_baselines,
     before_anything,
     detectable_gain,
     discordant_share,
     rows_needed,
+    rows_to_rule_out,
+    undecidable,
     unmeasured,
 )
+from tunery.evaluate.rules import GateRule
 
 
 @pytest.mark.parametrize(("gain", "discordant"), [(0.02, 0.1), (0.05, 0.1), (0.1, 0.4), (0.2, 0.2)])
@@ -98,3 +100,32 @@ def test_once_baselines_are_measured_their_errors_count() -> None:
             "100.0 %: nothing can gain over it"
             in after_baselines([rule], {"zero_shot": _evaluation("zero_shot", value, 20)})[0]
         )
+
+
+def test_rules_that_their_rows_cannot_decide_are_named_with_the_rows_that_could() -> None:
+    rules = [
+        GateRule(metric="accuracy", on="general", no_worse_than="base", within=0.02),
+        GateRule(metric="accuracy", on="large", no_worse_than="base", within=0.02),
+        GateRule(metric="exact_match", at_least=0.99, ci=True),
+        GateRule(metric="exact_match", at_least=0.5, ci=True),
+        GateRule(metric="accuracy", on="general", no_worse_than="base"),
+    ]
+    found = undecidable(rules, {None: 100, "general": 400, "large": 3000}, alpha=0.05)
+    assert len(found) == 3
+    assert found[0].startswith(
+        "general.accuracy no worse within 0.02: 400 rows of general can hardly show it"
+    )
+    assert found[0].endswith("take 2,000")
+    assert "100 test rows can hardly show it (even with every answer right); take 390" in found[1]
+    assert "no number of rows rules every loss out" in found[2]
+
+
+def test_the_rows_that_rule_out_a_loss_do_so_as_often_as_they_should() -> None:
+    generator = np.random.default_rng(1)
+    rows = rows_to_rule_out(0.05)
+    ruled_out = 0
+    for _ in range(400):
+        fixed, broken, _ = generator.multinomial(rows, [0.05, 0.05, 0.9])
+        low = newcombe_interval(rows // 2, fixed, broken, rows - rows // 2 - fixed - broken).low
+        ruled_out += low > -0.05
+    assert 0.72 <= ruled_out / 400 <= 0.88

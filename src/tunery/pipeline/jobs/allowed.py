@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tunery.core.config import Settings
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.evaluate.config import GateRule
+from tunery.evaluate.rules import GateRule
 from tunery.model.chat_templates import NAMES
 from tunery.pipeline.recipe import Recipe
 from tunery.serve.engines import EngineSettings
@@ -79,6 +79,7 @@ THE_SERVERS: Mapping[str, str] = {
     "train.merge": "it is for recipes only",
     "evaluate.engine": "it is the server's choice",
     "evaluate.suites": "it names files",
+    "gate.alpha": "it is the operator's",
 }
 """Settings, or groups of them, that a job may not bring, each with the reason."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -15,10 +16,12 @@ from tunery.core.run import START, TUNED
 from tunery.core.training import Adapter
 from tunery.data.config import DataConfig
 from tunery.evaluate import prompting
+from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.gate import SuiteNumbers
+from tunery.evaluate.gate import SuiteResult
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
+from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
 from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
@@ -221,17 +224,19 @@ def measure_as_champion(
             there.release_engine()
 
 
-def measure_suites(context: RunContext, adapter: Adapter) -> dict[str, SuiteNumbers]:
-    """Evaluate base and tuned model on every named suite."""
-    numbers = {}
+def measure_suites(
+    context: RunContext, adapter: Adapter, rules: Sequence[GateRule]
+) -> dict[str, SuiteResult]:
+    """Evaluate base and tuned model on every named suite, and compare the two on its rows."""
+    found = {}
     for name, task in suite_tasks(context).items():
         tuned = tuned_subject(context, adapter, name=f"{TUNED} on {name}")
         base = replace(tuned, name=f"base on {name}", adapter=None, whole=False)
-        numbers[name] = SuiteNumbers(
-            base=measure(context, task, base).evaluation.metrics,
-            tuned=measure(context, task, tuned, adapter).evaluation.metrics,
-        )
-    return numbers
+        before, after = measure(context, task, base), measure(context, task, tuned, adapter)
+        about = [rule.model_copy(update={"on": None}) for rule in rules if rule.on == name]
+        compared = compare_results(after, [before], rules=about)
+        found[name] = SuiteResult(before.evaluation, after.evaluation, compared)
+    return found
 
 
 def suite_tasks(context: RunContext) -> dict[str, Task]:

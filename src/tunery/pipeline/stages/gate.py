@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from tunery.core.evaluation import Comparison, GateResult
 from tunery.core.figures import is_share
 from tunery.core.run import START, TUNED
-from tunery.evaluate.config import GateRule, gate_rules
-from tunery.evaluate.gate import GateEvidence, SuiteNumbers, check_rules, judge
+from tunery.evaluate.gate import GateEvidence, SuiteResult, judge
+from tunery.evaluate.gate_check import check_rules
 from tunery.evaluate.metrics import higher_is_better
-from tunery.evaluate.power import before_anything
+from tunery.evaluate.power import before_anything, undecidable
 from tunery.evaluate.prompting import Subject
+from tunery.evaluate.rules import GateRule, gate_rules
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
@@ -20,10 +21,13 @@ from tunery.pipeline.stages.evaluate import CHAMPION
 
 def rules_of(context: RunContext) -> tuple[GateRule, ...]:
     """Return the recipe's rules, or those that follow from its goal."""
-    return gate_rules(context.recipe.goal, context.recipe.gate)
+    suites = {name: suite.metrics[0] for name, suite in context.recipe.evaluate.suites.items()}
+    return gate_rules(context.recipe.goal, context.recipe.gate, suites)
 
 
-def check_gate(context: RunContext, task: Task, baselines: Sequence[Subject]) -> None:
+def check_gate(
+    context: RunContext, task: Task, baselines: Sequence[Subject], suites: Mapping[str, Task]
+) -> None:
     """Refuse rules that could only fail for want of a number, before anything is spent.
 
     Raises:
@@ -33,7 +37,7 @@ def check_gate(context: RunContext, task: Task, baselines: Sequence[Subject]) ->
         rules_of(context),
         task,
         baselines=[subject.name for subject in baselines],
-        suites=list(context.recipe.evaluate.suites),
+        suites=suites,
         start=context.recipe.train.start_from is not None,
     )
 
@@ -50,11 +54,18 @@ def what_rows_can_show(context: RunContext, task: Task) -> str | None:
     return before_anything(len(task.examples), gains)
 
 
+def undecidable_rules(context: RunContext, task: Task, suites: Mapping[str, Task]) -> list[str]:
+    """Return the gate's rules that their rows are too few to decide, with the number that could."""
+    rows: dict[str | None, int] = {None: len(task.examples)}
+    rows |= {name: len(suite.examples) for name, suite in suites.items()}
+    return undecidable(rules_of(context), rows, alpha=context.recipe.gate.alpha)
+
+
 def judge_gate(
     context: RunContext,
     results: Mapping[str, EvaluationResult],
     comparisons: Sequence[Comparison],
-    suites: Mapping[str, SuiteNumbers],
+    suites: Mapping[str, SuiteResult],
 ) -> GateResult:
     """Judge the rules and store the verdict.
 
@@ -72,6 +83,7 @@ def judge_gate(
         start=results[START].evaluation if START in results else None,
         suites=suites,
     )
-    result = judge(rules_of(context), evidence, now=context.workspace.clock.now())
+    now, alpha = context.workspace.clock.now(), context.recipe.gate.alpha
+    result = judge(rules_of(context), evidence, now=now, alpha=alpha)
     context.workspace.gates.add(result)
     return result

@@ -76,7 +76,7 @@ def plan_recipe(context: RunContext) -> Forecast:
     for config, found in zip(trainings(context.recipe.train), (*earlier, own), strict=True):
         foretold = Planned(training_s=found.training_s, memory_bytes=found.memory_bytes)
         keep_planned(context.workspace, adapter_id(context, dataset, config), foretold)
-    own = own.with_(power=settled.power)
+    own = own.with_(power=settled.power, warnings=(*own.warnings, *settled.undecidable))
     if not own.has_memory:
         way = _way_to_fit(context, in_order[-1], counts[-1], subjects, shape, machine)
         own = own.with_(warnings=(*own.warnings, *([way] if way else [])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
@@ -9,7 +10,7 @@ from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
-from tunery.pipeline.stages.gate import check_gate, what_rows_can_show
+from tunery.pipeline.stages.gate import check_gate, undecidable_rules, what_rows_can_show
 
 
 class Settled(NamedTuple):
@@ -20,6 +21,8 @@ class Settled(NamedTuple):
     baselines: tuple[Subject, ...]
     power: str | None
     """What gain the test split can show; None where that cannot be said beforehand."""
+    undecidable: Sequence[str]
+    """Rules of the gate that the rows are too few to decide."""
 
 
 def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
@@ -33,7 +36,10 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
     """
     task = ev.test_task(context, dataset)
     baselines = ev.baseline_subjects(context, dataset, task)
-    check_gate(context, task, baselines)
-    for name, suite in ev.suite_tasks(context).items():
+    suites = ev.suite_tasks(context)
+    check_gate(context, task, baselines, suites)
+    for name, suite in suites.items():
         ev.check_window(context, dataset, suite, what=f"suite {name}: ")
-    return Settled(task, baselines, what_rows_can_show(context, task))
+    return Settled(
+        task, baselines, what_rows_can_show(context, task), undecidable_rules(context, task, suites)
+    )
