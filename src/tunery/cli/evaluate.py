@@ -59,18 +59,23 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
 
 @app.command("compare")
 def compare_answers(
-    a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="Answers of the model to beat.")],
-    b: Annotated[Path, typer.Argument(metavar="B.jsonl", help="Answers of the model to judge.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="Answers of the model to beat.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Answers of the model to judge.")],
     *,
+    metric: Annotated[
+        str, typer.Option("--metric", help="A score that both files have, or a scorer; else what is right.")
+    ] = "correct",
     as_json: Json = False,
 ) -> None:
-    """Compare two files of answers, from any source, on the examples both have; positive means B is better.
+    """Compare two files of answers, from any system, on the examples both have; positive means B is better.
 
-    Each line is a JSON object with 'id' and either 'correct' or both 'prediction' and 'reference'.
+    JSON lines, CSV, TSV or Parquet with the columns 'id' and 'correct', or 'prediction' and 'reference', or
+    'score' (other common names are known); samples of lm-evaluation-harness; Inspect's JSON log; output items
+    of OpenAI's evals; promptfoo's JSON.
     """
     from tunery.evaluate.comparison import compare_files
 
-    compared = compare_files(a, b)
+    compared = compare_files(a, b, metric=metric)
     answer(compared, lambda: comparison_text(compared), as_json=as_json)
 
 
@@ -161,6 +166,8 @@ def comparison_text(compared: Comparison) -> Iterable[Part]:
         for value in (compared.value_a, compared.value_b)
     )
     interval = change_interval(*compared.ci95, share=share)
+    # Files of graded scores say of no row whether it is right.
+    counted_flips = compared.test == "mcnemar_exact" or compared.fixed or compared.broken
     yield {
         "better": "B is better.",
         "worse": "B is worse.",
@@ -174,8 +181,8 @@ def comparison_text(compared: Comparison) -> Iterable[Part]:
             ("difference", f"{change(compared.difference, share=share)} (95 % interval {interval})"),
             ("test", f"{compared.test.replace('_', ' ')}, {p_value(compared.p_value)}"),
             ("rows", count(compared.n)),
-            ("fixed", f"{count(compared.fixed)} wrong in A, right in B"),
-            ("broken", f"{count(compared.broken)} right in A, wrong in B"),
+            ("fixed", f"{count(compared.fixed)} wrong in A, right in B" if counted_flips else None),
+            ("broken", f"{count(compared.broken)} right in A, wrong in B" if counted_flips else None),
             ("only in A", count(compared.only_a) if compared.only_a else None),
             ("only in B", count(compared.only_b) if compared.only_b else None),
         ]

@@ -26,6 +26,7 @@ from tunery.evaluate.metrics import (
 )
 from tunery.evaluate.pairing import Paired, pair_rows
 from tunery.evaluate.predictions import read_prediction_rows
+from tunery.evaluate.rescore import scored
 from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult
 
@@ -64,7 +65,10 @@ def compare(
     Raises:
         ConfigError: An id repeats, none is shared, references of one id differ, or the metric is missing.
     """
-    rows = pair_rows(a, b, names)
+    return _compare(pair_rows(a, b, names), metric, labels)
+
+
+def _compare(rows: Paired, metric: str, labels: Sequence[str] | None) -> Comparison:
     if metric == MACRO_F1:
         return _compare_sums(rows, _labels_answered(rows, labels), macro_f1_of_sums, metric)
     if metric == PERPLEXITY:
@@ -111,18 +115,20 @@ def compare_results(
     return tuple(found)
 
 
-def compare_files(a: Path, b: Path) -> Comparison:
-    """Compare two prediction files from any source by their right answers.
+def compare_files(a: Path, b: Path, *, metric: str = CORRECT) -> Comparison:
+    """Compare two files of answers from any system.
 
     A row is judged by ``correct`` where both files say it. Where either does not, both are judged by exact
-    match, so that one file's own, perhaps kinder, judgement is never set against ours.
+    match, so that one file's own, perhaps kinder, judgement is never set against ours. Any other metric is
+    that of the files' own scores where all rows of both have it, else of our scorer of that name, which then
+    judges both.
 
     Raises:
-        ConfigError: A file has bad rows, the files share no id, references differ, or a row can be judged
-            in one file and not in the other.
+        ConfigError: A file has bad rows or a score that is no number, the files share no id, references or
+            questions differ, or nothing in them gives the metric.
     """
     rows = pair_rows(read_prediction_rows(a), read_prediction_rows(b), (str(a), str(b)))
-    return _compare_right_wrong(rows, rows.correct(), CORRECT)
+    return _compare(rows if metric == CORRECT else scored(rows, metric), metric, None)
 
 
 def _compare_right_wrong(rows: Paired, judged: Sequence[tuple[bool, bool]], metric: str) -> Comparison:
@@ -203,7 +209,8 @@ def _compare_sums(
         result = PairedTest(observed, Interval(min(-1.0, observed), max(1.0, observed)), 1.0)
     else:
         result = paired_test(units[0], units[1], difference)
-    judged = rows.correct() if judged is None else judged
+    if judged is None:  # files may hold scores alone
+        judged = [(False, False)] * len(rows.pairs) if rows.are_unjudged else rows.correct()
     return _record(rows, judged, result, metric=metric, values=(a, b), test="randomization")
 
 

@@ -43,6 +43,12 @@ class Paired(NamedTuple):
         """What each row is drawn with: its cluster, else its own id."""
         return [x.cluster or y.cluster or f"row {x.id}" for x, y in self.pairs]
 
+    @property
+    def are_unjudged(self) -> bool:
+        """Whether no row of either side says what is right, in a word or by its texts."""
+        rows = [row for pair in self.pairs for row in pair]
+        return all(row.correct is None and (row.prediction is None or row.reference is None) for row in rows)
+
     def correct(self) -> list[tuple[bool, bool]]:
         """Return whether A and B are right on each row, both judged by one rule.
 
@@ -59,7 +65,13 @@ class Paired(NamedTuple):
                 reference = x.reference if x.reference is not None else str(y.reference)
                 judged.append((same_text(x.prediction, reference), same_text(y.prediction, reference)))
         if problems:
-            raise ConfigError.of_problems(" and ".join(self.names), problems, limit=_PROBLEMS_SHOWN)
+            scores = sorted(set.intersection(*({*row.scores} for pair in self.pairs for row in pair)))
+            raise ConfigError.of_problems(
+                " and ".join(self.names),
+                problems,
+                limit=_PROBLEMS_SHOWN,
+                hint=f"--metric NAME: both files have {listed(scores, 10)}" if scores else None,
+            )
         return judged
 
 
@@ -67,7 +79,7 @@ def pair_rows(a: Sequence[Row], b: Sequence[Row], names: tuple[str, str]) -> Pai
     """Match rows by id, in A's order.
 
     Raises:
-        ConfigError: An id repeats, none is shared, or references of one id differ.
+        ConfigError: An id repeats, none is shared, or references or questions of one id differ.
     """
     first, second = _by_id(a, names[0]), _by_id(b, names[1])
     shared = [(row, second[key]) for key, row in first.items() if key in second]
@@ -81,6 +93,14 @@ def pair_rows(a: Sequence[Row], b: Sequence[Row], names: tuple[str, str]) -> Pai
         f"id {x.id!r:.80}: reference {x.reference!r:.60} in {names[0]}, {y.reference!r:.60} in {names[1]}"
         for x, y in shared
         if x.reference is not None and y.reference is not None and x.reference != y.reference
+    ]
+    differing += [
+        f"id {x.id!r:.80}: {names[0]} and {names[1]} do not answer the same question"
+        for x, y in shared
+        if isinstance(x, PredictionRow) and isinstance(y, PredictionRow)
+        if x.asked is not None and y.asked is not None
+        # Kinds of files write one question each in its own way; the kind stands before the hash.
+        if x.asked.split()[0] == y.asked.split()[0] and x.asked != y.asked
     ]
     if differing:
         raise ConfigError.of_problems(

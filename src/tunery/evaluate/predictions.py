@@ -1,8 +1,7 @@
-"""Prediction files: one JSON object a line with ``id``, ``prediction``, ``reference``, ``correct``."""
+"""Prediction files: ours, one JSON object a line, and those of any other system."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.evaluation import Prediction
 from tunery.core.ids import canonical_json
+from tunery.evaluate.readers import read_answers
+from tunery.evaluate.readers.files import load
 from tunery.store.whole_file import write_json_lines
 
 _PROBLEMS_SHOWN = 20
@@ -25,6 +26,8 @@ class PredictionRow(NamedTuple):
     correct: bool | None
     scores: Mapping[str, float]
     cluster: str | None = None
+    asked: str | None = None
+    """What the row was asked, where its file says so; comparable within files of one kind."""
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -48,7 +51,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     """
     predictions: list[Prediction] = []
     problems: list[str] = []
-    for number, value in _json_lines(path, problems):
+    for number, value in load(path, problems):
         try:
             predictions.append(Prediction.model_validate(value))
         except ValueError as error:
@@ -58,12 +61,11 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 
 def read_prediction_rows(path: Path) -> list[PredictionRow]:
-    """Read a prediction file from any source.
+    """Read a file of answers from any system; :mod:`tunery.evaluate.readers` says which are known.
 
-    Every row needs an ``id`` that no other row has, and either ``correct`` (true, false, 1 or 0) or both
-    ``prediction`` and ``reference``; a prediction or reference that is not a string is taken as its JSON.
-    ``cluster`` names what rows share that are right or wrong together. Other keys are ignored, except that
-    numbers in ``scores`` are kept. Blank lines are skipped.
+    Every row needs an ``id`` that no other row has, and ``correct`` (true, false, 1 or 0), both
+    ``prediction`` and ``reference``, or a score. A prediction or reference that is not a string is taken as
+    its JSON; a score that is no number stays one, so that whoever compares by it can refuse it.
 
     Raises:
         ConfigError: The file is missing, empty, not UTF-8, or has bad rows; lists them by row number.
@@ -71,7 +73,7 @@ def read_prediction_rows(path: Path) -> list[PredictionRow]:
     rows: list[PredictionRow] = []
     problems: list[str] = []
     first_seen: dict[str, int] = {}
-    for number, value in _json_lines(path, problems):
+    for number, value in read_answers(path, problems):
         try:
             row = _row(value)
         except ValueError as error:
@@ -88,26 +90,6 @@ def read_prediction_rows(path: Path) -> list[PredictionRow]:
     return rows
 
 
-def _json_lines(path: Path, problems: list[str]) -> Iterable[tuple[int, Any]]:
-    """Yield line number and parsed value; lines that do not parse go to ``problems``."""
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark in front.
-        with path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield number, json.loads(line)
-                except (json.JSONDecodeError, RecursionError) as error:
-                    problems.append(f"row {number}: not JSON ({error!s:.80})")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}", hint="tunery evaluate run RECIPE --predictions OUT.jsonl"
-        ) from None
-
-
 def _refuse(path: Path, problems: list[str]) -> None:
     if problems:
         raise ConfigError.of_problems(str(path), problems, limit=_PROBLEMS_SHOWN)
@@ -117,13 +99,16 @@ def _row(value: Any) -> PredictionRow:
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, found {type(value).__name__}")
     identity = value.get("id")
+    if isinstance(identity, float) and identity.is_integer():  # a column of whole numbers with a gap
+        identity = int(identity)
     if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
         raise ValueError("needs an 'id' that is a string or a whole number")
     correct = value.get("correct")
     if correct is not None and (not isinstance(correct, (bool, int)) or correct not in (0, 1)):
         raise ValueError(f"'correct' must be true or false, found {correct!r:.40}")
     prediction, reference = _text(value.get("prediction")), _text(value.get("reference"))
-    if correct is None and (prediction is None or reference is None):
+    scores = _scores(value.get("scores"))
+    if correct is None and (prediction is None or reference is None) and not scores:
         missing = "prediction" if prediction is None else "reference"
         raise ValueError(f"has no {missing!r}, which is needed where 'correct' is missing")
     cluster = value.get("cluster")
@@ -132,21 +117,28 @@ def _row(value: Any) -> PredictionRow:
         prediction,
         reference,
         None if correct is None else bool(correct),
-        _scores(value),
+        scores,
         None if cluster is None else str(cluster),
+        value.get("asked"),
     )
 
 
 def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else canonical_json(value)
+    """Return a text as it is and anything else as its JSON; what is no number is no text either."""
+    if value is None or isinstance(value, str):
+        return value
+    return None if isinstance(value, float) and math.isnan(value) else canonical_json(value)
 
 
-def _scores(value: Mapping[str, Any]) -> dict[str, float]:
-    scores = value.get("scores")
-    if not isinstance(scores, dict):
+def _scores(scores: Any) -> dict[str, float]:
+    if not isinstance(scores, Mapping):
         return {}
-    return {
-        str(name): float(score)
-        for name, score in scores.items()
-        if isinstance(score, (int, float)) and math.isfinite(score)
-    }
+    found = {}
+    for name, score in scores.items():
+        try:  # tables write numbers as text
+            number = float(score) if isinstance(score, (str, int, float)) else None
+        except ValueError:
+            raise ValueError(f"score {str(name)!r:.40} is {score!r:.40}, not a number") from None
+        if number is not None:
+            found[str(name)] = number
+    return found
