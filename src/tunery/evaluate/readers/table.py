@@ -13,7 +13,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     key: tuple(names.split())
     for key, names in {
         "id": "id example_id sample_id question_id row_id doc_id custom_id uid idx index",
-        "prediction": "prediction predicted output response completion generation generated_text model_output",
+        "prediction": "prediction predicted output response completion generation generated_text",
         "reference": "reference target expected expected_output ground_truth gold ideal label answer",
         "correct": "correct is_correct passed pass success",
         "cluster": "cluster group",
