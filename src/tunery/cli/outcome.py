@@ -68,7 +68,7 @@ def outcome_object(outcome: Outcome) -> dict[str, Any]:
         "champion": _subject(outcome, _CHAMPION) if _CHAMPION in measured else None,
         "start": _subject(outcome, _START) if _START in measured else None,
         "tuned": _subject(outcome, _TUNED) if _TUNED in measured else None,
-        "gate": outcome.gate.model_dump(mode="json", include={"id", "passed", "rules"})
+        "gate": outcome.gate.model_dump(mode="json", include={"id", "passed", "rules", "alpha", "caveats"})
         if outcome.gate
         else None,
         "model_version": run.model_version,
@@ -88,6 +88,10 @@ def outcome_text(outcome: Outcome) -> Iterable[Part]:
     if outcome.gate:
         for rule in outcome.gate.rules:
             yield styled(f"{mark(rule.passed)} {rule.sentence}", "green" if rule.passed else "red")
+            if rule.change:
+                yield f"  to pass: {rule.change}"
+        for caveat in outcome.gate.caveats:
+            yield styled(f"! {caveat}", "yellow")
         yield ""
     yield styled(_verdict(run), "bold green" if run.status == "succeeded" else "bold red")
     yield facts(

@@ -174,6 +174,8 @@ class RuleOutcome(Record):
     """95 % interval of what was observed; None where it has none."""
     p_value: float | None = None
     """Of a rule that asks for something to be shown, after Holm's correction; None for other rules."""
+    written: str = ""
+    """The rule as a sentence of the recipe's language; empty in earlier records."""
     change: str | None = None
     """What would make a rule hold that does not."""
 

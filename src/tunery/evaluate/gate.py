@@ -32,7 +32,7 @@ from tunery.core.ids import artifact_id
 from tunery.core.statistics import holm, normal_quantile
 from tunery.evaluate.gate_check import refuse_no_rules
 from tunery.evaluate.metrics import higher_is_better, title_of
-from tunery.evaluate.rules import BASE, BEST, CHAMPION, HUMAN, START, GateRule
+from tunery.evaluate.rules import BASE, BEST, CHAMPION, HUMAN, START, GateRule, written
 
 _SLACK = 1e-9
 """Forgives the last bits of a subtraction: 0.3 - 0.1 is not 0.2 in binary."""
@@ -195,6 +195,7 @@ def _outcome(
         sentence=sentence,
         ci95=judged.ci95,
         p_value=adjusted,
+        written=written(rule),
         change=None if passed else judged.change,
     )
 
@@ -435,7 +436,7 @@ def _caveats(evidence: GateEvidence, alpha: float) -> list[str]:
         best = best_of(baselines, main)
         shown = next((c for c in evidence.comparisons if (c.a, c.metric) == (best.subject, main)), None)
         if shown is None or not (shown.p_value < alpha and shown.difference > 0):
-            numbers = f" ({_written(shown, evidence.tuned.main)})" if shown else ""
+            numbers = f" ({_difference_in_words(shown, evidence.tuned.main)})" if shown else ""
             found.append(f"no gain over {subject_phrase(best.subject)} is shown{numbers}")
     for name, suite in evidence.suites.items():
         for compared in suite.comparisons:
@@ -444,12 +445,12 @@ def _caveats(evidence: GateEvidence, alpha: float) -> list[str]:
                 and compared.difference < 0
                 and compared.metric in suite.tuned.metrics
             ):
-                numbers = _written(compared, suite.tuned.metrics[compared.metric])
+                numbers = _difference_in_words(compared, suite.tuned.metrics[compared.metric])
                 found.append(f"{title_of(compared.metric)} on {name} is worse than the base's ({numbers})")
     return found
 
 
-def _written(compared: Comparison, metric: Metric) -> str:
+def _difference_in_words(compared: Comparison, metric: Metric) -> str:
     share = is_rate(metric)
     return (
         f"{change(compared.difference, share=share)}, 95 % interval {_interval(compared, metric)}, "

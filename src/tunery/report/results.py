@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from tunery.core.evaluation import Evaluation, Metric
+from tunery.core.evaluation import Evaluation, Metric, RuleOutcome
 from tunery.core.figures import (
     at_least_as_good,
     count,
@@ -120,10 +120,10 @@ def target_of(recipe: Mapping[str, Any]) -> float | None:
     return float(target) if isinstance(target, (int, float)) and not isinstance(target, bool) else None
 
 
-def rule_as_written(rule: Mapping[str, Any]) -> str:
-    """Return a gate rule as its author wrote it; its sentence holds the numbers in the unit it means."""
-    return ", ".join(
+def rule_as_written(outcome: RuleOutcome) -> str:
+    """Return a gate rule as it reads; its sentence holds the numbers in the unit it means."""
+    return outcome.written or ", ".join(
         f"{key}: {value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for key, value in rule.items()
+        for key, value in outcome.rule.items()
         if value is not None
     )

@@ -37,7 +37,8 @@ def verdict_of(inputs: ReportInputs) -> VerdictSection:
     reached = f"{name} reaches {metric_phrase(tuned)}" if tuned else f"{name} meets every rule of its gate"
     beside = f"; the best prompting reached {metric_value(prompting)}" if tuned and prompting else ""
     step, command = _onwards(inputs.run.model_version)
-    return VerdictSection("ship", "Ship it", f"{reached}{beside}.", (), step, command)
+    but = "".join(f"; but {caveat}" for caveat in inputs.gate.caveats)
+    return VerdictSection("ship", "Ship it", f"{reached}{beside}{but}.", (), step, command)
 
 
 def _onwards(reference: str | None) -> tuple[str | None, str | None]:
@@ -53,7 +54,11 @@ def _onwards(reference: str | None) -> tuple[str | None, str | None]:
 
 
 def _refused(inputs: ReportInputs, gate: GateResult) -> VerdictSection:
-    refused = tuple(rule.sentence for rule in gate.rules if not rule.passed)
+    refused = tuple(
+        f"{rule.sentence}; to pass: {rule.change}" if rule.change else rule.sentence
+        for rule in gate.rules
+        if not rule.passed
+    )
     tuned, prompting = inputs.main_of(inputs.tuned), inputs.prompting
     step = "Nothing was promoted. The worst classes and the broken examples below show where it loses."
     if tuned and prompting and not at_least_as_good(tuned, prompting):
