@@ -68,7 +68,9 @@ def outcome_object(outcome: Outcome) -> dict[str, Any]:
         "champion": _subject(outcome, _CHAMPION) if _CHAMPION in measured else None,
         "start": _subject(outcome, _START) if _START in measured else None,
         "tuned": _subject(outcome, _TUNED) if _TUNED in measured else None,
-        "gate": outcome.gate.model_dump(mode="json", include={"id", "passed", "rules", "alpha", "caveats"})
+        "gate": outcome.gate.model_dump(
+            mode="json", include={"id", "passed", "rules", "alpha", "verdict", "caveats"}
+        )
         if outcome.gate
         else None,
         "model_version": run.model_version,
@@ -90,10 +92,8 @@ def outcome_text(outcome: Outcome) -> Iterable[Part]:
             yield styled(f"{mark(rule.passed)} {rule.sentence}", "green" if rule.passed else "red")
             if rule.change:
                 yield f"  to pass: {rule.change}"
-        for caveat in outcome.gate.caveats:
-            yield styled(f"! {caveat}", "yellow")
         yield ""
-    yield styled(_verdict(run), "bold green" if run.status == "succeeded" else "bold red")
+    yield styled(_verdict(run, outcome.gate), "bold green" if run.status == "succeeded" else "bold red")
     yield facts(
         [
             ("report", run.report),
@@ -142,11 +142,13 @@ def _results(outcome: Outcome) -> Part:
     return table(["", f">{main}", ">95 % interval", ">n", ">tuned is ahead by"], rows)
 
 
-def _verdict(run: Run) -> str:
+def _verdict(run: Run, gate: GateResult | None) -> str:
+    why = gate.verdict if gate else ""
     if run.status == "succeeded":
-        return f"Passed: {run.model_version} is registered." if run.model_version else "Passed."
+        named = f"Passed: {run.model_version} is registered." if run.model_version else "Passed."
+        return f"{named} {why[:1].upper()}{why[1:]}." if why else named
     if run.status == "refused":
-        return "Refused: do not ship this model. It is not registered."
+        return f"Refused: {why or 'do not ship this model'}. It is not registered."
     return f"{run.status.capitalize()}: {run.error}" if run.error else f"{run.status.capitalize()}."
 
 

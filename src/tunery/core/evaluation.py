@@ -189,5 +189,7 @@ class GateResult(Record):
     created_at: datetime
     alpha: float = 0.05
     """Chance of passing rules that ask for something to be shown where there is nothing, over all of them."""
+    verdict: str = ""
+    """All of it in one sentence; empty in earlier records."""
     caveats: tuple[str, ...] = ()
     """What a person should know although every rule may hold: a gain that is not shown, a loss elsewhere."""

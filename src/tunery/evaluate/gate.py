@@ -130,7 +130,7 @@ def judge(
         config={"rules": [o.rule for o in outcomes], "sentences": [o.sentence for o in outcomes]},
         inputs=inputs,
     )
-    return GateResult(
+    result = GateResult(
         id=identity,
         passed=all(o.passed for o in outcomes),
         rules=outcomes,
@@ -138,6 +138,7 @@ def judge(
         alpha=alpha,
         caveats=tuple(_caveats(evidence, alpha)),
     )
+    return result.with_(verdict=verdict(result))
 
 
 def verdict(result: GateResult) -> str:
