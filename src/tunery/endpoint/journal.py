@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
-import os
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from tunery.core.errors import BusyError, ConfigError, ConflictError
+from tunery.core.errors import ConfigError, ConflictError
 from tunery.endpoint.budget import Amount, total
-from tunery.store.whole_folder import sync
+from tunery.store.growing_lines import GrowingLines
 
 _FORMAT = 1
 
@@ -64,34 +62,18 @@ class Journal:
         self._answers: dict[str, PaidAnswer] = {}
         self._open: dict[str, list[Amount]] = defaultdict(list)
         with ExitStack() as on_error:
-            self._stream = on_error.enter_context(path.open("a+b"))
-            self._read()
+            self._file = on_error.enter_context(GrowingLines(path))
+            for number, line in enumerate(self._file.lines, start=1):
+                self._replay(number, line)
+            if not self._file.lines:
+                self._file.append([{"journal": _FORMAT, "identity": identity}])
             on_error.pop_all()
-
-    def _read(self) -> None:
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"{self.path} is in use by another process", hint="wait for it, or write to another file"
-            ) from None
-        self._stream.seek(0)
-        content = self._stream.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
-            self._replay(number, line)
-        if len(whole) < len(content):
-            # Cut off in the middle of a write by a kill or a full disk.
-            self._stream.truncate(len(whole))
-        if not whole:
-            self._append({"journal": _FORMAT, "identity": self._identity})
-            sync(self.path.parent)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stream.close()
+        self._file.close()
 
     def find(self, key: str) -> PaidAnswer | None:
         """Return the answer to a request that was paid for before, None where there is none."""
@@ -114,17 +96,17 @@ class Journal:
 
     def sent(self, key: str, ceiling: Amount) -> None:
         """Note that a request is about to leave, and what it costs at most."""
-        self._append({"sent": key, **ceiling._asdict()})
+        self._file.append([{"sent": key, **ceiling._asdict()}])
         self._open[key].append(ceiling)
 
     def unbilled(self, key: str) -> None:
         """Note that the endpoint turned the request away."""
-        self._append({"unbilled": key})
+        self._file.append([{"unbilled": key}])
         self._open[key].pop()
 
     def done(self, key: str, answer: PaidAnswer) -> None:
         """Keep an answer."""
-        self._append({"done": key, **answer._asdict()})
+        self._file.append([{"done": key, **answer._asdict()}])
         self._open[key].pop()
         self._answers[key] = answer
 
@@ -155,9 +137,3 @@ class Journal:
                 f"{self.path} belongs to requests with other settings, prompts or rows",
                 hint="choose another --out for these settings, or delete the journal with what was written",
             )
-
-    def _append(self, entry: dict[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
-        self._stream.write(line.encode("utf-8"))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())

@@ -5,31 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from tunery.core.engine import Engine, Generation, GenerationRequest, Sampling, Score, Tokenizer
+from tunery.core.engine import Engine, GenerationRequest, Sampling, Score, Tokenizer
 from tunery.core.errors import ConfigError, RefusedByTemplate
+from tunery.core.example import Example
 from tunery.core.progress import Progress
+from tunery.evaluate.kept import NOTHING, Answer, KeptAnswers
 from tunery.evaluate.metrics import PERPLEXITY, PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task, draw_stratified
 
 T = TypeVar("T")
 
-_NOTHING = Generation(
-    text="",
-    token_ids=(),
-    finish_reason="length",
-    prompt_tokens=0,
-    cached_tokens=0,
-    ttft_ms=0.0,
-    latency_ms=0.0,
-)
-"""The answer of a row that could not be asked."""
-
 
 class Completions(NamedTuple):
     """What the engine gave."""
 
-    generations: tuple[Generation, ...]
+    answers: tuple[Answer, ...]
     """One for each example, in order."""
     likelihoods: Mapping[str, Score]
     """Example id to the likelihood of its reference, for the rows drawn for perplexity."""
@@ -46,89 +37,140 @@ class Completions(NamedTuple):
 
 
 def ask(
-    engine: Engine, tokenizer: Tokenizer, task: Task, *, subject: Subject, progress: Progress
+    engine: Engine,
+    tokenizer: Tokenizer,
+    task: Task,
+    *,
+    subject: Subject,
+    progress: Progress,
+    kept: KeptAnswers | None = None,
 ) -> Completions:
     """Ask a subject every question of a task, batch by batch so that progress can be shown.
 
     Prompts of one subject share their beginning (system turn, solved examples), which an engine with a
-    prefix cache computes once.
+    prefix cache computes once. Prompts are written when their batch is due, so that memory holds the answers
+    and no more than a batch of prompts.
 
     A row whose prompt leaves no room for an answer, or that the base's template refuses, gets an empty
     answer: another model might have given one, so it stays in the comparison.
 
+    Args:
+        engine: What answers.
+        tokenizer: Of its base.
+        task: The questions.
+        subject: Who is asked, and how.
+        progress: Told of every batch.
+        kept: Answers of an earlier call that was cut off; each batch is added to them.
+
     Raises:
         NotFoundError: The engine does not hold the adapter.
-        ConfigError: No row at all can be put to the engine; lists them, before anything is computed.
+        ConfigError: No row at all can be put to the engine; lists them.
     """
     if subject.prompting.day is not None:
         tokenizer = tokenizer.on_day(subject.prompting.day)
-    prompts, unasked = _prompts(tokenizer, task, subject, engine.context_window)
-    sampling = Sampling(max_tokens=task.config.max_new_tokens)
-    requests = [
-        GenerationRequest(prompt, subject.loaded_as, sampling, subject.prompting.constraint)
-        for prompt in prompts.values()
-    ]
-    size = task.config.rows_per_batch
-    answers: list[Generation] = []
-    for batch in _batches(requests, size, progress, f"{subject.name}: answering"):
-        answers += engine.generate(batch)
-    tokens = sum(g.prompt_tokens + g.completion_tokens for g in answers)
-    by_id = dict(zip(prompts, answers, strict=True))
-    measured = PERPLEXITY in task.metrics and subject.perplexity
-    limit = task.config.perplexity_limit if measured else 0
-    drawn = draw_stratified(task.examples, limit, seed=task.config.seed)
-    ranked = PREFERENCE_ACCURACY in task.metrics and subject.perplexity
-    pairs = [(e.id, e.reference, e.rejected) for e in task.examples if ranked and e.rejected is not None]
-    wanted = [(e.id, e.reference) for e in drawn]
-    wanted += [(id_, text) for id_, *both in pairs for text in both]
-    texts = {
-        (id_, text): (prompts[id_], completion_ids(tokenizer, text)) for id_, text in wanted if id_ in prompts
-    }
-    texts = {key: both for key, both in texts.items() if sum(map(len, both)) <= engine.context_window}
-    tokens += sum(len(prompt) + len(completion) for prompt, completion in texts.values())
-    scores: list[Score] = []
-    for some in _batches(list(texts.values()), size, progress, f"{subject.name}: likelihoods"):
-        scores += engine.score(some, subject.loaded_as)
-    found = dict(zip(texts, scores, strict=True))
-    return Completions(
-        tuple(by_id.get(e.id, _NOTHING) for e in task.examples),
-        {e.id: found[e.id, e.reference] for e in drawn if (e.id, e.reference) in found},
-        tokens,
-        {
-            id_: found[id_, preferred].logprob - found[id_, rejected].logprob
-            for id_, preferred, rejected in pairs
-            if (id_, preferred) in found and (id_, rejected) in found
-        },
-        unasked,
-        len({id_ for id_, text in wanted if (id_, text) not in found}),
-    )
-
-
-def _prompts(
-    tokenizer: Tokenizer, task: Task, subject: Subject, window: int
-) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Return the prompts of the rows that can be asked, and why the others cannot, both by example id.
-
-    Raises:
-        ConfigError: None can.
-    """
-    prompts, unasked = {}, {}
-    for example in task.examples:
-        try:
-            ids = tokenizer.render_prompt(subject.prompting.conversation(example))
-        except RefusedByTemplate as refusal:
-            unasked[example.id] = refusal.message
-            continue
-        if len(ids) < window:
-            prompts[example.id] = ids
-        else:
-            unasked[example.id] = (
-                f"its {len(ids):,} prompt tokens leave none of the engine's {window:,} for an answer"
-            )
-    if not prompts:
-        problems = [f"example {id_}: {why}" for id_, why in unasked.items()]
+    asking = _Asking(engine, tokenizer, task, subject, progress, kept or KeptAnswers())
+    asking.answer()
+    if len(asking.unasked) == len(task.examples):
+        problems = [f"example {id_}: {why}" for id_, why in asking.unasked.items()]
         raise ConfigError.of_problems(subject.name, problems, limit=20)
-    return prompts, unasked
+    return asking.likelihoods()
+
+
+class _Asking:
+    """One subject's way through a task."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        task: Task,
+        subject: Subject,
+        progress: Progress,
+        kept: KeptAnswers,
+    ) -> None:
+        self.engine, self.tokenizer, self.task, self.subject = engine, tokenizer, task, subject
+        self.progress, self.kept = progress, kept
+        self.unasked: dict[str, str] = {}
+
+    def answer(self) -> None:
+        """Put every question that has no answer yet."""
+        sampling = Sampling(max_tokens=self.task.config.max_new_tokens)
+        name, constraint = self.subject.loaded_as, self.subject.prompting.constraint
+        size = self.task.config.rows_per_batch
+        bar = f"{self.subject.name}: answering"
+        for batch in _batches(self.task.examples, size, self.progress, bar):
+            prompts = {e.id: ids for e in batch if (ids := self._prompt(e)) is not None}
+            new = [id_ for id_ in prompts if id_ not in self.kept.answers]
+            requests = [GenerationRequest(prompts[id_], name, sampling, constraint) for id_ in new]
+            given = self.engine.generate(requests) if requests else []
+            self.kept.add_answers({id_: Answer.of(one) for id_, one in zip(new, given, strict=True)})
+
+    def likelihoods(self) -> Completions:
+        """Compute the likelihoods that metrics want, and return everything."""
+        task, kept = self.task, self.kept
+        measured = PERPLEXITY in task.metrics and self.subject.perplexity
+        limit = task.config.perplexity_limit if measured else 0
+        drawn = draw_stratified(task.examples, limit, seed=task.config.seed)
+        ranked = PREFERENCE_ACCURACY in task.metrics and self.subject.perplexity
+        pairs = [e for e in task.examples if ranked and e.rejected is not None]
+        wanted = {_of_reference(e.id): (e, e.reference) for e in (*drawn, *pairs)}
+        wanted |= {_of_rejected(e.id): (e, str(e.rejected)) for e in pairs}
+        bar = f"{self.subject.name}: likelihoods"
+        for names in _batches(list(wanted), task.config.rows_per_batch, self.progress, bar):
+            rows = {n: self._row(*wanted[n]) for n in names if n not in kept.scores}
+            fitting = {n: row for n, row in rows.items() if row is not None}
+            given = self.engine.score(list(fitting.values()), self.subject.loaded_as) if fitting else []
+            kept.add_scores(dict(zip(fitting, given, strict=True)))
+        scores = kept.scores
+        tokens = sum(one.prompt_tokens + one.completion_tokens for one in kept.answers.values())
+        return Completions(
+            tuple(kept.answers.get(e.id, NOTHING) for e in task.examples),
+            {e.id: scores[_of_reference(e.id)] for e in drawn if _of_reference(e.id) in scores},
+            tokens
+            + sum(
+                scores[name].tokens + kept.answers[example.id].prompt_tokens
+                for name, (example, _) in wanted.items()
+                if name in scores
+            ),
+            {
+                e.id: scores[_of_reference(e.id)].logprob - scores[_of_rejected(e.id)].logprob
+                for e in pairs
+                if _of_reference(e.id) in scores and _of_rejected(e.id) in scores
+            },
+            self.unasked,
+            len({example.id for name, (example, _) in wanted.items() if name not in scores}),
+        )
+
+    def _row(self, example: Example, text: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Return prompt and answer as ids, None where they do not fit the window together."""
+        prompt = self._prompt(example)
+        completion = completion_ids(self.tokenizer, text)
+        if prompt is None or len(prompt) + len(completion) > self.engine.context_window:
+            return None
+        return prompt, completion
+
+    def _prompt(self, example: Example) -> tuple[int, ...] | None:
+        """Return a row's prompt; None where it cannot be put to the engine, which is noted."""
+        try:
+            ids = self.tokenizer.render_prompt(self.subject.prompting.conversation(example))
+        except RefusedByTemplate as refusal:
+            self.unasked[example.id] = refusal.message
+            return None
+        window = self.engine.context_window
+        if len(ids) < window:
+            return ids
+        self.unasked[example.id] = (
+            f"its {len(ids):,} prompt tokens leave none of the engine's {window:,} for an answer"
+        )
+        return None
+
+
+def _of_reference(id_: str) -> str:
+    return id_
+
+
+def _of_rejected(id_: str) -> str:
+    return f"{id_} rejected"
 
 
 def completion_ids(tokenizer: Tokenizer, reference: str) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
+from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import DetailedScorer, Scorer, make_scorer
 from tunery.evaluate.task import Task
@@ -57,7 +58,7 @@ def evaluation_id(task: Task, subject: Subject) -> str:
     )
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - each is a port of its own
     engine: Engine,
     tokenizer: Tokenizer,
     task: Task,
@@ -65,11 +66,13 @@ def evaluate(
     subject: Subject,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    kept: KeptAnswers | None = None,
 ) -> EvaluationResult:
     """Let a subject answer every example of a task and measure the answers.
 
     Answers are greedy, so the same weights give the same evaluation. The engine is the one that will serve,
-    so that what is judged is what answers; an adapter must have been loaded into it under its id.
+    so that what is judged is what answers; an adapter must have been loaded into it under its id. Answers
+    that ``kept`` has from an evaluation that was cut off are not asked for again.
 
     Raises:
         NotFoundError: The engine does not hold the adapter.
@@ -77,7 +80,7 @@ def evaluate(
     """
     progress, clock = progress or Silent(), clock or SystemClock()
     started = time.monotonic()
-    answers = ask(engine, tokenizer, task, subject=subject, progress=progress)
+    answers = ask(engine, tokenizer, task, subject=subject, progress=progress, kept=kept)
     predictions = _judge(task, answers)
     groups = {e.id: e.group for e in task.examples}
     perplexity = measure.perplexity(
@@ -144,7 +147,7 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
             finish_reason=generation.finish_reason,
             cluster=None if example.group == example.id else example.group,
         )
-        for example, generation in zip(task.examples, answers.generations, strict=True)
+        for example, generation in zip(task.examples, answers.answers, strict=True)
     )
 
 
@@ -202,7 +205,7 @@ def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str,
         names = {e.id: where(e) for e in task.examples}
         shown = "; ".join(first_of([f"{names[i]}: {why}" for i, why in answers.unasked.items()], _SHOWN))
         found.append(
-            f"{unasked} of {len(answers.generations)} rows could not be asked and count as answered with "
+            f"{unasked} of {len(answers.answers)} rows could not be asked and count as answered with "
             f"nothing ({shown})"
         )
     if answers.unscored:
@@ -210,10 +213,10 @@ def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str,
             f"{counted(answers.unscored, 'row')} left out of perplexity or of preference accuracy: with the "
             "answers given they do not fit the base's window"
         )
-    cut = sum(g.finish_reason == "length" for g in answers.generations) - unasked
+    cut = sum(g.finish_reason == "length" for g in answers.answers) - unasked
     if cut:
         found.append(
-            f"{cut} of {len(answers.generations)} answers were cut off at max_new_tokens = "
+            f"{cut} of {len(answers.answers)} answers were cut off at max_new_tokens = "
             f"{task.config.max_new_tokens}"
         )
     if answers.likelihoods and not measured:

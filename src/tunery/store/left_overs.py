@@ -25,6 +25,8 @@ TUNE = "tune"
 TRIAL = "trial-"
 """What a trial's folder in there begins with."""
 _SCRATCH = "scratch"
+_ANSWERS = "answers"
+"""Folder in a workspace of answers of evaluations under way, one file an evaluation."""
 
 
 class LeftOver(NamedTuple):
@@ -45,6 +47,11 @@ def scratch_file(root: Path) -> Path:
     return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.rows"
 
 
+def kept_answers(root: Path, evaluation: str) -> Path:
+    """Return the file of what an evaluation under way has been answered so far."""
+    return root / _ANSWERS / f"{evaluation}.jsonl"
+
+
 def left_overs(root: Path, *, remove: bool) -> list[LeftOver]:
     """Return what killed processes left in a workspace; what a running one holds is none of it.
 
@@ -60,6 +67,7 @@ def left_overs(root: Path, *, remove: bool) -> list[LeftOver]:
         *_scratch_rows(root, remove=remove),
         *_spent_checkpoints(root, remove=remove),
         *_dead_trials(root, remove=remove),
+        *_spent_answers(root, remove=remove),
     ]
 
 
@@ -128,3 +136,14 @@ def _dead_trials(root: Path, *, remove: bool) -> Iterator[LeftOver]:
             yield LeftOver(folder, size_of(folder), "trial of a search that was killed")
             if remove:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _spent_answers(root: Path, *, remove: bool) -> Iterator[LeftOver]:
+    artifacts = Artifacts(root)
+    for path in sorted((root / _ANSWERS).glob("*.jsonl")):
+        with contextlib.suppress(NotFoundError, ConfigError, FileNotFoundError):
+            if artifacts.damage("evaluations", path.stem):
+                continue  # evaluating again goes on from them
+            yield LeftOver(path, size_of(path), "answers of an evaluation that is finished")
+            if remove:
+                path.unlink(missing_ok=True)

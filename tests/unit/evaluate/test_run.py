@@ -1,7 +1,7 @@
 """Evaluating through the ports: what is asked, what is counted, what is kept."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine, example
-from tunery.core.engine import Score
+from tunery.core.engine import Generation, GenerationRequest, Score
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Example
 from tunery.core.statistics import wilson_interval
 from tunery.evaluate.comparison import compare, compare_results
 from tunery.evaluate.config import EvaluateConfig
+from tunery.evaluate.kept import Answer, KeptAnswers
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Subject, baseline_subjects
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
@@ -283,3 +284,56 @@ def test_scores_of_rows_come_from_the_engine_in_order() -> None:
     result = run(engine, label_task(perplexity_limit=None))
     for request, prediction in zip(engine.requests, result.predictions, strict=True):
         assert prediction.scores["logprob"] == -len(request.prompt)
+
+
+class Dying(ScriptedEngine):
+    """Answers some batches and then no more."""
+
+    def __init__(self, batches: int, scored: int = 99) -> None:
+        super().__init__(TRUTH)
+        self.left, self.scores_left = batches, scored
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().generate(requests)
+
+    def score(self, rows: Any, adapter: str | None = None) -> list[Score]:
+        self.scores_left -= 1
+        if self.scores_left < 0:
+            raise KeyboardInterrupt
+        return super().score(rows, adapter)
+
+
+@pytest.mark.parametrize(("batches", "scored"), [(0, 9), (1, 9), (3, 9), (9, 0), (9, 1)])
+def test_an_evaluation_that_was_killed_goes_on_and_gives_the_same_figures(
+    tmp_path: Path, batches: int, scored: int
+) -> None:
+    subject, task = Subject("tuned", BASE), label_task(rows_per_batch=8, perplexity_limit=12)
+    path = tmp_path / "answers.jsonl"
+    whole = evaluate(ScriptedEngine(TRUTH), CharTokenizer(), task, subject=subject)
+    with KeptAnswers(path, "one") as kept, pytest.raises(KeyboardInterrupt):
+        evaluate(Dying(batches, scored), CharTokenizer(), task, subject=subject, kept=kept)
+    path.write_bytes(path.read_bytes() + b'{"answer": "torn')
+    engine = ScriptedEngine(TRUTH)
+    with KeptAnswers(path, "one") as kept:
+        again = evaluate(engine, CharTokenizer(), task, subject=subject, kept=kept)
+    assert again.predictions == whole.predictions
+    assert again.evaluation.metrics == whole.evaluation.metrics
+    assert again.evaluation.tokens == whole.evaluation.tokens
+    assert len(engine.requests) == max(0, 30 - 8 * batches)
+
+
+@pytest.mark.parametrize("damage", ["another", "garbage"])
+def test_answers_of_something_else_are_not_gone_on_from(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "answers.jsonl"
+    with KeptAnswers(path, "one") as kept:
+        kept.add_answers({"x": Answer("y", "stop", 1, 1, 0.5)})
+    if damage == "garbage":
+        path.write_text(path.read_text() + '{"answer": "x", "is": [1]}\n')
+    with KeptAnswers(path, "other" if damage == "another" else "one") as kept:
+        assert kept.answers == {}
+        kept.add_answers({"z": Answer("y", "stop", 1, 1, 0.5)})
+    with KeptAnswers(path, "other" if damage == "another" else "one") as kept:
+        assert list(kept.answers) == ["z"]

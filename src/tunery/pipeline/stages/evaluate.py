@@ -8,7 +8,7 @@ from datetime import date
 from functools import partial
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import ConfigError, listed
+from tunery.core.errors import BusyError, ConfigError, listed
 from tunery.core.evaluation import Prediction
 from tunery.core.example import Example, where
 from tunery.core.figures import counted
@@ -19,6 +19,7 @@ from tunery.evaluate import prompting
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.gate import SuiteResult
+from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.rules import GateRule
@@ -27,6 +28,7 @@ from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
+from tunery.store.left_overs import kept_answers
 from tunery.store.urls import whole_path
 from tunery.store.workspace import Workspace
 
@@ -130,12 +132,20 @@ def measure(
     if known is not None and _is_whole(context, identity, adapter):
         return EvaluationResult(known, predictions_of(workspace, identity))
     engine, tokenizer = context.engine(adapter), context.tokenizer
-    result = evaluate(
-        engine, tokenizer, task, subject=subject, progress=context.progress, clock=workspace.clock
-    )
+    with _kept(workspace, identity, adapter) as kept:
+        result = evaluate(
+            engine,
+            tokenizer,
+            task,
+            subject=subject,
+            progress=context.progress,
+            clock=workspace.clock,
+            kept=kept,
+        )
     about = {"subject": subject.name, _WEIGHTS: adapter.sha256 if adapter else None}
     with workspace.artifacts.create("evaluations", identity, about) as partial:
         write_predictions(partial / PREDICTIONS, result.predictions)
+    kept_answers(workspace.root, identity).unlink(missing_ok=True)
     if known is None:
         workspace.evaluations.add(result.evaluation)
     elif known.metrics == result.evaluation.metrics:
@@ -144,6 +154,16 @@ def measure(
         workspace.evaluations.change(identity, lambda _: result.evaluation)
         context.progress.event(f"{identity} came out different from before", level="warn")
     return result
+
+
+def _kept(workspace: Workspace, identity: str, adapter: Adapter | None) -> KeptAnswers:
+    """Return what an evaluation that was cut off left of its answers, by the same weights."""
+    path = kept_answers(workspace.root, identity)
+    path.parent.mkdir(exist_ok=True)
+    try:
+        return KeptAnswers(path, f"{identity} by {adapter.sha256 if adapter else 'the base'}")
+    except BusyError:
+        return KeptAnswers()  # another process is at the same evaluation; whoever ends first is kept
 
 
 def _is_whole(context: RunContext, identity: str, adapter: Adapter | None) -> bool:
