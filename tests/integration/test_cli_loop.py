@@ -6,12 +6,14 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tunery.cli.main import execute
+from tunery.core.ids import sha256_file
 
 QUESTIONS = {
     "card arrival": ("when will my card arrive", "is my card in the post"),
@@ -249,3 +251,60 @@ def test_preflight_tells_tokens_of_the_prompt_loss_from_those_trained_in_full(lo
     assert "those that count by train.prompt_loss_weight between ⟪ and ⟫" in text
     assert "<|im_start|>assistant\n⟫⟦" in text
     assert "⟪" not in loop.call("train", "preflight", loop.recipe).out
+
+
+def test_what_a_verdict_stands_on_is_computed_again(loop: Loop) -> None:
+    verified = loop.call("evaluate", "verify", loop.run["run"], "--recipe", loop.recipe, "--json")
+    assert verified.code == 0, verified.err
+    checks = verified.json["checks"]
+    assert len(checks) > 12
+    assert {"rules before training", "answers of tuned", "recipe of the run"} <= {
+        check["what"].split(" (")[0] for check in checks
+    }
+    changed = loop.recipe.with_name("changed.yaml")
+    changed.write_text(loop.recipe.read_text("utf-8").replace("at_least: 0.0", "at_least: 0.1"), "utf-8")
+    told = loop.call("evaluate", "verify", loop.run["run"], "--recipe", changed, "--json")
+    assert told.code == 4
+    assert [c["what"] for c in told.json["checks"] if not c["ok"]] == [f"recipe {changed}"]
+    assert loop.call("evaluate", "verify", "run-0123456789abcdef").code == 3
+
+
+def test_answers_that_somebody_changed_no_longer_match(loop: Loop, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(loop.home, home)
+    answers = home / "evaluations" / loop.run["tuned"]["evaluation"] / "predictions.jsonl"
+    rows = [json.loads(line) for line in answers.read_text("utf-8").splitlines()]
+    wrong = next(i for i, row in enumerate(rows) if not row["correct"])
+    rows[wrong] |= {"correct": True, "prediction": rows[wrong]["reference"]}
+    rows[wrong]["scores"]["exact_match"] = 1.0
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    told = call(home, "evaluate", "verify", loop.run["run"], "--json")
+    assert told.code == 4
+    assert any("answers of tuned" in c["what"] and not c["ok"] for c in told.json["checks"])
+    # Whoever writes the checksum beside the answers anew still has the stamp and the figures against them.
+    manifest = answers.parent / "manifest.json"
+    manifest.write_text(
+        manifest.read_text("utf-8").replace(
+            json.loads(manifest.read_text("utf-8"))["files"]["predictions.jsonl"]["sha256"],
+            sha256_file(answers),
+        ),
+        encoding="utf-8",
+    )
+    told = call(home, "evaluate", "verify", loop.run["run"], "--json")
+    bad = {c["what"].split(" (")[0]: c["detail"] for c in told.json["checks"] if not c["ok"]}
+    assert told.code == 4
+    assert {"answers of tuned", "figures of tuned"} <= bad.keys()
+    assert "exact match is recorded as" in bad["figures of tuned"]
+
+
+@pytest.mark.parametrize("format", ["html", "json", "junit", "markdown"])
+def test_a_report_is_written_in_every_format(loop: Loop, tmp_path: Path, format: str) -> None:
+    out = tmp_path / "reports" / "file"
+    done = loop.call("evaluate", "report", loop.run["run"], "--format", format, "--out", out)
+    assert done.code == 0, done.err
+    evidence = loop.call("evaluate", "report", loop.run["run"], "--format", "json").json["evidence"]
+    assert evidence["rules_sha256"] == evidence["rules_sha256_before"]
+    for sha256 in (evidence["recipe_sha256"], evidence["rules_sha256"], evidence["adapter_sha256"]):
+        assert sha256 in out.read_text("utf-8")
+    assert evidence["recipe_sha256"] in loop.call("registry", "card", "tiny@1").out
+    assert loop.call("evaluate", "report", loop.run["run"], "--format", "pdf").code == 2

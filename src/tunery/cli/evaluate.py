@@ -15,6 +15,8 @@ from tunery.cli.session import open_recipe, open_workspace
 if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.evaluation import Comparison, Evaluation
+    from tunery.core.run import Run
+    from tunery.store.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, help="Evaluations: measure a model, compare two sets of answers.")
 _SHOWN = 10
@@ -109,6 +111,67 @@ def show_evaluation(
     with open_workspace(ctx) as workspace:
         found = workspace.evaluations.get(evaluation_id)
     answer(evaluation_object(found), lambda: evaluation_text(found), as_json=as_json)
+
+
+@app.command("report")
+def write_run_report(
+    ctx: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run; the newest where left out.")
+    ] = None,
+    *,
+    format: Annotated[str, typer.Option("--format", help="html, json, junit or markdown.")] = "html",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else stdout.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what a run found: a page, JSON with all evidence, JUnit XML, or a pull request's summary."""
+    from tunery.pipeline.stages.report import report_of
+    from tunery.report.page import write_page
+
+    with open_workspace(ctx) as workspace:
+        found = _run(workspace, run)
+        text = report_of(workspace, found, format)
+    if out is not None:
+        write_page(text, out)
+    value = {"run": found.id, "format": format, "file": out, **({} if out else {"report": text})}
+    answer(value, lambda: [f"{out}: {format} report of {found.id}"] if out else [text], as_json=as_json)
+
+
+@app.command("verify")
+def verify_evidence(
+    ctx: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run; the newest where left out.")
+    ] = None,
+    *,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="See that this is still what was run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute again what a run's verdict stands on, and say what no longer matches.
+
+    Recipe, rules, dataset version, base, adapter, every subject's answers and the figures made of them are
+    held against the hashes that were stamped when the gate judged. Exits with 4 when one differs.
+    """
+    from tunery.cli.upkeep import answer_checks
+    from tunery.pipeline.stages.evidence import verify_run
+
+    with open_workspace(ctx) as workspace:
+        found = _run(workspace, run)
+        checks = verify_run(workspace, found, recipe)
+    answer_checks(found.id, checks, as_json=as_json)
+
+
+def _run(workspace: Workspace, run: str | None) -> Run:
+    from tunery.core.errors import NotFoundError
+
+    if run is not None:
+        return workspace.runs.get(run)
+    newest = workspace.runs.list(limit=1)
+    if not newest:
+        raise NotFoundError("there is no run yet", hint="tunery run RECIPE")
+    return newest[0]
 
 
 def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:

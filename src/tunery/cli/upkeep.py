@@ -32,10 +32,19 @@ def verify(
 
     Exits with 4 when a file is not what it was; each is named with what mends it.
     """
-    from tunery.core.errors import DamagedError
-
     with open_workspace(ctx) as workspace:
         checks = _checks(workspace, ref)
+    answer_checks(ref, checks, as_json=as_json)
+
+
+def answer_checks(ref: str, checks: Sequence[LineageCheck], *, as_json: bool) -> None:
+    """Print what was looked at again.
+
+    Raises:
+        DamagedError: Something is not what it was; names each with what mends it.
+    """
+    from tunery.core.errors import DamagedError
+
     bad = [check for check in checks if not check.ok]
     value = {"ref": ref, "ok": not bad, "checks": checks}
     answer(value, lambda: _checks_text(checks), as_json=as_json)

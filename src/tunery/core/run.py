@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tunery.core.config import Record
+from tunery.core.evidence import Evidence
 
 TUNED = "tuned"
 """The tuned model, among the subjects that a run evaluates."""
@@ -36,6 +37,10 @@ class Run(Record):
     comparisons: Mapping[str, Mapping[str, Any]] = {}
     """Subject to the dumped :class:`~tunery.core.evaluation.Comparison` of it (A) with ``tuned`` (B)."""
     gate_id: str | None = None
+    rules_sha256: str | None = None
+    """Of the gate's rules as they were when the run began; None in runs of earlier versions."""
+    evidence: Evidence | None = None
+    """What the verdict stands on, stamped when it was given."""
     model_version: str | None = None
     """``name@N`` once registered."""
     report: str | None = None

@@ -25,6 +25,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.disk import check_disk
+from tunery.pipeline.stages.evidence import rules_sha256, stamp
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
@@ -148,6 +149,7 @@ def _begin(context: RunContext, dataset: DatasetVersion) -> Run:
         status="running",
         created_at=context.workspace.clock.now(),
         dataset_version=dataset.id,
+        rules_sha256=rules_sha256(context.recipe),
     )
     context.workspace.runs.add(run)
     return run
@@ -296,7 +298,10 @@ class _Loop:
             )
         with timer("gate"):
             gate = gt.judge_gate(context, results, comparisons, suites)
-            self._note(gate_id=gate.id)
+            evidence = stamp(context.workspace, self.run, adapter, gate, context.recipe)
+            self._note(gate_id=gate.id, evidence=evidence)
+            if not evidence.are_rules_unchanged:
+                context.progress.event("the gate's rules changed since the run began", level="warn")
         return self._conclude(dataset, adapter, results[TUNED].evaluation, gate)
 
     def _conclude(

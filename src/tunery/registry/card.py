@@ -9,6 +9,7 @@ import yaml
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import listed
 from tunery.core.evaluation import Evaluation, GateResult, metric_title
+from tunery.core.evidence import Evidence
 from tunery.core.figures import (
     count,
     counted,
@@ -92,13 +93,15 @@ print(answer.choices[0].message.content)
 _QUESTION = "Put your own input here."
 
 
-def render_card(
+def render_card(  # noqa: PLR0913 - each is a record of its own
     version: ModelVersion,
     dataset: DatasetVersion,
     adapter: Adapter,
     evaluation: Evaluation,
     baselines: Mapping[str, Evaluation],
     gate: GateResult,
+    *,
+    evidence: Evidence | None = None,
 ) -> str:
     """Return the card of one model version as Markdown.
 
@@ -106,7 +109,7 @@ def render_card(
     loading code names its own folder. Text from users (labels, prompts, warnings) is escaped and cannot end a
     table, a code block or the front matter.
     ``evaluation`` is that of the tuned model on the test split; ``baselines`` has that of each subject which
-    it was compared with.
+    it was compared with; ``evidence`` is what the verdict was stamped with.
 
     Returns:
         Markdown with YAML front matter, ending in a newline.
@@ -129,6 +132,7 @@ def render_card(
         _training(adapter),
         "## Lineage",
         _lineage(version, dataset, adapter, gate),
+        *([_evidence(evidence)] if evidence else []),
         "## Load it in plain transformers" if adapter.model else "## Load it in plain PEFT",
         fenced(_loading_code(version, adapter), "python"),
         "## Call it through the openai client",
@@ -294,6 +298,14 @@ def _lineage(version: ModelVersion, dataset: DatasetVersion, adapter: Adapter, g
     cells = [[kind, f"`{code(name)}`" if name else "", proof] for kind, name, proof in rows]
     origin = f"\n\nThe base comes from {inline(base.origin)}." if base.origin else ""
     return table(["what", "id", "proof"], cells) + origin
+
+
+def _evidence(evidence: Evidence) -> str:
+    cells = [
+        [inline(what), f"`{code(name)}`" if name else "", f"`{sha256}`" if sha256 else ""]
+        for what, name, sha256 in evidence.facts()
+    ]
+    return f"### Evidence\n\nStamped when the gate judged:\n\n{table(['what', 'id', 'sha256'], cells)}"
 
 
 def _loading_code(version: ModelVersion, adapter: Adapter) -> str:

@@ -89,7 +89,7 @@ def verify(workspace: Workspace, chain: Lineage) -> tuple[LineageCheck, ...]:
     """
     checks = [_links(chain), check_artifact(workspace, "adapters", chain.model.adapter_id)]
     if chain.adapter is not None:
-        checks += [_weights(workspace, chain.adapter), check_base_of(workspace, chain.adapter.base)]
+        checks += [check_weights(workspace, chain.adapter), check_base_of(workspace, chain.adapter.base)]
     return (*checks, *(check_artifact(workspace, kind, id) for kind, id in needed_by(chain)[1:]))
 
 
@@ -241,7 +241,8 @@ def check_base_of(workspace: Workspace, base: BaseModelInfo) -> LineageCheck:
     return LineageCheck(what=what, ok=True, detail="every file is what the adapter was trained on")
 
 
-def _weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
+def check_weights(workspace: Workspace, adapter: Adapter) -> LineageCheck:
+    """Compute the checksum of an adapter's weights again, and hold it against its record."""
     what = f"weights of {adapter.id}"
     try:
         folder = workspace.artifacts.folder("adapters", adapter.id)

@@ -11,7 +11,7 @@ from typing import Any
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, Prediction
 from tunery.core.example import Dropped, Example
-from tunery.core.figures import at_least_as_good, is_prompting
+from tunery.core.figures import at_least_as_good, is_prompting, subject_name
 from tunery.core.run import Run
 from tunery.core.training import Adapter
 
@@ -47,6 +47,23 @@ class ReportInputs:
     """Rows that curation removed; a few of each reason are enough."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Library versions, hardware and the like; may be nested."""
+
+    @property
+    def warnings_of_figures(self) -> list[str]:
+        """What a reader should know beside the verdict: of the gate, and of each evaluation."""
+        # The verdict of a gate that passed holds its caveats already.
+        found = [] if self.gate is None or self.gate.passed else [f"{c}." for c in self.gate.caveats]
+        if self.run.evidence and not self.run.evidence.are_rules_unchanged:
+            found.append("The gate's rules are not those that were fixed before training.")
+        for subject, evaluation in self.evaluations.items():
+            found += [f"{subject_name(subject)}: {warning}" for warning in evaluation.warnings]
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """All of that, and what curation warned of."""
+        data = self.dataset.warnings if self.dataset else ()
+        return [*self.warnings_of_figures, *(f"Data: {warning}" for warning in data)]
 
     @property
     def tuned(self) -> Evaluation | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic_core import to_jsonable_python
@@ -19,8 +19,13 @@ _URL_LOGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNOREC
 
 def settings_text(recipe: Mapping[str, Any]) -> str:
     """Return the recipe as YAML, with anything that looks like a secret blotted out."""
-    plain = to_jsonable_python(recipe, fallback=str, serialize_unknown=True)
-    return yaml.safe_dump(_blotted(plain), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(plain_settings(recipe), sort_keys=False, allow_unicode=True, width=100)
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings made of what JSON has, with anything that looks like a secret blotted out."""
+    plain = to_jsonable_python(settings, fallback=str, serialize_unknown=True, inf_nan_mode="null")
+    return cast(dict[str, Any], _blotted(plain))
 
 
 def _blotted(value: Any, key: str = "") -> Any:
@@ -37,7 +42,7 @@ def _blotted(value: Any, key: str = "") -> Any:
 
 def environment_of(environment: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Group the environment's values: plain ones first, then each nested mapping under its own name."""
-    plain = _blotted(to_jsonable_python(environment, fallback=str, serialize_unknown=True))
+    plain = plain_settings(environment)
     loose = {_spoken(k): _written(k, v) for k, v in plain.items() if not isinstance(v, dict)}
     groups = {
         _spoken(key).capitalize(): {str(k): _written(str(k), v) for k, v in value.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from tunery.core.evaluation import GateResult
+from tunery.core.evaluation import GateResult, RuleOutcome
 from tunery.core.figures import at_least_as_good, counted, metric_phrase, metric_value, subject_name
 from tunery.core.registry import parse_ref
 from tunery.report.inputs import ReportInputs
@@ -41,6 +41,11 @@ def verdict_of(inputs: ReportInputs) -> VerdictSection:
     return VerdictSection("ship", "Ship it", f"{reached}{beside}{but}.", (), step, command)
 
 
+def rule_in_words(rule: RuleOutcome) -> str:
+    """Return what a rule found and, where it refused, what would make it hold."""
+    return f"{rule.sentence}; to pass: {rule.change}" if rule.change else rule.sentence
+
+
 def _onwards(reference: str | None) -> tuple[str | None, str | None]:
     if reference is None:
         return None, None
@@ -54,11 +59,7 @@ def _onwards(reference: str | None) -> tuple[str | None, str | None]:
 
 
 def _refused(inputs: ReportInputs, gate: GateResult) -> VerdictSection:
-    refused = tuple(
-        f"{rule.sentence}; to pass: {rule.change}" if rule.change else rule.sentence
-        for rule in gate.rules
-        if not rule.passed
-    )
+    refused = tuple(rule_in_words(rule) for rule in gate.rules if not rule.passed)
     tuned, prompting = inputs.main_of(inputs.tuned), inputs.prompting
     step = "Nothing was promoted. The worst classes and the broken examples below show where it loses."
     if tuned and prompting and not at_least_as_good(tuned, prompting):

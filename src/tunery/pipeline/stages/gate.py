@@ -16,13 +16,19 @@ from tunery.evaluate.rules import GateRule, gate_rules
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
+from tunery.pipeline.recipe import Recipe
 from tunery.pipeline.stages.evaluate import CHAMPION
 
 
 def rules_of(context: RunContext) -> tuple[GateRule, ...]:
     """Return the recipe's rules, or those that follow from its goal."""
-    suites = {name: suite.metrics[0] for name, suite in context.recipe.evaluate.suites.items()}
-    return gate_rules(context.recipe.goal, context.recipe.gate, suites)
+    return rules_of_recipe(context.recipe)
+
+
+def rules_of_recipe(recipe: Recipe) -> tuple[GateRule, ...]:
+    """Return a recipe's rules, or those that follow from its goal."""
+    suites = {name: suite.metrics[0] for name, suite in recipe.evaluate.suites.items()}
+    return gate_rules(recipe.goal, recipe.gate, suites)
 
 
 def check_gate(

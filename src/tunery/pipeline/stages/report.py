@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.evaluation import Comparison
 from tunery.core.run import Run
 from tunery.core.training import Adapter
@@ -33,6 +34,20 @@ def make_report(context: RunContext, run: Run) -> Path:
     path.parent.mkdir(exist_ok=True)
     write_report(_report_inputs(context.workspace, run), path)
     return path
+
+
+def report_of(workspace: Workspace, run: Run, format: str) -> str:
+    """Return the report of a run, however far it came, as one of :data:`tunery.report.FORMATS`.
+
+    Raises:
+        ConfigError: There is no such format.
+    """
+    from tunery.report import FORMATS
+
+    if format not in FORMATS:
+        known = f"{did_you_mean(format, FORMATS)} (there is: {', '.join(FORMATS)})"
+        raise ConfigError(f"--format {format}: no such format{known}", param="format")
+    return FORMATS[format](_report_inputs(workspace, run))
 
 
 def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
