@@ -130,6 +130,8 @@ class Score(NamedTuple):
     """Sum over completion tokens [nats]."""
     tokens: int
     """Completion tokens scored [count]."""
+    greedy: bool = True
+    """Whether the model puts each of them first, so that greedy decoding would write them."""
 
 
 @dataclass(frozen=True, slots=True)

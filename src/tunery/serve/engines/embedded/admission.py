@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,9 +14,19 @@ from tunery.core.errors import ConfigError
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.serve.engines.embedded.constraints import Grammars
 from tunery.serve.engines.embedded.lora import BASE
+from tunery.serve.engines.embedded.prefix_cache import shared_prefix
 from tunery.serve.engines.embedded.request import CompletionRow, ScoreRow
 from tunery.serve.engines.embedded.sampling import generator
 from tunery.serve.engines.embedded.text_stream import TextStream
+
+
+class Scored(NamedTuple):
+    """Where a completion gets its score."""
+
+    row: ScoreRow | None
+    """None for an empty completion."""
+    place: int
+    """Which of the row's last tokens is its own."""
 
 
 class Admission:
@@ -63,8 +75,11 @@ class Admission:
             on_token=on_token,
         )
 
-    def scores(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[ScoreRow]:
-        """Return one row for each prompt and its completion, in order.
+    def scores(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
+        """Return where each prompt with its completion gets its score, in order.
+
+        Completions of one prompt that differ in their last token alone, such as letters of a choice, share a
+        row. A row keeps for others what it shares with its nearest neighbour; a lone one keeps its prompt.
 
         Raises:
             ConfigError: A prompt is empty or a pair does not fit; lists all pairs at fault.
@@ -76,17 +91,19 @@ class Admission:
                 problems.append(f"row {number}: {problem}")
         if problems:
             raise ConfigError.of_problems("score", problems, limit=20)
-        return [
-            ScoreRow(
-                adapter=BASE,
-                tokens=[*prompt, *completion],
-                prompt=np.array(prompt, dtype=np.int64),
-                future=Future(),
-                arrival=0,
-                first=len(prompt),
-            )
-            for prompt, completion in pairs
-        ]
+        lasts: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        places: list[tuple[tuple[int, tuple[int, ...]], int] | None] = []
+        for prompt, completion in pairs:
+            if not completion:
+                places.append(None)
+                continue
+            stem = (len(prompt), (*prompt, *completion[:-1]))
+            candidates = lasts.setdefault(stem, [])
+            places.append((stem, len(candidates)))
+            candidates.append(completion[-1])
+        rows = {stem: _score_row(*stem, candidates) for stem, candidates in lasts.items()}
+        _note_shared([rows[stem] for stem in sorted(rows, key=lambda stem: stem[1])])
+        return [Scored(rows[place[0]], place[1]) if place else Scored(None, 0) for place in places]
 
     def _check(self, sampling: Sampling) -> None:
         if sampling.max_tokens < 0:
@@ -110,3 +127,25 @@ class Admission:
         if min(tokens) < 0 or max(tokens) >= self._vocab_size:
             return f"token ids must be from 0 to {self._vocab_size - 1}"
         return None
+
+
+def _score_row(first: int, tokens: tuple[int, ...], lasts: Sequence[int]) -> ScoreRow:
+    return ScoreRow(
+        adapter=BASE,
+        tokens=list(tokens),
+        prompt=np.array(tokens[:first], dtype=np.int64),
+        future=Future(),
+        arrival=0,
+        first=first,
+        lasts=lasts,
+        shared=first,
+    )
+
+
+def _note_shared(rows: Sequence[ScoreRow]) -> None:
+    """Note what each row's prompt shares with its nearest neighbours, rows in order of their tokens."""
+    if len(rows) < 2:
+        return
+    common = [0, *(shared_prefix(a.prompt, b.prompt) for a, b in pairwise(rows)), 0]
+    for row, before, behind in zip(rows, common, common[1:], strict=False):
+        row.shared = max(before, behind)

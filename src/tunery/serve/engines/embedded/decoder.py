@@ -206,7 +206,7 @@ class Decoder:
             self._answer_score(row)
 
     def _answer_score(self, row: ScoreRow) -> None:
-        if math.isnan(row.logprob):
+        if any(math.isnan(score.logprob) for score in row.scores):
             self._fail(row, _NOT_FINITE)
         else:
             row.finish()

@@ -190,20 +190,20 @@ class EmbeddedEngine:
     ) -> list[Score]:
         """Return the likelihood of each (prompt ids, completion ids) pair.
 
-        The output layer runs for completion tokens only.
+        What several begin with is computed once, completions that differ in their last token in one pass, and
+        the output layer runs for completion tokens only.
 
         Raises:
             NotFoundError: The adapter is not loaded.
             ConfigError: A prompt is empty or a row does not fit; lists all rows at fault.
             ResourceError: The engine has stopped.
         """
-        scored = self._admission.scores(rows)
-        for row in scored:
-            if row.scores_nothing:
-                row.finish()
-        waiting = sorted((row for row in scored if not row.scores_nothing), key=lambda row: row.tokens)
+        places = self._admission.scores(rows)
+        waiting = list({id(place.row): place.row for place in places if place.row is not None}.values())
+        waiting.sort(key=lambda row: row.tokens)
         self._enqueue(waiting, [adapter] * len(waiting))
-        return _results([row.future for row in scored])
+        _results([row.future for row in waiting])
+        return [Score(0.0, 0) if row is None else row.scores[place] for row, place in places]
 
     def _enqueue(self, rows: Sequence[Row], adapters: Sequence[str | None]) -> None:
         with self._wake:

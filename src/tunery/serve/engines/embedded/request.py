@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +41,11 @@ class Row:
     """Prompt tokens found in the prefix cache [count]; None until it first ran."""
     stored: bool = False
     """Whether its prompt was offered to the prefix cache."""
+
+    @property
+    def kept(self) -> np.ndarray:
+        """What is offered to the prefix cache once it is computed."""
+        return self.prompt
 
     @property
     def reads_prompt(self) -> bool:
@@ -151,25 +156,35 @@ class CompletionRow(Row):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ScoreRow(Row):
-    """A prompt and its completion, whose likelihood is wanted."""
+    """A prompt and completions of it whose likelihoods are wanted and that differ in their last token alone.
+
+    ``tokens`` are what all of them have before that token: one pass tells the worth of each.
+    """
 
     first: int
     """Length of the prompt: position of the first token scored."""
+    lasts: Sequence[int]
+    """Last token of each completion."""
+    shared: int = 0
+    """Tokens that the prompt has in common with a neighbour of the same call [count]."""
     logprob: float = 0.0
-    scored: int = 0
+    """Of what all completions have in common, as far as it is computed [nats]."""
+    greedy: bool = True
+    scores: list[Score] = field(default_factory=list)
+    """One for each last token, once all is computed."""
 
     @property
-    def scores_nothing(self) -> bool:
-        """Whether the completion is empty."""
-        return self.first == len(self.tokens)
+    def kept(self) -> np.ndarray:
+        """What a neighbour goes on from; keeping more of it would push out what others share."""
+        return self.prompt[: self.shared]
 
     def wanted(self, count: int) -> range:
-        """Return positions whose next token is part of the completion."""
-        return range(max(self.computed, self.first - 1), min(self.computed + count, len(self.tokens) - 1))
+        """Return positions whose next token is part of a completion."""
+        return range(max(self.computed, self.first - 1), self.computed + count)
 
     def restart(self) -> None:
         """Forget what is computed and summed."""
-        self.computed, self.logprob, self.scored = 0, 0.0, 0
+        self.computed, self.logprob, self.greedy = 0, 0.0, True
 
     def add(self, logits: torch.Tensor, start: int) -> None:
         """Add the likelihood of the tokens that follow positions ``start`` onwards.
@@ -178,12 +193,22 @@ class ScoreRow(Row):
             logits: Shape ``(positions, vocabulary)``.
             start: Position of the first.
         """
-        targets = torch.tensor(self.tokens[start + 1 : start + 1 + len(logits)], device=logits.device)
-        chosen = logits.gather(1, targets[:, None])[:, 0].double()
-        self.logprob += float((chosen - logits.double().logsumexp(-1)).sum())
-        self.scored += len(targets)
+        whole, best = logits.double().logsumexp(-1), logits.argmax(-1)
+        common = self.tokens[start + 1 : start + 1 + len(logits)]
+        targets = torch.tensor(common, dtype=torch.long, device=logits.device)
+        chosen = logits[: len(common)].gather(1, targets[:, None])[:, 0].double()
+        self.logprob += float((chosen - whole[: len(common)]).sum())
+        self.greedy &= bool((best[: len(common)] == targets).all())
+        if len(common) < len(logits):
+            lasts = torch.tensor(self.lasts, device=logits.device)
+            values = (logits[-1, lasts].double() - whole[-1]).tolist()
+            tokens, ahead = len(self.tokens) - self.first + 1, int(best[-1])
+            self.scores = [
+                Score(self.logprob + value, tokens, self.greedy and last == ahead)
+                for last, value in zip(self.lasts, values, strict=True)
+            ]
 
     def finish(self) -> None:
-        """Answer with the sum."""
+        """Answer with a score for each last token."""
         with contextlib.suppress(InvalidStateError):
-            self.future.set_result(Score(self.logprob, self.scored))
+            self.future.set_result(self.scores)

@@ -138,14 +138,14 @@ class Scheduler:
 
     def _leaders(self, work: Sequence[Work]) -> list[Row]:
         """Return rows whose prompts are being computed and will be stored."""
-        return [w.row for w in work if not w.row.stored and self._cache.wants(w.row.adapter, w.row.prompt)]
+        return [w.row for w in work if not w.row.stored and self._cache.wants(w.row.adapter, w.row.kept)]
 
     def _admit(self, computing: Sequence[Row]) -> Row | None:
         """Move the first waiting row that has room and nothing to wait for into a slot."""
         for index in range(min(len(self.waiting), self._LOOK_AHEAD)):
             row = self.waiting[index]
             if any(
-                leader.adapter == row.adapter and self._cache.gain(row.adapter, leader.prompt, row.prompt)
+                leader.adapter == row.adapter and self._cache.gain(row.adapter, leader.kept, row.prompt)
                 for leader in computing
             ):
                 continue
@@ -181,17 +181,17 @@ class Scheduler:
         """Note that a share was computed, and store the prompt once all of it is."""
         row = work.row
         row.computed += work.size
-        if not row.stored and row.computed >= len(row.prompt):
+        if not row.stored and row.computed >= len(row.kept):
             row.stored = True
-            if self._cache.wants(row.adapter, row.prompt):
+            if self._cache.wants(row.adapter, row.kept):
                 try:
-                    block = self._arena.copy(work.slot, len(row.prompt))
+                    block = self._arena.copy(work.slot, len(row.kept))
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
                     self._cache.clear()  # a matter of speed; nobody's answer hangs on it
                     return
-                self._cache.store(row.adapter, row.prompt, block)
+                self._cache.store(row.adapter, row.kept, block)
 
     def _give_way(self) -> None:
         """Send the youngest row back to wait; it is computed again later."""

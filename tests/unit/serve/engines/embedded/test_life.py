@@ -12,7 +12,7 @@ import pytest
 from tests.tiny.build import build_tiny
 from tests.unit.serve.engines.embedded.conftest import EngineFactory
 from tests.unit.serve.engines.embedded.prompts import prompt
-from tunery.core.engine import GenerationRequest, Sampling, TokenEvent
+from tunery.core.engine import GenerationRequest, Sampling, Score, TokenEvent
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.serve.engines.embedded.engine import EmbeddedEngine
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
@@ -71,7 +71,7 @@ def test_score_names_every_row_at_fault(make_engine: EngineFactory) -> None:
         engine.score([((), (1,)), (prompt(3), prompt(3)), (prompt(300), prompt(300))])
     assert "row 0" in str(refused.value)
     assert "row 2" in str(refused.value)
-    assert engine.score([(prompt(3), ())])[0] == (0.0, 0)
+    assert engine.score([(prompt(3), ())])[0] == Score(0.0, 0)
 
 
 def test_max_tokens_is_clipped_to_the_context_window(make_engine: EngineFactory) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,3 +190,52 @@ def test_every_position_counts_its_own_context_only(make_engine: EngineFactory) 
     alone = engine.score([row])[0].logprob
     crowded = engine.score([row, *[(prompt(30 + i, seed=i), prompt(7)) for i in range(2, 9)]])[0].logprob
     assert crowded == pytest.approx(alone, abs=1e-4)
+
+
+def test_completions_that_differ_in_their_last_token_are_scored_in_one_pass(
+    make_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The letters of a choice: one pass over question and common beginning gives the likelihood of each."""
+    engine = make_engine(prefix_cache_bytes=0)
+    pairs = [(prompt(40, seed=q), (7, 8, letter)) for q in (1, 2) for letter in (11, 12, 13, 14)]
+    alone = [engine.score([pair], "a")[0] for pair in pairs]
+    computed: list[int] = []
+    forward = engine._model.forward
+
+    def counting(ids: Sequence[int], *args: Any, **named: Any) -> Any:
+        computed.append(len(ids))
+        return forward(ids, *args, **named)
+
+    monkeypatch.setattr(engine._model, "forward", counting)
+    together = engine.score(pairs, "a")
+    assert sum(computed) == 2 * (40 + 2)
+    assert [s.logprob for s in together] == pytest.approx([s.logprob for s in alone], abs=1e-4)
+    assert [s.tokens for s in together] == [3] * 8
+
+
+def test_questions_behind_one_beginning_compute_it_once(
+    make_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, plain = make_engine(), make_engine(prefix_cache_bytes=0)
+    pairs = [((*prompt(200), *prompt(20, seed=q)), prompt(4, seed=q)) for q in range(1, 11)]
+    computed: list[int] = []
+    forward = engine._model.forward
+
+    def counting(ids: Sequence[int], *args: Any, **named: Any) -> Any:
+        computed.append(len(ids))
+        return forward(ids, *args, **named)
+
+    monkeypatch.setattr(engine._model, "forward", counting)
+    found = [s.logprob for s in engine.score(pairs)]
+    assert sum(computed) <= 200 + 10 * 24
+    assert found == pytest.approx([s.logprob for s in plain.score(pairs)], abs=1e-3)
+
+
+def test_a_score_says_whether_greedy_decoding_writes_the_completion(make_engine: EngineFactory) -> None:
+    engine = make_engine()
+    request = GenerationRequest(prompt(25), adapter="b", sampling=Sampling(max_tokens=6))
+    written = engine.generate([request])[0].token_ids
+    other = (*written[:-1], (written[-1] + 1) % 500)
+    early = ((written[0] + 1) % 500, *written[1:])
+    pairs = [(request.prompt, ids) for ids in (written, other, early)]
+    assert [s.greedy for s in engine.score(pairs, "b")] == [True, False, False]
