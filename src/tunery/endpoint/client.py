@@ -65,7 +65,7 @@ class Endpoint:
 
         self.config = config
         self._now = now
-        self._key = _key_of(config)
+        self._key = key_of(config)
 
         http = openai.DefaultAsyncHttpxClient(
             # A redirect would carry rows and key to an address that nobody wrote down, as would a proxy.
@@ -200,7 +200,12 @@ class Endpoint:
         return text.replace(self._key, "•••") if self._key else text
 
 
-def _key_of(config: EndpointConfig) -> str:
+def key_of(config: EndpointConfig) -> str:
+    """Return the key that an endpoint's settings name, empty where they name none.
+
+    Raises:
+        ConfigError: The environment does not hold it, or what it holds cannot be a key.
+    """
     if config.api_key_env is None:
         return ""
     key = os.environ.get(config.api_key_env, "").strip()

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from tunery.core.config import Settings
 from tunery.core.errors import did_you_mean
+from tunery.evaluate.judges.config import JudgeConfig
 from tunery.evaluate.metrics import metric_names
 
 
@@ -86,6 +87,8 @@ class EvaluateConfig(Settings):
     """Rows handed to the engine at once; progress moves after each batch."""
     baseline: BaselineConfig = BaselineConfig()
     """How the base is prompted for comparison."""
+    judge: JudgeConfig | None = Field(default=None, exclude_if=lambda judge: judge is None)
+    """A model behind an endpoint that scores answers by a rubric, for the metric `judge_rubric`."""
 
     @field_validator("metrics")
     @classmethod

@@ -21,8 +21,10 @@ from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.kept import KeptAnswers
+from tunery.evaluate.judges.config import UNJUDGED
+from tunery.evaluate.judges.judge import judge_key
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.scorers import DetailedScorer, Scorer, make_scorer
+from tunery.evaluate.scorers import AskingScorer, AsksMany, DetailedScorer, Scorer, make_scorer
 from tunery.evaluate.task import Task
 
 STAGE_VERSION = 1
@@ -108,7 +110,7 @@ def evaluate(  # noqa: PLR0913 - each is a port of its own
         created_at=clock.now(),
         seconds=time.monotonic() - started,
         tokens=answers.tokens,
-        warnings=_warnings(task, answers, measured=perplexity is not None),
+        warnings=(*_warnings(task, answers, measured=perplexity is not None), *_unjudged(predictions)),
     )
     for warning in evaluation.warnings:
         progress.event(f"{subject.name}: {warning}", level="warn")
@@ -118,8 +120,8 @@ def evaluate(  # noqa: PLR0913 - each is a port of its own
 def _config(task: Task, subject: Subject) -> dict[str, Any]:
     """Return what influences the outcome, JSON-ready."""
     # Named one by one: a recipe's section may hold more than these settings.
-    names = set(EvaluateConfig.model_fields) - {"baseline", "rows_per_batch", "metrics"}
-    settings = task.config.model_dump(mode="json", include=names)
+    names = set(EvaluateConfig.model_fields) - {"baseline", "rows_per_batch", "metrics", "judge"}
+    settings, judge = task.config.model_dump(mode="json", include=names), task.config.judge
     return {
         **settings,
         "metrics": list(task.metrics),
@@ -130,6 +132,7 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
         "engine": dict(subject.engine),
         # Named only where there are any: evaluations of rows that stand alone keep the ids they have.
         **({"clusters": True} if are_clustered([e.group for e in task.examples]) else {}),
+        **({"judge": judge_key(judge, "rubric")} if judge is not None and task.asks_judge else {}),
     }
 
 
@@ -137,6 +140,7 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
     scorers = {name: make_scorer(name, task.scorer_options) for name in (*task.scorers, task.main_scorer)}
     plain = {name: scorers[name] for name in task.scorers}
     main = scorers[task.main_scorer]
+    _ask_judge(task, scorers, answers)
     return tuple(
         Prediction(
             id=example.id,
@@ -149,6 +153,18 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
         )
         for example, generation in zip(task.examples, answers.answers, strict=True)
     )
+
+
+def _ask_judge(task: Task, scorers: Mapping[str, Scorer], answers: Completions) -> None:
+    """Put the questions of all scorers on all answers to the judge at once, where it takes many."""
+    judge = task.models.judge
+    if not isinstance(judge, AsksMany):
+        return
+    texts = [generation.text for generation in answers.generations]
+    for scorer in scorers.values():
+        if isinstance(scorer, AskingScorer):
+            rows = zip(texts, task.examples, strict=True)
+            judge.ask([turns for text, row in rows for turns in scorer.questions(text, row)], scorer.form)
 
 
 def _scores(
@@ -196,6 +212,13 @@ def _labels(task: Task, predictions: Sequence[Prediction]) -> _Labels:
     references = [reader.read(p.reference) or p.reference for p in predictions]
     none = measure.no_label({*references, *task.labels})
     return _Labels(references, [reader.read(p.prediction) or none for p in predictions])
+
+
+def _unjudged(predictions: Sequence[Prediction]) -> list[str]:
+    rows = sum(any(n.endswith(f".{UNJUDGED}") and v for n, v in p.scores.items()) for p in predictions)
+    if not rows:
+        return []
+    return [f"the judge gave no readable verdict on {rows} of {len(predictions)} answers; they score 0"]
 
 
 def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str, ...]:

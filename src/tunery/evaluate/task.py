@@ -16,6 +16,7 @@ from tunery.evaluate.metrics import PERPLEXITY, declaration_of, metric_names
 from tunery.evaluate.scorers import (
     NO_MODELS,
     DetailedScorer,
+    NamesParts,
     ScorerModels,
     ScorerOptions,
     TaskKind,
@@ -60,7 +61,14 @@ class Task:
         """What scorers need to know."""
         references = tuple(e.reference for e in self.examples)
         config = self.config
-        return ScorerOptions(self.labels, config.json_schema, config.fields, self.models, references)
+        return ScorerOptions(
+            self.labels, config.json_schema, config.fields, self.models, references, config.judge
+        )
+
+    @property
+    def asks_judge(self) -> bool:
+        """Whether a metric needs the judging model."""
+        return any("judge" in declaration_of(name).needs for name in self.metrics)
 
     def check_metric(self, name: str, *, what: str) -> None:
         """Refuse a metric that evaluating this task will not give; ``what`` is the setting that names it.
@@ -182,7 +190,7 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
         if "pairs" in needs and all(e.rejected is None for e in examples):
             problems.append(f"{name} needs preference pairs, and no row has a rejected answer")
         if "judge" in needs and task.models.judge is None:
-            problems.append(f"{name} needs a model that judges, and this evaluation has none")
+            problems.append(f"{name} needs a model that judges: set evaluate.judge.base_url and .model")
     if names := [name for name, needs in needing.items() if "json" in needs]:
         problems += _json_problems(names, task, examples)
     if problems:
@@ -223,7 +231,9 @@ def _parts(task: Task) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in task.scorers:
         scorer = make_scorer(name, task.scorer_options)
-        if isinstance(scorer, DetailedScorer):
+        if isinstance(scorer, NamesParts):
+            found.update(dict.fromkeys(f"{name}.{part}" for part in scorer.part_names))
+        elif isinstance(scorer, DetailedScorer):
             for example in task.examples:
                 parts = scorer.parts(example.reference, example)
                 found.update(dict.fromkeys(f"{name}.{part}" for part in parts))

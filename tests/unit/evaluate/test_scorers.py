@@ -11,7 +11,8 @@ from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Example
 from tunery.evaluate import scorers
 from tunery.evaluate.answer import LabelReader, NotJson, fold, read_json, squeeze
-from tunery.evaluate.scorers import ScorerOptions, make_scorer, scorer_names
+from tunery.evaluate.judges.config import JudgeConfig
+from tunery.evaluate.scorers import ScorerModels, ScorerOptions, make_scorer, scorer_names
 
 SCHEMA = {
     "type": "object",
@@ -25,7 +26,12 @@ def about(reference: str) -> Example:
     return example("q", reference)
 
 
-OPTIONS = ScorerOptions(labels=("card_arrival", "refund"), json_schema=SCHEMA)
+OPTIONS = ScorerOptions(
+    labels=("card_arrival", "refund"),
+    json_schema=SCHEMA,
+    judge=JudgeConfig(base_url="http://127.0.0.1:1/v1", model="judge"),
+    models=ScorerModels(judge=lambda turns: turns[-1].content),  # says again what it is shown
+)
 
 
 def test_every_file_in_the_folder_is_a_scorer_and_nothing_else_is() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from tunery.core.example import Example, Message
 from tunery.core.plugins import load_plugin, plugin_names
+from tunery.evaluate.judges.config import JudgeConfig
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
@@ -44,10 +45,36 @@ class ScorerModels(NamedTuple):
     encoder: Callable[[Sequence[str]], Any] | None = None
     """Texts to vectors of length one, shape ``(n_texts, dimensions)``."""
     judge: Callable[[Sequence[Message]], str] | None = None
-    """A conversation to the judging model's answer."""
+    """A conversation to the judging model's answer; raises :class:`NoAnswer` where there is none. One that
+    :class:`AsksMany` is given all conversations of an evaluation at once."""
 
 
 NO_MODELS = ScorerModels()
+
+
+class NoAnswer(Exception):  # noqa: N818 - an outcome that scorers count as an error
+    """The judging model gave no answer that can be used; says why."""
+
+
+class AnswerForm(NamedTuple):
+    """What the judging model's answer must look like."""
+
+    schema: Mapping[str, Any] | None
+    """JSON Schema for endpoints that can hold an answer to one; None for free text."""
+    readable: Callable[[str], bool]
+    """Whether an answer can be used; one that cannot is asked for again."""
+
+
+ANY_FORM = AnswerForm(None, lambda text: True)
+
+
+@runtime_checkable
+class AsksMany(Protocol):
+    """A judge that answers many conversations at once, and knows the answers from then on."""
+
+    def ask(self, conversations: Sequence[Sequence[Message]], form: AnswerForm = ANY_FORM) -> None:
+        """Get the answers to conversations, so that calling with one of them takes no time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +91,8 @@ class ScorerOptions:
     """Models that the scorer may ask."""
     references: Sequence[str] = ()
     """Of every example: a loose match must not confuse two answers that occur."""
+    judge: JudgeConfig | None = None
+    """By which rubric a judge scores."""
 
 
 class Scorer(Protocol):
@@ -84,6 +113,24 @@ class DetailedScorer(Protocol):
 
     def parts(self, prediction: str, example: Example) -> Mapping[str, float]:
         """Return part to a value in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class NamesParts(Protocol):
+    """A :class:`DetailedScorer` whose parts are the same whatever the answer."""
+
+    part_names: Sequence[str]
+
+
+@runtime_checkable
+class AskingScorer(Protocol):
+    """A scorer that puts questions to the judging model; all of an evaluation's are asked at once."""
+
+    form: AnswerForm
+
+    def questions(self, prediction: str, example: Example) -> Sequence[Sequence[Message]]:
+        """Return the conversations that scoring this answer needs the judge's answers to."""
         ...
 
 
