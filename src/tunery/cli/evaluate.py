@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunery.cli.evaluate_judge import check_judge, judge_answers
 from tunery.cli.output import answer, answer_table, facts, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
@@ -79,6 +80,10 @@ def compare_answers(
 
     compared = compare_files(a, b, metric=metric)
     answer(compared, lambda: comparison_text(compared), as_json=as_json)
+
+
+app.command("judge")(judge_answers)
+app.command("judge-check")(check_judge)
 
 
 @app.command("ls")

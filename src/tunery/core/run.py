@@ -36,6 +36,9 @@ class Run(Record):
     """Subject (``zero_shot``, ``few_shot``, ``tuned``, …) to evaluation id."""
     comparisons: Mapping[str, Mapping[str, Any]] = {}
     """Subject to the dumped :class:`~tunery.core.evaluation.Comparison` of it (A) with ``tuned`` (B)."""
+    judged: Mapping[str, Any] | None = None
+    """The tuned model against the best baseline as a judge sees them, where the recipe asks for it; see
+    :class:`~tunery.evaluate.judges.pairwise.JudgedComparison`."""
     gate_id: str | None = None
     rules_sha256: str | None = None
     """Of the gate's rules as they were when the run began; None in runs of earlier versions."""

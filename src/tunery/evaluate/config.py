@@ -88,7 +88,8 @@ class EvaluateConfig(Settings):
     baseline: BaselineConfig = BaselineConfig()
     """How the base is prompted for comparison."""
     judge: JudgeConfig | None = Field(default=None, exclude_if=lambda judge: judge is None)
-    """A model behind an endpoint that scores answers by a rubric, for the metric `judge_rubric`."""
+    """A model behind an endpoint that judges answers: by a rubric for the metric `judge_rubric`, against
+    those of the best baseline for `judge_win_rate`."""
 
     @field_validator("metrics")
     @classmethod

@@ -23,6 +23,8 @@ PREFERENCE_ACCURACY = "preference_accuracy"
 PREFERENCE_MARGIN = "preference_margin"
 """Per-example score that it is computed from: log-probability of the preferred answer minus that of the
 rejected one [nats]. What it gains over the model before is DPO's reward margin, divided by beta."""
+WIN_RATE = "judge_win_rate"
+"""Share of rows on which the judge prefers the tuned model's answer to the best baseline's."""
 LOGPROB, TOKENS = "logprob", "completion_tokens"
 """Per-example scores that perplexity is computed from."""
 NO_LABEL = "(no label)"
@@ -45,6 +47,7 @@ AGGREGATES: Mapping[str, Declaration] = {
     PREFERENCE_ACCURACY: Declaration(
         "preference accuracy", needs=("pairs",), auto=("labels", "json", "text"), judged_by="exact_match"
     ),
+    WIN_RATE: Declaration("judge's win rate", needs=("judge",), judged_by="exact_match"),
 }
 """Metrics that are no mean of a scorer's values.
 

@@ -48,12 +48,13 @@ def corrected_mean(
     Args:
         human: What people said of the labelled rows, in [0, 1], shape ``(n,)``.
         judged: What the judge said of the same rows, same order.
-        judged_only: What the judge said of the rows that nobody labelled, shape ``(N,)``.
+        judged_only: What the judge said of the rows that nobody labelled, shape ``(N,)``; where there is none
+            the labels are the answer.
         clusters: What each labelled row hangs together with, shape ``(n,)``; empty where each stands alone.
         clusters_only: The same of the others, shape ``(N,)``.
 
     Raises:
-        ValueError: Fewer than two labelled rows, no other row, or lists that differ in length.
+        ValueError: Fewer than two independent labelled rows, or lists that differ in length.
 
     Source:
         Angelopoulos, Bates, Fannjiang, Jordan & Zrnic (2023), Science 382, 669-674, for the estimate;
@@ -62,8 +63,8 @@ def corrected_mean(
     import numpy as np
     from scipy.stats import t
 
-    if len(human) != len(judged) or not len(judged_only):
-        raise ValueError("needs the judge's word on every labelled row, and rows that nobody labelled")
+    if len(human) != len(judged):
+        raise ValueError("needs the judge's word on every labelled row")
     names = clusters or [str(i) for i in range(len(human))]
     others = clusters_only or [str(i) for i in range(len(judged_only))]
     units = len(set(names))
@@ -72,14 +73,14 @@ def corrected_mean(
     both = np.column_stack([human, judged]).astype(np.float64)
     (var_human, shared), (_, var_judged) = _covariance_of_means(both, names)
     many = np.asarray(judged_only, dtype=np.float64)[:, None]
-    spread = float(var_judged) + float(_covariance_of_means(many, others)[0, 0])
+    spread = float(var_judged) + float(_covariance_of_means(many, others)[0, 0]) if len(many) else 0.0
     weight = min(max(float(shared) / spread, 0.0), 1.0) if spread > 0 else 0.0
-    mean_human, mean_judged = both.mean(axis=0)
-    labels_alone = float(mean_human)
+    labels_alone = float(both[:, 0].mean())
     if np.ptp(both[:, 0]) == 0:  # no label differs, so nothing says how much they might
         alike = wilson_interval(labels_alone * units, units)
         return Corrected(labels_alone, alike, labels_alone, alike, 0.0)
-    value = labels_alone + weight * float(many.mean() - mean_judged)
+    shift = float(many.mean() - both[:, 1].mean()) if len(many) else 0.0
+    value = labels_alone + weight * shift
     variance = float(var_human) - 2 * weight * float(shared) + weight**2 * spread
     quantile = float(t.ppf(0.5 + _LEVEL / 2, units - 1))
     return Corrected(

@@ -12,7 +12,7 @@ from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example, where
 from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.metrics import PERPLEXITY, declaration_of, metric_names
+from tunery.evaluate.metrics import PERPLEXITY, WIN_RATE, declaration_of, metric_names
 from tunery.evaluate.scorers import (
     NO_MODELS,
     DetailedScorer,
@@ -191,6 +191,10 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
             problems.append(f"{name} needs preference pairs, and no row has a rejected answer")
         if "judge" in needs and task.models.judge is None:
             problems.append(f"{name} needs a model that judges: set evaluate.judge.base_url and .model")
+    if task.main_metric == WIN_RATE:
+        problems.append(
+            f"{WIN_RATE} compares with the best baseline by another metric: set goal.metric to it"
+        )
     if names := [name for name, needs in needing.items() if "json" in needs]:
         problems += _json_problems(names, task, examples)
     if problems:

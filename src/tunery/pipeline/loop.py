@@ -26,6 +26,7 @@ from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.evidence import rules_sha256, stamp
+from tunery.pipeline.stages.judge import judge_against_best
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
@@ -93,6 +94,8 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
         },
     )
     recipe["train"] = identity_settings(context.recipe.train)
+    if (judge := context.recipe.evaluate.judge) is not None:
+        recipe["evaluate"]["judge"] = judge.decides  # not its price, its pace or its budget
     if ordered and recipe["evaluate"]["json_schema"] is not None:
         recipe["evaluate"]["json_schema"] = in_order(recipe["evaluate"]["json_schema"])
     return artifact_id(
@@ -288,6 +291,12 @@ class _Loop:
             rules = gt.rules_of(context)
             comparisons = compare_results(results[TUNED], others, rules=rules)
             suites = ev.measure_suites(context, adapter, rules)
+            judged = judge_against_best(context, task, results)
+            if judged is not None:
+                tuned, rate = results[TUNED].evaluation, judged.metric
+                with_rate = tuned.with_(metrics={**tuned.metrics, rate.name: rate})
+                results[TUNED] = results[TUNED]._replace(evaluation=with_rate)
+                self._note(judged=judged.model_dump(mode="json"))
             for name, result in results.items():
                 context.tracker.log(0, evaluation_metrics(name, result.evaluation))
             self._note(

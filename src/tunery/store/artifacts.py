@@ -29,7 +29,16 @@ from tunery.store.whole_folder import (
 __all__ = ["MANIFEST", "RECORD", "Artifacts", "Kind"]
 
 Kind: TypeAlias = Literal[
-    "datasets", "adapters", "evaluations", "models", "files", "reports", "inspections", "edits", "quality"
+    "datasets",
+    "adapters",
+    "evaluations",
+    "models",
+    "files",
+    "reports",
+    "inspections",
+    "edits",
+    "quality",
+    "reviews",
 ]
 
 log = logging.getLogger(__name__)

@@ -78,5 +78,12 @@ def test_rows_that_hang_together_count_once() -> None:
 def test_too_little_is_refused() -> None:
     with pytest.raises(ValueError, match="two rows"):
         corrected_mean([1.0], [1.0], [1.0])
-    with pytest.raises(ValueError, match="nobody labelled"):
-        corrected_mean([1.0, 0.0], [1.0, 0.0], [])
+    with pytest.raises(ValueError, match="every labelled row"):
+        corrected_mean([1.0, 0.0], [1.0], [1.0])
+
+
+def test_where_people_labelled_every_row_their_labels_are_the_answer() -> None:
+    human, judged, _ = simulate(2)
+    found = corrected_mean(human, judged, [])
+    assert (found.value, found.weight) == (pytest.approx(human.mean()), 0.0)
+    assert found.ci95 == found.labels_ci95

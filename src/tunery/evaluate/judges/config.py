@@ -36,8 +36,6 @@ class JudgeConfig(EndpointConfig):
     min_kappa: float = Field(default=0.4, ge=-1, le=1)
     """What the lower end of the 95 % interval of Cohen's kappa with people must reach before a gate may rest
     on this judge; `tunery evaluate judge-check` measures it."""
-    pairwise: bool = False
-    """Also have the tuned model's answers compared with those of the best baseline, pair by pair."""
     budget_tokens: int | None = Field(default=None, ge=1)
     """Tokens that the verdicts on one set of rows may take together."""
     budget_usd: float | None = Field(default=None, gt=0)

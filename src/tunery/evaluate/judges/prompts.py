@@ -15,6 +15,8 @@ from tunery.evaluate.scorers import AnswerForm
 Better = Literal["first", "second", "tie"]
 LOWEST, HIGHEST = 1, 5
 _THOUGHT = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_OPENINGS = 64
+"""Braces, the last of a text, that are looked at [count]: a text of nothing else must not take minutes."""
 _BETTER: Mapping[str, Better] = {"1": "first", "2": "second", "tie": "tie"}
 _ANSWERED = {"1": "1", "2": "2", "first": "1", "second": "2", "tie": "tie", "equal": "tie", "both": "tie"}
 
@@ -161,15 +163,15 @@ def _schema(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objects(text: str, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     """Yield the JSON objects in a text that have these keys, last first: a verdict follows its reasons."""
-    text, found, place = _THOUGHT.sub("", text), list[Mapping[str, Any]](), 0
+    text, found, end = _THOUGHT.sub("", text), list[Mapping[str, Any]](), 0
     decoder = json.JSONDecoder()
-    while (place := text.find("{", place)) >= 0:
+    for place in [opening.start() for opening in re.finditer("{", text)][-_OPENINGS:]:
+        if place < end:
+            continue  # within what was read
         try:
             value, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
-            place += 1
             continue
-        place = end
         if isinstance(value, dict) and all(name in value for name in names):
             found.append(value)
     yield from reversed(found)

@@ -79,6 +79,7 @@ THE_SERVERS: Mapping[str, str] = {
     "train.merge": "it is for recipes only",
     "evaluate.engine": "it is the server's choice",
     "evaluate.suites": "it names files",
+    "evaluate.judge": "it sends rows to an address, at a price",
     "gate.alpha": "it is the operator's",
 }
 """Settings, or groups of them, that a job may not bring, each with the reason."""

@@ -29,6 +29,7 @@ from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
 from tunery.store.left_overs import kept_answers
+from tunery.pipeline.stages.judge import judge_of
 from tunery.store.urls import whole_path
 from tunery.store.workspace import Workspace
 
@@ -52,6 +53,7 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
         config=context.recipe.evaluate,
         main_metric=context.recipe.goal.metric,
         labels=dataset.labels,
+        models=judge_of(context, f"{dataset.id}/test"),
     )
     check_window(context, dataset, task)
     return task
@@ -271,12 +273,19 @@ def suite_tasks(context: RunContext) -> dict[str, Task]:
     tasks = {}
     for name, suite in context.recipe.evaluate.suites.items():
         data = DataConfig(sources=(suite.source,), system_prompt=suite.system_prompt)
-        config = EvaluateConfig(metrics=suite.metrics, max_new_tokens=suite.max_new_tokens, limit=suite.limit)
+        config = EvaluateConfig(
+            metrics=suite.metrics,
+            max_new_tokens=suite.max_new_tokens,
+            limit=suite.limit,
+            judge=context.recipe.evaluate.judge,
+        )
+        rows = f"sha256:{locate(suite.source, context.base_dir).sha256}"
         tasks[name] = make_task(
             read_file(whole_path(suite.source.path, context.base_dir), suite.source, data),
-            data=f"sha256:{locate(suite.source, context.base_dir).sha256}",
+            data=rows,
             config=config,
             main_metric=suite.metrics[0],
+            models=judge_of(context, rows),
         )
     return tasks
 

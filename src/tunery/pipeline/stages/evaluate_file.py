@@ -18,6 +18,7 @@ from tunery.evaluate.task import Task, make_task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import make_dataset, split_of
 from tunery.pipeline.stages.evaluate import measure, predictions_of, test_task, tuned_subject
+from tunery.pipeline.stages.judge import judge_of
 from tunery.registry.versions import resolve
 from tunery.store.workspace import Workspace
 
@@ -89,13 +90,14 @@ def _task(context: RunContext, test: Path | None, *, labels: Sequence[str] | Non
         return test_task(context, make_dataset(context))
     from tunery.data.read_file import read_file
 
-    recipe = context.recipe
+    recipe, rows = context.recipe, f"sha256:{sha256_file(test)}"
     return make_task(
         read_file(test, recipe.data.sources[0], recipe.data),
-        data=f"sha256:{sha256_file(test)}",
+        data=rows,
         config=recipe.evaluate,
         main_metric=recipe.goal.metric,
         labels=labels or make_dataset(context).labels,
+        models=judge_of(context, rows),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, GateResult
 from tunery.core.figures import is_share
 from tunery.core.run import START, TUNED
@@ -18,6 +19,7 @@ from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
 from tunery.pipeline.stages.evaluate import CHAMPION
+from tunery.pipeline.stages.judge import unchecked_judges
 
 
 def rules_of(context: RunContext) -> tuple[GateRule, ...]:
@@ -39,8 +41,11 @@ def check_gate(
     Raises:
         ConfigError: Lists each rule's problem.
     """
+    rules = rules_of(context)
+    if unchecked := unchecked_judges(context.workspace, context.recipe.evaluate.judge, rules):
+        raise ConfigError.of_problems("gate", unchecked)
     check_rules(
-        rules_of(context),
+        rules,
         task,
         baselines=[subject.name for subject in baselines],
         suites=suites,

@@ -190,7 +190,8 @@ def test_a_judged_metric_without_a_judge_is_refused() -> None:
         ('{"overall": 4}', None),
         ('{"tone": 4.5, "overall": 4}', None),
         ("[" * 100_000, None),
-        ('{"a":' * 5000, None),
+        ('{"a":' * 500_000, None),
+        ("{{{" + '{"tone": 2, "overall": 2}', 2),
         ("", None),
     ],
 )

@@ -1,0 +1,191 @@
+"""Judges in whole runs and beside them: checked before a gate rests on them, paid for once, never silent."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures_cli import Tunery, home, tunery  # noqa: F401 - fixtures
+from tests.integration.live_api import BASE, live
+from tests.pairs import pair_recipe
+from tests.unit.evaluate.judges.conftest import endpoint  # noqa: F401 - a fixture
+from tests.unit.evaluate.judges.scripted import data_of
+from tests.unit.synthesise.teacher import Teacher
+from tunery.core.errors import ConfigError
+from tunery.core.progress import Silent
+from tunery.evaluate.judges.check import check_judge
+from tunery.evaluate.judges.config import JudgeConfig
+from tunery.evaluate.judges.rows import read_labels
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.loop import run_recipe
+from tunery.pipeline.recipe import Recipe, parse_recipe
+from tunery.pipeline.stages.judge import open_judge
+from tunery.store.workspace import Workspace
+
+
+def likes_yes(body: dict[str, Any]) -> str:
+    """Judge answers by whether they say yes."""
+    shown = data_of(body)
+    points = {name: 5 if "yes" in text else 2 for name, text in shown.items()}
+    if "answer" in shown:
+        names = ("correctness", "relevance", "clarity", "overall")
+        return json.dumps({"reason": "", **dict.fromkeys(names, points["answer"])})
+    lead = points["answer-1"] - points["answer-2"]
+    return json.dumps({"reason": "", "better": "1" if lead > 0 else "2" if lead < 0 else "tie"})
+
+
+def judged_recipe(base: Path, folder: Path, url: str, **gate: Any) -> Recipe:
+    plain = pair_recipe(base, folder, method="dpo", learning_rate=0.01, epochs=1)
+    values = plain.model_dump(mode="json", exclude_unset=True)
+    values["evaluate"] |= {
+        "metrics": ["exact_match", "judge_rubric", "judge_win_rate"],
+        "judge": {"base_url": url, "model": "judge-1", "api_key_env": "JUDGE_KEY"},
+    }
+    values["gate"] = {"rules": gate.get("rules", ["judge_rubric >= 0.1", "judge_win_rate >= 0.1"])}
+    return parse_recipe(values, where="recipe")
+
+
+def labels(folder: Path, n: int = 24) -> tuple[Path, Path]:
+    """Write what people said of answers and of pairs, as the judge sees them."""
+    answers = [
+        {"prompt": f"q{i}", "answer": "yes" if i % 2 else "no", "score": 5 if i % 2 else 2} for i in range(n)
+    ]
+    pairs = [{"prompt": f"q{i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(n)]
+    files = folder / "answers.jsonl", folder / "pairs-labelled.jsonl"
+    for file, rows in zip(files, (answers, pairs), strict=True):
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return files
+
+
+def test_a_gate_rests_on_a_judge_only_after_people_were_shown_to_agree_with_it(
+    endpoint: Teacher,
+    tiny_model: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    endpoint.say = likes_yes
+    recipe = judged_recipe(tiny_model, tmp_path, endpoint.url)
+    context = RunContext(recipe, workspace, tmp_path, Silent())
+    with pytest.raises(ConfigError, match="judge-check LABELS") as caught:
+        run_recipe(context)
+    assert "gate.rules[0].metric: judge_rubric" in caught.value.message
+    assert "gate.rules[1].metric: judge_win_rate" in caught.value.message
+    assert endpoint.bodies == []
+    assert workspace.evaluations.list() == []
+
+    assert recipe.evaluate.judge is not None
+    for file in labels(tmp_path):
+        judge = open_judge(workspace, recipe.evaluate.judge, of=file.name, progress=Silent())
+        check_judge(workspace, judge, read_labels(file))
+    asked = len(endpoint.bodies)
+    run = run_recipe(context)
+    assert run.status in ("succeeded", "refused"), run.error
+    tuned = workspace.evaluations.get(run.evaluations["tuned"])
+    assert tuned.metrics["judge_rubric"].n == 6
+    assert tuned.metrics["judge_rubric.unjudged"].value == 0
+    assert run.judged is not None
+    assert (run.judged["a"], run.judged["b"], run.judged["n"]) == ("zero_shot", "tuned", 6)
+    gate = workspace.gates.get(run.gate_id or "")
+    assert {outcome.rule["metric"] for outcome in gate.rules} == {"judge_rubric", "judge_win_rate"}
+    assert all(outcome.observed is not None for outcome in gate.rules)
+    assert len(endpoint.bodies) > asked
+
+
+def test_a_judge_whom_people_contradict_is_refused_with_its_kappa(
+    endpoint: Teacher,
+    tiny_model: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    endpoint.say = likes_yes
+    recipe = judged_recipe(tiny_model, tmp_path, endpoint.url, rules=["judge_rubric >= 0.1"])
+    assert recipe.evaluate.judge is not None
+    contrary = [
+        {"prompt": f"q{i}", "answer": "yes" if i % 2 else "no", "score": 1 if i % 2 else 5} for i in range(20)
+    ]
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in contrary))
+    judge = open_judge(workspace, recipe.evaluate.judge, of="labels", progress=Silent())
+    assert check_judge(workspace, judge, read_labels(file)).kappa < 0
+    with pytest.raises(ConfigError, match=r"its kappa with people is -0\.\d+ .* must reach 0\.4"):
+        run_recipe(RunContext(recipe, workspace, tmp_path, Silent()))
+
+
+def test_two_files_are_compared_and_corrected_from_the_command_line(
+    endpoint: Teacher,
+    tunery: Tunery,
+    tmp_path: Path,
+) -> None:
+    endpoint.say = likes_yes
+    rows = [(f"q{i}", "no" if i % 4 else "yes", "yes") for i in range(16)]
+    for name, place in (("a", 1), ("b", 2)):
+        lines = [
+            {"id": i, "prompt": row[0], "prediction": f"{row[place]} {i}", "reference": "x"}
+            for i, row in enumerate(rows)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    judge = ("--endpoint", endpoint.url, "--model", "judge-1", "--api-key-env", "JUDGE_KEY")
+    files = (tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    raw = tunery("evaluate", "judge", *files, *judge, "--json")
+    assert raw.code == 0, raw.err
+    assert (raw.json["wins_b"], raw.json["ties"], raw.json["corrected"]) == (12, 4, None)
+    assert raw.json["verdict"] == "better"
+
+    labelled = [
+        {"prompt": q, "a": f"{x} {i}", "b": f"{y} {i}", "preferred": "b" if i % 3 else "a"}
+        for i, (q, x, y) in enumerate(rows[:8])
+    ]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(x) + "\n" for x in labelled))
+    checked = tunery("evaluate", "judge-check", tmp_path / "labels.jsonl", *judge)
+    assert checked.code == 0, checked.err
+    assert "No gate may rest on this judge" in checked.out
+    paid = len(endpoint.bodies)
+    again = tunery("evaluate", "judge", *files, *judge)
+    assert again.code == 0, again.err
+    assert re.search(r"corrected +\d+\.\d % \(95 % interval", again.out)
+    assert "people agree with this judge too little" in again.out
+    assert len(endpoint.bodies) == paid
+
+
+def test_a_recipe_lends_its_judge_and_a_judge_without_an_address_is_refused(
+    endpoint: Teacher,
+    tunery: Tunery,
+    tiny_model: Path,
+    tmp_path: Path,
+) -> None:
+    endpoint.say = likes_yes
+    recipe = judged_recipe(tiny_model, tmp_path, endpoint.url)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.model_dump(mode="json", exclude_unset=True)))
+    file, _ = labels(tmp_path)
+    checked = tunery("evaluate", "judge-check", file, "--recipe", tmp_path / "recipe.yaml", "--json")
+    assert checked.code == 0, checked.err
+    assert checked.json["kappa"] == 1
+    refused = tunery("evaluate", "judge-check", file)
+    assert refused.code == 2
+    assert "--endpoint URL --model NAME" in refused.err
+
+
+def test_a_real_model_that_cannot_judge_ends_as_errors_that_are_counted(
+    tiny_model: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pairs = labels(tmp_path, 4)
+    with live(workspace, tiny_model) as server:
+        monkeypatch.setenv("JUDGE_KEY", server.secret)
+        config = JudgeConfig.model_validate(
+            {
+                "base_url": f"{server.url}/v1",
+                "model": BASE,
+                "api_key_env": "JUDGE_KEY",
+                "max_tokens": 16,
+            }
+        )
+        judge = open_judge(workspace, config, of="pairs", progress=Silent())
+        check = check_judge(workspace, judge, read_labels(pairs))
+    assert check.n == 4
+    assert check.errors == 4
+    assert check.accuracy == 0
+    assert check.problem(config.min_kappa) is not None
