@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures_cli import Tunery, home, tunery  # noqa: F401 - fixtures
+from tests.fixtures_cli import Tunery, home, tunery
 from tests.integration.live_api import BASE, live
 from tests.pairs import pair_recipe
-from tests.unit.evaluate.judges.conftest import endpoint  # noqa: F401 - a fixture
+from tests.unit.evaluate.judges.conftest import endpoint
 from tests.unit.evaluate.judges.scripted import data_of
 from tests.unit.synthesise.teacher import Teacher
 from tunery.core.errors import ConfigError
@@ -25,6 +25,8 @@ from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import Recipe, parse_recipe
 from tunery.pipeline.stages.judge import open_judge
 from tunery.store.workspace import Workspace
+
+__all__ = ["endpoint", "home", "tunery"]  # fixtures
 
 
 def likes_yes(body: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ _CONNECT_S = 15.0
 _MESSAGE_CHARS = 300
 _FRAME_TOKENS = 64
 """What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
+_TOO_LONG = re.compile("context.?(length|window)", re.IGNORECASE)
+"""In the code or the words of a refusal: this request does not fit the model, others may."""
 _TRY_AGAIN = frozenset({408, 425, 429})
 _OUT_OF_FUNDS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _PROTOCOL_HEADERS = frozenset(
@@ -40,13 +43,17 @@ Turns = Sequence[Mapping[str, str]]
 class Transient(Exception):  # noqa: N818 - an outcome of one attempt, never shown as it is
     """The attempt failed in a way that another one may not."""
 
-    def __init__(self, reason: str, *, wait_s: float | None = None, maybe_billed: bool) -> None:
+    def __init__(
+        self, reason: str, *, wait_s: float | None = None, maybe_billed: bool, final: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait_s = wait_s
         """Pause that the endpoint asks for [s]."""
         self.maybe_billed = maybe_billed
         """Whether the endpoint may have worked, and charged, although no answer arrived."""
+        self.final = final
+        """Whether another attempt at the same request would fail as well."""
 
 
 class Endpoint:
@@ -142,6 +149,8 @@ class Endpoint:
         if status in _TRY_AGAIN or status >= 500:
             wait = retry_after(headers.get("Retry-After"), datetime.now(UTC))
             return Transient(reason, wait_s=wait, maybe_billed=status == 408)
+        if status in (400, 413) and _TOO_LONG.search(f"{error.code} {message}"):
+            return Transient(reason, maybe_billed=False, final=True)
         return self._refusal(status, reason, headers.get("Location"))
 
     def _refusal(self, status: int, reason: str, location: str | None) -> ConfigError:

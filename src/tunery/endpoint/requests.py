@@ -256,7 +256,7 @@ class Requester:
             )
         if failure.wait_s is not None:
             self._not_before = max(self._not_before, asyncio.get_running_loop().time() + failure.wait_s)
-        if attempts == config.attempts or self._call.closed:
+        if failure.final or attempts == config.attempts or self._call.closed:
             raise failure
         end = min(config.max_wait_s, config.backoff_s * 2.0 ** (attempts - 1))
         await self._call.sleep(random.uniform(0, end))  # noqa: S311 - spreads load, guards nothing

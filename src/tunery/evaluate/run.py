@@ -20,9 +20,9 @@ from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.judges.config import UNJUDGED
 from tunery.evaluate.judges.judge import judge_key
+from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import AskingScorer, AsksMany, DetailedScorer, Scorer, make_scorer
 from tunery.evaluate.task import Task

@@ -67,8 +67,8 @@ class Task:
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a metric needs the judging model."""
-        return any("judge" in declaration_of(name).needs for name in self.metrics)
+        """Whether a scorer needs the judging model."""
+        return any("judge" in declaration_of(name).needs for name in self.scorers)
 
     def check_metric(self, name: str, *, what: str) -> None:
         """Refuse a metric that evaluating this task will not give; ``what`` is the setting that names it.

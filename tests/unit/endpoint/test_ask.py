@@ -65,6 +65,17 @@ def test_what_fails_twice_is_counted_with_its_reason_and_the_others_answer(
     assert set(got.found) | set(got.failed) == set(QUESTIONS)
 
 
+def test_a_request_that_is_too_long_for_the_model_fails_alone_and_at_once(
+    server: Teacher, tmp_path: Path
+) -> None:
+    server.faults = [(400, {"X-Message": "the prompt leaves no room in the context window"})]
+    got = ask(server, tmp_path, concurrency=1)
+    assert list(got.failed) == ["row 0"]
+    assert "context window" in got.failed["row 0"]
+    assert got.retries == 0
+    assert len(got.found) == len(QUESTIONS) - 1
+
+
 def test_an_endpoint_that_is_down_fails_every_row_unless_patience_is_set(
     server: Teacher, tmp_path: Path
 ) -> None:

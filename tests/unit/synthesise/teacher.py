@@ -90,7 +90,8 @@ class Teacher:
             return web.json_response({"error": {"message": message, "code": "invalid_api_key"}}, status=401)
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, tuple):
-            return web.json_response({"error": {"message": "later"}}, status=fault[0], headers=fault[1])
+            message = fault[1].get("X-Message", "later")
+            return web.json_response({"error": {"message": message}}, status=fault[0], headers=fault[1])
         if fault in (201, 204):
             return web.Response(status=fault)
         if isinstance(fault, int):

@@ -28,8 +28,8 @@ from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
-from tunery.store.left_overs import kept_answers
 from tunery.pipeline.stages.judge import judge_of
+from tunery.store.left_overs import kept_answers
 from tunery.store.urls import whole_path
 from tunery.store.workspace import Workspace
 
