@@ -16,7 +16,7 @@ from tunery.core.figures import (
     p_value,
     subject_name,
     subject_order,
-)
+)from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from tunery.core.run import Run
     from tunery.store.workspace import Workspace
 
-_TUNED = "tuned"
-_CHAMPION = "champion"
-_START = "start"
 _COMPARED = {"fixed", "broken", "p_value", "difference", "ci95", "test", "verdict"}
 
 
@@ -64,10 +61,9 @@ def outcome_object(outcome: Outcome) -> dict[str, Any]:
         "status": run.status,
         "dataset_version": run.dataset_version,
         "adapter": run.adapter_id,
-        "baselines": {n: _subject(outcome, n) for n in measured if n not in (_TUNED, _CHAMPION, _START)},
-        "champion": _subject(outcome, _CHAMPION) if _CHAMPION in measured else None,
-        "start": _subject(outcome, _START) if _START in measured else None,
-        "tuned": _subject(outcome, _TUNED) if _TUNED in measured else None,
+        "baselines": {n: _subject(outcome, n) for n in measured if n not in OWN},
+        **{name: _subject(outcome, name) if name in measured else None for name in (CHAMPION, START, TUNED)},
+        **({TRAINER: _subject(outcome, TRAINER)} if TRAINER in measured else {}),
         "gate": outcome.gate.model_dump(
             mode="json", include={"id", "passed", "rules", "alpha", "verdict", "caveats"}
         )
@@ -138,7 +134,7 @@ def _results(outcome: Outcome) -> Part:
         # The comparison says how much better the tuned model (B) is than this one.
         ahead = f"{difference(metric, compared.difference)} ({p_value(compared.p_value)})" if compared else ""
         cells = [subject_name(name), metric_value(metric), metric_interval(metric), count(metric.n), ahead]
-        rows.append([styled(cell, "bold") for cell in cells] if name == _TUNED else cells)
+        rows.append([styled(cell, "bold") for cell in cells] if name == TUNED else cells)
     return table(["", f">{main}", ">95 % interval", ">n", ">tuned is ahead by"], rows)
 
 

@@ -22,6 +22,7 @@ _SUBJECT_NAMES = {
     "few_shot_constrained": "Few-shot, held to the labels",
     "champion": "Champion today",
     "start": "What training started from",
+    "trainer": "Tuned, as training computed it",
     "tuned": "Tuned",
 }
 

@@ -13,6 +13,12 @@ TUNED = "tuned"
 """The tuned model, among the subjects that a run evaluates."""
 START = "start"
 """The model that the last training of a chain went on from, such as the supervised one before preferences."""
+CHAMPION = "champion"
+"""The version that its name points at when the run begins."""
+TRAINER = "trainer"
+"""The tuned model as training computed it, by transformers and PEFT, where a rule holds what is served to it."""
+OWN = (TUNED, CHAMPION, START, TRAINER)
+"""Subjects that are no baselines."""
 RunStatus = Literal["running", "succeeded", "refused", "failed", "cancelled"]
 
 

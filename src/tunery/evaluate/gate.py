@@ -29,10 +29,11 @@ from tunery.core.figures import (
     subject_phrase,
 )
 from tunery.core.ids import artifact_id
+from tunery.core.run import CHAMPION, START, TRAINER
 from tunery.core.statistics import holm, normal_quantile
 from tunery.evaluate.gate_check import refuse_no_rules
 from tunery.evaluate.metrics import higher_is_better, title_of
-from tunery.evaluate.rules import BASE, BEST, CHAMPION, HUMAN, START, GateRule, written
+from tunery.evaluate.rules import BASE, BEST, HUMAN, GateRule, written
 
 _SLACK = 1e-9
 """Forgives the last bits of a subtraction: 0.3 - 0.1 is not 0.2 in binary."""
@@ -71,6 +72,8 @@ class GateEvidence:
     suites: Mapping[str, SuiteResult] = field(default_factory=dict)
     start: Evaluation | None = None
     """The model that training went on from, on the same rows; None where it began with the base."""
+    trainer: Evaluation | None = None
+    """The tuned model as training computed it, on the same rows; None where no rule is about it."""
     ratings: Ratings = Ratings()  # noqa: RUF009 - a tuple of nothing
 
 
@@ -336,7 +339,12 @@ def _sides(rule: GateRule, arm: str, evidence: GateEvidence) -> tuple[Metric, Me
 
 
 def _opponent(metric: str, arm: str, evidence: GateEvidence) -> Evaluation:
-    named = {CHAMPION: evidence.champion, START: evidence.start, BASE: evidence.baselines.get("zero_shot")}
+    named = {
+        CHAMPION: evidence.champion,
+        START: evidence.start,
+        TRAINER: evidence.trainer,
+        BASE: evidence.baselines.get("zero_shot"),
+    }
     if arm != BEST:
         found = evidence.baselines.get(arm) or named.get(arm)
         if found is None:

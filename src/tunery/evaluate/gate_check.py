@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.evaluate.rules import BASE, BEST, CHAMPION, HUMAN, START, GateRule
+from tunery.core.run import CHAMPION, START, TRAINER
+from tunery.evaluate.rules import BASE, BEST, HUMAN, GateRule
 from tunery.evaluate.task import Task
 
 
@@ -91,9 +92,9 @@ def _missing(rule: GateRule, arm: str, baselines: Sequence[str], *, start: bool)
         return None if start else "train.start_from names no training before"
     if arm == BEST:
         return None if baselines else "all baselines are switched off"
-    if arm == CHAMPION or arm in baselines:
+    if arm in (CHAMPION, TRAINER) or arm in baselines:
         return None
     if arm in ("zero_shot", "few_shot"):
         return "that baseline is switched off"
-    shown = ", ".join([*baselines, CHAMPION])
+    shown = ", ".join([*baselines, CHAMPION, TRAINER])
     return f"no such arm is measured{did_you_mean(arm, baselines)} (measured: {shown})"

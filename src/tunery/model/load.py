@@ -21,16 +21,16 @@ def load_causal_lm(
     folder: Path | str,
     *,
     attention: str,
-    function: Callable[..., Any],
+    function: Callable[..., Any] | None = None,
     dtype: torch.dtype = torch.float32,
     quantization: str | None = None,
 ) -> Any:
-    """Load a causal language model whose layers call our own attention function.
+    """Load a causal language model whose layers call an attention function by name.
 
     Args:
         folder: Hugging Face folder with safetensors; nothing else is read, nothing is downloaded.
         attention: Name to register the function under; one name, one function in a process.
-        function: Called as transformers calls its attention functions.
+        function: Called as transformers calls its attention functions; None for one that it has itself.
         dtype: Of the weights; fp32 on a CPU, where half precision is slow.
         quantization: ``nf4`` holds the linear layers in four bits and computes in ``dtype``.
 
@@ -43,7 +43,8 @@ def load_causal_lm(
 
     if not any(Path(folder).glob("*.safetensors")):
         raise ConfigError(f"{folder}: no *.safetensors weights; pickles are never loaded")
-    AttentionInterface.register(attention, function)
+    if function is not None:
+        AttentionInterface.register(attention, function)
     disable_progress_bar()  # bars are ours
     quantized = {"quantization_config": _four_bits(dtype)} if quantization else {}
     try:
@@ -95,6 +96,12 @@ def _own_memory(model: nn.Module) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu":
             tensor.data = tensor.data.clone()
+
+
+def load_plain(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Load a model as transformers itself computes it; raises as :func:`load_causal_lm`."""
+    model: nn.Module = load_causal_lm(folder, attention="sdpa", dtype=dtype)
+    return model
 
 
 def load_for_packing(

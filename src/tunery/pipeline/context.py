@@ -112,6 +112,12 @@ class RunContext:
         """Return a context of the same run with another base; its engine is its own and must be released."""
         return replace(self, _base=base, _tokenizer=None, _engine=None, _answers=None)
 
+    def on_engine(self, settings: EngineSettings) -> RunContext:
+        """Return a context of the same run with another engine, which is its own and must be released."""
+        evaluate = self.recipe.evaluate.model_copy(update={"engine": settings})
+        recipe = self.recipe.model_copy(update={"evaluate": evaluate})
+        return replace(self, recipe=recipe, _engine=None, _answers=None)
+
     def check_stop(self) -> None:
         """Raise :class:`KeyboardInterrupt` when someone asked the run to stop."""
         if self.should_stop():

@@ -15,7 +15,7 @@ from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.faults import explained, told
 from tunery.core.ids import artifact_id, in_order
 from tunery.core.progress import Silent
-from tunery.core.run import START, TUNED, Run
+from tunery.core.run import CHAMPION, START, TRAINER, TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.power import after_baselines
@@ -243,6 +243,8 @@ class _Loop:
                     ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
                 elif subject == START:
                     ev.measure_start(context, task, adapter)
+                elif subject == TRAINER:
+                    ev.measure_trainer(context, task, adapter)
                 else:
                     self._measure_champion_again(task, dataset, identity)
         return [*made, *lost.values()]
@@ -286,7 +288,9 @@ class _Loop:
                 results[START] = ev.measure_start(context, task, adapter)
             champion = ev.measure_champion(context, task, dataset, adapter)
             if champion is not None:
-                results[ev.CHAMPION] = champion
+                results[CHAMPION] = champion
+            if gt.holds_to_trainer(context):
+                results[TRAINER] = ev.measure_trainer(context, task, adapter)
             others = [r for n, r in results.items() if n != TUNED]
             rules = gt.rules_of(context)
             comparisons = compare_results(results[TUNED], others, rules=rules)

@@ -291,14 +291,12 @@ def test_whatever_is_seen_after_a_sigkill_is_whole(bucket: str, tmp_path: Path) 
     for round_ in range(5):
         root = tmp_path / f"here-{round_}"
         root.mkdir()
-        maker = subprocess.Popen(
-            [sys.executable, "-c", _MAKER, str(root), url], stdout=subprocess.PIPE, env={**os.environ}
-        )
-        assert maker.stdout is not None
-        maker.stdout.readline()
-        time.sleep(0.05 * round_)
-        maker.send_signal(signal.SIGKILL)
-        maker.wait()
+        command = [sys.executable, "-c", _MAKER, str(root), url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ}) as maker:
+            assert maker.stdout is not None
+            maker.stdout.readline()
+            time.sleep(0.05 * round_)
+            maker.send_signal(signal.SIGKILL)
         seen = there.ids("datasets")
         assert seen
         assert all(there.damage("datasets", id) == [] for id in seen)

@@ -12,7 +12,7 @@ from tunery.core.errors import BusyError, ConfigError, listed
 from tunery.core.evaluation import Prediction
 from tunery.core.example import Example, where
 from tunery.core.figures import counted
-from tunery.core.run import START, TUNED
+from tunery.core.run import CHAMPION, START, TRAINER, TUNED
 from tunery.core.training import Adapter
 from tunery.data.config import DataConfig
 from tunery.evaluate import prompting
@@ -29,11 +29,11 @@ from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
 from tunery.pipeline.stages.judge import judge_of
+from tunery.serve.engines.transformers import TransformersSettings
 from tunery.store.left_overs import kept_answers
 from tunery.store.urls import whole_path
 from tunery.store.workspace import Workspace
 
-CHAMPION = "champion"
 PREDICTIONS = "predictions.jsonl"
 _SHOWN = 5
 """Rows at fault that a sentence names [count]."""
@@ -190,6 +190,16 @@ def measure_start(context: RunContext, task: Task, adapter: Adapter) -> Evaluati
     """
     start = context.workspace.adapters.get(adapter.start_adapter or "")
     return measure(context, task, tuned_subject(context, start, name=START), start)
+
+
+def measure_trainer(context: RunContext, task: Task, adapter: Adapter) -> EvaluationResult:
+    """Evaluate an adapter as training computed it: by transformers and PEFT, one row at a time."""
+    context.release_engine()
+    there = context.on_engine(TransformersSettings(device=context.recipe.train.device))
+    try:
+        return measure(there, task, tuned_subject(there, adapter, name=TRAINER), adapter)
+    finally:
+        there.release_engine()
 
 
 def check_champion(context: RunContext) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, GateResult
 from tunery.core.figures import is_share
-from tunery.core.run import START, TUNED
+from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
 from tunery.evaluate.gate import GateEvidence, SuiteResult, judge
 from tunery.evaluate.gate_check import check_rules
 from tunery.evaluate.metrics import higher_is_better
@@ -18,7 +18,6 @@ from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
-from tunery.pipeline.stages.evaluate import CHAMPION
 from tunery.pipeline.stages.judge import unchecked_judges
 
 
@@ -31,6 +30,11 @@ def rules_of_recipe(recipe: Recipe) -> tuple[GateRule, ...]:
     """Return a recipe's rules, or those that follow from its goal."""
     suites = {name: suite.metrics[0] for name, suite in recipe.evaluate.suites.items()}
     return gate_rules(recipe.goal, recipe.gate, suites)
+
+
+def holds_to_trainer(context: RunContext) -> bool:
+    """Return whether a rule holds what is served against what training computed."""
+    return any(TRAINER in (rule.gain_over, rule.no_worse_than) for rule in rules_of(context))
 
 
 def check_gate(
@@ -88,10 +92,11 @@ def judge_gate(
     champion = results.get(CHAMPION)
     evidence = GateEvidence(
         tuned=results[TUNED].evaluation,
-        baselines={n: r.evaluation for n, r in results.items() if n not in (TUNED, CHAMPION, START)},
+        baselines={n: r.evaluation for n, r in results.items() if n not in OWN},
         comparisons=comparisons,
         champion=champion.evaluation if champion else None,
         start=results[START].evaluation if START in results else None,
+        trainer=results[TRAINER].evaluation if TRAINER in results else None,
         suites=suites,
     )
     now, alpha = context.workspace.clock.now(), context.recipe.gate.alpha

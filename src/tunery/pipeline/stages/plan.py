@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 from tunery.core.dataset import DatasetVersion
 from tunery.core.figures import size
 from tunery.core.free_memory import free_memory_bytes
-from tunery.core.run import START, TUNED
+from tunery.core.run import CHAMPION, START, TUNED
 from tunery.evaluate.metrics import PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Prompting, prompt_lengths
 from tunery.model.shape import BaseShape, read_shape
 from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
 from tunery.pipeline.stages.planned import Planned, keep_planned
 from tunery.pipeline.stages.preflight import training_limit
@@ -308,9 +307,9 @@ def _subjects(context: RunContext, dataset: DatasetVersion, settled: Settled) ->
         )
         for subject in settled.baselines
     ]
-    has_champion = ev.CHAMPION in context.workspace.models.aliases(context.recipe.name)
+    has_champion = CHAMPION in context.workspace.models.aliases(context.recipe.name)
     chained = context.recipe.train.start_from is not None
-    tuned = [TUNED, *([START] if chained else []), *([ev.CHAMPION] if has_champion else [])]
+    tuned = [TUNED, *([START] if chained else []), *([CHAMPION] if has_champion else [])]
     return (
         *baselines,
         *(PlannedSubject(name=name, added_tokens=0, free=False, perplexity_rows=scored) for name in tuned),

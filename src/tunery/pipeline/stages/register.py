@@ -5,10 +5,9 @@ from __future__ import annotations
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.registry import ModelVersion
-from tunery.core.run import Run
+from tunery.core.run import CHAMPION, Run
 from tunery.core.training import Adapter
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.evaluate import CHAMPION
 from tunery.registry.versions import register as register_version
 
 
