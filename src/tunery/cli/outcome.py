@@ -16,7 +16,8 @@ from tunery.core.figures import (
     p_value,
     subject_name,
     subject_order,
-)from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
+)
+from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part

@@ -117,7 +117,7 @@ def show_card(ctx: typer.Context, ref: Reference, *, as_json: Json = False) -> N
 
 
 @app.command("export")
-def export_version(
+def export_version(  # noqa: PLR0913 - each is an option of its own
     ctx: typer.Context,
     ref: Reference,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.")],
@@ -125,20 +125,60 @@ def export_version(
     merged: Annotated[
         bool, typer.Option("--merged", help="Write all weights, the adapter merged into its base in fp32.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option(help="Measure merged weights on the version's test rows before they are kept.")
+    ] = True,
+    margin: Annotated[
+        float, typer.Option(min=0, max=1, help="Loss against the gate's figure that is accepted.")
+    ] = 0.02,
     as_json: Json = False,
 ) -> None:
-    """Copy a version's adapter, or whole weights, and card to a folder that plain PEFT and vLLM open."""
+    """Copy a version's adapter, or whole weights, and card to a folder that plain PEFT and vLLM open.
+
+    An adapter is copied as the gate judged it. Merged weights are another form: they answer the version's
+    test rows first, and where they lose more than the margin nothing is left and the command exits with 5.
+    """
+    from tunery.cli.progress import terminal_progress
     from tunery.core.training import ADAPTER_WEIGHTS
+    from tunery.pipeline.stages.parity import Parity, parity_of_folder
     from tunery.registry.export import export
     from tunery.registry.versions import resolve
 
+    found: list[Parity] = []
     with open_workspace(ctx) as workspace:
         version = resolve(workspace, ref)
-        path = export(workspace, version.ref, folder, merged=merged)
+
+        def measured(partial: Path) -> None:
+            progress = terminal_progress()
+            found.append(parity_of_folder(workspace, version.ref, partial, progress=progress, margin=margin))
+            found[-1].require()
+
+        path = export(
+            workspace, version.ref, folder, merged=merged, check=measured if merged and check else None
+        )
+    parity = found[0] if found else None
     whole = not (path / ADAPTER_WEIGHTS).exists()
     what = f"all weights, from {version.base}" if whole else f"an adapter on {version.base}"
     value = {"model_version": version.ref, "base": version.base, "path": path, "whole_model": whole}
-    answer(value, lambda: [f"{version.ref} ({what}) is in {path}"], as_json=as_json)
+    value["parity"] = parity.comparison.model_dump(mode="json") if parity else None
+    told = [f"{version.ref} ({what}) is in {path}", *([parity.sentence] if parity else [])]
+    answer(value, lambda: told, as_json=as_json)
+
+
+@app.command("parity")
+def show_parity(ctx: typer.Context, ref: Reference, *, as_json: Json = False) -> None:
+    """Answer a version's test rows as training computed it, and compare with what serving answered.
+
+    Plain transformers and PEFT compute one row at a time, which takes minutes. Exits with 5 where the served
+    form has lost more than two points against it.
+    """
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.stages.parity import parity_of_trainer
+
+    with open_workspace(ctx) as workspace:
+        found = parity_of_trainer(workspace, ref, progress=terminal_progress())
+    answer(found.comparison, lambda: [found.sentence], as_json=as_json)
+    found.require()
 
 
 @app.command("compare")

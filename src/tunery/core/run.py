@@ -16,7 +16,7 @@ START = "start"
 CHAMPION = "champion"
 """The version that its name points at when the run begins."""
 TRAINER = "trainer"
-"""The tuned model as training computed it, by transformers and PEFT, where a rule holds what is served to it."""
+"""The tuned model as training computed it, by transformers and PEFT; measured where a rule names it."""
 OWN = (TUNED, CHAMPION, START, TRAINER)
 """Subjects that are no baselines."""
 RunStatus = Literal["running", "succeeded", "refused", "failed", "cancelled"]

@@ -58,8 +58,8 @@ class GateRule(Settings):
     """The metric must not exceed this."""
     gain_over: _Opponent | None = None
     """The metric must be better than this arm's on the same rows: `zero_shot`, `few_shot`, another arm,
-    `best_baseline` (the best of them), `champion`, `start` or `trainer`. A champion that does not exist yet is
-    no obstacle. `start` is the model that `train.start_from` made, `trainer` the tuned model as plain
+    `best_baseline` (the best of them), `champion`, `start` or `trainer`. A champion that does not exist yet
+    is no obstacle. `start` is the model that `train.start_from` made, `trainer` the tuned model as plain
     transformers and PEFT compute it."""
     by: float = Field(default=0.0, ge=0)
     """With `gain_over`: smallest gain that counts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tunery.core.errors import ConflictError, NotFoundError, ResourceError
@@ -19,7 +20,14 @@ CARD = "README.md"
 """Name under which the card lies beside the adapter; hubs show a file of this name."""
 
 
-def export(workspace: Workspace, ref: str, destination: Path, *, merged: bool = False) -> Path:
+def export(
+    workspace: Workspace,
+    ref: str,
+    destination: Path,
+    *,
+    merged: bool = False,
+    check: Callable[[Path], None] | None = None,
+) -> Path:
     """Copy what a version was trained to, a PEFT adapter or a whole model, and put its model card beside it.
 
     What is copied has the checksums it was stored with; the folder appears complete or not at all. The card
@@ -30,6 +38,7 @@ def export(workspace: Workspace, ref: str, destination: Path, *, merged: bool = 
         ref: ``name@N``, ``name@alias`` or ``name``.
         destination: Folder to make; an empty one may exist.
         merged: Whether an adapter is written as a whole model, merged into its base's weights in fp32.
+        check: Given the folder before it appears under its name; what it raises leaves nothing behind.
 
     Returns:
         The folder, absolute.
@@ -63,6 +72,8 @@ def export(workspace: Workspace, ref: str, destination: Path, *, merged: bool = 
             card = card_of(workspace, version.ref, whole=(partial / "config.json").exists())
             if card is not None:
                 (partial / CARD).write_text(card, encoding="utf-8")
+            if check is not None:
+                check(partial)
             if target.exists():
                 target.rmdir()
             partial.rename(target)

@@ -1,0 +1,143 @@
+"""A version in another form: its own test rows again, beside the answers that its gate was judged by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tunery.core.errors import GateFailed, NotFoundError
+from tunery.core.evaluation import Comparison
+from tunery.core.figures import change, change_interval, gap_bound, is_share, quantity
+from tunery.core.progress import Progress
+from tunery.core.run import TRAINER
+from tunery.evaluate.comparison import compare
+from tunery.evaluate.run import EvaluationResult, evaluate
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.recipe import stored_recipe
+from tunery.pipeline.stages.evaluate import measure_trainer, predictions_of, test_task, tuned_subject
+from tunery.registry.lineage import lineage
+from tunery.serve.engines import open_engine
+from tunery.store.adapters import base_here
+from tunery.store.workspace import Workspace
+
+MARGIN = 0.02
+"""Loss against the form that was judged from which a form is not fit to ship."""
+
+
+class Parity(NamedTuple):
+    """How a form compares with the one that the gate judged."""
+
+    form: str
+    comparison: Comparison
+    """Of the form (B) with the answers behind the gate's verdict (A), on the same rows."""
+    margin: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is served loses no more than the margin against the other form."""
+        gained = self.comparison.difference
+        return (gained if self.form == TRAINER else -gained) <= self.margin + 1e-9
+
+    @property
+    def sentence(self) -> str:
+        """The numbers in one sentence."""
+        compared = self.comparison
+        a, b = compared.value_a or 0.0, compared.value_b or 0.0
+        share = is_share(compared.metric, a, b)
+        return (
+            f"{self.form}: {compared.metric_title} {quantity(b, share=share)} where the gate judged "
+            f"{quantity(a, share=share)} on the same {compared.n:,} rows "
+            f"({change(compared.difference, share=share)}, 95 % interval "
+            f"{change_interval(*compared.ci95, share=share)}; {compared.fixed} fixed, "
+            f"{compared.broken} broken)"
+        )
+
+    def require(self) -> None:
+        """Refuse a form that lost more than the margin.
+
+        Raises:
+            GateFailed: With the numbers.
+        """
+        if not self.holds:
+            raise GateFailed(
+                f"{self.sentence}; what is served may lose {gap_bound(self.margin, share=True)} at most",
+                hint="tunery registry export --no-check writes it all the same; --margin takes another bound",
+            )
+
+
+def parity_of_folder(
+    workspace: Workspace, ref: str, folder: Path, *, progress: Progress, margin: float = MARGIN
+) -> Parity:
+    """Measure an exported model on its version's test rows, in the engine that serves.
+
+    Args:
+        workspace: Where the version is registered.
+        ref: The version.
+        folder: All weights, as they were exported.
+        progress: Told of every batch.
+        margin: Loss that is accepted.
+
+    Raises:
+        NotFoundError: The version's run, rows or answers are no longer stored.
+        ConfigError: The engine does not take the folder.
+    """
+    context, judged = _again(workspace, ref, progress)
+    dataset = workspace.datasets.get(judged.dataset)
+    task = test_task(context, dataset)
+    adapter = workspace.adapters.get(judged.adapter)
+    subject = replace(tuned_subject(context, adapter, name="exported"), adapter=None, whole=False)
+    engine = open_engine(folder, context.engine_settings)
+    try:
+        result = evaluate(engine, context.tokenizer, task, subject=subject, progress=progress)
+    finally:
+        engine.close()
+    return _compared("exported", workspace, judged, result, margin)
+
+
+def parity_of_trainer(
+    workspace: Workspace, ref: str, *, progress: Progress, margin: float = MARGIN
+) -> Parity:
+    """Measure a version as training computed it, on its test rows; raises as :func:`parity_of_folder`."""
+    context, judged = _again(workspace, ref, progress)
+    task = test_task(context, workspace.datasets.get(judged.dataset))
+    result = measure_trainer(context, task, workspace.adapters.get(judged.adapter))
+    return _compared(TRAINER, workspace, judged, result, margin)
+
+
+class _Judged(NamedTuple):
+    """What a version's gate was judged by."""
+
+    ref: str
+    dataset: str
+    adapter: str
+    evaluation: str
+
+
+def _again(workspace: Workspace, ref: str, progress: Progress) -> tuple[RunContext, _Judged]:
+    """Return the run behind a version as a context, and what its gate was judged by."""
+    chain = lineage(workspace, ref)
+    version = chain.model
+    if not (chain.run and chain.dataset and chain.adapter and chain.evaluation):
+        raise NotFoundError(
+            f"records behind {version.ref} are gone, so it cannot be measured again",
+            hint=f"tunery registry show {version.ref}",
+        )
+    recipe = stored_recipe(chain.run.recipe, where=chain.run.id)
+    base = base_here(workspace, chain.adapter.base)
+    context = RunContext(recipe, workspace, Path.cwd(), progress, _base=base)
+    return context, _Judged(version.ref, chain.dataset.id, chain.adapter.id, chain.evaluation.id)
+
+
+def _compared(
+    form: str, workspace: Workspace, judged: _Judged, result: EvaluationResult, margin: float
+) -> Parity:
+    metric = result.evaluation.main_metric
+    compared = compare(
+        predictions_of(workspace, judged.evaluation),
+        result.predictions,
+        metric=metric,
+        names=(judged.ref, f"{judged.ref} {form}"),
+        labels=result.evaluation.config.get("labels"),
+    )
+    return Parity(form, compared, margin)
