@@ -40,8 +40,8 @@ def mean_difference_interval(sums: Floats) -> Interval:
     """Return the 95 % interval of a mean difference whose rows come in clusters.
 
     The error is robust to anything that rows of one cluster have in common (CR1: residuals are summed within
-    a cluster before they are squared); Student's t counts clusters, not rows. Half a pseudo-row is won and
-    half a one lost, so that rows without any difference still leave room for one.
+    a cluster before they are squared); t counts clusters, not rows. Half a pseudo-cluster is won and
+    half a one lost: where few clusters differ at all, a loss that none of them shows must stay possible.
 
     Args:
         sums: Sum of differences and number of rows of each cluster, shape ``(n_clusters, 2)``.
@@ -52,7 +52,7 @@ def mean_difference_interval(sums: Floats) -> Interval:
     Source:
         Cameron & Miller (2015), Journal of Human Resources 50(2), 317-372, section II; Miller (2024),
         arXiv 2411.00640, section 2.2 for evaluations; Agresti & Min (2005), Statistics in Medicine 24(5),
-        729-740 for the pseudo-rows.
+        729-740 for the pseudo-observations, taken to clusters here.
     """
     import numpy as np
     from scipy.stats import t
@@ -63,7 +63,8 @@ def mean_difference_interval(sums: Floats) -> Interval:
     if clusters < 2:
         return Interval(min(-1.0, mean), max(1.0, mean))
     residuals = sums[:, 0] - mean * sums[:, 1]
-    variance = (clusters / (clusters - 1) * float((residuals**2).sum()) + bounded) / n**2
+    pseudo = float((sums[:, 1] ** 2).mean()) if bounded else 0.0
+    variance = (clusters / (clusters - 1) * float((residuals**2).sum()) + pseudo) / n**2
     reach = float(t.ppf(0.5 + _LEVEL / 2, clusters - 1)) * variance**0.5
     low, high = mean - reach, mean + reach
     return Interval(max(-1.0, low), min(1.0, high)) if bounded else Interval(low, high)
