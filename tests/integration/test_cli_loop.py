@@ -157,7 +157,18 @@ def test_a_refused_model_can_be_looked_at_but_nothing_points_at_it(loop: Loop) -
     looked = loop.call("evaluate", "run", loop.recipe, "--model", "wish@1", "--json")
     assert looked.code == 0, looked.err
     assert loop.call("deploy", "promote", "wish@1").code == 5
-    assert loop.call("registry", "promote", "wish@1", "--override-gate").code == 0
+    assert loop.call("registry", "promote", "wish@1", "--override-gate").code == 2
+    assert loop.call("registry", "register", refused["run"], "--override", "--by", "Ann").code == 2
+    why = ("--override", "--by", "Ann Chu", "--reason", "the demo | of Friday", "--json")
+    answered = loop.call("registry", "register", refused["run"], *why)
+    assert answered.code == 0, answered.err
+    assert answered.json["overrides"][0]["by"] == "Ann Chu"
+    said = "overridden by Ann Chu"
+    assert said in loop.call("registry", "card", "wish@1").out
+    for format in ("html", "json", "junit", "markdown"):
+        assert said in loop.call("evaluate", "report", refused["run"], "--format", format).out
+    assert said in Path(refused["report"]).read_text("utf-8"), "the page that was there is written again"
+    assert loop.call("registry", "promote", "wish@1").code == 0
     assert loop.call("registry", "show", "wish").code == 0
     assert loop.call("registry", "register", "run-0123456789abcdef").code == 3
 

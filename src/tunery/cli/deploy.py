@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunery.cli.output import answer, answer_table, facts, table
-from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reference
+from tunery.cli.parameters import By, Json, Limit, Name, OverrideGate, Reference, WhyOverride
 from tunery.cli.registry import promote_version, rollback_champion
 from tunery.cli.session import ACTOR, open_workspace
 
@@ -25,7 +25,7 @@ app.command("rollback")(rollback_champion)
 
 
 @app.command("canary")
-def deploy_canary(
+def deploy_canary(  # noqa: PLR0913 - each is an option of its own
     ctx: typer.Context,
     ref: Reference,
     overrides: Annotated[
@@ -37,6 +37,8 @@ def deploy_canary(
         float | None, typer.Option("--percent", help="Share of users that the version answers [%].")
     ] = None,
     override_gate: OverrideGate = False,
+    by: By = None,
+    reason: WhyOverride = None,
     as_json: Json = False,
 ) -> None:
     """Let a version answer some users, watched: it is rolled back or promoted by what its numbers show.
@@ -44,9 +46,12 @@ def deploy_canary(
     The rule is deploy.canary of the version's recipe, as changed here; a running 'tunery serve' applies it.
     """
     from tunery.deploy.canary import start
+    from tunery.pipeline.stages.register import override_refusal
     from tunery.registry.versions import resolve
 
     with open_workspace(ctx) as workspace:
+        if override_gate:
+            override_refusal(workspace, ref, by=by, reason=reason)
         version = resolve(workspace, ref)
         rollout = start(
             workspace,
@@ -54,7 +59,6 @@ def deploy_canary(
             actor=ACTOR,
             config=_rule_of(version, overrides or ()),
             percent=percent,
-            override_gate=override_gate,
         )
     answer(rollout, lambda: rollout_text(rollout), as_json=as_json)
 

@@ -27,7 +27,18 @@ After = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with the move.")]
 OverrideGate = Annotated[
-    bool, typer.Option("--override-gate", help="Do it although the gate refused the version; recorded.")
+    bool,
+    typer.Option(
+        "--override-gate", help="Do it although the gate refused the version; needs --by and --reason."
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Who overrides the gate; the version's card keeps it."),
+]
+WhyOverride = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help="Why; recorded, with an overridden gate in the card, too."),
 ]
 ApiKeyEnv = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunery.cli.output import answer, answer_table, facts, mark, moment
-from tunery.cli.parameters import Json, Limit, Name, OverrideGate, Reason, Reference
+from tunery.cli.parameters import By, Json, Limit, Name, OverrideGate, Reason, Reference, WhyOverride
 from tunery.cli.session import ACTOR, open_workspace
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def list_versions(
         (
             v.ref,
             ", ".join(names),
-            "passed" if v.gate_passed else "refused",
+            v.gate_word,
             _main_metric(v),
             v.base,
             v.created_at,
@@ -197,16 +197,31 @@ def register_refused(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run, as `tunery runs ls` lists.")],
     *,
+    override: Annotated[
+        bool,
+        typer.Option("--override", help="Answer for it, so that it may be promoted; needs --by, --reason."),
+    ] = False,
+    by: By = None,
+    reason: WhyOverride = None,
     as_json: Json = False,
 ) -> None:
-    """Register what a run made although its gate refused it, to be looked at under its number alone."""
+    """Register what a run made although its gate refused it, to be looked at under its number alone.
+
+    With --override, --by and --reason the version may be promoted; its card, its listing and the run's report
+    say who answered for it, and why.
+    """
+    from tunery.pipeline.stages.register import register_overridden
     from tunery.registry.versions import register_run
 
     with open_workspace(ctx) as workspace:
-        version = register_run(workspace, run)
-    refused = "refused: nothing points at it, and promoting it must be forced"
+        if override or by or reason:
+            version = register_overridden(workspace, run, by=by, reason=reason)
+        else:
+            version = register_run(workspace, run)
+    refused = "refused: nothing points at it, and promoting it needs --override-gate"
     verdict = "passed" if version.gate_passed else refused
-    answer(version, lambda: [f"{version.ref}: its gate {verdict}"], as_json=as_json)
+    told = version.overrides[-1].sentence if version.overrides else f"its gate {verdict}"
+    answer(version, lambda: [f"{version.ref}: {told}"], as_json=as_json)
 
 
 @app.command("promote")
@@ -214,15 +229,19 @@ def promote_version(
     ctx: typer.Context,
     ref: Reference,
     *,
-    reason: Reason = "promoted by hand",
+    reason: WhyOverride = None,
     override_gate: OverrideGate = False,
+    by: By = None,
     as_json: Json = False,
 ) -> None:
     """Make a version the champion: the one that answers under the bare name."""
+    from tunery.pipeline.stages.register import override_refusal
     from tunery.registry.aliases import promote
 
     with open_workspace(ctx) as workspace:
-        move = promote(workspace, ref, actor=ACTOR, reason=reason, override_gate=override_gate)
+        if override_gate:
+            override_refusal(workspace, ref, by=by, reason=reason)
+        move = promote(workspace, ref, actor=ACTOR, reason=reason or "promoted by hand")
     answer(move, lambda: [_move_text(move)], as_json=as_json)
 
 
@@ -293,7 +312,7 @@ def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Linea
         [
             ("base", model.base),
             ("registered", model.created_at),
-            ("gate", "passed" if model.gate_passed else "refused"),
+            ("gate", model.gate_word),
             ("labels", count(len(model.labels)) if model.labels else None),
             ("system prompt", model.system_prompt),
             ("run", model.run_id),
@@ -312,6 +331,8 @@ def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[Linea
         yield metrics_table(chain.evaluation)
     for rule in chain.gate.rules if chain.gate else ():
         yield f"{mark(rule.passed)} {rule.sentence}"
+    for override in model.overrides:
+        yield override.sentence
     for move in moves:
         yield _move_text(move)
     for check in checks:

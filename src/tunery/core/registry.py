@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from pydantic import Field
+
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError
 from tunery.core.ids import check_name
@@ -46,6 +48,20 @@ def parse_ref(text: str) -> ModelRef:
     return ModelRef(name, None, check_name(selector, "alias"))
 
 
+class Override(Record):
+    """Somebody answers for a version that its gate refused."""
+
+    by: str
+    """Who does."""
+    reason: str
+    at: datetime
+
+    @property
+    def sentence(self) -> str:
+        """All of it, as readers find it."""
+        return f"The gate's refusal was overridden by {self.by} on {self.at:%d %b %Y}: {self.reason}"
+
+
 class ModelVersion(Record):
     """A registered base + adapter with its evaluation and lineage."""
 
@@ -68,6 +84,15 @@ class ModelVersion(Record):
     metrics: Mapping[str, float]
     """Tuned metrics by name."""
     created_at: datetime
+    overrides: tuple[Override, ...] = Field(default=(), exclude_if=lambda overrides: not overrides)
+    """Who answered for it although its gate refused it, oldest first."""
+
+    @property
+    def gate_word(self) -> str:
+        """What its gate said, in a word or two."""
+        if self.gate_passed:
+            return "passed"
+        return "refused, overridden" if self.overrides else "refused"
 
     @property
     def ref(self) -> str:

@@ -35,7 +35,6 @@ def start(
     actor: str,
     config: CanaryConfig | None = None,
     percent: float | None = None,
-    override_gate: bool = False,
 ) -> Rollout:
     """Let a version answer a share of the users of its name's champion.
 
@@ -46,22 +45,23 @@ def start(
         ref: The challenger: ``name@N`` or ``name@alias``.
         config: The rule; kept in the rollout as it is now.
         percent: Share of users [%], in place of the rule's.
-        override_gate: Try a version that its gate refused all the same.
 
     Raises:
         NotFoundError: No such version or alias.
         ConflictError: The name has no champion, the version is the champion, or a canary of the name runs
-            already. GateFailed: The version's gate refused it. ConfigError: The percentage is out of range.
+            already. GateFailed: The version's gate refused it and nobody overrode that. ConfigError: The
+            percentage is out of range.
     """
     rule = config or CanaryConfig()
     if percent is not None:
         rule = parse_settings(CanaryConfig, {**rule.model_dump(), "percent": percent}, where="canary")
     challenger = _resolve(workspace, ref)
     champion = _champion_to_challenge(workspace, challenger)
-    if not challenger.gate_passed and not override_gate:
+    if not (challenger.gate_passed or challenger.overrides):
         raise GateFailed(
             f"the gate refused {challenger.ref}, so it gets no traffic",
-            hint=f"tunery registry show {challenger.ref}",
+            hint=f"tunery registry show {challenger.ref}, or: tunery deploy canary {challenger.ref} "
+            "--override-gate --by NAME --reason TEXT",
         )
     now = workspace.clock.now()
     rollout = Rollout(
@@ -78,7 +78,7 @@ def start(
     workspace.rollouts.add(rollout)
     reason = f"canary {rollout.id} at {rule.percent:g} % of users"
     if not challenger.gate_passed:
-        reason += ", although the gate refused it"
+        reason += f", although the gate refused it; overridden by {challenger.overrides[-1].by}"
     workspace.models.set_alias(challenger.name, "challenger", challenger.version, actor=actor, reason=reason)
     return rollout
 

@@ -339,7 +339,7 @@ class _Loop:
 
     def _report(self) -> None:
         with self.timer("report"):
-            path = make_report(self.context, self.run)
+            path = make_report(self.context.workspace, self.run)
         self._note(report=str(path))
 
     def _report_failure(self) -> None:

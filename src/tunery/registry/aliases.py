@@ -8,24 +8,22 @@ from tunery.registry.versions import CHAMPION, resolve
 from tunery.store.workspace import Workspace
 
 
-def promote(
-    workspace: Workspace, ref: str, *, actor: str, reason: str, override_gate: bool = False
-) -> AliasMove:
+def promote(workspace: Workspace, ref: str, *, actor: str, reason: str) -> AliasMove:
     """Make a version the champion of its name; the champion before it is recorded with the move.
 
-    Promoting the champion again moves nothing and returns the move that made it champion.
+    Promoting the champion again moves nothing and returns the move that made it champion. A version that its
+    gate refused is promoted only after :func:`~tunery.registry.versions.override_gate`; the move says so.
 
     Args:
         workspace: Where versions and aliases lie.
         ref: ``name@N`` or ``name@alias``; a bare name would not say which version is meant.
         actor: Who does it.
         reason: Why.
-        override_gate: Promote a version that its gate refused; the reason then says so.
 
     Raises:
         ConfigError: The reference names no version.
         NotFoundError: There is no such version.
-        GateFailed: The version's gate refused it.
+        GateFailed: The version's gate refused it, and nobody overrode that.
     """
     wanted = parse_ref(ref)
     if wanted.version is None and wanted.alias is None:
@@ -35,12 +33,13 @@ def promote(
     version = resolve(workspace, ref)
     if not version.gate_passed:
         refused = _refused_because(workspace, version)
-        if not override_gate:
+        if not version.overrides:
             raise GateFailed(
                 f"the gate refused {version.ref}, so it is not promoted{refused}",
-                hint=f"tunery registry show {version.ref}",
+                hint=f"tunery registry show {version.ref}, or: tunery registry promote {version.ref} "
+                "--override-gate --by NAME --reason TEXT",
             )
-        reason = f"{reason} (gate overridden{refused})"
+        reason = f"{reason} (gate overridden by {version.overrides[-1].by}{refused})"
     return workspace.models.set_alias(version.name, CHAMPION, version.version, actor=actor, reason=reason)
 
 

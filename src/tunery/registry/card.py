@@ -117,7 +117,7 @@ def render_card(  # noqa: PLR0913 - each is a record of its own
     parts = [
         _front_matter(version, adapter),
         f"# {inline(version.ref)}",
-        f"{_kind(version, adapter)} {_opening(evaluation, baselines, gate)}",
+        f"{_kind(version, adapter)} {_opening(version, evaluation, baselines, gate)}",
         "## Intended use",
         _intended_use(version, adapter, evaluation),
         "## Results",
@@ -161,7 +161,9 @@ def _kind(version: ModelVersion, adapter: Adapter) -> str:
     return f"A {kind} {'merged into' if adapter.model else 'on'} {inline(version.base)}."
 
 
-def _opening(evaluation: Evaluation, baselines: Mapping[str, Evaluation], gate: GateResult) -> str:
+def _opening(
+    version: ModelVersion, evaluation: Evaluation, baselines: Mapping[str, Evaluation], gate: GateResult
+) -> str:
     main = evaluation.main
     interval = f"(95 % interval {metric_interval(main)}, n {count(main.n)})"
     reached = f"{metric_value(main)} {inline(main.title)} {interval}"
@@ -172,7 +174,8 @@ def _opening(evaluation: Evaluation, baselines: Mapping[str, Evaluation], gate: 
     ]
     beside = f" On the same rows: {'; '.join(others)}." if others else ""
     word = "Its gate passed." if gate.passed else "**Its gate refused it: do not ship it.**"
-    return f"It reaches {reached}.{beside} {word}"
+    answered = "".join(f"\n\n> {inline(override.sentence)}" for override in version.overrides)
+    return f"It reaches {reached}.{beside} {word}{answered}"
 
 
 def _intended_use(version: ModelVersion, adapter: Adapter, evaluation: Evaluation) -> str:

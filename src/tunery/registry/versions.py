@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import ConflictError, NotFoundError
+from tunery.core.errors import ConfigError, ConflictError, NotFoundError
 from tunery.core.evaluation import Evaluation, GateResult
-from tunery.core.registry import ModelVersion, parse_ref
+from tunery.core.registry import ModelVersion, Override, parse_ref
 from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.store.workspace import Workspace
@@ -65,7 +65,7 @@ def register_run(workspace: Workspace, run_id: str) -> ModelVersion:
     """Register what a run made although its gate refused it, to be looked at; it gets no alias.
 
     Only ``name@N`` reaches such a version, and it becomes champion or challenger only where the gate is
-    overridden by name. A run whose gate passed has its version already, which is returned.
+    overridden (:func:`override_gate`). A run whose gate passed has its version already, which is returned.
 
     Raises:
         NotFoundError: There is no such run.
@@ -85,6 +85,45 @@ def register_run(workspace: Workspace, run_id: str) -> ModelVersion:
         evaluation=workspace.evaluations.get(tuned),
         gate=workspace.gates.get(run.gate_id),
     )
+
+
+def override_gate(workspace: Workspace, ref: str, *, by: str | None, reason: str | None) -> ModelVersion:
+    """Write into a version that somebody answers for it although its gate refused it.
+
+    Its card, its listing and the report of its run keep that; from then on it may be promoted.
+
+    Args:
+        workspace: Where it is registered.
+        ref: ``name@N`` or ``name@alias``.
+        by: Who does.
+        reason: Why.
+
+    Raises:
+        ConfigError: The name or the reason is missing.
+        NotFoundError: There is no such version.
+        ConflictError: Its gate passed it.
+    """
+    name, why = who_and_why(by, reason)
+    version = resolve(workspace, ref)
+    if version.gate_passed:
+        raise ConflictError(f"the gate passed {version.ref}: there is nothing to override")
+    override = Override(by=name, reason=why, at=workspace.clock.now())
+    return workspace.models.override(version.name, version.version, override)
+
+
+def who_and_why(by: str | None, reason: str | None) -> tuple[str, str]:
+    """Return who overrides a gate, and why.
+
+    Raises:
+        ConfigError: One of the two is missing.
+    """
+    name, why = (by or "").strip(), (reason or "").strip()
+    missing = [option for option, value in (("--by NAME", name), ("--reason TEXT", why)) if not value]
+    if missing:
+        raise ConfigError(
+            f"overriding the gate needs who does it and why; missing: {' and '.join(missing)}", param="by"
+        )
+    return name, why
 
 
 def resolve(workspace: Workspace, ref: str) -> ModelVersion:

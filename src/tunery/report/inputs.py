@@ -12,6 +12,7 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, Prediction
 from tunery.core.example import Dropped, Example
 from tunery.core.figures import at_least_as_good, is_prompting, subject_name
+from tunery.core.registry import Override
 from tunery.core.run import Run
 from tunery.core.training import Adapter
 
@@ -45,6 +46,8 @@ class ReportInputs:
     """Example id to example, at least for those a comparison names."""
     dropped_examples: Sequence[Dropped] = ()
     """Rows that curation removed; a few of each reason are enough."""
+    overrides: Sequence[Override] = ()
+    """Who answered for what the run made although its gate refused it."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Library versions, hardware and the like; may be nested."""
 
@@ -53,6 +56,7 @@ class ReportInputs:
         """What a reader should know beside the verdict: of the gate, and of each evaluation."""
         # The verdict of a gate that passed holds its caveats already.
         found = [] if self.gate is None or self.gate.passed else [f"{c}." for c in self.gate.caveats]
+        found += [override.sentence for override in self.overrides]
         if self.run.evidence and not self.run.evidence.are_rules_unchanged:
             found.append("The gate's rules are not those that were fixed before training.")
         for subject, evaluation in self.evaluations.items():

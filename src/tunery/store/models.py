@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError, ForbiddenError, NotFoundError
 from tunery.core.ids import check_name
-from tunery.core.registry import AliasMove, ModelVersion
+from tunery.core.registry import AliasMove, ModelVersion, Override
 from tunery.core.rollout import Rollout
 from tunery.store.database import Database, Transaction
 from tunery.store.records import Records, TableLayout, from_row, read_moment, read_row, to_row
@@ -33,6 +33,8 @@ class VersionHead(NamedTuple):
     created_at: datetime
     gate_passed: bool
     aliases: tuple[str, ...]
+    overridden: bool = False
+    """Whether somebody answered for it although its gate refused it."""
 
     @property
     def ref(self) -> str:
@@ -134,6 +136,19 @@ class Models:
     def find(self, name: str, version: int) -> ModelVersion | None:
         """Return a model version, None where there is none."""
         return self._records.find(f"{name}@{version}")
+
+    def override(self, name: str, version: int, override: Override) -> ModelVersion:
+        """Write down that somebody answers for a version, and return it.
+
+        Raises:
+            NotFoundError: There is none of that name and number.
+        """
+
+        def write(transaction: Transaction) -> ModelVersion:
+            known = self._records.read(transaction, f"{name}@{version}")
+            return self._records.write(transaction, known.with_(overrides=(*known.overrides, override)))
+
+        return self._database.atomically(write, lock=_lock(name))
 
     def names(self) -> builtins.list[str]:
         """Return the names that have a version, sorted."""
@@ -314,6 +329,7 @@ class Models:
                 read_moment(row["created_at"]),
                 str(row["passed"]).lower() in ("true", "1"),
                 tuple(aliases.get((name, version), ())),
+                row["overrides"] not in (None, "", "[]"),
             )
 
     def _aliases(self, source: Database | Transaction, name: str) -> dict[str, int]:
@@ -341,7 +357,8 @@ SELECT seq, id, name, status, created_at, document FROM rollouts WHERE name = :n
 
 
 _HEADS = """
-SELECT name, version, created_at, document ->> 'gate_passed' AS passed FROM model_versions
+SELECT name, version, created_at, document ->> 'gate_passed' AS passed, document ->> 'overrides' AS overrides
+FROM model_versions
 ORDER BY name, version DESC
 """
 _OTHERS = """

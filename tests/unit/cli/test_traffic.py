@@ -45,8 +45,17 @@ def test_promoting_and_rolling_back_moves_the_champion(tunery: Tunery, bots: Wor
 def test_a_refused_version_is_promoted_only_when_said_so(tunery: Tunery, bots: Workspace) -> None:
     assert tunery("deploy", "promote", "bot@3").code == 5
     assert bots.models.aliases("bot")["champion"] == 1
-    moved = tunery("deploy", "promote", "bot@3", "--override-gate", "--json").json
-    assert "gate overridden: gate-3 has spoken." in moved["reason"]
+    assert (
+        "missing: --by NAME and --reason TEXT" in tunery("deploy", "promote", "bot@3", "--override-gate").err
+    )
+    why = ("--by", "Ann Chu", "--reason", "a demo | for one day")
+    moved = tunery("deploy", "promote", "bot@3", "--override-gate", *why, "--json").json
+    assert "gate overridden by Ann Chu: gate-3 has spoken." in moved["reason"]
+    said = "The gate's refusal was overridden by Ann Chu on"
+    assert said in tunery("registry", "show", "bot@3").out
+    assert "refused, overridden" in tunery("registry", "ls").out
+    (listed,) = (v for v in tunery("registry", "ls", "--json").json if v["ref"] == "bot@3")
+    assert listed["overrides"][0]["reason"] == "a demo | for one day"
 
 
 def test_a_canary_runs_by_the_rule_of_its_recipe_as_changed(tunery: Tunery, bots: Workspace) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tunery.core.errors import ConfigError, ConflictError, GateFailed, NotFoundError
 from tunery.deploy import canary
 from tunery.deploy.config import CanaryConfig
+from tunery.registry.versions import override_gate
 
 RULE = CanaryConfig(percent=20, horizon_requests=60, max_latency_p95_ratio=3)
 
@@ -183,8 +184,9 @@ def test_a_version_that_its_gate_refused_needs_an_override_that_is_written_down(
     with pytest.raises(GateFailed, match="refused bot@3"):
         canary.start(bots, "bot@3", actor="ann")
     assert bots.rollouts.list() == []
-    canary.start(bots, "bot@3", actor="ann", override_gate=True)
-    assert "although the gate refused it" in bots.models.moves("bot")[-1].reason
+    override_gate(bots, "bot@3", by="Ann", reason="a demo")
+    canary.start(bots, "bot@3", actor="ann")
+    assert "although the gate refused it; overridden by Ann" in bots.models.moves("bot")[-1].reason
 
 
 def test_only_one_canary_of_a_name_runs_at_a_time(bots):

@@ -27,7 +27,8 @@ def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
     version = resolve(shared.workspace, shared.bases.default, model, "").version
     if version is None:
         return model_object(ServedModel(model, 0, "base"))
-    return model_object(ServedModel(model, int(version.created_at.timestamp()), "tunery"))
+    created = int(version.created_at.timestamp())
+    return model_object(ServedModel(model, created, "tunery", bool(version.overrides)))
 
 
 @router.delete("/{model:path}")
@@ -46,5 +47,6 @@ def delete_model(model: str, shared: Shared, caller: Caller) -> dict[str, Any]:
 
 
 def model_object(model: ServedModel) -> dict[str, Any]:
-    """Return OpenAI's model object."""
-    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    """Return OpenAI's model object; one whose gate was overridden says so."""
+    said = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    return {**said, "gate_overridden": True} if model.overridden else said

@@ -62,6 +62,8 @@ class ServedModel(NamedTuple):
     created: int
     """Unix seconds."""
     owned_by: str
+    overridden: bool = False
+    """Whether what answers was refused by its gate, and somebody answers for it."""
 
 
 def ft_name(base: str, suffix: str | None, job_id: str) -> str:
@@ -136,12 +138,14 @@ def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[Serv
     for name, group in groupby(heads, key=lambda head: head.name):
         listed = list(group)
         if any(v.gate_passed or v.aliases for v in listed):
-            yield ServedModel(name, min(_unix(v.created_at) for v in listed), ORGANIZATION)
+            champion = any(v.overridden for v in listed if versions.CHAMPION in v.aliases)
+            yield ServedModel(name, min(_unix(v.created_at) for v in listed), ORGANIZATION, champion)
         for version in listed:
-            yield ServedModel(version.ref, _unix(version.created_at), ORGANIZATION)
+            yield ServedModel(version.ref, _unix(version.created_at), ORGANIZATION, version.overridden)
         for version in listed:
             for alias in version.aliases:
-                yield ServedModel(f"{name}@{alias}", _unix(version.created_at), ORGANIZATION)
+                named = f"{name}@{alias}"
+                yield ServedModel(named, _unix(version.created_at), ORGANIZATION, version.overridden)
     made = {head.ref for head in heads}
     for job in workspace.jobs.every():
         if job.model_version in made:

@@ -12,7 +12,6 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.evaluation import Comparison
 from tunery.core.run import Run
 from tunery.core.training import Adapter
-from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import predictions_of
 from tunery.pipeline.stages.planned import planned, took
 from tunery.pipeline.stages.rewind import hard_rows_in
@@ -26,13 +25,13 @@ _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 _DROPPED_SHOWN = 10
 
 
-def make_report(context: RunContext, run: Run) -> Path:
+def make_report(workspace: Workspace, run: Run) -> Path:
     """Write the report of a run, however far it came."""
     from tunery.report import write_report
 
-    path = context.workspace.root / "reports" / f"{run.id}.html"
+    path = workspace.root / "reports" / f"{run.id}.html"
     path.parent.mkdir(exist_ok=True)
-    write_report(_report_inputs(context.workspace, run), path)
+    write_report(_report_inputs(workspace, run), path)
     return path
 
 
@@ -75,6 +74,12 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
         examples={e.id: e for e in examples if e.id in named},
         dropped_examples=read_dropped(folder, per_reason=_DROPPED_SHOWN) if folder else [],
         environment=_environment(),
+        overrides=[
+            override
+            for version in workspace.models.list(run.name)
+            if version.run_id == run.id
+            for override in version.overrides
+        ],
     )
 
 
