@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +16,8 @@ from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task, draw_stratified
 
 T = TypeVar("T")
+CHOICES = "choices"
+"""Metadata of a row whose answer is one of these texts, the likeliest, and not written freely."""
 
 
 class Completions(NamedTuple):
@@ -101,9 +104,38 @@ class _Asking:
         for batch in _batches(self.task.examples, size, self.progress, bar):
             prompts = {e.id: ids for e in batch if (ids := self._prompt(e)) is not None}
             new = [id_ for id_ in prompts if id_ not in self.kept.answers]
+            offered = {e.id: choices for e in batch if e.id in new and (choices := choices_of(e))}
+            self.kept.add_answers(self._choose(offered, prompts))
+            new = [id_ for id_ in new if id_ not in offered]
             requests = [GenerationRequest(prompts[id_], name, sampling, constraint) for id_ in new]
             given = self.engine.generate(requests) if requests else []
             self.kept.add_answers({id_: Answer.of(one) for id_, one in zip(new, given, strict=True)})
+
+    def _choose(
+        self, offered: Mapping[str, Sequence[str]], prompts: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Answer]:
+        """Answer with the choice that is likeliest for its length in characters, the first of equals.
+
+        Choices of one length are ranked by likelihood alone, longer and shorter ones as
+        lm-evaluation-harness ranks them for its ``acc_norm``. A row of which no choice fits the window is
+        answered with nothing, and so is one whose likelihoods are no numbers.
+        """
+        rows = [(id_, text, self.tokenizer.encode(text)) for id_, texts in offered.items() for text in texts]
+        window = self.engine.context_window
+        rows = [row for row in rows if row[2] and len(prompts[row[0]]) + len(row[2]) <= window]
+        pairs = [(prompts[id_], ids) for id_, _, ids in rows]
+        scores = self.engine.score(pairs, self.subject.loaded_as) if pairs else []
+        best: dict[str, tuple[float, str]] = {}
+        lengths = dict.fromkeys(offered, 0)
+        for (id_, text, ids), score in zip(rows, scores, strict=True):
+            likelihood = score.logprob / len(text)
+            lengths[id_] += len(prompts[id_]) + len(ids)
+            if math.isfinite(likelihood) and (id_ not in best or likelihood > best[id_][0]):
+                best[id_] = (likelihood, text)
+        return {
+            id_: NOTHING._replace(text=text, finish_reason="stop", prompt_tokens=lengths[id_])
+            for id_, (_, text) in best.items()
+        }
 
     def likelihoods(self) -> Completions:
         """Compute the likelihoods that metrics want, and return everything."""
@@ -163,6 +195,11 @@ class _Asking:
             f"its {len(ids):,} prompt tokens leave none of the engine's {window:,} for an answer"
         )
         return None
+
+
+def choices_of(example: Example) -> tuple[str, ...]:
+    """Return the answers that a row offers to choose from; none where the answer is to be written."""
+    return tuple(example.metadata.get(CHOICES, ()))
 
 
 def _of_reference(id_: str) -> str:

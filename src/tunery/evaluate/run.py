@@ -24,7 +24,7 @@ from tunery.evaluate.judges.config import UNJUDGED
 from tunery.evaluate.judges.judge import judge_key
 from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.scorers import AskingScorer, AsksMany, DetailedScorer, Scorer, make_scorer
+from tunery.evaluate.scorers import AskingScorer, AsksMany, DetailedScorer, Scorer, applies, make_scorer
 from tunery.evaluate.task import Task
 
 STAGE_VERSION = 1
@@ -173,6 +173,8 @@ def _scores(
     """Return every scorer's value, its parts', the likelihood that perplexity is made of, a pair's order."""
     scores: dict[str, float] = {}
     for name, scorer in scorers.items():
+        if not applies(scorer, example):
+            continue
         scores[name] = scorer.score(answer, example)
         if isinstance(scorer, DetailedScorer):
             scores |= {f"{name}.{part}": value for part, value in scorer.parts(answer, example).items()}

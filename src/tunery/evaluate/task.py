@@ -20,6 +20,7 @@ from tunery.evaluate.scorers import (
     ScorerModels,
     ScorerOptions,
     TaskKind,
+    applies,
     make_scorer,
     scorer_names,
 )
@@ -197,6 +198,13 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
         )
     if names := [name for name, needs in needing.items() if "json" in needs]:
         problems += _json_problems(names, task, examples)
+    if not problems:
+        judging = ((name, make_scorer(name, task.scorer_options)) for name in task.scorers)
+        problems += [
+            f"{name} judges none of these rows: their metadata says that they are for something else"
+            for name, scorer in judging
+            if not any(applies(scorer, e) for e in task.examples)
+        ]
     if problems:
         raise ConfigError.of_problems("evaluate", problems)
 
@@ -238,7 +246,7 @@ def _parts(task: Task) -> tuple[str, ...]:
         if isinstance(scorer, NamesParts):
             found.update(dict.fromkeys(f"{name}.{part}" for part in scorer.part_names))
         elif isinstance(scorer, DetailedScorer):
-            for example in task.examples:
+            for example in (e for e in task.examples if applies(scorer, e)):
                 parts = scorer.parts(example.reference, example)
                 found.update(dict.fromkeys(f"{name}.{part}" for part in parts))
     return tuple(found)

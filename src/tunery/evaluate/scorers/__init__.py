@@ -135,6 +135,20 @@ class AskingScorer(Protocol):
 
 
 @runtime_checkable
+class PartialScorer(Protocol):
+    """A scorer that judges some rows of a task and leaves the others out of its metric."""
+
+    def applies(self, example: Example) -> bool:
+        """Return whether the row is one to be judged."""
+        ...
+
+
+def applies(scorer: Scorer, example: Example) -> bool:
+    """Return whether a scorer judges a row; most judge all."""
+    return not isinstance(scorer, PartialScorer) or scorer.applies(example)
+
+
+@runtime_checkable
 class FormScorer(Protocol):
     """A scorer that tells by the answer alone whether it has the form that the task asks for."""
 
