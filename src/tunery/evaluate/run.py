@@ -160,7 +160,7 @@ def _ask_judge(task: Task, scorers: Mapping[str, Scorer], answers: Completions) 
     judge = task.models.judge
     if not isinstance(judge, AsksMany):
         return
-    texts = [generation.text for generation in answers.generations]
+    texts = [generation.text for generation in answers.answers]
     for scorer in scorers.values():
         if isinstance(scorer, AskingScorer):
             rows = zip(texts, task.examples, strict=True)
