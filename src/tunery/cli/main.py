@@ -49,6 +49,7 @@ COMMANDS = {
     "jobs": "tunery.cli.jobs:app",
     "keys": "tunery.cli.keys:app",
     "runs": "tunery.cli.run:runs",
+    "ci": "tunery.cli.ci:app",
     "verify": "tunery.cli.upkeep:verify",
     "gc": "tunery.cli.upkeep:gc",
 }
