@@ -157,7 +157,7 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
 
 def _ask_judge(task: Task, scorers: Mapping[str, Scorer], answers: Completions) -> None:
     """Put the questions of all scorers on all answers to the judge at once, where it takes many."""
-    judge = task.models.judge
+    judge: object = task.models.judge  # a plain callable as well, which mypy holds for no AsksMany
     if not isinstance(judge, AsksMany):
         return
     texts = [generation.text for generation in answers.answers]

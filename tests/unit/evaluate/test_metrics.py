@@ -154,4 +154,5 @@ def test_a_perplexity_that_is_no_number_is_no_metric(scores: list[Score]) -> Non
 
 
 def test_every_scorer_is_a_metric() -> None:
-    assert set(metric_names()) == {*scorer_names(), "macro_f1", "perplexity", "preference_accuracy"}
+    others = {"macro_f1", "perplexity", "preference_accuracy", "judge_win_rate"}
+    assert set(metric_names()) == {*scorer_names(), *others}

@@ -91,7 +91,7 @@ def judge_against_best(
     Raises:
         TuneryError: The endpoint does not answer, or refuses.
     """
-    judge = task.models.judge
+    judge: object = task.models.judge
     baselines = [r.evaluation for r in results.values() if is_prompting(r.evaluation)]
     if WIN_RATE not in task.metrics or not isinstance(judge, EndpointJudge) or not baselines:
         return None
