@@ -14,6 +14,7 @@ import pytest
 
 from tunery.cli.main import execute
 from tunery.core.ids import sha256_file
+from tunery.store.dataset_files import read_examples
 
 QUESTIONS = {
     "card arrival": ("when will my card arrive", "is my card in the post"),
@@ -200,11 +201,39 @@ def test_without_a_file_the_recipes_test_split_is_used_and_gives_the_runs_number
     assert (told["value"], told["n"]) == (loop.run["tuned"]["value"], 9)
 
 
-def test_rows_the_version_was_trained_on_are_told(loop: Loop) -> None:
-    arguments = ["--model", "tiny@1", "--test", loop.recipe.parent / "rows.csv"]
-    assert "45 of these 60 rows are in the train split of tiny@1" in loop.call(
-        "evaluate", "run", loop.recipe, *arguments
-    ).err  # fmt: skip
+def test_rows_the_version_was_trained_on_are_counted_and_left_out_once_more(
+    loop: Loop, tmp_path: Path
+) -> None:
+    arguments = ["--model", "tiny@1", "--test", loop.recipe.parent / "rows.csv", "--predictions"]
+    done = loop.call("evaluate", "run", loop.recipe, *arguments, tmp_path / "all.jsonl", "--json")
+    (found,) = done.json["contaminated"]
+    assert (found["rows"], found["exact"], found["near"]) == (60, 45, 0)
+    assert found["where"] == f"the train split of {loop.run['dataset_version']}"
+    assert "tiny@1: 45 of 60 rows stand in the train split of" in done.err
+    assert found["metric"]["value"] == done.json["value"]
+    kept = json.loads(loop.call("data", "show", loop.run["dataset_version"], "--json").out)["splits"]
+    assert found["without"]["n"] == 15 == kept["test"] + kept["validation"]
+    train = read_examples(loop.home / "datasets" / loop.run["dataset_version"], "train")
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text("utf-8").splitlines()]
+    others = [row["correct"] for row in rows if row["id"] not in {e.id for e in train}]
+    assert found["without"]["value"] == pytest.approx(sum(others) / 15)
+
+
+def test_a_suite_that_holds_train_rows_is_told_in_the_report(loop: Loop, tmp_path: Path) -> None:
+    train = read_examples(loop.home / "datasets" / loop.run["dataset_version"], "train")
+    with (loop.recipe.parent / "suite.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = [(e.messages[1].content.upper(), e.reference) for e in train[:2]]
+        csv.writer(stream).writerows([("text", "category"), *rows, ("something else", "pin")])
+    suite = "{source: {path: suite.csv, columns: {input: text, output: category}}, metrics: [exact_match]}"
+    done = loop.call("run", loop.recipe, f"evaluate.suites={{held: {suite}}}", "name=suited", "--json")
+    assert done.code in (0, 5), done.err
+    report = loop.call("evaluate", "report", done.json["run"], "--format", "json").json
+    said = [warning for warning in report["warnings"] if "Tuned on held: 2 of 3 rows stand in" in warning]
+    assert len(said) == 1
+    assert "(2 by the same prompt: " in said[0]
+    assert "on the 1 others" in said[0]
+    assert not any("rows stand in" in w for w in report["warnings"] if not w.startswith("Tuned on held"))
+    assert said[0] in loop.call("evaluate", "report", done.json["run"], "--format", "junit").out
 
 
 def test_a_version_on_another_base_is_refused(loop: Loop, tmp_path: Path) -> None:

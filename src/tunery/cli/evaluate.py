@@ -43,6 +43,7 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
     as_json: Json = False,
 ) -> None:
     """Evaluate a model version, or the base, on any file with the recipe's mapping."""
+    from tunery.core.figures import contamination_sentence
     from tunery.evaluate.predictions import write_predictions
     from tunery.pipeline.stages.evaluate_file import evaluate_model
 
@@ -54,8 +55,16 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
         if predictions is not None:
             write_predictions(predictions, result.predictions)
     answer(
-        {**evaluation_object(result.evaluation), "predictions": predictions},
-        lambda: [*evaluation_text(result.evaluation), *([f"answers: {predictions}"] if predictions else [])],
+        {
+            **evaluation_object(result.evaluation),
+            "contaminated": result.contaminated,
+            "predictions": predictions,
+        },
+        lambda: [
+            *evaluation_text(result.evaluation),
+            *(f"warning: {contamination_sentence(found)}" for found in result.contaminated),
+            *([f"answers: {predictions}"] if predictions else []),
+        ],
         as_json=as_json,
     )
 

@@ -102,6 +102,27 @@ class Comparison(Record):
     """The metric as a reader says it."""
 
 
+class Contamination(Record):
+    """Rows of an evaluation that a model had seen before: on those it shows memory, not skill."""
+
+    subject: str
+    """Whose answers."""
+    where: str
+    """Where the rows stand as well, such as ``the train split of ds-…``."""
+    rows: int
+    """That were evaluated [count]."""
+    exact: int
+    """Whose prompt stands there [count]."""
+    near: int
+    """Whose prompt is nearly one that stands there, with the same numbers and signs [count]."""
+    ids: tuple[str, ...]
+    """Of these rows, the first 20."""
+    metric: Metric
+    """The main metric over all rows."""
+    without: Metric | None
+    """Over the other rows; None where there are none, or too few."""
+
+
 class ClassScore(Record):
     """One row of the per-class table."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tunery.core.errors import listed
 
 if TYPE_CHECKING:  # the command line writes numbers before it needs records
-    from tunery.core.evaluation import Evaluation, Metric
+    from tunery.core.evaluation import Contamination, Evaluation, Metric
 
 _Key = TypeVar("_Key", bound=str | tuple[str, str])
 _UNBOUNDED = frozenset({"perplexity"})
@@ -332,6 +332,19 @@ def metric_interval(metric: Metric) -> str:
     if is_rate(metric):
         return f"{low * 100:.1f}–{high * 100:.1f} %"
     return f"{number(low)}–{number(high)}"
+
+
+def contamination_sentence(found: Contamination) -> str:
+    """Write how many rows a model had seen, where, and its metric with and without them."""
+    kinds = [f"{count(found.exact)} by the same prompt"] if found.exact else []
+    kinds += [f"{count(found.near)} nearly"] if found.near else []
+    what = f"{count(found.exact + found.near)} of {counted(found.rows, 'row')}"
+    without = f"{metric_value(found.without)} on the {count(found.without.n)} others" if found.without else ""
+    return (
+        f"{subject_name(found.subject)}: {what} stand in {found.where} "
+        f"({' and '.join(kinds)}: {listed(list(found.ids), 3, total=found.exact + found.near)}); "
+        f"{metric_phrase(found.metric)} with them, {without or 'too few others for a figure without'}"
+    )
 
 
 def metric_phrase(metric: Metric) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tunery.core.config import Record
+from tunery.core.evaluation import Contamination
 from tunery.core.evidence import Evidence
 
 TUNED = "tuned"
@@ -45,6 +46,8 @@ class Run(Record):
     judged: Mapping[str, Any] | None = None
     """The tuned model against the best baseline as a judge sees them, where the recipe asks for it; see
     :class:`~tunery.evaluate.judges.pairwise.JudgedComparison`."""
+    contaminated: tuple[Contamination, ...] = ()
+    """Rows that what was measured had seen before, by subject and place."""
     gate_id: str | None = None
     rules_sha256: str | None = None
     """Of the gate's rules as they were when the run began; None in runs of earlier versions."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunery.core.clock import Clock, SystemClock
-from tunery.core.engine import Engine, Tokenizer
+from tunery.core.engine import Engine, Score, Tokenizer
 from tunery.core.errors import first_of
 from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.example import Example, where
@@ -198,6 +198,23 @@ def _means(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
         values = [p.scores[name] for p in having]
         found.append(measure.mean_metric(name, values, clusters=clusters, seed=task.config.seed))
     return found
+
+
+def main_metric_over(task: Task, predictions: Sequence[Prediction]) -> Metric | None:
+    """Return a task's main metric over some of its answers; None where they are too few for it."""
+    name, seed = task.main_metric, task.config.seed
+    clusters = [p.cluster or p.id for p in predictions]
+    if not predictions:
+        return None
+    if name == measure.MACRO_F1:
+        return measure.macro_f1(*_labels(task, predictions), clusters=clusters, seed=seed)
+    if name == measure.PERPLEXITY:
+        having = [p for p in predictions if measure.LOGPROB in p.scores]
+        scores = [Score(p.scores[measure.LOGPROB], int(p.scores[measure.TOKENS])) for p in having]
+        return measure.perplexity(scores, clusters=[p.cluster or p.id for p in having], seed=seed)
+    having = [p for p in predictions if name in p.scores]
+    values, clusters = [p.scores[name] for p in having], [p.cluster or p.id for p in having]
+    return measure.mean_metric(name, values, clusters=clusters, seed=seed) if having else None
 
 
 class _Labels(NamedTuple):

@@ -24,6 +24,7 @@ from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
+from tunery.pipeline.stages.contamination import contaminated
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.evidence import rules_sha256, stamp
 from tunery.pipeline.stages.judge import judge_against_best
@@ -295,6 +296,7 @@ class _Loop:
             rules = gt.rules_of(context)
             comparisons = compare_results(results[TUNED], others, rules=rules)
             suites = ev.measure_suites(context, adapter, rules)
+            self._note(contaminated=contaminated(context, task, results, suites))
             judged = judge_against_best(context, task, results)
             if judged is not None:
                 tuned, rate = results[TUNED].evaluation, judged.metric

@@ -29,6 +29,8 @@ _BOILERPLATE_SHARE = 0.2
 _BOILERPLATE_ROWS = 20
 _PREDECESSORS = 2
 """Texts of its bucket that a text is compared with, besides the bucket's first."""
+_MOST_OF_BUCKET = 8
+"""Known texts of one bucket that a text is held against [count]."""
 SAMPLE = 5000
 """Texts that boilerplate is estimated from."""
 _VERIFIED_AT_ONCE = 1_000_000
@@ -100,6 +102,36 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> list[SimilarPair]:
     """
     pairs = close_pairs(make_sketch(texts, common_shingles(texts)), threshold)
     return [SimilarPair(*row) for row in zip(*(column.tolist() for column in pairs), strict=True)]
+
+
+def close_to(known: Sequence[str], texts: Sequence[str], threshold: float) -> Pairs:
+    """Find the known texts that share at least ``threshold`` of their shingles with each of ``texts``.
+
+    As :func:`similar_pairs`, but only between the two runs of texts: a text is held against the known ones
+    that share a band with it, at most :data:`_MOST_OF_BUCKET` of each, whatever lies between them.
+
+    Args:
+        known: Fingerprints, in any order.
+        texts: Fingerprints.
+        threshold: Jaccard index, in (0, 1].
+
+    Returns:
+        ``first`` is a place in ``known``, ``second`` one in ``texts``.
+    """
+    every, count = [*known, *texts], len(known)
+    sketch = make_sketch(every, common_shingles(every))
+    there = np.flatnonzero(sketch.sets.sizes() > 0)
+    left, right = there[there < count], there[there >= count]
+    codes = np.empty(0, dtype=np.uint64)
+    for band in sketch.bands:
+        order = left[np.argsort(band[left], kind="stable")]
+        low, high = (np.searchsorted(band[order], band[right], side) for side in ("left", "right"))
+        for place in range(min(_MOST_OF_BUCKET, int((high - low).max(initial=0)))):
+            inside = np.flatnonzero(high - low > place)
+            pairs = order[low[inside] + place].astype(np.uint64) << np.uint64(32)
+            codes = distinct(np.concatenate([codes, pairs | right[inside].astype(np.uint64)]))
+    found = _verified(sketch, codes, threshold)
+    return Pairs(found.first, found.second - count, found.similarity)
 
 
 def common_shingles(texts: Sequence[str]) -> npt.NDArray[np.int32]:

@@ -24,6 +24,11 @@ def said_prompt(example: Example) -> str:
     return "\n".join(f"{m.role}:{essence(m.content)}" for m in example.prompt)
 
 
+def same_question(example: Example) -> str:
+    """Return what prompts have in common that ask the same, whatever the system prompt before them."""
+    return "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in without_system(example.prompt))
+
+
 def same_prompt(example: Example) -> str:
     """Return what prompts have in common that are the same, so that they have one answer; as above."""
     return "\n".join(f"{m.role}:{fingerprint(m.content)}" for m in example.prompt)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, ConflictError
-from tunery.core.evaluation import Comparison
+from tunery.core.evaluation import Comparison, Contamination, Evaluation, Prediction
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import CORRECT, compare
 from tunery.evaluate.prompting import Subject, baseline_subjects
-from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task, make_task
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.pipeline.stages.contamination import Seen
+from tunery.pipeline.stages.data import make_dataset
 from tunery.pipeline.stages.evaluate import measure, predictions_of, test_task, tuned_subject
 from tunery.pipeline.stages.judge import judge_of
 from tunery.registry.versions import resolve
@@ -26,7 +27,15 @@ BASE = "base"
 """Name under which the base model alone is evaluated, prompted zero-shot."""
 
 
-def evaluate_model(context: RunContext, model: str, *, test: Path | None = None) -> EvaluationResult:
+class MeasuredModel(NamedTuple):
+    """An evaluation, the answers behind it, and the rows of it that the model had seen before."""
+
+    evaluation: Evaluation
+    predictions: tuple[Prediction, ...]
+    contaminated: tuple[Contamination, ...] = ()
+
+
+def evaluate_model(context: RunContext, model: str, *, test: Path | None = None) -> MeasuredModel:
     """Evaluate a registered version or the base, or find the evaluation that was made of it before.
 
     The file is read by the mapping of the recipe's first source, with its system prompt, cleaning and
@@ -42,12 +51,12 @@ def evaluate_model(context: RunContext, model: str, *, test: Path | None = None)
     """
     if model in (BASE, context.base.name):
         task = _task(context, test, labels=None)
-        return measure(context, task, _base_subject(context, task))
+        return MeasuredModel(*measure(context, task, _base_subject(context, task)))
     version = resolve(context.workspace, model)
     adapter = _adapter(context, version)
     task = _task(context, test, labels=version.labels)
-    _warn_of_known_rows(context, task, version)
-    return measure(context, task, tuned_subject(context, adapter, name=version.ref), adapter)
+    result = measure(context, task, tuned_subject(context, adapter, name=version.ref), adapter)
+    return MeasuredModel(*result, tuple(Seen(context).in_result(task, result)))
 
 
 def compare_versions(workspace: Workspace, a: str, b: str) -> Comparison:
@@ -108,16 +117,3 @@ def _base_subject(context: RunContext, task: Task) -> Subject:
     zero_shot = replace(task, config=task.config.model_copy(update={"baseline": plain}))
     day = context.workspace.clock.now().date() if context.tokenizer.writes_day else None
     return baseline_subjects(zero_shot, (), base=context.base.label, tokenizer=context.tokenizer, day=day)[0]
-
-
-def _warn_of_known_rows(context: RunContext, task: Task, version: ModelVersion) -> None:
-    """Say how many of the rows the version was trained on; on those it shows memory, not skill."""
-    workspace = context.workspace
-    dataset = workspace.datasets.find(version.dataset_version)
-    if dataset is None or not workspace.artifacts.has("datasets", dataset.id):
-        return
-    trained_on = {example.id for example in split_of(context, dataset, "train")}
-    known = sum(example.id in trained_on for example in task.examples)
-    if known:
-        message = f"{known} of these {len(task.examples)} rows are in the train split of {version.ref}"
-        context.progress.event(f"{message} ({dataset.id})", level="warn")
