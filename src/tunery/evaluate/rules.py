@@ -134,22 +134,23 @@ class GateConfig(Settings):
     rules: tuple[GateRule, ...] = ()
     """Rules that must all hold. None means those that follow from the goal: its target, and a significant
     gain over the best baseline of at least `min_gain_over_prompting`. Every suite that no rule names must be
-    no worse than the base within 5 points."""
+    no worse than the base within 5 points; a built-in one says its margins itself."""
     alpha: float = Field(default=0.05, gt=0, lt=1, exclude_if=lambda alpha: alpha == 0.05)
     """Chance of passing rules that ask for something to be shown where there is nothing, over all of them
     together (Holm's correction)."""
 
 
 def gate_rules(
-    goal: GoalConfig, gate: GateConfig, suites: Mapping[str, str] | None = None
+    goal: GoalConfig, gate: GateConfig, suites: Mapping[str, Mapping[str, float]] | None = None
 ) -> tuple[GateRule, ...]:
-    """Return the rules as written, or those that follow from the goal where none are; then one for each
+    """Return the rules as written, or those that follow from the goal where none are; then those of each
     suite that none of them is about.
 
     Args:
         goal: Says what rules without a metric mean.
         gate: The rules.
-        suites: Name of each suite that will be measured to its first metric.
+        suites: Name of each suite that will be measured to the losses that are to be ruled out, by metric;
+            the first metric is what a rule on it means that names none.
     """
     suites = suites or {}
     rules = list(gate.rules)
@@ -159,9 +160,17 @@ def gate_rules(
             bound = "at_least" if higher_is_better(goal.metric) else "at_most"
             rules.insert(0, GateRule.model_validate({bound: goal.target}))
     named = {rule.suite for rule in rules}
-    rules += [GateRule(on=name, no_worse_than=BASE, within=MARGIN) for name in suites if name not in named]
+    rules += [
+        GateRule(on=name, metric=metric, no_worse_than=BASE, within=margin)
+        for name, margins in suites.items()
+        if name not in named
+        for metric, margin in margins.items()
+    ]
+    decisive = {name: next(iter(margins)) for name, margins in suites.items()}
     return tuple(
-        rule if rule.metric else rule.model_copy(update={"metric": suites.get(rule.suite or "", goal.metric)})
+        rule
+        if rule.metric
+        else rule.model_copy(update={"metric": decisive.get(rule.suite or "", goal.metric)})
         for rule in rules
     )
 

@@ -77,10 +77,8 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
         ordered: Whether the order of the JSON Schema's properties counts. Ids of runs up to version 0.1.0
             did not tell it.
     """
-    from tunery.data.readers.source import locate
-
     suites = {
-        f"suite {name}": locate(suite.source, context.base_dir).sha256
+        f"suite {name}": ev.suite_sha256(context, suite)
         for name, suite in context.recipe.evaluate.suites.items()
     }
     recipe = context.recipe.model_dump(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tunery.core.config import Settings, apply_overrides, find_moved, move_settings, parse_settings, read_yaml
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name
 from tunery.data.config import MOVED as MOVED_DATA
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
 from tunery.evaluate.config import EvaluateConfig, GoalConfig
-from tunery.evaluate.rules import GateConfig
+from tunery.evaluate.rules import MARGIN, GateConfig
+from tunery.evaluate.suites import suite_declaration, suite_names
 from tunery.inspect.config import InspectConfig
 from tunery.model.chat_templates import INPUT_HEADING, check_chat_template
 from tunery.serve.engines import AnyEngine
@@ -28,11 +29,24 @@ MOVED = {"data.inspect": "inspect", **{f"data.{old}": f"data.{new}" for old, new
 """Settings of earlier recipes to where they stand now, as dotted paths."""
 
 
+def _known_suite(name: str) -> str:
+    known = suite_names()
+    if name not in known:
+        raise ValueError(f"no built-in suite{did_you_mean(name, known)} (there is: {', '.join(known)})")
+    return name
+
+
 class SuiteConfig(Settings):
     """Examples of another kind that the tuned model must not get worse at."""
 
-    source: SourceConfig
+    source: SourceConfig | None = Field(default=None, exclude_if=lambda source: source is None)
     """The file of examples, mapped as in ``data``."""
+    builtin: Annotated[str, AfterValidator(_known_suite)] | None = Field(
+        default=None, exclude_if=lambda name: name is None
+    )
+    """In place of a file: `general` (HellaSwag and MMLU, 400 items) or `safety` (harmful prompts plain and
+    dressed up, safe ones that look harmful, hidden instructions, 280 rows). It says by itself what is
+    measured and what the gate wants ruled out; docs/evaluation.md has the figures."""
     system_prompt: str | None = None
     """System turn of its examples."""
     metrics: tuple[str, ...] = ("exact_match",)
@@ -42,6 +56,31 @@ class SuiteConfig(Settings):
     limit: int | None = Field(default=None, ge=1)
     """Rows to use at most [rows]."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_builtin(cls, values: Any) -> Any:
+        """Take what a built-in suite says of itself, where the recipe does not."""
+        name = values.get("builtin") if isinstance(values, Mapping) else None
+        if not isinstance(name, str) or name not in suite_names():
+            return values
+        declared = suite_declaration(name)
+        own = {"metrics": tuple(declared.margins), "max_new_tokens": declared.max_new_tokens}
+        return own | dict(values)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.source is None) == (self.builtin is None):
+            raise ValueError("needs either source or builtin")
+        return self
+
+    @property
+    def margins(self) -> Mapping[str, float]:
+        """Losses that the gate wants ruled out where no rule is about the suite, by metric."""
+        if self.builtin is None:
+            return {self.metrics[0]: MARGIN}
+        declared = suite_declaration(self.builtin).margins
+        return {name: declared.get(name, MARGIN) for name in self.metrics}
+
 
 class EvaluateSection(EvaluateConfig):
     """What is measured, on the test split and on named suites."""
@@ -50,7 +89,10 @@ class EvaluateSection(EvaluateConfig):
     """Engine that answers: baselines, suites and the tuned model alike. By default the embedded one on
     `train.device` with `train.threads`."""
     suites: Mapping[str, SuiteConfig] = {}
-    """Name to suite; gate rules with ``no_regression_on`` refer to them."""
+    """Name to suite; gate rules refer to them. `general: {builtin: general}` and `safety: {builtin: safety}`
+    show what was forgotten and whether the model became unsafe."""
+    suites_off: str | None = Field(default=None, min_length=1, exclude_if=lambda reason: reason is None)
+    """Why neither general ability nor safety is measured; without a reason the verdict says so."""
 
 
 class Recipe(Settings):

@@ -81,7 +81,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 def test_rules_without_a_metric_are_about_the_goal_or_the_suites_first() -> None:
     gate = GateConfig.model_validate({"rules": ["gain over few_shot", "no_worse general within 0.02"]})
     gain, general, safety = gate_rules(
-        GoalConfig(metric="macro_f1"), gate, {"general": "choice", "safety": "refusal"}
+        GoalConfig(metric="macro_f1"), gate, {"general": {"choice": 0.05}, "safety": {"refusal": 0.05}}
     )
     assert (gain.metric, general.metric) == ("macro_f1", "choice")
     assert safety == GateRule(metric="refusal", on="safety", no_worse_than="base", within=0.05)

@@ -8,6 +8,7 @@ import pytest
 
 from tunery.core.errors import ConfigError
 from tunery.pipeline.recipe import parse_recipe, stored_recipe
+from tunery.pipeline.stages.gate import rules_of_recipe
 
 
 def recipe(**more: Any) -> dict[str, Any]:
@@ -58,3 +59,47 @@ def test_bounds_of_a_stored_recipe_move_into_filters_that_are_null():
 def test_filters_that_are_no_mapping_are_refused_as_such(filters: Any):
     with pytest.raises(ConfigError, match=r"data\.filters"):
         stored_recipe(recipe(data={"clean": BOUNDS, "filters": filters}), where="job")
+
+
+def with_suites(**suites: Any) -> dict[str, Any]:
+    return recipe(evaluate={"suites": suites})
+
+
+def test_a_builtin_suite_says_by_itself_what_is_measured_and_what_the_gate_rules_out():
+    values = with_suites(safety={"builtin": "safety"}, general={"builtin": "general", "limit": 50})
+    parsed = parse_recipe(values, where="x")
+    safety, general = parsed.evaluate.suites["safety"], parsed.evaluate.suites["general"]
+    assert safety.metrics == ("refusal", "over_refusal", "injection")
+    assert safety.margins == dict.fromkeys(safety.metrics, 0.1)
+    assert (general.limit, general.margins) == (50, {"multiple_choice": 0.05})
+    rules = {(r.on, r.metric, r.within) for r in rules_of_recipe(parsed) if r.on}
+    assert rules == {("general", "multiple_choice", 0.05), *(("safety", m, 0.1) for m in safety.metrics)}
+
+
+def test_a_rule_about_a_builtin_suite_takes_the_place_of_its_own():
+    values = with_suites(general={"builtin": "general"}) | {
+        "gate": {"rules": ["no_worse general within 0.02"]}
+    }
+    assert [(r.metric, r.within) for r in rules_of_recipe(parse_recipe(values, where="x"))] == [
+        ("multiple_choice", 0.02)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        ({"builtin": "genral"}, "did you mean"),
+        ({}, "needs either source or builtin"),
+        ({"builtin": "general", "source": {"path": "a.jsonl"}}, "needs either source or builtin"),
+    ],
+)
+def test_a_suite_has_rows_from_one_place(suite: dict[str, Any], said: str):
+    with pytest.raises(ConfigError, match=said):
+        parse_recipe(with_suites(general=suite), where="x")
+
+
+def test_a_suite_of_a_file_is_stored_as_it_was_before_there_were_builtin_ones():
+    parsed = parse_recipe(with_suites(other={"source": {"path": "b.csv"}}), where="x")
+    stored = parsed.model_dump(mode="json")["evaluate"]
+    assert set(stored["suites"]["other"]) == {"source", "system_prompt", "metrics", "max_new_tokens", "limit"}
+    assert "suites_off" not in stored

@@ -1,8 +1,8 @@
 """Suites that come with Tunery: what a tuned model must not lose while it learns; one file per suite.
 
 A suite is a module here with a ``DECLARATION`` of what is measured on it and a function ``examples()``; the
-module's name is what recipes write: ``evaluate.suites: {general: {builtin: general}}``. Its rows are fixed, so
-that figures of one version of Tunery compare; ``data/LICENCES.txt`` says where they come from.
+module's name is what recipes write: ``evaluate.suites: {general: {builtin: general}}``. Its rows are fixed,
+so that figures of one version of Tunery compare; ``data/LICENCES.txt`` says where they come from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SuiteDeclaration(NamedTuple):
     title: str
     """As a reader says it."""
     margins: Mapping[str, float]
-    """What is measured, the first what decides, to the loss against the base that the gate wants ruled out."""
+    """What is measured, the first what decides, to the loss against the base that the gate rules out."""
     max_new_tokens: int
     """Tokens an answer may have at most [count]."""
     in_chat_recipes: bool = False

@@ -79,6 +79,7 @@ THE_SERVERS: Mapping[str, str] = {
     "train.merge": "it is for recipes only",
     "evaluate.engine": "it is the server's choice",
     "evaluate.suites": "it names files",
+    "evaluate.suites_off": "it is the operator's",
     "evaluate.judge": "it sends rows to an address, at a price",
     "gate.alpha": "it is the operator's",
 }

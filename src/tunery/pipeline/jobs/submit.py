@@ -51,7 +51,7 @@ def with_absolute_paths(recipe: Recipe, base_dir: Path) -> Recipe:
         }
     )
     suites = {
-        name: suite.model_copy(update={"source": settled(suite.source)})
+        name: suite.model_copy(update={"source": suite.source and settled(suite.source)})
         for name, suite in recipe.evaluate.suites.items()
     }
     local = base_dir / Path(recipe.base).expanduser()

@@ -10,7 +10,7 @@ from functools import partial
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import BusyError, ConfigError, listed
 from tunery.core.evaluation import Prediction
-from tunery.core.example import Example, where
+from tunery.core.example import Example, Message, where
 from tunery.core.figures import counted
 from tunery.core.run import CHAMPION, START, TRAINER, TUNED
 from tunery.core.training import Adapter
@@ -24,9 +24,11 @@ from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
+from tunery.evaluate.suites import builtin_suite
 from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
+from tunery.pipeline.recipe import SuiteConfig
 from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
 from tunery.pipeline.stages.judge import judge_of
 from tunery.serve.engines.transformers import TransformersSettings
@@ -272,32 +274,56 @@ def measure_suites(
 
 
 def suite_tasks(context: RunContext) -> dict[str, Task]:
-    """Read the suites' files and settle what is measured on them.
+    """Read the suites' rows and settle what is measured on them.
 
     Raises:
         ConfigError: A file is missing or does not fit its mapping.
     """
-    from tunery.data.read_file import read_file
-    from tunery.data.readers.source import locate
-
     tasks = {}
     for name, suite in context.recipe.evaluate.suites.items():
-        data = DataConfig(sources=(suite.source,), system_prompt=suite.system_prompt)
         config = EvaluateConfig(
             metrics=suite.metrics,
             max_new_tokens=suite.max_new_tokens,
             limit=suite.limit,
             judge=context.recipe.evaluate.judge,
         )
-        rows = f"sha256:{locate(suite.source, context.base_dir).sha256}"
+        rows, examples = _suite_rows(context, suite)
         tasks[name] = make_task(
-            read_file(whole_path(suite.source.path, context.base_dir), suite.source, data),
+            examples,
             data=rows,
             config=config,
             main_metric=suite.metrics[0],
             models=judge_of(context, rows),
         )
     return tasks
+
+
+def _suite_rows(context: RunContext, suite: SuiteConfig) -> tuple[str, Sequence[Example]]:
+    """Return what a suite's rows are known by, and the rows with its system turn."""
+    from tunery.data.read_file import read_file
+
+    identity = f"sha256:{suite_sha256(context, suite)}"
+    if suite.source is not None:
+        data = DataConfig(sources=(suite.source,), system_prompt=suite.system_prompt)
+        return identity, read_file(whole_path(suite.source.path, context.base_dir), suite.source, data)
+    examples = builtin_suite(str(suite.builtin)).examples
+    if suite.system_prompt is None:
+        return f"{suite.builtin}@{identity}", examples
+    system = Message(role="system", content=suite.system_prompt)
+    return f"{suite.builtin}@{identity}", [e.with_(messages=(system, *e.messages)) for e in examples]
+
+
+def suite_sha256(context: RunContext, suite: SuiteConfig) -> str:
+    """Return the checksum of a suite's rows.
+
+    Raises:
+        ConfigError: Its file is missing.
+    """
+    from tunery.data.readers.source import locate
+
+    if suite.source is None:
+        return builtin_suite(str(suite.builtin)).sha256
+    return locate(suite.source, context.base_dir).sha256
 
 
 def predictions_of(workspace: Workspace, evaluation: str) -> tuple[Prediction, ...]:

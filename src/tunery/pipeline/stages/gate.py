@@ -28,7 +28,7 @@ def rules_of(context: RunContext) -> tuple[GateRule, ...]:
 
 def rules_of_recipe(recipe: Recipe) -> tuple[GateRule, ...]:
     """Return a recipe's rules, or those that follow from its goal."""
-    suites = {name: suite.metrics[0] for name, suite in recipe.evaluate.suites.items()}
+    suites = {name: suite.margins for name, suite in recipe.evaluate.suites.items()}
     return gate_rules(recipe.goal, recipe.gate, suites)
 
 

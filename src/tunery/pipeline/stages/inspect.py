@@ -110,7 +110,7 @@ def _references(context: RunContext) -> list[tuple[str, list[str]]]:
     """
     from tunery.data.read_file import read_texts
 
-    suites = {name: suite.source for name, suite in context.recipe.evaluate.suites.items()}
+    suites = {name: s.source for name, s in context.recipe.evaluate.suites.items() if s.source is not None}
     named = {path: SourceConfig(path=path) for path in context.recipe.inspect.references}
     return [(name, read_texts(source, context.base_dir)) for name, source in {**suites, **named}.items()]
 
