@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunery.cli.evaluate_judge import check_judge, judge_answers
+from tunery.cli.evaluate_review import app as review
 from tunery.cli.output import answer, answer_table, facts, table
 from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
 from tunery.cli.session import open_recipe, open_workspace
@@ -93,6 +94,7 @@ def compare_answers(
 
 app.command("judge")(judge_answers)
 app.command("judge-check")(check_judge)
+app.add_typer(review, name="review")
 
 
 @app.command("ls")

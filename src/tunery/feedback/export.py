@@ -90,12 +90,33 @@ def export(
         ConfigError: The destination is a file, or a folder that holds other things.
         ResourceError: The folder cannot be written.
     """
-    settings = config or ExportConfig()
-    _check_destination(destination)
     if model is not None and model not in (names := workspace.models.names()):
         raise NotFoundError.of("model", model, names, hint="tunery registry ls")
+    return export_given(workspace, destination, _candidates(workspace, model, since), config)
+
+
+def export_given(
+    workspace: Workspace,
+    destination: Path,
+    candidates: Iterable[tuple[Feedback, RequestRecord]],
+    config: ExportConfig | None = None,
+) -> Export:
+    """Write feedback as :func:`export` does, whoever gave it: the same rows, and the same rules of hold-out.
+
+    Args:
+        workspace: Whose dataset versions hold rows out.
+        destination: Folder to write.
+        candidates: Feedback with what it is about, what corrects before what merely likes.
+        config: What becomes rows, and how near a held-out prompt is too near.
+
+    Raises:
+        ConfigError: The destination is a file, or a folder that holds other things.
+        ResourceError: The folder cannot be written.
+    """
+    settings = config or ExportConfig()
+    _check_destination(destination)
     collector = _Collector(HeldOutGuard(workspace, similarity=settings.near_similarity), settings)
-    for feedback, request in _candidates(workspace, model, since):
+    for feedback, request in candidates:
         collector.take(feedback, request)
     (examples, preferences, ratings), skipped = collector.rows, collector.skipped
     written = Export(

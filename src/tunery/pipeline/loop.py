@@ -31,6 +31,7 @@ from tunery.pipeline.stages.judge import judge_against_best
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
+from tunery.pipeline.stages.review import was_reviewed_since
 from tunery.pipeline.stages.settle import settle
 from tunery.pipeline.stages.track import evaluation_metrics, tracking
 from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
@@ -113,12 +114,13 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
 def _is_decided(context: RunContext, run: Run) -> bool:
     """Tell whether a run has its verdict and its version, so that nothing may be judged again.
 
-    Judging a version again once it is champion would compare it with itself and refuse it.
+    Judging a version again once it is champion would compare it with itself and refuse it. A run that was
+    refused for want of people's ratings is judged again once they are there.
     """
     if run.gate_id is None:
         return False
     if run.model_version is None:
-        return run.status == "refused"
+        return run.status == "refused" and not was_reviewed_since(context.workspace, run)
     name, _, number = run.model_version.partition("@")
     return context.workspace.models.find(name, int(number)) is not None
 

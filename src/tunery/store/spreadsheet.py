@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from tunery.core.errors import ConfigError
 from tunery.store.whole_file import write_whole
 
 _STARTS = frozenset("=+-@\t\r\n＝＋－＠")
 """What makes a cell a formula, alone or once leading white space is cut off; the wide forms do so too."""
+_DELIMITERS = (",", ";", "\t", "|")
+"""What programs separate cells by, depending on where in the world they run."""
+_LONGEST_CELL = 16 * 1024 * 1024
 _MISSING = frozenset({"nan", "NaN"})
 """Words that our CSV reader takes for 'no value', as pandas writes it."""
 
@@ -61,3 +67,60 @@ def write_sheet(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
             writer.writerow([escaped(cell) for cell in row])
             count += 1
     return count
+
+
+class SheetRow(NamedTuple):
+    """A row of a sheet that a person filled in."""
+
+    number: int
+    """As the spreadsheet counts, the header being row 1."""
+    cells: Mapping[str, str]
+    """Column to what :func:`write_sheet` was given, or what the person typed; none is missing."""
+
+
+def read_sheet(path: Path, needed: Sequence[str]) -> list[SheetRow]:
+    """Read back a sheet of :func:`write_sheet` that any spreadsheet program has saved.
+
+    With or without a mark of UTF-8, separated by comma, semicolon, tab or bar, with ``sep=;`` before the
+    header, with cells left out or added at the end of rows, with rows that are empty.
+
+    Args:
+        path: The file.
+        needed: Columns that must be there, in any case of letters.
+
+    Raises:
+        ConfigError: It is missing, is not UTF-8, is no table, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:  # line breaks in cells stay as they are
+            text = stream.read()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path.name}: not UTF-8 text (byte {error.start})", hint="save the sheet as 'CSV UTF-8'"
+        ) from None
+    first, _, rest = text.partition("\n")
+    said = first.strip().casefold().startswith("sep=")
+    text = rest if said else text
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+
+    def header_of(delimiter: str) -> list[str]:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        return [cell.strip().casefold() for cell in next(rows, [])]
+
+    try:
+        delimiter = max(_DELIMITERS, key=lambda d: sum(name in header_of(d) for name in needed))
+        header = header_of(delimiter)
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))[1:]
+    except csv.Error as error:
+        raise ConfigError(f"{path.name}: not a readable CSV file: {error}") from None
+    if missing := [name for name in needed if name not in header]:
+        there = ", ".join(header[:12])
+        raise ConfigError(f"{path.name}: no column {', '.join(map(repr, missing))} (there is: {there})")
+    found = []
+    for number, cells in enumerate(rows, start=3 if said else 2):
+        if any(cell.strip() for cell in cells):
+            filled = [*cells, *[""] * (len(header) - len(cells))]
+            found.append(SheetRow(number, dict(zip(header, map(unescaped, filled), strict=False))))
+    return found

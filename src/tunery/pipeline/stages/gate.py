@@ -19,6 +19,7 @@ from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
 from tunery.pipeline.stages.judge import unchecked_judges
+from tunery.pipeline.stages.review import ratings_of
 
 
 def rules_of(context: RunContext) -> tuple[GateRule, ...]:
@@ -98,6 +99,7 @@ def judge_gate(
         start=results[START].evaluation if START in results else None,
         trainer=results[TRAINER].evaluation if TRAINER in results else None,
         suites=suites,
+        ratings=ratings_of(context.workspace, results[TUNED].evaluation.id),
     )
     now, alpha = context.workspace.clock.now(), context.recipe.gate.alpha
     result = judge(rules_of(context), evidence, now=now, alpha=alpha)
