@@ -138,20 +138,20 @@ def judged_text(found: JudgedComparison, least: float) -> Iterable[Part]:
 
 def check_text(check: JudgeCheck, least: float) -> Iterable[Part]:
     """Return a judge's check as a person reads it."""
-    from tunery.core.figures import count, metric_value, number, percent
+    from tunery.core.figures import count, interval, metric_value, number, percent
 
     problem = check.problem(least)
     yield (
         "A gate may rest on this judge." if problem is None else f"No gate may rest on this judge: {problem}."
     )
-    low, high = check.kappa_ci95
-    from_, to = check.accuracy_ci95
+    kappa = f"{number(check.kappa)} (95 % interval {interval(*check.kappa_ci95, share=False)})"
+    accuracy = f"{percent(check.accuracy)} (95 % interval {interval(*check.accuracy_ci95, share=True)})"
     yield facts(
         [
             ("check", check.id),
             ("judge", f"{check.model} at {check.host} ({check.judge})"),
-            ("kappa", f"{number(check.kappa)} (95 % interval {number(low)} to {number(high)})"),
-            ("accuracy", f"{percent(check.accuracy)} (95 % interval {from_ * 100:.1f}–{to * 100:.1f} %)"),
+            ("kappa", kappa),
+            ("accuracy", accuracy),
             (
                 "position bias",
                 None

@@ -328,10 +328,16 @@ def metric_value(metric: Metric) -> str:
 
 def metric_interval(metric: Metric) -> str:
     """Write a metric's 95 % interval in its own unit, as ``69.9–76.1 %``."""
-    low, high = metric.ci95
-    if is_rate(metric):
-        return f"{low * 100:.1f}–{high * 100:.1f} %"
-    return f"{number(low)}–{number(high)}"
+    return interval(*metric.ci95, share=is_rate(metric))
+
+
+def interval(low: float, high: float, *, share: bool) -> str:
+    """Write the interval of a value in its own unit.
+
+    >>> interval(0.699, 0.761, share=True), interval(0.5, 1.25, share=False)
+    ('69.9–76.1 %', '0.500–1.25')
+    """
+    return f"{low * 100:.1f}–{high * 100:.1f} %" if share else f"{number(low)}–{number(high)}"
 
 
 def contamination_sentence(found: Contamination) -> str:

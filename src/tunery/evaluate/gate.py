@@ -220,7 +220,10 @@ def _judge_bound(rule: GateRule, evidence: GateEvidence) -> _Judged:
     if rule.agreement is not None:
         alpha = evidence.ratings.agreement.get(rule.metric, math.nan)
         holds = holds and alpha >= rule.agreement - _SLACK
-        sentence += f"; the reviewers' alpha is {alpha:.2f}, at least {rule.agreement:g} required"
+        told = quantity_beside(alpha, rule.agreement, share=False) if math.isfinite(alpha) else "unknown"
+        sentence += (
+            f"; the reviewers' alpha is {told}, at least {bound(rule.agreement, share=False)} required"
+        )
     p = None
     if rule.ci:
         ends = (metric.value - metric.ci95[0], metric.ci95[1] - metric.value)

@@ -329,7 +329,7 @@ def _evaluation_time(rows: RowCounts, schedule: Schedule, shape: BaseShape, mach
         value=sum(by_subject.values()),
         unit="s",
         because=f"{rows.test_rows:,} test rows for each of "
-        + ", ".join(f"{subject} ({seconds:.0f} s)" for subject, seconds in by_subject.items()),
+        + ", ".join(f"{subject} ({duration(seconds)})" for subject, seconds in by_subject.items()),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -156,3 +158,18 @@ def test_a_value_beside_a_bound_reads_on_the_same_side_as_it_lies(one: int, othe
         else:
             assert (shown > required) == (one > other)
             assert (shown < required) == (one < other)
+
+
+def test_a_percentage_is_written_here_and_nowhere_else() -> None:
+    source = Path(figures.__file__).parents[1]
+    own_way = re.compile(r"100(?:\.0)?:[,.]|:\.\d%|[.]\df\} ?%|\|format\(.*%")
+    found = [
+        f"{path.relative_to(source)}:{number}"
+        for path in sorted([*source.rglob("*.py"), *source.rglob("*.j2")])
+        if path.name != "figures.py"
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if own_way.search(line)
+    ]
+    assert found == []
+    assert own_way.search('f"{share * 100:.1f} %"')
+    assert own_way.search('f"{share:.1%}"')

@@ -10,6 +10,7 @@ from pathlib import Path
 from tunery.core.errors import NotFoundError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult, Prediction
 from tunery.core.evidence import Evidence
+from tunery.core.figures import is_rate, quantity_beside
 from tunery.core.ids import canonical_json, sha256_file, sha256_text
 from tunery.core.run import Run
 from tunery.core.training import Adapter
@@ -152,9 +153,11 @@ def _figures_off(evaluation: Evaluation, answers: Sequence[Prediction]) -> list[
             continue
         mean = math.fsum(values) / len(values)
         if not math.isclose(mean, metric.value, abs_tol=1e-9):
-            problems.append(
-                f"{metric.title} is recorded as {metric.value:.6g}, and its answers give {mean:.6g}"
+            recorded, found = (
+                quantity_beside(one, other, share=is_rate(metric))
+                for one, other in ((metric.value, mean), (mean, metric.value))
             )
+            problems.append(f"{metric.title} is recorded as {recorded}, and its answers give {found}")
     return problems
 
 
