@@ -20,13 +20,22 @@ _SUBJECT_NAMES = {
     "few_shot": "Few-shot prompting",
     "zero_shot_constrained": "Zero-shot, held to the labels",
     "few_shot_constrained": "Few-shot, held to the labels",
+    "few_shot_retrieved": "Few-shot, nearest examples",
+    "few_shot_retrieved_constrained": "Few-shot, nearest examples, held to the labels",
     "champion": "Champion today",
     "start": "What training started from",
     "trainer": "Tuned, as training computed it",
     "tuned": "Tuned",
 }
 
-_SUBJECT_ORDER = ("zero_shot", "few_shot", "zero_shot_constrained", "few_shot_constrained")
+_SUBJECT_ORDER = (
+    "zero_shot",
+    "few_shot",
+    "few_shot_retrieved",
+    "zero_shot_constrained",
+    "few_shot_constrained",
+    "few_shot_retrieved_constrained",
+)
 
 
 def subject_name(name: str) -> str:

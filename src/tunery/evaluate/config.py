@@ -25,6 +25,11 @@ def known_metric(name: str) -> str:
     return name
 
 
+def _is_auto(value: object) -> bool:
+    """Leave later settings out where they are not written: ids stay as they were."""
+    return value == "auto"
+
+
 class GoalConfig(Settings):
     """What the model is for, in one number."""
 
@@ -43,8 +48,12 @@ class BaselineConfig(Settings):
     """Measure the base with the prompt alone."""
     few_shot: bool = True
     """Measure the base with solved examples from the train split in the prompt."""
-    shots: int = Field(default=8, ge=1, le=256)
-    """Solved examples in a few-shot prompt [count]."""
+    few_shot_retrieved: bool | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    """Measure the base with solved examples chosen for each question: the nearest of the train split, the
+    nearest last. Costs a prompt of its own per question."""
+    shots: Annotated[int, Field(ge=1, le=256)] | Literal["max"] = 8
+    """Solved examples in a few-shot prompt [count]; `max` for as many as `max_shot_tokens` and the base's
+    window bear."""
     max_shot_tokens: int = Field(default=2048, ge=16)
     """Tokens that all solved examples may take together; those that do not fit are passed over [count]."""
     constrained: bool | Literal["auto"] = "auto"
@@ -58,6 +67,11 @@ class BaselineConfig(Settings):
     pass over every prompt."""
     seed: int = Field(default=0, ge=0)
     """Which examples are drawn."""
+
+    @property
+    def most_shots(self) -> int | None:
+        """Solved examples that a prompt may show [count]; None for as many as fit."""
+        return None if self.shots == "max" else self.shots
 
     @property
     def subjects(self) -> tuple[str, ...]:

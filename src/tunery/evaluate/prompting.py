@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import Any, NamedTuple
 
 from tunery.core.engine import Constraint, Tokenizer
@@ -17,9 +18,12 @@ from tunery.core.figures import counted
 from tunery.core.ids import in_order
 from tunery.evaluate.config import BaselineConfig
 from tunery.evaluate.metrics import PERPLEXITY, PREFERENCE_ACCURACY
+from tunery.evaluate.retrieval import Likeness, Retriever, Room
 from tunery.evaluate.task import Task, by_class
 
 LABELS_PLACE = "{labels}"
+_RETRIEVED_ROWS = 500
+"""Test rows up to which `auto` gives each question a prompt of its own [rows]."""
 _NO_ANSWER = Message(role="assistant", content="")
 
 
@@ -40,13 +44,19 @@ class Prompting:
     """What the answer is forced to be."""
     day: date | None = None
     """Day that a chat template which writes one is given; None for the day of asking."""
+    retriever: Retriever | None = None
+    """Chooses the solved examples of each question, in place of ``shots``."""
+
+    def shots_of(self, example: Example) -> tuple[Example, ...]:
+        """Return the solved examples that are shown before a question."""
+        return self.shots if self.retriever is None else self.retriever.shots(example)
 
     def conversation(self, example: Example) -> tuple[Message, ...]:
         """Return the turns up to where the model is to answer."""
         own, turns = _split_system(example.prompt)
         system = self.system_prompt if self.system_prompt is not None else own
         system = "\n\n".join(part for part in (system, self.instruction) if part)
-        solved = [turn for shot in self.shots for turn in _split_system(shot.messages)[1]]
+        solved = [turn for shot in self.shots_of(example) for turn in _split_system(shot.messages)[1]]
         opening = (Message(role="system", content=system),) if system else ()
         return (*opening, *solved, *turns)
 
@@ -60,6 +70,7 @@ class Prompting:
             "system_prompt": self.system_prompt,
             "shots": [shot.id for shot in self.shots],
             "constrained_to": held_to,
+            **({"retrieved": self.retriever.describe()} if self.retriever else {}),
             **({"day": self.day.isoformat()} if self.day else {}),
         }
         schema = self.constraint.json_schema if self.constraint is not None else None
@@ -74,7 +85,7 @@ class Subject:
     """Who is evaluated and how it is asked."""
 
     name: str
-    """``zero_shot``, ``few_shot``, these with ``_constrained``, ``tuned``, ``name@3``."""
+    """``zero_shot``, ``few_shot``, ``few_shot_retrieved``, these with ``_constrained``, ``tuned``, ``name@3``."""
     base: str
     """Base model's name and hash, ``name@sha256:…``."""
     adapter: str | None = None
@@ -119,6 +130,7 @@ def baseline_subjects(
     tokenizer: Tokenizer,
     window: Window | None = None,
     day: date | None = None,
+    likeness: Likeness | None = None,
 ) -> tuple[Subject, ...]:
     """Return the prompted baselines that the settings ask for, in the order to measure them.
 
@@ -130,6 +142,7 @@ def baseline_subjects(
         base: Base model's name and hash.
         window: Of the base: solved examples that do not fit it with the question and the answer are left out.
         day: Day that a chat template which writes one is given.
+        likeness: By what the nearest solved examples of a question are found.
 
     Raises:
         ConfigError: Few-shot is asked for and the train split is empty, shares a group with the test
@@ -150,6 +163,10 @@ def baseline_subjects(
             shots = _fitting(shots, task, prompt, tokenizer, room, window.warn)
         if shots:
             prompts.append(("few_shot", replace(prompt, shots=shots)))
+    if shows_nearest(settings, task) and train:
+        tokens = None if room is None else room.prompt_tokens
+        nearest = _retriever(train, task, prompt, tokenizer, tokens, likeness or Likeness())
+        prompts.append(("few_shot_retrieved", replace(prompt, retriever=nearest)))
     subjects = []
     for name, plain in prompts:
         subjects.append(Subject(name, base, prompting=plain, perplexity=settings.perplexity or decides))
@@ -215,9 +232,41 @@ def _fitting(
         else f"with a question and evaluate.max_new_tokens = {task.config.max_new_tokens} no more fit the "
         "base's window"
     )
+    if left and task.config.baseline.most_shots is None:
+        return left  # as many as fit is what was wanted
     shown = f"{len(left)} of {counted(len(shots), 'solved example')} shown, because {why}"
     warn(f"evaluate.baseline.shots: {shown}{'' if left else '; the few-shot baseline is left out'}")
     return left
+
+
+def shows_nearest(settings: BaselineConfig, task: Task) -> bool:
+    """Return whether each question gets the nearest solved examples; `auto` stops where that takes long."""
+    if settings.few_shot_retrieved == "auto":
+        return settings.few_shot and len(task.examples) <= _RETRIEVED_ROWS
+    return settings.few_shot_retrieved
+
+
+def _retriever(
+    train: Sequence[Example],
+    task: Task,
+    prompt: Prompting,
+    tokenizer: Tokenizer,
+    prompt_tokens: int | None,
+    likeness: Likeness,
+) -> Retriever:
+    def fits(question: Example, shots: tuple[Example, ...]) -> bool:
+        found = prompt_lengths(tokenizer, replace(prompt, shots=shots), [question])
+        return question.id in found and (prompt_tokens is None or found[question.id] <= prompt_tokens)
+
+    settings = task.config.baseline
+    room = Room(settings.most_shots, settings.max_shot_tokens, partial(_shown_length, tokenizer), fits)
+    return Retriever(train, task.examples, room=room, likeness=likeness)
+
+
+def _shown_length(tokenizer: Tokenizer, example: Example) -> int | None:
+    """Return how long a solved example is [tokens], None where the template refuses it."""
+    alone = example.with_(messages=(*_split_system(example.messages)[1], _NO_ANSWER))
+    return prompt_lengths(tokenizer, Prompting(), [alone]).get(example.id)
 
 
 def draw_shots(
@@ -249,10 +298,9 @@ def draw_shots(
     shots: list[Example] = []
     left = settings.max_shot_tokens
     for example in _shuffled_by_class(train, seed=settings.seed):
-        if len(shots) == settings.shots:
+        if len(shots) == settings.most_shots:
             break
-        alone = example.with_(messages=(*_split_system(example.messages)[1], _NO_ANSWER))
-        length = prompt_lengths(tokenizer, Prompting(), [alone]).get(example.id)
+        length = _shown_length(tokenizer, example)
         if length is None or length > left:
             continue
         if example.group in held_out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,15 @@ class SentenceEncoder:
             total = (states * mask.unsqueeze(-1)).sum(dim=1)  # the mean's divisor falls out in the norm
             vectors: NDArray[np.float32] = torch.nn.functional.normalize(total, dim=1).float().cpu().numpy()
         return vectors
+
+
+def is_installed() -> bool:
+    """Return whether the package that carries the weights is there, without looking into it."""
+    try:
+        importlib.metadata.distribution(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def load_encoder(*, device: str = "cpu") -> SentenceEncoder:

@@ -93,6 +93,8 @@ class PlannedSubject(Record):
     name: str
     added_tokens: int
     """Tokens that its prompt has beyond that of the tuned model: instructions, solved examples [count]."""
+    own_tokens: int = 0
+    """Of those, tokens that are another question's no more: examples chosen for each question [count]."""
     free: bool
     """Whether its answers are neither learned nor held to the labels; then they often run to the limit."""
     perplexity_rows: int
@@ -426,8 +428,8 @@ def _answering_flops(rows: RowCounts, schedule: Schedule, shape: BaseShape, subj
     The engine computes what prompts begin with once; added tokens are part of that, but every token behind
     them attends to them.
     """
-    shared = rows.shared_prefix + subject.added_tokens
-    own = rows.test_prompt_tokens - rows.shared_prefix * rows.test_rows
+    shared = rows.shared_prefix + subject.added_tokens - subject.own_tokens
+    own = rows.test_prompt_tokens + (subject.own_tokens - rows.shared_prefix) * rows.test_rows
     mean_own = own / max(rows.test_rows, 1)
     context = shared + mean_own
     answer = schedule.max_new_tokens if subject.free else rows.answer_tokens

@@ -22,6 +22,7 @@ from tunery.evaluate.gate import SuiteResult
 from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
+from tunery.evaluate.retrieval import Likeness
 from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
 from tunery.evaluate.suites import builtin_suite
@@ -29,7 +30,7 @@ from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import SuiteConfig
-from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
+from tunery.pipeline.stages.data import answers_to_reach, sentence_encoder, split_of, tokenizer_of
 from tunery.pipeline.stages.judge import judge_of
 from tunery.serve.engines.transformers import TransformersSettings
 from tunery.store.left_overs import kept_answers
@@ -111,7 +112,15 @@ def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) 
         tokenizer=context.tokenizer,
         window=Window(context.window, partial(context.progress.event, level="warn")),
         day=dataset.day if context.tokenizer.writes_day else None,
+        likeness=likeness(),
     )
+
+
+def likeness() -> Likeness:
+    """Return by what nearest examples are found: the sentence encoder where it is installed, else words."""
+    from tunery.model.encoder import ENCODER_NAME, is_installed
+
+    return Likeness(ENCODER_NAME, sentence_encoder) if is_installed() else Likeness()
 
 
 def tuned_subject(context: RunContext, adapter: Adapter, *, name: str = TUNED) -> Subject:

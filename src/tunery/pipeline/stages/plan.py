@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -287,6 +288,13 @@ def _mean(lengths: Mapping[str, int]) -> int:
     return round(sum(lengths.values()) / max(len(lengths), 1))
 
 
+def _typical(prompting: Prompting) -> Prompting:
+    """Return prompts of the same length, without looking for the examples nearest to each question."""
+    if prompting.retriever is None:
+        return prompting
+    return replace(prompting, retriever=None, shots=prompting.retriever.some())
+
+
 def _subjects(context: RunContext, dataset: DatasetVersion, settled: Settled) -> tuple[PlannedSubject, ...]:
     """Return what will be evaluated, with the length of the prompt each really gets."""
     tokenizer, task = tokenizer_of(context, dataset), settled.task
@@ -295,18 +303,20 @@ def _subjects(context: RunContext, dataset: DatasetVersion, settled: Settled) ->
     scored = min(limit or len(task.examples), len(task.examples)) if "perplexity" in task.metrics else 0
     if PREFERENCE_ACCURACY in task.metrics:  # both answers of every pair, one of some of them for perplexity
         scored = max(scored, 2 * len(task.examples))
-    baselines = [
-        PlannedSubject(
-            name=subject.name,
-            added_tokens=max(
-                0,
-                _mean(prompt_lengths(tokenizer, subject.prompting, task.examples[:_PROBES])) - plain,
-            ),
-            free=subject.prompting.constraint is None,
-            perplexity_rows=scored if subject.perplexity else 0,
+    baselines = []
+    for subject in settled.baselines:
+        asked = _typical(subject.prompting)
+        added = _mean(prompt_lengths(tokenizer, asked, task.examples[:_PROBES])) - plain
+        without = _mean(prompt_lengths(tokenizer, replace(asked, shots=()), task.examples[:_PROBES])) - plain
+        baselines.append(
+            PlannedSubject(
+                name=subject.name,
+                added_tokens=max(0, added),
+                own_tokens=max(0, added - without) if subject.prompting.retriever else 0,
+                free=subject.prompting.constraint is None,
+                perplexity_rows=scored if subject.perplexity else 0,
+            )
         )
-        for subject in settled.baselines
-    ]
     has_champion = CHAMPION in context.workspace.models.aliases(context.recipe.name)
     chained = context.recipe.train.start_from is not None
     tuned = [TUNED, *([START] if chained else []), *([CHAMPION] if has_champion else [])]
