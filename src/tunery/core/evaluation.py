@@ -30,6 +30,10 @@ def title_of_part(title: str, part: str) -> str:
     return f"{title}: {part.replace('_', ' ')}" if part else title
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Metric(Record):
     """An aggregate with its uncertainty."""
 
@@ -61,6 +65,10 @@ class Prediction(Record):
     finish_reason: str = "stop"
     cluster: str | None = Field(default=None, exclude_if=lambda cluster: cluster is None)
     """What the row shares with others that are right or wrong together; None where it stands alone."""
+    shots: tuple[str, ...] = Field(default=(), exclude_if=lambda shots: not shots)
+    """Ids of the solved examples shown before it, where they were chosen for it; the nearest last."""
+    reason: str | None = Field(default=None, exclude_if=_is_none)
+    """Why there is no answer, where ``finish_reason`` is ``error``."""
 
 
 class Comparison(Record):
@@ -168,6 +176,20 @@ class Evaluation(Record):
     """Prompt and completion tokens processed [count]."""
     warnings: tuple[str, ...] = ()
     """What a person should know: answers cut off at ``max_new_tokens``, a perplexity that is no number."""
+    arm: str | None = Field(default=None, exclude_if=_is_none)
+    """What answered where it was neither the base nor an adapter on it: ``tfidf``, ``endpoint``,
+    ``answers``."""
+    prompt_tokens: int | None = Field(default=None, exclude_if=_is_none)
+    """Of all prompts [count]; None where they are not known."""
+    completion_tokens: int | None = Field(default=None, exclude_if=_is_none)
+    """Of all answers [count]; None where they are not known."""
+    latency_p50_ms: float | None = Field(default=None, exclude_if=_is_none)
+    """From a question to the end of its answer, at the pace of the evaluation: batched on an engine."""
+    latency_p95_ms: float | None = Field(default=None, exclude_if=_is_none)
+    answering_s: float | None = Field(default=None, exclude_if=_is_none)
+    """Wall time of the answers alone, likelihoods and scoring left out [s]."""
+    usd: float | None = Field(default=None, exclude_if=_is_none)
+    """What an endpoint took for the answers [US dollars]."""
 
     @property
     def main_numbers(self) -> dict[str, Any]:

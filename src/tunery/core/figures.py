@@ -22,6 +22,7 @@ _SUBJECT_NAMES = {
     "few_shot_constrained": "Few-shot, held to the labels",
     "few_shot_retrieved": "Few-shot, nearest examples",
     "few_shot_retrieved_constrained": "Few-shot, nearest examples, held to the labels",
+    "tfidf": "TF-IDF with logistic regression",
     "champion": "Champion today",
     "start": "What training started from",
     "trainer": "Tuned, as training computed it",
@@ -35,6 +36,7 @@ _SUBJECT_ORDER = (
     "zero_shot_constrained",
     "few_shot_constrained",
     "few_shot_retrieved_constrained",
+    "tfidf",
 )
 
 
@@ -50,11 +52,11 @@ def subject_phrase(name: str) -> str:
     ('few-shot prompting', 'Support@3')
     """
     written = subject_name(name)
-    return written if "@" in written else written[0].lower() + written[1:]
+    return written if "@" in written or written[:2].isupper() else written[0].lower() + written[1:]
 
 
 def subject_order(name: str) -> tuple[int, str]:
-    """Return a sort key: prompting from plain to constrained, then versions, then the tuned model."""
+    """Return a sort key: prompting from plain to constrained, other arms and versions, the tuned model."""
     if name == "tuned":
         return (len(_SUBJECT_ORDER) + 2, name)
     if name in _SUBJECT_ORDER:
@@ -65,7 +67,17 @@ def subject_order(name: str) -> tuple[int, str]:
 
 def is_prompting(evaluation: Evaluation) -> bool:
     """Return whether an evaluation shows what prompting the bare base reaches."""
-    return evaluation.adapter is None and evaluation.subject != "tuned" and "@" not in evaluation.subject
+    bare = evaluation.adapter is None and evaluation.arm is None
+    return bare and evaluation.subject != "tuned" and "@" not in evaluation.subject
+
+
+def is_prompting_name(subject: str) -> bool:
+    """Return whether a subject is called as prompting of the bare base is.
+
+    >>> is_prompting_name("few_shot_constrained"), is_prompting_name("tfidf")
+    (True, False)
+    """
+    return subject.startswith(("zero_shot", "few_shot"))
 
 
 def is_share(name: str, *values: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -37,6 +38,10 @@ class Completions(NamedTuple):
     unscored: int = 0
     """Rows that are left out of perplexity or of preference accuracy, as prompt and answer do not fit the
     window [count]."""
+    answering_s: float | None = None
+    """Wall time of all answers; those of an earlier call count as long as those of this one [s]."""
+    usd: float | None = None
+    """What an endpoint took for them [US dollars]."""
 
 
 def ask(
@@ -94,6 +99,7 @@ class _Asking:
         self.engine, self.tokenizer, self.task, self.subject = engine, tokenizer, task, subject
         self.progress, self.kept = progress, kept
         self.unasked: dict[str, str] = {}
+        self.spent_s, self.answered = 0.0, 0
 
     def answer(self) -> None:
         """Put every question that has no answer yet."""
@@ -108,7 +114,12 @@ class _Asking:
             self.kept.add_answers(self._choose(offered, prompts))
             new = [id_ for id_ in new if id_ not in offered]
             requests = [GenerationRequest(prompts[id_], name, sampling, constraint) for id_ in new]
+            started = time.monotonic()
             given = self.engine.generate(requests) if requests else []
+            self.spent_s, self.answered = (
+                self.spent_s + time.monotonic() - started,
+                self.answered + len(given),
+            )
             self.kept.add_answers({id_: Answer.of(one) for id_, one in zip(new, given, strict=True)})
 
     def _choose(
@@ -171,6 +182,7 @@ class _Asking:
             },
             self.unasked,
             len({example.id for name, (example, _) in wanted.items() if name not in scores}),
+            self.spent_s / self.answered * len(kept.answers) if self.answered else None,
         )
 
     def _row(self, example: Example, text: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

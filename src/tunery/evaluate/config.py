@@ -30,6 +30,10 @@ def _is_auto(value: object) -> bool:
     return value == "auto"
 
 
+def _is_on(value: object) -> bool:
+    return value is True
+
+
 class GoalConfig(Settings):
     """What the model is for, in one number."""
 
@@ -51,6 +55,9 @@ class BaselineConfig(Settings):
     few_shot_retrieved: bool | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
     """Measure the base with solved examples chosen for each question: the nearest of the train split, the
     nearest last. Costs a prompt of its own per question."""
+    tfidf: bool = Field(default=True, exclude_if=_is_on)
+    """Where the outputs are a closed label set, also measure logistic regression on TF-IDF weights, fitted on
+    the train split: no model, and seconds. `best_arm` in a gate rule counts it, `best_baseline` does not."""
     shots: Annotated[int, Field(ge=1, le=256)] | Literal["max"] = 8
     """Solved examples in a few-shot prompt [count]; `max` for as many as `max_shot_tokens` and the base's
     window bear."""
@@ -76,7 +83,8 @@ class BaselineConfig(Settings):
     @property
     def subjects(self) -> tuple[str, ...]:
         """Names of the baselines that are switched on, without those held to a form."""
-        return tuple(name for name in ("zero_shot", "few_shot") if getattr(self, name))
+        names = ("zero_shot", "few_shot", "few_shot_retrieved")
+        return tuple(name for name in names if getattr(self, name) is True)
 
 
 class EvaluateConfig(Settings):

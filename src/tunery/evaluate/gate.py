@@ -20,6 +20,7 @@ from tunery.core.figures import (
     gap,
     gap_beside,
     gap_bound,
+    is_prompting,
     is_rate,
     metric_interval,
     metric_value,
@@ -33,7 +34,7 @@ from tunery.core.run import CHAMPION, START, TRAINER
 from tunery.core.statistics import holm, normal_quantile
 from tunery.evaluate.gate_check import refuse_no_rules
 from tunery.evaluate.metrics import higher_is_better, title_of
-from tunery.evaluate.rules import BASE, BEST, HUMAN, GateRule, written
+from tunery.evaluate.rules import BASE, BEST, BEST_ARM, HUMAN, GateRule, written
 
 _SLACK = 1e-9
 """Forgives the last bits of a subtraction: 0.3 - 0.1 is not 0.2 in binary."""
@@ -348,17 +349,27 @@ def _opponent(metric: str, arm: str, evidence: GateEvidence) -> Evaluation:
         TRAINER: evidence.trainer,
         BASE: evidence.baselines.get("zero_shot"),
     }
-    if arm != BEST:
+    if arm not in (BEST, BEST_ARM):
         found = evidence.baselines.get(arm) or named.get(arm)
         if found is None:
             raise _Unjudgeable(f"there is no evaluation of {arm} to compare with")
         return found
-    measured = [e for e in evidence.baselines.values() if metric in e.metrics]
+    rows = evidence.tuned.metrics[metric].n if metric in evidence.tuned.metrics else None
+    measured = [
+        e
+        for e in evidence.baselines.values()
+        if metric in e.metrics and (arm == BEST_ARM or is_prompting(e)) and _whole(e, metric, rows)
+    ]
     if not measured:
         raise _Unjudgeable(f"no baseline has {title_of(metric)} to compare with")
     for candidate in measured:  # one that is NaN might have been the best
         _metric(candidate.metrics, metric, candidate.subject)
     return best_of(measured, metric)
+
+
+def _whole(arm: Evaluation, metric: str, rows: int | None) -> bool:
+    """Return whether an arm answered as many rows as the tuned model; of what others answered a part may."""
+    return arm.arm is None or arm.metrics[metric].n == rows
 
 
 def best_of(measured: Sequence[Evaluation], metric: str) -> Evaluation:
@@ -443,8 +454,9 @@ def _caveats(evidence: GateEvidence, alpha: float) -> list[str]:
     """Return what speaks against shipping though rules may hold: no gain over prompting, losses elsewhere."""
     found = []
     main = evidence.tuned.main_metric
-    baselines = [e for e in evidence.baselines.values() if main in e.metrics]
-    if baselines and main in evidence.tuned.metrics:
+    rows = evidence.tuned.metrics[main].n if main in evidence.tuned.metrics else None
+    baselines = [e for e in evidence.baselines.values() if main in e.metrics and _whole(e, main, rows)]
+    if baselines and rows is not None:
         best = best_of(baselines, main)
         shown = next((c for c in evidence.comparisons if (c.a, c.metric) == (best.subject, main)), None)
         if shown is None or not (shown.p_value < alpha and shown.difference > 0):

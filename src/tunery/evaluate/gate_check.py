@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunery.core.errors import ConfigError, did_you_mean
+from tunery.core.figures import is_prompting_name
 from tunery.core.run import CHAMPION, START, TRAINER
-from tunery.evaluate.rules import BASE, BEST, HUMAN, GateRule
+from tunery.evaluate.rules import BASE, BEST, BEST_ARM, HUMAN, GateRule
 from tunery.evaluate.task import Task
 
 
@@ -91,7 +92,9 @@ def _missing(rule: GateRule, arm: str, baselines: Sequence[str], *, start: bool)
     if arm == START:
         return None if start else "train.start_from names no training before"
     if arm == BEST:
-        return None if baselines else "all baselines are switched off"
+        return None if any(map(is_prompting_name, baselines)) else "all baselines are switched off"
+    if arm == BEST_ARM:
+        return None if baselines else "no arm is measured"
     if arm in (CHAMPION, TRAINER) or arm in baselines:
         return None
     if arm in ("zero_shot", "few_shot"):

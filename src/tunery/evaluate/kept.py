@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from tunery.core.engine import FinishReason, Generation, Score
 from tunery.store.growing_lines import GrowingLines
@@ -18,11 +18,14 @@ class Answer(NamedTuple):
     """What an evaluation keeps of a finished completion."""
 
     text: str
-    finish_reason: FinishReason
+    finish_reason: FinishReason | Literal["error"]
+    """``error`` where something else than an engine failed to answer."""
     prompt_tokens: int
     completion_tokens: int
     """The stop token counted where it ended the completion [count]."""
     latency_ms: float
+    reason: str | None = None
+    """Why there is no answer."""
 
     @classmethod
     def of(cls, generation: Generation) -> Self:

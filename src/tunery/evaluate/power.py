@@ -16,6 +16,7 @@ from tunery.core.evaluation import Evaluation
 from tunery.core.figures import (
     counted,
     gap,
+    is_prompting_name,
     is_rate,
     is_share,
     metric_value,
@@ -26,7 +27,7 @@ from tunery.core.figures import (
 from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.gate import best_of
 from tunery.evaluate.metrics import higher_is_better
-from tunery.evaluate.rules import BEST, GateRule, written
+from tunery.evaluate.rules import BEST, BEST_ARM, GateRule, written
 
 POWER = 0.8
 """Chance with which a gain is to be shown if it is there."""
@@ -204,9 +205,10 @@ def _opponent(rule: GateRule, baselines: Mapping[str, Evaluation]) -> Evaluation
         for name, found in baselines.items()
         if rule.metric in found.metrics and is_rate(found.metrics[rule.metric])
     }
-    if rule.gain_over != BEST:
+    if rule.gain_over not in (BEST, BEST_ARM):
         return measured.get(rule.gain_over or "")
-    return best_of(list(measured.values()), rule.metric) if measured else None
+    able = [e for name, e in measured.items() if rule.gain_over == BEST_ARM or is_prompting_name(name)]
+    return best_of(able, rule.metric) if able else None
 
 
 def _fewest_won(alpha: float) -> int:

@@ -22,7 +22,7 @@ from tunery.evaluate.retrieval import Likeness, Retriever, Room
 from tunery.evaluate.task import Task, by_class
 
 LABELS_PLACE = "{labels}"
-_RETRIEVED_ROWS = 500
+_RETRIEVED_ROWS = 200
 """Test rows up to which `auto` gives each question a prompt of its own [rows]."""
 _NO_ANSWER = Message(role="assistant", content="")
 
@@ -45,18 +45,22 @@ class Prompting:
     day: date | None = None
     """Day that a chat template which writes one is given; None for the day of asking."""
     retriever: Retriever | None = None
-    """Chooses the solved examples of each question, in place of ``shots``."""
+    """Chooses further solved examples for each question."""
 
-    def shots_of(self, example: Example) -> tuple[Example, ...]:
-        """Return the solved examples that are shown before a question."""
-        return self.shots if self.retriever is None else self.retriever.shots(example)
+    def chosen_for(self, example: Example) -> tuple[Example, ...]:
+        """Return the solved examples that were chosen for this question alone."""
+        return () if self.retriever is None else self.retriever.shots(example)
 
     def conversation(self, example: Example) -> tuple[Message, ...]:
         """Return the turns up to where the model is to answer."""
         own, turns = _split_system(example.prompt)
         system = self.system_prompt if self.system_prompt is not None else own
         system = "\n\n".join(part for part in (system, self.instruction) if part)
-        solved = [turn for shot in self.shots_of(example) for turn in _split_system(shot.messages)[1]]
+        solved = [
+            turn
+            for shot in (*self.shots, *self.chosen_for(example))
+            for turn in _split_system(shot.messages)[1]
+        ]
         opening = (Message(role="system", content=system),) if system else ()
         return (*opening, *solved, *turns)
 
@@ -85,7 +89,8 @@ class Subject:
     """Who is evaluated and how it is asked."""
 
     name: str
-    """``zero_shot``, ``few_shot``, ``few_shot_retrieved``, these with ``_constrained``, ``tuned``, ``name@3``."""
+    """``zero_shot``, ``few_shot``, ``few_shot_retrieved``, these with ``_constrained``, ``tuned``,
+    ``name@3``."""
     base: str
     """Base model's name and hash, ``name@sha256:…``."""
     adapter: str | None = None
@@ -122,7 +127,7 @@ class Window(NamedTuple):
     warn: Callable[[str], None] = lambda _: None
 
 
-def baseline_subjects(
+def baseline_subjects(  # noqa: PLR0913 - each comes from another place
     task: Task,
     train: Sequence[Example],
     *,

@@ -12,12 +12,12 @@ from tunery.core.config import Settings
 from tunery.evaluate.config import GoalConfig, known_metric
 from tunery.evaluate.metrics import higher_is_better, metric_names
 
-BASE, BEST = "base", "best_baseline"
+BASE, BEST, BEST_ARM = "base", "best_baseline", "best_arm"
 HUMAN = "human"
 """What ratings by people are `on`."""
 MARGIN = 0.05
 """Loss that must be ruled out on every suite that no rule names."""
-_SAME = {"best_prompt": BEST, "best_arm": BEST, "the_base": BASE}
+_SAME = {"best_prompt": BEST, "the_base": BASE}
 _DEMANDS = ("at_least", "at_most", "gain_over", "no_worse_than", "no_regression_on")
 _FORMS = (
     "exact_match >= 0.9",
@@ -58,9 +58,9 @@ class GateRule(Settings):
     """The metric must not exceed this."""
     gain_over: _Opponent | None = None
     """The metric must be better than this arm's on the same rows: `zero_shot`, `few_shot`, another arm,
-    `best_baseline` (the best of them), `champion`, `start` or `trainer`. A champion that does not exist yet
-    is no obstacle. `start` is the model that `train.start_from` made, `trainer` the tuned model as plain
-    transformers and PEFT compute it."""
+    `best_baseline` (the best prompting), `best_arm` (the best of all but champions), `champion`, `start` or
+    `trainer`. A champion that does not exist yet is no obstacle. `start` is the model that
+    `train.start_from` made, `trainer` the tuned model as plain transformers and PEFT compute it."""
     by: float = Field(default=0.0, ge=0)
     """With `gain_over`: smallest gain that counts."""
     significant: bool = False

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tunery.core.clock import Clock, SystemClock
 from tunery.core.engine import Engine, Score, Tokenizer
 from tunery.core.errors import first_of
 from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.example import Example, where
-from tunery.core.figures import counted
+from tunery.core.figures import counted, listed_counts
 from tunery.core.ids import artifact_id
 from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
@@ -22,7 +25,7 @@ from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.judges.config import UNJUDGED
 from tunery.evaluate.judges.judge import judge_key
-from tunery.evaluate.kept import KeptAnswers
+from tunery.evaluate.kept import NOTHING, KeptAnswers
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import AskingScorer, AsksMany, DetailedScorer, Scorer, applies, make_scorer
 from tunery.evaluate.task import Task
@@ -80,10 +83,32 @@ def evaluate(  # noqa: PLR0913 - each is a port of its own
         NotFoundError: The engine does not hold the adapter.
         ConfigError: A prompt does not fit the base's context window.
     """
-    progress, clock = progress or Silent(), clock or SystemClock()
     started = time.monotonic()
-    answers = ask(engine, tokenizer, task, subject=subject, progress=progress, kept=kept)
-    predictions = _judge(task, answers)
+    answers = ask(engine, tokenizer, task, subject=subject, progress=progress or Silent(), kept=kept)
+    return judged(task, subject, answers, started=started, progress=progress, clock=clock)
+
+
+def judged(
+    task: Task,
+    subject: Subject,
+    answers: Completions,
+    *,
+    started: float,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> EvaluationResult:
+    """Measure the answers that a subject gave to every example of a task.
+
+    Args:
+        task: What is right, and what is measured.
+        subject: Who answered.
+        answers: One for each example.
+        started: When answering began, by :func:`time.monotonic` [s].
+        progress: Told of every warning.
+        clock: Says when it was.
+    """
+    progress, clock = progress or Silent(), clock or SystemClock()
+    predictions = _judge(task, subject, answers)
     groups = {e.id: e.group for e in task.examples}
     perplexity = measure.perplexity(
         list(answers.likelihoods.values()),
@@ -111,10 +136,24 @@ def evaluate(  # noqa: PLR0913 - each is a port of its own
         seconds=time.monotonic() - started,
         tokens=answers.tokens,
         warnings=(*_warnings(task, answers, measured=perplexity is not None), *_unjudged(predictions)),
+        arm=subject.engine.get("arm"),
+        **_effort(answers),
     )
     for warning in evaluation.warnings:
         progress.event(f"{subject.name}: {warning}", level="warn")
     return EvaluationResult(evaluation, predictions)
+
+
+def _effort(answers: Completions) -> dict[str, Any]:
+    """Return the tokens, the time and the money that answers took, as far as they are known."""
+    given = [a for a in answers.answers if a.finish_reason != "error" and a is not NOTHING]
+    found: dict[str, Any] = {"answering_s": answers.answering_s, "usd": answers.usd}
+    if any(a.prompt_tokens for a in given):
+        found["prompt_tokens"] = sum(a.prompt_tokens for a in given)
+        found["completion_tokens"] = sum(a.completion_tokens for a in given)
+    if latencies := [a.latency_ms for a in given if a.latency_ms > 0]:
+        found["latency_p50_ms"], found["latency_p95_ms"] = np.percentile(latencies, [50, 95]).tolist()
+    return found
 
 
 def _config(task: Task, subject: Subject) -> dict[str, Any]:
@@ -136,7 +175,7 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
     }
 
 
-def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
+def _judge(task: Task, subject: Subject, answers: Completions) -> tuple[Prediction, ...]:
     scorers = {name: make_scorer(name, task.scorer_options) for name in (*task.scorers, task.main_scorer)}
     plain = {name: scorers[name] for name in task.scorers}
     main = scorers[task.main_scorer]
@@ -150,6 +189,8 @@ def _judge(task: Task, answers: Completions) -> tuple[Prediction, ...]:
             scores=_scores(plain, generation.text, example, answers),
             finish_reason=generation.finish_reason,
             cluster=None if example.group == example.id else example.group,
+            shots=tuple(shot.id for shot in subject.prompting.chosen_for(example)),
+            reason=generation.reason,
         )
         for example, generation in zip(task.examples, answers.answers, strict=True)
     )
@@ -255,6 +296,10 @@ def _warnings(task: Task, answers: Completions, *, measured: bool) -> tuple[str,
             f"{counted(answers.unscored, 'row')} left out of perplexity or of preference accuracy: with the "
             "answers given they do not fit the base's window"
         )
+    errors = [a.reason or "no answer" for a in answers.answers if a.finish_reason == "error"]
+    if errors:
+        why = listed_counts(Counter(errors), _SHOWN)
+        found.append(f"{len(errors)} of {len(answers.answers)} rows got no answer and count as wrong ({why})")
     cut = sum(g.finish_reason == "length" for g in answers.answers) - unasked
     if cut:
         found.append(

@@ -24,6 +24,7 @@ from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
+from tunery.pipeline.stages.arms import arms_of, measure_arm
 from tunery.pipeline.stages.contamination import contaminated
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.evidence import rules_sha256, stamp
@@ -237,9 +238,12 @@ class _Loop:
         if lost and adapter is not None:
             task = ev.test_task(context, dataset)
             subjects = {s.name: s for s in ev.baseline_subjects(context, dataset, task)}
+            arms = {arm.subject.name: arm for arm in arms_of(context, dataset, task)}
             for subject, identity in lost.items():
                 if subject in subjects:
                     ev.measure(context, task, subjects[subject])
+                elif subject in arms:
+                    measure_arm(context, task, arms[subject])
                 elif subject == TUNED:
                     ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
                 elif subject == START:
@@ -264,7 +268,7 @@ class _Loop:
     def _stages(self, dataset: DatasetVersion) -> Run:
         context, timer = self.context, self.timer
         with timer("preflight"):
-            task, baselines, power, undecidable = settle(context, dataset)
+            task, baselines, arms, power, undecidable = settle(context, dataset)
             if power:
                 context.progress.event(power)
             for sentence in undecidable:
@@ -274,6 +278,7 @@ class _Loop:
             ev.check_champion(context)
         with timer("baseline"):
             results = {subject.name: ev.measure(context, task, subject) for subject in baselines}
+            results |= {arm.subject.name: measure_arm(context, task, arm) for arm in arms}
             self._note(evaluations={n: r.evaluation.id for n, r in results.items()})
             measured = {name: result.evaluation for name, result in results.items()}
             for sentence in after_baselines(gt.rules_of(context), measured):

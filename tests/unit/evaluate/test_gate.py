@@ -460,3 +460,41 @@ def test_a_refusal_says_what_would_change_it(rule: dict[str, Any], given: dict[s
     assert says in (result.rules[0].change or "")
     passing = judge([GateRule(metric="exact_match", at_least=0.1)], evidence(), now=NOW)
     assert passing.rules[0].change is None
+
+
+def arm(subject: str, value: float, rows: int = N) -> Evaluation:
+    found = evaluation(subject, exact_match=value).with_(arm=subject)
+    return found.with_(metrics={"exact_match": found.main.with_(n=rows)})
+
+
+def test_a_classifier_stands_in_best_arm_and_never_in_best_baseline() -> None:
+    given = evidence()
+    baselines = {**given.baselines, "tfidf": arm("tfidf", 0.72)}
+    given = evidence(baselines=baselines, comparisons=[*given.comparisons, comparison("tfidf", 0.6, 0.011)])
+    assert one({"gain_over": "best_baseline", "by": 0.05, "significant": True}, given)[0]
+    passed, sentence = one({"gain_over": "best_arm", "by": 0.05, "significant": True}, given)
+    assert not passed
+    assert "above tfidf (72.0 %)" in sentence
+    result = judge([GateRule(metric="exact_match", gain_over="best_baseline", by=0.05)], given, now=NOW)
+    assert verdict(result).startswith(
+        "ship: the rule holds; but no gain over TF-IDF with logistic regression is shown (+1.1 points"
+    )
+
+
+def test_an_arm_that_answered_a_part_of_the_rows_is_not_the_best_of_all() -> None:
+    given = evidence()
+    given = evidence(baselines={**given.baselines, "agents": arm("agents", 0.99, rows=20)})
+    assert one({"gain_over": "best_arm", "by": 0.05}, given)[0]
+    assert not any(
+        "agents" in c for c in judge([GateRule(metric="exact_match", at_least=0.5)], given, now=NOW).caveats
+    )
+
+
+def test_rules_about_arms_are_refused_where_those_are_not_measured() -> None:
+    rules = [GateRule(metric="exact_match", gain_over=arm) for arm in ("tfidf", "best_arm", "best_baseline")]
+    task = make_task([example("q", "a")], data="d", config=EvaluateConfig(), main_metric="exact_match")
+    check_rules(rules, task, baselines=["zero_shot", "tfidf"], suites={})
+    with pytest.raises(ConfigError, match="all baselines are switched off"):
+        check_rules(rules, task, baselines=["tfidf"], suites={})
+    with pytest.raises(ConfigError, match="no such arm is measured"):
+        check_rules(rules, task, baselines=["zero_shot"], suites={})

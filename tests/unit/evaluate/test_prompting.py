@@ -111,6 +111,8 @@ def test_closed_sets_are_also_measured_under_constraint() -> None:
         "zero_shot_constrained": held,
         "few_shot": None,
         "few_shot_constrained": held,
+        "few_shot_retrieved": None,
+        "few_shot_retrieved_constrained": held,
     }
     assert [s.name for s in subjects(constrained=False, few_shot=False)] == ["zero_shot"]
 
@@ -118,13 +120,13 @@ def test_closed_sets_are_also_measured_under_constraint() -> None:
 def test_json_is_constrained_by_its_schema_or_on_request() -> None:
     schema = {"type": "object", "required": ["total"]}
     assert subjects(schema=schema, labels=None)[1].prompting.constraint == Constraint(json_schema=schema)
-    assert len(subjects(labels=None)) == 2
+    assert len(subjects(labels=None)) == 3
     held_to = subjects(labels=None, constrained=True)[1].prompting.constraint
     assert held_to == Constraint(json_schema={"type": "object"})
 
 
 def test_perplexity_is_measured_once_a_prompt_unless_it_decides() -> None:
-    assert [s.perplexity for s in subjects()] == [True, False, True, False]
+    assert [s.perplexity for s in subjects()] == [True, False] * 3
     assert not any(s.perplexity for s in subjects(perplexity=False))
     assert all(s.perplexity for s in subjects("perplexity", perplexity=False))
 

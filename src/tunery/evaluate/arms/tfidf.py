@@ -9,13 +9,16 @@ from typing import Any
 
 from tunery.core.example import Example, prompt_text
 from tunery.core.ids import artifact_id
-from tunery.evaluate.ask import Completions, answered
+from tunery.evaluate.ask import Completions
+from tunery.evaluate.kept import Answer
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task
 
 TFIDF = "tfidf"
 _INVERSE_PENALTY = 10.0
-"""scikit-learn's ``C``: less of a penalty than its default, because weights of unit rows have to grow large."""
+"""scikit-learn's ``C``: less of a penalty than its default, as rows of length one need large weights."""
+_WORD = r"(?u)\b\w+\b"
+"""Those of one letter too."""
 _MOST_STEPS = 100
 _MANY_ROWS = 1000
 
@@ -45,32 +48,31 @@ def classify(task: Task, train: Sequence[Example]) -> Completions:
     rows = sorted((e for e in train if e.label is not None), key=lambda e: e.id)
     texts, labels = [prompt_text(e) for e in rows], [str(e.label) for e in rows]
     questions = [prompt_text(e) for e in task.examples]
-    if len(set(labels)) < 2:  # nothing to tell apart
-        return Completions(tuple(answered(labels[0] if labels else "") for _ in questions), {}, 0)
-    model = _model(len(rows))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a fit that is cut short is the same at every run, and good enough
-        model.fit(texts, labels)
-    found = []
+    model = _fitted(texts, labels)
+    answers, began = [], time.monotonic()
     for question in questions:  # one at a time, as a server would be asked
         started = time.monotonic()
         label = str(model.predict([question])[0])
-        found.append(answered(label, latency_ms=(time.monotonic() - started) * 1000))
-    return Completions(tuple(found), {}, 0)
+        answers.append(Answer(label, "stop", 0, 0, (time.monotonic() - started) * 1000))
+    return Completions(tuple(answers), {}, 0, answering_s=time.monotonic() - began)
 
 
-def _model(rows: int) -> Any:
+def _fitted(texts: Sequence[str], labels: Sequence[str]) -> Any:
+    from sklearn.dummy import DummyClassifier
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline, make_union
 
-    fewest = 2 if rows >= _MANY_ROWS else 1  # in a large set a term of one text tells little
-    return make_pipeline(
+    if len(set(labels)) < 2:  # nothing to tell apart
+        return DummyClassifier(strategy="most_frequent").fit(texts, labels or [""])
+    fewest = 2 if len(texts) >= _MANY_ROWS else 1  # in a large set a term of one text tells little
+    model = make_pipeline(
         make_union(
-            TfidfVectorizer(
-                ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", min_df=fewest
-            ),
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=_WORD, min_df=fewest),
             TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=fewest),
         ),
         LogisticRegression(C=_INVERSE_PENALTY, max_iter=_MOST_STEPS),
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fit that is cut short is the same at every run, and good enough
+        return model.fit(texts, labels)

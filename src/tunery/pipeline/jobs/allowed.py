@@ -35,7 +35,10 @@ _BY_GROUP: Mapping[str, str] = {
         "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"
     ),
     "evaluate": "metrics max_new_tokens limit perplexity_limit seed json_schema fields rows_per_batch",
-    "evaluate.baseline": "zero_shot few_shot shots max_shot_tokens constrained system_prompt perplexity seed",
+    "evaluate.baseline": (
+        "zero_shot few_shot few_shot_retrieved tfidf shots max_shot_tokens constrained system_prompt "
+        "perplexity seed"
+    ),
     "gate": "rules",
     "deploy.canary": (
         "percent horizon_requests horizon_hours on_horizon min_requests alpha "
@@ -129,6 +132,8 @@ class JobTerms(NamedTuple):
     """Gate rules that must hold besides the job's own."""
 
 
+AS_MANY_SHOTS_AS_FIT = 256
+"""Solved examples that ``max`` counts as, which says no number [count]."""
 LIMITED: Mapping[str, str] = {
     "epochs": "train.epochs",
     "rank": "train.rank",
@@ -206,6 +211,8 @@ def check_size(recipe: Recipe, limits: JobLimits) -> None:
         for part in path.split("."):
             value = getattr(value, part)
         most = getattr(limits, limit)
+        if limit == "shots" and value == "max":
+            value = AS_MANY_SHOTS_AS_FIT
         if value is not None and value > most:
             raise ConfigError(
                 f"{path} is {value:,.10g}; this server takes jobs with at most {most:,.10g} "

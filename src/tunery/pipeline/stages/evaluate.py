@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -16,6 +17,7 @@ from tunery.core.run import CHAMPION, START, TRAINER, TUNED
 from tunery.core.training import Adapter
 from tunery.data.config import DataConfig
 from tunery.evaluate import prompting
+from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.gate import SuiteResult
@@ -24,7 +26,7 @@ from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.retrieval import Likeness
 from tunery.evaluate.rules import GateRule
-from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
+from tunery.evaluate.run import EvaluationResult, evaluation_id, judged
 from tunery.evaluate.suites import builtin_suite
 from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import check_base
@@ -135,29 +137,39 @@ def _day(context: RunContext, adapter: Adapter) -> date | None:
 
 
 def measure(
-    context: RunContext, task: Task, subject: Subject, adapter: Adapter | None = None
+    context: RunContext,
+    task: Task,
+    subject: Subject,
+    adapter: Adapter | None = None,
+    *,
+    answer: Callable[[KeptAnswers], Completions] | None = None,
 ) -> EvaluationResult:
-    """Evaluate one subject with its adapter, or find the evaluation that was made of it before."""
+    """Evaluate one subject with its adapter, or find the evaluation that was made of it before.
+
+    Args:
+        context: Of the run.
+        task: What is asked.
+        subject: Who is.
+        adapter: What it answers with.
+        answer: Gives all answers where the engine does not.
+    """
     context.check_stop()
-    subject = replace(subject, engine=context.engine_settings.identity)
+    if answer is None:
+        subject = replace(subject, engine=context.engine_settings.identity)
     workspace, identity = context.workspace, evaluation_id(task, subject)
     known = workspace.evaluations.find(identity)
     if known is not None and _is_whole(context, identity, adapter):
         return EvaluationResult(known, predictions_of(workspace, identity))
-    engine, tokenizer = context.engine(adapter), context.tokenizer
     with _kept(workspace, identity, adapter) as kept:
-        result = evaluate(
-            engine,
-            tokenizer,
-            task,
-            subject=subject,
-            progress=context.progress,
-            clock=workspace.clock,
-            kept=kept,
+        if answer is None:
+            answer = partial(_by_engine, context, task, subject, adapter)
+        started = time.monotonic()
+        result = judged(
+            task, subject, answer(kept), started=started, progress=context.progress, clock=workspace.clock
         )
     about = {"subject": subject.name, _WEIGHTS: adapter.sha256 if adapter else None}
-    with workspace.artifacts.create("evaluations", identity, about) as partial:
-        write_predictions(partial / PREDICTIONS, result.predictions)
+    with workspace.artifacts.create("evaluations", identity, about) as folder:
+        write_predictions(folder / PREDICTIONS, result.predictions)
     kept_answers(workspace.root, identity).unlink(missing_ok=True)
     if known is None:
         workspace.evaluations.add(result.evaluation)
@@ -167,6 +179,13 @@ def measure(
         workspace.evaluations.change(identity, lambda _: result.evaluation)
         context.progress.event(f"{identity} came out different from before", level="warn")
     return result
+
+
+def _by_engine(
+    context: RunContext, task: Task, subject: Subject, adapter: Adapter | None, kept: KeptAnswers
+) -> Completions:
+    engine = context.engine(adapter)
+    return ask(engine, context.tokenizer, task, subject=subject, progress=context.progress, kept=kept)
 
 
 def _kept(workspace: Workspace, identity: str, adapter: Adapter | None) -> KeptAnswers:

@@ -10,6 +10,7 @@ from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
+from tunery.pipeline.stages.arms import Arm, arms_of
 from tunery.pipeline.stages.gate import check_gate, undecidable_rules, what_rows_can_show
 
 
@@ -19,6 +20,8 @@ class Settled(NamedTuple):
     task: Task
     """On the test split."""
     baselines: tuple[Subject, ...]
+    arms: tuple[Arm, ...]
+    """What answers beside the prompted base."""
     power: str | None
     """What gain the test split can show; None where that cannot be said beforehand."""
     undecidable: Sequence[str]
@@ -36,10 +39,11 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
     """
     task = ev.test_task(context, dataset)
     baselines = ev.baseline_subjects(context, dataset, task)
+    arms = arms_of(context, dataset, task)
     suites = ev.suite_tasks(context)
-    check_gate(context, task, baselines, suites)
+    check_gate(context, task, [*baselines, *(arm.subject for arm in arms)], suites)
     for name, suite in suites.items():
         ev.check_window(context, dataset, suite, what=f"suite {name}: ")
     return Settled(
-        task, baselines, what_rows_can_show(context, task), undecidable_rules(context, task, suites)
+        task, baselines, arms, what_rows_can_show(context, task), undecidable_rules(context, task, suites)
     )
