@@ -210,24 +210,29 @@ class Endpoint:
 
 
 def key_of(config: EndpointConfig) -> str:
-    """Return the key that an endpoint's settings name, empty where they name none.
+    """Return the key that an endpoint's settings name, empty where they name none; raises as
+    :func:`key_from`."""
+    return key_from(config.api_key_env, config.host)
+
+
+def key_from(env: str | None, host: str) -> str:
+    """Return the key in an environment variable, empty where none is named.
 
     Raises:
         ConfigError: The environment does not hold it, or what it holds cannot be a key.
     """
-    if config.api_key_env is None:
+    if env is None:
         return ""
-    key = os.environ.get(config.api_key_env, "").strip()
+    key = os.environ.get(env, "").strip()
     if not key:
         raise ConfigError(
-            f"the environment variable {config.api_key_env} is not set, so there is no key for {config.host}",
-            hint=f"export {config.api_key_env}=…",
+            f"the environment variable {env} is not set, so there is no key for {host}",
+            hint=f"export {env}=…",
             param="api_key_env",
         )
     if not key.isascii() or not key.isprintable():
         raise ConfigError(
-            f"the key in {config.api_key_env} holds characters that no HTTP header can carry",
-            param="api_key_env",
+            f"the key in {env} holds characters that no HTTP header can carry", param="api_key_env"
         )
     return key
 

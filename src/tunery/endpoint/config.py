@@ -11,6 +11,20 @@ from pydantic import Field, field_validator
 from tunery.core.config import NonEmpty, Settings
 
 
+def check_url(url: str) -> str:
+    """Return an endpoint's address without what stands behind its version.
+
+    Raises:
+        ValueError: It is none, or holds what belongs elsewhere.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must begin with http:// or https:// and name a host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold neither user, password, query nor fragment; use api_key_env for keys")
+    return url.rstrip("/").removesuffix("/chat/completions")
+
+
 class EndpointConfig(Settings):
     """A model behind an endpoint that speaks the chat-completions protocol."""
 
@@ -49,12 +63,7 @@ class EndpointConfig(Settings):
     @field_validator("base_url")
     @classmethod
     def _usable(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must begin with http:// or https:// and name a host")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("must hold neither user, password, query nor fragment; use api_key_env for keys")
-        return url.rstrip("/").removesuffix("/chat/completions")
+        return check_url(url)
 
     @property
     def host(self) -> str:
