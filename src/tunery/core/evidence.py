@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunery.core.config import Record
+from tunery.core.figures import subject_phrase
 
 
 class Evidence(Record):
@@ -58,7 +59,7 @@ class Evidence(Record):
             ("base model", self.base, self.base_sha256),
             ("adapter", self.adapter, self.adapter_sha256),
             *(
-                (f"answers of {subject}", identity, self.answers_sha256.get(subject, ""))
+                (f"answers of {subject_phrase(subject)}", identity, self.answers_sha256.get(subject, ""))
                 for subject, identity in self.evaluations.items()
             ),
             ("gate result", self.gate, self.gate_sha256),

@@ -21,6 +21,7 @@ from tunery.report.paired import ExampleCard, cards_of, pairs_of
 from tunery.report.results import ordered_evaluations, rule_as_written
 from tunery.report.text import visible
 from tunery.report.verdict import rule_in_words, verdict_of
+from tunery.text.pii.mask import redact
 
 _MARKS = {"ship": "✅", "refused": "❌", "open": "⚪"}
 _CARDS = 5
@@ -127,10 +128,13 @@ def _evidence(inputs: ReportInputs) -> str:
 
 
 def _said(text: str | None) -> str:
-    """Return what a user or a model wrote as code: within it nothing is markup, a link or a call."""
+    """Return what a user or a model wrote as code: within it nothing is markup, a link or a call.
+
+    A comment may be read by many, so it is without keys and personal data, whatever the recipe.
+    """
     if text is None:
         return ""
-    shown = code(one_line(text, _LONGEST))
+    shown = code(one_line(redact(text), _LONGEST))
     return shown if shown == "(empty)" else f"`{shown}`"
 
 

@@ -18,6 +18,7 @@ _C1 = re.compile("[\x80-\x9f]")
 # characters. The zero-width joiner stays: emoji and several scripts need it.
 _UNSEEN = re.compile("[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
 _FIGURE = re.compile(r"(?<=[\d,.]) (?=(?:%|points\b|s\b|min\b|h\b))")
+_P_VALUE = re.compile(r"\bp (&[lg]t;|=) (?=\d)")
 _UNIT = re.compile(r" (?:%|points|s|min|h)(?= |$)")
 
 
@@ -47,9 +48,10 @@ def clip(text: str, most: int) -> Clipped:
 
 
 def unbroken(sentence: str) -> Markup:
-    """Return an escaped sentence whose figures keep their units on the same line."""
-    # Escaped in the same breath; the figure pattern only ever replaces a space.
-    return Markup(_FIGURE.sub("\u00a0", str(escape(sentence))))  # noqa: S704
+    """Return an escaped sentence whose figures keep their units, and p its value, on the same line."""
+    # Escaped in the same breath; the patterns only ever replace spaces.
+    joined = _FIGURE.sub("\u00a0", str(escape(sentence)))
+    return Markup(_P_VALUE.sub("p\u00a0\\1\u00a0", joined))  # noqa: S704
 
 
 def units_small(figure: str) -> Markup:

@@ -150,6 +150,16 @@ def test_a_summary_says_the_verdict_the_arms_and_every_rule() -> None:
     assert len(text) < 65_536, "GitHub takes no longer comment"
 
 
+def test_a_summary_holds_no_personal_data() -> None:
+    inputs = samples.whole_run()
+    answers = [p.with_(prediction="write to ann.chu@example.org") for p in inputs.predictions["tuned"]]
+    text = FORMATS["markdown"](
+        dataclasses.replace(inputs, predictions={**inputs.predictions, "tuned": answers})
+    )
+    assert "write to" in text
+    assert "ann.chu" not in text
+
+
 def test_what_a_model_wrote_stays_text_in_a_summary() -> None:
     text = FORMATS["markdown"](hostile())
     tokens = rendered(text)

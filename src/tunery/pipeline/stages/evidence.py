@@ -10,7 +10,7 @@ from pathlib import Path
 from tunery.core.errors import NotFoundError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult, Prediction
 from tunery.core.evidence import Evidence
-from tunery.core.figures import is_rate, quantity_beside
+from tunery.core.figures import is_rate, quantity_beside, subject_phrase
 from tunery.core.ids import canonical_json, sha256_file, sha256_text
 from tunery.core.run import Run
 from tunery.core.training import Adapter
@@ -126,7 +126,7 @@ def _artifact_checks(workspace: Workspace, evidence: Evidence) -> list[LineageCh
 
 def _evaluation_checks(workspace: Workspace, subject: str, identity: str, stamped: str) -> list[LineageCheck]:
     """Look at the answers of one subject, and at whether its figures are those of the answers."""
-    what = f"answers of {subject} ({identity})"
+    what = f"answers of {subject_phrase(subject)} ({identity})"
     try:
         found = _answers_sha256(workspace, identity)
         checks = [_same(what, stamped, found, _AGAIN)]
@@ -140,7 +140,9 @@ def _evaluation_checks(workspace: Workspace, subject: str, identity: str, stampe
         return [_check(what, error.message if isinstance(error, TuneryError) else str(error), "", _AGAIN)]
     return [
         *checks,
-        _check(f"figures of {subject}", "; ".join(problems), "are those of its answers", _RESTORE),
+        _check(
+            f"figures of {subject_phrase(subject)}", "; ".join(problems), "are those of its answers", _RESTORE
+        ),
     ]
 
 
