@@ -236,12 +236,12 @@ def metrics_table(evaluation: Evaluation) -> Part:
 
 def comparison_text(compared: Comparison) -> Iterable[Part]:
     """Return a comparison as a person reads it."""
-    from tunery.core.figures import change, change_interval, count, is_share, p_value, quantity
+    from tunery.core.figures import change, change_interval, count, is_share, p_value, quantity, unit_behind
 
     values = [v for v in (compared.value_a, compared.value_b) if v is not None]
-    share = is_share(compared.metric, *values)
+    share, unit = is_share(compared.unit, *values), unit_behind(compared.unit)
     a, b = (
-        "" if value is None else f"  {quantity(value, share=share)}"
+        "" if value is None else f"  {quantity(value, share=share)}{unit}"
         for value in (compared.value_a, compared.value_b)
     )
     interval = change_interval(*compared.ci95, share=share)
@@ -257,7 +257,7 @@ def comparison_text(compared: Comparison) -> Iterable[Part]:
             ("A", f"{compared.a}{a}"),
             ("B", f"{compared.b}{b}"),
             ("metric", compared.metric_title),
-            ("difference", f"{change(compared.difference, share=share)} (95 % interval {interval})"),
+            ("difference", f"{change(compared.difference, share=share)}{unit} (95 % interval {interval})"),
             ("test", f"{compared.test.replace('_', ' ')}, {p_value(compared.p_value)}"),
             ("rows", count(compared.n)),
             ("fixed", f"{count(compared.fixed)} wrong in A, right in B" if counted_flips else None),

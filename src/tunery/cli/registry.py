@@ -292,14 +292,15 @@ def remove_version(
 
 
 def _main_metric(version: ModelVersion) -> str:
-    from tunery.core.figures import is_share, quantity
-    from tunery.evaluate.metrics import title_of
+    from tunery.core.figures import is_share, quantity, unit_behind
+    from tunery.evaluate.metrics import title_of, unit_of
 
     name = str(version.config.get("goal", {}).get("metric") or next(iter(version.metrics), ""))
     value = version.metrics.get(name)
     if value is None:
         return ""
-    return f"{title_of(name)} {quantity(value, share=is_share(name, value))}"
+    unit = unit_of(name)
+    return f"{title_of(name)} {quantity(value, share=is_share(unit, value))}{unit_behind(unit)}"
 
 
 def _version_text(chain: Lineage, moves: list[AliasMove], checks: Iterable[LineageCheck]) -> Iterable[Part]:

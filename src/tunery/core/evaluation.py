@@ -10,9 +10,16 @@ from pydantic import Field
 
 from tunery.core.config import Record
 
+Unit = Literal["share", "number", "ms", "tokens", "characters"]
+"""What the values of a metric are; a share lies in [0, 1]."""
 Verdict = Literal["better", "worse", "no difference shown"]
 _EARLIER_TITLES = {"macro_f1": "macro F1", "valid_json": "valid JSON", "field_match": "fields right"}
 """Of metrics in records that were written before records held titles, where a title is not just the name."""
+
+
+def earlier_unit(name: str) -> Unit:
+    """Return what the values of a metric are of which nothing but the name is on record."""
+    return "number" if name == "perplexity" else "share"
 
 
 def metric_title(name: str) -> str:
@@ -49,6 +56,10 @@ class Metric(Record):
     higher_is_better: bool = True
     title: str = Field(default_factory=lambda earlier: metric_title(earlier["name"]))
     """As a reader says it."""
+    unit: Unit = Field(
+        default_factory=lambda earlier: earlier_unit(earlier["name"]), exclude_if=lambda unit: unit == "share"
+    )
+    """What the value and its interval are."""
 
 
 class Prediction(Record):
@@ -108,6 +119,11 @@ class Comparison(Record):
     """Examples of B left out because A has no such answer [count]."""
     metric_title: str = Field(default_factory=lambda earlier: metric_title(earlier["metric"]))
     """The metric as a reader says it."""
+    unit: Unit = Field(
+        default_factory=lambda earlier: earlier_unit(earlier["metric"]),
+        exclude_if=lambda unit: unit == "share",
+    )
+    """What the metric's values are."""
 
 
 class Contamination(Record):

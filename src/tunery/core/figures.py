@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from tunery.core.errors import listed
 
 if TYPE_CHECKING:  # the command line writes numbers before it needs records
-    from tunery.core.evaluation import Contamination, Evaluation, Metric
+    from tunery.core.evaluation import Contamination, Evaluation, Metric, Unit
 
 _Key = TypeVar("_Key", bound=str | tuple[str, str])
-_UNBOUNDED = frozenset({"perplexity"})
-"""Metrics that are no share even where their value is under 1; every scorer gives a value in [0, 1]."""
-
 _SUBJECT_NAMES = {
     "zero_shot": "Zero-shot prompting",
     "few_shot": "Few-shot prompting",
@@ -80,14 +77,14 @@ def is_prompting_name(subject: str) -> bool:
     return subject.startswith(("zero_shot", "few_shot"))
 
 
-def is_share(name: str, *values: float) -> bool:
-    """Return whether a metric of that name with these values reads as a percentage."""
-    return name not in _UNBOUNDED and all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in values)
+def is_share(unit: Unit, *values: float) -> bool:
+    """Return whether a metric of that unit with these values reads as a percentage."""
+    return unit == "share" and all(math.isfinite(x) and -1e-9 <= x <= 1 + 1e-9 for x in values)
 
 
 def is_rate(metric: Metric) -> bool:
     """Return whether a metric is a share that reads as a percentage."""
-    return is_share(metric.name, metric.value, *metric.ci95)
+    return is_share(metric.unit, metric.value, *metric.ci95)
 
 
 def percent(share: float) -> str:
@@ -343,13 +340,22 @@ def size(amount: float) -> str:
 
 
 def metric_value(metric: Metric) -> str:
-    """Write a metric's value in its own unit."""
-    return quantity(metric.value, share=is_rate(metric))
+    """Write a metric's value in its own unit, as ``73.1 %`` or ``310 ms``."""
+    return quantity(metric.value, share=is_rate(metric)) + unit_behind(metric.unit)
+
+
+def unit_behind(unit: Unit) -> str:
+    """Return what stands behind a number of that unit, a space before it; shares bring their own.
+
+    >>> unit_behind("ms"), unit_behind("number")
+    (' ms', '')
+    """
+    return "" if unit in ("share", "number") else f" {unit}"
 
 
 def metric_interval(metric: Metric) -> str:
     """Write a metric's 95 % interval in its own unit, as ``69.9–76.1 %``."""
-    return interval(*metric.ci95, share=is_rate(metric))
+    return interval(*metric.ci95, share=is_rate(metric)) + unit_behind(metric.unit)
 
 
 def interval(low: float, high: float, *, share: bool) -> str:
@@ -378,12 +384,12 @@ def metric_phrase(metric: Metric) -> str:
     """Write value and name as a sentence needs them: ``73.1 % exact match``, ``a perplexity of 3.21``."""
     if is_rate(metric):
         return f"{percent(metric.value)} {metric.title}"
-    return f"a {metric.title} of {number(metric.value)}"
+    return f"a {metric.title} of {metric_value(metric)}"
 
 
 def difference(metric: Metric, amount: float) -> str:
     """Write an improvement of ``metric``: points for a share, a signed number otherwise."""
-    return change(amount, share=is_rate(metric))
+    return change(amount, share=is_rate(metric)) + unit_behind(metric.unit)
 
 
 def at_least_as_good(one: Metric, other: Metric) -> bool:

@@ -8,27 +8,17 @@ from typing import TYPE_CHECKING
 
 from tunery.core.evaluation import Comparison, Prediction, Verdict
 from tunery.core.statistics import Interval
-from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.bootstrap import PairedTest, paired_test
 from tunery.evaluate.clusters import are_clustered, mean_difference_interval, sums_by_cluster
+from tunery.evaluate.corpus import corpus_names, make_corpus
 from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
-from tunery.evaluate.metrics import (
-    LOGPROB,
-    MACRO_F1,
-    PERPLEXITY,
-    TOKENS,
-    higher_is_better,
-    macro_f1_columns,
-    macro_f1_of_sums,
-    no_label,
-    perplexity_of_sums,
-    title_of,
-)
-from tunery.evaluate.pairing import Paired, pair_rows
-from tunery.evaluate.predictions import read_prediction_rows
+from tunery.evaluate.metrics import declaration_of, higher_is_better, title_of, unit_of
+from tunery.evaluate.pairing import Paired, Row, pair_rows
+from tunery.evaluate.predictions import PredictionRow, read_prediction_rows
 from tunery.evaluate.rescore import scored
 from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult
+from tunery.evaluate.scorers import ScorerOptions
 
 if TYPE_CHECKING:
     from tunery.evaluate.bootstrap import Floats, Statistic
@@ -45,12 +35,12 @@ def compare(
     *,
     metric: str = CORRECT,
     names: tuple[str, str] = ("a", "b"),
-    labels: Sequence[str] | None = None,
+    options: ScorerOptions | None = None,
 ) -> Comparison:
     """Compare two models on the examples both answered; positive differences mean that B is better.
 
-    Right/wrong values are compared by McNemar's exact test with Newcombe's interval; graded scores,
-    macro-F1 and perplexity by randomization with the paired bootstrap's interval. Where rows come in
+    Right/wrong values are compared by McNemar's exact test with Newcombe's interval; graded scores
+    and corpus metrics by randomization with the paired bootstrap's interval. Where rows come in
     clusters, these are what is swapped and resampled, and a mean's interval is robust to them. ``fixed`` and
     ``broken`` count the metric where it is right/wrong and ``correct`` elsewhere. Where lower is better, as
     for perplexity, the difference is A minus B.
@@ -58,22 +48,23 @@ def compare(
     Args:
         a: Predictions of A.
         b: Predictions of B.
-        metric: ``correct``, ``macro_f1``, ``perplexity``, or a scorer (part) that both have scores of.
+        metric: ``correct``, a corpus metric such as ``macro_f1``, or a scorer (part) that both have.
         names: What to call A and B.
-        labels: The closed label set, for macro-F1; by default the labels among the references.
+        options: What the task says, for corpus metrics; labels are by default those among the references.
 
     Raises:
         ConfigError: An id repeats, none is shared, references of one id differ, or the metric is missing.
     """
-    return _compare(pair_rows(a, b, names), metric, labels)
+    return _compare(pair_rows(a, b, names), metric, options)
 
 
-def _compare(rows: Paired, metric: str, labels: Sequence[str] | None) -> Comparison:
-    if metric == MACRO_F1:
-        return _compare_sums(rows, _labels_answered(rows, labels), macro_f1_of_sums, metric)
-    if metric == PERPLEXITY:
-        rows = rows.having(LOGPROB, TOKENS)
-        return _compare_sums(rows, _scores(rows, LOGPROB, TOKENS), perplexity_of_sums, metric)
+def _compare(rows: Paired, metric: str, options: ScorerOptions | None = None) -> Comparison:
+    if metric in corpus_names():
+        scores = declaration_of(metric).scores
+        rows = rows.having(*scores) if scores else rows
+        one, other = zip(*(_with_reference(x, y) for x, y in rows.pairs), strict=True)
+        corpus = make_corpus(metric, (one, other), options)
+        return _compare_sums(rows, (corpus.columns(one), corpus.columns(other)), corpus.of_sums, metric)
     if metric == CORRECT:
         return _compare_right_wrong(rows, rows.correct(), metric)
     rows = rows.having(metric)
@@ -103,12 +94,12 @@ def compare_results(
     """
     main = tuned.evaluation.main_metric
     metrics = dict.fromkeys([main, *(rule.metric for rule in rules if rule.compares)])
+    options = ScorerOptions.of_config(tuned.evaluation.config)
     found = []
     for other in others:
         names = (other.evaluation.subject, tuned.evaluation.subject)
-        labels = tuned.evaluation.config.get("labels")
         found += [
-            compare(other.predictions, tuned.predictions, metric=metric, names=names, labels=labels)
+            compare(other.predictions, tuned.predictions, metric=metric, names=names, options=options)
             for metric in metrics
             if metric in other.evaluation.metrics and metric in tuned.evaluation.metrics
         ]
@@ -128,7 +119,7 @@ def compare_files(a: Path, b: Path, *, metric: str = CORRECT) -> Comparison:
             questions differ, or nothing in them gives the metric.
     """
     rows = pair_rows(read_prediction_rows(a), read_prediction_rows(b), (str(a), str(b)))
-    return _compare(rows if metric == CORRECT else scored(rows, metric), metric, None)
+    return _compare(rows if metric == CORRECT else scored(rows, metric), metric)
 
 
 def _compare_right_wrong(rows: Paired, judged: Sequence[tuple[bool, bool]], metric: str) -> Comparison:
@@ -148,17 +139,13 @@ def _compare_right_wrong(rows: Paired, judged: Sequence[tuple[bool, bool]], metr
     return _record(rows, judged, result, metric=metric, values=values, test="mcnemar_exact")
 
 
-def _labels_answered(rows: Paired, labels: Sequence[str] | None) -> tuple[Floats, Floats]:
-    """Return what macro-F1 sums over rows, of A and of B."""
-    texts = [str(x.reference if x.reference is not None else y.reference) for x, y in rows.pairs]
-    reader = LabelReader(labels or sorted(set(texts)))
-    references = [reader.read(text) or text for text in texts]
-    classes = sorted(set(references))
-    none = no_label({*classes, *reader.labels})
-    a, b = (
-        [reader.read(row.prediction or "") or none for row in side] for side in zip(*rows.pairs, strict=True)
-    )
-    return macro_f1_columns(references, a, classes), macro_f1_columns(references, b, classes)
+def _with_reference(x: Row, y: Row) -> tuple[Row, Row]:
+    """Return both rows with the reference that one of them may lack."""
+    if x.reference is None and isinstance(x, PredictionRow):
+        x = x._replace(reference=y.reference)
+    if y.reference is None and isinstance(y, PredictionRow):
+        y = y._replace(reference=x.reference)
+    return x, y
 
 
 def _scores(rows: Paired, *names: str) -> tuple[Floats, Floats]:
@@ -233,6 +220,7 @@ def _record(
         b=rows.names[1],
         metric=metric,
         metric_title=title_of(metric),
+        unit=unit_of(metric),
         n=len(judged),
         fixed=len(fixed),
         broken=len(broken),

@@ -105,6 +105,10 @@ class EvaluateConfig(Settings):
     """JSON Schema that answers must follow to count as valid JSON."""
     fields: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Fields that count for field_match; by default all that each reference has."""
+    bleu_tokenizer: Literal["13a", "intl", "char", "zh", "none"] = Field(
+        default="13a", exclude_if=lambda name: name == "13a"
+    )
+    """How BLEU cuts texts into tokens, by sacrebleu's names: `char` or `zh` where words have no spaces."""
     rows_per_batch: int = Field(default=64, ge=1)
     """Rows handed to the engine at once; progress moves after each batch."""
     baseline: BaselineConfig = BaselineConfig()

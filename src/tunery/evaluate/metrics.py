@@ -4,52 +4,41 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunery.core.engine import Score
-from tunery.core.evaluation import ClassScore, Confusion, Metric, metric_title, title_of_part
+from tunery.core.evaluation import (
+    ClassScore,
+    Confusion,
+    Metric,
+    Unit,
+    earlier_unit,
+    metric_title,
+    title_of_part,
+)
 from tunery.core.statistics import wilson_interval
 from tunery.evaluate.bootstrap import bca_interval
 from tunery.evaluate.clusters import are_clustered, sums_by_cluster
-from tunery.evaluate.scorers import Declaration, declaration_of_scorer, scorer_names
+from tunery.evaluate.corpus import corpus_names, declaration_of_corpus, make_corpus
+from tunery.evaluate.scorers import Declaration, ScorerOptions, declaration_of_scorer, scorer_names
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
+    from tunery.evaluate.pairing import Row
 
-MACRO_F1 = "macro_f1"
-PERPLEXITY = "perplexity"
+MACRO_F1, PERPLEXITY = "macro_f1", "perplexity"
 PREFERENCE_ACCURACY = "preference_accuracy"
 PREFERENCE_MARGIN = "preference_margin"
 """Per-example score that it is computed from: log-probability of the preferred answer minus that of the
 rejected one [nats]. What it gains over the model before is DPO's reward margin, divided by beta."""
 WIN_RATE = "judge_win_rate"
 """Share of rows on which the judge prefers the tuned model's answer to the best baseline's."""
-LOGPROB, TOKENS = "logprob", "completion_tokens"
-"""Per-example scores that perplexity is computed from."""
-NO_LABEL = "(no label)"
-"""Stands for every answer that names no label of the set."""
-
-
-def no_label(references: Collection[str]) -> str:
-    """Return what stands for an answer that names no label: :data:`NO_LABEL`, unless that is one itself."""
-    name = NO_LABEL
-    while name in references:
-        name = f"({name})"
-    return name
-
-
 AGGREGATES: Mapping[str, Declaration] = {
-    MACRO_F1: Declaration("macro F1", needs=("labels",), auto=("labels",), judged_by="accuracy"),
-    PERPLEXITY: Declaration(
-        "perplexity", higher_is_better=False, auto=("labels", "json", "text"), judged_by="exact_match"
-    ),
     PREFERENCE_ACCURACY: Declaration(
         "preference accuracy", needs=("pairs",), auto=("labels", "json", "text"), judged_by="exact_match"
     ),
     WIN_RATE: Declaration("judge's win rate", needs=("judge",), judged_by="exact_match"),
 }
-"""Metrics that are no mean of a scorer's values.
+"""Metrics that are a mean of what no scorer gives, but the engine.
 
 Preference accuracy is the share of pairs whose preferred answer, stop token included, is likelier as a whole
 than the rejected one. It needs no reference model, so that models before and after preference training
@@ -62,7 +51,7 @@ _FEWEST_CLUSTERS = 2
 
 def metric_names() -> tuple[str, ...]:
     """Return every metric there is, sorted; a scorer that judges parts adds ``name.part``."""
-    return tuple(sorted({*scorer_names(), *AGGREGATES}))
+    return tuple(sorted({*scorer_names(), *corpus_names(), *AGGREGATES}))
 
 
 def declaration_of(metric: str) -> Declaration:
@@ -73,12 +62,21 @@ def declaration_of(metric: str) -> Declaration:
     name = metric.partition(".")[0]
     if name in AGGREGATES:
         return AGGREGATES[name]
-    return declaration_of_scorer(name) if name in scorer_names() else Declaration(metric_title(name))
+    if name in corpus_names():
+        return declaration_of_corpus(name)
+    if name in scorer_names():
+        return declaration_of_scorer(name)
+    return Declaration(metric_title(name), unit=earlier_unit(name))
 
 
 def higher_is_better(metric: str) -> bool:
     """Return which way a metric improves."""
     return declaration_of(metric).higher_is_better
+
+
+def unit_of(metric: str) -> Unit:
+    """Return what a metric's values are."""
+    return declaration_of(metric).unit
 
 
 def title_of(metric: str) -> str:
@@ -136,107 +134,49 @@ def _metric(
         method=method,
         higher_is_better=higher_is_better(name),
         title=title_of(name),
+        unit=declaration_of(name).unit,
     )
 
 
-def macro_f1_columns(references: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> Floats:
-    """Return what macro-F1 sums over examples.
+def corpus_metric(
+    name: str, rows: Sequence[Row], *, options: ScorerOptions | None = None, seed: int = 0
+) -> Metric | None:
+    """Return a corpus metric over the rows that have what it is computed from.
 
-    Returns:
-        Zeros and ones, shape ``(n, 3 * n_classes)``: answered rightly as the class, is of the class,
-        answered as the class.
-    """
-    import numpy as np
-
-    columns = np.zeros((len(references), 3, len(classes)))
-    place = {label: i for i, label in enumerate(classes)}
-    for row, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
-        if reference in place:
-            columns[row, 1, place[reference]] = 1
-        if prediction in place:
-            columns[row, 2, place[prediction]] = 1
-            columns[row, 0, place[prediction]] = float(prediction == reference)
-    return columns.reshape(len(references), -1)
-
-
-def macro_f1_of_sums(sums: Floats) -> Floats:
-    """Return macro-F1 of summed columns, ``(k, 3 * n_classes)`` to ``(k,)``, over the classes that occur."""
-    import numpy as np
-
-    hits, support, answered = np.moveaxis(sums.reshape(len(sums), 3, -1), 1, 0)
-    f1 = 2 * hits / np.maximum(support + answered, 1)
-    occurring = support > 0
-    mean: Floats = (f1 * occurring).sum(axis=1) / np.maximum(occurring.sum(axis=1), 1)
-    return mean
-
-
-def macro_f1(
-    references: Sequence[str], predictions: Sequence[str], *, clusters: Sequence[str] = (), seed: int = 0
-) -> Metric:
-    """Return the unweighted mean of the F1 of every class that occurs among the references.
-
-    An answer outside those classes is a miss of its reference's class and no class of its own; this is
-    scikit-learn's ``f1_score(..., labels=sorted(set(references)), average="macro", zero_division=0)``.
+    Rows, or the clusters that they come in, are resampled. Of a share of which no resample could differ, or
+    of a single unit, Wilson's interval is given: it is the honest width.
 
     Args:
-        references: Label of each example, shape ``(n,)``, at least one.
-        predictions: Label answered, same shape.
-        clusters: What each example is drawn with; empty where each stands alone.
-        seed: For the bootstrap.
-
-    Raises:
-        ValueError: There are no examples.
-    """
-    if not references:
-        raise ValueError("macro_f1: needs at least one example")
-    columns = macro_f1_columns(references, predictions, sorted(set(references)))
-    value = float(macro_f1_of_sums(columns.sum(axis=0, keepdims=True))[0])
-    n, right = len(references), sum(r == p for r, p in zip(references, predictions, strict=True))
-    units = len(set(clusters)) if are_clustered(clusters) else n
-    if right in (0, n) or units < _FEWEST_CLUSTERS:
-        # No resample could differ; the interval of the accuracy is the honest width.
-        return _metric(MACRO_F1, value, n, wilson_interval(right * units / n, units), method="wilson")
-    columns = sums_by_cluster(columns, clusters) if units < n else columns
-    return _metric(MACRO_F1, value, n, bca_interval(columns, macro_f1_of_sums, seed=seed))
-
-
-def perplexity(scores: Sequence[Score], *, clusters: Sequence[str] = (), seed: int = 0) -> Metric | None:
-    """Return exp of the mean negative log-likelihood per completion token, pooled over rows.
-
-    Rows are resampled, not tokens, because tokens of one answer hang together.
-
-    Args:
-        scores: One a row.
-        clusters: What each row is drawn with; empty where each stands alone.
+        name: The metric's name.
+        rows: Answers with their references and per-row numbers.
+        options: What the task says.
         seed: For the bootstrap.
 
     Returns:
-        The metric with ``n`` rows, or None when fewer than two rows have tokens or a likelihood is not a
-        finite number: there is then nothing that a record could hold and a gate could trust.
+        The metric with its ``n`` rows; None where no row has what it needs, and where value or interval is no
+        finite number or, of what is no share, fewer than two units are left: there is then nothing that a
+        record could hold and a gate could trust.
     """
     import numpy as np
 
-    drawn_with = clusters or [str(number) for number in range(len(scores))]
-    kept = [cluster for cluster, s in zip(drawn_with, scores, strict=True) if s.tokens > 0]
-    rows = [(s.logprob, float(s.tokens)) for s in scores if s.tokens > 0]
-    if len(set(kept)) < _FEWEST_CLUSTERS or not all(math.isfinite(logprob) for logprob, _ in rows):
+    declared = declaration_of(name)
+    kept = [row for row in rows if all(score in row.scores for score in declared.scores)]
+    if not kept:
         return None
-    columns = sums_by_cluster(np.asarray(rows, dtype=np.float64), kept)
+    corpus = make_corpus(name, [kept], options)
+    columns = sums_by_cluster(corpus.columns(kept), [row.cluster or row.id for row in kept])
+    units, is_share = len(columns), declared.unit == "share"
     # A perplexity beyond a float is caught below instead of warned about in the middle of a run.
     with np.errstate(over="ignore", invalid="ignore"):
-        value = float(perplexity_of_sums(columns.sum(axis=0, keepdims=True))[0])
-        interval = bca_interval(columns, perplexity_of_sums, seed=seed)
-    if not all(math.isfinite(x) for x in (value, *interval)):
+        value = float(corpus.of_sums(columns.sum(axis=0, keepdims=True))[0])
+        if units >= _FEWEST_CLUSTERS:
+            interval = bca_interval(columns, corpus.of_sums, seed=seed)
+            if not (is_share and interval.low == interval.high):
+                finite = all(math.isfinite(x) for x in (value, *interval))
+                return _metric(name, value, len(kept), interval) if finite else None
+    if not is_share or not math.isfinite(value):
         return None
-    return _metric(PERPLEXITY, value, len(rows), interval)
-
-
-def perplexity_of_sums(sums: Floats) -> Floats:
-    """Return the perplexity of summed (log-likelihood [nats], tokens), ``(k, 2)`` to ``(k,)``."""
-    import numpy as np
-
-    values: Floats = np.exp(-sums[:, 0] / sums[:, 1])
-    return values
+    return _metric(name, value, len(kept), wilson_interval(value * units, units), method="wilson")
 
 
 def class_scores(references: Sequence[str], predictions: Sequence[str]) -> tuple[ClassScore, ...]:

@@ -26,7 +26,7 @@ from tunery.core.figures import (
 )
 from tunery.evaluate.comparison import SIGNIFICANT
 from tunery.evaluate.gate import best_of
-from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.metrics import higher_is_better, unit_of
 from tunery.evaluate.rules import BEST, BEST_ARM, GateRule, written
 
 POWER = 0.8
@@ -128,12 +128,12 @@ def undecidable(rules: Sequence[GateRule], rows: Mapping[str | None, int], *, al
 
 
 def _undecidable(rule: GateRule, have: int, alpha: float) -> str | None:
-    if rule.no_worse_than is not None and is_share(rule.metric):
+    if rule.no_worse_than is not None and is_share(unit_of(rule.metric)):
         if not rule.within:
             return "no number of rows rules every loss out; give it a margin (within 0.02)"
         need = rows_to_rule_out(rule.within, alpha=alpha)
         why = f"with {percent(_UNKNOWN)} of them judged differently and nothing lost, at power {POWER:g}"
-    elif rule.ci and rule.at_least is not None and is_share(rule.metric, rule.at_least):
+    elif rule.ci and rule.at_least is not None and is_share(unit_of(rule.metric), rule.at_least):
         if rule.at_least >= 1:
             return "no number of rows shows that nothing is ever wrong"
         need = math.ceil(_quantiles(alpha, POWER)[0] ** 2 * rule.at_least / (1 - rule.at_least))

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example, Message
-from tunery.evaluate.metrics import LOGPROB, MACRO_F1, PERPLEXITY, TOKENS, declaration_of
+from tunery.evaluate.corpus import corpus_names
+from tunery.evaluate.metrics import declaration_of
 from tunery.evaluate.pairing import Paired, Row
 from tunery.evaluate.predictions import PredictionRow
 from tunery.evaluate.scorers import ScorerOptions, make_scorer, scorer_names
@@ -25,13 +26,14 @@ def scored(rows: Paired, metric: str) -> Paired:
     Raises:
         ConfigError: Neither can be had, or a score is no number; says what there is.
     """
-    if metric == PERPLEXITY:
-        _refuse_no_numbers(rows, LOGPROB, TOKENS)
+    if needed := declaration_of(metric).scores:
+        _refuse_no_numbers(rows, *needed)
         return rows
-    if metric != MACRO_F1 and all(metric in row.scores for pair in rows.pairs for row in pair):
+    is_corpus = metric in corpus_names()
+    if not is_corpus and all(metric in row.scores for pair in rows.pairs for row in pair):
         _refuse_no_numbers(rows, metric)
         return rows
-    if metric != MACRO_F1 and metric.partition(".")[0] not in scorer_names():
+    if not is_corpus and metric.partition(".")[0] not in scorer_names():
         raise _unknown(rows, metric)
     lacking = [
         f"id {row.id!r:.80}: no {'prediction' if row.prediction is None else 'reference'} in {name}"
@@ -42,7 +44,7 @@ def scored(rows: Paired, metric: str) -> Paired:
     if lacking:
         where = " and ".join(rows.names)
         raise ConfigError.of_problems(f"{metric} needs the texts of {where}", lacking, limit=_SHOWN)
-    if metric == MACRO_F1:
+    if is_corpus:
         return rows
     needs = {*declaration_of(metric).needs} - _GIVEN_BY_TEXTS
     if needs:
@@ -85,7 +87,7 @@ def _refuse_no_numbers(rows: Paired, *scores: str) -> None:
 
 def _unknown(rows: Paired, metric: str) -> ConfigError:
     there = set.intersection(*({*row.scores} for pair in rows.pairs for row in pair))
-    known = sorted({*there, *scorer_names(), MACRO_F1})
+    known = sorted({*there, *scorer_names(), *corpus_names()})
     shown = f"both files have {listed(sorted(there), _SHOWN) or 'no scores'}"
     some = sum(metric in row.scores for pair in rows.pairs for row in pair)
     lacking = (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tunery.core.clock import Clock, SystemClock
-from tunery.core.engine import Engine, Score, Tokenizer
+from tunery.core.engine import Engine, Tokenizer
 from tunery.core.errors import first_of
 from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.example import Example, where
@@ -23,6 +23,9 @@ from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
+from tunery.evaluate.corpus import corpus_names, signatures
+from tunery.evaluate.corpus.macro_f1 import no_label
+from tunery.evaluate.corpus.perplexity import LOGPROB, TOKENS
 from tunery.evaluate.judges.config import UNJUDGED
 from tunery.evaluate.judges.judge import judge_key
 from tunery.evaluate.kept import NOTHING, KeptAnswers
@@ -109,18 +112,10 @@ def judged(
     """
     progress, clock = progress or Silent(), clock or SystemClock()
     predictions = _judge(task, subject, answers)
-    groups = {e.id: e.group for e in task.examples}
-    perplexity = measure.perplexity(
-        list(answers.likelihoods.values()),
-        clusters=[groups[i] for i in answers.likelihoods],
-        seed=task.config.seed,
-    )
     labels = _labels(task, predictions)
-    found = _means(task, predictions)
-    if task.labels and measure.MACRO_F1 in task.metrics:
-        found.append(measure.macro_f1(*labels, clusters=list(groups.values()), seed=task.config.seed))
-    if perplexity is not None:
-        found.append(perplexity)
+    found = {metric.name: metric for metric in (*_means(task, predictions), *_of_corpus(task, predictions))}
+    if any(not math.isfinite(score.logprob) for score in answers.likelihoods.values()):
+        found.pop(measure.PERPLEXITY, None)  # of the other rows alone it would flatter
     evaluation = Evaluation(
         id=evaluation_id(task, subject),
         subject=subject.name,
@@ -128,14 +123,17 @@ def judged(
         adapter=subject.adapter,
         data=task.data,
         main_metric=task.main_metric,
-        metrics={metric.name: metric for metric in found},
+        metrics=found,
         per_class=measure.class_scores(*labels),
         confusions=measure.worst_confusions(*labels),
         config=_config(task, subject),
         created_at=clock.now(),
         seconds=time.monotonic() - started,
         tokens=answers.tokens,
-        warnings=(*_warnings(task, answers, measured=perplexity is not None), *_unjudged(predictions)),
+        warnings=(
+            *_warnings(task, answers, measured=measure.PERPLEXITY in found),
+            *_unjudged(predictions),
+        ),
         arm=subject.engine.get("arm"),
         **_effort(answers),
     )
@@ -170,6 +168,7 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
         "perplexity": subject.perplexity,
         "engine": dict(subject.engine),
         # Named only where there are any: evaluations of rows that stand alone keep the ids they have.
+        **({"signatures": signed} if (signed := signatures(task.metrics, task.scorer_options)) else {}),
         **({"clusters": True} if are_clustered([e.group for e in task.examples]) else {}),
         **({"judge": judge_key(judge, "rubric")} if judge is not None and task.asks_judge else {}),
     }
@@ -220,8 +219,8 @@ def _scores(
         if isinstance(scorer, DetailedScorer):
             scores |= {f"{name}.{part}": value for part, value in scorer.parts(answer, example).items()}
     likelihood = answers.likelihoods.get(example.id)
-    if likelihood is not None and math.isfinite(likelihood.logprob):
-        scores |= {measure.LOGPROB: likelihood.logprob, measure.TOKENS: float(likelihood.tokens)}
+    if likelihood is not None and likelihood.tokens and math.isfinite(likelihood.logprob):
+        scores |= {LOGPROB: likelihood.logprob, TOKENS: float(likelihood.tokens)}
     margin = answers.margins.get(example.id)
     if margin is not None and math.isfinite(margin):
         scores |= {measure.PREFERENCE_ACCURACY: float(margin > 0), measure.PREFERENCE_MARGIN: margin}
@@ -244,18 +243,21 @@ def _means(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
 def main_metric_over(task: Task, predictions: Sequence[Prediction]) -> Metric | None:
     """Return a task's main metric over some of its answers; None where they are too few for it."""
     name, seed = task.main_metric, task.config.seed
-    clusters = [p.cluster or p.id for p in predictions]
-    if not predictions:
-        return None
-    if name == measure.MACRO_F1:
-        return measure.macro_f1(*_labels(task, predictions), clusters=clusters, seed=seed)
-    if name == measure.PERPLEXITY:
-        having = [p for p in predictions if measure.LOGPROB in p.scores]
-        scores = [Score(p.scores[measure.LOGPROB], int(p.scores[measure.TOKENS])) for p in having]
-        return measure.perplexity(scores, clusters=[p.cluster or p.id for p in having], seed=seed)
+    if name in corpus_names():
+        return measure.corpus_metric(name, predictions, options=task.scorer_options, seed=seed)
     having = [p for p in predictions if name in p.scores]
     values, clusters = [p.scores[name] for p in having], [p.cluster or p.id for p in having]
     return measure.mean_metric(name, values, clusters=clusters, seed=seed) if having else None
+
+
+def _of_corpus(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
+    """Return the corpus metrics, those left out that no rows or no finite number speak for."""
+    found = [
+        measure.corpus_metric(name, predictions, options=task.scorer_options, seed=task.config.seed)
+        for name in task.metrics
+        if name in corpus_names()
+    ]
+    return [metric for metric in found if metric is not None]
 
 
 class _Labels(NamedTuple):
@@ -270,7 +272,7 @@ def _labels(task: Task, predictions: Sequence[Prediction]) -> _Labels:
         return _Labels((), ())
     reader = LabelReader(task.labels)
     references = [reader.read(p.reference) or p.reference for p in predictions]
-    none = measure.no_label({*references, *task.labels})
+    none = no_label({*references, *task.labels})
     return _Labels(references, [reader.read(p.prediction) or none for p in predictions])
 
 

@@ -63,7 +63,13 @@ class Task:
         references = tuple(e.reference for e in self.examples)
         config = self.config
         return ScorerOptions(
-            self.labels, config.json_schema, config.fields, self.models, references, config.judge
+            labels=self.labels,
+            json_schema=config.json_schema,
+            fields=config.fields,
+            models=self.models,
+            references=references,
+            judge=config.judge,
+            bleu_tokenizer=config.bleu_tokenizer,
         )
 
     @property

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunery.core import figures
-from tunery.core.evaluation import Metric
+from tunery.core.evaluation import Metric, Unit
 
 
 def metric(name: str, value: float, low: float, high: float) -> Metric:
@@ -24,10 +24,11 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "share"), [("right_length", 0.9, True), ("perplexity", 0.9, False), ("x", 1.2, False)]
+    ("unit", "value", "share"),
+    [("share", 0.9, True), ("number", 0.9, False), ("ms", 0.9, False), ("share", 1.2, False)],
 )
-def test_what_a_scorer_gives_is_a_share_whatever_its_name(name: str, value: float, share: bool) -> None:
-    assert figures.is_share(name, value) is share
+def test_what_is_declared_a_share_reads_as_one(unit: Unit, value: float, share: bool) -> None:
+    assert figures.is_share(unit, value) is share
 
 
 @given(st.floats(0, 1))

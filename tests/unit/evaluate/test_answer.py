@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.unit.evaluate.scripted import example
 from tunery.evaluate.answer import LabelReader, NotJson, fold, read_json, same_text
-from tunery.evaluate.metrics import NO_LABEL, declaration_of, no_label
+from tunery.evaluate.corpus.macro_f1 import NO_LABEL, no_label
+from tunery.evaluate.metrics import declaration_of
 from tunery.evaluate.scorers import ScorerOptions, make_scorer, scorer_names
 
 NASTY: dict[str, tuple[str, ...]] = {

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.unit.evaluate.judged import macro_f1
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.evaluation import Prediction
 from tunery.evaluate.comparison import compare, compare_files
 from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
-from tunery.evaluate.metrics import macro_f1
 from tunery.evaluate.predictions import read_predictions, write_predictions
+from tunery.evaluate.scorers import ScorerOptions
 
 
 def predictions(
@@ -97,7 +98,7 @@ def test_one_shared_row_shows_no_difference(metric: str) -> None:
 def test_macro_f1_is_compared_by_the_metric_itself() -> None:
     a = predictions(["a"] * 40, REFERENCES)
     b = predictions([*REFERENCES[:30], *["nonsense"] * 10], REFERENCES)
-    result = compare(a, b, metric="macro_f1", labels=("a", "b"))
+    result = compare(a, b, metric="macro_f1", options=ScorerOptions(labels=("a", "b")))
     assert result.value_a == pytest.approx(macro_f1(REFERENCES, ["a"] * 40).value)
     assert result.difference == pytest.approx(
         macro_f1(REFERENCES, [p.prediction for p in b]).value - macro_f1(REFERENCES, ["a"] * 40).value

@@ -8,16 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from tunery.core.engine import Score
+from tests.unit.evaluate.judged import judged, macro_f1
+from tunery.core.evaluation import Metric
 from tunery.core.statistics import wilson_interval
+from tunery.evaluate.corpus import corpus_names
 from tunery.evaluate.metrics import (
     class_scores,
-    macro_f1,
-    macro_f1_columns,
-    macro_f1_of_sums,
+    corpus_metric,
     mean_metric,
     metric_names,
-    perplexity,
     worst_confusions,
 )
 from tunery.evaluate.scorers import scorer_names
@@ -27,9 +26,9 @@ answers = st.lists(
 )
 
 
-def point(references: list[str], predictions: list[str]) -> float:
-    columns = macro_f1_columns(references, predictions, sorted(set(references)))
-    return float(macro_f1_of_sums(columns.sum(axis=0, keepdims=True))[0])
+def perplexity(*rows: tuple[float, float]) -> Metric | None:
+    logprob, tokens = zip(*rows, strict=True) if rows else ((), ())
+    return corpus_metric("perplexity", judged([""] * len(rows), logprob=logprob, completion_tokens=tokens))
 
 
 @given(answers)
@@ -38,7 +37,7 @@ def test_macro_f1_equals_scikit_learns(pairs: list[tuple[str, str]]) -> None:
     expected = f1_score(
         references, predictions, labels=sorted(set(references)), average="macro", zero_division=0
     )
-    assert point(references, predictions) == pytest.approx(expected)
+    assert macro_f1(references, predictions).value == pytest.approx(expected)
 
 
 @given(answers)
@@ -131,28 +130,19 @@ def test_scores_that_are_none_are_refused(values: list[float]) -> None:
 
 
 def test_perplexity_pools_tokens_over_rows() -> None:
-    metric = perplexity([Score(-2.0, 4), Score(-9.0, 6), Score(-1.0, 5), Score(0.0, 0)])
+    metric = perplexity((-2.0, 4), (-9.0, 6), (-1.0, 5))
     assert metric is not None
     assert metric.value == pytest.approx(math.exp(12 / 15))
     assert metric.n == 3
     assert metric.ci95[0] < metric.value < metric.ci95[1]
 
 
-@pytest.mark.parametrize(
-    "scores",
-    [
-        [],
-        [Score(-1.0, 2)],
-        [Score(-1.0, 2), Score(-1.0, 0)],
-        [Score(-1.0, 2), Score(math.nan, 2)],
-        [Score(-1.0, 2), Score(-math.inf, 2)],
-        [Score(-1e6, 2), Score(-1e6, 2)],
-    ],
-)
-def test_a_perplexity_that_is_no_number_is_no_metric(scores: list[Score]) -> None:
-    assert perplexity(scores) is None
+@pytest.mark.parametrize("rows", [[], [(-1.0, 2)], [(-1.0, 2), (math.nan, 2)], [(-1e6, 2), (-1e6, 2)]])
+def test_a_perplexity_that_is_no_number_is_no_metric(rows: list[tuple[float, float]]) -> None:
+    assert perplexity(*rows) is None
 
 
-def test_every_scorer_is_a_metric() -> None:
-    others = {"macro_f1", "perplexity", "preference_accuracy", "judge_win_rate"}
-    assert set(metric_names()) == {*scorer_names(), *others}
+def test_every_scorer_and_every_corpus_metric_is_a_metric() -> None:
+    others = {"preference_accuracy", "judge_win_rate"}
+    assert set(metric_names()) == {*scorer_names(), *corpus_names(), *others}
+    assert {"macro_f1", "perplexity"} <= set(corpus_names())

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, Self, cast, runtime_checkable
 
+from tunery.core.evaluation import Unit
 from tunery.core.example import Example, Message
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.evaluate.judges.config import JudgeConfig
@@ -37,6 +38,10 @@ class Declaration(NamedTuple):
     """Tasks on which ``metrics: auto`` measures it."""
     judged_by: str | None = None
     """The scorer that says which answers are right, for a metric that judges none by itself."""
+    unit: Unit = "share"
+    """What its values are; only a share is written in percent and held to lie in [0, 1]."""
+    scores: tuple[str, ...] = ()
+    """Per-row numbers that a corpus metric is computed from, beside the texts: ``latency_ms``."""
 
 
 class ScorerModels(NamedTuple):
@@ -93,6 +98,15 @@ class ScorerOptions:
     """Of every example: a loose match must not confuse two answers that occur."""
     judge: JudgeConfig | None = None
     """By which rubric a judge scores."""
+    bleu_tokenizer: str = "13a"
+    """sacrebleu's name of how BLEU cuts texts into tokens."""
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return what a stored evaluation's settings say, as far as answers are compared by it."""
+        labels = config.get("labels")
+        tokenizer = config.get("bleu_tokenizer") or cls().bleu_tokenizer
+        return cls(labels=tuple(labels) if labels else None, bleu_tokenizer=tokenizer)
 
 
 class Scorer(Protocol):

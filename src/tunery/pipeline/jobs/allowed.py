@@ -34,7 +34,8 @@ _BY_GROUP: Mapping[str, str] = {
         "threads loss_on prompt_loss_weight neftune_alpha "
         "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"
     ),
-    "evaluate": "metrics max_new_tokens limit perplexity_limit seed json_schema fields rows_per_batch",
+    "evaluate": "metrics max_new_tokens limit perplexity_limit seed json_schema fields rows_per_batch "
+    "bleu_tokenizer",
     "evaluate.baseline": (
         "zero_shot few_shot few_shot_retrieved tfidf shots max_shot_tokens constrained system_prompt "
         "perplexity seed"

@@ -14,6 +14,7 @@ from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter
 from tunery.evaluate.comparison import CORRECT, compare
 from tunery.evaluate.prompting import Subject, baseline_subjects
+from tunery.evaluate.scorers import ScorerOptions
 from tunery.evaluate.task import Task, make_task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.contamination import Seen
@@ -79,7 +80,7 @@ def compare_versions(workspace: Workspace, a: str, b: str) -> Comparison:
         predictions_of(workspace, other.id),
         metric=other.main_metric if one.main_metric == other.main_metric else CORRECT,
         names=(versions[0].ref, versions[1].ref),
-        labels=versions[1].labels,
+        options=ScorerOptions.of_config({**other.config, "labels": versions[1].labels}),
     )
 
 

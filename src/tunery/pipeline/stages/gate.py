@@ -10,7 +10,7 @@ from tunery.core.figures import is_share
 from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
 from tunery.evaluate.gate import GateEvidence, SuiteResult, judge
 from tunery.evaluate.gate_check import check_rules
-from tunery.evaluate.metrics import higher_is_better
+from tunery.evaluate.metrics import higher_is_better, unit_of
 from tunery.evaluate.power import before_anything, undecidable
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.rules import GateRule, gate_rules
@@ -64,7 +64,7 @@ def what_rows_can_show(context: RunContext, task: Task) -> str | None:
     None where the metric that decides is no share, so that nothing is known of its spread beforehand.
     """
     metric = task.main_metric
-    if not (higher_is_better(metric) and is_share(metric)):
+    if not (higher_is_better(metric) and is_share(unit_of(metric))):
         return None
     gains = [rule.by for rule in rules_of(context) if rule.significant and rule.metric == metric]
     return before_anything(len(task.examples), gains)

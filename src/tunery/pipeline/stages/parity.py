@@ -13,6 +13,7 @@ from tunery.core.progress import Progress
 from tunery.core.run import TRAINER
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.run import EvaluationResult, evaluate
+from tunery.evaluate.scorers import ScorerOptions
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import stored_recipe
 from tunery.pipeline.stages.evaluate import measure_trainer, predictions_of, test_task, tuned_subject
@@ -44,7 +45,7 @@ class Parity(NamedTuple):
         """The numbers in one sentence."""
         compared = self.comparison
         a, b = compared.value_a or 0.0, compared.value_b or 0.0
-        share = is_share(compared.metric, a, b)
+        share = is_share(compared.unit, a, b)
         return (
             f"{self.form}: {compared.metric_title} {quantity(b, share=share)} where the gate judged "
             f"{quantity(a, share=share)} on the same {compared.n:,} rows "
@@ -138,6 +139,6 @@ def _compared(
         result.predictions,
         metric=metric,
         names=(judged.ref, f"{judged.ref} {form}"),
-        labels=result.evaluation.config.get("labels"),
+        options=ScorerOptions.of_config(result.evaluation.config),
     )
     return Parity(form, compared, margin)
