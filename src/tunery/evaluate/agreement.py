@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from tunery.core.config import Record
 from tunery.core.statistics import Interval, wilson_interval
 from tunery.evaluate.bootstrap import bca_interval
 from tunery.evaluate.clusters import are_clustered, sums_by_cluster
@@ -16,7 +17,7 @@ _FEWEST = 2
 """Clusters that can be resampled [count]."""
 
 
-class Agreement(NamedTuple):
+class Agreement(Record):
     """A coefficient of agreement: 1 for always, 0 for as often as by chance, below 0 for less often."""
 
     value: float
@@ -79,11 +80,11 @@ def cohen_kappa(
     agreed = 1 - value == 0
     if agreed or len(rows) < _FEWEST:
         low = wilson_interval(len(rows) if agreed else 0, len(rows)).low
-        return Agreement(value, Interval(max(-1.0, 1 - (1 - low) / by_chance), 1.0))
-    return Agreement(value, bca_interval(rows, kappa))
+        return Agreement(value=value, ci95=Interval(max(-1.0, 1 - (1 - low) / by_chance), 1.0))
+    return Agreement(value=value, ci95=bca_interval(rows, kappa))
 
 
-class ClassAgreement(NamedTuple):
+class ClassAgreement(Record):
     """How a judge does on one class, people's word taken for the truth."""
 
     name: str
@@ -108,11 +109,11 @@ def by_class(
         others = [j for h, j in pairs if h != name]
         found.append(
             ClassAgreement(
-                name,
-                len(own),
-                own.count(name) / len(own) if own else None,
-                1 - others.count(name) / len(others) if others else None,
-                {said: own.count(said) for said in dict.fromkeys([*classes, *own]) if said in own},
+                name=name,
+                support=len(own),
+                sensitivity=own.count(name) / len(own) if own else None,
+                specificity=1 - others.count(name) / len(others) if others else None,
+                judged_as={said: own.count(said) for said in classes if said in own},
             )
         )
     return tuple(found)
@@ -165,4 +166,4 @@ def krippendorff_alpha(
     total = cells.sum(axis=0, keepdims=True)
     if np.count_nonzero(total.reshape(k, k).sum(axis=0)) < _FEWEST:
         return None
-    return Agreement(float(alpha(total)[0]), bca_interval(rows, alpha))
+    return Agreement(value=float(alpha(total)[0]), ci95=bca_interval(rows, alpha))

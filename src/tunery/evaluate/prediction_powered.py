@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from tunery.core.config import Record
 from tunery.core.statistics import Interval, wilson_interval
 from tunery.evaluate.clusters import sums_by_cluster
 
@@ -17,11 +18,13 @@ _FEWEST = 2
 """Clusters with a label of a person that an interval needs [count]."""
 
 
-class Corrected(NamedTuple):
+class Corrected(Record):
     """A mean that was measured by a judge, corrected for the error that people's labels show."""
 
     value: float
     ci95: Interval
+    labelled: int
+    """Rows that people labelled [count]."""
     labels_alone: float
     """Mean of the labels that people gave."""
     labels_ci95: Interval
@@ -78,17 +81,25 @@ def corrected_mean(
     labels_alone = float(both[:, 0].mean())
     if np.ptp(both[:, 0]) == 0:  # no label differs, so nothing says how much they might
         alike = wilson_interval(labels_alone * units, units)
-        return Corrected(labels_alone, alike, labels_alone, alike, 0.0)
+        return Corrected(
+            value=labels_alone,
+            ci95=alike,
+            labelled=len(human),
+            labels_alone=labels_alone,
+            labels_ci95=alike,
+            weight=0.0,
+        )
     shift = float(many.mean() - both[:, 1].mean()) if len(many) else 0.0
     value = labels_alone + weight * shift
     variance = float(var_human) - 2 * weight * float(shared) + weight**2 * spread
     quantile = float(t.ppf(0.5 + _LEVEL / 2, units - 1))
     return Corrected(
-        min(max(value, 0.0), 1.0),
-        _around(value, quantile * math.sqrt(max(variance, 0.0))),
-        labels_alone,
-        _around(labels_alone, quantile * math.sqrt(float(var_human))),
-        weight,
+        value=min(max(value, 0.0), 1.0),
+        ci95=_around(value, quantile * math.sqrt(max(variance, 0.0))),
+        labelled=len(human),
+        labels_alone=labels_alone,
+        labels_ci95=_around(labels_alone, quantile * math.sqrt(float(var_human))),
+        weight=weight,
     )
 
 

@@ -17,9 +17,8 @@ from tunery.core.statistics import wilson_interval
 from tunery.evaluate.agreement import Agreement, ClassAgreement, by_class, cohen_kappa
 from tunery.evaluate.judges.config import UNJUDGED, JudgeConfig, JudgeKind
 from tunery.evaluate.judges.judge import EndpointJudge, judge_key
-from tunery.evaluate.judges.pairwise import POSITION_BIAS, Pair, Winner, judge_pairs, label_of
+from tunery.evaluate.judges.pairwise import Pair, Winner, judge_pairs, label_of, position_bias
 from tunery.evaluate.judges.prompts import HIGHEST, LOWEST, rating_form, rating_turns, read_rating
-from tunery.evaluate.metrics import mean_metric
 from tunery.evaluate.scorers import NoAnswer
 from tunery.store.whole_file import write_json_lines
 from tunery.store.workspace import Workspace
@@ -173,9 +172,8 @@ def _of_pairs(judge: EndpointJudge, rows: Sequence[LabelledPair]) -> _Found:
     human: list[str] = [row.preferred for row in rows]
     judged = [UNJUDGED if verdict.error else str(verdict.winner) for verdict in verdicts]
     classes = (*_WINNERS, *([UNJUDGED] if UNJUDGED in judged else []))
-    turning = [float(not verdict.consistent) for verdict in verdicts]
-    bias = mean_metric(POSITION_BIAS, turning, clusters=clusters)
-    return _Found(human, judged, classes, _kappa(human, judged, classes, clusters), bias)
+    kappa = _kappa(human, judged, classes, clusters)
+    return _Found(human, judged, classes, kappa, position_bias(verdicts, clusters))
 
 
 def _of_answers(judge: EndpointJudge, rows: Sequence[LabelledAnswer]) -> _Found:

@@ -12,11 +12,10 @@ from tunery.core.ids import canonical_json, sha256_text
 from tunery.evaluate.judges.judge import EndpointJudge, judge_key
 from tunery.evaluate.judges.prompts import pair_form, pair_turns, read_better
 from tunery.evaluate.metrics import WIN_RATE, mean_metric
-from tunery.evaluate.prediction_powered import corrected_mean
+from tunery.evaluate.prediction_powered import Corrected, corrected_mean
 from tunery.evaluate.scorers import NoAnswer
 
 Winner = Literal["a", "b", "tie"]
-POSITION_BIAS = "judge_position_bias"
 _VALUE: Mapping[Winner, float] = {"a": 0.0, "b": 1.0, "tie": 0.5}
 _OTHER: Mapping[Winner, Winner] = {"a": "b", "b": "a", "tie": "tie"}
 _FEWEST_LABELS = 2
@@ -52,20 +51,6 @@ class PairVerdict(NamedTuple):
     """Why there is no verdict."""
 
 
-class CorrectedRate(Record):
-    """A win rate, corrected by what people said of some of the same pairs."""
-
-    value: float
-    ci95: tuple[float, float]
-    labelled: int
-    """Pairs that people judged [count]."""
-    labels_alone: float
-    """Win rate by people's labels alone."""
-    labels_ci95: tuple[float, float]
-    weight: float
-    """How far the judge's words are used, in [0, 1]."""
-
-
 class JudgedComparison(Record):
     """Whether B is better than A, as a judge sees it."""
 
@@ -87,7 +72,7 @@ class JudgedComparison(Record):
     """Share of pairs on which the verdict turns with the order."""
     prefers_first: float | None
     """Of the verdicts that turn, the share in which the first answer was preferred; 0.5 for no such habit."""
-    corrected: CorrectedRate | None
+    corrected: Corrected | None
     """None where people judged none of these pairs."""
     kappa: float | None = None
     """Agreement of this judge with people, where it was measured."""
@@ -139,6 +124,12 @@ def _verdict(judge: EndpointJudge, forward: Sequence[Message], back: Sequence[Me
     return PairVerdict(there if same else "tie", same, first, None)
 
 
+def position_bias(verdicts: Sequence[PairVerdict], clusters: Sequence[str]) -> Metric:
+    """Return the share of pairs on which the verdict turns with the order."""
+    turning = [float(not verdict.consistent) for verdict in verdicts]
+    return mean_metric("judge_position_bias", turning, clusters=clusters).with_(higher_is_better=False)
+
+
 def compare_by_judge(
     judge: EndpointJudge,
     pairs: Sequence[Pair],
@@ -160,7 +151,6 @@ def compare_by_judge(
     verdicts = judge_pairs(judge, pairs)
     clusters = [pair.cluster or pair.id for pair in pairs]
     values = [_VALUE[verdict.winner] for verdict in verdicts]
-    turning = [not verdict.consistent for verdict in verdicts]
     firsts = [verdict.first for verdict in verdicts if not verdict.consistent]
     rate = mean_metric(WIN_RATE, values, clusters=clusters)
     corrected = _corrected(pairs, values, labels or {})
@@ -177,7 +167,7 @@ def compare_by_judge(
         ties=winners.count("tie"),
         errors=sum(verdict.error is not None for verdict in verdicts),
         win_rate=rate,
-        position_bias=mean_metric(POSITION_BIAS, [float(x) for x in turning], clusters=clusters),
+        position_bias=position_bias(verdicts, clusters),
         prefers_first=sum(firsts) / (2 * len(firsts)) if firsts else None,
         corrected=corrected,
         verdict="better" if low > 0.5 else "worse" if high < 0.5 else "no difference shown",
@@ -186,7 +176,7 @@ def compare_by_judge(
 
 def _corrected(
     pairs: Sequence[Pair], values: Sequence[float], labels: Mapping[str, Winner]
-) -> CorrectedRate | None:
+) -> Corrected | None:
     human: list[float] = []
     labelled: list[int] = []
     for place, pair in enumerate(pairs):
@@ -199,20 +189,12 @@ def _corrected(
     if len({clusters[i] for i in labelled}) < _FEWEST_LABELS:
         return None
     others = sorted(set(range(len(pairs))) - set(labelled))
-    found = corrected_mean(
+    return corrected_mean(
         human,
         [values[i] for i in labelled],
         [values[i] for i in others],
         clusters=[clusters[i] for i in labelled],
         clusters_only=[clusters[i] for i in others],
-    )
-    return CorrectedRate(
-        value=found.value,
-        ci95=tuple(found.ci95),
-        labelled=len(labelled),
-        labels_alone=found.labels_alone,
-        labels_ci95=tuple(found.labels_ci95),
-        weight=found.weight,
     )
 
 

@@ -11,7 +11,7 @@ from tunery.core.config import Record
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Metric
 from tunery.core.ids import artifact_id, canonical_json, sha256_text
-from tunery.evaluate.agreement import krippendorff_alpha
+from tunery.evaluate.agreement import Agreement, krippendorff_alpha
 from tunery.evaluate.judges.check import LabelledPair
 from tunery.evaluate.judges.pairwise import Pair, Winner
 from tunery.evaluate.metrics import mean_metric
@@ -20,13 +20,6 @@ from tunery.evaluate.review.config import HIGHEST, LOWEST, WIN_RATE
 
 _PLACES = {"1": 1, "tie": 2, "2": 3}
 """Of what may be preferred, on the scale from the first answer to the second."""
-
-
-class AlphaOf(Record):
-    """Krippendorff's alpha of a criterion."""
-
-    value: float
-    ci95: tuple[float, float]
 
 
 class HumanReview(Record):
@@ -44,7 +37,7 @@ class HumanReview(Record):
     """Answers, or pairs of them, that were judged [count]."""
     metrics: Mapping[str, Mapping[str, Metric]]
     """System to criterion to its mean rating; of pairs ``win_rate``, a tie as half a win."""
-    agreement: Mapping[str, AlphaOf]
+    agreement: Mapping[str, Agreement]
     """Criterion to how far those who saw every answer agree; one on which nothing can be said is left out."""
     disagreements: tuple[str, ...]
     """Cards on which they are apart and no third person has looked."""
@@ -135,14 +128,14 @@ def _scores(one: Judgement, card: Card, plan: ReviewPlan) -> Mapping[str, int]:
 
 def _agreement(
     plan: ReviewPlan, cards: Mapping[str, Card], given: Mapping[str, Mapping[str, list[int]]]
-) -> dict[str, AlphaOf]:
+) -> dict[str, Agreement]:
     scale = (1, 3) if plan.config.pairwise else (LOWEST, HIGHEST)
     found = {}
     for name, by_card in given.items():
         clusters = [cards[card].cluster or cards[card].row for card in by_card]
         alpha = krippendorff_alpha(list(by_card.values()), scale, clusters=clusters)
         if alpha is not None:
-            found[name] = AlphaOf(value=alpha.value, ci95=tuple(alpha.ci95))
+            found[name] = alpha
     return found
 
 

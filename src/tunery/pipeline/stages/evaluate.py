@@ -33,7 +33,7 @@ from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import SuiteConfig
 from tunery.pipeline.stages.data import answers_to_reach, sentence_encoder, split_of, tokenizer_of
-from tunery.pipeline.stages.judge import judge_of
+from tunery.pipeline.stages.judge import judge_of, metrics_of
 from tunery.serve.engines.transformers import TransformersSettings
 from tunery.store.left_overs import kept_answers
 from tunery.store.urls import whole_path
@@ -58,7 +58,7 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
         config=context.recipe.evaluate,
         main_metric=context.recipe.goal.metric,
         labels=dataset.labels,
-        models=judge_of(context, f"{dataset.id}/test"),
+        models=judge_of(context, f"{dataset.id}/test", metrics_of(context.recipe)),
     )
     check_window(context, dataset, task)
     return task
@@ -321,7 +321,7 @@ def suite_tasks(context: RunContext) -> dict[str, Task]:
             data=rows,
             config=config,
             main_metric=suite.metrics[0],
-            models=judge_of(context, rows),
+            models=judge_of(context, rows, suite.metrics),
         )
     return tasks
 

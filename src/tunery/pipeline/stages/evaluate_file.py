@@ -20,7 +20,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.contamination import Seen
 from tunery.pipeline.stages.data import make_dataset
 from tunery.pipeline.stages.evaluate import measure, predictions_of, test_task, tuned_subject
-from tunery.pipeline.stages.judge import judge_of
+from tunery.pipeline.stages.judge import judge_of, metrics_of
 from tunery.registry.versions import resolve
 from tunery.store.workspace import Workspace
 
@@ -107,7 +107,7 @@ def _task(context: RunContext, test: Path | None, *, labels: Sequence[str] | Non
         config=recipe.evaluate,
         main_metric=recipe.goal.metric,
         labels=labels or make_dataset(context).labels,
-        models=judge_of(context, rows),
+        models=judge_of(context, rows, metrics_of(context.recipe)),
     )
 
 

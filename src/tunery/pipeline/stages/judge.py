@@ -28,6 +28,7 @@ from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.scorers import ScorerModels
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
+from tunery.pipeline.recipe import Recipe
 from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
 
@@ -64,14 +65,19 @@ def open_judge(
     return EndpointJudge(config, workspace.root / JUDGES, of=of, asking=asking)
 
 
-def judge_of(context: RunContext, of: str) -> ScorerModels:
-    """Return the models that scorers of a run may ask: its judge, where the recipe names one.
+def judge_of(context: RunContext, of: str, metrics: Iterable[str]) -> ScorerModels:
+    """Return the models that scorers of a run may ask: its judge, where the recipe names one and needs it.
+
+    Args:
+        context: The run.
+        of: What is judged; each has a budget of its own.
+        metrics: What may be measured on it; ``auto`` measures nothing that is judged.
 
     Raises:
         ConfigError: The environment does not hold the endpoint's key.
     """
     config = context.recipe.evaluate.judge
-    if config is None:
+    if config is None or not any(judged_kind(metric) for metric in metrics):
         return ScorerModels()
     if not context.recipe.data.clean.mask_pii:
         message = f"data.clean.mask_pii is off: test rows and answers go to {config.host} unmasked"
@@ -81,6 +87,12 @@ def judge_of(context: RunContext, of: str) -> ScorerModels:
             context.workspace, config, of=of, progress=context.progress, should_stop=context.should_stop
         )
     )
+
+
+def metrics_of(recipe: Recipe) -> tuple[str, ...]:
+    """Return the metrics that a recipe names for its test split."""
+    named = recipe.evaluate.metrics
+    return (recipe.goal.metric, *(() if named == "auto" else named))
 
 
 def judge_against_best(

@@ -30,7 +30,7 @@ from tunery.model.shape import read_shape
 from tunery.model.tokenizer import ChatTokenizer
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import answers_to_reach, dataset_to_use, split_of, tokenizer_of
-from tunery.pipeline.stages.judge import judge_of
+from tunery.pipeline.stages.judge import judge_of, metrics_of
 from tunery.pipeline.stages.planned import planned, took
 from tunery.pipeline.stages.rewind import note_training, tell_of_hard_rows
 from tunery.pipeline.stages.track import training_metrics
@@ -288,7 +288,7 @@ def _measure(
         config=limited,
         main_metric=main,
         labels=dataset.labels,
-        models=judge_of(context, f"{dataset.id}/validation"),
+        models=judge_of(context, f"{dataset.id}/validation", metrics_of(context.recipe)),
     )
     if config.best_by != LOSS:
         task.check_metric(config.best_by, what="train.best_by")
