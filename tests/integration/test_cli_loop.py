@@ -234,6 +234,8 @@ def test_a_suite_that_holds_train_rows_is_told_in_the_report(loop: Loop, tmp_pat
     assert "on the 1 others" in said[0]
     assert not any("rows stand in" in w for w in report["warnings"] if not w.startswith("Tuned on held"))
     assert said[0] in loop.call("evaluate", "report", done.json["run"], "--format", "junit").out
+    assert {"base on held", "tuned on held"} <= report["evidence"]["answers_sha256"].keys()
+    assert loop.call("evaluate", "verify", done.json["run"]).code == 0
 
 
 def test_a_version_on_another_base_is_refused(loop: Loop, tmp_path: Path) -> None:

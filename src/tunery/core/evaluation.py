@@ -141,8 +141,8 @@ class Contamination(Record):
     """Whose prompt is nearly one that stands there, with the same numbers and signs [count]."""
     ids: tuple[str, ...]
     """Of these rows, the first 20."""
-    metric: Metric
-    """The main metric over all rows."""
+    metric: Metric | None
+    """The main metric over all rows; None where the subject has none."""
     without: Metric | None
     """Over the other rows; None where there are none, or too few."""
 

@@ -372,12 +372,14 @@ def contamination_sentence(found: Contamination) -> str:
     kinds = [f"{count(found.exact)} by the same prompt"] if found.exact else []
     kinds += [f"{count(found.near)} nearly"] if found.near else []
     what = f"{count(found.exact + found.near)} of {counted(found.rows, 'row')}"
-    without = f"{metric_value(found.without)} on the {count(found.without.n)} others" if found.without else ""
-    return (
-        f"{subject_name(found.subject)}: {what} stand in {found.where} "
-        f"({' and '.join(kinds)}: {listed(list(found.ids), 3, total=found.exact + found.near)}); "
-        f"{metric_phrase(found.metric)} with them, {without or 'too few others for a figure without'}"
-    )
+    ids = listed(list(found.ids), 3, total=found.exact + found.near)
+    seen = f"{subject_name(found.subject)}: {what} stand in {found.where} ({' and '.join(kinds)}: {ids})"
+    if found.metric is None:
+        return seen
+    without = "too few others for a figure without"
+    if found.without:
+        without = f"{metric_value(found.without)} on the {count(found.without.n)} others"
+    return f"{seen}; {metric_phrase(found.metric)} with them, {without}"
 
 
 def metric_phrase(metric: Metric) -> str:

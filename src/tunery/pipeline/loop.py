@@ -301,13 +301,13 @@ class _Loop:
             rules = gt.rules_of(context)
             comparisons = compare_results(results[TUNED], others, rules=rules)
             suites = ev.measure_suites(context, adapter, rules)
-            self._note(contaminated=contaminated(context, task, results, suites))
             judged = judge_against_best(context, task, results)
             if judged is not None:
                 tuned, rate = results[TUNED].evaluation, judged.metric
                 with_rate = tuned.with_(metrics={**tuned.metrics, rate.name: rate})
                 results[TUNED] = results[TUNED]._replace(evaluation=with_rate)
                 self._note(judged=judged.model_dump(mode="json"))
+            self._note(contaminated=contaminated(context, task, results, suites))
             for name, result in results.items():
                 context.tracker.log(0, evaluation_metrics(name, result.evaluation))
             self._note(
@@ -318,7 +318,7 @@ class _Loop:
             )
         with timer("gate"):
             gate = gt.judge_gate(context, results, comparisons, suites)
-            evidence = stamp(context.workspace, self.run, adapter, gate, context.recipe)
+            evidence = stamp(context, self.run, adapter, gate, suites)
             self._note(gate_id=gate.id, evidence=evidence)
             if not evidence.are_rules_unchanged:
                 context.progress.event("the gate's rules changed since the run began", level="warn")

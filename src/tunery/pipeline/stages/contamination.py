@@ -60,7 +60,7 @@ class Seen:
         """Return what a subject had seen of the rows that it answered, and warn of it.
 
         That is what its adapter, and those that this began with, were trained on; of prompting, the solved
-        examples in its prompt.
+        examples in its prompt, or all of the train split where it answers from that.
         """
         found = []
         for where, dataset, only in self._places(task, result):
@@ -78,9 +78,13 @@ class Seen:
             for identity in dict.fromkeys(a.dataset_version for a in self._chain(adapter)):
                 yield f"the train split of {identity}", identity, ()
             return
-        shots = tuple(evaluation.config.get("prompt", {}).get("shots") or ())
-        dataset = task.data.partition("/")[0]
-        if shots and dataset.startswith("ds-"):
+        prompt, engine = (evaluation.config.get(part) or {} for part in ("prompt", "engine"))
+        dataset, shots = task.data.partition("/")[0], tuple(prompt.get("shots") or ())
+        if not dataset.startswith("ds-"):
+            return
+        if "retrieved" in prompt or "train" in engine:
+            yield f"the train split of {dataset}, which it answers from", dataset, ()
+        elif shots:
             yield "the solved examples of its prompt", dataset, shots
 
     def _chain(self, adapter: Adapter | None) -> Iterator[Adapter]:
@@ -145,6 +149,6 @@ def _contamination(task: Task, result: EvaluationResult, where: str, known: Know
         exact=len(known.exact),
         near=len(known.near),
         ids=(*known.exact, *known.near)[:_SHOWN],
-        metric=result.evaluation.main,
+        metric=result.evaluation.metrics.get(task.main_metric),
         without=main_metric_over(task, others),
     )

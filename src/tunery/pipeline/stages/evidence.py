@@ -14,6 +14,8 @@ from tunery.core.figures import is_rate, quantity_beside, subject_phrase
 from tunery.core.ids import canonical_json, sha256_file, sha256_text
 from tunery.core.run import Run
 from tunery.core.training import Adapter
+from tunery.evaluate.gate import SuiteResult
+from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe, load_recipe, stored_recipe
 from tunery.pipeline.stages.evaluate import PREDICTIONS, predictions_of
 from tunery.pipeline.stages.gate import rules_of_recipe
@@ -40,13 +42,17 @@ def gate_sha256(gate: GateResult) -> str:
     return sha256_text(canonical_json(gate.model_dump(mode="json", exclude={"created_at"})))
 
 
-def stamp(workspace: Workspace, run: Run, adapter: Adapter, gate: GateResult, recipe: Recipe) -> Evidence:
+def stamp(
+    context: RunContext, run: Run, adapter: Adapter, gate: GateResult, suites: Mapping[str, SuiteResult]
+) -> Evidence:
     """Return the hashes of what a verdict that was just given stands on."""
-    dataset = workspace.datasets.get(adapter.dataset_version)
+    workspace, dataset = context.workspace, context.workspace.datasets.get(adapter.dataset_version)
+    of_suites = [evaluation for suite in suites.values() for evaluation in (suite.base, suite.tuned)]
+    evaluations = {**run.evaluations, **{evaluation.subject: evaluation.id for evaluation in of_suites}}
     return Evidence(
         tunery=version("tunery"),
         recipe_sha256=recipe_sha256(run.recipe),
-        rules_sha256=rules_sha256(recipe),
+        rules_sha256=rules_sha256(context.recipe),
         rules_sha256_before=run.rules_sha256,
         dataset=dataset.id,
         dataset_sha256=dataset.content_sha256,
@@ -56,8 +62,8 @@ def stamp(workspace: Workspace, run: Run, adapter: Adapter, gate: GateResult, re
         adapter_sha256=adapter.sha256,
         gate=gate.id,
         gate_sha256=gate_sha256(gate),
-        evaluations=run.evaluations,
-        answers_sha256={subject: _answers_sha256(workspace, id) for subject, id in run.evaluations.items()},
+        evaluations=evaluations,
+        answers_sha256={subject: _answers_sha256(workspace, id) for subject, id in evaluations.items()},
     )
 
 

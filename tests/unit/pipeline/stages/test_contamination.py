@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tunery.core.evaluation import Evaluation, Prediction
 from tunery.core.example import Example, Message
-from tunery.pipeline.stages.contamination import known_rows
+from tunery.core.figures import contamination_sentence
+from tunery.core.progress import Silent
+from tunery.evaluate.metrics import mean_metric
+from tunery.evaluate.run import EvaluationResult
+from tunery.evaluate.task import make_task
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.recipe import parse_recipe
+from tunery.pipeline.stages.contamination import Seen, known_rows
+from tunery.pipeline.stages.data import make_dataset, split_of
+from tunery.store.workspace import Workspace
 from tunery.text.minhash import close_to
 from tunery.text.sameness import words_alone
 
@@ -96,3 +108,81 @@ def test_close_texts_are_those_that_comparing_each_with_each_finds() -> None:
     assert len(clear) >= 30
     assert clear <= pairs.keys(), "1 in 10,000 at 0.8 may be missed"
     assert all(wanted.get(pair, 0) >= threshold - 0.03 or pair in wanted for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("config", "where", "known"),
+    [
+        ({"prompt": {"shots": []}}, None, 0),
+        ({"prompt": {"shots": ["first"]}}, "the solved examples of its prompt", 1),
+        ({"prompt": {"shots": [], "retrieved": {"by": "words"}}}, "which it answers from", 2),
+        (
+            {"prompt": {"shots": []}, "engine": {"arm": "tfidf", "train": "rows-1"}},
+            "which it answers from",
+            2,
+        ),
+    ],
+)
+def test_what_answers_by_train_rows_has_seen_them(
+    tmp_path: Path,
+    tiny_model: Path,
+    workspace: Workspace,
+    config: dict[str, Any],
+    where: str | None,
+    known: int,
+) -> None:
+    rows = "".join(f"question number {i},answer {i % 3}\n" for i in range(12))
+    (tmp_path / "rows.csv").write_text(f"text,answer\n{rows}", encoding="utf-8")
+    columns = {"input": "text", "output": "answer"}
+    recipe = {
+        "name": "seen",
+        "goal": {"metric": "exact_match"},
+        "base": str(tiny_model),
+        "data": {
+            "sources": [{"path": "rows.csv", "columns": columns}],
+            "split": {"test": 4, "validation": 0},
+            "clean": {"near_duplicates": "group", "group_threshold": 1.0, "near_threshold": 1.0},
+        },
+    }
+    context = RunContext(parse_recipe(recipe, where="test"), workspace, tmp_path, Silent())
+    dataset = make_dataset(context)
+    train, test = split_of(context, dataset, "train"), split_of(context, dataset, "test")
+    rows_asked = [*train[:2], *test]
+    task = make_task(
+        rows_asked, data=f"{dataset.id}/test", config=context.recipe.evaluate, main_metric="exact_match"
+    )
+    answers = tuple(
+        Prediction(
+            id=e.id, prediction=said, reference=e.reference, correct=right, scores={"exact_match": right}
+        )
+        for i, e in enumerate(rows_asked)
+        for said, right in [(e.reference, True) if i < 2 else ("?", False)]
+    )
+    value = mean_metric("exact_match", [p.scores["exact_match"] for p in answers])
+    shots = [train[0].id for _ in config["prompt"]["shots"]]
+    evaluation = Evaluation(
+        id="eval-1",
+        subject="few_shot",
+        base="tiny",
+        adapter=None,
+        data=task.data,
+        main_metric="exact_match",
+        metrics={"exact_match": value},
+        config={**config, "prompt": {**config["prompt"], "shots": shots}},
+        created_at=workspace.clock.now(),
+        seconds=0,
+    )
+    found = Seen(context).in_result(task, EvaluationResult(evaluation, answers))
+    assert len(found) == (where is not None)
+    for one in found:
+        assert where is not None
+        assert where in one.where
+        assert (one.exact, one.ids) == (known, tuple(e.id for e in train[:known]))
+        assert one.metric == value
+        assert one.without is not None
+        assert (one.without.value, one.without.n) == ((2 - known) / (6 - known), 6 - known)
+        assert contamination_sentence(one).startswith(f"Few-shot prompting: {known} of 6 rows stand in the")
+    lacking = evaluation.with_(metrics={})
+    for one in Seen(context).in_result(task, EvaluationResult(lacking, answers)):
+        assert one.metric is None
+        assert contamination_sentence(one).endswith(")")
