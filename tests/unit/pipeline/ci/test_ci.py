@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_a_job_is_of_gitlabs_shape() -> None:
     assert all(isinstance(value, str) for value in job["variables"].values())
     for part in ("before_script", "script", "after_script"):
         assert all(isinstance(line, str) for line in job[part])
-    assert job["script"] == ['tunery run "$RECIPE"'], "its exit code is the job's"
+    assert job["script"] == ['tunery run "$RECIPE" --json > tunery-run.json'], "its exit code is the job's"
     assert job["artifacts"]["when"] == "always"
     assert job["artifacts"]["reports"]["junit"] in " ".join(job["after_script"])
     assert "allow_failure" not in job
@@ -168,3 +169,29 @@ def test_the_command_writes_the_file(repository: Path, capsys: pytest.CaptureFix
     ]
     assert execute(["ci", "init", "--provider", "github", "--folder", str(repository)]) == 4
     assert execute(["ci", "init", "--provider", "jenkins"]) == 2
+
+
+@pytest.mark.parametrize("provider", ["github", "gitlab"])
+def test_the_reports_are_those_of_the_run_that_was_judged_here(provider: str, tmp_path: Path) -> None:
+    """A cache brings earlier runs along, so the newest may be another's."""
+    writes = next(
+        script for script in scripts() if "tunery-run.json" in script and "evaluate report" in script
+    )
+    if provider == "gitlab":
+        writes = "\n".join(gitlab()["tunery-gate"]["after_script"])
+    asked = tmp_path / "asked"
+    (tmp_path / "tunery").write_text(f'#!/bin/sh\necho "$@" >> {asked}\ntouch summary\n', encoding="utf-8")
+    (tmp_path / "tunery").chmod(0o755)
+    (tmp_path / "tunery-reports").mkdir()
+    (tmp_path / "tunery-reports" / "summary.md").touch()
+    here = {
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin",
+        "GITHUB_STEP_SUMMARY": "/dev/null",
+    }
+    for judged, calls in (("", 0), ('{"run": "run-1", "status": "refused"}', 4)):
+        (tmp_path / "tunery-run.json").write_text(judged, encoding="utf-8")
+        done = subprocess.run(["bash", "-e", "-c", writes], cwd=tmp_path, env=here, check=False)
+        assert done.returncode == 0
+        said = asked.read_text("utf-8").splitlines() if asked.exists() else []
+        assert len(said) == calls
+        assert all(line.startswith("evaluate report run-1 --format ") for line in said)
