@@ -20,7 +20,7 @@ _MEMORY_HINT = "free -h shows what is free; end other programs, or choose a smal
 def load_causal_lm(
     folder: Path | str,
     *,
-    attention: str,
+    attention: str | None = None,
     function: Callable[..., Any] | None = None,
     dtype: torch.dtype = torch.float32,
     quantization: str | None = None,
@@ -29,8 +29,9 @@ def load_causal_lm(
 
     Args:
         folder: Hugging Face folder with safetensors; nothing else is read, nothing is downloaded.
-        attention: Name to register the function under; one name, one function in a process.
-        function: Called as transformers calls its attention functions; None for one that it has itself.
+        attention: Name to register the function under; one name, one function in a process. None has
+            transformers choose one of its own.
+        function: Called as transformers calls its attention functions.
         dtype: Of the weights; fp32 on a CPU, where half precision is slow.
         quantization: ``nf4`` holds the linear layers in four bits and computes in ``dtype``.
 
@@ -43,7 +44,7 @@ def load_causal_lm(
 
     if not any(Path(folder).glob("*.safetensors")):
         raise ConfigError(f"{folder}: no *.safetensors weights; pickles are never loaded")
-    if function is not None:
+    if attention is not None and function is not None:
         AttentionInterface.register(attention, function)
     disable_progress_bar()  # bars are ours
     quantized = {"quantization_config": _four_bits(dtype)} if quantization else {}
@@ -100,7 +101,7 @@ def _own_memory(model: nn.Module) -> None:
 
 def load_plain(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Load a model as transformers itself computes it; raises as :func:`load_causal_lm`."""
-    model: nn.Module = load_causal_lm(folder, attention="sdpa", dtype=dtype)
+    model: nn.Module = load_causal_lm(folder, dtype=dtype)
     return model
 
 

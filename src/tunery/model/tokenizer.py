@@ -316,7 +316,7 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def context_window(config: Any) -> int | None:
-    """Return how many tokens a row may have: what the base was made for, and never past a sliding window.
+    """Return how many tokens a row may have: what the base was made for.
 
     Args:
         config: A Transformers model configuration.
@@ -325,7 +325,7 @@ def context_window(config: Any) -> int | None:
         None where it sets no limit.
     """
     rope = getattr(config, "rope_parameters", None) or {}
-    limits = [getattr(config, "max_position_embeddings", None), getattr(config, "sliding_window", None)]
+    limits = [getattr(config, "max_position_embeddings", None)]
     if rope.get("rope_type") in _UNBOUNDED_ROPE:
         limits.append(rope.get("original_max_position_embeddings"))
     found = [int(limit) for limit in limits if limit]

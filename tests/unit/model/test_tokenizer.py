@@ -60,7 +60,7 @@ def test_a_row_may_be_no_longer_than_the_base_attends(tiny_model: Path, tmp_path
     ("config", "window"),
     [
         ({"max_position_embeddings": 4096}, 4096),
-        ({"max_position_embeddings": 4096, "sliding_window": 1024}, 1024),
+        ({"max_position_embeddings": 4096, "sliding_window": 1024}, 4096),
         (
             {
                 "max_position_embeddings": 131072,

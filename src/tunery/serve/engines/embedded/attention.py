@@ -34,7 +34,6 @@ class _Segment(NamedTuple):
     start: int
     stop: int
     length: int
-    mask: torch.Tensor | None
 
 
 class PackedBatch:
@@ -64,29 +63,46 @@ class PackedBatch:
         self.slots = slots.repeat_interleave(counts).to(device)
         self.positions = (pasts.repeat_interleave(counts) + offsets).to(device)
         self.longest = max((s.past + 1 for s in spans[:decoding]), default=0)
-        self.decode_mask = self._decode_mask(pasts[:decoding]) if decoding else None
+        self._pasts = pasts[:decoding]
         self.segments = [
-            self._segment(span, int(start))
+            _Segment(span.slot, int(start), int(start) + span.size, span.past + span.size)
             for span, start in zip(spans[decoding:], starts[decoding:], strict=True)
         ]
+        self._masks: dict[int | None, tuple[torch.Tensor | None, list[torch.Tensor | None]]] = {}
 
-    def _decode_mask(self, pasts: torch.Tensor) -> torch.Tensor | None:
-        """Return an additive mask ``(rows, kv_heads, groups, longest)``, or None where no row is shorter."""
-        if bool((pasts + 1 == self.longest).all()):
-            return None  # without a mask PyTorch may take its fast kernels
-        hidden = torch.arange(self.longest)[None, :] > pasts[:, None]
+    def masks(self, window: int | None) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
+        """Return the additive masks of the decoding rows together and of each segment.
+
+        Args:
+            window: Tokens that a layer looks back on, the token itself included; None for all.
+
+        Returns:
+            ``(rows, kv_heads, groups, longest)``, and ``(groups × count, length)`` a segment; None where
+            everything is seen, as PyTorch may take its fast kernels then.
+        """
+        if window not in self._masks:
+            together = self._additive(self._pasts, self.longest, window)
+            if together is not None:
+                shape = (-1, self.arena.shape.kv_heads, self.groups, -1)
+                together = together[:, None, None, :].expand(*shape)
+            each = [
+                self._additive(torch.arange(s.length - (s.stop - s.start), s.length), s.length, window)
+                for s in self.segments
+            ]
+            repeated = [None if mask is None else mask.repeat(self.groups, 1) for mask in each]
+            self._masks[window] = (together, repeated)
+        return self._masks[window]
+
+    def _additive(self, places: torch.Tensor, length: int, window: int | None) -> torch.Tensor | None:
+        """Return the mask of queries at places over so many keys, None where each sees all of them."""
+        keys = torch.arange(length)[None, :]
+        hidden = keys > places[:, None]
+        if window is not None:
+            hidden |= keys <= places[:, None] - window
+        if not bool(hidden.any()):
+            return None
         mask = torch.zeros(hidden.shape, dtype=self.arena.dtype).masked_fill_(hidden, float("-inf"))
-        mask = mask.to(self.arena.device)[:, None, None, :]
-        return mask.expand(-1, self.arena.shape.kv_heads, self.groups, -1)
-
-    def _segment(self, span: RowSpan, start: int) -> _Segment:
-        length = span.past + span.size
-        mask = None
-        if span.size > 1:  # a single token is the row's last and sees everything
-            hidden = torch.arange(length)[None, :] > torch.arange(span.past, length)[:, None]
-            mask = torch.zeros(hidden.shape, dtype=self.arena.dtype).masked_fill_(hidden, float("-inf"))
-            mask = mask.to(self.arena.device).repeat(self.groups, 1)  # (groups × count, length)
-        return _Segment(span.slot, start, start + span.size, length, mask)
+        return mask.to(self.arena.device)
 
 
 def attend(  # noqa: PLR0913 - the signature transformers calls
@@ -98,6 +114,8 @@ def attend(  # noqa: PLR0913 - the signature transformers calls
     *,
     packed: PackedBatch,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,  # transformers hands every attention function settings that only some of them know
 ) -> tuple[torch.Tensor, None]:
     """Store the step's keys and values and attend each row over its own, as transformers calls it.
@@ -113,6 +131,8 @@ def attend(  # noqa: PLR0913 - the signature transformers calls
         attention_mask: Ignored; rows are known from ``packed``.
         packed: The step.
         scaling: Of the scores.
+        sliding_window: Tokens that the layer looks back on, the token itself included; None for all.
+        softcap: Bound that scores are bent towards; None for none.
 
     Returns:
         Shape ``(1, tokens, heads, head_dim)``, and None in place of attention weights.
@@ -129,24 +149,44 @@ def attend(  # noqa: PLR0913 - the signature transformers calls
     kv_heads, groups = key.shape[1], packed.groups
     out = query.new_empty((tokens, heads, head_dim))
     rows = packed.decoding
+    together, each = packed.masks(sliding_window)
     if rows:
-        attended = F.scaled_dot_product_attention(
+        attended = _attended(
             query[0, :, :rows].transpose(0, 1).reshape(rows, kv_heads, groups, head_dim),
             keys[:rows, :, : packed.longest],
             values[:rows, :, : packed.longest],
-            attn_mask=packed.decode_mask,
-            scale=scaling,
+            together,
+            scaling,
+            softcap,
         )
         out[:rows] = attended.reshape(rows, heads, head_dim)
     # Prompts attend one by one: their lengths differ, and what padding costs grows with the square.
-    for segment in packed.segments:
+    for segment, mask in zip(packed.segments, each, strict=True):
         count = segment.stop - segment.start
-        attended = F.scaled_dot_product_attention(
+        attended = _attended(
             query[0, :, segment.start : segment.stop].reshape(1, kv_heads, groups * count, head_dim),
             keys[segment.slot : segment.slot + 1, :, : segment.length],
             values[segment.slot : segment.slot + 1, :, : segment.length],
-            attn_mask=segment.mask,
-            scale=scaling,
+            mask,
+            scaling,
+            softcap,
         )
         out[segment.start : segment.stop] = attended.reshape(heads, count, head_dim).transpose(0, 1)
     return out[None], None
+
+
+def _attended(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Return the attended values; with a soft cap computed step by step, which PyTorch's kernels do not."""
+    if softcap is None:
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+    scores = query @ keys.transpose(-1, -2) * (scale if scale is not None else query.shape[-1] ** -0.5)
+    scores = softcap * torch.tanh(scores / softcap)
+    scores = scores if mask is None else scores + mask
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ values

@@ -129,9 +129,8 @@ def _architecture_problems(model: Any, config: Any) -> list[str]:
     problems = []
     if not getattr(model, "_supports_attention_backend", False):
         problems.append(f"{type(model).__name__} does not take its attention by name")
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
+    served = {"full_attention", "sliding_attention"}
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - served)
     if others:
-        problems.append(f"layers of type {', '.join(others)} are not served, only full attention")
-    if getattr(config, "attn_logit_softcapping", None):
-        problems.append("soft-capped attention scores are not served")
+        problems.append(f"layers of type {', '.join(others)} are not served, only full and sliding attention")
     return problems
