@@ -197,7 +197,7 @@ def evaluation_object(evaluation: Evaluation) -> dict[str, Any]:
 
 def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
     """Return an evaluation as a person reads it."""
-    from tunery.core.figures import count, duration, percent
+    from tunery.core.figures import count, duration, effort, percent
 
     yield facts(
         [
@@ -207,6 +207,7 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
             ("adapter", evaluation.adapter),
             ("rows", evaluation.data),
             ("took", duration(evaluation.seconds)),
+            *effort(evaluation),
         ]
     )
     yield metrics_table(evaluation)

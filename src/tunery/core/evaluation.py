@@ -207,6 +207,21 @@ class Evaluation(Record):
     usd: float | None = Field(default=None, exclude_if=_is_none)
     """What an endpoint took for the answers [US dollars]."""
 
+    def usd_per_1k(self, price_per_hour: float | None) -> float | None:
+        """Return what 1,000 requests cost: what the endpoint took, else the time of own hardware.
+
+        Args:
+            price_per_hour: Of the hardware that answered [US dollars]; None where nobody said.
+        """
+        rows = self.main.n if self.main_metric in self.metrics else 0
+        if not rows or self.arm == "answers":
+            return None
+        if self.usd is not None:
+            return self.usd / rows * 1000
+        if price_per_hour is None or self.answering_s is None:
+            return None
+        return self.answering_s / rows * 1000 / 3600 * price_per_hour
+
     @property
     def main_numbers(self) -> dict[str, Any]:
         """The main metric's numbers, as programs read them."""

@@ -322,10 +322,36 @@ def duration(seconds: float) -> str:
 def milliseconds(value: float) -> str:
     """Write a latency.
 
-    >>> milliseconds(1234.5)
-    '1,234 ms'
+    >>> milliseconds(1234.5), milliseconds(0.42)
+    ('1,234 ms', '0.42 ms')
     """
-    return f"{value:,.0f} ms"
+    return f"{value:,.0f} ms" if value >= 10 or value == 0 else f"{value:.2g} ms"
+
+
+def usd(amount: float) -> str:
+    """Write an amount of money with as many decimals as tell it from nothing.
+
+    >>> usd(1234.5), usd(0.0123), usd(0.000042), usd(0.0)
+    ('$1,234.50', '$0.012', '$0.000042', '$0.00')
+    """
+    if amount == 0 or amount >= 0.1 or not math.isfinite(amount):
+        return f"${amount:,.2f}"
+    return f"${amount:.{1 - math.floor(math.log10(amount))}f}"
+
+
+def effort(evaluation: Evaluation, price_per_hour: float | None = None) -> list[tuple[str, str | None]]:
+    """Return what an evaluation's answers took, each with its name; None where it is not known."""
+    tokens, latency, cost = None, None, evaluation.usd_per_1k(price_per_hour)
+    if evaluation.prompt_tokens is not None:
+        tokens = f"{count(evaluation.prompt_tokens)} in, {count(evaluation.completion_tokens or 0)} out"
+    if evaluation.latency_p50_ms is not None and evaluation.latency_p95_ms is not None:
+        latency = f"{milliseconds(evaluation.latency_p50_ms)}, {milliseconds(evaluation.latency_p95_ms)}"
+    return [
+        ("tokens", tokens),
+        ("latency p50, p95", latency),
+        ("answering took", None if evaluation.answering_s is None else duration(evaluation.answering_s)),
+        ("1,000 requests", None if cost is None else usd(cost)),
+    ]
 
 
 def size(amount: float) -> str:

@@ -88,6 +88,9 @@ class EvaluateSection(EvaluateConfig):
     engine: AnyEngine | None = None
     """Engine that answers: baselines, suites and the tuned model alike. By default the embedded one on
     `train.device` with `train.threads`."""
+    price_per_hour: float | None = Field(default=None, ge=0, exclude_if=lambda price: price is None)
+    """What an hour of the hardware that trains and answers costs [US dollars]; reports then say what 1,000
+    requests cost by each arm, and when training has paid itself."""
     suites: Mapping[str, SuiteConfig] = {}
     """Name to suite; gate rules refer to them. `general: {builtin: general}` and `safety: {builtin: safety}`
     show what was forgotten and whether the model became unsafe."""

@@ -14,6 +14,7 @@ from tunery.core.figures import (
     count,
     counted,
     duration,
+    effort,
     is_rate,
     listed_counts,
     metric_interval,
@@ -122,6 +123,7 @@ def render_card(  # noqa: PLR0913 - each is a record of its own
         _intended_use(version, adapter, evaluation),
         "## Results",
         _results(evaluation, baselines),
+        _effort(version, evaluation, baselines),
         "### Gate",
         bullets(f"**{'passed' if r.passed else 'refused'}**: {inline(r.sentence)}" for r in gate.rules),
         "## Limits",
@@ -222,6 +224,17 @@ def _results(evaluation: Evaluation, baselines: Mapping[str, Evaluation]) -> str
     header = ["metric (95 % interval, n)", *(inline(subject_name(subject)) for subject, _ in subjects)]
     on = f"Measured on `{code(evaluation.data)}`, all models on the same rows; n says how many."
     return f"{table(header, rows)}\n\n{on}"
+
+
+def _effort(version: ModelVersion, evaluation: Evaluation, baselines: Mapping[str, Evaluation]) -> str:
+    price = (version.config.get("evaluate") or {}).get("price_per_hour")
+    found = {s: effort(e, price) for s, e in [*_ordered(baselines), ("tuned", evaluation)]}
+    if all(value is None for pairs in found.values() for _, value in pairs):
+        return ""
+    header = ["what the answers took", *(name for name, _ in next(iter(found.values())))]
+    return table(
+        header, [[inline(subject_name(s)), *(v or "–" for _, v in pairs)] for s, pairs in found.items()]
+    )
 
 
 def _limits(dataset: DatasetVersion, evaluation: Evaluation) -> Iterable[str]:

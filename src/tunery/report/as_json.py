@@ -25,6 +25,7 @@ def report_object(inputs: ReportInputs) -> dict[str, Any]:
         "warnings": inputs.warnings,
         "overrides": [override.model_dump(mode="json") for override in inputs.overrides],
         "evidence": run.evidence.model_dump(mode="json") if run.evidence else None,
+        "worth": list(inputs.worth),
         "gate": inputs.gate.model_dump(mode="json") if inputs.gate else None,
         **{name: {s: r.model_dump(mode="json") for s, r in found.items()} for name, found in records.items()},
         "dataset": dataset.model_dump(mode="json") if dataset else None,

@@ -48,6 +48,8 @@ class ReportInputs:
     """Rows that curation removed; a few of each reason are enough."""
     overrides: Sequence[Override] = ()
     """Who answered for what the run made although its gate refused it."""
+    worth: Sequence[str] = ()
+    """Whether fine-tuning was worth it, in sentences."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Library versions, hardware and the like; may be nested."""
 

@@ -45,6 +45,7 @@ def render_markdown(inputs: ReportInputs) -> str:
         bullets(map(_plain, verdict.reasons)) if verdict.reasons and not inputs.gate else "",
         _figures(inputs),
         *_gate(inputs),
+        *(["### Worth it?", bullets(map(_plain, inputs.worth))] if inputs.worth else []),
         *_flips(inputs),
         *(["### Warnings", bullets(map(_plain, inputs.warnings))] if inputs.warnings else []),
         _evidence(inputs),

@@ -16,6 +16,7 @@ from tunery.core.figures import (
     counted,
     difference,
     duration,
+    effort,
     is_prompting,
     metric_interval,
     metric_value,
@@ -90,6 +91,20 @@ def metric_table(inputs: ReportInputs) -> MetricTable | None:
         metrics = [evaluation.metrics.get(name) for _, evaluation in evaluations]
         rows.append(MetricRow(metrics, _best_of(metrics), name == inputs.main_metric))
     return MetricTable([subject for subject, _ in evaluations], rows)
+
+
+class EffortRow(NamedTuple):
+    """What a model's answers took."""
+
+    subject: str
+    figures: Sequence[str | None]
+
+
+def effort_of(inputs: ReportInputs) -> list[EffortRow]:
+    """Return what each model's answers took; empty where it is known of none."""
+    price = (inputs.run.recipe.get("evaluate") or {}).get("price_per_hour")
+    rows = [EffortRow(s, [v for _, v in effort(e, price)]) for s, e in ordered_evaluations(inputs)]
+    return rows if any(v is not None for row in rows for v in row.figures) else []
 
 
 def _best_of(metrics: Sequence[Metric | None]) -> Metric | None:

@@ -12,6 +12,7 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.evaluation import Comparison
 from tunery.core.run import Run
 from tunery.core.training import Adapter
+from tunery.evaluate.worth import Terms, worth
 from tunery.pipeline.stages.evaluate import predictions_of
 from tunery.pipeline.stages.planned import planned, took
 from tunery.pipeline.stages.rewind import hard_rows_in
@@ -60,14 +61,16 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
     named = {i for c in comparisons.values() for i in (*c.fixed_ids, *c.broken_ids)}
     examples = read_examples(folder, "test") if folder and named else []
     adapter = workspace.adapters.find(run.adapter_id) if run.adapter_id else None
+    evaluations = {s: workspace.evaluations.get(i) for s, i in run.evaluations.items()}
     return ReportInputs(
         run=run,
+        worth=worth(evaluations, comparisons, _terms(run, adapter)),
         dataset=dataset,
         adapter=adapter,
         training_method=_method(adapter) if adapter else None,
         training_took=took(adapter.seconds, planned(workspace, adapter.id)) if adapter else None,
         hard_rows=_hard_rows(workspace, adapter) if adapter else None,
-        evaluations={s: workspace.evaluations.get(i) for s, i in run.evaluations.items()},
+        evaluations=evaluations,
         predictions={s: predictions_of(workspace, i) for s, i in run.evaluations.items()},
         comparisons=comparisons,
         gate=workspace.gates.find(run.gate_id) if run.gate_id else None,
@@ -80,6 +83,17 @@ def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:
             if version.run_id == run.id
             for override in version.overrides
         ],
+    )
+
+
+def _terms(run: Run, adapter: Adapter | None) -> Terms:
+    """Return by what the run's recipe has worth measured."""
+    goal, settings, gate = (run.recipe.get(name) or {} for name in ("goal", "evaluate", "gate"))
+    return Terms(
+        target=goal.get("target"),
+        price_per_hour=settings.get("price_per_hour"),
+        training_s=adapter.seconds if adapter else None,
+        alpha=gate.get("alpha", 0.05),
     )
 
 
