@@ -32,6 +32,8 @@ class PaidAnswer(NamedTuple):
     metered: bool
     """Whether the endpoint counted the tokens; else they are the ceiling that was reserved."""
     usd: float
+    latency_ms: float | None = None
+    """From the request to the end of its answer, of the attempt that brought it; None in earlier journals."""
 
     @property
     def cost(self) -> Amount:

@@ -222,7 +222,9 @@ class Requester:
             spent = ceiling  # until the opposite is known, also where this task is cancelled
             call.journal.sent(key, ceiling)
             try:
+                started = loop.time()
                 answer = await self._endpoint.attempt(turns)
+                answer = answer._replace(latency_ms=(loop.time() - started) * 1000)
             except Exception as error:
                 if not (isinstance(error, Transient) and error.maybe_billed):
                     call.journal.unbilled(key)

@@ -334,6 +334,13 @@ def _sides(rule: GateRule, arm: str, evidence: GateEvidence) -> tuple[Metric, Me
     opponent = _opponent(rule.metric, arm, evidence)
     tuned = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
     other = _metric(opponent.metrics, rule.metric, opponent.subject)
+    if opponent.arm and other.n < tuned.n:  # what others answered a part of is compared on that part
+        shared = _comparison(rule, opponent, evidence)
+        if shared.value_a is not None and shared.value_b is not None:
+            one, two = (
+                m.with_(value=v, n=shared.n) for m, v in ((tuned, shared.value_b), (other, shared.value_a))
+            )
+            return one, two, opponent
     if opponent.data != evidence.tuned.data or other.n != tuned.n:
         raise _Unjudgeable(
             f"{opponent.subject} was measured on {other.n} rows of {opponent.data}, the tuned model on "

@@ -155,7 +155,7 @@ def baseline_subjects(  # noqa: PLR0913 - each comes from another place
             not one question fits the window.
     """
     settings = task.config.baseline
-    prompt = replace(_base_prompt(settings, task), day=day)
+    prompt = replace(base_prompt(settings, task), day=day)
     room = None if window is None else _room(task, prompt, tokenizer, window)
     constraint = _constraint(settings, task)
     decides = task.main_metric in (PERPLEXITY, PREFERENCE_ACCURACY)
@@ -336,7 +336,12 @@ def _shuffled_by_class(examples: Sequence[Example], *, seed: int) -> list[Exampl
     return [classes[label][turn] for turn in range(most) for label in labels if turn < len(classes[label])]
 
 
-def _base_prompt(settings: BaselineConfig, task: Task) -> Prompting:
+def base_prompt(settings: BaselineConfig, task: Task) -> Prompting:
+    """Return how a model that was not trained on the task is asked, without solved examples.
+
+    Raises:
+        ConfigError: The system prompt names labels that there are none of.
+    """
     if settings.system_prompt is not None:
         if LABELS_PLACE in settings.system_prompt and not task.labels:
             raise ConfigError(

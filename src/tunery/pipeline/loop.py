@@ -13,10 +13,11 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import BusyError, DamagedError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.faults import explained, told
-from tunery.core.ids import artifact_id, in_order
+from tunery.core.ids import artifact_id, in_order, sha256_file
 from tunery.core.progress import Silent
 from tunery.core.run import CHAMPION, START, TRAINER, TUNED, Run
 from tunery.core.training import Adapter
+from tunery.evaluate.arms.config import AnswersArm
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.power import after_baselines
 from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
@@ -40,6 +41,7 @@ from tunery.pipeline.stages.train import adapter_id, dataset_to_train_on, find_a
 from tunery.store.adapters import adapter_folder
 from tunery.store.exclusive import exclusive, in_use
 from tunery.store.left_overs import left_overs
+from tunery.store.urls import whole_path
 from tunery.train.config import identity_settings
 
 
@@ -94,6 +96,9 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
             "evaluate": {"engine"},
         },
     )
+    for name, arm in context.recipe.evaluate.arms.items():
+        if isinstance(arm, AnswersArm):
+            suites[f"arm {name}"] = sha256_file(Path(whole_path(arm.answers, context.base_dir)))
     recipe["train"] = identity_settings(context.recipe.train)
     if (judge := context.recipe.evaluate.judge) is not None:
         recipe["evaluate"]["judge"] = judge.decides  # not its price, its pace or its budget
@@ -243,7 +248,7 @@ class _Loop:
                 if subject in subjects:
                     ev.measure(context, task, subjects[subject])
                 elif subject in arms:
-                    measure_arm(context, task, arms[subject])
+                    measure_arm(context, arms[subject])
                 elif subject == TUNED:
                     ev.measure(context, task, ev.tuned_subject(context, adapter), adapter)
                 elif subject == START:
@@ -278,7 +283,7 @@ class _Loop:
             ev.check_champion(context)
         with timer("baseline"):
             results = {subject.name: ev.measure(context, task, subject) for subject in baselines}
-            results |= {arm.subject.name: measure_arm(context, task, arm) for arm in arms}
+            results |= {arm.subject.name: measure_arm(context, arm) for arm in arms}
             self._note(evaluations={n: r.evaluation.id for n, r in results.items()})
             measured = {name: result.evaluation for name, result in results.items()}
             for sentence in after_baselines(gt.rules_of(context), measured):

@@ -15,6 +15,7 @@ from tunery.core.ids import check_name
 from tunery.data.config import MOVED as MOVED_DATA
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
+from tunery.evaluate.arms.config import Arms
 from tunery.evaluate.config import EvaluateConfig, GoalConfig
 from tunery.evaluate.rules import MARGIN, GateConfig
 from tunery.evaluate.suites import suite_declaration, suite_names
@@ -88,6 +89,9 @@ class EvaluateSection(EvaluateConfig):
     engine: AnyEngine | None = None
     """Engine that answers: baselines, suites and the tuned model alike. By default the embedded one on
     `train.device` with `train.threads`."""
+    arms: Arms = Field(default={}, exclude_if=lambda arms: not arms)
+    """Name to what else answers the test rows: a model behind an endpoint (`base_url`, `model`, …) or
+    `answers` in a file. Gate rules may name it."""
     price_per_hour: float | None = Field(default=None, ge=0, exclude_if=lambda price: price is None)
     """What an hour of the hardware that trains and answers costs [US dollars]; reports then say what 1,000
     requests cost by each arm, and when training has paid itself."""

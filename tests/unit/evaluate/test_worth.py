@@ -54,8 +54,8 @@ def test_a_gain_that_is_not_shown_over_a_plain_classifier_is_said_with_its_numbe
     comparisons = {"few_shot": against("few_shot", 0.43, 1e-9), "tfidf": against("tfidf", 0.01, 0.6)}
     assert worth(evaluations, comparisons, Terms(target=0.7)) == (
         "Prompting alone reaches 30.0 % exact match (few-shot prompting), 42.9 % of the target of 70.0 %.",
-        "The tuned model is better than few-shot prompting: 73.0 % against 30.0 %, +43.0 points (95 % interval "
-        "+41.0 to +45.0, p < 0.001).",
+        "The tuned model is better than few-shot prompting: 73.0 % against 30.0 %, +43.0 points (95 % "
+        "interval +41.0 to +45.0, p < 0.001).",
         "The tuned model is not shown to be better than TF-IDF with logistic regression: 73.0 % against "
         "72.0 %, +1.0 points (95 % interval −1.0 to +3.0, p = 0.60).",
     )

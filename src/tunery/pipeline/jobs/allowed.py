@@ -82,6 +82,7 @@ THE_SERVERS: Mapping[str, str] = {
     "train.modules_to_save": "it is for recipes only",
     "train.merge": "it is for recipes only",
     "evaluate.engine": "it is the server's choice",
+    "evaluate.arms": "it names files, addresses and keys",
     "evaluate.price_per_hour": "it is the operator's",
     "evaluate.suites": "it names files",
     "evaluate.suites_off": "it is the operator's",
