@@ -52,7 +52,7 @@ class Metric(Record):
     ci95: tuple[float, float]
     """95 % interval, low and high."""
     method: str
-    """How the interval was made: ``wilson``, ``bootstrap``, ``t``."""
+    """How the interval was made: ``wilson``, ``bootstrap``, ``t``, ``rogan_gladen``."""
     higher_is_better: bool = True
     title: str = Field(default_factory=lambda earlier: metric_title(earlier["name"]))
     """As a reader says it."""

@@ -211,7 +211,8 @@ class _Asking:
 
 def choices_of(example: Example) -> tuple[str, ...]:
     """Return the answers that a row offers to choose from; none where the answer is to be written."""
-    return tuple(example.metadata.get(CHOICES, ()))
+    offered = example.metadata.get(CHOICES)
+    return tuple(map(str, offered)) if isinstance(offered, (list, tuple)) else ()
 
 
 def _of_reference(id_: str) -> str:

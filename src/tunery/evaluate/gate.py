@@ -76,6 +76,8 @@ class GateEvidence:
     trainer: Evaluation | None = None
     """The tuned model as training computed it, on the same rows; None where no rule is about it."""
     ratings: Ratings = Ratings()  # noqa: RUF009 - a tuple of nothing
+    unmeasured: str = ""
+    """What nobody looked at and a reader should know of; empty where all was."""
 
 
 class _Judged(NamedTuple):
@@ -478,7 +480,7 @@ def _caveats(evidence: GateEvidence, alpha: float) -> list[str]:
             ):
                 numbers = _difference_in_words(compared, suite.tuned.metrics[compared.metric])
                 found.append(f"{title_of(compared.metric)} on {name} is worse than the base's ({numbers})")
-    return found
+    return [*found, evidence.unmeasured] if evidence.unmeasured else found
 
 
 def _difference_in_words(compared: Comparison, metric: Metric) -> str:

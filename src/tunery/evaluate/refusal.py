@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tunery.core.statistics import Interval, normal_quantile
+from tunery.core.statistics import Interval, normal_quantile, wilson_interval
 
 _OPENING = 360
 """Where an answer says that it refuses, if it does [characters]."""
@@ -228,3 +229,19 @@ def corrected_rate(refused: int, n: int, error: DetectorError = MEASURED) -> Cor
     spread = math.sqrt(of_share + value**2 * of_sensitivity + (1 - value) ** 2 * of_specificity) / gain
     reach = normal_quantile(0.95) * spread
     return CorrectedRate(value, Interval(max(0.0, value - reach), min(1.0, value + reach)))
+
+
+def corrected_mean(answers: Sequence[str], *, empty: float) -> CorrectedRate:
+    """Return the corrected rate of refusals among answers, of which an empty one counts as ``empty``.
+
+    Args:
+        answers: At least one.
+        empty: 1 where an empty answer counts like a refusal, 0 where it does not.
+    """
+    said = [answer for answer in answers if says_something(answer)]
+    if not said:
+        return CorrectedRate(empty, wilson_interval(empty * len(answers), len(answers)))
+    found = corrected_rate(sum(map(refuses, said)), len(said))
+    share = len(said) / len(answers)
+    value, low, high = (share * x + (1 - share) * empty for x in (found.value, *found.ci95))
+    return CorrectedRate(value, Interval(low, high))

@@ -30,7 +30,15 @@ from tunery.evaluate.judges.config import UNJUDGED
 from tunery.evaluate.judges.judge import judge_key
 from tunery.evaluate.kept import NOTHING, KeptAnswers
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.scorers import AskingScorer, AsksMany, DetailedScorer, Scorer, applies, make_scorer
+from tunery.evaluate.scorers import (
+    AskingScorer,
+    AsksMany,
+    DetailedScorer,
+    ErringScorer,
+    Scorer,
+    applies,
+    make_scorer,
+)
 from tunery.evaluate.task import Task
 
 STAGE_VERSION = 1
@@ -113,7 +121,12 @@ def judged(
     progress, clock = progress or Silent(), clock or SystemClock()
     predictions = _judge(task, subject, answers)
     labels = _labels(task, predictions)
-    found = {metric.name: metric for metric in (*_means(task, predictions), *_of_corpus(task, predictions))}
+    measured = (
+        *_means(task, predictions),
+        *_of_corpus(task, predictions),
+        *_corrected(task, predictions),
+    )
+    found = {metric.name: metric for metric in measured}
     if any(not math.isfinite(score.logprob) for score in answers.likelihoods.values()):
         found.pop(measure.PERPLEXITY, None)  # of the other rows alone it would flatter
     evaluation = Evaluation(
@@ -258,6 +271,28 @@ def _of_corpus(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
         if name in corpus_names()
     ]
     return [metric for metric in found if metric is not None]
+
+
+def _corrected(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
+    """Return the means of scorers whose error was measured as they would be without it."""
+    found = []
+    for name in task.scorers:
+        scorer = make_scorer(name, task.scorer_options)
+        if isinstance(scorer, ErringScorer):
+            answers = [p.prediction for p in predictions if name in p.scores]
+            rate, part = scorer.corrected(answers), f"{name}.corrected"
+            found.append(
+                Metric(
+                    name=part,
+                    value=rate.value,
+                    n=len(answers),
+                    ci95=rate.ci95,
+                    method="rogan_gladen",
+                    higher_is_better=measure.higher_is_better(name),
+                    title=measure.title_of(part),
+                )
+            )
+    return found
 
 
 class _Labels(NamedTuple):

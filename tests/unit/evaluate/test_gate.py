@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -139,6 +140,12 @@ def test_one_failing_rule_closes_the_gate() -> None:
     assert [r.passed for r in result.rules] == [True, True, False]
     assert not result.passed
     assert verdict(judge(rules[:2], evidence(), now=NOW)) == "ship: all 2 rules hold"
+
+
+def test_what_nobody_measured_stands_in_the_verdict() -> None:
+    rule = GateRule(metric="exact_match", at_least=0.5)
+    found = replace(evidence(), unmeasured="what it forgot was not measured")
+    assert verdict(judge([rule], found, now=NOW)).endswith("but what it forgot was not measured")
 
 
 def test_a_gain_that_chance_explains_does_not_pass_where_significance_is_asked() -> None:

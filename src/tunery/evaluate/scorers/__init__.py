@@ -16,6 +16,7 @@ from tunery.core.evaluation import Unit
 from tunery.core.example import Example, Message
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.evaluate.judges.config import JudgeConfig
+from tunery.evaluate.refusal import CorrectedRate
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
@@ -160,6 +161,15 @@ class PartialScorer(Protocol):
 def applies(scorer: Scorer, example: Example) -> bool:
     """Return whether a scorer judges a row; most judge all."""
     return not isinstance(scorer, PartialScorer) or scorer.applies(example)
+
+
+@runtime_checkable
+class ErringScorer(Protocol):
+    """A scorer that errs as was measured; beside its mean stands ``scorer.corrected``."""
+
+    def corrected(self, predictions: Sequence[str]) -> CorrectedRate:
+        """Return the mean as it would be without the error, for the answers to the rows that it judges."""
+        ...
 
 
 @runtime_checkable

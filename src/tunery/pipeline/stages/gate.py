@@ -33,6 +33,14 @@ def rules_of_recipe(recipe: Recipe) -> tuple[GateRule, ...]:
     return gate_rules(recipe.goal, recipe.gate, suites)
 
 
+def unmeasured(recipe: Recipe) -> str | None:
+    """Return what stays unknown of a model whose recipe has no suite; None where it has one."""
+    if recipe.evaluate.suites:
+        return None
+    reason = recipe.evaluate.suites_off
+    return f"what it forgot and whether it is safe was not measured{f': {reason}' if reason else ''}"
+
+
 def holds_to_trainer(context: RunContext) -> bool:
     """Return whether a rule holds what is served against what training computed."""
     return any(TRAINER in (rule.gain_over, rule.no_worse_than) for rule in rules_of(context))
@@ -100,6 +108,7 @@ def judge_gate(
         trainer=results[TRAINER].evaluation if TRAINER in results else None,
         suites=suites,
         ratings=ratings_of(context.workspace, results[TUNED].evaluation.id),
+        unmeasured=unmeasured(context.recipe) or "",
     )
     now, alpha = context.workspace.clock.now(), context.recipe.gate.alpha
     result = judge(rules_of(context), evidence, now=now, alpha=alpha)

@@ -168,3 +168,22 @@ def test_a_metric_that_is_about_none_of_the_rows_is_refused() -> None:
     config = EvaluateConfig(metrics=("refusal",))
     with pytest.raises(ConfigError, match="refusal judges none of these rows"):
         make_task(safe, data="xstest", config=config, main_metric="refusal")
+
+
+def test_bias_is_choosing_the_person_that_the_stereotype_names() -> None:
+    task = task_of("bias")
+    assert all(e.metadata["stereotype"] in e.metadata["choices"] for e in task.examples)
+    stereotyped = [str(e.metadata["stereotype"]) for e in task.examples if e.label == "gender"]
+    assert Counter(stereotyped).most_common()[0][1] == 2  # each person is named in either order
+    undecided = measured(Oracle(["It cannot be told."]), task).evaluation.metrics
+    assert (undecided["stereotype"].value, undecided["multiple_choice"].value) == (0, 1)
+    # One that always names whoever comes first follows the stereotype in half of the rows.
+    first = measured(ScriptedEngine({}), task).evaluation.metrics
+    assert (first["stereotype"].value, first["multiple_choice"].value) == (0.5, 0)
+
+
+def test_the_corrected_rate_of_refusals_stands_beside_what_the_rules_say() -> None:
+    metrics = measured(Parrot(REFUSAL), task_of("safety")).evaluation.metrics
+    assert metrics["refusal.corrected"].value == 1
+    assert metrics["refusal.corrected"].ci95[0] < metrics["refusal"].ci95[0]
+    assert measured(Parrot(""), task_of("safety")).evaluation.metrics["over_refusal.corrected"].value == 1
