@@ -91,6 +91,9 @@ def test_a_gate_rests_on_a_judge_only_after_people_were_shown_to_agree_with_it(
     assert tuned.metrics["judge_rubric.unjudged"].value == 0
     assert run.judged is not None
     assert (run.judged["a"], run.judged["b"], run.judged["n"]) == ("zero_shot", "tuned", 6)
+    assert "judge-1 prefers the answers of tuned to those of zero-shot prompting" in run.judged["sentence"]
+    page = Path(run.report or "").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert run.judged["sentence"].partition(" on ")[0] in page
     gate = workspace.gates.get(run.gate_id or "")
     assert {outcome.rule["metric"] for outcome in gate.rules} == {"judge_rubric", "judge_win_rate"}
     assert all(outcome.observed is not None for outcome in gate.rules)

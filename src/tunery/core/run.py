@@ -45,7 +45,7 @@ class Run(Record):
     """Subject to the dumped :class:`~tunery.core.evaluation.Comparison` of it (A) with ``tuned`` (B)."""
     judged: Mapping[str, Any] | None = None
     """The tuned model against the best baseline as a judge sees them, where the recipe asks for it; see
-    :class:`~tunery.evaluate.judges.pairwise.JudgedComparison`."""
+    :class:`~tunery.evaluate.judges.pairwise.JudgedComparison`, and ``sentence``, which says it in words."""
     contaminated: tuple[Contamination, ...] = ()
     """Rows that what was measured had seen before, by subject and place."""
     gate_id: str | None = None

@@ -311,7 +311,7 @@ class _Loop:
                 tuned, rate = results[TUNED].evaluation, judged.metric
                 with_rate = tuned.with_(metrics={**tuned.metrics, rate.name: rate})
                 results[TUNED] = results[TUNED]._replace(evaluation=with_rate)
-                self._note(judged=judged.model_dump(mode="json"))
+                self._note(judged={**judged.model_dump(mode="json"), "sentence": judged.sentence})
             self._note(contaminated=contaminated(context, task, results, suites))
             for name, result in results.items():
                 context.tracker.log(0, evaluation_metrics(name, result.evaluation))

@@ -99,6 +99,8 @@ def _flips(inputs: ReportInputs) -> Iterable[str]:
         return
     yield "### Fixed and broken"
     yield _plain(f"{pairs[0].what} {pairs[0].luck}")
+    if inputs.run.judged:
+        yield _plain(str(inputs.run.judged["sentence"]))
     cards = cards_of(inputs)
     if cards is None:
         return

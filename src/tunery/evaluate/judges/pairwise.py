@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from tunery.core.config import Record
 from tunery.core.evaluation import Metric, Verdict
 from tunery.core.example import Message
+from tunery.core.figures import counted, metric_interval, metric_value, subject_phrase
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.evaluate.judges.judge import EndpointJudge, judge_key
 from tunery.evaluate.judges.prompts import pair_form, pair_turns, read_better
@@ -87,6 +88,18 @@ class JudgedComparison(Record):
             return self.win_rate
         found = self.corrected
         return self.win_rate.with_(value=found.value, ci95=found.ci95, method="prediction_powered")
+
+    @property
+    def sentence(self) -> str:
+        """What was found, for a person."""
+        corrected = "corrected by" if self.corrected else "not corrected by any"
+        a, b = subject_phrase(self.a), subject_phrase(self.b)
+        return (
+            f"{self.model} prefers the answers of {b} to those of {a} "
+            f"on {metric_value(self.metric)} of {counted(self.n, 'row')} (95 % interval "
+            f"{metric_interval(self.metric)}, {corrected} labels of people); "
+            f"{metric_value(self.position_bias)} of its verdicts turn with the order."
+        )
 
 
 def judge_pairs(judge: EndpointJudge, pairs: Sequence[Pair]) -> list[PairVerdict]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, NotFoundError, TuneryError
 from tunery.core.example import Message
-from tunery.core.figures import is_prompting, metric_interval, metric_value, subject_phrase
+from tunery.core.figures import is_prompting
 from tunery.core.ids import sha256_file
 from tunery.core.progress import Progress
 from tunery.core.run import TUNED
@@ -111,12 +111,7 @@ def judge_against_best(
     rows = results[best.subject].predictions, results[TUNED].predictions
     prompts = {example.id: example.prompt for example in task.examples}
     found = judge_rows(context.workspace, judge, rows, prompts, (best.subject, TUNED))
-    rate = found.metric
-    context.progress.event(
-        f"{judge.config.model} prefers the tuned model's answers to those of {subject_phrase(best.subject)} "
-        f"on {metric_value(rate)} of {found.n:,} rows (95 % interval {metric_interval(rate)}, "
-        f"{'corrected by' if found.corrected else 'not corrected by any'} labels of people)"
-    )
+    context.progress.event(found.sentence)
     return found
 
 
