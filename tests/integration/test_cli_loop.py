@@ -236,6 +236,11 @@ def test_a_suite_that_holds_train_rows_is_told_in_the_report(loop: Loop, tmp_pat
     assert said[0] in loop.call("evaluate", "report", done.json["run"], "--format", "junit").out
     assert {"base on held", "tuned on held"} <= report["evidence"]["answers_sha256"].keys()
     assert loop.call("evaluate", "verify", done.json["run"]).code == 0
+    made = (
+        done.json["model_version"]
+        or f"{loop.call('registry', 'register', done.json['run'], '--json').json['name']}@1"
+    )
+    assert "Tuned on held: 2 of 3 rows stand in" in loop.call("registry", "card", made).out
 
 
 def test_a_version_on_another_base_is_refused(loop: Loop, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tunery.core.errors import listed
 from tunery.core.evaluation import Evaluation, GateResult, metric_title
 from tunery.core.evidence import Evidence
 from tunery.core.figures import (
+    contamination_sentence,
     count,
     counted,
     duration,
@@ -27,6 +28,7 @@ from tunery.core.figures import (
 )
 from tunery.core.markdown import bullets, code, fenced, inline, table, without_controls
 from tunery.core.registry import ModelVersion
+from tunery.core.run import Run
 from tunery.core.training import Adapter, BaseModelInfo
 
 _SHOWN_LABELS = 40
@@ -102,7 +104,7 @@ def render_card(  # noqa: PLR0913 - each is a record of its own
     baselines: Mapping[str, Evaluation],
     gate: GateResult,
     *,
-    evidence: Evidence | None = None,
+    run: Run | None = None,
 ) -> str:
     """Return the card of one model version as Markdown.
 
@@ -110,7 +112,7 @@ def render_card(  # noqa: PLR0913 - each is a record of its own
     loading code names its own folder. Text from users (labels, prompts, warnings) is escaped and cannot end a
     table, a code block or the front matter.
     ``evaluation`` is that of the tuned model on the test split; ``baselines`` has that of each subject which
-    it was compared with; ``evidence`` is what the verdict was stamped with.
+    it was compared with; ``run`` is the run that made it.
 
     Returns:
         Markdown with YAML front matter, ending in a newline.
@@ -127,14 +129,14 @@ def render_card(  # noqa: PLR0913 - each is a record of its own
         "### Gate",
         bullets(f"**{'passed' if r.passed else 'refused'}**: {inline(r.sentence)}" for r in gate.rules),
         "## Limits",
-        bullets(_limits(dataset, evaluation)),
+        bullets(_limits(dataset, evaluation, run)),
         "## Data",
         _data(version, dataset),
         "## Training",
         _training(adapter),
         "## Lineage",
         _lineage(version, dataset, adapter, gate),
-        *([_evidence(evidence)] if evidence else []),
+        *([_evidence(run.evidence)] if run and run.evidence else []),
         "## Load it in plain transformers" if adapter.model else "## Load it in plain PEFT",
         fenced(_loading_code(version, adapter), "python"),
         "## Call it through the openai client",
@@ -237,12 +239,14 @@ def _effort(version: ModelVersion, evaluation: Evaluation, baselines: Mapping[st
     )
 
 
-def _limits(dataset: DatasetVersion, evaluation: Evaluation) -> Iterable[str]:
+def _limits(dataset: DatasetVersion, evaluation: Evaluation, run: Run | None) -> Iterable[str]:
     main = evaluation.main
     yield (
         f"{main.title} was measured on {counted(main.n, 'row')}; the true value plausibly lies "
         f"anywhere in {metric_interval(main)}."
     )
+    for found in run.contaminated if run else ():
+        yield f"{inline(contamination_sentence(found))}."
     weak = sorted((s for s in evaluation.per_class if s.f1 < _WEAK_F1), key=lambda s: (s.f1, s.label))
     if weak:
         named = ", ".join(f"`{code(s.label)}` ({percent(s.f1)})" for s in weak[:_WEAK_CLASSES])

@@ -109,9 +109,8 @@ def card_of(workspace: Workspace, ref: str, *, whole: bool = False) -> str | Non
     }
     baselines = {subject: evaluation for subject, evaluation in found.items() if evaluation}
     adapter = chain.adapter.with_(model=chain.adapter.model or chain.adapter.base) if whole else chain.adapter
-    evidence = chain.run.evidence if chain.run else None
     return render_card(
-        chain.model, chain.dataset, adapter, chain.evaluation, baselines, chain.gate, evidence=evidence
+        chain.model, chain.dataset, adapter, chain.evaluation, baselines, chain.gate, run=chain.run
     )
 
 
