@@ -109,6 +109,12 @@ class EvaluateConfig(Settings):
         default="13a", exclude_if=lambda name: name == "13a"
     )
     """How BLEU cuts texts into tokens, by sacrebleu's names: `char` or `zh` where words have no spaces."""
+    pattern: str | None = Field(default=None, exclude_if=lambda pattern: pattern is None)
+    """Regular expression that whole answers must match, for the metric regex; `(?s).*` on both sides finds it
+    anywhere."""
+    sql_schema: str | None = Field(default=None, exclude_if=lambda schema: schema is None)
+    """SQL that creates and fills the tables that the metric sql runs queries on; a row's column `sql_schema`
+    goes before it."""
     rows_per_batch: int = Field(default=64, ge=1)
     """Rows handed to the engine at once; progress moves after each batch."""
     baseline: BaselineConfig = BaselineConfig()

@@ -28,7 +28,7 @@ from tunery.evaluate.corpus.macro_f1 import no_label
 from tunery.evaluate.corpus.perplexity import LOGPROB, TOKENS
 from tunery.evaluate.judges.config import UNJUDGED
 from tunery.evaluate.judges.judge import judge_key
-from tunery.evaluate.kept import NOTHING, KeptAnswers
+from tunery.evaluate.kept import NOTHING, Answer, KeptAnswers
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import (
     AskingScorer,
@@ -198,7 +198,7 @@ def _judge(task: Task, subject: Subject, answers: Completions) -> tuple[Predicti
             prediction=generation.text,
             reference=example.reference,
             correct=main.correct(generation.text, example),
-            scores=_scores(plain, generation.text, example, answers),
+            scores=_noted(task, generation) | _scores(plain, generation.text, example, answers),
             finish_reason=generation.finish_reason,
             cluster=None if example.group == example.id else example.group,
             shots=tuple(shot.id for shot in subject.prompting.chosen_for(example)),
@@ -218,6 +218,17 @@ def _ask_judge(task: Task, scorers: Mapping[str, Scorer], answers: Completions) 
         if isinstance(scorer, AskingScorer):
             rows = zip(texts, task.examples, strict=True)
             judge.ask([turns for text, row in rows for turns in scorer.questions(text, row)], scorer.form)
+
+
+def _noted(task: Task, answer: Answer) -> dict[str, float]:
+    """Return the numbers of an answer that corpus metrics are computed from; none where nothing was asked."""
+    wanted = {score for name in task.metrics for score in measure.declaration_of(name).scores}
+    numbers = {
+        "latency_ms": answer.latency_ms,
+        "answer_tokens": float(answer.completion_tokens),
+        "answer_characters": float(len(answer.text)),
+    }
+    return {} if answer == NOTHING else {n: value for n, value in numbers.items() if n in wanted}
 
 
 def _scores(

@@ -17,6 +17,7 @@ from tunery.evaluate.scorers import (
     NO_MODELS,
     DetailedScorer,
     NamesParts,
+    ReferenceScorer,
     ScorerModels,
     ScorerOptions,
     TaskKind,
@@ -70,6 +71,8 @@ class Task:
             references=references,
             judge=config.judge,
             bleu_tokenizer=config.bleu_tokenizer,
+            pattern=config.pattern,
+            sql_schema=config.sql_schema,
         )
 
     @property
@@ -133,6 +136,7 @@ def make_task(
         models=models,
     )
     _check_needs(task, examples)
+    _check_references(task)
     task = replace(_with_rows_for_perplexity(task), parts=_parts(task))
     task.check_metric(main_metric, what="goal.metric")
     return task
@@ -213,6 +217,22 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
         ]
     if problems:
         raise ConfigError.of_problems("evaluate", problems)
+
+
+def _check_references(task: Task) -> None:
+    """Refuse rows that no answer could be right on.
+
+    Raises:
+        ConfigError: Lists them.
+    """
+    problems: list[str] = []
+    for name in dict.fromkeys((*task.scorers, task.main_scorer)):
+        scorer = make_scorer(name, task.scorer_options) if name in scorer_names() else None
+        if isinstance(scorer, ReferenceScorer):
+            found = ((e, scorer.problem(e)) for e in task.examples)
+            problems += [f"{name}: {where(e)}: {problem}" for e, problem in found if problem is not None]
+    if problems:
+        raise ConfigError.of_problems("evaluate", problems, limit=20)
 
 
 def _with_rows_for_perplexity(task: Task) -> Task:

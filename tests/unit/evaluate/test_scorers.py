@@ -2,6 +2,7 @@
 
 import pkgutil
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,8 +30,13 @@ def about(reference: str) -> Example:
 OPTIONS = ScorerOptions(
     labels=("card_arrival", "refund"),
     json_schema=SCHEMA,
+    pattern="[a-z]+",
+    sql_schema="CREATE TABLE t (a INT)",
     judge=JudgeConfig(base_url="http://127.0.0.1:1/v1", model="judge"),
-    models=ScorerModels(judge=lambda turns: turns[-1].content),  # says again what it is shown
+    models=ScorerModels(
+        judge=lambda turns: turns[-1].content,
+        encoder=lambda texts: np.eye(2)[[0, int(texts[0] != texts[1])]],
+    ),  # says again what it is shown
 )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunery.evaluate.bootstrap import Floats, Statistic
     from tunery.evaluate.pairing import Row
 
-SHARED = ("ngrams",)
+SHARED = ("label_sets", "ngrams", "quantile")
 """Serve the others."""
 
 

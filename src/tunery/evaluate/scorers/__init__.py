@@ -101,6 +101,10 @@ class ScorerOptions:
     """By which rubric a judge scores."""
     bleu_tokenizer: str = "13a"
     """sacrebleu's name of how BLEU cuts texts into tokens."""
+    pattern: str | None = None
+    """What answers must match."""
+    sql_schema: str | None = None
+    """SQL that creates and fills the tables that queries are run on."""
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Self:
@@ -136,6 +140,15 @@ class NamesParts(Protocol):
     """A :class:`DetailedScorer` whose parts are the same whatever the answer."""
 
     part_names: Sequence[str]
+
+
+@runtime_checkable
+class ReferenceScorer(Protocol):
+    """A scorer that can tell of a row that no answer to it could be right."""
+
+    def problem(self, example: Example) -> str | None:
+        """Return what is wrong with the row's reference; None where it will do."""
+        ...
 
 
 @runtime_checkable

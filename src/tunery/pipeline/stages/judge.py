@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, NotFoundError, TuneryError
@@ -29,8 +31,12 @@ from tunery.evaluate.scorers import ScorerModels
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
+from tunery.pipeline.stages.data import sentence_encoder
 from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tunery.model.encoder import SentenceEncoder
 
 JUDGES = "judges"
 """Folder of a workspace that holds the journals of judges."""
@@ -65,27 +71,35 @@ def open_judge(
     return EndpointJudge(config, workspace.root / JUDGES, of=of, asking=asking)
 
 
+@cache
+def _encoder() -> SentenceEncoder:
+    return sentence_encoder()
+
+
 def judge_of(context: RunContext, of: str, metrics: Iterable[str]) -> ScorerModels:
-    """Return the models that scorers of a run may ask: its judge, where the recipe names one and needs it.
+    """Return the models that scorers of a run may ask: its judge and an encoder, where metrics need them.
 
     Args:
         context: The run.
         of: What is judged; each has a budget of its own.
-        metrics: What may be measured on it; ``auto`` measures nothing that is judged.
+        metrics: What may be measured on it; ``auto`` measures nothing that needs a model.
 
     Raises:
+        NotFoundError: No encoder is installed.
         ConfigError: The environment does not hold the endpoint's key.
     """
-    config = context.recipe.evaluate.judge
-    if config is None or not any(judged_kind(metric) for metric in metrics):
-        return ScorerModels()
+    config, named = context.recipe.evaluate.judge, tuple(metrics)
+    encoder = _encoder() if any("encoder" in declaration_of(name).needs for name in named) else None
+    if config is None or not any(judged_kind(metric) for metric in named):
+        return ScorerModels(encoder=encoder)
     if not context.recipe.data.clean.mask_pii:
         message = f"data.clean.mask_pii is off: test rows and answers go to {config.host} unmasked"
         context.progress.event(message, level="warn")
     return ScorerModels(
+        encoder=encoder,
         judge=open_judge(
             context.workspace, config, of=of, progress=context.progress, should_stop=context.should_stop
-        )
+        ),
     )
 
 

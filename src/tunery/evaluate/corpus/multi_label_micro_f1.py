@@ -1,0 +1,25 @@
+"""Micro-F1 of answers that are sets of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tunery.evaluate.corpus import Corpus, micro_f1
+from tunery.evaluate.corpus.label_sets import columns_of
+from tunery.evaluate.scorers import Declaration, ScorerOptions
+from tunery.evaluate.scorers.multi_label import LabelSets
+
+if TYPE_CHECKING:
+    from tunery.evaluate.pairing import Row
+
+DECLARATION = Declaration("micro F1 of label sets", judged_by="multi_label")
+
+
+def corpus(sides: Sequence[Sequence[Row]], options: ScorerOptions) -> Corpus:
+    """Return the F1 of labels over all rows and labels; what is answered and is no label is a false alarm.
+
+    This is scikit-learn's ``f1_score`` of indicators with ``average="micro"``.
+    """
+    sets = LabelSets([row.reference or "" for side in sides for row in side])
+    return Corpus(lambda rows: micro_f1.pooled(columns_of(rows, sets)), micro_f1.of_sums)
