@@ -114,6 +114,8 @@ def _rows(schema: str, query: str) -> list[tuple[Any, ...]]:
     _stop_after(database, _LONGEST_S)
     cursor = database.execute(fenced[1] if fenced else query)
     try:
+        if cursor.description is None:
+            raise ValueError("it is no query")
         rows = cursor.fetchmany(_MOST_ROWS + 1)
     finally:
         cursor.close()
