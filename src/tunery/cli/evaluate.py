@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunery.cli.evaluate_benchmark import run_benchmarks
 from tunery.cli.evaluate_judge import check_judge, judge_answers
 from tunery.cli.evaluate_review import app as review
 from tunery.cli.output import answer, answer_table, facts, table
@@ -92,6 +93,7 @@ def compare_answers(
     answer(compared, lambda: comparison_text(compared), as_json=as_json)
 
 
+app.command("benchmark")(run_benchmarks)
 app.command("judge")(judge_answers)
 app.command("judge-check")(check_judge)
 app.add_typer(review, name="review")

@@ -26,6 +26,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.arms import arms_of, measure_arm
+from tunery.pipeline.stages.benchmark import measure_benchmarks, prepared_benchmarks
 from tunery.pipeline.stages.contamination import contaminated
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.evidence import rules_sha256, stamp
@@ -85,6 +86,7 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
         f"suite {name}": ev.suite_sha256(context, suite)
         for name, suite in context.recipe.evaluate.suites.items()
     }
+    suites |= {f"benchmark {name}": found.data for name, found in prepared_benchmarks(context).items()}
     recipe = context.recipe.model_dump(
         mode="json",
         exclude={
@@ -305,7 +307,7 @@ class _Loop:
             others = [r for n, r in results.items() if n != TUNED]
             rules = gt.rules_of(context)
             comparisons = compare_results(results[TUNED], others, rules=rules)
-            suites = ev.measure_suites(context, adapter, rules)
+            suites = ev.measure_suites(context, adapter, rules) | measure_benchmarks(context, adapter, rules)
             judged = judge_against_best(context, task, results)
             if judged is not None:
                 tuned, rate = results[TUNED].evaluation, judged.metric

@@ -16,6 +16,7 @@ from tunery.data.config import MOVED as MOVED_DATA
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
 from tunery.evaluate.arms.config import Arms
+from tunery.evaluate.benchmarks.config import BenchmarkConfig
 from tunery.evaluate.config import EvaluateConfig, GoalConfig
 from tunery.evaluate.rules import MARGIN, GateConfig
 from tunery.evaluate.suites import suite_declaration, suite_names
@@ -100,6 +101,9 @@ class EvaluateSection(EvaluateConfig):
     show what was forgotten and whether the model became unsafe."""
     suites_off: str | None = Field(default=None, min_length=1, exclude_if=lambda reason: reason is None)
     """Why neither general ability nor safety is measured; without a reason the verdict says so."""
+    benchmarks: Mapping[str, BenchmarkConfig] = Field(default={}, exclude_if=lambda found: not found)
+    """Name to published benchmark, measured on base and tuned model as a suite is: gate rules say
+    ``on: name``. Needs the extra ``benchmarks``."""
 
 
 class Recipe(Settings):

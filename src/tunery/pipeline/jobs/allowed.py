@@ -86,6 +86,7 @@ THE_SERVERS: Mapping[str, str] = {
     "evaluate.price_per_hour": "it is the operator's",
     "evaluate.suites": "it names files",
     "evaluate.suites_off": "it is the operator's",
+    "evaluate.benchmarks": "it names folders",
     "evaluate.judge": "it sends rows to an address, at a price",
     "gate.alpha": "it is the operator's",
 }

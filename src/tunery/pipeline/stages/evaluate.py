@@ -153,21 +153,37 @@ def measure(
         adapter: What it answers with.
         answer: Gives all answers where the engine does not.
     """
-    context.check_stop()
     if answer is None:
         subject = replace(subject, engine=context.engine_settings.identity)
-    workspace, identity = context.workspace, evaluation_id(task, subject)
+        answer = partial(_by_engine, context, task, subject, adapter)
+    identity = evaluation_id(task, subject)
+
+    def compute() -> EvaluationResult:
+        with _kept(context.workspace, identity, adapter) as kept:
+            started = time.monotonic()
+            return judged(
+                task,
+                subject,
+                answer(kept),
+                started=started,
+                progress=context.progress,
+                clock=context.workspace.clock,
+            )
+
+    return found_or_made(context, identity, compute, adapter)
+
+
+def found_or_made(
+    context: RunContext, identity: str, compute: Callable[[], EvaluationResult], adapter: Adapter | None
+) -> EvaluationResult:
+    """Return a stored evaluation where it is whole and of these weights, else make it and store it."""
+    context.check_stop()
+    workspace = context.workspace
     known = workspace.evaluations.find(identity)
     if known is not None and _is_whole(context, identity, adapter):
         return EvaluationResult(known, predictions_of(workspace, identity))
-    with _kept(workspace, identity, adapter) as kept:
-        if answer is None:
-            answer = partial(_by_engine, context, task, subject, adapter)
-        started = time.monotonic()
-        result = judged(
-            task, subject, answer(kept), started=started, progress=context.progress, clock=workspace.clock
-        )
-    about = {"subject": subject.name, _WEIGHTS: adapter.sha256 if adapter else None}
+    result = compute()
+    about = {"subject": result.evaluation.subject, _WEIGHTS: adapter.sha256 if adapter else None}
     with workspace.artifacts.create("evaluations", identity, about) as folder:
         write_predictions(folder / PREDICTIONS, result.predictions)
     kept_answers(workspace.root, identity).unlink(missing_ok=True)

@@ -50,11 +50,11 @@ def evaluate_model(context: RunContext, model: str, *, test: Path | None = None)
         NotFoundError: No such version.
         ConfigError: The version stands on another base, or the file does not fit the mapping.
     """
-    if model in (BASE, context.base.name):
+    if is_base(context, model):
         task = _task(context, test, labels=None)
         return MeasuredModel(*measure(context, task, _base_subject(context, task)))
     version = resolve(context.workspace, model)
-    adapter = _adapter(context, version)
+    adapter = adapter_of(context, version)
     task = _task(context, test, labels=version.labels)
     result = measure(context, task, tuned_subject(context, adapter, name=version.ref), adapter)
     return MeasuredModel(*result, tuple(Seen(context).in_result(task, result)))
@@ -84,7 +84,17 @@ def compare_versions(workspace: Workspace, a: str, b: str) -> Comparison:
     )
 
 
-def _adapter(context: RunContext, version: ModelVersion) -> Adapter:
+def is_base(context: RunContext, model: str) -> bool:
+    """Return whether a name means the base alone."""
+    return model in (BASE, context.base.name)
+
+
+def adapter_of(context: RunContext, version: ModelVersion) -> Adapter:
+    """Return a version's adapter.
+
+    Raises:
+        ConfigError: The version stands on another base than the recipe's.
+    """
     if version.base != context.base.label:
         raise ConfigError(
             f"{version.ref} was trained on base {version.base}; this recipe's base is {context.base.label}",

@@ -8,12 +8,13 @@ from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, GateResult
 from tunery.core.figures import is_share
 from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
+from tunery.evaluate.benchmarks.tasks import main_metric
 from tunery.evaluate.gate import GateEvidence, SuiteResult, judge
 from tunery.evaluate.gate_check import check_rules
 from tunery.evaluate.metrics import higher_is_better, unit_of
 from tunery.evaluate.power import before_anything, undecidable
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.rules import GateRule, gate_rules
+from tunery.evaluate.rules import MARGIN, GateRule, gate_rules
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
@@ -30,6 +31,8 @@ def rules_of(context: RunContext) -> tuple[GateRule, ...]:
 def rules_of_recipe(recipe: Recipe) -> tuple[GateRule, ...]:
     """Return a recipe's rules, or those that follow from its goal."""
     suites = {name: suite.margins for name, suite in recipe.evaluate.suites.items()}
+    benchmarks = recipe.evaluate.benchmarks
+    suites |= {name: {main_metric(found.task): MARGIN} for name, found in benchmarks.items()}
     return gate_rules(recipe.goal, recipe.gate, suites)
 
 
@@ -63,6 +66,7 @@ def check_gate(
         baselines=[subject.name for subject in baselines],
         suites=suites,
         start=context.recipe.train.start_from is not None,
+        benchmarks=tuple(context.recipe.evaluate.benchmarks),
     )
 
 

@@ -11,6 +11,7 @@ from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.arms import Arm, arms_of
+from tunery.pipeline.stages.benchmark import prepared_benchmarks
 from tunery.pipeline.stages.gate import check_gate, undecidable_rules, what_rows_can_show
 
 
@@ -41,6 +42,7 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
     baselines = ev.baseline_subjects(context, dataset, task)
     arms = arms_of(context, dataset, task)
     suites = ev.suite_tasks(context)
+    prepared_benchmarks(context)
     check_gate(context, task, [*baselines, *(arm.subject for arm in arms)], suites)
     for name, suite in suites.items():
         ev.check_window(context, dataset, suite, what=f"suite {name}: ")

@@ -179,7 +179,9 @@ class TransformersEngine:
                 logits = self._model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()  # (C, V)
                 likely = torch.log_softmax(logits, dim=-1)
                 target = ids[0, len(prompt) :, None]
-                found.append(Score(float(likely.gather(1, target).double().sum()), len(completion)))
+                greedy = bool((logits.argmax(-1) == target[:, 0]).all())
+                total = float(likely.gather(1, target).double().sum())
+                found.append(Score(total, len(completion), greedy))
         return found
 
     def close(self) -> None:

@@ -86,7 +86,8 @@ class Admission:
         """
         problems = []
         for number, (prompt, completion) in enumerate(pairs):
-            problem = self._prompt_problem(prompt) or self._prompt_problem([*prompt, *completion])
+            # A completion's last token is looked up, never computed, so it needs no room.
+            problem = self._prompt_problem(prompt) or self._prompt_problem([*prompt, *completion], reserve=-1)
             if problem:
                 problems.append(f"row {number}: {problem}")
         if problems:
