@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,36 @@ def test_a_killed_evaluation_pays_for_no_verdict_twice(endpoint: Teacher, tmp_pa
     assert len(endpoint.bodies) == 10
     measured(config, tmp_path)
     assert len(endpoint.bodies) == 10
+
+
+_ASK = """
+import sys
+from pathlib import Path
+from tunery.core.example import Message
+from tunery.evaluate.judges.config import JudgeConfig
+from tunery.evaluate.judges.judge import EndpointJudge
+config = JudgeConfig(base_url=sys.argv[1], model="judge-1", api_key_env="JUDGE_KEY", concurrency=2)
+judge = EndpointJudge(config, Path(sys.argv[2]), of="x")
+texts = [f"<answer {i:012x}>\\ngood\\n</answer {i:012x}>" for i in range(20)]
+judge.ask([[Message(role="user", content=text)] for text in texts])
+"""
+
+
+def test_a_process_that_is_killed_pays_again_for_no_more_than_was_in_flight(
+    endpoint: Teacher, tmp_path: Path
+) -> None:
+    endpoint.delay_s = lambda number: 0.05
+    command = [sys.executable, "-c", _ASK, endpoint.url, str(tmp_path)]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while len(endpoint.bodies) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = len(endpoint.bodies)
+    assert 8 <= before < 20
+    subprocess.run(command, check=True, timeout=60)
+    assert len(endpoint.bodies) <= 20 + 2
 
 
 @pytest.mark.parametrize("fault", [429, 500, "cut", "nonsense", "hang"])
