@@ -204,6 +204,8 @@ class Evaluation(Record):
     latency_p95_ms: float | None = Field(default=None, exclude_if=_is_none)
     answering_s: float | None = Field(default=None, exclude_if=_is_none)
     """Wall time of the answers alone, likelihoods and scoring left out [s]."""
+    sample_prompt: str | None = Field(default=None, exclude_if=_is_none)
+    """What was asked for the first row, turn by turn, before the chat template."""
     usd: float | None = Field(default=None, exclude_if=_is_none)
     """What an endpoint took for the answers [US dollars]."""
 

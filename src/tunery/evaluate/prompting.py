@@ -64,6 +64,10 @@ class Prompting:
         opening = (Message(role="system", content=system),) if system else ()
         return (*opening, *solved, *turns)
 
+    def shown(self, example: Example) -> str:
+        """Return what is asked for an example, for people to read."""
+        return "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in self.conversation(example))
+
     def describe(self) -> dict[str, Any]:
         """Return what made the prompt, for the evaluation's record and id."""
         held_to = None

@@ -148,6 +148,7 @@ def judged(
             *_unjudged(predictions),
         ),
         arm=subject.engine.get("arm"),
+        sample_prompt=subject.prompting.shown(task.examples[0]),
         **_effort(answers),
     )
     for warning in evaluation.warnings:

@@ -8,7 +8,7 @@ from tunery.report.classes import class_table, confusions_of
 from tunery.report.inputs import ReportInputs
 from tunery.report.page import render_page, write_page
 from tunery.report.paired import cards_of, pairs_of
-from tunery.report.results import bars_of, effort_of, metric_table, tiles_of
+from tunery.report.results import bars_of, effort_of, metric_table, ordered_evaluations, tiles_of
 from tunery.report.rows import data_story
 from tunery.report.settings import environment_of, settings_text
 from tunery.report.stages import stages_of
@@ -35,6 +35,7 @@ def render_report(inputs: ReportInputs) -> str:
         verdict=verdict_of(inputs),
         tiles=tiles_of(inputs),
         worth=inputs.worth,
+        prompts=[(s, e.sample_prompt) for s, e in ordered_evaluations(inputs) if e.sample_prompt],
         effort=effort_of(inputs),
         table=metric_table(inputs),
         bars=bars_of(inputs),

@@ -94,6 +94,9 @@ def test_the_shots_of_every_row_are_on_record_with_its_answer() -> None:
         assert row.shots == tuple(shot.id for shot in subject.prompting.chosen_for(asked))
         assert len(row.shots) == 2
     assert result.evaluation.config["prompt"]["retrieved"]["by"] == "words"
+    sample = result.evaluation.sample_prompt
+    assert sample is not None
+    assert sample.endswith("[assistant]\ncard\n\n[user]\nraise my card limits")
 
 
 def test_the_evaluations_id_tells_the_train_rows_and_nothing_is_compared_for_it() -> None:
