@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,13 +43,22 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
         Path | None,
         typer.Option("--predictions", metavar="OUT.jsonl", help="Write one row per example to this file."),
     ] = None,
+    graders: Annotated[
+        Path | None,
+        typer.Option(
+            "--graders", metavar="FILE", help="OpenAI's graders, or an eval's object with testing_criteria."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model version, or the base, on any file with the recipe's mapping."""
     from tunery.core.figures import contamination_sentence
+    from tunery.evaluate.graders.config import read_graders
     from tunery.evaluate.predictions import write_predictions
     from tunery.pipeline.stages.evaluate_file import evaluate_model
 
+    if graders is not None:
+        overrides = [*(overrides or ()), f"evaluate.graders={json.dumps(read_graders(graders))}"]
     with (
         open_recipe(ctx, recipe, overrides) as context,
         context.progress.task(f"evaluating {model}", None),

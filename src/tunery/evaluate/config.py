@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from tunery.core.config import Settings
 from tunery.core.errors import did_you_mean
+from tunery.evaluate.graders.config import Grader, checked, criteria_of
 from tunery.evaluate.judges.config import JudgeConfig
 from tunery.evaluate.metrics import metric_names
 
@@ -122,6 +123,11 @@ class EvaluateConfig(Settings):
     judge: JudgeConfig | None = Field(default=None, exclude_if=lambda judge: judge is None)
     """A model behind an endpoint that judges answers: by a rubric for the metric `judge_rubric`, against
     those of the best baseline for `judge_win_rate`."""
+    graders: Annotated[tuple[Grader, ...], BeforeValidator(criteria_of), AfterValidator(checked)] = Field(
+        default=(), exclude_if=lambda graders: not graders
+    )
+    """OpenAI's graders as they are written there: a list (`testing_criteria`), or name to grader. Each gives
+    a metric `grader.NAME`; `grader` is the share of answers that pass all."""
 
     @field_validator("metrics")
     @classmethod

@@ -35,6 +35,7 @@ from tunery.evaluate.scorers import (
     AsksMany,
     DetailedScorer,
     ErringScorer,
+    PreparedScorer,
     Scorer,
     applies,
     make_scorer,
@@ -119,7 +120,7 @@ def judged(
         clock: Says when it was.
     """
     progress, clock = progress or Silent(), clock or SystemClock()
-    predictions = _judge(task, subject, answers)
+    predictions, said = _judge(task, subject, answers)
     labels = _labels(task, predictions)
     measured = (
         *_means(task, predictions),
@@ -146,6 +147,7 @@ def judged(
         warnings=(
             *_warnings(task, answers, measured=measure.PERPLEXITY in found),
             *_unjudged(predictions),
+            *said,
         ),
         arm=subject.engine.get("arm"),
         sample_prompt=subject.prompting.shown(task.examples[0]),
@@ -188,12 +190,20 @@ def _config(task: Task, subject: Subject) -> dict[str, Any]:
     }
 
 
-def _judge(task: Task, subject: Subject, answers: Completions) -> tuple[Prediction, ...]:
+class _Judged(NamedTuple):
+    """Answers with their scores, and what scorers say of how they judged."""
+
+    predictions: tuple[Prediction, ...]
+    warnings: tuple[str, ...]
+
+
+def _judge(task: Task, subject: Subject, answers: Completions) -> _Judged:
     scorers = {name: make_scorer(name, task.scorer_options) for name in (*task.scorers, task.main_scorer)}
     plain = {name: scorers[name] for name in task.scorers}
     main = scorers[task.main_scorer]
     _ask_judge(task, scorers, answers)
-    return tuple(
+    said = _prepare(task, scorers, answers)
+    predictions = tuple(
         Prediction(
             id=example.id,
             prediction=generation.text,
@@ -207,6 +217,18 @@ def _judge(task: Task, subject: Subject, answers: Completions) -> tuple[Predicti
         )
         for example, generation in zip(task.examples, answers.answers, strict=True)
     )
+    return _Judged(predictions, said)
+
+
+def _prepare(task: Task, scorers: Mapping[str, Scorer], answers: Completions) -> tuple[str, ...]:
+    """Let scorers that judge all answers at once do so; return their warnings."""
+    rows = [(given.text, example) for given, example in zip(answers.answers, task.examples, strict=True)]
+    found: list[str] = []
+    for scorer in scorers.values():
+        if isinstance(scorer, PreparedScorer):
+            scorer.prepare(rows)
+            found += scorer.warnings
+    return tuple(found)
 
 
 def _ask_judge(task: Task, scorers: Mapping[str, Scorer], answers: Completions) -> None:

@@ -1,4 +1,4 @@
-"""Run a Python grader that nobody has read: in a process of its own, behind walls, one row after the other."""
+"""Run a Python grader that nobody has read: in a process of its own, behind walls, row by row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 _WORKER = Path(__file__).with_name("sandbox_worker.py")
-_UNSHARE = ("--user", "--map-root-user", "--net", "--pid", "--ipc", "--uts", "--mount", "--fork", "--kill-child")
+_UNSHARE = (
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--pid",
+    "--ipc",
+    "--uts",
+    "--mount",
+    "--fork",
+    "--kill-child",
+)
 _LONGEST_REPLY = 1 << 16
 """Of a worker [bytes]."""
 _ROWS_A_WORKER = 500
@@ -61,7 +71,7 @@ def _isolation() -> tuple[str, ...]:
     if tool is None:
         return ()
     command = (tool, *_UNSHARE)
-    tried = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=_START_S)  # noqa: S603
+    tried = subprocess.run([*command, "true"], capture_output=True, check=False, timeout=_START_S)
     return command if tried.returncode == 0 else ()
 
 
@@ -71,7 +81,7 @@ class Sandbox:
     Whatever a row does to its process (a loop, a crash, all memory, noise on the channel) ends as that row's
     error within its time, and the next row gets a new process.
 
-    Walls, each where the system allows it and named in ``walls``: ``network``, ``processes`` and ``files`` are
+    Walls, each where the system allows it, named in ``walls``: ``network``, ``processes`` and ``files`` are
     Linux namespaces, with Python's own folders as all that can be read; ``system calls`` is a seccomp filter
     that refuses sockets, processes and signals; ``limits`` are rlimits on memory, files and time. Beneath
     them an audit hook refuses the same within Python; alone it is weak, see :attr:`weak`.
@@ -92,7 +102,9 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     @property
@@ -102,8 +114,8 @@ class Sandbox:
         if not self.walls or not missing:
             return None
         return (
-            f"this system gives Python graders no wall around {', '.join(missing)}: what Python itself refuses "
-            "keeps out mistakes, not malice; run only graders that you trust here"
+            f"this system gives Python graders no wall around {', '.join(missing)}: what Python itself "
+            "refuses keeps out mistakes, not malice; run only graders that you trust here"
         )
 
     def grade(self, sample: Mapping[str, Any], item: Mapping[str, Any]) -> Grade:
@@ -151,7 +163,7 @@ class Sandbox:
         root, isolation = self._folder.name, _isolation()
         work = Path(root, "tmp")
         work.mkdir()
-        self._process = subprocess.Popen(  # noqa: S603 - our own worker
+        self._process = subprocess.Popen(
             [*isolation, os.path.realpath(sys.executable), "-I", "-S", str(_WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -228,5 +240,7 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
 
 def _python_folders() -> list[str]:
     """Return the folders that Python reads its own modules and libraries from, and no other."""
-    own = {os.path.realpath(os.path.join(prefix, "lib")) for prefix in (sys.base_prefix, sys.base_exec_prefix)}
+    own = {
+        os.path.realpath(os.path.join(prefix, "lib")) for prefix in (sys.base_prefix, sys.base_exec_prefix)
+    }
     return sorted(folder for folder in {*own, "/lib", "/lib64", "/usr/lib"} if os.path.isdir(folder))

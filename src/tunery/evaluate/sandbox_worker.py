@@ -15,6 +15,7 @@ import resource
 import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
@@ -25,24 +26,118 @@ _REFUSED: Mapping[str, tuple[int, tuple[int, ...]]] = {
     # tracing; namespaces, mounts and roots; what reaches around the filter (io_uring, bpf, keys); limits.
     "x86_64": (
         0xC000003E,
-        (41, 42, 43, 44, 46, 49, 50, 53, 288, 56, 57, 58, 59, 322, 435, 62, 129, 200, 234, 297, 424, 434, 438)
-        + (101, 310, 311, 272, 308, 165, 166, 155, 161, 425, 426, 427, 321, 248, 249, 250, 302, 160, 298, 323)
-        + (428, 429, 430, 442, 304, 135, 109, 112),
+        (
+            *(
+                41,
+                42,
+                43,
+                44,
+                46,
+                49,
+                50,
+                53,
+                288,
+                56,
+                57,
+                58,
+                59,
+                322,
+                435,
+                62,
+                129,
+                200,
+                234,
+                297,
+                424,
+                434,
+                438,
+            ),
+            *(
+                101,
+                310,
+                311,
+                272,
+                308,
+                165,
+                166,
+                155,
+                161,
+                425,
+                426,
+                427,
+                321,
+                248,
+                249,
+                250,
+                302,
+                160,
+                298,
+                323,
+            ),
+            *(428, 429, 430, 442, 304, 135, 109, 112),
+        ),
     ),
     "aarch64": (
         0xC00000B7,
-        (198, 203, 202, 206, 211, 200, 201, 199, 242, 220, 221, 281, 435, 129, 130, 131, 138, 240, 424, 434)
-        + (438, 117, 270, 271, 97, 268, 40, 39, 41, 51, 425, 426, 427, 280, 217, 218, 219, 261, 164, 241, 282)
-        + (428, 429, 430, 442, 265, 92, 154, 157),
+        (
+            *(
+                198,
+                203,
+                202,
+                206,
+                211,
+                200,
+                201,
+                199,
+                242,
+                220,
+                221,
+                281,
+                435,
+                129,
+                130,
+                131,
+                138,
+                240,
+                424,
+                434,
+            ),
+            *(
+                438,
+                117,
+                270,
+                271,
+                97,
+                268,
+                40,
+                39,
+                41,
+                51,
+                425,
+                426,
+                427,
+                280,
+                217,
+                218,
+                219,
+                261,
+                164,
+                241,
+                282,
+            ),
+            *(428, 429, 430, 442, 265, 92, 154, 157),
+        ),
     ),
 }
 _X32 = 0x40000000
 """System calls from here on are the same ones by other numbers."""
 _REASON_CHARS = 200
-_FORBIDDEN_EVENTS = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork")
-_FORBIDDEN_EVENTS += ("os.kill", "signal.pthread_kill", "ctypes.", "shutil.", "os.remove", "os.rename", "pty.")
-_FORBIDDEN_EVENTS += ("os.chmod", "os.chown", "os.link", "os.symlink", "resource.", "os.mkdir", "os.rmdir")
-_FORBIDDEN_EVENTS += ("os.listdir", "os.scandir", "os.truncate", "os.utime")
+_FORBIDDEN_EVENTS: tuple[str, ...] = (
+    *("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty."),
+    *("os.kill", "signal.pthread_kill", "ctypes.", "resource.", "shutil."),
+    *("os.remove", "os.rename", "os.chmod", "os.chown", "os.link", "os.symlink", "os.mkdir", "os.rmdir"),
+    *("os.scandir", "os.truncate", "os.utime"),
+)
 
 
 def _call(name: str, *arguments: Any) -> None:
@@ -78,7 +173,6 @@ def _refuse_system_calls() -> None:
     program = [(0x20, 0, 0, 4), (0x15, 0, count + 2, architecture), (0x20, 0, 0, 0), (0x35, count, 0, _X32)]
     program += [(0x15, count - 1 - i, 0, number) for i, number in enumerate(numbers)]
     program[-1] = (0x15, 0, 1, numbers[-1])
-    program[3] = (0x35, count, 0, _X32)
     program += [(0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)]
     code = b"".join(struct.pack("HBBI", *line) for line in program)
     kept = ctypes.create_string_buffer(code, len(code))
@@ -90,7 +184,7 @@ def _refuse_in_python(readable: tuple[str, ...]) -> None:
     """Refuse the same within Python: the weaker wall, which stands on every system."""
 
     def look(event: str, arguments: tuple[Any, ...]) -> None:
-        if event.startswith(_FORBIDDEN_EVENTS) and event != "os.listdir":
+        if event.startswith(_FORBIDDEN_EVENTS):
             raise PermissionError(f"a grader may not use {event}")
         if event in ("open", "os.listdir") and not isinstance(arguments[0], int):
             path = os.path.realpath(os.fsdecode(arguments[0] or "."))
@@ -139,7 +233,7 @@ def _grader(source: str) -> Callable[[Any, Any], Any]:
 def _answer(work: Callable[[], Any]) -> dict[str, Any]:
     try:
         value = work()
-    except BaseException as error:  # noqa: BLE001 - whatever a grader raises is its row's error
+    except BaseException as error:
         return {"error": f"{type(error).__name__}: {error}"[:_REASON_CHARS]}
     if isinstance(value, bool):
         value = float(value)
@@ -155,7 +249,8 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
-    import collections, datetime, decimal, difflib, fractions, itertools, random, re, statistics, string  # noqa: E401, F401, I001, PLC0415 - found before the walls stand
+    import collections, datetime, decimal, difflib, fractions, itertools, random, re, statistics, string  # noqa: E401, F401, I001 - found before the walls stand
+
     walls = _wall_in(setup)
     grade: list[Callable[[Any, Any], Any]] = []
     loaded = _answer(lambda: grade.append(_grader(setup["source"])) or 0.0)  # type: ignore[func-returns-value]
@@ -167,7 +262,7 @@ def main() -> None:
         if not line:
             return
         row = json.loads(line)
-        first = {"key": row["key"], **_answer(lambda row=row: grade[0](row["sample"], row["item"]))}
+        first = {"key": row["key"], **_answer(partial(grade[0], row["sample"], row["item"]))}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example, where
 from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.config import EvaluateConfig
+from tunery.evaluate.graders.config import GRADER, asks_model
+from tunery.evaluate.graders.grade import problems_of
 from tunery.evaluate.metrics import PERPLEXITY, WIN_RATE, declaration_of, metric_names
 from tunery.evaluate.scorers import (
     NO_MODELS,
@@ -73,12 +75,15 @@ class Task:
             bleu_tokenizer=config.bleu_tokenizer,
             pattern=config.pattern,
             sql_schema=config.sql_schema,
+            graders=config.graders,
+            main_part=self.main_metric.partition(".")[2],
         )
 
     @property
     def asks_judge(self) -> bool:
         """Whether a scorer needs the judging model."""
-        return any("judge" in declaration_of(name).needs for name in self.scorers)
+        judged = any("judge" in declaration_of(name).needs for name in self.scorers)
+        return judged or asks_model(self.config.graders)
 
     def check_metric(self, name: str, *, what: str) -> None:
         """Refuse a metric that evaluating this task will not give; ``what`` is the setting that names it.
@@ -124,7 +129,7 @@ def make_task(
         for n in metric_names()
         if kind in (one := declaration_of(n)).auto and ("pairs" not in one.needs or pairs)
     )
-    chosen = auto if config.metrics == "auto" else config.metrics
+    chosen = (*(auto if config.metrics == "auto" else config.metrics), *((GRADER,) if config.graders else ()))
     task = Task(
         examples=tuple(draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed)),
         data=data,
@@ -200,6 +205,8 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
             problems.append(f"{name} needs an embedding model, and this evaluation has none")
         if "pairs" in needs and all(e.rejected is None for e in examples):
             problems.append(f"{name} needs preference pairs, and no row has a rejected answer")
+        if "graders" in needs and not task.config.graders:
+            problems.append(f"{name} needs graders: set evaluate.graders")
         if "judge" in needs and task.models.judge is None:
             problems.append(f"{name} needs a model that judges: set evaluate.judge.base_url and .model")
     if task.main_metric == WIN_RATE:
@@ -208,6 +215,7 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
         )
     if names := [name for name, needs in needing.items() if "json" in needs]:
         problems += _json_problems(names, task, examples)
+    problems += problems_of(task.config.graders, task.examples, task.models)
     if not problems:
         judging = ((name, make_scorer(name, task.scorer_options)) for name in task.scorers)
         problems += [

@@ -20,9 +20,9 @@ from tunery.evaluate.refusal import CorrectedRate
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
-Need = Literal["labels", "json", "encoder", "judge", "pairs"]
+Need = Literal["labels", "json", "encoder", "judge", "pairs", "graders"]
 """A closed label set; JSON objects as references; an embedding model; a model that judges; rejected answers,
-as preference pairs have them."""
+as preference pairs have them; graders in the recipe."""
 
 
 class Declaration(NamedTuple):
@@ -53,6 +53,8 @@ class ScorerModels(NamedTuple):
     judge: Callable[[Sequence[Message]], str] | None = None
     """A conversation to the judging model's answer; raises :class:`NoAnswer` where there is none. One that
     :class:`AsksMany` is given all conversations of an evaluation at once."""
+    named: Callable[[str, Mapping[str, Any]], Callable[[Sequence[Message]], str]] | None = None
+    """A model's name, and settings of the endpoint that differ for it, to a judge that asks that model."""
 
 
 NO_MODELS = ScorerModels()
@@ -105,6 +107,10 @@ class ScorerOptions:
     """What answers must match."""
     sql_schema: str | None = None
     """SQL that creates and fills the tables that queries are run on."""
+    graders: Sequence[Any] = ()
+    """As :mod:`tunery.evaluate.graders.config` has them."""
+    main_part: str = ""
+    """Part of the scorer's metric that the goal names; empty where it names the whole."""
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Self:
@@ -159,6 +165,20 @@ class AskingScorer(Protocol):
 
     def questions(self, prediction: str, example: Example) -> Sequence[Sequence[Message]]:
         """Return the conversations that scoring this answer needs the judge's answers to."""
+        ...
+
+
+@runtime_checkable
+class PreparedScorer(Protocol):
+    """A scorer that judges all answers of an evaluation at once, and then knows each."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should know of how the answers were judged."""
+        ...
+
+    def prepare(self, rows: Sequence[tuple[str, Example]]) -> None:
+        """Judge answers, each with its example."""
         ...
 
 

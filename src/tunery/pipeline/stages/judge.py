@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, NotFoundError, TuneryError
@@ -17,6 +17,7 @@ from tunery.core.run import TUNED
 from tunery.endpoint.ask import Asking
 from tunery.endpoint.client import key_of
 from tunery.evaluate.gate import best_of
+from tunery.evaluate.graders.config import GRADER, asks_model, is_cosine
 from tunery.evaluate.judges.check import JudgeCheck, check_judge, find_check, labels_kept
 from tunery.evaluate.judges.config import JudgeConfig, JudgeKind
 from tunery.evaluate.judges.judge import EndpointJudge
@@ -88,25 +89,33 @@ def judge_of(context: RunContext, of: str, metrics: Iterable[str]) -> ScorerMode
         NotFoundError: No encoder is installed.
         ConfigError: The environment does not hold the endpoint's key.
     """
-    config, named = context.recipe.evaluate.judge, tuple(metrics)
-    encoder = _encoder() if any("encoder" in declaration_of(name).needs for name in named) else None
-    if config is None or not any(judged_kind(metric) for metric in named):
+    config, asked = context.recipe.evaluate.judge, tuple(metrics)
+    graders = context.recipe.evaluate.graders if GRADER in asked else ()
+    embeds = any("encoder" in declaration_of(name).needs for name in asked)
+    encoder = _encoder() if embeds or any(is_cosine(grader) for grader in graders) else None
+    if config is None or not (any(judged_kind(metric) for metric in asked) or asks_model(graders)):
         return ScorerModels(encoder=encoder)
     if not context.recipe.data.clean.mask_pii:
         message = f"data.clean.mask_pii is off: test rows and answers go to {config.host} unmasked"
         context.progress.event(message, level="warn")
-    return ScorerModels(
-        encoder=encoder,
-        judge=open_judge(
+
+    def opened(config: JudgeConfig) -> EndpointJudge:
+        return open_judge(
             context.workspace, config, of=of, progress=context.progress, should_stop=context.should_stop
-        ),
-    )
+        )
+
+    def named(model: str, changes: Mapping[str, Any]) -> EndpointJudge:
+        extra = {**config.extra, **changes.get("extra", {})}
+        return opened(config.model_copy(update={**changes, "extra": extra, "model": model}))
+
+    return ScorerModels(encoder=encoder, judge=opened(config), named=named)
 
 
 def metrics_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the metrics that a recipe names for its test split."""
     named = recipe.evaluate.metrics
-    return (recipe.goal.metric, *(() if named == "auto" else named))
+    graded = (GRADER,) if recipe.evaluate.graders else ()
+    return (recipe.goal.metric, *(() if named == "auto" else named), *graded)
 
 
 def judge_against_best(

@@ -1,0 +1,1 @@
+"""OpenAI's graders, as they are written there."""
