@@ -110,7 +110,7 @@ def refusal(outcome: Outcome) -> GateFailed | None:
         return None
     broken = [r.sentence for r in outcome.gate.rules if not r.passed] if outcome.gate else []
     return GateFailed(
-        f"the gate refused {outcome.run.name}: {' '.join(broken)}", hint=f"open {outcome.run.report}"
+        f"the gate refused {outcome.run.name}: {'; '.join(broken)}", hint=f"open {outcome.run.report}"
     )
 
 

@@ -79,4 +79,4 @@ def unalias(workspace: Workspace, ref: str, *, actor: str, reason: str) -> Alias
 def _refused_because(workspace: Workspace, version: ModelVersion) -> str:
     gate = workspace.gates.find(version.gate_id)
     sentences = [outcome.sentence for outcome in gate.rules if not outcome.passed] if gate else []
-    return f": {' '.join(sentences)}" if sentences else ""
+    return f": {'; '.join(sentences)}" if sentences else ""
