@@ -57,7 +57,8 @@ class ReportInputs:
     def warnings_of_figures(self) -> list[str]:
         """What a reader should know beside the verdict: of the gate, and of each evaluation."""
         # The verdict of a gate that passed holds its caveats already.
-        found = [] if self.gate is None or self.gate.passed else [f"{c[:1].upper()}{c[1:]}." for c in self.gate.caveats]
+        caveats = () if self.gate is None or self.gate.passed else self.gate.caveats
+        found = [f"{caveat[:1].upper()}{caveat[1:]}." for caveat in caveats]
         found += [override.sentence for override in self.overrides]
         if self.run.evidence and not self.run.evidence.are_rules_unchanged:
             found.append("The gate's rules are not those that were fixed before training.")
