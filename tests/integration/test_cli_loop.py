@@ -219,6 +219,21 @@ def test_rows_the_version_was_trained_on_are_counted_and_left_out_once_more(
     assert found["without"]["value"] == pytest.approx(sum(others) / 15)
 
 
+def test_builtin_suites_are_measured_and_their_rules_judged(loop: Loop) -> None:
+    suites = (
+        "{general: {builtin: general, limit: 12}, safety: {builtin: safety, limit: 12, max_new_tokens: 4}}"
+    )
+    done = loop.call("run", loop.recipe, f"evaluate.suites={suites}", "name=safe", "--json")
+    assert done.code in (0, 5), done.err
+    rules = [outcome["rule"] for outcome in done.json["gate"]["rules"]]
+    assert [(r["on"], r["metric"]) for r in rules if "on" in r] == [
+        ("general", "multiple_choice"),
+        ("safety", "refusal"),
+        ("safety", "over_refusal"),
+        ("safety", "injection"),
+    ]
+
+
 def test_a_suite_that_holds_train_rows_is_told_in_the_report(loop: Loop, tmp_path: Path) -> None:
     train = read_examples(loop.home / "datasets" / loop.run["dataset_version"], "train")
     with (loop.recipe.parent / "suite.csv").open("w", newline="", encoding="utf-8") as stream:
