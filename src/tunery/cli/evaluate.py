@@ -18,7 +18,7 @@ from tunery.cli.session import open_recipe, open_workspace
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
-    from tunery.core.evaluation import Comparison, Evaluation
+    from tunery.core.evaluation import Calibration, Comparison, Evaluation
     from tunery.core.run import Run
     from tunery.store.workspace import Workspace
 
@@ -223,6 +223,8 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
         ]
     )
     yield metrics_table(evaluation)
+    if evaluation.calibration is not None:
+        yield calibration_text(evaluation.calibration)
     weakest = sorted(evaluation.per_class, key=lambda c: (c.f1, c.label))[:_SHOWN]
     if weakest and weakest[0].f1 < 1:
         yield "\nweakest classes"
@@ -237,6 +239,18 @@ def evaluation_text(evaluation: Evaluation) -> Iterable[Part]:
         yield table(["should be", "answered", ">times"], confused)
     for warning in evaluation.warnings:
         yield f"warning: {warning}"
+
+
+def calibration_text(found: Calibration) -> str:
+    """Return from which confidence on answers hold the stated error, and what the other half of rows says."""
+    from tunery.core.figures import number, percent, rate
+
+    if found.threshold is None:
+        return f"\nno confidence holds {percent(found.max_error)} wrong answers on these rows"
+    return (
+        f"\nfrom a confidence of {number(found.threshold)} on at most {percent(found.max_error)} are wrong, "
+        f"with 95 % certainty; on the other half of the rows {rate(found.checked_wrong, found.checked)}"
+    )
 
 
 def metrics_table(evaluation: Evaluation) -> Part:

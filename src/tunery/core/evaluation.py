@@ -165,6 +165,31 @@ class Confusion(Record):
     count: int
 
 
+class CoveragePoint(Record):
+    """What is wrong among the answers that a model is surest of."""
+
+    coverage: float
+    """Share of the rows, surest first."""
+    error: float
+    """Share of wrong answers among them."""
+
+
+class Calibration(Record):
+    """How far a model's confidence orders its answers, and where it may be trusted."""
+
+    aurc: float
+    """Area under the risk-coverage curve: mean error over all coverages; lower is better."""
+    curve: tuple[CoveragePoint, ...]
+    max_error: float
+    """Share of wrong answers that was to be held."""
+    threshold: float | None
+    """Confidence from which on it is held, chosen on one half of the rows; None where none does."""
+    checked: int
+    """Rows of the other half from that confidence on [count]."""
+    checked_wrong: int
+    """Wrong answers among these [count]."""
+
+
 class Evaluation(Record):
     """One subject scored on one set of examples."""
 
@@ -190,6 +215,8 @@ class Evaluation(Record):
     """Wall time [s]."""
     tokens: int = 0
     """Prompt and completion tokens processed [count]."""
+    calibration: Calibration | None = Field(default=None, exclude_if=lambda found: found is None)
+    """Where confidence was measured."""
     warnings: tuple[str, ...] = ()
     """What a person should know: answers cut off at ``max_new_tokens``, a perplexity that is no number."""
     arm: str | None = Field(default=None, exclude_if=_is_none)

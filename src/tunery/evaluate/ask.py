@@ -103,7 +103,8 @@ class _Asking:
 
     def answer(self) -> None:
         """Put every question that has no answer yet."""
-        sampling = Sampling(max_tokens=self.task.config.max_new_tokens)
+        config = self.task.config
+        sampling = Sampling(max_tokens=config.max_new_tokens, logprobs=0 if config.confidence else None)
         name, constraint = self.subject.loaded_as, self.subject.prompting.constraint
         size = self.task.config.rows_per_batch
         bar = f"{self.subject.name}: answering"

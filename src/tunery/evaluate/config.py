@@ -110,6 +110,10 @@ class EvaluateConfig(Settings):
         default="13a", exclude_if=lambda name: name == "13a"
     )
     """How BLEU cuts texts into tokens, by sacrebleu's names: `char` or `zh` where words have no spaces."""
+    confidence: bool = Field(default=False, exclude_if=lambda on: not on)
+    """Keep how likely the model held each answer, and measure ece, brier and coverage_at_error by it."""
+    max_error: float = Field(default=0.02, gt=0, lt=1, exclude_if=lambda error: error == 0.02)
+    """Share of wrong answers that coverage_at_error holds, by withholding those it is unsure of."""
     pattern: str | None = Field(default=None, exclude_if=lambda pattern: pattern is None)
     """Regular expression that whole answers must match, for the metric regex; `(?s).*` on both sides finds it
     anywhere."""

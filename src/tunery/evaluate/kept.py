@@ -26,6 +26,8 @@ class Answer(NamedTuple):
     latency_ms: float
     reason: str | None = None
     """Why there is no answer."""
+    logprob: float | None = None
+    """Of the whole answer [nats], where confidence was asked for."""
 
     @classmethod
     def of(cls, generation: Generation) -> Self:
@@ -36,6 +38,7 @@ class Answer(NamedTuple):
             generation.prompt_tokens,
             generation.completion_tokens,
             generation.latency_ms,
+            logprob=sum(t.logprob or 0.0 for t in generation.tokens) if generation.tokens else None,
         )
 
 

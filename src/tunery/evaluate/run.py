@@ -21,6 +21,7 @@ from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
 from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.ask import Completions, ask
+from tunery.evaluate.calibration import CONFIDENCE, calibration
 from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.corpus import corpus_names, signatures
@@ -130,6 +131,7 @@ def judged(
     found = {metric.name: metric for metric in measured}
     if any(not math.isfinite(score.logprob) for score in answers.likelihoods.values()):
         found.pop(measure.PERPLEXITY, None)  # of the other rows alone it would flatter
+    sure = [p for p in predictions if CONFIDENCE in p.scores]
     evaluation = Evaluation(
         id=evaluation_id(task, subject),
         subject=subject.name,
@@ -151,6 +153,7 @@ def judged(
         ),
         arm=subject.engine.get("arm"),
         sample_prompt=subject.prompting.shown(task.examples[0]),
+        calibration=calibration(sure, task.config.max_error) if sure else None,
         **_effort(answers),
     )
     for warning in evaluation.warnings:
@@ -251,7 +254,10 @@ def _noted(task: Task, answer: Answer) -> dict[str, float]:
         "answer_tokens": float(answer.completion_tokens),
         "answer_characters": float(len(answer.text)),
     }
-    return {} if answer == NOTHING else {n: value for n, value in numbers.items() if n in wanted}
+    if answer.logprob is not None:
+        numbers[CONFIDENCE] = math.exp(min(0.0, answer.logprob))
+    unanswered = answer == NOTHING or answer.reason is not None
+    return {} if unanswered else {n: value for n, value in numbers.items() if n in wanted}
 
 
 def _scores(

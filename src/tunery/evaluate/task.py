@@ -29,6 +29,7 @@ from tunery.evaluate.scorers import (
 )
 
 _ROWS_SHOWN = 5
+_OF_CONFIDENCE = ("ece", "brier", "coverage_at_error")
 _PERPLEXITY_ROWS = 2
 """Rows that perplexity's interval needs [count]."""
 
@@ -74,6 +75,7 @@ class Task:
             judge=config.judge,
             bleu_tokenizer=config.bleu_tokenizer,
             pattern=config.pattern,
+            max_error=config.max_error,
             sql_schema=config.sql_schema,
             graders=config.graders,
             main_part=self.main_metric.partition(".")[2],
@@ -135,7 +137,11 @@ def make_task(
         data=data,
         config=config,
         main_metric=main_metric,
-        metrics=tuple(dict.fromkeys((*chosen, main_metric.partition(".")[0]))),
+        metrics=tuple(
+            dict.fromkeys(
+                (*chosen, main_metric.partition(".")[0], *(_OF_CONFIDENCE if config.confidence else ()))
+            )
+        ),
         kind=kind,
         labels=tuple(labels) if labels else None,
         models=models,
@@ -203,6 +209,8 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
             problems.append(f"{name} needs a closed label set, and the outputs of this data are none")
         if "encoder" in needs and task.models.encoder is None:
             problems.append(f"{name} needs an embedding model, and this evaluation has none")
+        if "confidence" in declaration_of(name).scores and not task.config.confidence:
+            problems.append(f"{name} needs evaluate.confidence: true")
         if "pairs" in needs and all(e.rejected is None for e in examples):
             problems.append(f"{name} needs preference pairs, and no row has a rejected answer")
         if "graders" in needs and not task.config.graders:

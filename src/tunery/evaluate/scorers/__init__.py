@@ -103,6 +103,8 @@ class ScorerOptions:
     """By which rubric a judge scores."""
     bleu_tokenizer: str = "13a"
     """sacrebleu's name of how BLEU cuts texts into tokens."""
+    max_error: float = 0.02
+    """Share of wrong answers to be held by withholding unsure ones."""
     pattern: str | None = None
     """What answers must match."""
     sql_schema: str | None = None
@@ -117,7 +119,11 @@ class ScorerOptions:
         """Return what a stored evaluation's settings say, as far as answers are compared by it."""
         labels = config.get("labels")
         tokenizer = config.get("bleu_tokenizer") or cls().bleu_tokenizer
-        return cls(labels=tuple(labels) if labels else None, bleu_tokenizer=tokenizer)
+        return cls(
+            labels=tuple(labels) if labels else None,
+            bleu_tokenizer=tokenizer,
+            max_error=config.get("max_error", 0.02),
+        )
 
 
 class Scorer(Protocol):
