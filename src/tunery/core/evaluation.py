@@ -147,6 +147,26 @@ class Contamination(Record):
     """Over the other rows; None where there are none, or too few."""
 
 
+class Slice(Record):
+    """The main metric on some of the rows, for the tuned model and against another."""
+
+    column: str
+    """What the rows share: a metadata column, ``label``, ``turns`` or ``length``."""
+    value: str
+    """Its value."""
+    metric: Metric
+    """Of the tuned model."""
+    against: str
+    """The subject that it is compared with."""
+    difference: float
+    """Tuned model minus the other on these rows; positive is better."""
+    ci95: tuple[float, float]
+    p_value: float
+    """Two-sided, after Holm's correction over all slices."""
+    verdict: Verdict
+    """``better`` or ``worse`` only when the corrected p-value is under 0.05."""
+
+
 class ClassScore(Record):
     """One row of the per-class table."""
 

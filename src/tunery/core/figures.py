@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tunery.core.errors import listed
 
 if TYPE_CHECKING:  # the command line writes numbers before it needs records
-    from tunery.core.evaluation import Contamination, Evaluation, Metric, Unit
+    from tunery.core.evaluation import Contamination, Evaluation, Metric, Slice, Unit
 
 _Key = TypeVar("_Key", bound=str | tuple[str, str])
 _SUBJECT_NAMES = {
@@ -391,6 +391,16 @@ def interval(low: float, high: float, *, share: bool) -> str:
     ('69.9–76.1 %', '0.500–1.25')
     """
     return f"{low * 100:.1f}–{high * 100:.1f} %" if share else f"{number(low)}–{number(high)}"
+
+
+def slice_sentence(found: Slice) -> str:
+    """Write what the tuned model is on a slice of the rows, and against the other subject."""
+    share = is_share(found.metric.unit, found.difference)
+    return (
+        f"where {found.column} is {found.value}: {metric_phrase(found.metric)}, "
+        f"{change(found.difference, share=share)} against {subject_name(found.against)} "
+        f"({change_interval(*found.ci95, share=share)}), {found.verdict}"
+    )
 
 
 def contamination_sentence(found: Contamination) -> str:

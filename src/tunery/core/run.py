@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tunery.core.config import Record
-from tunery.core.evaluation import Contamination
+from tunery.core.evaluation import Contamination, Slice
 from tunery.core.evidence import Evidence
 
 TUNED = "tuned"
@@ -48,6 +48,8 @@ class Run(Record):
     :class:`~tunery.evaluate.judges.pairwise.JudgedComparison`, and ``sentence``, which says it in words."""
     contaminated: tuple[Contamination, ...] = ()
     """Rows that what was measured had seen before, by subject and place."""
+    slices: tuple[Slice, ...] = ()
+    """The tuned model against the best baseline on parts of the rows, as ``evaluate.slices`` says."""
     gate_id: str | None = None
     rules_sha256: str | None = None
     """Of the gate's rules as they were when the run began; None in runs of earlier versions."""

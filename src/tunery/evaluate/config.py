@@ -127,6 +127,9 @@ class EvaluateConfig(Settings):
     judge: JudgeConfig | None = Field(default=None, exclude_if=lambda judge: judge is None)
     """A model behind an endpoint that judges answers: by a rubric for the metric `judge_rubric`, against
     those of the best baseline for `judge_win_rate`."""
+    slices: tuple[str, ...] = Field(default=(), exclude_if=lambda slices: not slices)
+    """Metadata columns, `label`, `turns` or `length` by whose values the main metric is also compared with
+    the best baseline's, corrected over all of them; where the tuned model is worse a warning says so."""
     graders: Annotated[tuple[Grader, ...], BeforeValidator(criteria_of), AfterValidator(checked)] = Field(
         default=(), exclude_if=lambda graders: not graders
     )

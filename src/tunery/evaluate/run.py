@@ -176,7 +176,7 @@ def _effort(answers: Completions) -> dict[str, Any]:
 def _config(task: Task, subject: Subject) -> dict[str, Any]:
     """Return what influences the outcome, JSON-ready."""
     # Named one by one: a recipe's section may hold more than these settings.
-    names = set(EvaluateConfig.model_fields) - {"baseline", "rows_per_batch", "metrics", "judge"}
+    names = set(EvaluateConfig.model_fields) - {"baseline", "rows_per_batch", "metrics", "judge", "slices"}
     settings, judge = task.config.model_dump(mode="json", include=names), task.config.judge
     return {
         **settings,

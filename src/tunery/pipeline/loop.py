@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +13,18 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import BusyError, DamagedError, TuneryError
 from tunery.core.evaluation import Evaluation, GateResult
 from tunery.core.faults import explained, told
+from tunery.core.figures import is_prompting, slice_sentence
 from tunery.core.ids import artifact_id, in_order, sha256_file
 from tunery.core.progress import Silent
 from tunery.core.run import CHAMPION, START, TRAINER, TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.arms.config import AnswersArm
 from tunery.evaluate.comparison import compare_results
+from tunery.evaluate.gate import best_of
 from tunery.evaluate.power import after_baselines
 from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
+from tunery.evaluate.run import EvaluationResult
+from tunery.evaluate.slices import compare_slices
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
@@ -314,6 +318,7 @@ class _Loop:
                 with_rate = tuned.with_(metrics={**tuned.metrics, rate.name: rate})
                 results[TUNED] = results[TUNED]._replace(evaluation=with_rate)
                 self._note(judged={**judged.model_dump(mode="json"), "sentence": judged.sentence})
+            self._slice(task, results)
             self._note(contaminated=contaminated(context, task, results, suites))
             for name, result in results.items():
                 context.tracker.log(0, evaluation_metrics(name, result.evaluation))
@@ -330,6 +335,18 @@ class _Loop:
             if not evidence.are_rules_unchanged:
                 context.progress.event("the gate's rules changed since the run began", level="warn")
         return self._conclude(dataset, adapter, results[TUNED].evaluation, gate)
+
+    def _slice(self, task: Task, results: Mapping[str, EvaluationResult]) -> None:
+        """Compare the tuned model with the best baseline on the slices that the recipe names."""
+        baselines = [r.evaluation for r in results.values() if is_prompting(r.evaluation)]
+        if not task.config.slices or not baselines:
+            return
+        best = results[best_of(baselines, task.main_metric).subject]
+        found = compare_slices(task, results[TUNED], best)
+        self._note(slices=found)
+        for part in found:
+            worse = part.verdict == "worse"
+            self.context.progress.event(slice_sentence(part), level="warn" if worse else "info")
 
     def _conclude(
         self, dataset: DatasetVersion, adapter: Adapter, tuned: Evaluation, gate: GateResult

@@ -11,7 +11,13 @@ from typing import Any
 from tunery.core.dataset import DatasetVersion
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric, Prediction
 from tunery.core.example import Dropped, Example
-from tunery.core.figures import at_least_as_good, contamination_sentence, is_prompting, subject_name
+from tunery.core.figures import (
+    at_least_as_good,
+    contamination_sentence,
+    is_prompting,
+    slice_sentence,
+    subject_name,
+)
 from tunery.core.registry import Override
 from tunery.core.run import Run
 from tunery.core.training import Adapter
@@ -63,6 +69,7 @@ class ReportInputs:
         if self.run.evidence and not self.run.evidence.are_rules_unchanged:
             found.append("The gate's rules are not those that were fixed before training.")
         found += [f"{contamination_sentence(seen)}." for seen in self.run.contaminated]
+        found += [f"{slice_sentence(part)}." for part in self.run.slices if part.verdict == "worse"]
         for subject, evaluation in self.evaluations.items():
             found += [f"{subject_name(subject)}: {warning}" for warning in evaluation.warnings]
         return found

@@ -87,6 +87,7 @@ THE_SERVERS: Mapping[str, str] = {
     "evaluate.suites": "it names files",
     "evaluate.suites_off": "it is the operator's",
     "evaluate.benchmarks": "it names folders",
+    "evaluate.slices": "it is the operator's",
     "evaluate.graders": "it runs code",
     "evaluate.judge": "it sends rows to an address, at a price",
     "gate.alpha": "it is the operator's",
