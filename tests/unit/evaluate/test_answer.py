@@ -147,7 +147,7 @@ def test_a_sign_of_the_label_counts_also_where_no_other_label_lacks_it(answer: s
 
 @pytest.mark.parametrize("empty", ["", " ", "\n", "\u200b", "\t\n"])
 def test_an_empty_answer_is_never_right(empty: str) -> None:
-    models = {"judge", "encoder"}
+    models = {"judge", "encoder", "graders"}
     # Where no function is to be called, or no label to be named, saying nothing does so.
     apart = {"tool_call", "multi_label"}
     names = [n for n in scorer_names() if not models & {*declaration_of(n).needs} and n not in apart]
