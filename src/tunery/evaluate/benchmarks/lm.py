@@ -94,6 +94,11 @@ class EngineLm(TemplateLM):  # type: ignore[misc]  # the harness's own class, wh
             )
         )
 
+    def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
+        """Return of each context and continuation how likely it is, and whether greedy decoding writes it."""
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return found
+
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:

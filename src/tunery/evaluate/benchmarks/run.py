@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -168,6 +169,7 @@ def _asked(lm: Any, prepared: Prepared) -> Mapping[str, Any]:
     from lm_eval.tasks import TaskManager
 
     benchmark, local = prepared.benchmark, prepared.local
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # advice about its own command line
     try:
         with _offline(local is not None):
             found: Mapping[str, Any] = simple_evaluate(
