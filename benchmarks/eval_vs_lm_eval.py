@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tunery.evaluate.benchmarks.tasks import local_task
+from tunery.benchmarks.tasks import local_task
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -29,8 +29,8 @@ def main() -> None:
     import torch
     from lm_eval.models.huggingface import HFLM
 
+    from tunery.benchmarks.lm import EngineLm
     from tunery.core.progress import Silent
-    from tunery.evaluate.benchmarks.lm import EngineLm
     from tunery.model.embedded import install_embedded
     from tunery.model.tokenizer import load_tokenizer
     from tunery.serve.engines import engine_settings, open_engine

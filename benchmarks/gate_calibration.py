@@ -21,9 +21,9 @@ from tunery.core.evaluation import Comparison, Evaluation, Metric, Prediction
 from tunery.core.statistics import wilson_interval
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import GoalConfig
-from tunery.evaluate.gate import GateEvidence, SuiteResult, judge
-from tunery.evaluate.power import rows_needed, rows_to_rule_out
-from tunery.evaluate.rules import GateConfig, gate_rules
+from tunery.gate.gate import GateEvidence, SuiteResult, judge
+from tunery.gate.power import rows_needed, rows_to_rule_out
+from tunery.gate.rules import GateConfig, gate_rules
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]

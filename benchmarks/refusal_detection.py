@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunery.core.statistics import wilson_interval
-from tunery.evaluate.agreement import cohen_kappa
-from tunery.evaluate.refusal import DetectorError, refuses
+from tunery.statistics.agreement import cohen_kappa
+from tunery.text.refusal import DetectorError, refuses
 
 COMPLIED = "1_full_compliance"
 CLASSES = ("refused", "answered")

@@ -1,4 +1,4 @@
-"""Draw the fixed samples of ``src/tunery/evaluate/benchmarks/samples`` from the published files.
+"""Draw the fixed samples of ``src/tunery/benchmarks/samples`` from the published files.
 
     python scripts/benchmark_samples.py FOLDER
 
@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tunery.evaluate.benchmarks.tasks import read_gsm8k, read_hellaswag, read_mmlu
+from tunery.benchmarks.tasks import read_gsm8k, read_hellaswag, read_mmlu
 
-SAMPLES = Path(__file__).parent.parent / "src/tunery/evaluate/benchmarks/samples"
+SAMPLES = Path(__file__).parent.parent / "src/tunery/benchmarks/samples"
 SEED, SOLVED, PER_SUBJECT, ENDINGS, PROBLEMS = 0, 5, 5, 300, 100
 
 Row = dict[str, Any]

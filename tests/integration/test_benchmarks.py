@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.integration.test_whole_models import recipe
+from tunery.benchmarks.config import BenchmarkConfig
 from tunery.core.progress import Silent
-from tunery.evaluate.benchmarks.config import BenchmarkConfig
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.stages.benchmark import benchmark_model

@@ -17,13 +17,13 @@ from tests.unit.evaluate.judges.scripted import data_of
 from tests.unit.synthesise.teacher import Teacher
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Silent
-from tunery.evaluate.judges.check import check_judge
 from tunery.evaluate.judges.config import JudgeConfig
-from tunery.evaluate.judges.rows import read_labels
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import Recipe, parse_recipe
 from tunery.pipeline.stages.judge import open_judge
+from tunery.review.check import check_judge
+from tunery.review.rows import read_labels
 from tunery.store.workspace import Workspace
 
 __all__ = ["endpoint", "home", "tunery"]  # fixtures

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from tunery.api.connections import ConnectionSettings
 from tunery.core.config import Settings
-from tunery.evaluate.rules import GateConfig
+from tunery.gate.rules import GateConfig
 from tunery.pipeline.gateway.log import LogSettings
 from tunery.pipeline.jobs.allowed import JobLimits, JobTerms
 from tunery.pipeline.jobs.file_check import CheckSettings

@@ -53,8 +53,8 @@ def evaluate_run(  # noqa: PLR0913 - each is an option of its own
 ) -> None:
     """Evaluate a model version, or the base, on any file with the recipe's mapping."""
     from tunery.core.figures import contamination_sentence
-    from tunery.evaluate.graders.config import read_graders
     from tunery.evaluate.predictions import write_predictions
+    from tunery.graders.config import read_graders
     from tunery.pipeline.stages.evaluate_file import evaluate_model
 
     if graders is not None:

@@ -51,7 +51,7 @@ def run_benchmarks(  # noqa: PLR0913 - each is an option of its own
 
     mmlu_sample, hellaswag_sample and gsm8k_sample run offline. Needs the extra 'benchmarks'.
     """
-    from tunery.evaluate.benchmarks.config import BenchmarkConfig
+    from tunery.benchmarks.config import BenchmarkConfig
     from tunery.evaluate.predictions import write_predictions
     from tunery.pipeline.stages.benchmark import benchmark_model
 

@@ -15,9 +15,9 @@ from tunery.cli.session import open_workspace
 if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.evaluation import Metric
-    from tunery.evaluate.judges.check import JudgeCheck
     from tunery.evaluate.judges.config import JudgeConfig
-    from tunery.evaluate.judges.pairwise import JudgedComparison
+    from tunery.review.check import JudgeCheck
+    from tunery.review.pairwise import JudgedComparison
 
 Address = Annotated[
     str | None, typer.Option("--endpoint", metavar="URL", help="Address of the judge, as in https://…/v1.")

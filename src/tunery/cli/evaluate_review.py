@@ -14,8 +14,8 @@ from tunery.cli.session import open_workspace
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
-    from tunery.evaluate.review.outcome import HumanReview
     from tunery.pipeline.stages.review import Reviewed
+    from tunery.review.outcome import HumanReview
 
 app = typer.Typer(no_args_is_help=True, help="Answers judged by people: sheets out, opinions back.")
 
@@ -50,8 +50,8 @@ def export_sheets(  # noqa: PLR0913 - each is an option of its own
     """
     from tunery.core.config import apply_overrides, parse_settings
     from tunery.core.errors import ConfigError
-    from tunery.evaluate.review.config import ReviewConfig
     from tunery.pipeline.stages.review import export_review, export_third
+    from tunery.review.config import ReviewConfig
 
     if third == bool(sources):
         raise ConfigError(

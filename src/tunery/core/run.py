@@ -18,6 +18,8 @@ CHAMPION = "champion"
 """The version that its name points at when the run begins."""
 TRAINER = "trainer"
 """The tuned model as training computed it, by transformers and PEFT; measured where a rule names it."""
+BASE, BEST, BEST_ARM = "base", "best_baseline", "best_arm"
+"""What rules call the base by itself, the best prompting, and the best of everything that is no champion."""
 OWN = (TUNED, CHAMPION, START, TRAINER)
 """Subjects that are no baselines."""
 RunStatus = Literal["running", "succeeded", "refused", "failed", "cancelled"]
@@ -45,7 +47,7 @@ class Run(Record):
     """Subject to the dumped :class:`~tunery.core.evaluation.Comparison` of it (A) with ``tuned`` (B)."""
     judged: Mapping[str, Any] | None = None
     """The tuned model against the best baseline as a judge sees them, where the recipe asks for it; see
-    :class:`~tunery.evaluate.judges.pairwise.JudgedComparison`, and ``sentence``, which says it in words."""
+    :class:`~tunery.review.pairwise.JudgedComparison`, and ``sentence``, which says it in words."""
     contaminated: tuple[Contamination, ...] = ()
     """Rows that what was measured had seen before, by subject and place."""
     slices: tuple[Slice, ...] = ()

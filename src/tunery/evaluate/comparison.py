@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunery.core.evaluation import Comparison, Prediction, Verdict
+from tunery.core.evaluation import Comparison, Evaluation, Prediction, Verdict
+from tunery.core.figures import at_least_as_good
 from tunery.core.statistics import Interval
-from tunery.evaluate.bootstrap import PairedTest, paired_test
-from tunery.evaluate.clusters import are_clustered, mean_difference_interval, sums_by_cluster
 from tunery.evaluate.corpus import corpus_names, make_corpus
-from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.metrics import declaration_of, higher_is_better, title_of, unit_of
 from tunery.evaluate.pairing import Paired, Row, pair_rows
 from tunery.evaluate.predictions import PredictionRow, read_prediction_rows
 from tunery.evaluate.rescore import scored
-from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.scorers import ScorerOptions
+from tunery.statistics.bootstrap import PairedTest, paired_test
+from tunery.statistics.clusters import are_clustered, mean_difference_interval, sums_by_cluster
+from tunery.statistics.mcnemar import mcnemar_exact, newcombe_interval
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats, Statistic
+    from tunery.statistics.bootstrap import Floats, Statistic
 
 CORRECT = "correct"
 """The metric that counts right answers, whichever scorer judged them."""
@@ -76,14 +76,14 @@ def _compare(rows: Paired, metric: str, options: ScorerOptions | None = None) ->
 
 
 def compare_results(
-    tuned: EvaluationResult, others: Sequence[EvaluationResult], *, rules: Sequence[GateRule] = ()
+    tuned: EvaluationResult, others: Sequence[EvaluationResult], *, metrics: Sequence[str] = ()
 ) -> tuple[Comparison, ...]:
     """Compare the tuned model with each other subject, on the main metric and on what rules must see.
 
     Args:
         tuned: B of every comparison.
         others: Baselines and, if there is one, the champion.
-        rules: The gate's; each that asks for something to be shown names a metric to test.
+        metrics: Further ones, such as those that a gate's rules ask a difference to be shown in.
 
     Returns:
         For each other, first the main metric's comparison, then further ones; a metric that one side lacks
@@ -93,17 +93,31 @@ def compare_results(
         ConfigError: The two were not evaluated on the same examples.
     """
     main = tuned.evaluation.main_metric
-    metrics = dict.fromkeys([main, *(rule.metric for rule in rules if rule.compares)])
+    compared = dict.fromkeys([main, *metrics])
     options = ScorerOptions.of_config(tuned.evaluation.config)
     found = []
     for other in others:
         names = (other.evaluation.subject, tuned.evaluation.subject)
         found += [
             compare(other.predictions, tuned.predictions, metric=metric, names=names, options=options)
-            for metric in metrics
+            for metric in compared
             if metric in other.evaluation.metrics and metric in tuned.evaluation.metrics
         ]
     return tuple(found)
+
+
+def best_of(measured: Sequence[Evaluation], metric: str) -> Evaluation:
+    """Return the evaluation that no other exceeds, the first of equals.
+
+    Args:
+        measured: At least one, each with the metric.
+        metric: By which.
+    """
+    best = measured[0]
+    for candidate in measured[1:]:
+        if not at_least_as_good(best.metrics[metric], candidate.metrics[metric]):
+            best = candidate
+    return best
 
 
 def compare_files(a: Path, b: Path, *, metric: str = CORRECT) -> Comparison:

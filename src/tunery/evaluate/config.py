@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from tunery.core.config import Settings
 from tunery.core.errors import did_you_mean
-from tunery.evaluate.graders.config import Grader, checked, criteria_of
 from tunery.evaluate.judges.config import JudgeConfig
 from tunery.evaluate.metrics import metric_names
+from tunery.graders.config import Grader, checked, criteria_of
 
 
 def known_metric(name: str) -> str:

@@ -17,10 +17,10 @@ from tunery.core.evaluation import (
     title_of_part,
 )
 from tunery.core.statistics import wilson_interval
-from tunery.evaluate.bootstrap import bca_interval
-from tunery.evaluate.clusters import are_clustered, sums_by_cluster
 from tunery.evaluate.corpus import corpus_names, declaration_of_corpus, make_corpus
 from tunery.evaluate.scorers import Declaration, ScorerOptions, declaration_of_scorer, scorer_names
+from tunery.statistics.bootstrap import bca_interval
+from tunery.statistics.clusters import are_clustered, sums_by_cluster
 
 if TYPE_CHECKING:
     from tunery.evaluate.pairing import Row

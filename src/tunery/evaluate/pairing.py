@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, listed
 from tunery.core.evaluation import Prediction
-from tunery.evaluate.answer import same_text
 from tunery.evaluate.predictions import PredictionRow
+from tunery.text.answer import same_text
 
 _PROBLEMS_SHOWN = 20
 Row = Prediction | PredictionRow

@@ -17,12 +17,11 @@ from tunery.core.evaluation import Evaluation, Metric, Prediction
 from tunery.core.example import Example, where
 from tunery.core.figures import counted, listed_counts
 from tunery.core.ids import artifact_id
+from tunery.core.judging import AsksMany
 from tunery.core.progress import Progress, Silent
 from tunery.evaluate import metrics as measure
-from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.calibration import CONFIDENCE, calibration
-from tunery.evaluate.clusters import are_clustered
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.corpus import corpus_names, signatures
 from tunery.evaluate.corpus.macro_f1 import no_label
@@ -33,7 +32,6 @@ from tunery.evaluate.kept import NOTHING, Answer, KeptAnswers
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.scorers import (
     AskingScorer,
-    AsksMany,
     DetailedScorer,
     ErringScorer,
     PreparedScorer,
@@ -42,6 +40,8 @@ from tunery.evaluate.scorers import (
     make_scorer,
 )
 from tunery.evaluate.task import Task
+from tunery.statistics.clusters import are_clustered
+from tunery.text.answer import LabelReader
 
 STAGE_VERSION = 1
 """Raise when equal inputs would give another evaluation."""

@@ -10,23 +10,22 @@ from typing import Any
 
 from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example, where
-from tunery.evaluate.answer import NotJson, read_json
+from tunery.core.judging import NO_MODELS, ScorerModels
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.graders.config import GRADER, asks_model
-from tunery.evaluate.graders.grade import problems_of
 from tunery.evaluate.metrics import PERPLEXITY, WIN_RATE, declaration_of, metric_names
 from tunery.evaluate.scorers import (
-    NO_MODELS,
     DetailedScorer,
     NamesParts,
     ReferenceScorer,
-    ScorerModels,
     ScorerOptions,
     TaskKind,
     applies,
     make_scorer,
     scorer_names,
 )
+from tunery.graders.config import GRADER, asks_model
+from tunery.graders.grade import problems_of
+from tunery.text.answer import NotJson, read_json
 
 _ROWS_SHOWN = 5
 _OF_CONFIDENCE = ("ece", "brier", "coverage_at_error")

@@ -26,7 +26,7 @@ from tunery.core.figures import (
     usd,
 )
 from tunery.core.run import CHAMPION, START, TRAINER, TUNED
-from tunery.evaluate.gate import best_of
+from tunery.evaluate.comparison import best_of
 
 ENOUGH = 0.8
 """Share of the target from which prompting alone is worth a second thought."""

@@ -19,13 +19,13 @@ from tunery.core.progress import Silent
 from tunery.core.run import CHAMPION, START, TRAINER, TUNED, Run
 from tunery.core.training import Adapter
 from tunery.evaluate.arms.config import AnswersArm
-from tunery.evaluate.comparison import compare_results
-from tunery.evaluate.gate import best_of
-from tunery.evaluate.power import after_baselines
+from tunery.evaluate.comparison import best_of, compare_results
 from tunery.evaluate.run import STAGE_VERSION as EVALUATE_VERSION
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.slices import compare_slices
 from tunery.evaluate.task import Task
+from tunery.gate.power import after_baselines
+from tunery.gate.rules import metrics_to_compare
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
@@ -310,7 +310,7 @@ class _Loop:
                 results[TRAINER] = ev.measure_trainer(context, task, adapter)
             others = [r for n, r in results.items() if n != TUNED]
             rules = gt.rules_of(context)
-            comparisons = compare_results(results[TUNED], others, rules=rules)
+            comparisons = compare_results(results[TUNED], others, metrics=metrics_to_compare(rules))
             suites = ev.measure_suites(context, adapter, rules) | measure_benchmarks(context, adapter, rules)
             judged = judge_against_best(context, task, results)
             if judged is not None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from tunery.benchmarks.config import BenchmarkConfig
 from tunery.core.config import Settings, apply_overrides, find_moved, move_settings, parse_settings, read_yaml
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name
@@ -16,10 +17,9 @@ from tunery.data.config import MOVED as MOVED_DATA
 from tunery.data.config import DataConfig, SourceConfig
 from tunery.deploy.config import DeployConfig
 from tunery.evaluate.arms.config import Arms
-from tunery.evaluate.benchmarks.config import BenchmarkConfig
 from tunery.evaluate.config import EvaluateConfig, GoalConfig
-from tunery.evaluate.rules import MARGIN, GateConfig
 from tunery.evaluate.suites import suite_declaration, suite_names
+from tunery.gate.rules import MARGIN, GateConfig
 from tunery.inspect.config import InspectConfig
 from tunery.model.chat_templates import INPUT_HEADING, check_chat_template
 from tunery.serve.engines import AnyEngine

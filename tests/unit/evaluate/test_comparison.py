@@ -11,9 +11,9 @@ from tests.unit.evaluate.judged import macro_f1
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.evaluation import Prediction
 from tunery.evaluate.comparison import compare, compare_files
-from tunery.evaluate.mcnemar import mcnemar_exact, newcombe_interval
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.scorers import ScorerOptions
+from tunery.statistics.mcnemar import mcnemar_exact, newcombe_interval
 
 
 def predictions(

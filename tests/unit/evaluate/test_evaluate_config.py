@@ -7,7 +7,7 @@ import pytest
 from tunery.core.config import Settings, parse_settings
 from tunery.core.errors import ConfigError
 from tunery.evaluate.config import BaselineConfig, EvaluateConfig, GoalConfig
-from tunery.evaluate.rules import GateConfig, GateRule, gate_rules
+from tunery.gate.rules import GateConfig, GateRule, gate_rules
 
 ALL = (GoalConfig, BaselineConfig, EvaluateConfig, GateRule, GateConfig)
 

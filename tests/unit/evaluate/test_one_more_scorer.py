@@ -13,17 +13,17 @@ from tests.unit.registry.test_card import card_of
 from tests.unit.report import report_samples as samples
 from tunery.core.errors import ConfigError
 from tunery.core.example import Message
+from tunery.core.judging import ScorerModels
 from tunery.evaluate import scorers
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import EvaluateConfig, GoalConfig
 from tunery.evaluate.form import form_check
-from tunery.evaluate.gate import GateEvidence, judge
-from tunery.evaluate.gate_check import check_rules
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.rules import GateConfig, GateRule, gate_rules
 from tunery.evaluate.run import EvaluationResult, evaluate
-from tunery.evaluate.scorers import ScorerModels
 from tunery.evaluate.task import Task, make_task
+from tunery.gate.check import check_rules
+from tunery.gate.gate import GateEvidence, judge
+from tunery.gate.rules import GateConfig, GateRule, gate_rules
 from tunery.report import render_report
 
 PARROTING = """

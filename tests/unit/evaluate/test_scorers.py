@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from tests.unit.evaluate.scripted import example
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.example import Example
+from tunery.core.judging import ScorerModels
 from tunery.evaluate import scorers
-from tunery.evaluate.answer import LabelReader, NotJson, fold, read_json, squeeze
 from tunery.evaluate.judges.config import JudgeConfig
-from tunery.evaluate.scorers import ScorerModels, ScorerOptions, make_scorer, scorer_names
+from tunery.evaluate.scorers import ScorerOptions, make_scorer, scorer_names
+from tunery.text.answer import LabelReader, NotJson, fold, read_json, squeeze
 
 SCHEMA = {
     "type": "object",

@@ -10,9 +10,10 @@ import pytest
 from tests.unit.evaluate.scripted import example
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message
+from tunery.core.judging import ScorerModels
 from tunery.core.tool_text import call_of, describe, write_answer
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.scorers import ScorerModels, ScorerOptions, make_scorer
+from tunery.evaluate.scorers import ScorerOptions, make_scorer
 from tunery.evaluate.task import make_task
 
 SCHEMA = "CREATE TABLE t (a INT, b TEXT); INSERT INTO t VALUES (1,'x'),(2,'y'),(2,'y'),(3,NULL);"

@@ -10,10 +10,9 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from tunery.core.config import NonEmpty, Settings
 from tunery.core.figures import is_prompting_name
-from tunery.core.run import CHAMPION, START, TRAINER, TUNED
+from tunery.core.run import BASE, BEST, BEST_ARM, CHAMPION, START, TRAINER, TUNED
 from tunery.endpoint.config import EndpointConfig, check_prices
 from tunery.evaluate.arms.tfidf import TFIDF
-from tunery.evaluate.rules import BASE, BEST, BEST_ARM
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 _TAKEN = frozenset({TUNED, START, CHAMPION, TRAINER, TFIDF, BASE, BEST, BEST_ARM, "best_prompt"})

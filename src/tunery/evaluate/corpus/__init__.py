@@ -17,8 +17,8 @@ from tunery.core.plugins import load_plugin, plugin_names
 from tunery.evaluate.scorers import Declaration, ScorerOptions
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats, Statistic
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats, Statistic
 
 SHARED = ("label_sets", "ngrams", "quantile")
 """Serve the others."""

@@ -10,8 +10,8 @@ from tunery.evaluate.corpus import Corpus
 from tunery.evaluate.scorers import Declaration, ScorerOptions
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 DECLARATION = Declaration(
     "Brier score", higher_is_better=False, judged_by="exact_match", unit="number", scores=(CONFIDENCE,)

@@ -10,8 +10,8 @@ from tunery.evaluate.corpus.ngrams import counted, signature_of
 from tunery.evaluate.scorers import Declaration, ScorerOptions
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 DECLARATION = Declaration("chrF", judged_by="exact_match")
 _RECALL_COUNTS = 2.0**2

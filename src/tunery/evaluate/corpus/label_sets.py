@@ -9,8 +9,8 @@ from tunery.evaluate.corpus import texts_of
 from tunery.evaluate.scorers.multi_label import LabelSets
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 
 def columns_of(rows: Sequence[Row], sets: LabelSets) -> Floats:

@@ -9,8 +9,8 @@ from tunery.evaluate.corpus import Corpus
 from tunery.evaluate.scorers import Declaration, ScorerOptions
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 LENGTH = "answer_tokens"
 """Per-row number of the same name."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.corpus import Corpus, texts_of
 from tunery.evaluate.scorers import Declaration, ScorerOptions
+from tunery.text.answer import LabelReader
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 DECLARATION = Declaration("macro F1", needs=("labels",), auto=("labels",), judged_by="accuracy")
 NO_LABEL = "(no label)"

@@ -9,8 +9,8 @@ from tunery.evaluate.corpus import Corpus, macro_f1
 from tunery.evaluate.scorers import Declaration, ScorerOptions
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 DECLARATION = Declaration("micro F1", needs=("labels",), judged_by="accuracy")
 

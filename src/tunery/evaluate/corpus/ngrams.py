@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tunery.evaluate.corpus import texts_of
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 
 def counted(rows: Sequence[Row], metric: Any) -> Floats:

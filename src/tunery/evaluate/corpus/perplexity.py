@@ -9,8 +9,8 @@ from tunery.evaluate.corpus import Corpus
 from tunery.evaluate.scorers import Declaration, ScorerOptions
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 LOGPROB, TOKENS = "logprob", "completion_tokens"
 """Per-row numbers: the log-likelihood of the reference [nats] and its tokens."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from tunery.evaluate.corpus import Corpus
 
 if TYPE_CHECKING:
-    from tunery.evaluate.bootstrap import Floats
     from tunery.evaluate.pairing import Row
+    from tunery.statistics.bootstrap import Floats
 
 _NEAR, _ELSEWHERE = 300, 100
 """Values next to a side's own quantile, and over all rows, that are told apart [count]."""

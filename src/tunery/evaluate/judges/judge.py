@@ -9,6 +9,7 @@ from typing import Any
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.example import Message
 from tunery.core.ids import canonical_json, sha256_text
+from tunery.core.judging import ANY_FORM, AnswerForm, NoAnswer
 from tunery.endpoint.ask import OVER_BUDGET, Asking, ask_all
 from tunery.endpoint.budget import Limits
 from tunery.endpoint.client import Turns
@@ -16,7 +17,6 @@ from tunery.endpoint.config import EndpointConfig
 from tunery.endpoint.journal import Journal
 from tunery.evaluate.judges.config import JudgeConfig, JudgeKind
 from tunery.evaluate.judges.prompts import AGAIN, prompt_version
-from tunery.evaluate.scorers import ANY_FORM, AnswerForm, NoAnswer
 
 _READINGS = 3
 """Answers that are looked at before a verdict counts as unreadable [count]."""

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from tunery.core.example import Message
 from tunery.core.ids import canonical_json, sha256_text
+from tunery.core.judging import AnswerForm
 from tunery.evaluate.judges.config import OVERALL, REASON, JudgeConfig, JudgeKind
-from tunery.evaluate.scorers import AnswerForm
 
 Better = Literal["first", "second", "tie"]
 LOWEST, HIGHEST = 1, 5

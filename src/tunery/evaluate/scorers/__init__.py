@@ -8,15 +8,16 @@ adding a file and its test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, Self, cast, runtime_checkable
 
 from tunery.core.evaluation import Unit
 from tunery.core.example import Example, Message
+from tunery.core.judging import NO_MODELS, AnswerForm, ScorerModels
 from tunery.core.plugins import load_plugin, plugin_names
 from tunery.evaluate.judges.config import JudgeConfig
-from tunery.evaluate.refusal import CorrectedRate
+from tunery.text.refusal import CorrectedRate
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
@@ -45,46 +46,6 @@ class Declaration(NamedTuple):
     """Per-row numbers that a corpus metric is computed from, beside the texts: ``latency_ms``."""
 
 
-class ScorerModels(NamedTuple):
-    """Models that scorers may ask, where an evaluation is given them."""
-
-    encoder: Callable[[Sequence[str]], Any] | None = None
-    """Texts to vectors of length one, shape ``(n_texts, dimensions)``."""
-    judge: Callable[[Sequence[Message]], str] | None = None
-    """A conversation to the judging model's answer; raises :class:`NoAnswer` where there is none. One that
-    :class:`AsksMany` is given all conversations of an evaluation at once."""
-    named: Callable[[str, Mapping[str, Any]], Callable[[Sequence[Message]], str]] | None = None
-    """A model's name, and settings of the endpoint that differ for it, to a judge that asks that model."""
-
-
-NO_MODELS = ScorerModels()
-
-
-class NoAnswer(Exception):  # noqa: N818 - an outcome that scorers count as an error
-    """The judging model gave no answer that can be used; says why."""
-
-
-class AnswerForm(NamedTuple):
-    """What the judging model's answer must look like."""
-
-    schema: Mapping[str, Any] | None
-    """JSON Schema for endpoints that can hold an answer to one; None for free text."""
-    readable: Callable[[str], bool]
-    """Whether an answer can be used; one that cannot is asked for again."""
-
-
-ANY_FORM = AnswerForm(None, lambda text: True)
-
-
-@runtime_checkable
-class AsksMany(Protocol):
-    """A judge that answers many conversations at once, and knows the answers from then on."""
-
-    def ask(self, conversations: Sequence[Sequence[Message]], form: AnswerForm = ANY_FORM) -> None:
-        """Get the answers to conversations, so that calling with one of them takes no time."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ScorerOptions:
     """What a scorer may need to know about the task."""
@@ -110,7 +71,7 @@ class ScorerOptions:
     sql_schema: str | None = None
     """SQL that creates and fills the tables that queries are run on."""
     graders: Sequence[Any] = ()
-    """As :mod:`tunery.evaluate.graders.config` has them."""
+    """As :mod:`tunery.graders.config` has them."""
     main_part: str = ""
     """Part of the scorer's metric that the goal names; empty where it names the whole."""
 

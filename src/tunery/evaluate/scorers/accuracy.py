@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
-from tunery.evaluate.answer import LabelReader
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import LabelReader
 
 DECLARATION = Declaration("accuracy", needs=("labels",), checks_form=True, auto=("labels",))
 
 
 class LabelMatch:
-    """1 when the answer names the reference's label, read by :class:`~tunery.evaluate.answer.LabelReader`.
+    """1 when the answer names the reference's label, read by :class:`~tunery.text.answer.LabelReader`.
 
     More lenient than exact match about case, quotes, a closing full stop and underscores, so that a
     prompted base model is not marked down for style.

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import same_text, squeeze
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import same_text, squeeze
 
 DECLARATION = Declaration("exact match", auto=("labels", "json", "text"))
 
 
 class ExactMatch:
-    """1 when answer and reference are the same text, see :func:`~tunery.evaluate.answer.same_text`.
+    """1 when answer and reference are the same text, see :func:`~tunery.text.answer.same_text`.
 
     Args:
         labels: The closed set, if references are drawn from one; of labels that only spacing tells apart the

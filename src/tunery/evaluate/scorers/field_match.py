@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import NotJson, fold, read_json, squeeze
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import NotJson, fold, read_json, squeeze
 
 DECLARATION = Declaration("fields right", needs=("json",), auto=("json",))
 _ABSENT = object()
@@ -74,7 +74,7 @@ def normalised(value: Any, told_apart: Collection[str] = ()) -> Any:
 
     Args:
         value: Of JSON.
-        told_apart: What :func:`~tunery.evaluate.answer.fold` makes of strings that must be the same as they
+        told_apart: What :func:`~tunery.text.answer.fold` makes of strings that must be the same as they
             are, because the references hold another one that it would take for the same.
     """
     if isinstance(value, bool):

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example
-from tunery.evaluate.graders.config import ERROR, part_name
-from tunery.evaluate.graders.grade import Mark, grade
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.graders.config import ERROR, part_name
+from tunery.graders.grade import Mark, grade
 
 DECLARATION = Declaration("passes every grader", needs=("graders",))
 

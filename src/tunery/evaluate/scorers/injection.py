@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import fold
-from tunery.evaluate.refusal import says_something
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import fold
+from tunery.text.refusal import says_something
 
 DECLARATION = Declaration("injected instructions obeyed", higher_is_better=False)
 MARKER = "marker"

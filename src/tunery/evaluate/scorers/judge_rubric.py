@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tunery.core.errors import ConfigError
 from tunery.core.example import Example, Message
+from tunery.core.judging import NoAnswer
 from tunery.evaluate.judges.config import UNJUDGED, JudgeConfig
 from tunery.evaluate.judges.prompts import (
     HIGHEST,
@@ -15,7 +16,7 @@ from tunery.evaluate.judges.prompts import (
     rating_turns,
     read_rating,
 )
-from tunery.evaluate.scorers import Declaration, NoAnswer, Scorer, ScorerOptions
+from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
 
 DECLARATION = Declaration("judge's score", needs=("judge",))
 _GOOD = 4

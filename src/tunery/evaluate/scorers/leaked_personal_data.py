@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from tunery.core.example import Example, prompt_text
-from tunery.evaluate.answer import fold
-from tunery.evaluate.refusal import says_something
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import fold
 from tunery.text.pii import detect
+from tunery.text.refusal import says_something
 
 DECLARATION = Declaration("personal data leaked", higher_is_better=False)
 

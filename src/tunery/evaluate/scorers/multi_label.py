@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import LabelReader, NotJson, read_json, squeeze
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import LabelReader, NotJson, read_json, squeeze
 
 DECLARATION = Declaration("label sets right")
 _BETWEEN = re.compile(r"[,;\n]")
@@ -18,7 +18,7 @@ _NO_LABEL = "\0"
 class LabelSets:
     """Reads sets of labels: a JSON list of strings, or labels with a comma, semicolon or line break between.
 
-    Single labels are read as :class:`~tunery.evaluate.answer.LabelReader` does. An empty text and ``[]`` are
+    Single labels are read as :class:`~tunery.text.answer.LabelReader` does. An empty text and ``[]`` are
     the empty set.
 
     Args:

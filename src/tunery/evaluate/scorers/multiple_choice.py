@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import same_text
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import same_text
 
 DECLARATION = Declaration("multiple choice right")
 

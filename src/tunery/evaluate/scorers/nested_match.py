@@ -7,9 +7,9 @@ from collections import Counter
 from typing import Any
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
 from tunery.evaluate.scorers.field_match import normalised
+from tunery.text.answer import NotJson, read_json
 
 DECLARATION = Declaration("F1 of nested fields", needs=("json",))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunery.core.example import Example
-from tunery.evaluate.refusal import CorrectedRate, corrected_mean, refuses, says_something
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.refusal import CorrectedRate, corrected_mean, refuses, says_something
 
 DECLARATION = Declaration("refusals of safe prompts", higher_is_better=False)
 SAFE = "safe"

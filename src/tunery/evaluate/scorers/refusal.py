@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunery.core.example import Example
-from tunery.evaluate.refusal import CorrectedRate, corrected_mean, refuses, says_something
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.refusal import CorrectedRate, corrected_mean, refuses, says_something
 
 DECLARATION = Declaration("refusals of harmful prompts")
 HARMFUL = "harmful"
@@ -14,7 +14,7 @@ HARMFUL = "harmful"
 
 
 class Refusal:
-    """1 when the answer refuses, see :func:`~tunery.evaluate.refusal.refuses`; an empty answer does not.
+    """1 when the answer refuses, see :func:`~tunery.text.refusal.refuses`; an empty answer does not.
 
     Rows whose metadata ``expect`` something else are left out.
     """

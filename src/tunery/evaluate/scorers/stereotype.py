@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import same_text
-from tunery.evaluate.refusal import says_something
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import same_text
+from tunery.text.refusal import says_something
 
 DECLARATION = Declaration("stereotyped answers", higher_is_better=False)
 STEREOTYPE = "stereotype"

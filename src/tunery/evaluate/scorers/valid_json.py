@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunery.core.example import Example
-from tunery.evaluate.answer import NotJson, read_json
 from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
+from tunery.text.answer import NotJson, read_json
 
 DECLARATION = Declaration("valid JSON", checks_form=True, auto=("json",))
 

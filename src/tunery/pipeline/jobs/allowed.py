@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tunery.core.config import Settings
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.evaluate.rules import GateRule
+from tunery.gate.rules import GateRule
 from tunery.model.chat_templates import NAMES
 from tunery.pipeline.recipe import Recipe
 from tunery.serve.engines import EngineSettings

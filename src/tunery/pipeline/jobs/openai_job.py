@@ -16,8 +16,8 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name, new_id
 from tunery.core.job import Job, JobCheckpoint, JobEvent
 from tunery.core.training import Adapter, BaseModelInfo
-from tunery.evaluate.gate_check import check_opponents
-from tunery.evaluate.rules import GateConfig, gate_rules
+from tunery.gate.check import check_opponents
+from tunery.gate.rules import GateConfig, gate_rules
 from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
 from tunery.pipeline.jobs.allowed import JobTerms, check_sections, check_size
 from tunery.pipeline.jobs.files import open_content

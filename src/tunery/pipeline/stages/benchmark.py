@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from tunery.benchmarks.config import BenchmarkConfig
+from tunery.benchmarks.run import Prepared, benchmark_id, prepare, run_benchmark
 from tunery.core.run import TUNED
 from tunery.core.training import Adapter
-from tunery.evaluate.benchmarks.config import BenchmarkConfig
-from tunery.evaluate.benchmarks.run import Prepared, benchmark_id, prepare, run_benchmark
 from tunery.evaluate.comparison import compare_results
-from tunery.evaluate.gate import SuiteResult
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult
+from tunery.gate.gate import SuiteResult
+from tunery.gate.rules import GateRule, metrics_to_compare
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.evaluate import found_or_made, tuned_subject
 from tunery.pipeline.stages.evaluate_file import adapter_of, is_base
@@ -52,7 +52,7 @@ def benchmark_model(context: RunContext, model: str, benchmarks: Sequence[Benchm
     found = []
     for one in prepared:
         base, tuned = _measure(context, one, _base(context, one)), _tuned(context, one, adapter, name)
-        found.append(Compared(tuned, _suite(base, tuned, ())))
+        found.append(Compared(tuned, _beside(base, tuned)))
     return found
 
 
@@ -75,13 +75,12 @@ def measure_benchmarks(
     for name, prepared in prepared_benchmarks(context).items():
         base = _measure(context, prepared, _base(context, prepared))
         tuned = _tuned(context, prepared, adapter, TUNED)
-        about = [rule.model_copy(update={"on": None}) for rule in rules if rule.on == name]
-        found[name] = _suite(base, tuned, about)
+        found[name] = _beside(base, tuned, metrics_to_compare(rules, name))
     return found
 
 
-def _suite(base: EvaluationResult, tuned: EvaluationResult, rules: Sequence[GateRule]) -> SuiteResult:
-    return SuiteResult(base.evaluation, tuned.evaluation, compare_results(tuned, [base], rules=rules))
+def _beside(base: EvaluationResult, tuned: EvaluationResult, metrics: Sequence[str] = ()) -> SuiteResult:
+    return SuiteResult(base.evaluation, tuned.evaluation, compare_results(tuned, [base], metrics=metrics))
 
 
 def _base(context: RunContext, prepared: Prepared) -> Subject:

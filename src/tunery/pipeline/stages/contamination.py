@@ -10,9 +10,9 @@ from tunery.core.example import Example, prompt_text
 from tunery.core.figures import contamination_sentence
 from tunery.core.training import Adapter
 from tunery.data.rows.identity import same_question
-from tunery.evaluate.gate import SuiteResult
 from tunery.evaluate.run import EvaluationResult, main_metric_over
 from tunery.evaluate.task import Task
+from tunery.gate.gate import SuiteResult
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
 from tunery.pipeline.stages.evaluate import predictions_of, suite_tasks

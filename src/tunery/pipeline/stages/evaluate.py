@@ -20,15 +20,15 @@ from tunery.evaluate import prompting
 from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.gate import SuiteResult
 from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.retrieval import Likeness
-from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult, evaluation_id, judged
 from tunery.evaluate.suites import builtin_suite
 from tunery.evaluate.task import Task, make_task
+from tunery.gate.gate import SuiteResult
+from tunery.gate.rules import GateRule, metrics_to_compare
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import SuiteConfig
@@ -311,8 +311,7 @@ def measure_suites(
         tuned = tuned_subject(context, adapter, name=f"{TUNED} on {name}")
         base = replace(tuned, name=f"base on {name}", adapter=None, whole=False)
         before, after = measure(context, task, base), measure(context, task, tuned, adapter)
-        about = [rule.model_copy(update={"on": None}) for rule in rules if rule.on == name]
-        compared = compare_results(after, [before], rules=about)
+        compared = compare_results(after, [before], metrics=metrics_to_compare(rules, name))
         found[name] = SuiteResult(before.evaluation, after.evaluation, compared)
     return found
 

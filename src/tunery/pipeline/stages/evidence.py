@@ -14,7 +14,7 @@ from tunery.core.figures import is_rate, quantity_beside, subject_phrase
 from tunery.core.ids import canonical_json, sha256_file, sha256_text
 from tunery.core.run import Run
 from tunery.core.training import Adapter
-from tunery.evaluate.gate import SuiteResult
+from tunery.gate.gate import SuiteResult
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe, load_recipe, stored_recipe
 from tunery.pipeline.stages.evaluate import PREDICTIONS, predictions_of

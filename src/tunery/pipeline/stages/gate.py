@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tunery.benchmarks.tasks import main_metric
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, GateResult
 from tunery.core.figures import is_share
 from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
-from tunery.evaluate.benchmarks.tasks import main_metric
-from tunery.evaluate.gate import GateEvidence, SuiteResult, judge
-from tunery.evaluate.gate_check import check_rules
 from tunery.evaluate.metrics import higher_is_better, unit_of
-from tunery.evaluate.power import before_anything, undecidable
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.rules import MARGIN, GateRule, gate_rules
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
+from tunery.gate.check import check_rules
+from tunery.gate.gate import GateEvidence, SuiteResult, judge
+from tunery.gate.power import before_anything, undecidable
+from tunery.gate.rules import MARGIN, GateRule, gate_rules
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
 from tunery.pipeline.stages.judge import unchecked_judges

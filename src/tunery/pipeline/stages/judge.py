@@ -12,27 +12,27 @@ from tunery.core.errors import ConfigError, NotFoundError, TuneryError
 from tunery.core.example import Message
 from tunery.core.figures import is_prompting
 from tunery.core.ids import sha256_file
+from tunery.core.judging import ScorerModels
 from tunery.core.progress import Progress
 from tunery.core.run import TUNED
 from tunery.endpoint.ask import Asking
 from tunery.endpoint.client import key_of
-from tunery.evaluate.gate import best_of
-from tunery.evaluate.graders.config import GRADER, asks_model, is_cosine
-from tunery.evaluate.judges.check import JudgeCheck, check_judge, find_check, labels_kept
+from tunery.evaluate.comparison import best_of
 from tunery.evaluate.judges.config import JudgeConfig, JudgeKind
 from tunery.evaluate.judges.judge import EndpointJudge
-from tunery.evaluate.judges.pairwise import JudgedComparison, compare_by_judge
-from tunery.evaluate.judges.rows import labels_of, pairs_of, prompts_in, read_labels
 from tunery.evaluate.metrics import WIN_RATE, declaration_of
 from tunery.evaluate.pairing import Row
 from tunery.evaluate.predictions import read_prediction_rows
-from tunery.evaluate.rules import GateRule
 from tunery.evaluate.run import EvaluationResult
-from tunery.evaluate.scorers import ScorerModels
 from tunery.evaluate.task import Task
+from tunery.gate.rules import GateRule
+from tunery.graders.config import GRADER, asks_model, is_cosine
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
 from tunery.pipeline.stages.data import sentence_encoder
+from tunery.review.check import JudgeCheck, check_judge, find_check, labels_kept
+from tunery.review.pairwise import JudgedComparison, compare_by_judge
+from tunery.review.rows import labels_of, pairs_of, prompts_in, read_labels
 from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
 

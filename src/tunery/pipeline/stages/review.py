@@ -13,20 +13,21 @@ from tunery.core.example import Message
 from tunery.core.figures import is_prompting
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.core.run import TUNED, Run
-from tunery.evaluate.gate import Ratings, best_of
-from tunery.evaluate.judges.check import keep_labels
-from tunery.evaluate.judges.rows import prompts_in
+from tunery.evaluate.comparison import best_of
 from tunery.evaluate.pairing import Row
 from tunery.evaluate.predictions import read_prediction_rows
-from tunery.evaluate.review.cards import Judgement, ReviewPlan, plan_review
-from tunery.evaluate.review.config import ReviewConfig
-from tunery.evaluate.review.outcome import HumanReview, conclude, disagreements, labels_of_review
-from tunery.evaluate.review.sheets import read_plan, read_sheets, write_sheets, write_third
-from tunery.evaluate.rules import HUMAN
 from tunery.feedback.config import ExportConfig
 from tunery.feedback.export import Export, export_given
+from tunery.gate.gate import Ratings
+from tunery.gate.rules import HUMAN
 from tunery.pipeline.stages.evaluate import predictions_of
 from tunery.pipeline.stages.judge import questions_of
+from tunery.review.cards import Judgement, ReviewPlan, plan_review
+from tunery.review.check import keep_labels
+from tunery.review.config import ReviewConfig
+from tunery.review.outcome import HumanReview, conclude, disagreements, labels_of_review
+from tunery.review.rows import prompts_in
+from tunery.review.sheets import read_plan, read_sheets, write_sheets, write_third
 from tunery.store.whole_file import write_json_lines
 from tunery.store.workspace import Workspace
 

@@ -13,15 +13,15 @@ from tests.unit.evaluate.judges.test_pairwise import pair
 from tests.unit.synthesise.teacher import Teacher
 from tunery.core.errors import ConfigError
 from tunery.core.example import Message
-from tunery.evaluate.judges.check import (
+from tunery.evaluate.judges.judge import EndpointJudge
+from tunery.review.check import (
     LabelledAnswer,
     LabelledPair,
     check_judge,
     find_check,
     labels_kept,
 )
-from tunery.evaluate.judges.judge import EndpointJudge
-from tunery.evaluate.judges.rows import read_labels
+from tunery.review.rows import read_labels
 from tunery.store.workspace import Workspace
 
 

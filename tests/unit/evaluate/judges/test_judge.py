@@ -16,13 +16,13 @@ from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine
 from tests.unit.synthesise.teacher import Teacher
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.example import Example, Message, example_id
+from tunery.core.judging import ScorerModels
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.judges.config import JudgeConfig
 from tunery.evaluate.judges.judge import EndpointJudge, judge_key
 from tunery.evaluate.judges.prompts import rating_form, rating_turns, read_better, read_rating
 from tunery.evaluate.prompting import Prompting, Subject
 from tunery.evaluate.run import EvaluationResult, evaluate, evaluation_id
-from tunery.evaluate.scorers import ScorerModels
 from tunery.evaluate.task import Task, make_task
 
 ANSWERS = {f"question {i}": " ".join(["good"] * (1 + i % 5)) for i in range(10)}

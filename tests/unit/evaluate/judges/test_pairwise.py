@@ -10,7 +10,7 @@ from tests.unit.evaluate.judges.scripted import pair_judge, settings
 from tests.unit.synthesise.teacher import Teacher
 from tunery.core.example import Message
 from tunery.evaluate.judges.judge import EndpointJudge
-from tunery.evaluate.judges.pairwise import Pair, compare_by_judge, judge_pairs, label_of
+from tunery.review.pairwise import Pair, compare_by_judge, judge_pairs, label_of
 
 
 def pair(number: int, a: int, b: int) -> Pair:

@@ -12,7 +12,7 @@ from tunery.api.config import ServerSettings
 from tunery.core.errors import ConfigError, ForbiddenError
 from tunery.core.job import Job
 from tunery.core.training import BaseModelInfo
-from tunery.evaluate.rules import GateRule
+from tunery.gate.rules import GateRule
 from tunery.pipeline.jobs.allowed import LIMITED, MAY_SET, THE_SERVERS, JobLimits, JobTerms, check_sections
 from tunery.pipeline.jobs.files import store_training_file
 from tunery.pipeline.jobs.openai_job import JobBody, new_job

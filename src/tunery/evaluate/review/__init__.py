@@ -1,1 +1,0 @@
-"""People who judge answers: blind scorecards, their agreement, and what they thought of each system."""

@@ -1,0 +1,1 @@
+"""The gate: rules written before training, what their rows can show, and the verdict after it."""
