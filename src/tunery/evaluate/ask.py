@@ -14,6 +14,7 @@ from tunery.core.progress import Progress
 from tunery.evaluate.kept import NOTHING, Answer, KeptAnswers
 from tunery.evaluate.metrics import PERPLEXITY, PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Subject
+from tunery.evaluate.repeats import seed_of
 from tunery.evaluate.task import Task, draw_stratified
 
 T = TypeVar("T")
@@ -103,8 +104,6 @@ class _Asking:
 
     def answer(self) -> None:
         """Put every question that has no answer yet."""
-        config = self.task.config
-        sampling = Sampling(max_tokens=config.max_new_tokens, logprobs=0 if config.confidence else None)
         name, constraint = self.subject.loaded_as, self.subject.prompting.constraint
         size = self.task.config.rows_per_batch
         bar = f"{self.subject.name}: answering"
@@ -114,7 +113,8 @@ class _Asking:
             offered = {e.id: choices for e in batch if e.id in new and (choices := choices_of(e))}
             self.kept.add_answers(self._choose(offered, prompts))
             new = [id_ for id_ in new if id_ not in offered]
-            requests = [GenerationRequest(prompts[id_], name, sampling, constraint) for id_ in new]
+            how = {e.id: self._sampling(e) for e in batch}
+            requests = [GenerationRequest(prompts[id_], name, how[id_], constraint) for id_ in new]
             started = time.monotonic()
             given = self.engine.generate(requests) if requests else []
             self.spent_s, self.answered = (
@@ -122,6 +122,16 @@ class _Asking:
                 self.answered + len(given),
             )
             self.kept.add_answers({id_: Answer.of(one) for id_, one in zip(new, given, strict=True)})
+
+    def _sampling(self, example: Example) -> Sampling:
+        """Return how a row's answer is drawn: greedily, or by a seed of its own."""
+        config = self.task.config
+        return Sampling(
+            max_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            seed=seed_of(config.seed, example) if config.temperature else None,
+            logprobs=0 if config.confidence else None,
+        )
 
     def _choose(
         self, offered: Mapping[str, Sequence[str]], prompts: Mapping[str, tuple[int, ...]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from tunery.core.config import Settings
 from tunery.core.errors import did_you_mean
@@ -120,6 +120,13 @@ class EvaluateConfig(Settings):
     sql_schema: str | None = Field(default=None, exclude_if=lambda schema: schema is None)
     """SQL that creates and fills the tables that the metric sql runs queries on; a row's column `sql_schema`
     goes before it."""
+    repeats: int = Field(default=1, ge=1, le=100, exclude_if=lambda times: times == 1)
+    """Answers to each row, each with a seed of its own; they count as one row. More than one takes a
+    temperature, and adds the metrics pass_at_k and repeat_agreement."""
+    pass_k: int | None = Field(default=None, ge=1, exclude_if=lambda k: k is None)
+    """The k of pass_at_k: the chance that one of so many answers is right; `repeats` by default."""
+    temperature: float = Field(default=0.0, ge=0, le=2, exclude_if=lambda value: value == 0.0)
+    """At which answers are drawn; 0 takes the likeliest token, always."""
     rows_per_batch: int = Field(default=64, ge=1)
     """Rows handed to the engine at once; progress moves after each batch."""
     baseline: BaselineConfig = BaselineConfig()
@@ -135,6 +142,14 @@ class EvaluateConfig(Settings):
     )
     """OpenAI's graders as they are written there: a list (`testing_criteria`), or name to grader. Each gives
     a metric `grader.NAME`; `grader` is the share of answers that pass all."""
+
+    @model_validator(mode="after")
+    def _repeats_differ(self) -> Self:
+        if self.repeats > 1 and not self.temperature:
+            raise ValueError("repeats of greedy answers are all alike; set a temperature, such as 0.8")
+        if self.pass_k is not None and self.pass_k > self.repeats:
+            raise ValueError(f"pass_k {self.pass_k} takes as many repeats, and there are {self.repeats}")
+        return self
 
     @field_validator("metrics")
     @classmethod

@@ -32,7 +32,10 @@ PREFERENCE_MARGIN = "preference_margin"
 rejected one [nats]. What it gains over the model before is DPO's reward margin, divided by beta."""
 WIN_RATE = "judge_win_rate"
 """Share of rows on which the judge prefers the tuned model's answer to the best baseline's."""
+PASS_AT_K, REPEAT_AGREEMENT = "pass_at_k", "repeat_agreement"
 AGGREGATES: Mapping[str, Declaration] = {
+    PASS_AT_K: Declaration("pass@k", needs=("repeats",), judged_by="exact_match"),
+    REPEAT_AGREEMENT: Declaration("repeats that agree", needs=("repeats",), judged_by="exact_match"),
     PREFERENCE_ACCURACY: Declaration(
         "preference accuracy", needs=("pairs",), auto=("labels", "json", "text"), judged_by="exact_match"
     ),

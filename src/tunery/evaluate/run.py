@@ -30,6 +30,7 @@ from tunery.evaluate.judges.config import UNJUDGED
 from tunery.evaluate.judges.judge import judge_key
 from tunery.evaluate.kept import NOTHING, Answer, KeptAnswers
 from tunery.evaluate.prompting import Subject
+from tunery.evaluate.repeats import repeat_metrics
 from tunery.evaluate.scorers import (
     AskingScorer,
     DetailedScorer,
@@ -127,6 +128,7 @@ def judged(
         *_means(task, predictions),
         *_of_corpus(task, predictions),
         *_corrected(task, predictions),
+        *_of_repeats(task, predictions),
     )
     found = {metric.name: metric for metric in measured}
     if any(not math.isfinite(score.logprob) for score in answers.likelihoods.values()):
@@ -159,6 +161,13 @@ def judged(
     for warning in evaluation.warnings:
         progress.event(f"{subject.name}: {warning}", level="warn")
     return EvaluationResult(evaluation, predictions)
+
+
+def _of_repeats(task: Task, predictions: Sequence[Prediction]) -> list[Metric]:
+    config = task.config
+    if config.repeats == 1:
+        return []
+    return repeat_metrics(predictions, config.pass_k or config.repeats, seed=config.seed)
 
 
 def _effort(answers: Completions) -> dict[str, Any]:

@@ -12,7 +12,15 @@ from tunery.core.errors import ConfigError, did_you_mean, listed
 from tunery.core.example import Example, where
 from tunery.core.judging import NO_MODELS, ScorerModels
 from tunery.evaluate.config import EvaluateConfig
-from tunery.evaluate.metrics import PERPLEXITY, WIN_RATE, declaration_of, metric_names
+from tunery.evaluate.metrics import (
+    PASS_AT_K,
+    PERPLEXITY,
+    REPEAT_AGREEMENT,
+    WIN_RATE,
+    declaration_of,
+    metric_names,
+)
+from tunery.evaluate.repeats import repeated
 from tunery.evaluate.scorers import (
     DetailedScorer,
     NamesParts,
@@ -132,13 +140,22 @@ def make_task(
     )
     chosen = (*(auto if config.metrics == "auto" else config.metrics), *((GRADER,) if config.graders else ()))
     task = Task(
-        examples=tuple(draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed)),
+        examples=tuple(
+            repeated(
+                draw_stratified(_with_unique_ids(examples), config.limit, seed=config.seed), config.repeats
+            )
+        ),
         data=data,
         config=config,
         main_metric=main_metric,
         metrics=tuple(
             dict.fromkeys(
-                (*chosen, main_metric.partition(".")[0], *(_OF_CONFIDENCE if config.confidence else ()))
+                (
+                    *chosen,
+                    main_metric.partition(".")[0],
+                    *(_OF_CONFIDENCE if config.confidence else ()),
+                    *((PASS_AT_K, REPEAT_AGREEMENT) if config.repeats > 1 else ()),
+                )
             )
         ),
         kind=kind,
@@ -210,6 +227,8 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
             problems.append(f"{name} needs an embedding model, and this evaluation has none")
         if "confidence" in declaration_of(name).scores and not task.config.confidence:
             problems.append(f"{name} needs evaluate.confidence: true")
+        if "repeats" in needs and task.config.repeats == 1:
+            problems.append(f"{name} needs evaluate.repeats above 1")
         if "pairs" in needs and all(e.rejected is None for e in examples):
             problems.append(f"{name} needs preference pairs, and no row has a rejected answer")
         if "graders" in needs and not task.config.graders:

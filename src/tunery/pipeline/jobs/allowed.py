@@ -35,6 +35,7 @@ _BY_GROUP: Mapping[str, str] = {
         "beta loss_type label_smoothing sft_weight gamma desirable_weight undesirable_weight"
     ),
     "evaluate": "metrics max_new_tokens limit perplexity_limit seed json_schema fields rows_per_batch "
+    "repeats pass_k temperature "
     "bleu_tokenizer confidence max_error pattern sql_schema",
     "evaluate.baseline": (
         "zero_shot few_shot few_shot_retrieved tfidf shots max_shot_tokens constrained system_prompt "
