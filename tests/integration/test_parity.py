@@ -14,6 +14,7 @@ from tunery.core.errors import ConfigError, GateFailed, NotFoundError
 from tunery.core.progress import Silent
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.loop import run_recipe
+from tunery.pipeline.recipe import parse_recipe
 from tunery.pipeline.stages.parity import parity_of_folder, parity_of_trainer
 from tunery.registry.export import export
 from tunery.registry.versions import resolve
@@ -64,11 +65,25 @@ def test_a_gate_may_hold_the_served_model_to_what_training_computed(
     plain = recipe(tiny_model, tmp_path, adapter="lora", rank=4, learning_rate=1e-2)
     values = plain.model_dump(mode="json")
     values["gate"]["rules"].append("no worse than trainer within 0.9")
+    values["gate"]["rules"] += ["latency_p95_ms <= 60000", "cost_per_1k <= 5"]
+    values["evaluate"]["price_per_hour"] = 0.5
     run = run_recipe(RunContext(type(plain).model_validate(values), workspace, tmp_path, Silent()))
     assert "trainer" in run.evaluations
     gate = workspace.gates.get(run.gate_id or "")
     assert "level with trainer" in gate.rules[1].sentence
     assert gate.rules[1].written == "exact_match no worse than trainer within 0.9"
+    latency, cost = gate.rules[2:4]
+    assert latency.passed
+    assert "at most 60000 ms required" in latency.sentence
+    assert cost.passed
+    assert "cost of 1,000 requests in US dollars is 0." in cost.sentence
+
+
+def test_a_rule_on_cost_needs_a_price(tiny_model: Path, workspace: Workspace, tmp_path: Path) -> None:
+    values = recipe(tiny_model, tmp_path, adapter="lora", rank=4).model_dump(mode="json")
+    values["gate"]["rules"] = ["cost_per_1k <= 5"]
+    with pytest.raises(ConfigError, match="what an hour of the hardware costs"):
+        run_recipe(RunContext(parse_recipe(values, where="recipe"), workspace, tmp_path, Silent()))
 
 
 def test_the_plain_engine_computes_what_ours_does_and_refuses_the_rest(tiny_model: Path) -> None:

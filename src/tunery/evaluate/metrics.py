@@ -33,7 +33,12 @@ rejected one [nats]. What it gains over the model before is DPO's reward margin,
 WIN_RATE = "judge_win_rate"
 """Share of rows on which the judge prefers the tuned model's answer to the best baseline's."""
 PASS_AT_K, REPEAT_AGREEMENT = "pass_at_k", "repeat_agreement"
+COST = "cost_per_1k"
+"""What 1,000 requests cost the model that is judged [US dollars]; known where a price is."""
 AGGREGATES: Mapping[str, Declaration] = {
+    COST: Declaration(
+        "cost of 1,000 requests in US dollars", higher_is_better=False, needs=("price",), unit="number"
+    ),
     PASS_AT_K: Declaration("pass@k", needs=("repeats",), judged_by="exact_match"),
     REPEAT_AGREEMENT: Declaration("repeats that agree", needs=("repeats",), judged_by="exact_match"),
     PREFERENCE_ACCURACY: Declaration(

@@ -109,7 +109,7 @@ class Task:
             )
 
 
-def make_task(
+def make_task(  # noqa: PLR0913 - each is settled by somebody else
     examples: Sequence[Example],
     *,
     data: str,
@@ -117,6 +117,7 @@ def make_task(
     main_metric: str,
     labels: Sequence[str] | None = None,
     models: ScorerModels = NO_MODELS,
+    also: Sequence[str] = (),
 ) -> Task:
     """Settle what is measured on these examples, before anything is computed.
 
@@ -125,6 +126,8 @@ def make_task(
         data: Dataset version id and split (``ds-…/test``) or a file's checksum.
         main_metric: The goal's metric; added to the metrics where the settings leave it out.
         labels: The closed label set, if the outputs are one.
+        models: Models that scorers may ask.
+        also: Further metrics that somebody looks at, such as those of a gate's rules.
 
     Raises:
         ConfigError: There are no examples, or a metric does not fit the data.
@@ -153,6 +156,7 @@ def make_task(
                 (
                     *chosen,
                     main_metric.partition(".")[0],
+                    *(name.partition(".")[0] for name in also),
                     *(_OF_CONFIDENCE if config.confidence else ()),
                     *((PASS_AT_K, REPEAT_AGREEMENT) if config.repeats > 1 else ()),
                 )
@@ -227,6 +231,8 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
             problems.append(f"{name} needs an embedding model, and this evaluation has none")
         if "confidence" in declaration_of(name).scores and not task.config.confidence:
             problems.append(f"{name} needs evaluate.confidence: true")
+        if "price" in needs:
+            problems.append(f"{name} is a gate's, and no metric of answers")
         if "repeats" in needs and task.config.repeats == 1:
             problems.append(f"{name} needs evaluate.repeats above 1")
         if "pairs" in needs and all(e.rejected is None for e in examples):

@@ -27,6 +27,7 @@ from tunery.core.figures import (
     quantity_beside,
     rounded_up,
     subject_phrase,
+    unit_behind,
 )
 from tunery.core.ids import artifact_id
 from tunery.core.run import BASE, BEST, BEST_ARM, CHAMPION, START, TRAINER
@@ -213,11 +214,12 @@ def _judge_bound(rule: GateRule, evidence: GateEvidence) -> _Judged:
         way, limit, sign = "least", rule.at_least, 1
     else:
         way, limit, sign = "most", rule.at_most if rule.at_most is not None else math.inf, -1
-    share = is_rate(metric)
+    share, unit = is_rate(metric), unit_behind(metric.unit)
+    interval = f", 95 % interval {metric_interval(metric)}" if len(set(metric.ci95)) > 1 else ""
     sentence = (
-        f"{title_of(rule.metric)}{where} is {quantity_beside(metric.value, limit, share=share)} "
-        f"(n = {count(metric.n)}, 95 % interval {metric_interval(metric)}), "
-        f"at {way} {bound(limit, share=share)} required{' of the whole interval' if rule.ci else ''}"
+        f"{title_of(rule.metric)}{where} is {quantity_beside(metric.value, limit, share=share)}{unit} "
+        f"(n = {count(metric.n)}{interval}), "
+        f"at {way} {bound(limit, share=share)}{unit} required{' of the whole interval' if rule.ci else ''}"
     )
     holds = sign * (metric.value - limit) >= -_SLACK
     if rule.agreement is not None:

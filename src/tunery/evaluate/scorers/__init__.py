@@ -21,9 +21,9 @@ from tunery.text.refusal import CorrectedRate
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
-Need = Literal["labels", "json", "encoder", "judge", "pairs", "graders", "repeats"]
+Need = Literal["labels", "json", "encoder", "judge", "pairs", "graders", "repeats", "price"]
 """A closed label set; JSON objects as references; an embedding model; a model that judges; rejected answers,
-as preference pairs have them; graders in the recipe; rows that are answered several times."""
+as preference pairs have them; graders in the recipe; rows that are answered several times; a price."""
 
 
 class Declaration(NamedTuple):

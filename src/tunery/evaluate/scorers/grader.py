@@ -10,7 +10,7 @@ from tunery.evaluate.scorers import Declaration, Scorer, ScorerOptions
 from tunery.graders.config import ERROR, part_name
 from tunery.graders.grade import Mark, grade
 
-DECLARATION = Declaration("passes every grader", needs=("graders",))
+DECLARATION = Declaration("graders passed", needs=("graders",))
 
 
 class GraderScorer:

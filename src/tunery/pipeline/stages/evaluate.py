@@ -21,6 +21,7 @@ from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.kept import KeptAnswers
+from tunery.evaluate.metrics import COST, WIN_RATE
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.retrieval import Likeness
@@ -59,9 +60,16 @@ def test_task(context: RunContext, dataset: DatasetVersion) -> Task:
         main_metric=context.recipe.goal.metric,
         labels=dataset.labels,
         models=judge_of(context, f"{dataset.id}/test", metrics_of(context.recipe)),
+        also=[rule.metric for rule in context.recipe.gate.rules if _is_of_answers(rule)],
     )
     check_window(context, dataset, task)
     return task
+
+
+def _is_of_answers(rule: GateRule) -> bool:
+    """Return whether a rule looks at a metric of the answers to the test split."""
+    on_test = rule.on is None and rule.no_regression_on is None
+    return on_test and rule.metric not in ("", COST, WIN_RATE)
 
 
 def _references(context: RunContext, dataset: DatasetVersion) -> list[Example]:

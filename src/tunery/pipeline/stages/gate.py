@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from tunery.benchmarks.tasks import main_metric
 from tunery.core.errors import ConfigError
-from tunery.core.evaluation import Comparison, GateResult
+from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric
 from tunery.core.figures import is_share
 from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
-from tunery.evaluate.metrics import higher_is_better, unit_of
+from tunery.evaluate.metrics import COST, declaration_of, higher_is_better, unit_of
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
@@ -60,8 +60,16 @@ def check_gate(
     rules = rules_of(context)
     if unchecked := unchecked_judges(context.workspace, context.recipe.evaluate.judge, rules):
         raise ConfigError.of_problems("gate", unchecked)
+    costs = any(rule.metric == COST for rule in rules)
+    if costs and context.recipe.evaluate.price_per_hour is None:
+        raise ConfigError(
+            f"gate: {COST} needs what an hour of the hardware costs", hint="evaluate.price_per_hour=0.5"
+        )
+    of_answers = [rule for rule in rules if rule.metric != COST]
+    if not of_answers:
+        return
     check_rules(
-        rules,
+        of_answers,
         task,
         baselines=[subject.name for subject in baselines],
         suites=suites,
@@ -104,7 +112,7 @@ def judge_gate(
     """
     champion = results.get(CHAMPION)
     evidence = GateEvidence(
-        tuned=results[TUNED].evaluation,
+        tuned=_with_cost(context, results[TUNED].evaluation),
         baselines={n: r.evaluation for n, r in results.items() if n not in OWN},
         comparisons=comparisons,
         champion=champion.evaluation if champion else None,
@@ -118,3 +126,22 @@ def judge_gate(
     result = judge(rules_of(context), evidence, now=now, alpha=alpha)
     context.workspace.gates.add(result)
     return result
+
+
+def _with_cost(context: RunContext, tuned: Evaluation) -> Evaluation:
+    """Return the tuned model's evaluation with what it costs, where a price is known."""
+    cost = tuned.usd_per_1k(context.recipe.evaluate.price_per_hour)
+    if cost is None:
+        return tuned
+    about = declaration_of(COST)
+    metric = Metric(
+        name=COST,
+        value=cost,
+        n=tuned.main.n,
+        ci95=(cost, cost),
+        method="measured once",
+        higher_is_better=about.higher_is_better,
+        title=about.title,
+        unit=about.unit,
+    )
+    return tuned.with_(metrics={**tuned.metrics, COST: metric})
