@@ -112,7 +112,7 @@ def test_characters_that_databases_dislike_are_kept(workspace: Workspace) -> Non
 
 
 def test_numbers_that_json_has_no_word_for_are_kept(workspace: Workspace) -> None:
-    endless = samples.metric(math.inf, ci95=(-math.inf, math.inf), name="perplexity")
+    endless = samples.metric(math.inf, ci95=(-math.inf, math.inf), name="perplexity", unit="number")
     lost = samples.metric(math.nan)
     workspace.evaluations.add(samples.evaluation(metrics={"perplexity": endless, "exact_match": lost}))
     read: dict[str, Metric] = dict(workspace.evaluations.list()[0].metrics)

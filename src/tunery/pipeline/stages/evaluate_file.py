@@ -110,9 +110,13 @@ def _task(context: RunContext, test: Path | None, *, labels: Sequence[str] | Non
         return test_task(context, make_dataset(context))
     from tunery.data.read_file import read_file
 
-    recipe, rows = context.recipe, f"sha256:{sha256_file(test)}"
+    recipe = context.recipe
+    examples = read_file(
+        test, recipe.data.sources[0], recipe.data
+    )  # first: it says what is wrong with a file
+    rows = f"sha256:{sha256_file(test)}"
     return make_task(
-        read_file(test, recipe.data.sources[0], recipe.data),
+        examples,
         data=rows,
         config=recipe.evaluate,
         main_metric=recipe.goal.metric,
