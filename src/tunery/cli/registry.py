@@ -129,8 +129,9 @@ def export_version(  # noqa: PLR0913 - each is an option of its own
         bool, typer.Option(help="Measure merged weights on the version's test rows before they are kept.")
     ] = True,
     margin: Annotated[
-        float, typer.Option(min=0, max=1, help="Loss against the gate's figure that is accepted.")
-    ] = 0.02,
+        float | None,
+        typer.Option(min=0, max=1, help="Loss against the gate's figure that is accepted; else 2 points."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Copy a version's adapter, or whole weights, and card to a folder that plain PEFT and vLLM open.
@@ -140,7 +141,7 @@ def export_version(  # noqa: PLR0913 - each is an option of its own
     """
     from tunery.cli.progress import terminal_progress
     from tunery.core.training import ADAPTER_WEIGHTS
-    from tunery.pipeline.stages.parity import Parity, parity_of_folder
+    from tunery.pipeline.stages.parity import MARGIN, Parity, parity_of_folder
     from tunery.registry.export import export
     from tunery.registry.versions import resolve
 
@@ -149,8 +150,8 @@ def export_version(  # noqa: PLR0913 - each is an option of its own
         version = resolve(workspace, ref)
 
         def measured(partial: Path) -> None:
-            progress = terminal_progress()
-            found.append(parity_of_folder(workspace, version.ref, partial, progress=progress, margin=margin))
+            progress, most = terminal_progress(), MARGIN if margin is None else margin
+            found.append(parity_of_folder(workspace, version.ref, partial, progress=progress, margin=most))
             found[-1].require()
 
         path = export(

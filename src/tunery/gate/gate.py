@@ -20,6 +20,7 @@ from tunery.core.figures import (
     gap_beside,
     gap_bound,
     is_prompting,
+    is_prompting_name,
     is_rate,
     metric_interval,
     metric_value,
@@ -39,7 +40,6 @@ from tunery.gate.rules import HUMAN, GateRule, written
 
 _SLACK = 1e-9
 """Forgives the last bits of a subtraction: 0.3 - 0.1 is not 0.2 in binary."""
-_PROMPTED = ("zero_shot", "few_shot", BEST)
 
 
 class SuiteResult(NamedTuple):
@@ -155,12 +155,16 @@ def verdict(result: GateResult) -> str:
         found = "ship: the rule holds" if rules == 1 else f"ship: all {rules} rules hold"
         return "; but ".join([found, *result.caveats])
     failed = [outcome for outcome in result.rules if not outcome.passed]
-    if any(o.rule.get("gain_over") in _PROMPTED and (o.observed or 0) < 0 for o in failed):
+    if any(_is_prompting(o.rule.get("gain_over")) and (o.observed or 0) < 0 for o in failed):
         return "do not ship; prompting wins"
     if all(o.rule.get("on") not in (None, HUMAN) or "no_regression_on" in o.rule for o in failed):
         suites = dict.fromkeys(o.rule.get("on") or o.rule["no_regression_on"] for o in failed)
         return f"do not ship: the task's rules hold, those of {' and '.join(suites)} do not"
     return f"do not ship: {len(failed)} of {len(result.rules)} rules failed"
+
+
+def _is_prompting(arm: str | None) -> bool:
+    return arm is not None and (arm == BEST or is_prompting_name(arm))
 
 
 def _judged(rule: GateRule, evidence: GateEvidence) -> _Judged:
@@ -193,7 +197,7 @@ def _outcome(
         passed = passed and adjusted < alpha
         over = f" over {tests} rules" if tests > 1 else ""
         sentence += f"; {p_value(adjusted)}{over}" + ("" if adjusted < alpha else f", {judged.missing}")
-    if judged.holds is False and (judged.observed or 0) < 0 and rule.gain_over in _PROMPTED:
+    if judged.holds is False and (judged.observed or 0) < 0 and _is_prompting(rule.gain_over):
         sentence += "; prompting wins"
     return RuleOutcome(
         rule=rule.model_dump(mode="json", exclude_defaults=True),
