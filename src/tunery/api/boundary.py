@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
 from tunery.api.errors import BodyRefused, BodyTooLarge, BodyTooSlow, Problem, problem_of
+from tunery.core.access import WITHOUT_KEY, ApiKey, caller_of
 from tunery.core.errors import ResourceError
 from tunery.core.faults import explained
-from tunery.core.job import ApiKey
 from tunery.store.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -36,8 +36,9 @@ _KEY_THREADS = 4
 class Boundary:
     """The outermost middleware, plain ASGI so that streams pass through untouched.
 
-    Puts ``request_id``, ``key`` (an :class:`~tunery.core.job.ApiKey`, None with auth off) and ``at_end`` (an
-    ``ExitStack`` that is closed when the request is over, however it ends) into the scope.
+    Puts into the scope: ``request_id``; ``caller``, a :class:`~tunery.core.access.Caller`, None where a path
+    needs no key and none was looked at; and ``at_end``, an ``ExitStack`` that is closed when the request is
+    over, however it ends.
     A key is checked before one byte of the body is read.
     """
 
@@ -118,8 +119,9 @@ class Boundary:
         return None
 
     async def _unwelcome(self, scope: Scope, headers: Headers) -> Problem | None:
-        scope["key"] = None
+        scope["caller"] = None
         if not self._settings.auth:
+            scope["caller"] = WITHOUT_KEY
             return self._foreign_page(headers)
         if scope["path"] in _OPEN_PATHS or (scope["path"] == "/metrics" and self._settings.is_loopback):
             return None
@@ -131,7 +133,7 @@ class Boundary:
         )
         if key is None:
             return _no_key("this API key is unknown or was revoked; tunery keys create makes a new one")
-        scope["key"] = key
+        scope["caller"] = caller_of(key)
         return None
 
     def _foreign_page(self, headers: Headers) -> Problem | None:

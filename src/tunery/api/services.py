@@ -15,7 +15,7 @@ from tunery.api.drain import Drain
 from tunery.api.health import HealthWatch
 from tunery.api.metrics import Metrics
 from tunery.api.uploads import Uploads
-from tunery.core.job import ApiKey
+from tunery.core import access
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
@@ -49,18 +49,16 @@ async def _services(request: Request) -> Services:
     return found
 
 
-async def _key(request: Request) -> ApiKey | None:
-    return request.scope["key"]  # type: ignore[no-any-return]  # set by the boundary
+async def _caller(request: Request) -> access.Caller:
+    caller: access.Caller | None = request.scope["caller"]  # set by the boundary
+    if caller is None:
+        raise RuntimeError(f"{request.scope['path']} needs no key, so nobody is known to call it")
+    return caller
 
 
 Shared = Annotated[Services, Depends(_services)]
-Caller = Annotated[ApiKey | None, Depends(_key)]
-"""Whose key the request carries; None with auth off."""
-
-
-def name_of(caller: ApiKey | None) -> str:
-    """Return what is written down as author or actor."""
-    return caller.name if caller else "api"
+Caller = Annotated[access.Caller, Depends(_caller)]
+"""Who sends the request, by its key."""
 
 
 def count_in(text: str) -> int:

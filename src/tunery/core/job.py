@@ -89,15 +89,3 @@ class StoredFile(Record):
     status_details: str | None = None
     created_at: datetime
     expires_at: datetime | None = None
-
-
-class ApiKey(Record):
-    """A key's record; the secret itself is never stored."""
-
-    id: str
-    name: str
-    prefix: str
-    """First characters, to recognise it by."""
-    sha256: str
-    created_at: datetime
-    revoked_at: datetime | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.config import Record
 from tunery.core.example import Message
 
@@ -49,6 +50,10 @@ class RequestRecord(Record):
     """Whether ``messages`` and ``completion`` are there; both are empty where they are not."""
     deleted_at: datetime | None = None
     """When its client deleted it; from then on it only counts, in tallies and bills."""
+    project: str = DEFAULT_PROJECT
+    """Of the key that it came with."""
+    key_id: str | None = None
+    """The key that it came with; None with auth off."""
 
 
 class Rollout(Record):

@@ -6,10 +6,10 @@ import hmac
 import secrets
 from typing import NamedTuple
 
+from tunery.core.access import ApiKey
 from tunery.core.clock import Clock
 from tunery.core.errors import ConfigError
 from tunery.core.ids import new_id, sha256_text
-from tunery.core.job import ApiKey
 from tunery.store.database import Database
 from tunery.store.records import Records, TableLayout
 
@@ -53,12 +53,12 @@ class Keys(Records[ApiKey]):
         return NewKey(self.add(key), secret)
 
     def verify(self, secret: str) -> ApiKey | None:
-        """Return the key of a secret, None where it is unknown or revoked."""
-        given = sha256_text(secret)
+        """Return the key of a secret, None where it is unknown, revoked or expired."""
+        given, now = sha256_text(secret), self._clock.now()
         found = None
         # Looked up by what is shown in lists anyway; the hash decides, compared in constant time.
         for key in self.list(prefix=secret[:_PREFIX_CHARACTERS].replace("\0", " ")):
-            if key.revoked_at is None and hmac.compare_digest(key.sha256, given):
+            if key.works_at(now) and hmac.compare_digest(key.sha256, given):
                 found = key
         return found
 

@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 
 from tunery.api.json_route import JsonRoute
 from tunery.api.routes.stored import feedback_object, give
-from tunery.api.services import Caller, Shared, name_of, page_of
+from tunery.api.services import Caller, Shared, page_of
 from tunery.core.config import parse_settings
 from tunery.feedback.collect import GivenFeedback
 from tunery.serve.openai.wire import Text, Wire
@@ -36,7 +36,7 @@ def create_feedback(body: FeedbackBody, shared: Shared, caller: Caller) -> dict[
     guessed = "preference" if body.rejected else "correction" if body.correction else "rating"
     values = body.model_dump(exclude={"request_id", "author"}, exclude_none=True)
     given = parse_settings(GivenFeedback, {"kind": guessed, **values}, where="feedback")
-    author = body.author or name_of(caller)
+    author = body.author or caller.name
     return feedback_object(give(shared, body.request_id, given, author=author))
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -16,9 +16,9 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tunery.api.errors import problem_of
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared
+from tunery.core import access
 from tunery.core.errors import TuneryError
 from tunery.core.ids import new_id
-from tunery.core.job import ApiKey
 from tunery.core.tool_text import read_answer
 from tunery.pipeline.gateway.answer import Piece, Running
 from tunery.pipeline.gateway.call import CompletionCall, subject_of
@@ -50,12 +50,13 @@ async def create_completion(
     return await _answer(body, request, shared, caller)
 
 
-def _call(body: ChatBody | CompletionBody, shared: Services, caller: ApiKey | None) -> CompletionCall:
+def _call(body: ChatBody | CompletionBody, shared: Services, caller: access.Caller) -> CompletionCall:
     is_chat = isinstance(body, ChatBody)
     return CompletionCall(
         id=new_id("chatcmpl" if is_chat else "cmpl", shared.workspace.clock.now()),
         model=body.model,
-        subject=subject_of(body.sticks_by, caller.id if caller else None),
+        caller=replace(caller, user=body.sticks_by),
+        subject=subject_of(body.sticks_by, caller.key_id),
         messages=body.turns() if isinstance(body, ChatBody) else None,
         prompts=body.prompts() if isinstance(body, CompletionBody) else (),
         choices=body.choices,
@@ -71,7 +72,7 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def _answer(
-    body: ChatBody | CompletionBody, request: Request, shared: Services, caller: ApiKey | None
+    body: ChatBody | CompletionBody, request: Request, shared: Services, caller: access.Caller
 ) -> Response:
     call = _call(body, shared, caller)
     if body.stream:

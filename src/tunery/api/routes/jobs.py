@@ -31,15 +31,15 @@ _RETRY_WINDOW_S = 3600
 @router.post("")
 def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Queue a job; a client's retry of a request that had arrived gets the job it made."""
-    submitted_by = caller.id if caller else "api"
+    submitted_by = caller.key_id or "api"
     earlier = _recognise(shared, body, submitted_by) if _is_retry(request) else _nobody
     base = shared.bases.default
     spec = base_spec_of(base, shared.settings.base)
     terms = shared.settings.job_terms
     with shared.job_creation:
         job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, terms=terms)
-        if caller is not None:
-            shared.workspace.models.claim_name(job.recipe["name"], caller.name)
+        if caller.key_name is not None:
+            shared.workspace.models.claim_name(job.recipe["name"], caller.key_name)
         validation = f" and validation file: {body.validation_file}" if body.validation_file else ""
         lines = (
             Line(f"Created fine-tuning job: {job.id}"),

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Caller, Shared, name_of
+from tunery.api.services import Caller, Shared
 from tunery.core.errors import ConflictError
 from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
 
@@ -38,7 +38,7 @@ def delete_model(model: str, shared: Shared, caller: Caller) -> dict[str, Any]:
         raise ConflictError(f"{model} is the base model that this server serves and cannot be deleted")
     version = version_of(shared.workspace, model)
     shared.workspace.models.delete(
-        version.name, version.version, actor=name_of(caller), reason=f"{version.ref} was deleted"
+        version.name, version.version, actor=caller.name, reason=f"{version.ref} was deleted"
     )
     others = shared.workspace.models.list(version.name)
     if all(v.adapter_id != version.adapter_id for v in others):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field, StringConstraints
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Caller, Shared, name_of, page_of, unix
+from tunery.api.services import Caller, Shared, page_of, unix
 from tunery.core.rollout import Rollout
 from tunery.deploy import canary
 from tunery.registry.aliases import promote, rollback, unalias
@@ -28,7 +28,7 @@ class CanaryBody(Wire):
 @router.post("")
 def start_canary(body: CanaryBody, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Let a version answer a share of its name's users."""
-    started = canary.start(shared.workspace, body.model, actor=name_of(caller), percent=body.percent)
+    started = canary.start(shared.workspace, body.model, actor=caller.name, percent=body.percent)
     return rollout_object(started)
 
 
@@ -43,21 +43,21 @@ class MoveBody(Wire):
 @router.post("/promote")
 def promote_version(body: MoveBody, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Make a version the champion of its name."""
-    move = promote(shared.workspace, body.model, actor=name_of(caller), reason=body.reason)
+    move = promote(shared.workspace, body.model, actor=caller.name, reason=body.reason)
     return {**move.model_dump(mode="json"), "object": "alias.move"}
 
 
 @router.post("/rollback")
 def rollback_champion(body: MoveBody, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Make the champion before this one the champion again."""
-    move = rollback(shared.workspace, body.model, actor=name_of(caller), reason=body.reason)
+    move = rollback(shared.workspace, body.model, actor=caller.name, reason=body.reason)
     return {**move.model_dump(mode="json"), "object": "alias.move"}
 
 
 @router.post("/unalias")
 def unalias_version(body: MoveBody, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Take an alias away, as in ``name@champion``."""
-    move = unalias(shared.workspace, body.model, actor=name_of(caller), reason=body.reason)
+    move = unalias(shared.workspace, body.model, actor=caller.name, reason=body.reason)
     return {**move.model_dump(mode="json"), "object": "alias.move"}
 
 
@@ -88,7 +88,7 @@ def retrieve_rollout(rollout_id: str, shared: Shared) -> dict[str, Any]:
 def cancel_rollout(rollout_id: str, shared: Shared, caller: Caller) -> dict[str, Any]:
     """End a running canary; the champion answers everybody again."""
     found = shared.workspace.rollouts.get(rollout_id)
-    return rollout_object(canary.cancel(shared.workspace, found.name, actor=name_of(caller)))
+    return rollout_object(canary.cancel(shared.workspace, found.name, actor=caller.name))
 
 
 def rollout_object(rollout: Rollout) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Caller, Services, Shared, name_of, page_of, unix, wanted_metadata
+from tunery.api.services import Caller, Services, Shared, page_of, unix, wanted_metadata
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.rollout import Feedback, RequestRecord
@@ -87,7 +87,7 @@ def update_completion(
 ) -> dict[str, Any]:
     """Take feedback on a served call: ``metadata={"rating": "1"}`` or ``{"correction": "…"}``."""
     given = feedback_of(body.metadata)
-    give(shared, completion_id, given, author=name_of(caller))
+    give(shared, completion_id, given, author=caller.name)
     return _object(_get(shared, completion_id))
 
 

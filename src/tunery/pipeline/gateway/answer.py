@@ -230,6 +230,8 @@ def record_of(
         ttft_ms=min((g.ttft_ms for g in generations), default=None),
         metadata=dict(call.metadata),
         text=text,
+        project=call.caller.project,
+        key_id=call.caller.key_id,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tunery.core.access import Caller
 from tunery.core.engine import Constraint, Sampling
 from tunery.core.example import Message
 from tunery.core.ids import sha256_text
@@ -20,6 +21,8 @@ class CompletionCall:
     id: str
     model: str
     """As the client wrote it."""
+    caller: Caller
+    """Who sends it; what the name may mean, and whose the record is, follows from that."""
     subject: str
     """See :func:`subject_of`."""
     messages: tuple[Message, ...] | None = None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine, example
 
+from tunery.core.access import WITHOUT_KEY
 from tunery.core.engine import Constraint, Engine, Generation
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.example import Message
@@ -161,7 +162,11 @@ class SlowEngine(ScriptedEngine):
 
 
 CALL = CompletionCall(
-    id="chatcmpl-1", model="tiny", subject="s", messages=(Message(role="user", content="hi"),)
+    id="chatcmpl-1",
+    model="tiny",
+    caller=WITHOUT_KEY,
+    subject="s",
+    messages=(Message(role="user", content="hi"),),
 )
 
 
@@ -232,7 +237,10 @@ def test_a_call_that_the_engine_refuses_is_the_versions_error_and_one_without_a_
     assert [(r.status, r.model, r.messages, r.text) for r in records] == [("error", "tiny", (), "no_answer")]
     with pytest.raises(NotFoundError):
         asyncio.run(
-            gateway.start(CompletionCall(id="x", model="nobody", subject="s", messages=()), stream=False)
+            gateway.start(
+                CompletionCall(id="x", model="nobody", caller=WITHOUT_KEY, subject="s", messages=()),
+                stream=False,
+            )
         )
     assert len(records) == 1
     assert gateway.in_flight == 0
