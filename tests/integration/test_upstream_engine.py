@@ -88,6 +88,35 @@ def test_it_streams_holds_to_labels_and_refuses_what_it_cannot_pass_on(
         there.submit(GenerationRequest(prompt))
 
 
+def test_penalties_and_bias_go_along_and_vllms_words_to_vllm_alone(
+    server: Live, tiny_model: Path
+) -> None:
+    here = open_engine(tiny_model, engine_settings({"device": "cpu", "threads": 1}))
+    there = upstream(tiny_model, server.url, dialect="openai", model=BASE)
+    vllm = upstream(tiny_model, server.url, model=BASE)
+    prompt = prompts(tiny_model)[0]
+    usual: dict[str, Any] = {"max_tokens": 16, "frequency_penalty": 0.7, "presence_penalty": 0.4}
+    both = Sampling(**usual, logit_bias=((7, 1.5), (8, -100.0)))
+    more = Sampling(**usual, repetition_penalty=1.3, min_tokens=12, stop_token_ids=(9,))
+    try:
+        request = GenerationRequest(prompt, sampling=both)
+        assert there.generate([request])[0].text == here.generate([request])[0].text
+        assert vllm._body(GenerationRequest(prompt, sampling=more)) | {"prompt": []} == {  # type: ignore[attr-defined]
+            **vllm._body(GenerationRequest(prompt, sampling=Sampling(max_tokens=16))),  # type: ignore[attr-defined]
+            "prompt": [],
+            "frequency_penalty": 0.7,
+            "presence_penalty": 0.4,
+            "repetition_penalty": 1.3,
+            "min_tokens": 12,
+            "stop_token_ids": [9],
+        }
+        with pytest.raises(ConfigError, match="repetition_penalty, min_tokens"):
+            there.submit(GenerationRequest(prompt, sampling=more))
+    finally:
+        for engine in (here, there, vllm):
+            engine.close()
+
+
 def test_a_wrong_model_key_or_address_is_named(
     server: Live, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

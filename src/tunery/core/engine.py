@@ -27,6 +27,30 @@ class Sampling:
     """Strings that end the completion; not included in its text."""
     logprobs: int | None = None
     """None for none; else this many alternatives a token (0: the chosen token only)."""
+    top_k: int = 0
+    """Most likely tokens that are drawn from [count]; 0 for all."""
+    min_p: float = 0.0
+    """Least probability, as a share of the likeliest token's, with which a token is drawn."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of each token that was generated before."""
+    frequency_penalty: float = 0.0
+    """Taken off the logit of each token as often as it was generated before."""
+    repetition_penalty: float = 1.0
+    """Divides the logits of tokens that prompt or completion hold, multiplies those under 0; 1 for none."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits."""
+    min_tokens: int = 0
+    """Completion tokens before an end is chosen [count]; a constraint that leaves nothing else ends it."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Ids that end the completion besides those that end a turn; not included in its text."""
+    ignore_eos: bool = False
+    """Whether what ends a turn ends nothing; for measuring speed."""
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits are changed before a token is chosen."""
+        penalties = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
+        return bool(penalties or self.logit_bias or self.min_tokens)
 
 
 @dataclass(frozen=True, slots=True)

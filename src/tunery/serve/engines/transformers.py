@@ -18,7 +18,15 @@ from tunery.core.errors import ConfigError, NotFoundError
 from tunery.serve.engines import EngineSettings
 
 if TYPE_CHECKING:
-    from tunery.core.engine import Engine, Generation, GenerationRequest, Health, Score, TokenEvent
+    from tunery.core.engine import (
+        Engine,
+        Generation,
+        GenerationRequest,
+        Health,
+        Sampling,
+        Score,
+        TokenEvent,
+    )
 
 
 class TransformersSettings(EngineSettings):
@@ -51,7 +59,7 @@ def open(base: Path, settings: TransformersSettings) -> Engine:
 
 
 class TransformersEngine:
-    """Greedy answers and likelihoods by ``model.generate`` and ``model.forward``.
+    """Greedy answers, with penalties and bias, and likelihoods by ``model.generate`` and ``model.forward``.
 
     Args:
         base: Hugging Face folder.
@@ -142,16 +150,21 @@ class TransformersEngine:
             )
         started = time.monotonic()
         prompt = torch.tensor([request.prompt], device=self._device)
+        ends = (set() if sampling.ignore_eos else set(self._tokenizer.stop_ids)) | {*sampling.stop_token_ids}
         with self._as(request.adapter), torch.inference_mode():
             ids = self._model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=min(sampling.max_tokens, self.context_window - len(request.prompt)),
                 do_sample=False,
-                eos_token_id=sorted(self._tokenizer.stop_ids),
+                eos_token_id=sorted(ends) or None,
                 pad_token_id=min(self._tokenizer.stop_ids, default=0),
+                repetition_penalty=sampling.repetition_penalty,
+                min_new_tokens=sampling.min_tokens or None,
+                sequence_bias={(token,): value for token, value in sampling.logit_bias} or None,
+                logits_processor=[_counted(sampling, len(request.prompt))],
             )[0, len(request.prompt) :].tolist()
-        stopped = bool(ids) and ids[-1] in self._tokenizer.stop_ids
+        stopped = bool(ids) and ids[-1] in ends
         answer = tuple(ids[:-1] if stopped else ids)
         taken = (time.monotonic() - started) * 1000
         return Generation(
@@ -205,6 +218,22 @@ class TransformersEngine:
                 yield
         else:
             yield
+
+
+def _counted(sampling: Sampling, prompt: int) -> Callable[[Any, Any], Any]:
+    """Return OpenAI's penalties, which transformers does not have, as a processor of its logits."""
+
+    def processor(ids: Any, scores: Any) -> Any:
+        import torch
+
+        counts = torch.bincount(ids[0, prompt:], minlength=scores.shape[1]).to(scores.dtype)
+        return (
+            scores
+            - counts * sampling.frequency_penalty
+            - (counts > 0).to(scores.dtype) * sampling.presence_penalty
+        )
+
+    return processor
 
 
 def on_likelihoods(request: GenerationRequest) -> bool:

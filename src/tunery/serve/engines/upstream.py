@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
+from tunery.core.engine import Sampling
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError, TuneryError
 from tunery.endpoint.config import check_url
 from tunery.serve.engines import EngineSettings
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _DOWN_S = 5.0
 """How long an upstream that could not be reached is taken to be away [s]."""
 _LONGEST_ERROR = 300
+_PLAIN = Sampling()
+_OPENAI_SETS = ("presence_penalty", "frequency_penalty")
+_VLLM_SETS = ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos")
 
 
 class UpstreamSettings(EngineSettings):
@@ -248,11 +252,34 @@ class UpstreamEngine:
         body |= {} if sampling.seed is None else {"seed": sampling.seed}
         body |= {"stop": list(sampling.stop)} if sampling.stop else {}
         body |= {} if sampling.logprobs is None else {"logprobs": sampling.logprobs}
+        body |= self._adjusted(sampling)
         body |= {"return_token_ids": True} if self._settings.dialect == "vllm" else {}
         if (form := request.constraint) is not None:
             kinds = {"choice": form.labels, "json": form.json_schema, "regex": form.regex}
             body["structured_outputs"] = {name: given for name, given in kinds.items() if given is not None}
         return body
+
+    def _adjusted(self, sampling: Sampling) -> dict[str, Any]:
+        """Return what is set of how tokens are chosen, in the upstream's words.
+
+        Raises:
+            ConfigError: It is vLLM's, and the upstream speaks OpenAI's words alone.
+        """
+        given: dict[str, Any] = {
+            name: value
+            for name in _OPENAI_SETS
+            if (value := getattr(sampling, name)) != getattr(_PLAIN, name)
+        }
+        if sampling.logit_bias:
+            given["logit_bias"] = {str(token): value for token, value in sampling.logit_bias}
+        more = {n: v for n in _VLLM_SETS if (v := getattr(sampling, n)) != getattr(_PLAIN, n)}
+        if more and self._settings.dialect != "vllm":
+            raise ConfigError(
+                f"the upstream {self._settings.base_url} does not take {', '.join(more)}",
+                hint="engine.dialect=vllm where it does",
+                param=next(iter(more)),
+            )
+        return given | {n: list(v) if isinstance(v, tuple) else v for n, v in more.items()}
 
     def _run(
         self,

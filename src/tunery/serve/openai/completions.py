@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import Field, model_validator
 
 from tunery.core.engine import Generation, Sampling, TokenEvent, TopLogprob
 from tunery.serve.openai.chat import Head, finish_reason, floored, usage_of, written
-from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, unserved, wrong
+from tunery.serve.openai.wire import GenerationBody, SamplingDefaults, Text, TokenId, unserved, wrong
 
-TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 # The first wrong one is enough: a body of 16 MB holds five million.
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Prompt = str | tuple[int, ...]

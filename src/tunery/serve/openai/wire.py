@@ -12,6 +12,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
+    StrictInt,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -145,6 +147,14 @@ Regex = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
+TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+"""A token's place in the vocabulary."""
+TokenKey = Annotated[int, Field(ge=0, lt=2**31)]
+"""The same as a name in a JSON object, which is text."""
+Penalty = Annotated[float | None, Field(ge=-2.0, le=2.0, allow_inf_nan=False)]
+Bias = Annotated[float, Field(ge=-100.0, le=100.0, allow_inf_nan=False)]
+
+
 def _of(
     *, labels: Sequence[str] | None = None, schema: Mapping[str, Any] | None = None, regex: str | None = None
 ) -> Constraint | None:
@@ -231,6 +241,17 @@ class GenerationBody(Wire):
     model: Annotated[Name, StringConstraints(min_length=1, max_length=512)]
     temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0.0, le=1.0, allow_inf_nan=False)
+    presence_penalty: Penalty = None
+    frequency_penalty: Penalty = None
+    logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=1024)] | None = None
+    """Token ids, as texts, to what is added to their logits."""
+    top_k: int | None = Field(default=None, ge=-1, lt=2**31)
+    """vLLM's, as the seven below; 0 or -1 for all tokens."""
+    min_p: float | None = Field(default=None, ge=0.0, le=1.0, allow_inf_nan=False)
+    repetition_penalty: float | None = Field(default=None, gt=0.0, le=100.0, allow_inf_nan=False)
+    min_tokens: int | None = Field(default=None, ge=0)
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+    ignore_eos: StrictBool | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
@@ -255,9 +276,6 @@ class GenerationBody(Wire):
     prompt_cache_key: Harmless = None
     prompt_cache_options: Harmless = None
     prompt_cache_retention: Harmless = None
-    frequency_penalty: Annotated[Any, unserved(0)] = None
-    presence_penalty: Annotated[Any, unserved(0)] = None
-    logit_bias: Annotated[Any, unserved({})] = None
 
     # vLLM's
     guided_grammar: Annotated[Any, unserved()] = None
@@ -265,13 +283,7 @@ class GenerationBody(Wire):
     guided_decoding_backend: Harmless = None
     structural_tag: Annotated[Any, unserved()] = None
     use_beam_search: Annotated[Any, unserved(False)] = None
-    top_k: Annotated[Any, unserved(-1, 0)] = None
-    min_p: Annotated[Any, unserved(0)] = None
-    repetition_penalty: Annotated[Any, unserved(1)] = None
     length_penalty: Annotated[Any, unserved(1)] = None
-    min_tokens: Annotated[Any, unserved(0)] = None
-    stop_token_ids: Annotated[Any, unserved([])] = None
-    ignore_eos: Annotated[Any, unserved(False)] = None
     include_stop_str_in_output: Annotated[Any, unserved(False)] = None
     skip_special_tokens: Annotated[Any, unserved(True)] = None
     spaces_between_special_tokens: Annotated[Any, unserved(True)] = None
@@ -347,4 +359,13 @@ class GenerationBody(Wire):
             seed=self.seed,
             stop=self.stops,
             logprobs=logprobs,
+            top_k=max(0, self.top_k or 0),
+            min_p=self.min_p or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            logit_bias=tuple((self.logit_bias or {}).items()),
+            min_tokens=self.min_tokens or 0,
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            ignore_eos=bool(self.ignore_eos),
         )

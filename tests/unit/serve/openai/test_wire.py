@@ -69,6 +69,25 @@ def test_what_is_asked_for_is_passed_on() -> None:
     assert body(logprobs=True, top_logprobs=5).how(SamplingDefaults()).logprobs == 5
 
 
+def test_what_changes_logits_is_passed_on() -> None:
+    how = body(
+        presence_penalty=0.5,
+        frequency_penalty=-1,
+        repetition_penalty=1.2,
+        logit_bias={"5": -100, "7": 1.5},
+        top_k=-1,
+        min_p=0.1,
+        min_tokens=3,
+        stop_token_ids=[9],
+        ignore_eos=True,
+    ).how(SamplingDefaults())
+    assert (how.presence_penalty, how.frequency_penalty, how.repetition_penalty) == (0.5, -1, 1.2)
+    assert how.logit_bias == ((5, -100.0), (7, 1.5))
+    assert (how.top_k, how.min_p, how.min_tokens) == (0, 0.1, 3)
+    assert (how.stop_token_ids, how.ignore_eos) == ((9,), True)
+    assert not body().how(SamplingDefaults()).adjusts
+
+
 def test_developer_turns_and_text_parts_are_read() -> None:
     turns = body(
         messages=[
@@ -103,8 +122,17 @@ def test_each_way_to_ask_for_a_form_becomes_a_constraint(
     "fields",
     [
         {"guided_choice": ["a"], "tunery": {"labels": ["b"]}},
-        {"frequency_penalty": 0.5},
-        {"logit_bias": {"1": 5}},
+        {"frequency_penalty": 2.5},
+        {"presence_penalty": float("nan")},
+        {"logit_bias": {"1": 101}},
+        {"logit_bias": {"-1": 1}},
+        {"logit_bias": {"word": 1}},
+        {"logit_bias": {str(i): 0 for i in range(1025)}},
+        {"repetition_penalty": 0},
+        {"min_p": 1.5},
+        {"top_k": -2},
+        {"stop_token_ids": ["5"]},
+        {"ignore_eos": 1},
         {"top_logprobs": 3},
         {"metadata": {f"k{i}": "v" for i in range(17)}},
         {"metadata": {"k" * 65: "v"}},

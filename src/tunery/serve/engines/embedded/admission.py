@@ -12,6 +12,7 @@ import numpy as np
 from tunery.core.engine import GenerationRequest, Sampling, TokenEvent
 from tunery.core.errors import ConfigError
 from tunery.model.tokenizer import ChatTokenizer
+from tunery.serve.engines.embedded.adjustment import Adjustment
 from tunery.serve.engines.embedded.constraints import Grammars
 from tunery.serve.engines.embedded.lora import BASE
 from tunery.serve.engines.embedded.prefix_cache import shared_prefix
@@ -59,8 +60,13 @@ class Admission:
         if problem:
             raise ConfigError(problem, param="messages")
         self._check(sampling)
+        self._check_ids(sampling)
+        if sampling.ignore_eos and request.constraint:
+            raise ConfigError("a constraint ends its completion itself; leave it out", param="ignore_eos")
         if request.prompt_logprobs is not None and not 0 <= request.prompt_logprobs <= self._vocab_size:
             raise ConfigError(f"logprobs={request.prompt_logprobs} is out of range", param="logprobs")
+        turn_ends = frozenset() if sampling.ignore_eos else self._tokenizer.stop_ids
+        ends = turn_ends | frozenset(sampling.stop_token_ids)
         return CompletionRow(
             adapter=BASE,
             tokens=list(request.prompt),
@@ -71,7 +77,9 @@ class Admission:
             max_tokens=min(sampling.max_tokens, self._context_window - len(request.prompt)),
             stream=TextStream(self._tokenizer, sampling.stop),
             source=generator(sampling.seed),
+            ends=ends,
             constraint=self._grammars.start(request.constraint) if request.constraint else None,
+            adjustment=Adjustment.of(sampling, prompt=request.prompt, ends=ends, vocab_size=self._vocab_size),
             on_token=on_token,
         )
 
@@ -115,6 +123,30 @@ class Admission:
             raise ConfigError(f"top_p={sampling.top_p} must be above 0 and at most 1", param="top_p")
         if sampling.logprobs is not None and not 0 <= sampling.logprobs <= self._vocab_size:
             raise ConfigError(f"logprobs={sampling.logprobs} is out of range", param="top_logprobs")
+        if not 0 <= sampling.min_p <= 1:
+            raise ConfigError(f"min_p={sampling.min_p} must be from 0 to 1", param="min_p")
+        if sampling.top_k < 0:
+            raise ConfigError(f"top_k={sampling.top_k} must be 0 or more", param="top_k")
+        if not 0 < sampling.repetition_penalty < float("inf"):
+            raise ConfigError(
+                f"repetition_penalty={sampling.repetition_penalty} must be above 0",
+                param="repetition_penalty",
+            )
+        if not 0 <= sampling.min_tokens <= sampling.max_tokens:
+            raise ConfigError(
+                f"min_tokens={sampling.min_tokens} must be from 0 to max_tokens={sampling.max_tokens}",
+                param="min_tokens",
+            )
+
+    def _check_ids(self, sampling: Sampling) -> None:
+        named = {"logit_bias": [i for i, _ in sampling.logit_bias], "stop_token_ids": sampling.stop_token_ids}
+        for name, ids in named.items():
+            unknown = [i for i in ids if not 0 <= i < self._vocab_size]
+            if unknown:
+                raise ConfigError(
+                    f"{name} holds the token id {unknown[0]}; they are from 0 to {self._vocab_size - 1}",
+                    param=name,
+                )
 
     def _prompt_problem(self, tokens: Sequence[int], *, reserve: int = 0) -> str | None:
         """Return what is wrong with token ids that must leave ``reserve`` tokens of the window free."""

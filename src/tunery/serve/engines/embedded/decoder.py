@@ -55,7 +55,6 @@ class Decoder:
         self._arena = arena
         self._scheduler = scheduler
         self._tokenizer = tokenizer
-        self._stop_ids = tokenizer.stop_ids
         self._bytes = TokenBytes(tokenizer.hf)
 
     @torch.inference_mode()
@@ -148,6 +147,8 @@ class Decoder:
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
                     source=row.source,
+                    top_k=sampling.top_k,
+                    min_p=sampling.min_p,
                 )
             try:
                 self._accept(row, token, logits[index])
@@ -172,16 +173,20 @@ class Decoder:
         return not any(math.isnan(event.logprob or 0.0) for event in row.prompt_events)
 
     def _mask(self, rows: Sequence[CompletionRow], logits: torch.Tensor) -> torch.Tensor:
-        """Return logits with ``-inf`` where a row's constraint does not allow a token."""
-        if all(row.constraint is None for row in rows):
+        """Return logits as rows adjust them, with ``-inf`` where a constraint does not allow a token."""
+        if all(row.constraint is None and row.adjustment is None for row in rows):
             return logits
         masked = logits.clone()
         for index, row in enumerate(rows):
+            if row.adjustment is not None:
+                row.adjustment.apply_(masked[index])
             if row.constraint is not None:
                 allowed = torch.from_numpy(row.constraint.allowed()).to(logits.device)
                 size = min(len(allowed), logits.shape[1])
                 masked[index, :size].masked_fill_(~allowed[:size], float("-inf"))
                 masked[index, size:] = float("-inf")
+            if row.adjustment is not None:
+                row.adjustment.put_off_end_(masked[index])
         return masked
 
     def _refuse(self, row: CompletionRow) -> None:
@@ -226,12 +231,14 @@ class Decoder:
         likely = _Likely(token)
         if alternatives is not None:
             likely = self._likelihoods(token, logits, alternatives, first=not row.generated)
-        if token in self._stop_ids:
+        if token in row.ends:
             self._emit(row, likely.event(text=row.stream.finish()))
             self._end(row, "stop", row.generated)
             return
         if row.constraint is not None:
             row.constraint.accept(token)
+        if row.adjustment is not None:
+            row.adjustment.count(token)
         row.tokens.append(token)
         text = row.stream.push(token)
         complete = row.constraint is not None and row.constraint.complete
@@ -254,7 +261,7 @@ class Decoder:
         if not rest:
             return
         ids = self._tokenizer.encode(rest)
-        if len(ids) > row.room or not constraint.accepts(ids):
+        if len(ids) > row.room or not row.ends.isdisjoint(ids) or not constraint.accepts(ids):
             return
         for position, token in enumerate(ids, 1):
             row.tokens.append(token)

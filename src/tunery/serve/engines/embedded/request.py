@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tunery.core.engine import FinishReason, Generation, GenerationRequest, Score, TokenEvent
+from tunery.serve.engines.embedded.adjustment import Adjustment
 from tunery.serve.engines.embedded.constraints import ConstraintState
 from tunery.serve.engines.embedded.text_stream import TextStream
 
@@ -84,7 +85,10 @@ class CompletionRow(Row):
     """After clipping to the context window [count]."""
     stream: TextStream
     source: torch.Generator
+    ends: frozenset[int]
+    """Ids that end the completion."""
     constraint: ConstraintState | None = None
+    adjustment: Adjustment | None = None
     on_token: Callable[[TokenEvent], None] | None = None
     first_token_at: float | None = None
     events: list[TokenEvent] = field(default_factory=list)

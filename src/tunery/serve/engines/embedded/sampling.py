@@ -25,23 +25,41 @@ def generator(seed: int | None) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
-def sample(logits: torch.Tensor, *, temperature: float, top_p: float, source: torch.Generator) -> int:
-    """Draw one token.
+def sample(
+    logits: torch.Tensor,
+    *,
+    temperature: float,
+    top_p: float,
+    source: torch.Generator,
+    top_k: int = 0,
+    min_p: float = 0.0,
+) -> int:
+    """Draw one token among those that ``min_p``, then ``top_k``, then ``top_p`` leave, in vLLM's order.
 
     Args:
         logits: Shape ``(vocabulary,)``; ``-inf`` where a token is not allowed.
         temperature: Above 0.
         top_p: Nucleus in (0, 1].
         source: Gives one waiting time a token of the vocabulary.
+        top_k: Most likely tokens to draw from [count]; 0 for all.
+        min_p: Least share of the likeliest token's probability in [0, 1].
 
     Source:
         Holtzman et al. (2020), The Curious Case of Neural Text Degeneration, section 3.1 (nucleus).
+        Nguyen et al. (2024), Turning Up the Heat: Min-p Sampling, section 3.
         Maddison, Tarlow, Minka (2014), A* Sampling, section 2 (Gumbel-max; the race of exponentials is
         the same draw).
     """
     scaled = logits.detach().to("cpu", torch.float64)
     probabilities = torch.softmax((scaled - scaled.max()) / temperature, dim=-1)
+    if min_p > 0:
+        probabilities[probabilities < min_p * probabilities.max()] = 0
+    if 0 < top_k < len(probabilities):
+        values, ids = probabilities.topk(top_k)
+        probabilities = torch.zeros_like(probabilities).index_put((ids,), values)
     if top_p < 1:
+        if min_p > 0 or top_k > 0:
+            probabilities = probabilities / probabilities.sum()
         probabilities = _nucleus(probabilities, top_p)
     waiting = torch.empty_like(probabilities).exponential_(generator=source)
     return int((probabilities / waiting).argmax())
