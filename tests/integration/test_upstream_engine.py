@@ -88,9 +88,7 @@ def test_it_streams_holds_to_labels_and_refuses_what_it_cannot_pass_on(
         there.submit(GenerationRequest(prompt))
 
 
-def test_penalties_and_bias_go_along_and_vllms_words_to_vllm_alone(
-    server: Live, tiny_model: Path
-) -> None:
+def test_penalties_and_bias_go_along_and_vllms_words_to_vllm_alone(server: Live, tiny_model: Path) -> None:
     here = open_engine(tiny_model, engine_settings({"device": "cpu", "threads": 1}))
     there = upstream(tiny_model, server.url, dialect="openai", model=BASE)
     vllm = upstream(tiny_model, server.url, model=BASE)

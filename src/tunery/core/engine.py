@@ -67,7 +67,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the completion must be: one of ``labels``, JSON of a schema, or text that ``regex`` matches.
+    """What the completion must be: a label, JSON of a schema, a match of ``regex``, a text of ``grammar``.
 
     With ``calls`` it may instead, or must, be calls of functions; with ``calls`` alone and none required,
     free text may stand before and between them.
@@ -79,6 +79,8 @@ class Constraint:
     regex: str | None = None
     """A regular expression that the whole completion matches, without look-around and back-references."""
     calls: Calls | None = None
+    grammar: str | None = None
+    """A context-free grammar, as GBNF with a rule ``root`` or as Lark with a rule ``start``."""
     field: str = field(default="response_format", compare=False)
     """The request's field that it came from, for messages."""
 

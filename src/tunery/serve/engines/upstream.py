@@ -255,7 +255,12 @@ class UpstreamEngine:
         body |= self._adjusted(sampling)
         body |= {"return_token_ids": True} if self._settings.dialect == "vllm" else {}
         if (form := request.constraint) is not None:
-            kinds = {"choice": form.labels, "json": form.json_schema, "regex": form.regex}
+            kinds = {
+                "choice": form.labels,
+                "json": form.json_schema,
+                "regex": form.regex,
+                "grammar": form.grammar,
+            }
             body["structured_outputs"] = {name: given for name, given in kinds.items() if given is not None}
         return body
 

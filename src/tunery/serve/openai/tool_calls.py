@@ -200,8 +200,9 @@ class Offer(NamedTuple):
         strict = any(f.get("strict") for f in self.allowed) or self.allowed != self.functions
         if not self.functions or not (self.required or form is not None or strict):
             return form
-        if form is not None and form.regex is not None and not self.required:
-            raise NotACall("must be none or required where a regex is given")
+        without_calls = form is not None and (form.regex is not None or form.grammar is not None)
+        if without_calls and not self.required:
+            raise NotACall("must be none or required where a regex or a grammar is given")
         functions = tuple(
             (f["name"], _followed(f) if self.required or f.get("strict") else {"type": "object"})
             for f in self.allowed

@@ -144,6 +144,7 @@ Schema = Annotated[dict[str, Any], BeforeValidator(_is_schema)]
 """A JSON Schema; its order is the order of generation."""
 Labels = Annotated[list[Text], Field(min_length=1, max_length=10_000)]
 Regex = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
+Grammar = Annotated[Text, StringConstraints(min_length=1, max_length=10_000)]
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -156,12 +157,16 @@ Bias = Annotated[float, Field(ge=-100.0, le=100.0, allow_inf_nan=False)]
 
 
 def _of(
-    *, labels: Sequence[str] | None = None, schema: Mapping[str, Any] | None = None, regex: str | None = None
+    *,
+    labels: Sequence[str] | None = None,
+    schema: Mapping[str, Any] | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
 ) -> Constraint | None:
     """Return a constraint of whichever is given, None where nothing is."""
-    if labels is None and schema is None and regex is None:
+    if labels is None and schema is None and regex is None and grammar is None:
         return None
-    return Constraint(tuple(labels) if labels is not None else None, schema, regex)
+    return Constraint(tuple(labels) if labels is not None else None, schema, regex, grammar=grammar)
 
 
 class SamplingDefaults(Settings):
@@ -227,7 +232,7 @@ class StructuredOutputs(Wire):
     regex: Regex | None = None
     choice: Labels | None = None
     json_object: bool | None = None
-    grammar: Annotated[Any, unserved()] = None
+    grammar: Grammar | None = None
     structural_tag: Annotated[Any, unserved()] = None
     whitespace_pattern: Annotated[Any, unserved()] = None
     disable_any_whitespace: Annotated[Any, unserved(False)] = None
@@ -267,8 +272,10 @@ class GenerationBody(Wire):
     """vLLM's older spelling of ``tunery.labels``."""
     guided_json: Schema | None = None
     guided_regex: Regex | None = None
+    guided_grammar: Grammar | None = None
+    """GBNF with a rule ``root``, or Lark with a rule ``start``."""
     structured_outputs: StructuredOutputs | None = None
-    """vLLM's present spelling of the three."""
+    """vLLM's present spelling of the four."""
     tunery: TuneryOptions | None = None
 
     # OpenAI's, for other servers than this
@@ -278,7 +285,6 @@ class GenerationBody(Wire):
     prompt_cache_retention: Harmless = None
 
     # vLLM's
-    guided_grammar: Annotated[Any, unserved()] = None
     guided_whitespace_pattern: Annotated[Any, unserved()] = None
     guided_decoding_backend: Harmless = None
     structural_tag: Annotated[Any, unserved()] = None
@@ -340,11 +346,13 @@ class GenerationBody(Wire):
             "guided_choice": _of(labels=self.guided_choice),
             "guided_json": _of(schema=self.guided_json),
             "guided_regex": _of(regex=self.guided_regex),
+            "guided_grammar": _of(grammar=self.guided_grammar),
         }
         if given := self.structured_outputs:
             asked["structured_outputs.choice"] = _of(labels=given.choice)
             asked["structured_outputs.json"] = _of(schema=given.json_)
             asked["structured_outputs.regex"] = _of(regex=given.regex)
+            asked["structured_outputs.grammar"] = _of(grammar=given.grammar)
             asked["structured_outputs.json_object"] = _of(schema=_ANY_OBJECT) if given.json_object else None
         return {name: replace(form, field=name) for name, form in asked.items() if form is not None}
 

@@ -86,7 +86,7 @@ VLLM = {
     "guided_json": HONOURED,
     "guided_regex": HONOURED,
     "structured_outputs": HONOURED,
-    "guided_grammar": ("root ::= 'a'", None),
+    "guided_grammar": HONOURED,
     "guided_whitespace_pattern": (" ", None),
     "guided_decoding_backend": HARMLESS,
     "structural_tag": ("{}", None),

@@ -110,6 +110,8 @@ def test_developer_turns_and_text_parts_are_read() -> None:
         ),
         ({"tunery": {"labels": ["a", "b"]}}, Constraint(labels=("a", "b"))),
         ({"guided_choice": ["a"]}, Constraint(labels=("a",))),
+        ({"guided_grammar": 'root ::= "a"'}, Constraint(grammar='root ::= "a"')),
+        ({"structured_outputs": {"grammar": 'start: "a"'}}, Constraint(grammar='start: "a"')),
     ],
 )
 def test_each_way_to_ask_for_a_form_becomes_a_constraint(
@@ -122,6 +124,8 @@ def test_each_way_to_ask_for_a_form_becomes_a_constraint(
     "fields",
     [
         {"guided_choice": ["a"], "tunery": {"labels": ["b"]}},
+        {"guided_grammar": 'root ::= "a"', "guided_regex": "a"},
+        {"guided_grammar": "a" * 10_001},
         {"frequency_penalty": 2.5},
         {"presence_penalty": float("nan")},
         {"logit_bias": {"1": 101}},

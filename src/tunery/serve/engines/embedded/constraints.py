@@ -65,7 +65,8 @@ class ConstraintState:
     @property
     def error(self) -> str | None:
         """Why the grammar gave up (a schema too deep to follow), None while it works."""
-        return str(self._matcher.get_error()) if self._matcher.is_error() else None
+        # Behind the first line llguidance writes its whole state.
+        return str(self._matcher.get_error()).partition("\n")[0] if self._matcher.is_error() else None
 
     def rest(self, text: str) -> str | None:
         """Return what must still follow ``text`` when only one label is left, else None."""
@@ -133,10 +134,13 @@ def _check(constraint: Constraint) -> None:
     Raises:
         ConfigError: Says what it must be.
     """
-    labels, kinds = constraint.labels, (constraint.labels, constraint.json_schema, constraint.regex)
+    labels = constraint.labels
+    kinds = (labels, constraint.json_schema, constraint.regex, constraint.grammar)
     given = sum(kind is not None for kind in kinds)
     if given > 1 or (given == 0 and constraint.calls is None):
-        raise ConfigError("a constraint is one of labels, a JSON schema and a regex", param=constraint.field)
+        raise ConfigError(
+            "a constraint is one of labels, a JSON schema, a regex and a grammar", param=constraint.field
+        )
     if labels is not None and (not labels or not all(labels)):
         raise ConfigError("a constraint needs at least one label, and none may be empty", param="labels")
     if labels is not None and any("\ud800" <= c <= "\udfff" for label in labels for c in label):
@@ -169,8 +173,26 @@ def _grammar(constraint: Constraint, labels: tuple[str, ...] | None) -> str:
         return str(llguidance.LLMatcher.grammar_from_lark(f"start: {_one_of(labels)}"))
     if constraint.regex is not None:
         return str(llguidance.LLMatcher.grammar_from_regex(constraint.regex))
+    if constraint.grammar is not None:
+        return str(llguidance.LLMatcher.grammar_from_lark(_lark(constraint.grammar)))
     schema = _json(constraint.json_schema)
     return str(llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS))
+
+
+def _lark(grammar: str) -> str:
+    """Return a grammar as Lark's text, be it GBNF.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    from llguidance.gbnf_to_lark import any_to_lark
+
+    try:
+        return str(any_to_lark(grammar))
+    except RecursionError:
+        raise
+    except Exception as error:  # it raises bare ones, and an IndexError at a lone backslash
+        raise ValueError(f"{error}; write GBNF with a rule root, or Lark with a rule start") from None
 
 
 def _calls_grammar(constraint: Constraint, calls: Calls, labels: tuple[str, ...] | None) -> str:

@@ -21,6 +21,11 @@ from tunery.core.tool_text import read_answer, write_answer
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
 from tunery.serve.engines.embedded.constraints import Grammars
 
+SUMS = """
+root ::= sum
+sum ::= part (" + " part)*
+part ::= [0-9]+ | "(" sum ")"
+"""
 LABELS = ("card_arrival", "card_linking", "card", "exchange rate", 'lost "x"\\y\n/z', "été 🙂", " lead")
 SCHEMA = {
     "type": "object",
@@ -287,6 +292,8 @@ TAGS = '<tool_call>{"name":"note","arguments":{"text":"a </tool_call> b"}}</tool
         (Constraint(labels=("yes", "no"), calls=Calls(FUNCTIONS[:1])), (UTC, "yes"), ("maybe", MARS)),
         (Constraint(calls=Calls((("note", {"type": "object"}),), required=True)), (TAGS,), ("Hi",)),
         (Constraint(regex="[0-9]{3}/[a-z]"), ("123/a",), ("12/a", "123/a ", "123/ab")),
+        (Constraint(grammar=SUMS), ("1", "1 + 23", "(1 + 2) + 3"), ("", "1 +", "(1", "1 + 2)")),
+        (Constraint(grammar='start: "a" B\nB: /b+/'), ("ab", "abbb"), ("a", "b", "aba")),
     ],
 )
 def test_what_a_form_takes_and_refuses(
@@ -298,6 +305,32 @@ def test_what_a_form_takes_and_refuses(
 ) -> None:
     assert [t for t in takes if not accepts(grammars, tokenizer, constraint, t)] == []
     assert [t for t in refuses if accepts(grammars, tokenizer, constraint, t)] == []
+
+
+BAD_GRAMMARS = (
+    "hello",
+    "root ::= \\",
+    'root ::= "\\',
+    'other ::= "a"',
+    'root ::= nowhere "a"',
+    "root ::= " + "(" * 4900 + '"a"' + ")" * 4900,
+    "start: " + "(" * 4000 + '"a"' + ")" * 4000,
+    'root ::= (("a"{1,9999}){1,9999}){1,9999}',
+    "%import .etc.passwd.X\nstart: X",
+    "start: /(?=a)b/",
+)
+
+
+@pytest.mark.parametrize("grammar", BAD_GRAMMARS)
+def test_a_grammar_that_cannot_be_followed_is_refused_soon_with_its_field(
+    grammars: Grammars, grammar: str
+) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ConfigError, match="cannot be followed") as error:
+        grammars.start(Constraint(grammar=grammar, field="guided_grammar"))
+    assert error.value.param == "guided_grammar"
+    assert len(error.value.message) < 400
+    assert time.monotonic() - begun < 5
 
 
 BAD_SCHEMAS = (
