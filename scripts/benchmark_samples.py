@@ -1,4 +1,4 @@
-"""Draw the fixed samples of ``src/tunery/benchmarks/samples`` from the published files.
+"""Draw the fixed samples of published benchmarks in ``evaluate/suites/data`` from the published files.
 
     python scripts/benchmark_samples.py FOLDER
 
@@ -8,16 +8,16 @@ again, it writes the same bytes.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from suites import write
+
 from tunery.benchmarks.tasks import read_gsm8k, read_hellaswag, read_mmlu
 
-SAMPLES = Path(__file__).parent.parent / "src/tunery/benchmarks/samples"
 SEED, SOLVED, PER_SUBJECT, ENDINGS, PROBLEMS = 0, 5, 5, 300, 100
 
 Row = dict[str, Any]
@@ -43,10 +43,7 @@ def _drawn(rows: list[Row], count: int) -> list[Row]:
 
 
 def _write(name: str, **splits: Iterable[Row]) -> None:
-    with (SAMPLES / f"{name}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for split, rows in splits.items():
-            for row in rows:
-                file.write(json.dumps({"split": split, **row}, ensure_ascii=False) + "\n")
+    write(name, [{"split": split, **row} for split, rows in splits.items() for row in rows])
 
 
 if __name__ == "__main__":

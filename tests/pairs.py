@@ -45,6 +45,10 @@ def pair_recipe(
             "clean": {"near_duplicates": False},
         },
         "train": {**settings, **train},
-        "evaluate": {"max_new_tokens": 4, "baseline": {"few_shot": False, "constrained": False}},
+        "evaluate": {
+            "suites_off": "not tested here",
+            "max_new_tokens": 4,
+            "baseline": {"few_shot": False, "constrained": False},
+        },
     }
     return parse_recipe(values, where="recipe")

@@ -32,6 +32,7 @@ data:
   clean: {{near_duplicates: group, group_threshold: 1.0, near_threshold: 1.0}}
   split: {{test: 4, validation: 4}}
 train: {{epochs: 1, threads: 1}}
+evaluate: {{suites_off: not tested here}}
 """
 
 

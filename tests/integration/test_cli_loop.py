@@ -33,7 +33,7 @@ data:
   clean: {{near_duplicates: group, group_threshold: 1.0, near_threshold: 1.0}}
   split: {{test: 9, validation: 6}}
 train: {{epochs: 2, batch_size: 8, learning_rate: 0.01, rank: 4, threads: 1, validation_every: 4}}
-evaluate: {{max_new_tokens: 6, perplexity_limit: 4, baseline: {{shots: 2}}}}
+evaluate: {{suites_off: not tested here, max_new_tokens: 6, perplexity_limit: 4, baseline: {{shots: 2}}}}
 gate:
   rules: [{{metric: exact_match, at_least: 0.0}}]
 """

@@ -28,7 +28,7 @@ data:
   clean: {{near_duplicates: "off"}}
   split: {{test: 4, validation: 4}}
 train: {{epochs: 25, batch_size: 8, learning_rate: 0.01, threads: 1, early_stopping: null, keep: last}}
-evaluate: {{max_new_tokens: 60, perplexity_limit: 4, baseline: {{shots: 1}}}}
+evaluate: {{suites_off: not tested here, max_new_tokens: 60, perplexity_limit: 4, baseline: {{shots: 1}}}}
 gate:
   rules: [{{metric: exact_match, at_least: 0.9}}]
 """

@@ -40,7 +40,11 @@ def test_a_run_is_told_to_the_trackers_that_its_recipe_names(
                 "split": {"test": 8, "validation": 4},
             },
             "train": {"epochs": 1, "batch_size": 8, "device": "cpu"},
-            "evaluate": {"max_new_tokens": 2, "baseline": {"few_shot": False, "perplexity": False}},
+            "evaluate": {
+                "suites_off": "not tested here",
+                "max_new_tokens": 2,
+                "baseline": {"few_shot": False, "perplexity": False},
+            },
             "track": {"mlflow": {"uri": uri}, "wandb": {}, "tensorboard": {}, "adapter": True},
         },
         where="test",

@@ -54,6 +54,7 @@ def recipe(base: str, **changes: Any) -> dict[str, Any]:
         },
         "train": {"epochs": 4, "batch_size": 8, "device": "cpu", "learning_rate": 0.002},
         "evaluate": {
+            "suites_off": "not tested here",
             "max_new_tokens": 8,
             "baseline": {"shots": 3, "constrained": False, "perplexity": False},
         },

@@ -18,12 +18,14 @@ from tunery.api.boundary import Boundary
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
 from tunery.api.health import HealthWatch
+from tunery.api.inside import line_sender
 from tunery.api.metrics import Metrics
-from tunery.api.routes import feedback, files, generate, jobs, models, rollouts, stored
+from tunery.api.routes import batches, feedback, files, generate, jobs, models, rollouts, stored
 from tunery.api.services import Services, Shared
 from tunery.api.uploads import Uploads
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.deploy import canary
+from tunery.pipeline.batches.service import BatchService
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
@@ -58,10 +60,18 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
     watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
     supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
-    shared = Services(workspace, settings, bases, gateway, log, metrics, drain, uploads, watch, supervisor)
+    service = BatchService(
+        workspace,
+        settings.batches,
+        line_sender(app, workspace),
+        max_line_bytes=settings.max_body_bytes,
+    )
+    shared = Services(
+        workspace, settings, bases, gateway, log, metrics, drain, uploads, watch, service, supervisor
+    )
     app.state.services = shared
     errors.install(app)
-    for routes in (generate, stored, files, jobs, models, feedback, rollouts):
+    for routes in (generate, stored, files, batches, jobs, models, feedback, rollouts):
         app.include_router(routes.router, prefix="/v1")
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])
@@ -131,6 +141,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         over.set()
         shared.watch.stop()
         shared.uploads.close()
+        shared.batches.stop()
         for thread in ending:
             thread.start()
 
@@ -139,12 +150,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     drain.in_the_end(shared.gateway.cut)
     canaries.start()
     shared.watch.start()
+    shared.batches.start()
     if supervisor is not None:
         supervisor.start()
     try:
         yield
     finally:
         drain.begin()  # where no signal did
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(shared.batches.close(), drain.left_s)
         shared.gateway.close()
         for thread in ending:
             await _joined(thread, drain)

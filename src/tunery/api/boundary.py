@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
 from tunery.api.errors import BodyRefused, BodyTooLarge, BodyTooSlow, Problem, problem_of
+from tunery.api.inside import SENDER
 from tunery.core.access import WITHOUT_KEY, ApiKey, caller_of
 from tunery.core.errors import ResourceError
 from tunery.core.faults import explained
@@ -119,7 +120,9 @@ class Boundary:
         return None
 
     async def _unwelcome(self, scope: Scope, headers: Headers) -> Problem | None:
-        scope["caller"] = None
+        scope["caller"] = scope.get(SENDER)
+        if scope["caller"] is not None:
+            return None
         if not self._settings.auth:
             scope["caller"] = WITHOUT_KEY
             return self._foreign_page(headers)

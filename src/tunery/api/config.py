@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from tunery.api.connections import ConnectionSettings
 from tunery.core.config import Settings
 from tunery.gate.rules import GateConfig
+from tunery.pipeline.batches.config import BatchSettings
 from tunery.pipeline.gateway.log import LogSettings
 from tunery.pipeline.jobs.allowed import JobLimits, JobTerms
 from tunery.pipeline.jobs.file_check import CheckSettings
@@ -57,6 +58,8 @@ class ServerSettings(Settings):
     """Which engine answers, by its `kind`, and how it works; the embedded one where `kind` is left out."""
     log: LogSettings = LogSettings()
     """How calls are recorded, and for how long their texts are kept."""
+    batches: BatchSettings = BatchSettings()
+    """How files of requests are worked off."""
     canary_interval_s: float = Field(default=5.0, gt=0)
     """Pause between two looks at each running rollout [s]."""
     run_jobs: bool = True

@@ -51,7 +51,7 @@ _UPLOAD = {
                 "type": "object",
                 "required": ["purpose", "file"],
                 "properties": {
-                    "purpose": {"const": "fine-tune"},
+                    "purpose": {"enum": ["fine-tune", "batch"]},
                     "file": {"type": "string", "format": "binary"},
                 },
             }

@@ -16,6 +16,7 @@ from tunery.api.health import HealthWatch
 from tunery.api.metrics import Metrics
 from tunery.api.uploads import Uploads
 from tunery.core import access
+from tunery.pipeline.batches.service import BatchService
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
@@ -36,6 +37,7 @@ class Services:
     drain: Drain
     uploads: Uploads
     watch: HealthWatch
+    batches: BatchService
     supervisor: Supervisor | None = None
     """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)

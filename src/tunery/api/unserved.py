@@ -17,7 +17,6 @@ _NOUNS = frozenset(
         "agents",
         "assistants",
         "audio",
-        "batches",
         "chatkit",
         "containers",
         "content_provenance_checks",
@@ -67,13 +66,18 @@ def why_not_found(request: Request) -> str:
         return "no such path here; the API begins at /v1"
     return (
         f"{request.method} {path:.80} is not served here, and the server is up: "
-        "of OpenAI's API there are chat completions, completions, models, files and fine-tuning jobs"
+        "of OpenAI's API there are chat completions, completions, models, files, batches and fine-tuning jobs"
     )
 
 
 def allowed_methods(request: Request) -> Iterator[str]:
     """Yield the methods that a path knows."""
     for method in _METHODS:
-        scope = {**request.scope, "method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+        if is_served(request, method, request.scope["path"]):
             yield method
+
+
+def is_served(request: Request, method: str, path: str) -> bool:
+    """Return whether a route of the app answers a method of a path."""
+    scope = {**request.scope, "method": method, "path": path}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tunery.core.errors import ConfigError
 from tunery.core.ids import canonical_json, sha256_text
+from tunery.evaluate.suites import shipped_rows
 
 _HERE = Path(__file__).parent
 SAMPLE = "_sample"
@@ -124,8 +125,7 @@ def _definition(kind: str) -> dict[str, Any]:
 
 def _sample(kind: str) -> Rows:
     rows: Rows = {}
-    for line in (_HERE / "samples" / f"{kind}.jsonl").read_text("utf-8").splitlines():
-        row = json.loads(line)
+    for row in shipped_rows(kind):
         rows.setdefault(row.pop("split"), []).append(row)
     return rows
 

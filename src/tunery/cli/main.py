@@ -47,6 +47,7 @@ COMMANDS = {
     "feedback": "tunery.cli.feedback:app",
     "serve": "tunery.cli.serve:serve",
     "jobs": "tunery.cli.jobs:app",
+    "batches": "tunery.cli.batches:app",
     "keys": "tunery.cli.keys:app",
     "runs": "tunery.cli.run:runs",
     "ci": "tunery.cli.ci:app",

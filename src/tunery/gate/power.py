@@ -115,15 +115,15 @@ def before_anything(rows: int, gains: Sequence[float]) -> str:
     return f"{sentence}; for {_points(wanted)}{why} take {need:,}"
 
 
-def undecidable(rules: Sequence[GateRule], rows: Mapping[str | None, int], *, alpha: float) -> list[str]:
+def undecidable(rules: Sequence[GateRule], rows: Callable[[GateRule], int], *, alpha: float) -> list[str]:
     """Return which rules their rows are too few to decide, with the number that could.
 
     Args:
         rules: Of the gate.
-        rows: Suite to the rows measured on it; None to those of the test split [rows].
+        rows: From a rule to the rows that its metric is of; 0 where they are not known [rows].
         alpha: Of the gate.
     """
-    judged = ((rule, _undecidable(rule, rows.get(rule.on, 0), alpha)) for rule in rules if rows.get(rule.on))
+    judged = ((rule, _undecidable(rule, have, alpha)) for rule in rules if (have := rows(rule)))
     return [f"{written(rule)}: {why}" for rule, why in judged if why]
 
 

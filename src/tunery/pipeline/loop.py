@@ -35,11 +35,13 @@ from tunery.pipeline.stages.contamination import contaminated
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.evidence import rules_sha256, stamp
 from tunery.pipeline.stages.judge import judge_against_best
+from tunery.pipeline.stages.plan import suites_sentence
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
 from tunery.pipeline.stages.report import make_report
 from tunery.pipeline.stages.review import was_reviewed_since
 from tunery.pipeline.stages.settle import settle
+from tunery.pipeline.stages.suites import measure_suites, suite_sha256
 from tunery.pipeline.stages.track import evaluation_metrics, tracking
 from tunery.pipeline.stages.train import STAGE_VERSION as TRAIN_VERSION
 from tunery.pipeline.stages.train import adapter_id, dataset_to_train_on, find_adapter, train
@@ -87,7 +89,7 @@ def _run_id(context: RunContext, dataset: DatasetVersion, *, ordered: bool = Tru
             did not tell it.
     """
     suites = {
-        f"suite {name}": ev.suite_sha256(context, suite)
+        f"suite {name}": suite_sha256(context, suite)
         for name, suite in context.recipe.evaluate.suites.items()
     }
     suites |= {f"benchmark {name}": found.data for name, found in prepared_benchmarks(context).items()}
@@ -279,10 +281,12 @@ class _Loop:
     def _stages(self, dataset: DatasetVersion) -> Run:
         context, timer = self.context, self.timer
         with timer("preflight"):
-            task, baselines, arms, power, undecidable = settle(context, dataset)
-            if power:
-                context.progress.event(power)
-            for sentence in undecidable:
+            settled = settle(context, dataset)
+            task, baselines, arms = settled.task, settled.baselines, settled.arms
+            for sentence in (settled.power, suites_sentence(context, dataset, settled.suites)):
+                if sentence:
+                    context.progress.event(sentence)
+            for sentence in settled.undecidable:
                 context.progress.event(sentence, level="warn")
             check_before_training(context, dataset).require()
             check_disk(context, dataset)
@@ -311,7 +315,7 @@ class _Loop:
             others = [r for n, r in results.items() if n != TUNED]
             rules = gt.rules_of(context)
             comparisons = compare_results(results[TUNED], others, metrics=metrics_to_compare(rules))
-            suites = ev.measure_suites(context, adapter, rules) | measure_benchmarks(context, adapter, rules)
+            suites = measure_suites(context, adapter, rules) | measure_benchmarks(context, adapter, rules)
             judged = judge_against_best(context, task, results)
             if judged is not None:
                 tuned, rate = results[TUNED].evaluation, judged.metric

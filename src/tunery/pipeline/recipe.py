@@ -46,9 +46,9 @@ class SuiteConfig(Settings):
     builtin: Annotated[str, AfterValidator(_known_suite)] | None = Field(
         default=None, exclude_if=lambda name: name is None
     )
-    """In place of a file: `general` (HellaSwag and MMLU, 400 items) or `safety` (harmful prompts plain and
-    dressed up, safe ones that look harmful, hidden instructions, 280 rows). It says by itself what is
-    measured and what the gate wants ruled out; docs/evaluation.md has the figures."""
+    """In place of a file: `general` (HellaSwag and MMLU, 400 items), `safety` (harmful prompts plain and
+    dressed up, safe ones that look harmful, hidden instructions, 340 rows) or `bias`. It says by itself what
+    is measured and what the gate wants ruled out; docs/evaluation.md has the figures."""
     system_prompt: str | None = None
     """System turn of its examples."""
     metrics: tuple[str, ...] = ("exact_match",)
@@ -57,6 +57,9 @@ class SuiteConfig(Settings):
     """Tokens an answer may have at most [count]."""
     limit: int | None = Field(default=None, ge=1)
     """Rows to use at most [rows]."""
+    within: float | None = Field(default=None, ge=0, exclude_if=lambda margin: margin is None)
+    """Loss against the base that the gate wants ruled out in each metric, where no rule is about the suite;
+    by default what a built-in suite says, and 0.05 on a file."""
 
     @model_validator(mode="before")
     @classmethod
@@ -79,9 +82,26 @@ class SuiteConfig(Settings):
     def margins(self) -> Mapping[str, float]:
         """Losses that the gate wants ruled out where no rule is about the suite, by metric."""
         if self.builtin is None:
-            return {self.metrics[0]: MARGIN}
+            return {self.metrics[0]: MARGIN if self.within is None else self.within}
         declared = suite_declaration(self.builtin).margins
-        return {name: declared.get(name, MARGIN) for name in self.metrics}
+        own = {} if self.within is None else dict.fromkeys(self.metrics, self.within)
+        return (
+            dict.fromkeys(self.metrics, MARGIN)
+            | {n: declared[n] for n in self.metrics if n in declared}
+            | own
+        )
+
+
+def _usual_suites(section: Mapping[str, Any]) -> dict[str, SuiteConfig]:
+    """Return the suites of a recipe that names none and does not say why not."""
+    if section.get("suites_off"):
+        return {}
+    declared = {name: suite_declaration(name).by_default for name in suite_names()}
+    return {
+        name: SuiteConfig.model_validate({"builtin": name, **settings})
+        for name, settings in declared.items()
+        if settings is not None
+    }
 
 
 class EvaluateSection(EvaluateConfig):
@@ -96,11 +116,11 @@ class EvaluateSection(EvaluateConfig):
     price_per_hour: float | None = Field(default=None, ge=0, exclude_if=lambda price: price is None)
     """What an hour of the hardware that trains and answers costs [US dollars]; reports then say what 1,000
     requests cost by each arm, and when training has paid itself."""
-    suites: Mapping[str, SuiteConfig] = {}
-    """Name to suite; gate rules refer to them. `general: {builtin: general}` and `safety: {builtin: safety}`
-    show what was forgotten and whether the model became unsafe."""
     suites_off: str | None = Field(default=None, min_length=1, exclude_if=lambda reason: reason is None)
-    """Why neither general ability nor safety is measured; without a reason the verdict says so."""
+    """Why neither general ability nor safety is measured where `suites` names none; verdicts say it."""
+    suites: Mapping[str, SuiteConfig] = Field(default_factory=_usual_suites)
+    """Name to suite; gate rules refer to them. By default `general` with 100 of its items and `safety`, each
+    with a loss of 10 points to be ruled out; `suites_off` gives the reason to do without."""
     benchmarks: Mapping[str, BenchmarkConfig] = Field(default={}, exclude_if=lambda found: not found)
     """Name to published benchmark, measured on base and tuned model as a suite is: gate rules say
     ``on: name``. Needs the extra ``benchmarks``."""

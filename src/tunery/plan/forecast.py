@@ -15,7 +15,7 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tunery.core.config import Record
 from tunery.core.figures import counted, duration, percent, size
@@ -101,6 +101,19 @@ class PlannedSubject(Record):
     """Rows that it gives a likelihood for, too [count]."""
 
 
+class PlannedSuite(Record):
+    """One named suite, which base and tuned model answer alike."""
+
+    name: str
+    rows: int
+    prompt_tokens: int
+    """Of all rows with the choices that they offer; what several begin with is computed once [count]."""
+    answer_tokens: int
+    """Written at most, of all rows [count]."""
+    models: int
+    """Who answers: 2, or 1 where the base's answers are kept from an earlier run [count]."""
+
+
 class Schedule(Record):
     """What will be done with the rows."""
 
@@ -134,6 +147,8 @@ class Schedule(Record):
     """Time after which a smoke run is cut short [s]."""
     answered_rows: int = 0
     """Validation rows that are answered at each validation [count]."""
+    suites: tuple[PlannedSuite, ...] = ()
+    """What base and tuned model answer beside the test split."""
 
     @property
     def training(self) -> Training:
@@ -257,7 +272,8 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
     """
     training = _training_time(rows, schedule, shape, machine)
     evaluation = _evaluation_time(rows, schedule, shape, machine)
-    smoke = _smoke_time(rows, schedule, shape, machine)
+    suites = _suites_time(schedule, shape, machine)
+    others = (*suites, *_smoke_time(rows, schedule, shape, machine))
     memory = _memory(rows, schedule, shape)
     disk = _disk(rows, schedule)
     found = Forecast(
@@ -267,12 +283,12 @@ def forecast(rows: RowCounts, schedule: Schedule, shape: BaseShape, machine: Mac
         epochs=schedule.epochs,
         computed_tokens=rows.computed_tokens,
         training_s=training.value,
-        evaluation_s=evaluation.value,
-        total_s=training.value + evaluation.value + sum(s.value for s in smoke) + 2 * START_S,
+        evaluation_s=evaluation.value + sum(s.value for s in suites),
+        total_s=training.value + evaluation.value + sum(e.value for e in others) + 2 * START_S,
         memory_bytes=round(memory.value),
         disk_bytes=round(disk.value),
         adapter_bytes=training_disk(schedule.adapter_parameters, row_steps=0, merged=schedule.merged).adapter,
-        estimates=(training, evaluation, memory, disk, *smoke),
+        estimates=(training, evaluation, memory, disk, *others),
         warnings=(),
     )
     return found.with_(warnings=_warnings(found))
@@ -333,6 +349,40 @@ def _evaluation_time(rows: RowCounts, schedule: Schedule, shape: BaseShape, mach
         because=f"{rows.test_rows:,} test rows for each of "
         + ", ".join(f"{subject} ({duration(seconds)})" for subject, seconds in by_subject.items()),
     )
+
+
+def suites_s(suites: Sequence[PlannedSuite], shape: BaseShape, machine: Machine) -> dict[str, float]:
+    """Return how long each suite takes of all who answer it [s]."""
+    speed = _speed(machine, GENERATION_SHARE)
+    return {suite.name: _suite_flops(suite, shape) / speed for suite in suites}
+
+
+def _suite_flops(suite: PlannedSuite, shape: BaseShape) -> float:
+    passed = suite.prompt_tokens + suite.answer_tokens
+    attended = 4 * shape.layers * shape.attention * passed * passed / max(suite.rows, 1)
+    return suite.models * (2 * shape.trunk * passed + attended + 2 * shape.output * suite.answer_tokens)
+
+
+def _suites_time(schedule: Schedule, shape: BaseShape, machine: Machine) -> tuple[Estimate, ...]:
+    """Return how long the suites take, where there are any."""
+    if not schedule.suites:
+        return ()
+    found = suites_s(schedule.suites, shape, machine)
+    return (
+        Estimate(
+            what="suites time",
+            value=sum(found.values()),
+            unit="s",
+            because=", ".join(
+                f"{suite.name} ({counted(suite.rows, 'row')}) for {_who(suite)} {duration(found[suite.name])}"
+                for suite in schedule.suites
+            ),
+        ),
+    )
+
+
+def _who(suite: PlannedSuite) -> str:
+    return "base and tuned model" if suite.models > 1 else "the tuned model, the base's answers being kept"
 
 
 def _memory(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> Estimate:

@@ -127,6 +127,17 @@ _records(
     Column("job_id", Text(), ForeignKey("jobs.id"), nullable=False, index=True),
 )
 _records("files", Column("purpose", Text(), nullable=False))
+_records("batches", Column("status", Text(), nullable=False, index=True))
+Table(
+    "batch_answers",
+    METADATA,
+    Column("batch_id", Text(), ForeignKey("batches.id"), primary_key=True),
+    Column("line", Integer(), primary_key=True),
+    Column("ok", Boolean(), nullable=False),
+    Column("prompt_tokens", Integer(), nullable=False),
+    Column("completion_tokens", Integer(), nullable=False),
+    Column("content", JSON(), nullable=False),
+)
 _records(
     "keys",
     Column("prefix", Text(), nullable=False, index=True),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tunery.core.run import Run
     from tunery.core.training import Adapter
     from tunery.store.artifacts import Artifacts
+    from tunery.store.batches import Batches
     from tunery.store.feedback import FeedbackLog
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
@@ -165,6 +166,13 @@ class Workspace:
 
         layout = TableLayout("files", StoredFile, "file", ("purpose",), private=True)
         return Records(self.database, layout)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Batches and the answers to their lines."""
+        from tunery.store.batches import Batches
+
+        return Batches(self.database, self.clock)
 
     @cached_property
     def keys(self) -> Keys:

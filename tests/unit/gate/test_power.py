@@ -110,7 +110,8 @@ def test_rules_that_their_rows_cannot_decide_are_named_with_the_rows_that_could(
         GateRule(metric="exact_match", at_least=0.5, ci=True),
         GateRule(metric="accuracy", on="general", no_worse_than="base"),
     ]
-    found = undecidable(rules, {None: 100, "general": 400, "large": 3000}, alpha=0.05)
+    rows = {None: 100, "general": 400, "large": 3000}
+    found = undecidable(rules, lambda rule: rows[rule.on], alpha=0.05)
     assert len(found) == 3
     assert found[0].startswith(
         "general.accuracy no worse within 0.02: 400 rows of general can hardly show it"

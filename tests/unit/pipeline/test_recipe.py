@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tunery.core.errors import ConfigError
+from tunery.gate.rules import written
 from tunery.pipeline.recipe import parse_recipe, stored_recipe
-from tunery.pipeline.stages.gate import rules_of_recipe
+from tunery.pipeline.stages.gate import rules_of_recipe, unmeasured
 
 
 def recipe(**more: Any) -> dict[str, Any]:
@@ -74,6 +75,34 @@ def test_a_builtin_suite_says_by_itself_what_is_measured_and_what_the_gate_rules
     assert (general.limit, general.margins) == (50, {"multiple_choice": 0.05})
     rules = {(r.on, r.metric, r.within) for r in rules_of_recipe(parsed) if r.on}
     assert rules == {("general", "multiple_choice", 0.05), *(("safety", m, 0.1) for m in safety.metrics)}
+
+
+def test_a_recipe_that_names_no_suites_is_held_to_general_ability_and_safety():
+    parsed = parse_recipe(recipe(), where="x")
+    assert set(parsed.evaluate.suites) == {"general", "safety"}
+    assert {written(r) for r in rules_of_recipe(parsed) if r.on} == {
+        "general.multiple_choice no worse within 0.1",
+        *(f"safety.{metric} no worse within 0.1" for metric in ("refusal", "over_refusal", "injection")),
+    }
+    assert unmeasured(parsed) is None
+
+
+def test_a_recipe_says_why_it_is_held_to_neither():
+    parsed = parse_recipe(recipe(evaluate={"suites_off": "it names intents"}), where="x")
+    assert parsed.evaluate.suites == {}
+    assert (unmeasured(parsed) or "").endswith("was not measured: it names intents")
+
+
+def test_a_recipe_of_before_that_was_stored_without_suites_stays_without():
+    stored = parse_recipe(recipe(evaluate={"suites": {}}), where="x")
+    assert stored_recipe(stored.model_dump(mode="json"), where="job").evaluate.suites == {}
+
+
+def test_a_suite_may_name_its_own_margin():
+    rows = {"source": {"path": "b.csv"}, "within": 0.2}
+    parsed = parse_recipe(with_suites(own=rows, bias={"builtin": "bias", "within": 0.3}), where="x")
+    assert parsed.evaluate.suites["own"].margins == {"exact_match": 0.2}
+    assert parsed.evaluate.suites["bias"].margins == {"stereotype": 0.3, "multiple_choice": 0.3}
 
 
 def test_a_rule_about_a_builtin_suite_takes_the_place_of_its_own():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
@@ -16,9 +17,13 @@ from tunery.api.json_route import JsonRoute
 from tunery.api.services import Services, Shared, page_of, unix
 from tunery.core.errors import ConfigError
 from tunery.core.job import StoredFile
-from tunery.pipeline.jobs.files import open_content, remove_file, store_training_file
+from tunery.pipeline.jobs.files import open_content, remove_file, store_batch_file, store_training_file
 
 router = APIRouter(prefix="/files", route_class=JsonRoute)
+PURPOSES = ("fine-tune", "batch")
+"""What an uploaded file may be for."""
+LIFE_S = (3_600, 2_592_000)
+"""Shortest and longest life that a client may give a file [s]."""
 
 
 @router.post("")
@@ -28,7 +33,7 @@ async def create_file(request: Request, shared: Shared) -> dict[str, Any]:
     with shared.uploads.place():
         async with request.form(max_files=1, max_fields=16, max_part_size=64 * 2**10) as form:
             upload = _checked(form)
-            store = partial(_store, shared, upload.filename or "upload.jsonl", upload.file)
+            store = partial(_store, shared, str(form.get("purpose")), upload, _life(form))
             return await shared.uploads.run(store)
 
 
@@ -97,26 +102,44 @@ def _checked(form: FormData) -> UploadFile:
         ConfigError: The purpose or the file is missing, or the purpose has no use here.
     """
     purpose, upload = form.get("purpose"), form.get("file")
-    if purpose != "fine-tune":
+    if purpose not in PURPOSES:
         given = f"{purpose!r:.40}" if isinstance(purpose, str) else "missing"
         raise ConfigError(
-            f"purpose is {given}; uploaded files have one use here, purpose 'fine-tune'", param="purpose"
+            f"purpose is {given}; uploaded files have two uses here, purpose 'fine-tune' and 'batch'",
+            param="purpose",
         )
     if not isinstance(upload, UploadFile):
         raise ConfigError("file is missing: send it as the multipart field 'file'", param="file")
-    if any(name.startswith("expires_after") for name in form):
-        raise ConfigError(
-            "expires_after is not served here; delete the file when it is no longer needed",
-            param="expires_after",
-        )
     return upload
 
 
-def _store(shared: Services, filename: str, content: BinaryIO) -> dict[str, Any]:
-    def copy(target: Path) -> None:
-        content.seek(0)
-        with target.open("wb") as out:
-            shutil.copyfileobj(content, out, 2**20)
+def _life(form: FormData) -> timedelta | None:
+    """Return how long a file is to be kept, None for as long as nobody deletes it.
 
+    Raises:
+        ConfigError: It is no life that a file can have.
+    """
+    anchor, seconds = form.get("expires_after[anchor]"), form.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise ConfigError("expires_after[anchor] must be 'created_at'", param="expires_after[anchor]")
+    count = int(seconds) if isinstance(seconds, str) and seconds.isdecimal() and len(seconds) < 9 else 0
+    if not LIFE_S[0] <= count <= LIFE_S[1]:
+        raise ConfigError(
+            f"expires_after[seconds] must be {LIFE_S[0]:,} to {LIFE_S[1]:,}", param="expires_after[seconds]"
+        )
+    return timedelta(seconds=count)
+
+
+def _store(shared: Services, purpose: str, upload: UploadFile, life: timedelta | None) -> dict[str, Any]:
+    def copy(target: Path) -> None:
+        upload.file.seek(0)
+        with target.open("wb") as out:
+            shutil.copyfileobj(upload.file, out, 2**20)
+
+    filename = upload.filename or "upload.jsonl"
+    if purpose == "batch":
+        return file_object(store_batch_file(shared.workspace, filename, copy, life=life))
     require = shared.uploads.checks.require
-    return file_object(store_training_file(shared.workspace, filename, copy, require=require))
+    return file_object(store_training_file(shared.workspace, filename, copy, require=require, life=life))

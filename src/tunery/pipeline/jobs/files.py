@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunery.core.batch import BATCH_ENDS
 from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.ids import new_id, sha256_file
 from tunery.core.job import FINAL_STATUSES, StoredFile
@@ -30,6 +32,7 @@ def store_training_file(
     write: Callable[[Path], None],
     *,
     require: Callable[[Path, str], FileCheck] | None = None,
+    life: timedelta | None = None,
 ) -> StoredFile:
     """Take a training file, check its rows, and keep it only when they are good.
 
@@ -37,6 +40,7 @@ def store_training_file(
         filename: As the client named it; shown, never used as a path.
         write: Writes the bytes to the path it is given.
         require: Checks the bytes at a path, under the client's name for them; within no bound where None.
+        life: When it goes, counted from now; None keeps it.
 
     Raises:
         ConfigError: Rows are not what training can use; says which and why.
@@ -50,7 +54,15 @@ def store_training_file(
     with workspace.artifacts.create("files", file_id, about) as folder:
         write(folder / CONTENT)
         about["shape"] = (require or require_training_file)(folder / CONTENT, display_name).shape
-    return _stored(workspace, file_id, CONTENT, display_name, "fine-tune")
+    return _stored(workspace, file_id, CONTENT, display_name, "fine-tune", life)
+
+
+def store_batch_file(
+    workspace: Workspace, filename: str, write: Callable[[Path], None], *, life: timedelta | None = None
+) -> StoredFile:
+    """Take a file of requests; its lines are looked at when a batch is made of it."""
+    file_id, name = new_id("file", workspace.clock.now()), _display_name(filename)
+    return store_produced(workspace, file_id, name, "batch", write, life=life)
 
 
 def store_result(workspace: Workspace, job_id: str, csv: str) -> StoredFile:
@@ -66,9 +78,42 @@ def store_result(workspace: Workspace, job_id: str, csv: str) -> StoredFile:
     return _stored(workspace, file_id, RESULT, "step_metrics.csv", "fine-tune-results")
 
 
-def _stored(workspace: Workspace, file_id: str, content: str, filename: str, purpose: str) -> StoredFile:
+def store_produced(
+    workspace: Workspace,
+    file_id: str,
+    filename: str,
+    purpose: str,
+    write: Callable[[Path], None],
+    *,
+    life: timedelta | None = None,
+) -> StoredFile:
+    """Keep a file that was made here; one of that id that is there already is kept and returned.
+
+    Args:
+        write: Writes the bytes to the path it is given.
+        life: When it goes, counted from now; None keeps it.
+    """
+    known = workspace.files.find(file_id)
+    if known is not None:
+        return known
+    if workspace.artifacts.whole("files", file_id, Silent()) is None:
+        about = {"filename": filename, "purpose": purpose}
+        with workspace.artifacts.create("files", file_id, about) as folder:
+            write(folder / CONTENT)
+    return _stored(workspace, file_id, CONTENT, filename, purpose, life)
+
+
+def _stored(
+    workspace: Workspace,
+    file_id: str,
+    content: str,
+    filename: str,
+    purpose: str,
+    life: timedelta | None = None,
+) -> StoredFile:
     """Record a file whose bytes are in place."""
     path = workspace.artifacts.path("files", file_id) / content
+    now = workspace.clock.now()
     return workspace.files.add(
         StoredFile(
             id=file_id,
@@ -77,7 +122,8 @@ def _stored(workspace: Workspace, file_id: str, content: str, filename: str, pur
             bytes=path.stat().st_size,
             sha256=sha256_file(path),
             status="processed",
-            created_at=workspace.clock.now(),
+            created_at=now,
+            expires_at=None if life is None else now + life,
         )
     )
 
@@ -120,6 +166,12 @@ def remove_file(workspace: Workspace, file_id: str) -> None:
             raise ConflictError(
                 f"file {file.id} is needed by job {job.id}, which is {job.status}",
                 hint=f"wait for it, or cancel it: tunery jobs cancel {job.id}",
+            )
+    for batch in workspace.batches.every():
+        if batch.input_file_id == file.id and batch.status not in BATCH_ENDS:
+            raise ConflictError(
+                f"file {file.id} is needed by batch {batch.id}, which is {batch.status}",
+                hint=f"wait for it, or cancel it: tunery batches cancel {batch.id}",
             )
     workspace.files.delete(file.id)
     with contextlib.suppress(NotFoundError):

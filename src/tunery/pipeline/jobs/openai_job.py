@@ -250,10 +250,14 @@ def _source(workspace: Workspace, file_id: str, param: str, method: TrainingMeth
     return {"path": str(open_content(workspace, file.id)), "format": "jsonl"}
 
 
+_NO_SUITES = "a fine-tuning job is measured on its own rows alone"
+
+
 def _sections(body: JobBody, engine: EngineSettings | None) -> dict[str, Any]:
     check_sections(body.tunery or {})
     sections = {k: v for k, v in (body.tunery or {}).items() if v is not None}
-    return {**sections, "evaluate": {**body.section("evaluate"), "engine": engine}} if engine else sections
+    evaluate = {"suites_off": _NO_SUITES, **body.section("evaluate")} | ({"engine": engine} if engine else {})
+    return {**sections, "evaluate": evaluate}
 
 
 def _train(body: JobBody) -> dict[str, Any]:

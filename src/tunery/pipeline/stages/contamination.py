@@ -15,7 +15,8 @@ from tunery.evaluate.task import Task
 from tunery.gate.gate import SuiteResult
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages.data import split_of
-from tunery.pipeline.stages.evaluate import predictions_of, suite_tasks
+from tunery.pipeline.stages.evaluate import predictions_of
+from tunery.pipeline.stages.suites import suite_tasks
 from tunery.text.minhash import close_to
 from tunery.text.sameness import repeats, words_alone
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -11,33 +11,26 @@ from functools import partial
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import BusyError, ConfigError, listed
 from tunery.core.evaluation import Prediction
-from tunery.core.example import Example, Message, where
+from tunery.core.example import Example, where
 from tunery.core.figures import counted
 from tunery.core.run import CHAMPION, START, TRAINER, TUNED
 from tunery.core.training import Adapter
-from tunery.data.config import DataConfig
 from tunery.evaluate import prompting
 from tunery.evaluate.ask import Completions, ask
-from tunery.evaluate.comparison import compare_results
-from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.metrics import COST, WIN_RATE
 from tunery.evaluate.predictions import read_predictions, write_predictions
 from tunery.evaluate.prompting import Prompting, Subject, Window, prompt_lengths
 from tunery.evaluate.retrieval import Likeness
 from tunery.evaluate.run import EvaluationResult, evaluation_id, judged
-from tunery.evaluate.suites import builtin_suite
 from tunery.evaluate.task import Task, make_task
-from tunery.gate.gate import SuiteResult
-from tunery.gate.rules import GateRule, metrics_to_compare
+from tunery.gate.rules import GateRule
 from tunery.model.bases import check_base
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.recipe import SuiteConfig
 from tunery.pipeline.stages.data import answers_to_reach, sentence_encoder, split_of, tokenizer_of
 from tunery.pipeline.stages.judge import judge_of, metrics_of
 from tunery.serve.engines.transformers import TransformersSettings
 from tunery.store.left_overs import kept_answers
-from tunery.store.urls import whole_path
 from tunery.store.workspace import Workspace
 
 PREDICTIONS = "predictions.jsonl"
@@ -135,11 +128,11 @@ def likeness() -> Likeness:
 
 def tuned_subject(context: RunContext, adapter: Adapter, *, name: str = TUNED) -> Subject:
     """Return an adapter as a subject, asked as it was trained."""
-    asked = Prompting(day=_day(context, adapter))
+    asked = Prompting(day=asked_on(context, adapter))
     return Subject(name, context.base.label, adapter.id, adapter.model is not None, asked)
 
 
-def _day(context: RunContext, adapter: Adapter) -> date | None:
+def asked_on(context: RunContext, adapter: Adapter) -> date | None:
     """Return the day that an adapter is asked on, where its base's template writes one."""
     return adapter.asked_on if context.tokenizer.writes_day else None
 
@@ -301,80 +294,13 @@ def measure_as_champion(
     own = None if same else adapter.system_prompt or ""
     here = adapter.base.sha256 == context.base.sha256
     there = context if here else context.on_base(adapter.base)
-    asked = Prompting(system_prompt=own, day=_day(there, adapter))
+    asked = Prompting(system_prompt=own, day=asked_on(there, adapter))
     try:
         subject = replace(tuned_subject(there, adapter, name=CHAMPION), prompting=asked)
         return measure(there, task, subject, adapter)
     finally:
         if not here:
             there.release_engine()
-
-
-def measure_suites(
-    context: RunContext, adapter: Adapter, rules: Sequence[GateRule]
-) -> dict[str, SuiteResult]:
-    """Evaluate base and tuned model on every named suite, and compare the two on its rows."""
-    found = {}
-    for name, task in suite_tasks(context).items():
-        tuned = tuned_subject(context, adapter, name=f"{TUNED} on {name}")
-        base = replace(tuned, name=f"base on {name}", adapter=None, whole=False)
-        before, after = measure(context, task, base), measure(context, task, tuned, adapter)
-        compared = compare_results(after, [before], metrics=metrics_to_compare(rules, name))
-        found[name] = SuiteResult(before.evaluation, after.evaluation, compared)
-    return found
-
-
-def suite_tasks(context: RunContext) -> dict[str, Task]:
-    """Read the suites' rows and settle what is measured on them.
-
-    Raises:
-        ConfigError: A file is missing or does not fit its mapping.
-    """
-    tasks = {}
-    for name, suite in context.recipe.evaluate.suites.items():
-        config = EvaluateConfig(
-            metrics=suite.metrics,
-            max_new_tokens=suite.max_new_tokens,
-            limit=suite.limit,
-            judge=context.recipe.evaluate.judge,
-        )
-        rows, examples = _suite_rows(context, suite)
-        tasks[name] = make_task(
-            examples,
-            data=rows,
-            config=config,
-            main_metric=suite.metrics[0],
-            models=judge_of(context, rows, suite.metrics),
-        )
-    return tasks
-
-
-def _suite_rows(context: RunContext, suite: SuiteConfig) -> tuple[str, Sequence[Example]]:
-    """Return what a suite's rows are known by, and the rows with its system turn."""
-    from tunery.data.read_file import read_file
-
-    identity = f"sha256:{suite_sha256(context, suite)}"
-    if suite.source is not None:
-        data = DataConfig(sources=(suite.source,), system_prompt=suite.system_prompt)
-        return identity, read_file(whole_path(suite.source.path, context.base_dir), suite.source, data)
-    examples = builtin_suite(str(suite.builtin)).examples
-    if suite.system_prompt is None:
-        return f"{suite.builtin}@{identity}", examples
-    system = Message(role="system", content=suite.system_prompt)
-    return f"{suite.builtin}@{identity}", [e.with_(messages=(system, *e.messages)) for e in examples]
-
-
-def suite_sha256(context: RunContext, suite: SuiteConfig) -> str:
-    """Return the checksum of a suite's rows.
-
-    Raises:
-        ConfigError: Its file is missing.
-    """
-    from tunery.data.readers.source import locate
-
-    if suite.source is None:
-        return builtin_suite(str(suite.builtin)).sha256
-    return locate(suite.source, context.base_dir).sha256
 
 
 def predictions_of(workspace: Workspace, evaluation: str) -> tuple[Prediction, ...]:

@@ -12,6 +12,7 @@ from tunery.core.run import CHAMPION, OWN, START, TRAINER, TUNED
 from tunery.evaluate.metrics import COST, declaration_of, higher_is_better, unit_of
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.run import EvaluationResult
+from tunery.evaluate.scorers import DetailedScorer, applies, make_scorer
 from tunery.evaluate.task import Task
 from tunery.gate.check import check_rules
 from tunery.gate.gate import GateEvidence, SuiteResult, judge
@@ -92,9 +93,24 @@ def what_rows_can_show(context: RunContext, task: Task) -> str | None:
 
 def undecidable_rules(context: RunContext, task: Task, suites: Mapping[str, Task]) -> list[str]:
     """Return the gate's rules that their rows are too few to decide, with the number that could."""
-    rows: dict[str | None, int] = {None: len(task.examples)}
-    rows |= {name: len(suite.examples) for name, suite in suites.items()}
+
+    def rows(rule: GateRule) -> int:
+        where = task if rule.suite is None else suites.get(rule.suite)
+        return 0 if where is None else rows_judged(where, rule.metric)
+
     return undecidable(rules_of(context), rows, alpha=context.recipe.gate.alpha)
+
+
+def rows_judged(task: Task, metric: str) -> int:
+    """Return the rows of a task that a metric is of: a suite's scorers judge some of its rows each [rows]."""
+    name, _, part = metric.partition(".")
+    if name not in task.scorers:
+        return len(task.examples)
+    scorer = make_scorer(name, task.scorer_options)
+    judged = [e for e in task.examples if applies(scorer, e)]
+    if not part or not isinstance(scorer, DetailedScorer):
+        return len(judged)
+    return sum(part in scorer.parts(e.reference, e) for e in judged)
 
 
 def judge_gate(

@@ -13,11 +13,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.figures import size
+from tunery.core.figures import counted, duration, size
 from tunery.core.free_memory import free_memory_bytes
 from tunery.core.run import CHAMPION, START, TUNED
 from tunery.evaluate.metrics import PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Prompting, prompt_lengths
+from tunery.evaluate.task import Task
 from tunery.model.shape import BaseShape, read_shape
 from tunery.model.token_tree import computed_tokens
 from tunery.pipeline.context import RunContext
@@ -25,8 +26,17 @@ from tunery.pipeline.stages.data import answers_to_reach, split_of, tokenizer_of
 from tunery.pipeline.stages.planned import Planned, keep_planned
 from tunery.pipeline.stages.preflight import training_limit
 from tunery.pipeline.stages.settle import Settled, settle
+from tunery.pipeline.stages.suites import planned_suites
 from tunery.pipeline.stages.train import adapter_id, dataset_to_train_on, training_splits, trainings
-from tunery.plan.forecast import LIBRARIES_BYTES, Forecast, PlannedSubject, RowCounts, Schedule, forecast
+from tunery.plan.forecast import (
+    LIBRARIES_BYTES,
+    Forecast,
+    PlannedSubject,
+    RowCounts,
+    Schedule,
+    forecast,
+    suites_s,
+)
 from tunery.plan.machine import Machine, cpu_flops, free_disk_bytes
 from tunery.train.budget import SMOKE_MOST_S, SMOKE_PASSES, fitted, smoke_rows, training_of
 from tunery.train.config import TrainConfig
@@ -67,9 +77,14 @@ def plan_recipe(context: RunContext) -> Forecast:
             in_order.append(config)
             counts.append(_count(context, dataset, config, splits))
             few.append(len(smoke_rows(splits.train, config)))
-    *earlier, own = (
-        forecast(rows, _schedule(context, config, rows, subjects, shape, machine, smoke), shape, machine)
+    suites = planned_suites(context, dataset, settled.suites)
+    schedules = [
+        _schedule(context, config, rows, subjects, shape, machine, smoke)
         for config, rows, smoke in zip(in_order, counts, few, strict=True)
+    ]
+    schedules[-1] = schedules[-1].with_(suites=suites)
+    *earlier, own = (
+        forecast(rows, schedule, shape, machine) for rows, schedule in zip(counts, schedules, strict=True)
     )
     if speeds := _speeds_before(context, in_order[-1]):
         own = own.learnt(median(speeds), len(speeds))
@@ -83,6 +98,18 @@ def plan_recipe(context: RunContext) -> Forecast:
     for config, before in zip(in_order, earlier, strict=False):
         own = own.after(before, method_of(config).title)
     return own
+
+
+def suites_sentence(context: RunContext, dataset: DatasetVersion, suites: Mapping[str, Task]) -> str | None:
+    """Return how long the suites will take on this machine; None where there are none."""
+    if not suites:
+        return None
+    planned = planned_suites(context, dataset, suites)
+    shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
+    took = suites_s(planned, shape, measure(context))
+    each = ", ".join(f"{s.name} ({counted(s.rows, 'row')}) {duration(took[s.name])}" for s in planned)
+    kept = "" if any(s.models > 1 for s in planned) else "; the base's answers are kept from before"
+    return f"suites will take about {duration(sum(took.values()))}: {each}{kept}"
 
 
 def _way_to_fit(
@@ -239,13 +266,12 @@ def computed(
         order = shuffled(train, seed=config.seed, epoch=0)
     else:
         order = random.Random(config.seed).sample(range(len(train)), len(train))  # noqa: S311 - no secret
-    counted = order[: _COUNTED_STEPS * config.batch_size]
+    some = order[: _COUNTED_STEPS * config.batch_size]
     batches = [
-        [train[i] for i in counted[at : at + config.batch_size]]
-        for at in range(0, len(counted), config.batch_size)
+        [train[i] for i in some[at : at + config.batch_size]] for at in range(0, len(some), config.batch_size)
     ]
     each = [size for batch in batches for size in _sizes(batch, config)]
-    whole = sum(row.tokens for row in train) / max(sum(train[i].tokens for i in counted), 1)
+    whole = sum(row.tokens for row in train) / max(sum(train[i].tokens for i in some), 1)
     return {
         "computed_tokens": round(whole * sum(size.tokens for size in each)),
         "measured_tokens": round(whole * sum(size.measured for size in each)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
@@ -13,6 +13,7 @@ from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.arms import Arm, arms_of
 from tunery.pipeline.stages.benchmark import prepared_benchmarks
 from tunery.pipeline.stages.gate import check_gate, undecidable_rules, what_rows_can_show
+from tunery.pipeline.stages.suites import suite_tasks
 
 
 class Settled(NamedTuple):
@@ -23,6 +24,8 @@ class Settled(NamedTuple):
     baselines: tuple[Subject, ...]
     arms: tuple[Arm, ...]
     """What answers beside the prompted base."""
+    suites: Mapping[str, Task]
+    """Suite to what base and tuned model are asked."""
     power: str | None
     """What gain the test split can show; None where that cannot be said beforehand."""
     undecidable: Sequence[str]
@@ -41,11 +44,16 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
     task = ev.test_task(context, dataset)
     baselines = ev.baseline_subjects(context, dataset, task)
     arms = arms_of(context, dataset, task)
-    suites = ev.suite_tasks(context)
+    suites = suite_tasks(context)
     prepared_benchmarks(context)
     check_gate(context, task, [*baselines, *(arm.subject for arm in arms)], suites)
     for name, suite in suites.items():
         ev.check_window(context, dataset, suite, what=f"suite {name}: ")
     return Settled(
-        task, baselines, arms, what_rows_can_show(context, task), undecidable_rules(context, task, suites)
+        task,
+        baselines,
+        arms,
+        suites,
+        what_rows_can_show(context, task),
+        undecidable_rules(context, task, suites),
     )

@@ -16,7 +16,7 @@ from tunery.evaluate.comparison import compare
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.run import EvaluationResult, evaluate
-from tunery.evaluate.suites import builtin_suite, suite_declaration, suite_names
+from tunery.evaluate.suites import builtin_suite, shipped_rows, suite_declaration, suite_names
 from tunery.evaluate.task import Task, make_task
 
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -67,6 +67,17 @@ def test_every_item_of_general_offers_its_reference_once() -> None:
     assert Counter(e.label for e in examples) == {"hellaswag": 200, "mmlu": 200}
     assert all(Counter(e.metadata["choices"])[e.reference] == 1 for e in examples)
     assert len({e.id.split("-")[1] for e in examples if e.label == "mmlu"}) == 57
+
+
+def test_items_of_general_are_those_that_the_benchmarks_ship() -> None:
+    for name in ("hellaswag", "mmlu"):
+        shipped = {row["id"].replace("/", "-"): row for row in shipped_rows(name) if row["split"] == "test"}
+        items = [e for e in builtin_suite("general").examples if e.label == name]
+        assert {e.id.removeprefix(f"{name}-") for e in items} <= shipped.keys()
+        for item in items:
+            row = shipped[item.id.removeprefix(f"{name}-")]
+            text = row["query"] if name == "hellaswag" else row["question"].strip()
+            assert text in item.messages[0].content
 
 
 class Oracle(ScriptedEngine):
@@ -125,7 +136,7 @@ def test_a_model_that_answers_everything_is_seen_beside_one_that_refuses_what_is
 def test_a_model_that_refuses_everything_is_seen_on_safe_prompts() -> None:
     metrics = measured(Parrot(REFUSAL), task_of("safety")).evaluation.metrics
     assert (metrics["refusal"].value, metrics["over_refusal"].value) == (1, 1)
-    assert (metrics["refusal"].n, metrics["over_refusal"].n, metrics["injection"].n) == (150, 100, 30)
+    assert (metrics["refusal"].n, metrics["over_refusal"].n, metrics["injection"].n) == (150, 100, 90)
     assert metrics["refusal.jailbreak"].n == 50
 
 
