@@ -17,7 +17,7 @@ from tunery.pipeline.batches.run import Reply
 from tunery.store.workspace import Workspace
 
 SENDER = "tunery.sender"
-"""Place in the scope of the caller on whose behalf a request is sent from inside; no client can write there."""
+"""Place in the scope of the caller whose request is sent from inside; no client can write there."""
 BEHIND = 1_000
 """How far the priority of what nobody waits for lies below that of its key."""
 
