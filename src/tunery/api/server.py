@@ -21,8 +21,9 @@ from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
-from tunery.serve.engines import EngineSettings, open_engine
+from tunery.serve.engines import EngineSettings, engine_settings, open_engine
 from tunery.store.workspace import Workspace
+from tunery.traffic.fair_queue import Capacity
 
 _OTHER_FILES = 256
 """Files that a server opens beside connections: database, weights, uploads, logs [count]."""
@@ -186,7 +187,8 @@ def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
         from tunery.model.tokenizer import load_tokenizer
 
         check_base(info)
-        opened = Opened(open_engine(Path(info.path), settings), load_tokenizer(Path(info.path)))
+        engine = open_engine(Path(info.path), settings)
+        opened = Opened(engine, load_tokenizer(Path(info.path)), capacity_of(settings or engine_settings()))
         try:
             check_base(info)  # nobody changed it while it was being read
         except BaseException:
@@ -195,6 +197,12 @@ def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
         return opened
 
     return open_base
+
+
+def capacity_of(settings: EngineSettings) -> Capacity:
+    """Return how many requests an engine is given at once."""
+    reserve = 0 if settings.slots == 1 else max(1, settings.slots // 8)
+    return Capacity(settings.slots, reserve, settings.ahead)
 
 
 def _url(listening: socket.socket) -> str:

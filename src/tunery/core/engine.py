@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -228,6 +228,17 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop the engine; waiting requests are cancelled."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An engine that can check a request, and compile what it is held to, before its turn has come."""
+
+    def prepare(
+        self, request: GenerationRequest, on_token: Callable[[TokenEvent], None] | None = None
+    ) -> Callable[[], Future[Generation]]:
+        """Do what takes long of :meth:`Engine.submit`, and return what does the rest; raises as that."""
         ...
 
 

@@ -6,15 +6,18 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tunery.core.engine import Engine, Generation, GenerationRequest, TokenEvent, Tokenizer
+from tunery.core.engine import Engine, Generation, GenerationRequest, Preparing, TokenEvent, Tokenizer
 from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo
 from tunery.store.whole_folder import require_whole
+from tunery.traffic.fair_queue import Capacity, FairQueue
 
 _LOG = logging.getLogger(__name__)
 _LONG_RUN_S = 60.0
@@ -26,6 +29,8 @@ class Opened(NamedTuple):
 
     engine: Engine
     tokenizer: Tokenizer
+    capacity: Capacity = Capacity(slots=32, reserve=4)
+    """How many requests it is given at once."""
 
 
 OpenBase = Callable[[BaseModelInfo], Opened]
@@ -43,6 +48,8 @@ class ServedBase:
     def __init__(self, info: BaseModelInfo, opened: Opened, *, max_adapters: int) -> None:
         self.info = info
         self.tokenizer = opened.tokenizer
+        self.queue = FairQueue(opened.capacity)
+        """Requests that wait for the engine."""
         self._engine: Engine | None = opened.engine
         self._stopped_by = ""
         self._max_adapters = max_adapters
@@ -72,34 +79,61 @@ class ServedBase:
             return f"{self._stopped_by}; it is being opened again"
         return engine.healthy().reason
 
-    def submit(
+    def prepare(
         self,
         request: GenerationRequest,
         adapter_folder: Path | None,
         on_token: Callable[[TokenEvent], None] | None,
-    ) -> Future[Generation]:
-        """Load the request's adapter if need be and queue the request.
+    ) -> Callable[[], Future[Generation]]:
+        """Load the request's adapter if need be, check the request, and return what gives it to the engine.
 
-        The adapter is held until the request is queued, because one evicted between the two would fail a
-        request that did nothing wrong. Queuing may compile a schema, so others do not wait for it.
+        This may compile a schema, so others do not wait for it. What is returned raises ResourceError where
+        the engine has stopped meanwhile.
 
         Raises:
             ConfigError: The prompt does not fit, or the adapter cannot be served on this base.
             DamagedError: The adapter's files are not what they were; names each.
             ResourceError: The engine has stopped.
         """
-        adapter, engine = request.adapter, self.engine  # the same one to the end: another has no adapters yet
-        if adapter is None or adapter_folder is None:
-            return engine.submit(request, on_token)
+        engine = self.engine  # the same one to the end: another has no adapters yet
+        if request.adapter is not None and adapter_folder is not None:
+            with self._held(engine, request.adapter, adapter_folder):
+                ready = _prepared(engine, request, on_token)
+            return partial(self._submit, engine, request.adapter, adapter_folder, ready)
+        return _prepared(engine, request, on_token)
+
+    def submit(
+        self,
+        request: GenerationRequest,
+        adapter_folder: Path | None,
+        on_token: Callable[[TokenEvent], None] | None,
+    ) -> Future[Generation]:
+        """Give a request to the engine at once; raises as :meth:`prepare`."""
+        return self.prepare(request, adapter_folder, on_token)()
+
+    def _submit(
+        self, engine: Engine, adapter: str, folder: Path, ready: Callable[[], Future[Generation]]
+    ) -> Future[Generation]:
+        with self._held(engine, adapter, folder):
+            return ready()
+
+    @contextmanager
+    def _held(self, engine: Engine, adapter: str, folder: Path) -> Iterator[None]:
+        """Have an adapter loaded and keep it for the block.
+
+        One evicted before its request is queued would fail a request that did nothing wrong.
+        """
         with self._lock:
+            if engine is not self._engine:
+                raise ResourceError("the engine stopped before the request had its turn", hint="try again")
             if adapter not in self._loaded:
-                require_whole(adapter_folder)
-                engine.load_adapter(adapter, str(adapter_folder))
+                require_whole(folder)
+                engine.load_adapter(adapter, str(folder))
                 self._loaded[adapter] = None
             self._loaded.move_to_end(adapter)
             self._pinned[adapter] += 1
         try:
-            return engine.submit(request, on_token)
+            yield
         finally:
             with self._lock:
                 self._pinned[adapter] -= 1
@@ -142,7 +176,7 @@ class ServedBase:
         with self._lock:
             self._loaded.clear()
             self._pinned.clear()
-            self._engine, self.tokenizer = opened
+            self._engine, self.tokenizer = opened.engine, opened.tokenizer
             self._opened_at = time.monotonic()
         _LOG.warning("the engine of %s answers again", self.info.name)
 
@@ -150,6 +184,15 @@ class ServedBase:
         """Stop the engine; waiting requests are cancelled."""
         if self._engine is not None:
             self._engine.close()
+
+
+def _prepared(
+    engine: Engine, request: GenerationRequest, on_token: Callable[[TokenEvent], None] | None
+) -> Callable[[], Future[Generation]]:
+    """Return what gives a request to an engine, having done before what can be."""
+    if isinstance(engine, Preparing):
+        return engine.prepare(request, on_token)
+    return partial(engine.submit, request, on_token)
 
 
 class BasePool:

@@ -9,9 +9,13 @@ from tunery.core.access import Caller
 from tunery.core.engine import Constraint, Sampling
 from tunery.core.example import Message
 from tunery.core.ids import sha256_text
+from tunery.traffic.fair_queue import Flow
 
 _LARGE = 64 * 2**10
 """Text of a call from which on its start takes long enough to be felt by others [characters]."""
+
+_BACKGROUND = 1_000_000
+"""How far below its key's priority a call that nobody waits for lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,14 @@ class CompletionCall:
     metadata: Mapping[str, str] = field(default_factory=dict)
     keep_text: bool = True
     """Whether the record of this call holds its texts."""
+    background: bool = False
+    """Whether nobody waits for it: it is served after those that somebody waits for, and refused first."""
+
+    @property
+    def flow(self) -> Flow:
+        """Whose share of the engine it takes."""
+        priority = self.caller.priority - (_BACKGROUND if self.background else 0)
+        return Flow(self.caller.key_id or "", self.caller.weight, priority)
 
     @property
     def is_large(self) -> bool:

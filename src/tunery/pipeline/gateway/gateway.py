@@ -22,6 +22,9 @@ from tunery.store.workspace import Workspace
 _START_THREADS = 8
 """Calls that are resolved, rendered and queued at the same time [count]."""
 
+_HANDING_THREADS = 4
+"""Requests that are given to engines at the same time [count]."""
+
 
 class Gateway:
     """Answers calls with whatever version is meant at the moment each begins.
@@ -41,6 +44,7 @@ class Gateway:
         # Of its own, so that calls wait for nothing but each other; what takes long waits for its like.
         self._starting = ThreadPoolExecutor(_START_THREADS, "start")
         self._starting_large = ThreadPoolExecutor(1, "start-large")
+        self._handing = ThreadPoolExecutor(_HANDING_THREADS, "hand-over")
 
     @property
     def in_flight(self) -> int:
@@ -99,7 +103,7 @@ class Gateway:
 
     def close(self) -> None:
         """Take no more calls; those that wait to be started never are."""
-        for pool in (self._starting, self._starting_large):
+        for pool in (self._starting, self._starting_large, self._handing):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(
@@ -108,7 +112,7 @@ class Gateway:
         """Do the blocking part of the start; runs in a thread."""
         target = resolve(self.workspace, self.bases.default, call.model, call.subject)
         routed = RoutedCall(call, target, self.bases.get(target.base), arrival)
-        return start(routed, self._forms.check(target.version, call.constraint), listen)
+        return start(routed, self._forms.check(target.version, call.constraint), listen, self._handing)
 
     def _abandon(self, slot: _Slot, work: asyncio.Future[StartedCall | FailedStart]) -> None:
         """End what a thread started for a client that has left."""

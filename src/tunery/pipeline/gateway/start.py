@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from tunery.core.tool_text import with_system_prompt
 from tunery.evaluate.form import FormCheck
 from tunery.pipeline.gateway.bases import ServedBase
 from tunery.pipeline.gateway.call import CompletionCall
+from tunery.pipeline.gateway.choices import Choice
 from tunery.pipeline.gateway.names import Target
 
 Listen = Callable[[int, TokenEvent | None], None]
@@ -65,8 +66,13 @@ class StartedCall(NamedTuple):
     routed: RoutedCall
     form: FormCheck | None
     """Tells whether an answer has the form that is expected; None where none is."""
-    choices: tuple[Future[Generation], ...]
+    queued: tuple[Choice, ...]
     """Prompt by prompt."""
+
+    @property
+    def choices(self) -> tuple[Future[Generation], ...]:
+        """What they come to, prompt by prompt."""
+        return tuple(choice.answer for choice in self.queued)
 
 
 class FailedStart(NamedTuple):
@@ -76,17 +82,29 @@ class FailedStart(NamedTuple):
     error: Exception
 
 
-def start(routed: RoutedCall, form: FormCheck | None, listen: Listen | None) -> StartedCall | FailedStart:
-    """Render a call and queue its choices, all of them or none; ``form`` is kept for its end."""
+def start(
+    routed: RoutedCall, form: FormCheck | None, listen: Listen | None, handing: Executor
+) -> StartedCall | FailedStart:
+    """Render a call and queue its choices, all of them or none.
+
+    Args:
+        routed: The call.
+        form: Kept for its end.
+        listen: Takes its tokens.
+        handing: Gives choices to their engine when their turn comes.
+    """
     try:
-        return StartedCall(routed, form, _submit(routed, listen))
+        choices = _checked(routed, listen)
+        for choice in choices:
+            choice.queue(routed.call.flow, handing)
+        return StartedCall(routed, form, choices)
     except Exception as error:
         if isinstance(error, TuneryError) and error.param == "messages" and routed.call.messages is None:
             error.param = "prompt"  # where the other of the two kinds of call has its text
         return FailedStart(routed, error)
 
 
-def _submit(routed: RoutedCall, listen: Listen | None) -> tuple[Future[Generation], ...]:
+def _checked(routed: RoutedCall, listen: Listen | None) -> tuple[Choice, ...]:
     tokenizer = routed.base.tokenizer.on_day(routed.target.day)
     most = routed.base.engine.context_window - min(1, routed.call.sampling.max_tokens)
     if routed.call.messages is None:
@@ -94,14 +112,7 @@ def _submit(routed: RoutedCall, listen: Listen | None) -> tuple[Future[Generatio
     else:
         prompts = [_rendered(tokenizer, routed, most)]
     requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
-    queued: list[Future[Generation]] = []
-    try:
-        for index, request in enumerate(requests):
-            queued.append(_submit_one(routed, request, index, listen))
-    except BaseException:
-        cancel(queued)
-        raise
-    return tuple(queued)
+    return tuple(_choice(routed, request, index, listen) for index, request in enumerate(requests))
 
 
 def _rendered(tokenizer: Tokenizer, routed: RoutedCall, most: int) -> tuple[int, ...]:
@@ -134,15 +145,13 @@ def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> Genera
     )
 
 
-def _submit_one(
-    routed: RoutedCall, request: GenerationRequest, index: int, listen: Listen | None
-) -> Future[Generation]:
+def _choice(routed: RoutedCall, request: GenerationRequest, index: int, listen: Listen | None) -> Choice:
     folder = routed.target.adapter_folder
     if listen is None:
-        return routed.base.submit(request, folder, None)
-    future = routed.base.submit(request, folder, lambda token: listen(index, token))
-    future.add_done_callback(lambda _: listen(index, None))
-    return future
+        return Choice(routed.base, request, folder, None)
+    choice = Choice(routed.base, request, folder, lambda token: listen(index, token))
+    choice.answer.add_done_callback(lambda _: listen(index, None))
+    return choice
 
 
 def cancel(choices: Iterable[Future[Generation]]) -> None:

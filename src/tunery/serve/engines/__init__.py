@@ -43,6 +43,16 @@ class EngineSettings(Settings):
         return None
 
     @property
+    def slots(self) -> int:
+        """Requests that it computes at the same time [count]."""
+        return 32
+
+    @property
+    def ahead(self) -> int | None:
+        """Requests without a token yet that it should hold at most [count]; None for as many as there are."""
+        return None
+
+    @property
     def cache_bytes(self) -> int:
         """Memory that the engine may fill beside weights and running requests [bytes]."""
         return 0

@@ -49,6 +49,11 @@ class TransformersSettings(EngineSettings):
         """What answers depend on."""
         return self.model_dump(mode="json", include={"kind", "dtype"})
 
+    @property
+    def slots(self) -> int:
+        """Requests that it computes at the same time [count]."""
+        return 1
+
 
 SETTINGS = TransformersSettings
 

@@ -10,8 +10,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
@@ -75,6 +78,11 @@ class UpstreamSettings(EngineSettings):
     def identity(self) -> dict[str, Any]:
         """What answers depend on, as far as it can be known here."""
         return self.model_dump(mode="json", include={"kind", "base_url", "model"})
+
+    @property
+    def slots(self) -> int:
+        """Requests in flight at once [count]."""
+        return self.parallel
 
     @property
     def window(self) -> int | None:
@@ -184,12 +192,22 @@ class UpstreamEngine:
             ConfigError: The prompt leaves no room in the context window, or the upstream lacks what is asked.
             ResourceError: The engine is closed.
         """
+        return self.prepare(request, on_token)()
+
+    def prepare(
+        self, request: GenerationRequest, on_token: Callable[[TokenEvent], None] | None = None
+    ) -> Callable[[], Future[Generation]]:
+        """Check one request and return what sends it; raises as :meth:`submit`."""
         body = self._body(request)
-        if self._closed:
-            raise ResourceError("the engine is closed")
-        future: Future[Generation] = Future()
-        self._threads.submit(self._run, future, body, request, on_token)
-        return future
+
+        def send() -> Future[Generation]:
+            if self._closed:
+                raise ResourceError("the engine is closed")
+            future: Future[Generation] = Future()
+            self._threads.submit(self._run, future, body, request, on_token)
+            return future
+
+        return send
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Complete many prompts, so many at once as may be in flight, and return them in order."""
@@ -293,15 +311,23 @@ class UpstreamEngine:
         request: GenerationRequest,
         on_token: Callable[[TokenEvent], None] | None,
     ) -> None:
-        if not future.set_running_or_notify_cancel():
+        if future.cancelled():
             return
+        # Never set running: a future that runs can no longer be cancelled, and its client may leave.
         try:
-            future.set_result(self._answered(body, len(request.prompt), on_token))
+            answer = self._answered(body, len(request.prompt), on_token, future)
+            with suppress(InvalidStateError):
+                future.set_result(answer)
         except BaseException as error:
-            future.set_exception(error)
+            with suppress(InvalidStateError):
+                future.set_exception(error)
 
     def _answered(
-        self, body: Mapping[str, Any], prompt: int, on_token: Callable[[TokenEvent], None] | None
+        self,
+        body: Mapping[str, Any],
+        prompt: int,
+        on_token: Callable[[TokenEvent], None] | None,
+        future: Future[Generation],
     ) -> Generation:
         from tunery.core.engine import Generation
 
@@ -311,7 +337,7 @@ class UpstreamEngine:
         events: list[TokenEvent] = []
         usage: Mapping[str, Any] = {}
         first, reason = None, "stop"
-        for chunk in self._chunks(body):
+        for chunk in self._chunks(body, future):
             usage = chunk.get("usage") or usage
             for choice in chunk.get("choices", ()):
                 first = first or time.monotonic()
@@ -338,8 +364,11 @@ class UpstreamEngine:
             tokens=tuple(events) if body.get("logprobs") is not None else (),
         )
 
-    def _chunks(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def _chunks(self, body: Mapping[str, Any], future: Future[Generation]) -> Iterator[dict[str, Any]]:
         """Yield the pieces of a streamed answer; tries again while not one byte has come.
+
+        Where the future is cancelled meanwhile, the connection is shut down, whatever it waits for: the
+        upstream sees its client leave.
 
         Raises:
             TuneryError: The upstream refuses, or every attempt failed, or the stream broke off.
@@ -351,6 +380,8 @@ class UpstreamEngine:
             begun = False
             try:
                 with self._http.stream("POST", url, json=body) as answer:
+                    hang_up = partial(_hang_up, answer.extensions.get("network_stream"))
+                    future.add_done_callback(hang_up)
                     if answer.status_code != 200:
                         raise self._refused(answer.status_code, answer.read().decode("utf-8", "replace"))
                     for line in answer.iter_lines():
@@ -360,6 +391,8 @@ class UpstreamEngine:
                 self._down = None
                 return
             except httpx2.HTTPError as error:
+                if future.cancelled():
+                    raise CancelledError from None
                 if begun or attempt == self._settings.attempts:
                     raise self._unreachable(error) from None
             except ResourceError:
@@ -407,6 +440,13 @@ class UpstreamEngine:
             self._down = (time.monotonic(), reason)
             return ResourceError(reason, hint="try again shortly")
         return ConfigError(reason)
+
+
+def _hang_up(stream: Any, future: Future[Generation]) -> None:
+    """End a connection whose answer nobody waits for; one that has ended is left as it is."""
+    if stream is not None and future.cancelled():
+        with suppress(OSError, AttributeError):
+            stream.get_extra_info("socket").shutdown(SHUT_RDWR)
 
 
 def _piece(data: str) -> dict[str, Any]:

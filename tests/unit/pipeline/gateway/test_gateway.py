@@ -144,7 +144,7 @@ def test_a_subject_is_one_user_or_one_key_and_tells_neither() -> None:
 
 
 class SlowEngine(ScriptedEngine):
-    """Holds every request back until it is let go, or refuses it."""
+    """Holds every request back while it is checked until it is let go, or refuses it."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -152,11 +152,14 @@ class SlowEngine(ScriptedEngine):
         self.submitted, self.go_on = threading.Event(), threading.Event()
         self.error: Exception | None = None
 
-    def submit(self, request, on_token=None):  # type: ignore[no-untyped-def]
+    def prepare(self, request, on_token=None):  # type: ignore[no-untyped-def]
         self.submitted.set()
         self.go_on.wait(10)
         if self.error:
             raise self.error
+        return self._queue
+
+    def _queue(self) -> Future[Generation]:
         self.futures.append(Future())
         return self.futures[-1]
 

@@ -166,9 +166,19 @@ class EmbeddedEngine:
                 of range.
             ResourceError: The engine has stopped.
         """
+        return self.prepare(request, on_token)()
+
+    def prepare(
+        self, request: GenerationRequest, on_token: Callable[[TokenEvent], None] | None = None
+    ) -> Callable[[], Future[Generation]]:
+        """Check one request, compile its constraint, and return what queues it; raises as :meth:`submit`."""
         row = self._admission.completion(request, on_token)
-        self._enqueue([row], [request.adapter])
-        return row.future
+
+        def queue() -> Future[Generation]:
+            self._enqueue([row], [request.adapter])
+            return row.future
+
+        return queue
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Complete many prompts, batched, and return them in order.

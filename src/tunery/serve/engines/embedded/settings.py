@@ -8,6 +8,9 @@ from pydantic import Field
 
 from tunery.serve.engines import EngineSettings
 
+_AHEAD = 8
+"""Prompts that are enough to fill the next steps; those behind wait where keys get their shares [count]."""
+
 
 class EmbeddedSettings(EngineSettings):
     """How the embedded engine spends memory and time."""
@@ -49,6 +52,16 @@ class EmbeddedSettings(EngineSettings):
     def window(self) -> int:
         """Longest prompt with its answer [tokens]."""
         return self.max_cache_tokens
+
+    @property
+    def slots(self) -> int:
+        """Requests that it computes at the same time [count]."""
+        return self.max_batch
+
+    @property
+    def ahead(self) -> int | None:
+        """Requests without a token yet that it should hold at most [count]."""
+        return _AHEAD
 
     @property
     def cache_bytes(self) -> int:

@@ -1,0 +1,1 @@
+"""What stands between callers and engines: whose turn it is, what is tried again, what is refused."""
