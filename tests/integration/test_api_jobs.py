@@ -333,6 +333,39 @@ def test_an_interrupted_job_goes_on_where_it_was_and_tells_nothing_twice(idle: L
         workspace.jobs.finish(made.id, "first", "failed")
 
 
+def test_a_paused_job_stops_at_a_step_and_goes_on_there_when_it_is_resumed(idle: Live) -> None:
+    client, workspace = idle.client(), idle.workspace
+    made = create(client, training_file(client), suffix="card-bot")
+    assert client.fine_tuning.jobs.pause(made.id).status == "paused"  # type: ignore[comparison-overlap]
+    assert workspace.jobs.claim("first", 60) is None
+    with pytest.raises(openai.ConflictError, match="needed by job"):
+        client.files.delete(made.training_file)
+    assert client.fine_tuning.jobs.resume(made.id).status == "queued"
+    assert workspace.jobs.claim("first", 60) is not None
+
+    def pause_once_it_trains() -> bool:
+        if workspace.jobs.checkpoints(made.id).items and not workspace.jobs.get(made.id).pause_requested:
+            assert client.fine_tuning.jobs.pause(made.id).status == "running"
+            time.sleep(1)  # a worker looks up once in this time whether it is to stop
+        return False
+
+    assert not run_job(workspace, made.id, "first", pause_once_it_trains)
+    assert workspace.jobs.put_back(made.id, "first", counts=False)  # as the supervisor does
+    paused = client.fine_tuning.jobs.retrieve(made.id)
+    assert (paused.status, paused.finished_at) == ("paused", None)
+    assert workspace.jobs.claim("second", 60) is None
+    assert messages(client, made.id)[-1].startswith("The job was paused")
+    assert client.fine_tuning.jobs.resume(made.id).status == "queued"
+    assert workspace.jobs.claim("second", 60) is not None
+    assert run_job(workspace, made.id, "second", never_stop)
+    told = messages(client, made.id)
+    assert any(m.startswith("continuing from step") for m in told)
+    assert client.fine_tuning.jobs.retrieve(made.id).status == "succeeded"
+    for refused in (client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume):
+        with pytest.raises(openai.ConflictError, match="succeeded"):
+            refused(made.id)
+
+
 def test_a_job_waits_for_another_process_at_the_same_work(
     idle: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,12 +39,22 @@ def start_job(
 
 @app.command("resume")
 def resume_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> None:
-    """Queue a failed or cancelled job again; it continues from its last checkpoint."""
+    """Queue a paused, failed or cancelled job again; it continues from its last checkpoint."""
     from tunery.pipeline.jobs.submit import resume_job as resume
 
     with open_workspace(ctx) as workspace:
         job = resume(workspace, job_id)
-    answer(job, lambda: [f"{job.id} is queued\nnext: tunery jobs status {job.id} --follow"], as_json=as_json)
+    state = "goes on" if job.status == "running" else f"is {job.status}"
+    answer(job, lambda: [f"{job.id} {state}\nnext: tunery jobs status {job.id} --follow"], as_json=as_json)
+
+
+@app.command("pause")
+def pause_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> None:
+    """Ask a job to wait until it is resumed: a waiting one leaves the queue, a running one stops."""
+    with open_workspace(ctx) as workspace:
+        job = workspace.jobs.request_pause(job_id)
+    pausing = "stops at its next step" if job.status == "running" else f"is {job.status}"
+    answer(job, lambda: [f"{job.id} {pausing}\nnext: tunery jobs resume {job.id}"], as_json=as_json)
 
 
 @app.command("ls")

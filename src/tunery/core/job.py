@@ -9,7 +9,8 @@ from typing import Any, Literal
 from tunery.core.config import Record
 from tunery.core.progress import Level
 
-JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+JobStatus = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+"""OpenAI's words, and ``paused``, which has none there although jobs are paused there too."""
 FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -43,12 +44,19 @@ class Job(Record):
     """When the newest worker took it."""
     lease_until: datetime | None = None
     cancel_requested: bool = False
+    pause_requested: bool = False
+    """Whether it is to stop where it is, and to wait until it is resumed."""
     submitted_by: str = "cli"
     """Name of the API key, or ``cli``."""
     keep_refused: bool = False
     """Whether a model that its gate refuses is registered all the same, without an alias."""
     device: str = "local"
     """Machine and device it runs on, once a worker took it; jobs of one device run one after another."""
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether its worker is to stop."""
+        return self.cancel_requested or self.pause_requested
 
 
 class JobEvent(Record):

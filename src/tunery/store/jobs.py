@@ -16,6 +16,8 @@ from tunery.store.records import Page, Records, TableLayout, utc_text
 
 CANCELLED = "The job was cancelled"
 """Last line of the log of a job that was asked to stop."""
+PAUSED = "The job was paused; it goes on where it was when it is resumed"
+"""What a job's log says when it has stopped to wait."""
 QUEUED = "Files validated, moving job to queued state"
 """What a job's log says when it comes into the queue; OpenAI's words."""
 _LAYOUT = TableLayout(
@@ -122,6 +124,9 @@ class Jobs(Records[Job]):
                 if job.cancel_requested:
                     self._end(transaction, job, "cancelled", [Line(CANCELLED)])
                     continue
+                if job.pause_requested:
+                    self._pause(transaction, job)
+                    continue
                 return self.write(
                     transaction,
                     job.with_(
@@ -194,6 +199,8 @@ class Jobs(Records[Job]):
     def put_back(self, id: str, worker: str, line: Line | None = None, *, counts: bool = True) -> bool:
         """Return a job that ``worker`` holds to the queue; False, and nothing changed, where it holds it not.
 
+        One that is to be paused waits outside of it.
+
         Args:
             id: Which job.
             worker: Who held it.
@@ -205,6 +212,9 @@ class Jobs(Records[Job]):
             job = self.read(transaction, id)
             if job.status != "running" or job.worker != worker:
                 return False
+            if job.pause_requested:
+                self._pause(transaction, job)
+                return True
             attempts = self._wasted(transaction, job) if counts else max(0, job.attempts - 1)
             freed = job.with_(status="queued", worker=None, lease_until=None, attempts=attempts)
             self.write(transaction, freed)
@@ -229,19 +239,25 @@ class Jobs(Records[Job]):
 
         return self.database.atomically(queue, lock="jobs")
 
-    def resume(self, id: str) -> Job:
-        """Put a failed or cancelled job back into the queue.
+    def resume(self, id: str, *, ended: bool = True) -> Job:
+        """Put a paused, failed or cancelled job back into the queue; one that has yet to stop goes on.
+
+        Args:
+            ended: Whether one that has failed or was cancelled may be taken up again.
 
         Raises:
             NotFoundError: There is no such job.
-            ConflictError: The job succeeded, or has not ended.
+            ConflictError: The job is none of these.
         """
+        resumable = ("paused", "failed", "cancelled") if ended else ("paused",)
 
         def again(transaction: Transaction) -> Job:
             job = self.read(transaction, id)
-            if job.status not in ("failed", "cancelled"):
+            if job.status == "running" and job.pause_requested:
+                return self.write(transaction, job.with_(pause_requested=False))
+            if job.status not in resumable:
                 raise ConflictError(
-                    f"job {job.id} is {job.status}; only a failed or cancelled one can be resumed",
+                    f"job {job.id} is {job.status}; only a {' or '.join(resumable)} one can be resumed",
                     hint=f"tunery jobs status {job.id}",
                 )
             line = Line(f"Resumed after it was {job.status}")
@@ -254,6 +270,7 @@ class Jobs(Records[Job]):
                     lease_until=None,
                     attempts=0,
                     cancel_requested=False,
+                    pause_requested=False,
                     error=None,
                     finished_at=None,
                 ),
@@ -280,12 +297,32 @@ class Jobs(Records[Job]):
             if job.status in FINAL_STATUSES:
                 raise ConflictError(f"job {id} has {job.status} and cannot be cancelled")
             asked = job.with_(cancel_requested=True)
-            held = job.lease_until is not None and job.lease_until >= self._clock.now()
-            if job.status == "running" and held:
+            if job.status == "running" and self._is_held(job):
                 return self.write(transaction, asked)
             return self._end(transaction, asked, "cancelled", [Line(CANCELLED)])
 
         return self.database.atomically(cancel, lock="jobs")
+
+    def request_pause(self, id: str) -> Job:
+        """Ask a job to wait: one that nobody holds does so now, one that runs from its next step on.
+
+        Raises:
+            NotFoundError: There is no such job.
+            ConflictError: The job has ended, or was asked to.
+        """
+
+        def pause(transaction: Transaction) -> Job:
+            job = self.read(transaction, id)
+            if job.status == "paused":
+                return job
+            if job.status in FINAL_STATUSES or job.cancel_requested:
+                what = f"is {job.status}" if job.status in FINAL_STATUSES else "is being cancelled"
+                raise ConflictError(f"job {id} {what} and cannot be paused")
+            if job.status == "running" and self._is_held(job):
+                return self.write(transaction, job.with_(pause_requested=True))
+            return self._pause(transaction, job)
+
+        return self.database.atomically(pause, lock="jobs")
 
     def add_event(
         self,
@@ -374,6 +411,16 @@ class Jobs(Records[Job]):
             self._events.insert(transaction, self._event(job.id, line, now))
         ended = job.with_(status=status, finished_at=now, worker=None, lease_until=None)
         return self.write(transaction, ended)
+
+    def _pause(self, transaction: Transaction, job: Job) -> Job:
+        """Let a job wait; the attempt that it was in does not count."""
+        self._events.insert(transaction, self._event(job.id, Line(PAUSED), self._clock.now()))
+        attempts = max(0, job.attempts - 1)
+        freed = {"worker": None, "lease_until": None, "pause_requested": False, "attempts": attempts}
+        return self.write(transaction, job.with_(status="paused", **freed))
+
+    def _is_held(self, job: Job) -> bool:
+        return job.lease_until is not None and job.lease_until >= self._clock.now()
 
     def _wasted(self, transaction: Transaction, job: Job) -> int:
         """Return a job's attempts, the last one left out where it reached a further checkpoint.

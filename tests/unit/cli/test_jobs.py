@@ -44,6 +44,11 @@ def test_a_started_recipe_waits_with_every_path_made_whole(tunery: Tunery, tmp_p
     assert job["recipe"]["evaluate"]["suites"]["other"]["source"]["path"] == str(folder / "other.csv")
     assert job["recipe"]["base"] == str(folder / "base-folder")
     assert [j["id"] for j in tunery("jobs", "ls", "--json").json] == [job["id"]]
+    assert tunery("jobs", "pause", job["id"]).out.startswith(
+        f"{job['id']} is paused\nnext: tunery jobs resume"
+    )
+    assert tunery("jobs", "pause", job["id"], "--json").json["status"] == "paused"
+    assert tunery("jobs", "resume", job["id"], "--json").json["status"] == "queued"
     assert tunery("jobs", "cancel", job["id"]).out == f"{job['id']} is cancelled\n"
     assert tunery("jobs", "cancel", job["id"], "--json").json["status"] == "cancelled"
     resumed = tunery("jobs", "resume", job["id"], "--json").json

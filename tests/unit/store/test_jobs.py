@@ -279,6 +279,35 @@ def test_a_running_job_is_asked_and_its_worker_ends_it(workspace: Workspace) -> 
     assert workspace.jobs.finish("ftjob-1", "w1", "cancelled").status == "cancelled"
 
 
+def test_a_waiting_job_is_paused_at_once_and_a_running_one_by_its_worker(
+    workspace: Workspace, clock: ManualClock
+) -> None:
+    jobs = workspace.jobs
+    jobs.add(samples.job())
+    assert jobs.request_pause("ftjob-1").status == "paused"
+    assert jobs.request_pause("ftjob-1").status == "paused"
+    assert jobs.claim("w1", 60) is None
+    assert jobs.resume("ftjob-1", ended=False).status == "queued"
+    claimed(workspace)
+    assert (jobs.request_pause("ftjob-1").status, jobs.get("ftjob-1").pause_requested) == ("running", True)
+    assert jobs.resume("ftjob-1").status == "running"
+    assert not jobs.get("ftjob-1").pause_requested
+    jobs.request_pause("ftjob-1")
+    assert jobs.put_back("ftjob-1", "w1", Line("The server was stopped"))
+    assert (jobs.get("ftjob-1").status, jobs.get("ftjob-1").attempts) == ("paused", 0)
+    jobs.resume("ftjob-1")
+    claimed(workspace, "w2")
+    jobs.request_pause("ftjob-1")
+    clock.pass_(61)  # its worker died before it saw that
+    assert jobs.claim("w3", 60) is None
+    assert jobs.get("ftjob-1").status == "paused"
+    assert jobs.request_cancel("ftjob-1").status == "cancelled"
+    with pytest.raises(ConflictError, match="is cancelled"):
+        jobs.request_pause("ftjob-1")
+    with pytest.raises(ConflictError, match="only a paused one"):
+        jobs.resume("ftjob-1", ended=False)
+
+
 def test_an_ended_job_cannot_be_cancelled(workspace: Workspace) -> None:
     workspace.jobs.add(samples.job())
     claimed(workspace)

@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: create, look, cancel."""
+"""Fine-tuning jobs: create, look, pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request
 
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared, count_in, page_of, wanted_metadata
-from tunery.core.errors import ConflictError
 from tunery.core.ids import in_order
 from tunery.core.job import Job
 from tunery.pipeline.jobs.openai_job import (
@@ -85,14 +84,15 @@ def cancel_job(job_id: str, shared: Shared) -> dict[str, Any]:
 
 
 @router.post("/{job_id}/pause")
-@router.post("/{job_id}/resume")
 def pause_job(job_id: str, shared: Shared) -> dict[str, Any]:
-    """Refuse: a job is not paused here."""
-    job = shared.workspace.jobs.get(job_id)
-    raise ConflictError(
-        f"job {job.id} cannot be paused or resumed here",
-        hint="cancel it; the same job created again continues from its last checkpoint",
-    )
+    """Ask a job to wait: one in the queue leaves it now, one that runs stops at its next step."""
+    return job_object(shared.workspace.jobs.request_pause(job_id))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: str, shared: Shared) -> dict[str, Any]:
+    """Let a paused job go on where it was."""
+    return job_object(shared.workspace.jobs.resume(job_id, ended=False))
 
 
 @router.get("/{job_id}/events")

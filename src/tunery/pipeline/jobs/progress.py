@@ -55,7 +55,7 @@ class JobProgress:
         self._monotonic = monotonic
         self._reported_at: float | None = None
         self._looked_at: float | None = None
-        self._cancelled = False
+        self._stopping = False
         self._reported: set[tuple[int, bool]] = set()
         self._messages: set[str] = set()
         self._read_back()
@@ -78,13 +78,13 @@ class JobProgress:
         self._messages.add(message)
         self._workspace.jobs.add_event(self._job_id, message, level=level, data=numbers)
 
-    def cancel_requested(self) -> bool:
-        """Tell whether someone cancelled the job; looked up at most once each ``interval_s``."""
+    def stop_requested(self) -> bool:
+        """Tell whether someone cancelled or paused the job; looked up at most once each ``interval_s``."""
         now = self._monotonic()
         if self._looked_at is None or now - self._looked_at >= self._interval_s:
             self._looked_at = now
-            self._cancelled = self._workspace.jobs.get(self._job_id).cancel_requested
-        return self._cancelled
+            self._stopping = self._workspace.jobs.get(self._job_id).stop_requested
+        return self._stopping
 
     def _metrics(self, message: str, numbers: Mapping[str, Any]) -> None:
         step, validated = int(numbers["step"]), "valid_loss" in numbers

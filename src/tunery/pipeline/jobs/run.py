@@ -42,7 +42,7 @@ def run_job(workspace: Workspace, job_id: str, worker: str, should_stop: Callabl
         workspace.jobs.add_checkpoint(job_id, step, losses)
 
     def stop() -> bool:
-        return should_stop() or progress.cancel_requested()
+        return should_stop() or progress.stop_requested()
 
     try:
         while True:

@@ -73,10 +73,10 @@ def _placed(chat_template: str | None, base_dir: Path) -> str | None:
 
 
 def resume_job(workspace: Workspace, job_id: str) -> Job:
-    """Put a failed or cancelled job back into the queue; it continues from its last checkpoint.
+    """Put a paused, failed or cancelled job back into the queue; it continues from its last checkpoint.
 
     Raises:
         NotFoundError: No such job.
-        ConflictError: The job succeeded, or has not ended.
+        ConflictError: The job succeeded, waits already, or runs.
     """
     return workspace.jobs.resume(job_id)

@@ -187,7 +187,7 @@ class Supervisor:
         stopped_at: float | None = None
         try:
             while worker.process.poll() is None:
-                wants_stop = self._stopping.is_set() or self._cancel_requested(worker.job.id)
+                wants_stop = self._stopping.is_set() or self._stop_requested(worker.job.id)
                 if wants_stop and stopped_at is None:
                     stopped_at = time.monotonic()
                     _signal(worker.process, signal.SIGTERM)
@@ -203,9 +203,9 @@ class Supervisor:
         while not self._guarded(lambda: self._settle(worker)) and not self._stopping.is_set():
             self._stopping.wait(self._settings.poll_s)
 
-    def _cancel_requested(self, job_id: str) -> bool:
+    def _stop_requested(self, job_id: str) -> bool:
         try:
-            return self._workspace.jobs.get(job_id).cancel_requested
+            return self._workspace.jobs.get(job_id).stop_requested
         except Exception:
             # Asked again in a moment; the worker goes on meanwhile.
             return False
@@ -223,7 +223,7 @@ class Supervisor:
         if job.cancel_requested:
             with contextlib.suppress(ConflictError):
                 jobs.finish(job.id, worker.name, "cancelled", [Line(CANCELLED)])
-        elif self._stopping.is_set() or code in (EXIT_INTERRUPTED, EXIT_LEASE_LOST):
+        elif job.pause_requested or self._stopping.is_set() or code in (EXIT_INTERRUPTED, EXIT_LEASE_LOST):
             # It was told to stop, or says so itself: not the job's fault, and this attempt does not count.
             jobs.put_back(job.id, worker.name, counts=False)
         else:

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
             lock = workspace.root / "logs" / f"{check_id(job_id, 'job')}.lock"
 
             def give_up() -> bool:
-                return stop.is_set() or _is_cancelled(beside, job_id)
+                return stop.is_set() or _is_to_stop(beside, job_id)
 
             with alone(lock, give_up, lambda line: workspace.jobs.add_event_once(job_id, line)) as held:
                 ended = held and run_job(workspace, job_id, worker, stop.is_set)
@@ -69,11 +69,11 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
 
 
-def _is_cancelled(workspace: Workspace, job_id: str) -> bool:
+def _is_to_stop(workspace: Workspace, job_id: str) -> bool:
     from tunery.core.errors import UnavailableError
 
     try:
-        return workspace.jobs.get(job_id).cancel_requested
+        return workspace.jobs.get(job_id).stop_requested
     except UnavailableError:
         return False
 

@@ -69,11 +69,11 @@ def test_cancelling_is_seen_within_a_second_without_asking_at_each_step(workspac
     job = add_job(workspace)
     ticks = Ticks()
     reporting = progress(workspace, ticks)
-    assert not reporting.cancel_requested()
+    assert not reporting.stop_requested()
     workspace.jobs.update(job.id, status="running", worker="w", cancel_requested=True)
-    assert not reporting.cancel_requested()
+    assert not reporting.stop_requested()
     ticks.now = 1.0
-    assert reporting.cancel_requested()
+    assert reporting.stop_requested()
 
 
 def test_clients_read_of_their_files_by_id_and_of_no_place_on_the_server(workspace: Workspace) -> None:

@@ -133,6 +133,19 @@ def test_cancelling_stops_a_worker_that_ignores_the_polite_signal(workspace: Wor
     assert children() == []
 
 
+def test_pausing_stops_a_worker_and_keeps_its_job_out_of_the_queue(workspace: Workspace) -> None:
+    add_job(workspace)
+    with supervising(workspace, "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"):
+        until(workspace, "ftjob-1", "running")
+        assert workspace.jobs.request_pause("ftjob-1").status == "running"
+        job = until(workspace, "ftjob-1", "paused")
+        assert (job.attempts, job.worker, job.pause_requested) == (0, None, False)
+        assert children() == []
+        workspace.jobs.resume("ftjob-1")
+        until(workspace, "ftjob-1", "running")
+    assert said(workspace, "ftjob-1")[0].startswith("The job was paused")
+
+
 def test_stopping_the_supervisor_puts_the_job_back_without_counting_it(workspace: Workspace) -> None:
     add_job(workspace)
     with supervising(workspace, "import time; time.sleep(600)"):
