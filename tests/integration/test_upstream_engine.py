@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +23,8 @@ from tunery.serve.engines import engine_settings, open_engine
 from tunery.store.workspace import Workspace
 
 KEY = "UPSTREAM_KEY"
+ENDLESS = 7
+"""Seed that the double answers until its client leaves."""
 
 
 @pytest.fixture
@@ -132,6 +136,8 @@ class Double(BaseHTTPRequestHandler):
 
     calls: ClassVar[list[tuple[str, Any]]] = []
     fail: ClassVar[list[int]] = []
+    left: ClassVar[threading.Event]
+    """Set once a client has left in the middle of an answer."""
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *args: object) -> None:
@@ -149,6 +155,8 @@ class Double(BaseHTTPRequestHandler):
             self._send({"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16"}}, 400)
         elif self.path.endswith("lora_adapter"):
             self._send("Success", kind="text/plain")
+        elif body.get("seed") == ENDLESS:
+            self._trickle()
         elif body.get("stream"):
             chunk = {"choices": [{"text": body["model"], "token_ids": [5, 3], "finish_reason": "stop"}]}
             text = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
@@ -156,6 +164,20 @@ class Double(BaseHTTPRequestHandler):
         else:
             likely = [None, *({str(i): {"logprob": -0.5}} for i in body["prompt"][1:])]
             self._send({"choices": [{"text": "", "prompt_logprobs": likely}]})
+
+    def _trickle(self) -> None:
+        """Stream tokens until the client has left."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        chunk = {"choices": [{"text": "a", "token_ids": [5]}]}
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+                self.wfile.flush()
+                time.sleep(0.01)
+        self.close_connection = True
+        self.left.set()
 
     def _send(self, value: Any, status: int = 200, kind: str = "application/json") -> None:
         data = (value if isinstance(value, str) else json.dumps(value)).encode()
@@ -169,7 +191,7 @@ class Double(BaseHTTPRequestHandler):
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv(KEY, "any")
-    Double.calls, Double.fail = [], []
+    Double.calls, Double.fail, Double.left = [], [], threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Double)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -211,6 +233,40 @@ def test_an_upstream_that_is_busy_is_asked_again_and_then_named(double: str, tin
         with pytest.raises(ResourceError, match="answered 500: not now"):
             there.generate([GenerationRequest((5, 6))])
         assert not there.healthy()
+    finally:
+        there.close()
+
+
+def test_cancelling_closes_the_connection_from_a_thread_and_from_an_event_loop(
+    double: str, tiny_model: Path
+) -> None:
+    there = upstream(tiny_model, double)
+    endless = GenerationRequest((5, 6), sampling=Sampling(max_tokens=8, seed=ENDLESS))
+    try:
+        begun = threading.Event()
+        future = there.submit(endless, lambda token: begun.set())
+        assert begun.wait(10)
+        assert future.cancel()
+        assert Double.left.wait(10)
+
+        async def in_a_loop() -> set[int]:
+            threads: set[int] = set()
+            began = asyncio.Event()
+
+            def note(token: TokenEvent) -> None:
+                threads.add(threading.get_ident())
+                began.set()
+
+            future = there.submit(endless, note)
+            await asyncio.wait_for(began.wait(), 10)
+            future.cancel()
+            await asyncio.sleep(0.1)
+            return threads
+
+        Double.left.clear()
+        assert asyncio.run(in_a_loop()) == {threading.get_ident()}  # no thread in between
+        assert Double.left.wait(10)
+        assert there.generate([GenerationRequest((5, 6))])[0].text == "base"
     finally:
         there.close()
 
