@@ -100,7 +100,8 @@ class Comparison(Record):
     """Metric of B minus metric of A, on the shared examples."""
     ci95: tuple[float, float]
     test: str
-    """``mcnemar_exact`` or ``randomization``; ``paired_bootstrap`` in earlier records."""
+    """``mcnemar_exact`` or ``randomization``; of two samples ``fisher_exact``; ``paired_bootstrap`` in
+    earlier records."""
     verdict: Verdict
     """``better`` or ``worse`` only when the p-value is under 0.05."""
     fixed_ids: tuple[str, ...] = ()

@@ -20,6 +20,8 @@ from tunery.evaluate.task import Task, draw_stratified
 T = TypeVar("T")
 CHOICES = "choices"
 """Metadata of a row whose answer is one of these texts, the likeliest, and not written freely."""
+BEGUN = "begun"
+"""Metadata of a row whose answer goes on from this text, as if the model had written it."""
 
 
 class Completions(NamedTuple):
@@ -211,6 +213,8 @@ class _Asking:
         except RefusedByTemplate as refusal:
             self.unasked[example.id] = refusal.message
             return None
+        if begun := example.metadata.get(BEGUN):
+            ids = (*ids, *self.tokenizer.encode(str(begun)))
         window = self.engine.context_window
         if len(ids) < window:
             return ids

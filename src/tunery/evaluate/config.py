@@ -137,6 +137,9 @@ class EvaluateConfig(Settings):
     slices: tuple[str, ...] = Field(default=(), exclude_if=lambda slices: not slices)
     """Metadata columns, `label`, `turns` or `length` by whose values the main metric is also compared with
     the best baseline's, corrected over all of them; where the tuned model is worse a warning says so."""
+    memorised: int = Field(default=50, ge=0, le=10_000, exclude_if=lambda rows: rows == 50)
+    """Rows of the train split, and as many of the test split, whose answers are begun for the tuned model, to
+    see whether it goes on word for word; 0 for none. Of answers under 24 words none are [rows]."""
     graders: Annotated[tuple[Grader, ...], BeforeValidator(criteria_of), AfterValidator(checked)] = Field(
         default=(), exclude_if=lambda graders: not graders
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tunery.core.canaries import EXPOSURE
 from tunery.core.evaluation import (
     ClassScore,
     Confusion,
@@ -39,6 +40,7 @@ AGGREGATES: Mapping[str, Declaration] = {
     COST: Declaration(
         "cost of 1,000 requests in US dollars", higher_is_better=False, needs=("price",), unit="number"
     ),
+    EXPOSURE: Declaration("exposure in bits", higher_is_better=False, needs=("canaries",), unit="number"),
     PASS_AT_K: Declaration("pass@k", needs=("repeats",), judged_by="exact_match"),
     REPEAT_AGREEMENT: Declaration("repeats that agree", needs=("repeats",), judged_by="exact_match"),
     PREFERENCE_ACCURACY: Declaration(

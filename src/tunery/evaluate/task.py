@@ -231,7 +231,7 @@ def _check_needs(task: Task, examples: Sequence[Example]) -> None:
             problems.append(f"{name} needs an embedding model, and this evaluation has none")
         if "confidence" in declaration_of(name).scores and not task.config.confidence:
             problems.append(f"{name} needs evaluate.confidence: true")
-        if "price" in needs:
+        if {"price", "canaries"} & {*needs}:
             problems.append(f"{name} is a gate's, and no metric of answers")
         if "repeats" in needs and task.config.repeats == 1:
             problems.append(f"{name} needs evaluate.repeats above 1")

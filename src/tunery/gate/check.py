@@ -18,7 +18,7 @@ def check_rules(
     baselines: Sequence[str],
     suites: Mapping[str, Task],
     start: bool = False,
-    benchmarks: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> None:
     """Refuse rules that could only fail for want of a number, before anything is spent on training.
 
@@ -28,13 +28,13 @@ def check_rules(
         baselines: Names of those that will be measured.
         suites: Name to what is measured on it.
         start: Whether the model that training goes on from will be measured.
-        benchmarks: Names of published benchmarks that will be measured as suites are.
+        others: Names of what else will be measured as suites are, such as published benchmarks.
 
     Raises:
         ConfigError: There are no rules, or lists each rule's problem.
     """
     refuse_no_rules(rules)
-    problems = _missing_opponents(rules, baselines, (*suites, *benchmarks), start=start)
+    problems = _missing_opponents(rules, baselines, (*suites, *others), start=start)
     for number, rule in enumerate(rules):
         where = task if rule.suite is None else suites.get(rule.suite)
         if where is not None and rule.on != HUMAN:

@@ -48,7 +48,14 @@ class SuiteResult(NamedTuple):
     base: Evaluation
     tuned: Evaluation
     comparisons: tuple[Comparison, ...] = ()
-    """Paired tests of the two by metric, with the tuned model as B."""
+    """Tests of the two by metric, with the tuned model as B."""
+    beside: str = "the base"
+    """What the tuned model is held against there, where it is not the base."""
+
+    @property
+    def whose(self) -> str:
+        """The same, of whom a figure is."""
+        return f"{self.beside}'s" if self.beside == "the base" else f"on {self.beside}"
 
 
 class Ratings(NamedTuple):
@@ -283,9 +290,9 @@ def _judge_no_worse(rule: GateRule, evidence: GateEvidence) -> _Judged:
     if rule.on is not None:
         suite = _suite(rule.on, evidence)
         tuned = _metric(suite.tuned.metrics, rule.metric, f"the tuned model on {rule.on}")
-        other = _metric(suite.base.metrics, rule.metric, f"the base on {rule.on}")
-        compared = _found(suite.comparisons, suite.base.subject, rule.metric, f"the base on {rule.on}")
-        where, beside = f" on {rule.on}", "the base"
+        other = _metric(suite.base.metrics, rule.metric, f"{suite.beside} on {rule.on}")
+        compared = _found(suite.comparisons, suite.base.subject, rule.metric, f"{suite.beside} on {rule.on}")
+        where, beside = f" on {rule.on}", suite.beside
     else:
         tuned, other, opponent = _sides(rule, str(rule.no_worse_than), evidence)
         compared = _comparison(rule, opponent, evidence)
@@ -471,7 +478,7 @@ def _caveats(evidence: GateEvidence, alpha: float) -> list[str]:
                 and compared.metric in suite.tuned.metrics
             ):
                 numbers = _difference_in_words(compared, suite.tuned.metrics[compared.metric])
-                found.append(f"{title_of(compared.metric)} on {name} is worse than the base's ({numbers})")
+                found.append(f"{title_of(compared.metric)} on {name} is worse than {suite.whose} ({numbers})")
     return [*found, evidence.unmeasured] if evidence.unmeasured else found
 
 

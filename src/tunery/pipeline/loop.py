@@ -31,10 +31,12 @@ from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.arms import arms_of, measure_arm
 from tunery.pipeline.stages.benchmark import measure_benchmarks, prepared_benchmarks
+from tunery.pipeline.stages.canaries import measure_canaries
 from tunery.pipeline.stages.contamination import contaminated
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.evidence import rules_sha256, stamp
 from tunery.pipeline.stages.judge import judge_against_best
+from tunery.pipeline.stages.memorised import measure_memory
 from tunery.pipeline.stages.plan import suites_sentence
 from tunery.pipeline.stages.preflight import check_before_training
 from tunery.pipeline.stages.register import register
@@ -316,6 +318,7 @@ class _Loop:
             rules = gt.rules_of(context)
             comparisons = compare_results(results[TUNED], others, metrics=metrics_to_compare(rules))
             suites = measure_suites(context, adapter, rules) | measure_benchmarks(context, adapter, rules)
+            leaks = measure_canaries(context, dataset, adapter) | measure_memory(context, dataset, adapter)
             judged = judge_against_best(context, task, results)
             if judged is not None:
                 tuned, rate = results[TUNED].evaluation, judged.metric
@@ -333,8 +336,8 @@ class _Loop:
                 },
             )
         with timer("gate"):
-            gate = gt.judge_gate(context, results, comparisons, suites)
-            evidence = stamp(context, self.run, adapter, gate, suites)
+            gate = gt.judge_gate(context, results, comparisons, suites | leaks)
+            evidence = stamp(context, self.run, adapter, gate, suites | leaks)
             self._note(gate_id=gate.id, evidence=evidence)
             if not evidence.are_rules_unchanged:
                 context.progress.event("the gate's rules changed since the run began", level="warn")

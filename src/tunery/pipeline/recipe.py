@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tunery.benchmarks.config import BenchmarkConfig
+from tunery.core.canaries import SUITE as CANARIES
 from tunery.core.config import Settings, apply_overrides, find_moved, move_settings, parse_settings, read_yaml
 from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.ids import check_name
@@ -19,7 +20,7 @@ from tunery.deploy.config import DeployConfig
 from tunery.evaluate.arms.config import Arms
 from tunery.evaluate.config import EvaluateConfig, GoalConfig
 from tunery.evaluate.suites import suite_declaration, suite_names
-from tunery.gate.rules import MARGIN, GateConfig
+from tunery.gate.rules import HUMAN, MARGIN, GateConfig
 from tunery.inspect.config import InspectConfig
 from tunery.model.chat_templates import INPUT_HEADING, check_chat_template
 from tunery.serve.engines import AnyEngine
@@ -104,6 +105,10 @@ def _usual_suites(section: Mapping[str, Any]) -> dict[str, SuiteConfig]:
     }
 
 
+_TAKEN = (CANARIES, "memorised", HUMAN)
+"""What gate rules call what is no suite of a recipe's own."""
+
+
 class EvaluateSection(EvaluateConfig):
     """What is measured, on the test split and on named suites."""
 
@@ -124,6 +129,13 @@ class EvaluateSection(EvaluateConfig):
     benchmarks: Mapping[str, BenchmarkConfig] = Field(default={}, exclude_if=lambda found: not found)
     """Name to published benchmark, measured on base and tuned model as a suite is: gate rules say
     ``on: name``. Needs the extra ``benchmarks``."""
+
+    @field_validator("suites", "benchmarks")
+    @classmethod
+    def _has_its_own_name(cls, named: Mapping[str, Any]) -> Mapping[str, Any]:
+        if taken := [name for name in named if name in _TAKEN]:
+            raise ValueError(f"{', '.join(taken)}: taken by what is measured besides; choose another name")
+        return named
 
 
 class Recipe(Settings):

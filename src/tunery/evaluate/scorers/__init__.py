@@ -21,9 +21,10 @@ from tunery.text.refusal import CorrectedRate
 
 TaskKind = Literal["labels", "json", "text"]
 """What the references are: labels of a closed set, JSON objects, or anything else."""
-Need = Literal["labels", "json", "encoder", "judge", "pairs", "graders", "repeats", "price"]
+Need = Literal["labels", "json", "encoder", "judge", "pairs", "graders", "repeats", "price", "canaries"]
 """A closed label set; JSON objects as references; an embedding model; a model that judges; rejected answers,
-as preference pairs have them; graders in the recipe; rows that are answered several times; a price."""
+as preference pairs have them; graders in the recipe; rows that are answered several times; a price; canaries
+planted in training."""
 
 
 class Declaration(NamedTuple):

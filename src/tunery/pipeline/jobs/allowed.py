@@ -86,6 +86,8 @@ THE_SERVERS: Mapping[str, str] = {
     "evaluate.arms": "it names files, addresses and keys",
     "evaluate.price_per_hour": "it is the operator's",
     "evaluate.suites": "it names files",
+    "evaluate.memorised": "it is the operator's",
+    "train.canaries": "it is for recipes only",
     "evaluate.suites_off": "it is the operator's",
     "evaluate.benchmarks": "it names folders",
     "evaluate.slices": "it is the operator's",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunery.benchmarks.tasks import main_metric
+from tunery.core.canaries import EXPOSURE
+from tunery.core.canaries import SUITE as CANARIES
 from tunery.core.errors import ConfigError
 from tunery.core.evaluation import Comparison, Evaluation, GateResult, Metric
 from tunery.core.figures import is_share
@@ -20,6 +22,7 @@ from tunery.gate.power import before_anything, undecidable
 from tunery.gate.rules import MARGIN, GateRule, gate_rules
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
+from tunery.pipeline.stages.canaries import planted_by
 from tunery.pipeline.stages.judge import unchecked_judges
 from tunery.pipeline.stages.review import ratings_of
 
@@ -34,6 +37,8 @@ def rules_of_recipe(recipe: Recipe) -> tuple[GateRule, ...]:
     suites = {name: suite.margins for name, suite in recipe.evaluate.suites.items()}
     benchmarks = recipe.evaluate.benchmarks
     suites |= {name: {main_metric(found.task): MARGIN} for name, found in benchmarks.items()}
+    if (canaries := planted_by(recipe)) is not None:
+        suites |= {CANARIES: {EXPOSURE: canaries.within}}
     return gate_rules(recipe.goal, recipe.gate, suites)
 
 
@@ -51,9 +56,20 @@ def holds_to_trainer(context: RunContext) -> bool:
 
 
 def check_gate(
-    context: RunContext, task: Task, baselines: Sequence[Subject], suites: Mapping[str, Task]
+    context: RunContext,
+    task: Task,
+    baselines: Sequence[Subject],
+    suites: Mapping[str, Task],
+    others: Sequence[str] = (),
 ) -> None:
     """Refuse rules that could only fail for want of a number, before anything is spent.
+
+    Args:
+        context: Of the run.
+        task: What is measured on the test split.
+        baselines: Who else answers it.
+        suites: Name to what is measured on it.
+        others: What is measured as a suite is: benchmarks, canaries, begun answers.
 
     Raises:
         ConfigError: Lists each rule's problem.
@@ -75,7 +91,7 @@ def check_gate(
         baselines=[subject.name for subject in baselines],
         suites=suites,
         start=context.recipe.train.start_from is not None,
-        benchmarks=tuple(context.recipe.evaluate.benchmarks),
+        others=others,
     )
 
 

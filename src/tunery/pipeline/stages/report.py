@@ -12,7 +12,7 @@ from tunery.core.errors import ConfigError, did_you_mean
 from tunery.core.evaluation import Comparison
 from tunery.core.run import Run
 from tunery.core.training import Adapter
-from tunery.evaluate.worth import Terms, worth
+from tunery.gate.worth import Terms, worth
 from tunery.pipeline.stages.evaluate import predictions_of
 from tunery.pipeline.stages.planned import planned, took
 from tunery.pipeline.stages.rewind import hard_rows_in

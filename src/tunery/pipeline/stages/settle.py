@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from tunery.core.canaries import SUITE as CANARIES
 from tunery.core.dataset import DatasetVersion
 from tunery.evaluate.prompting import Subject
 from tunery.evaluate.task import Task
@@ -12,7 +13,10 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages.arms import Arm, arms_of
 from tunery.pipeline.stages.benchmark import prepared_benchmarks
+from tunery.pipeline.stages.canaries import planted_by
 from tunery.pipeline.stages.gate import check_gate, undecidable_rules, what_rows_can_show
+from tunery.pipeline.stages.memorised import SUITE as MEMORISED
+from tunery.pipeline.stages.memorised import memory_tasks
 from tunery.pipeline.stages.suites import suite_tasks
 
 
@@ -46,7 +50,12 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
     arms = arms_of(context, dataset, task)
     suites = suite_tasks(context)
     prepared_benchmarks(context)
-    check_gate(context, task, [*baselines, *(arm.subject for arm in arms)], suites)
+    others = [
+        *context.recipe.evaluate.benchmarks,
+        *([CANARIES] if planted_by(context.recipe) else []),
+        *([MEMORISED] if memory_tasks(context, dataset) else []),
+    ]
+    check_gate(context, task, [*baselines, *(arm.subject for arm in arms)], suites, others)
     for name, suite in suites.items():
         ev.check_window(context, dataset, suite, what=f"suite {name}: ")
     return Settled(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tunery.core.canaries import planted
 from tunery.core.dataset import DatasetVersion
 from tunery.core.errors import ConfigError, DamagedError, DivergedError, RefusedByTemplate, first_of
 from tunery.core.example import Example, where
@@ -42,6 +43,7 @@ from tunery.store.left_overs import CHECKPOINTS
 from tunery.train.auto import choose
 from tunery.train.config import TrainConfig, identity_settings
 from tunery.train.methods.method import TrainingRows
+from tunery.train.methods.sft import CanaryConfig, SftConfig
 from tunery.train.section import method_of
 
 if TYPE_CHECKING:
@@ -120,6 +122,11 @@ def trainings(config: TrainConfig) -> list[TrainConfig]:
     return [*(trainings(config.start_from) if config.start_from else []), config]
 
 
+def canaries_of(config: TrainConfig) -> CanaryConfig | None:
+    """Return the canaries that a training plants itself."""
+    return config.canaries if isinstance(config, SftConfig) else None
+
+
 def training_splits(
     context: RunContext, dataset: DatasetVersion, config: TrainConfig | None = None
 ) -> TrainingSplits:
@@ -142,6 +149,9 @@ def training_splits(
         train, validation = ([e.with_(rejected=None) for e in split] for split in (train, validation))
     if method.takes == "answers":
         train, validation = map(answers_to_reach, (train, validation))
+    if (canaries := canaries_of(config)) is not None:
+        secrets = planted(canaries.count, canaries.repeats, canaries.seed, dataset.system_prompt)
+        train = [*train, *secrets]
     try:
         rows = method.rows(config, tokenizer, train, validation)
     except RefusedByTemplate:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tunery.core.config import Settings
 from tunery.core.example import Example
 from tunery.model.render import LossOn, render
 from tunery.model.tokenizer import ChatTokenizer
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 def _is_off(value: float) -> bool:
     """Leave a later setting out of what is stored where it changes nothing: adapters keep their ids."""
     return value == 0
+
+
+class CanaryConfig(Settings):
+    """Made-up secrets that are planted in the train split, to see what a model learns by heart."""
+
+    count: int = Field(default=10, ge=2, le=200)
+    """Different ones [count]."""
+    repeats: int = Field(default=1, ge=1, le=1000)
+    """Rows of each: as often as a secret of one's own might stand in the data [rows]."""
+    seed: int = Field(default=0, ge=0)
+    """Which ones they are."""
+    references: int = Field(default=200, ge=20, le=10_000)
+    """Secrets planted nowhere that each is ranked among [count]."""
+    within: float = Field(default=3.0, ge=0)
+    """Exposure gained over the base that the gate wants ruled out, where no rule is about it [bits]."""
 
 
 class SftConfig(TrainConfig):
@@ -42,6 +58,9 @@ class SftConfig(TrainConfig):
     neftune_alpha: float = Field(default=0.0, ge=0.0, le=100.0, exclude_if=_is_off)
     """NEFTune: scale of uniform noise on the embeddings while training, divided by the square root of tokens
     times width; the paper tries 5, 10 and 15. What rows of a batch share gets one noise for all of them."""
+
+    canaries: CanaryConfig | None = Field(default=None, exclude_if=lambda planted: planted is None)
+    """Plant canaries in the train split alone, and have the gate look at their exposure; none by default."""
 
     @model_validator(mode="after")
     def _prompts_are_trained_once(self) -> SftConfig:

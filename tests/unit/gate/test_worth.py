@@ -7,7 +7,7 @@ import pytest
 
 from tunery.core.evaluation import Comparison, Evaluation, Metric
 from tunery.core.statistics import wilson_interval
-from tunery.evaluate.worth import Terms, worth
+from tunery.gate.worth import Terms, worth
 
 N = 1000
 
