@@ -20,13 +20,14 @@ from tunery.api.drain import Drain
 from tunery.api.health import HealthWatch
 from tunery.api.inside import line_sender
 from tunery.api.metrics import Metrics
-from tunery.api.routes import batches, feedback, files, generate, jobs, models, rollouts, stored
+from tunery.api.routes import batches, feedback, files, generate, jobs, models, responses, rollouts, stored
 from tunery.api.services import Services, Shared
 from tunery.api.uploads import Uploads
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.deploy import canary
 from tunery.pipeline.batches.service import BatchService
 from tunery.pipeline.gateway.bases import BasePool
+from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.supervisor import Supervisor
@@ -67,11 +68,22 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         max_line_bytes=settings.max_body_bytes,
     )
     shared = Services(
-        workspace, settings, bases, gateway, log, metrics, drain, uploads, watch, service, supervisor
+        workspace,
+        settings,
+        bases,
+        gateway,
+        log,
+        metrics,
+        drain,
+        uploads,
+        watch,
+        service,
+        Conversations(settings.conversations),
+        supervisor,
     )
     app.state.services = shared
     errors.install(app)
-    for routes in (generate, stored, files, batches, jobs, models, feedback, rollouts):
+    for routes in (generate, responses, stored, files, batches, jobs, models, feedback, rollouts):
         app.include_router(routes.router, prefix="/v1")
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])

@@ -11,6 +11,7 @@ from tunery.api.connections import ConnectionSettings
 from tunery.core.config import Settings
 from tunery.gate.rules import GateConfig
 from tunery.pipeline.batches.config import BatchSettings
+from tunery.pipeline.gateway.conversations import ConversationSettings
 from tunery.pipeline.gateway.log import LogSettings
 from tunery.pipeline.jobs.allowed import JobLimits, JobTerms
 from tunery.pipeline.jobs.file_check import CheckSettings
@@ -60,6 +61,8 @@ class ServerSettings(Settings):
     """How calls are recorded, and for how long their texts are kept."""
     batches: BatchSettings = BatchSettings()
     """How files of requests are worked off."""
+    conversations: ConversationSettings = ConversationSettings()
+    """What `previous_response_id` can follow on where stored texts are masked."""
     canary_interval_s: float = Field(default=5.0, gt=0)
     """Pause between two looks at each running rollout [s]."""
     run_jobs: bool = True

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import Depends, Request
 
@@ -16,8 +16,10 @@ from tunery.api.health import HealthWatch
 from tunery.api.metrics import Metrics
 from tunery.api.uploads import Uploads
 from tunery.core import access
+from tunery.core.errors import NotFoundError
 from tunery.pipeline.batches.service import BatchService
 from tunery.pipeline.gateway.bases import BasePool
+from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.supervisor import Supervisor
@@ -38,6 +40,7 @@ class Services:
     uploads: Uploads
     watch: HealthWatch
     batches: BatchService
+    conversations: Conversations
     supervisor: Supervisor | None = None
     """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)
@@ -84,6 +87,39 @@ def wanted_metadata(request: Request) -> dict[str, str]:
 def unix(moment: datetime | None) -> int | None:
     """Return Unix seconds."""
     return None if moment is None else int(moment.timestamp())
+
+
+class Part(NamedTuple):
+    """Some of a list."""
+
+    items: list[Mapping[str, Any]]
+    has_more: bool
+
+
+def part_of(
+    items: Sequence[Mapping[str, Any]],
+    *,
+    after: str | None,
+    limit: int,
+    order: Literal["asc", "desc"],
+    of: str,
+) -> Part:
+    """Return the part of a list behind ``after``.
+
+    Args:
+        items: All of them, in ascending order.
+        of: Whose they are, for the message.
+
+    Raises:
+        NotFoundError: None has the id ``after``.
+    """
+    ordered = list(items) if order == "asc" else list(reversed(items))
+    if after is not None:
+        begin = next((i + 1 for i, item in enumerate(ordered) if item["id"] == after), None)
+        if begin is None:
+            raise NotFoundError(f"nothing with the id {after[:160]!r} in {of}", param="after")
+        ordered = ordered[begin:]
+    return Part(ordered[:limit], len(ordered) > limit)
 
 
 def page_of(items: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:

@@ -32,7 +32,6 @@ _NOUNS = frozenset(
         "organization",
         "projects",
         "realtime",
-        "responses",
         "safety",
         "skills",
         "threads",
@@ -51,7 +50,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 def known_elsewhere(path: str) -> bool:
     """Return whether a path is one of OpenAI's, and not merely misspelt.
 
-    >>> known_elsewhere("/v1/responses"), known_elsewhere("/v1/response")
+    >>> known_elsewhere("/v1/moderations"), known_elsewhere("/v1/moderation")
     (True, False)
     """
     root, _, rest = path.lstrip("/").partition("/")
@@ -66,7 +65,8 @@ def why_not_found(request: Request) -> str:
         return "no such path here; the API begins at /v1"
     return (
         f"{request.method} {path:.80} is not served here, and the server is up: "
-        "of OpenAI's API there are chat completions, completions, models, files, batches and fine-tuning jobs"
+        "of OpenAI's API there are responses, chat completions, completions, models, files, batches and "
+        "fine-tuning jobs"
     )
 
 

@@ -46,6 +46,10 @@ class RequestRecord(Record):
     ttft_ms: float | None = None
     """Time to first token [ms]."""
     metadata: Mapping[str, Any] = {}
+    response: Mapping[str, Any] | None = None
+    """Of a call of ``/v1/responses``: the settings that its object repeats; None of any other."""
+    altered: bool = False
+    """Whether a text was changed before it was kept, because personal data was masked in it."""
     text: TextState = "kept"
     """Whether ``messages`` and ``completion`` are there; both are empty where they are not."""
     deleted_at: datetime | None = None

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from tunery.core.errors import ConflictError
 from tunery.core.rollout import Arm, RequestRecord
@@ -184,7 +184,14 @@ class ServedRequests(Records[RequestRecord]):
             record = self.read(transaction, id)
             transaction.run(_DROP_TEXT, {"id": id})
             _forget_said(transaction, "(:id)", {"id": id})
-            emptied = {"messages": (), "completion": "", "metadata": {}, "subject": "", "text": "removed"}
+            emptied: dict[str, Any] = {
+                "messages": (),
+                "completion": "",
+                "metadata": {},
+                "subject": "",
+                "response": None,
+                "text": "removed",
+            }
             transaction.run(self._update, self._row(record.with_(**emptied, deleted_at=at)))
 
     def expire_texts(self, before: datetime) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
+from tunery.api.answering import STREAM_HEADERS, head_of, unless_gone
 from tunery.api.errors import problem_of
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared
@@ -28,10 +28,7 @@ from tunery.serve.openai.completions import Columns, CompletionBody
 from tunery.serve.openai.tool_calls import CallWatch
 
 router = APIRouter(route_class=JsonRoute)
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-CLIENT_GONE = 499
-"""Nobody reads this status; it is nginx's word in the access log for a client that hung up."""
 
 
 @router.post("/chat/completions")
@@ -68,9 +65,6 @@ def _call(body: ChatBody | CompletionBody, shared: Services, caller: access.Call
     )
 
 
-_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
 async def _answer(
     body: ChatBody | CompletionBody, request: Request, shared: Services, caller: access.Caller
 ) -> Response:
@@ -80,15 +74,14 @@ async def _answer(
         running = await shared.gateway.start(call, stream=True)
         request.scope["at_end"].callback(running.end, None)  # however the request ends
         events = _events(running, body, str(request.scope["request_id"]))
-        return StreamingResponse(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
-    content = await _unless_gone(request, _whole(call, body, shared))
-    return Response(status_code=CLIENT_GONE) if content is None else JSONResponse(content)
+        return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
+    return await unless_gone(request, _whole(call, body, shared))
 
 
 async def _whole(call: CompletionCall, body: ChatBody | CompletionBody, shared: Services) -> dict[str, Any]:
     async with await shared.gateway.start(call, stream=False) as running:
         generations = await running.finish()
-        head = _head(running)
+        head = head_of(running)
         if isinstance(body, ChatBody):
             content = chat.completion_of(
                 head,
@@ -110,7 +103,7 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
     """Yield server-sent events; closing this generator cancels the generation."""
     try:
         async with running:
-            head = _head(running)
+            head = head_of(running)
             if isinstance(body, ChatBody):
                 for index in range(running.call.choices):
                     yield _event(chat.first_chunk(head, index))
@@ -179,28 +172,5 @@ def _usage(head: Head, body: ChatBody | CompletionBody, running: Running) -> dic
     return completions.usage_chunk(head, running.generations, prompts=len(running.call.prompts))
 
 
-def _head(running: Running) -> Head:
-    return Head(running.call.id, int(running.routed.arrival.at.timestamp()), running.routed.model)
-
-
 def _event(content: dict[str, Any]) -> str:
     return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """Run ``work``, but cancel it and return None when the client hangs up first."""
-    answer = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return answer.result() if answer.done() else None
-    finally:
-        for task in (answer, gone):
-            if not task.done():
-                task.cancel()
-        await asyncio.gather(answer, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Caller, Services, Shared, page_of, unix, wanted_metadata
+from tunery.api.services import Caller, Services, Shared, page_of, part_of, unix, wanted_metadata
 from tunery.core.config import parse_settings
-from tunery.core.errors import ConfigError, NotFoundError, ResourceError
+from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.feedback.collect import GivenFeedback, feedback_on, record
 from tunery.serve.openai.wire import Metadata, Wire
@@ -48,7 +48,7 @@ def list_completions(
 @router.get("/{completion_id}")
 def retrieve_completion(completion_id: str, shared: Shared) -> dict[str, Any]:
     """Return a served call, personal data masked."""
-    return _object(_get(shared, completion_id))
+    return _object(get_call(shared, completion_id))
 
 
 @router.get("/{completion_id}/messages")
@@ -60,18 +60,12 @@ def list_messages(
     order: Literal["asc", "desc"] = "asc",
 ) -> dict[str, Any]:
     """Return the conversation that was answered, its first turn first unless asked otherwise."""
-    found = _get(shared, completion_id)
+    found = get_call(shared, completion_id)
     messages = [
         {"id": f"{found.id}-{i}", "role": m.role, "content": m.content} for i, m in enumerate(found.messages)
     ]
-    if order == "desc":
-        messages.reverse()
-    if after is not None:
-        begin = next((i + 1 for i, m in enumerate(messages) if m["id"] == after), None)
-        if begin is None:
-            raise NotFoundError(f"no message with the id {after[:160]!r} in {found.id}", param="after")
-        messages = messages[begin:]
-    return page_of(messages[:limit], has_more=len(messages) > limit)
+    part = part_of(messages, after=after, limit=limit, order=order, of=found.id)
+    return page_of(part.items, has_more=part.has_more)
 
 
 @router.delete("/{completion_id}")
@@ -88,7 +82,7 @@ def update_completion(
     """Take feedback on a served call: ``metadata={"rating": "1"}`` or ``{"correction": "…"}``."""
     given = feedback_of(body.metadata)
     give(shared, completion_id, given, author=caller.name)
-    return _object(_get(shared, completion_id))
+    return _object(get_call(shared, completion_id))
 
 
 def feedback_of(metadata: dict[str, str]) -> GivenFeedback:
@@ -132,7 +126,12 @@ def give(shared: Services, request_id: str, given: GivenFeedback, *, author: str
     return feedback
 
 
-def _get(shared: Services, completion_id: str) -> RequestRecord:
+def get_call(shared: Services, completion_id: str) -> RequestRecord:
+    """Return a served call, be its record in the database yet or not.
+
+    Raises:
+        NotFoundError: There is none of that id.
+    """
     return _waiting(shared, completion_id) or shared.workspace.requests.get(completion_id)
 
 

@@ -229,6 +229,7 @@ def record_of(
         latency_ms=(time.perf_counter() - routed.arrival.ticks) * 1000,
         ttft_ms=min((g.ttft_ms for g in generations), default=None),
         metadata=dict(call.metadata),
+        response=call.response,
         text=text,
         project=call.caller.project,
         key_id=call.caller.key_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tunery.core.access import Caller
 from tunery.core.engine import Constraint, Sampling
@@ -40,6 +41,8 @@ class CompletionCall:
     prompt_logprobs: int | None = None
     """As :attr:`tunery.core.engine.GenerationRequest.prompt_logprobs`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    response: Mapping[str, Any] | None = None
+    """As :attr:`tunery.core.rollout.RequestRecord.response`."""
     keep_text: bool = True
     """Whether the record of this call holds its texts."""
     background: bool = False

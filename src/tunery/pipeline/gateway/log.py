@@ -395,7 +395,10 @@ class RequestLog:
         completion, *messages = (
             with_words(turn, [next(masked) for _ in own]) for turn, own in zip(turns, words, strict=True)
         )
-        return _storable(record).with_(messages=tuple(messages), completion=completion.content)
+        altered = completion.content != record.completion or tuple(messages) != record.messages
+        return _storable(record).with_(
+            messages=tuple(messages), completion=completion.content, altered=altered
+        )
 
     # The thread that catches the database up.
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from tunery.core.engine import Constraint, Generation, Sampling, TokenEvent
+from tunery.core.engine import Generation, Sampling, TokenEvent
 from tunery.core.example import Message, Role
 from tunery.core.tool_text import NotACall, ToolCall, describe, with_functions, write_answer
 from tunery.serve.openai.tool_calls import (
+    CallingBody,
     Offer,
-    ToolChoice,
     calls_of,
-    known_tools,
     message_of,
     wire_calls,
 )
-from tunery.serve.openai.wire import GenerationBody, Harmless, SamplingDefaults, Text, Wire, unserved, wrong
+from tunery.serve.openai.wire import Harmless, SamplingDefaults, Text, Wire, unserved, wrong
 
 
 class TextPart(Wire):
@@ -99,7 +98,7 @@ _MAY_BE_SILENT = ("assistant", "tool", "function")
 _ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 
 
-class ChatBody(GenerationBody):
+class ChatBody(CallingBody):
     """A chat completion request."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2_000)]
@@ -107,9 +106,6 @@ class ChatBody(GenerationBody):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    tools: Annotated[list[Any], AfterValidator(known_tools)] | None = None
-    tool_choice: ToolChoice = None
-    parallel_tool_calls: bool | None = None
 
     functions: Annotated[Any, unserved([])] = None
     function_call: Annotated[Any, unserved("none", "auto")] = None
@@ -136,31 +132,13 @@ class ChatBody(GenerationBody):
     def _fits_together(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise wrong("top_logprobs", "needs logprobs: true")
-        try:
-            self.offer.constraint(super().constraint())
-        except NotACall as error:
-            raise wrong("tool_choice", str(error)) from None
         return self
-
-    @property
-    def offer(self) -> Offer:
-        """Which functions the answer may or must call."""
-        return Offer.of(self.tools, self.tool_choice, parallel=self.parallel_tool_calls is not False)
-
-    def constraint(self) -> Constraint | None:
-        """Return what the completion must be, None for free text."""
-        return self.offer.constraint(super().constraint())
 
     def turns(self) -> tuple[Message, ...]:
         """Return the conversation, functions described in the system turn; ``developer`` means ``system``."""
         turns = tuple(Message(role=_ROLES.get(m.role, m.role), content=m.text) for m in self.messages)
         functions = self.offer.functions
         return with_functions(turns, describe(functions)) if functions else turns
-
-    @property
-    def may_call(self) -> bool:
-        """Whether the answer is looked at for calls of functions."""
-        return bool(self.offer.functions)
 
     def how(self, defaults: SamplingDefaults) -> Sampling:
         """Return the sampling this body requests."""

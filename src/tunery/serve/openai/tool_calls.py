@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tunery.core.engine import Calls, Constraint
 from tunery.core.tool_text import (
@@ -20,7 +20,7 @@ from tunery.core.tool_text import (
     read_forced,
     said_call,
 )
-from tunery.serve.openai.wire import Text, Wire
+from tunery.serve.openai.wire import GenerationBody, Text, Wire, wrong
 
 
 def calls_of(tool_calls: Sequence[Any]) -> list[ToolCall]:
@@ -210,6 +210,36 @@ class Offer(NamedTuple):
         calls = Calls(functions, required=self.required, parallel=self.parallel)
         base = Constraint(field="tools") if form is None or self.required else form
         return replace(base, calls=calls)
+
+
+class CallingBody(GenerationBody):
+    """A body whose answer may call functions."""
+
+    tools: Annotated[list[Any], AfterValidator(known_tools)] | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
+
+    @model_validator(mode="after")
+    def _can_be_called(self) -> Self:
+        try:
+            self.offer.constraint(super().constraint())
+        except NotACall as error:
+            raise wrong("tool_choice", str(error)) from None
+        return self
+
+    @property
+    def offer(self) -> Offer:
+        """Which functions the answer may or must call."""
+        return Offer.of(self.tools, self.tool_choice, parallel=self.parallel_tool_calls is not False)
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer is looked at for calls of functions."""
+        return bool(self.offer.functions)
+
+    def constraint(self) -> Constraint | None:
+        """Return what the completion must be, None for free text."""
+        return self.offer.constraint(super().constraint())
 
 
 def message_of(text: str, head_id: str, index: int, *, offer: Offer) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from openai.types.chat import (
     ParsedChatCompletionMessage,
 )
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 from pydantic import ValidationError
 
 from tunery.serve.openai.chat import ChatBody, ChatMessage
 from tunery.serve.openai.completions import CompletionBody
+from tunery.serve.openai.responses import ResponsesBody
 from tunery.serve.openai.wire import StreamOptions, Wire
 
 ASK = [{"role": "user", "content": "hi"}]
@@ -124,9 +126,54 @@ VLLM_CHAT = {
     "best_of": (2, 1),
     "include_reasoning": HARMLESS,
 }
+RESPONSES = {
+    "model": HONOURED,
+    "input": HONOURED,
+    "include": HONOURED,
+    "instructions": HONOURED,
+    "max_output_tokens": HONOURED,
+    "metadata": HONOURED,
+    "parallel_tool_calls": HONOURED,
+    "previous_response_id": HONOURED,
+    "safety_identifier": HONOURED,
+    "store": HONOURED,
+    "stream": HONOURED,
+    "stream_options": HONOURED,
+    "temperature": HONOURED,
+    "text": HONOURED,
+    "tool_choice": HONOURED,
+    "tools": HONOURED,
+    "top_logprobs": HONOURED,
+    "top_p": HONOURED,
+    "user": HONOURED,
+    "access_programs": ({"cyber": "standard"}, None),
+    "background": (True, False),
+    "background_options": ({"completion_window": "2h"}, None),
+    "context_management": ([{"type": "compaction"}], []),
+    "conversation": ("conv_1", None),
+    "image": ({"context_compression": "auto"}, None),
+    "max_tool_calls": HARMLESS,
+    "moderation": ({"model": "omni-moderation-latest"}, None),
+    "prompt": ({"id": "pmpt_1"}, None),
+    "prompt_cache_key": HARMLESS,
+    "prompt_cache_options": HARMLESS,
+    "prompt_cache_retention": HARMLESS,
+    "reasoning": ({"effort": "high"}, {"effort": "none"}),
+    "service_tier": HARMLESS,
+    "truncation": ("auto", "disabled"),
+}
+BEYOND_RESPONSES = dict.fromkeys(SHARED, HONOURED) | {"n": (2, 1)}
 BODIES: list[tuple[type[Wire], dict[str, Any], dict[str, Any]]] = [
     (ChatBody, {"model": "m", "messages": ASK}, {**CHAT, **VLLM, **VLLM_CHAT}),
     (CompletionBody, {"model": "m", "prompt": "hi"}, {**COMPLETIONS, **VLLM}),
+    (
+        ResponsesBody,
+        {"model": "m", "input": "hi"},
+        {
+            **{n: v for n, v in (BEYOND_RESPONSES | VLLM).items() if n in ResponsesBody.model_fields},
+            **RESPONSES,
+        },
+    ),
 ]
 EACH = [
     pytest.param(body, base, name, values, id=f"{body.__name__}-{name}")
@@ -148,6 +195,10 @@ def test_the_tables_hold_every_parameter_of_the_client() -> None:
     assert set(COMPLETIONS) == parameters(
         completion_create_params.CompletionCreateParamsNonStreaming,
         completion_create_params.CompletionCreateParamsStreaming,
+    )
+    assert set(RESPONSES) == parameters(
+        response_create_params.ResponseCreateParamsNonStreaming,
+        response_create_params.ResponseCreateParamsStreaming,
     )
 
 
@@ -188,7 +239,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(
         body.model_validate({**base, "max_token": value, "extra_body": value})
     first, second = error.value.errors()
     assert (first["loc"], first["type"]) == (("max_token",), "unknown_parameter")
-    assert "did you mean 'max_tokens'" in first["msg"]
+    assert "did you mean 'max_tokens'" in first["msg"] or body is ResponsesBody
     assert second["loc"] == ("extra_body",)
 
 

@@ -1,0 +1,41 @@
+"""What routes that answer calls have in common: how a stream goes out, and an end when its client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from tunery.pipeline.gateway.answer import Running
+from tunery.serve.openai.chat import Head
+
+CLIENT_GONE = 499
+"""Nobody reads this status; it is nginx's word in the access log for a client that hung up."""
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def head_of(running: Running) -> Head:
+    """Return what every object about a call carries."""
+    return Head(running.call.id, int(running.routed.arrival.at.timestamp()), running.routed.model)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Mapping[str, Any]]) -> Response:
+    """Run ``work`` and answer with what it returns; cancel it when the client hangs up first."""
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return JSONResponse(answer.result()) if answer.done() else Response(status_code=CLIENT_GONE)
+    finally:
+        for task in (answer, gone):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(answer, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
