@@ -31,6 +31,7 @@ from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.supervisor import Supervisor
+from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
 from tunery.text.pii import mask
 
@@ -79,6 +80,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         watch,
         service,
         Conversations(settings.conversations),
+        Dispatcher(workspace, settings.webhooks),
         supervisor,
     )
     app.state.services = shared
@@ -145,7 +147,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     over = threading.Event()
     canaries = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
     # Not the event loop's own threads: those may all be at work when the end begins.
-    ending = [threading.Thread(target=canaries.join, name="canaries-end", daemon=True)]
+    ending = [
+        threading.Thread(target=canaries.join, name="canaries-end", daemon=True),
+        threading.Thread(target=shared.dispatcher.stop, name="webhooks-end", daemon=True),
+    ]
     if supervisor is not None:
         ending.append(threading.Thread(target=supervisor.stop, name="supervisor-end", daemon=True))
 
@@ -163,6 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     canaries.start()
     shared.watch.start()
     shared.batches.start()
+    shared.dispatcher.start()
     if supervisor is not None:
         supervisor.start()
     try:

@@ -16,6 +16,7 @@ from tunery.pipeline.gateway.log import LogSettings
 from tunery.pipeline.jobs.allowed import JobLimits, JobTerms
 from tunery.pipeline.jobs.file_check import CheckSettings
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
+from tunery.pipeline.webhooks.config import WebhookSettings
 from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
 from tunery.serve.openai.wire import SamplingDefaults
 
@@ -63,6 +64,8 @@ class ServerSettings(Settings):
     """How files of requests are worked off."""
     conversations: ConversationSettings = ConversationSettings()
     """What `previous_response_id` can follow on where stored texts are masked."""
+    webhooks: tuple[WebhookSettings, ...] = ()
+    """Addresses that are told of what happens: ends of jobs, batches and rollouts, refusals of the gate."""
     canary_interval_s: float = Field(default=5.0, gt=0)
     """Pause between two looks at each running rollout [s]."""
     run_jobs: bool = True

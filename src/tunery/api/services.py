@@ -23,6 +23,7 @@ from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.supervisor import Supervisor
+from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
 
 
@@ -41,6 +42,7 @@ class Services:
     watch: HealthWatch
     batches: BatchService
     conversations: Conversations
+    dispatcher: Dispatcher
     supervisor: Supervisor | None = None
     """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)

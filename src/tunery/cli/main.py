@@ -48,6 +48,7 @@ COMMANDS = {
     "serve": "tunery.cli.serve:serve",
     "jobs": "tunery.cli.jobs:app",
     "batches": "tunery.cli.batches:app",
+    "webhooks": "tunery.cli.webhooks:app",
     "keys": "tunery.cli.keys:app",
     "runs": "tunery.cli.run:runs",
     "ci": "tunery.cli.ci:app",

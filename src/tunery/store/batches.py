@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from tunery.core.batch import BATCH_ENDS, Batch, BatchAnswer, BatchStatus, BatchTally
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
+from tunery.core.webhook import EventType
 from tunery.store.database import Database, Transaction
 from tunery.store.records import Records, TableLayout, document
+from tunery.store.webhooks import Outbox
 
 _LAYOUT = TableLayout("batches", Batch, "batch", ("status",), hint="tunery batches ls", private=True)
 _AT_WORK = "WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling') ORDER BY seq LIMIT 1000"
@@ -32,6 +34,12 @@ SELECT COUNT(*) FILTER (WHERE ok) AS answered,
        COALESCE(SUM(completion_tokens), 0) AS completion_tokens
 FROM batch_answers WHERE batch_id = :id
 """
+_EVENTS: Mapping[BatchStatus, EventType] = {
+    "completed": "batch.completed",
+    "failed": "batch.failed",
+    "expired": "batch.expired",
+    "cancelled": "batch.cancelled",
+}
 _DROP = "DELETE FROM batch_answers WHERE batch_id = :id"
 
 
@@ -44,6 +52,7 @@ class Batches(Records[Batch]):
     def __init__(self, database: Database, clock: Clock) -> None:
         super().__init__(database, _LAYOUT)
         self._clock = clock
+        self._outbox = Outbox(database, clock)
 
     def lock(self, id: str) -> str:
         """Return one lock for all: what a claim looks at must not change meanwhile."""
@@ -151,6 +160,7 @@ class Batches(Records[Batch]):
             batch = self._require(transaction, id, worker)
             tally = _tally(transaction, id)._asdict()
             transaction.run(_DROP, {"id": id})
+            self._outbox.put(transaction, _EVENTS[status], id=id)
             ended = {**tally, **changes, "status": status, "ended_at": now}
             return self.write(transaction, batch.with_(**ended, worker=None, lease_until=None))
 

@@ -11,8 +11,10 @@ from tunery.core.errors import ConflictError, LeaseLostError
 from tunery.core.ids import new_id
 from tunery.core.job import FINAL_STATUSES, Job, JobCheckpoint, JobEvent, JobStatus
 from tunery.core.progress import Level
+from tunery.core.webhook import EventType
 from tunery.store.database import Database, Transaction
 from tunery.store.records import Page, Records, TableLayout, utc_text
+from tunery.store.webhooks import Outbox
 
 CANCELLED = "The job was cancelled"
 """Last line of the log of a job that was asked to stop."""
@@ -20,6 +22,11 @@ PAUSED = "The job was paused; it goes on where it was when it is resumed"
 """What a job's log says when it has stopped to wait."""
 QUEUED = "Files validated, moving job to queued state"
 """What a job's log says when it comes into the queue; OpenAI's words."""
+_ENDS: Mapping[JobStatus, EventType] = {
+    "succeeded": "fine_tuning.job.succeeded",
+    "failed": "fine_tuning.job.failed",
+    "cancelled": "fine_tuning.job.cancelled",
+}
 _LAYOUT = TableLayout(
     "jobs",
     Job,
@@ -64,6 +71,7 @@ class Jobs(Records[Job]):
         self._clock = clock
         self._events = Records(database, _EVENTS)
         self._checkpoints = Records(database, _CHECKPOINTS)
+        self._outbox = Outbox(database, clock)
 
     def lock(self, id: str) -> str:
         """Return the queue's one lock: two claims that saw different jobs of one device would start both."""
@@ -409,6 +417,7 @@ class Jobs(Records[Job]):
         now = self._clock.now()
         for line in lines:
             self._events.insert(transaction, self._event(job.id, line, now))
+        self._outbox.put(transaction, _ENDS[status], id=job.id)
         ended = job.with_(status=status, finished_at=now, worker=None, lease_until=None)
         return self.write(transaction, ended)
 

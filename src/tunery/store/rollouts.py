@@ -5,8 +5,10 @@ from __future__ import annotations
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
 from tunery.core.rollout import Rollout, RolloutStatus
+from tunery.core.webhook import EventType
 from tunery.store.database import Database, Transaction
 from tunery.store.records import Records, TableLayout
+from tunery.store.webhooks import Outbox
 
 _LAYOUT = TableLayout(
     "rollouts", Rollout, "rollout", ("name", "status"), hint="tunery deploy ls", private=True
@@ -20,6 +22,7 @@ class Rollouts(Records[Rollout]):
     def __init__(self, database: Database, clock: Clock) -> None:
         super().__init__(database, _LAYOUT)
         self._clock = clock
+        self._outbox = Outbox(database, clock)
 
     def add(self, record: Rollout) -> Rollout:
         """Store a rollout.
@@ -57,9 +60,13 @@ class Rollouts(Records[Rollout]):
             raise ValueError("a rollout does not end by running")
         ended_at = self._clock.now()
 
-        def end(rollout: Rollout) -> Rollout:
+        def end(transaction: Transaction) -> Rollout:
+            rollout = self.read(transaction, id)
             if rollout.status != "running":
                 return rollout
-            return rollout.with_(status=status, reason=reason, actor=actor, ended_at=ended_at)
+            type: EventType = "rollout.rolled_back" if status == "rolled_back" else "rollout.ended"
+            self._outbox.put(transaction, type, id=id, model=rollout.name, status=status, reason=reason)
+            ended = {"status": status, "reason": reason, "actor": actor, "ended_at": ended_at}
+            return self.write(transaction, rollout.with_(**ended))
 
-        return self.change(id, end)
+        return self.database.atomically(end, lock=self.lock(id))

@@ -169,6 +169,14 @@ _records(
     # Tallies of one arm, and its latencies in order, are read from the index alone.
     Index("ix_requests_rollout", "rollout_id", "arm", "status", "latency_ms", "format_valid"),
 )
+_records("webhook_events", Column("type", Text(), nullable=False))
+_records(
+    "webhook_deliveries",
+    Column("endpoint", Text(), nullable=False),
+    Column("status", Text(), nullable=False),
+    Column("due_at", moment(), nullable=False),
+    Index("ix_webhook_deliveries_due", "endpoint", "status", "due_at"),
+)
 Table(
     "request_texts",
     METADATA,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tunery.store.remote import RemoteArtifacts
     from tunery.store.requests import ServedRequests
     from tunery.store.rollouts import Rollouts
+    from tunery.store.webhooks import Deliveries, Outbox
 
 
 class Workspace:
@@ -180,6 +181,20 @@ class Workspace:
         from tunery.store.keys import Keys
 
         return Keys(self.database, self.clock)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Events that no server has taken yet."""
+        from tunery.store.webhooks import Outbox
+
+        return Outbox(self.database, self.clock)
+
+    @cached_property
+    def webhooks(self) -> Deliveries:
+        """Events on their way to endpoints."""
+        from tunery.store.webhooks import Deliveries
+
+        return Deliveries(self.database, self.clock, self.outbox)
 
     @cached_property
     def requests(self) -> ServedRequests:

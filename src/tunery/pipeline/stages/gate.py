@@ -157,6 +157,8 @@ def judge_gate(
     now, alpha = context.workspace.clock.now(), context.recipe.gate.alpha
     result = judge(rules_of(context), evidence, now=now, alpha=alpha)
     context.workspace.gates.add(result)
+    if not result.passed:
+        context.workspace.outbox.tell("gate.refused", id=result.id, recipe=context.recipe.name)
     return result
 
 

@@ -1,0 +1,1 @@
+"""Word of what happened here, signed and sent to addresses that the operator named."""
