@@ -34,6 +34,9 @@ Mask = Callable[[Sequence[str]], list[str]]
 """Texts to the same texts with personal data masked."""
 _BATCH = 256
 """Records journalled at once at most [count]."""
+_GATHER_S = (0.01, 0.25)
+"""How long records gather before they are journalled together, and before they go into the database together
+[s]: a write for each took more of the processor than the rest of its call."""
 _RETRY_S = (0.05, 2.0)
 """Pauses while the database or the disk is away: the first, and the longest [s]."""
 _LOOK_S = 15.0
@@ -115,7 +118,7 @@ class RequestLog:
         self._changed = threading.Condition()
         self._intake: deque[_Waiting] = deque()
         self._in_memory: dict[str, RequestRecord] = {}
-        self._taken = self._journalled = 0
+        self._taken = self._journalled = self._flushing = 0
         self._lost = self._damaged = self._set_aside = 0
         self._problem: str | None = None
         self._away = False
@@ -216,10 +219,15 @@ class RequestLog:
         """Return once all that was taken so far is in the database, or in the journal while that is away."""
         with self._changed:
             until = self._taken
-            self._changed.wait_for(lambda: self._is_journalled(until), timeout=_FLUSH_S)
-            journal = self._journal
-            end = journal.end if journal is not None else None
-            self._changed.wait_for(lambda: self._is_caught_up(end), timeout=_FLUSH_S)
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._is_journalled(until), timeout=_FLUSH_S)
+                journal = self._journal
+                end = journal.end if journal is not None else None
+                self._changed.wait_for(lambda: self._is_caught_up(end), timeout=_FLUSH_S)
+            finally:
+                self._flushing -= 1
 
     def close(self) -> None:
         """Write what is left and end the threads; what the database does not take waits in the journal."""
@@ -236,6 +244,10 @@ class RequestLog:
         if self._journal is not None and not self._mover.is_alive():
             with suppress(OSError):
                 self._journal.close()
+
+    def _hurries(self) -> bool:
+        """Whether somebody waits for what was taken so far."""
+        return self._closing or self._flushing > 0 or any(w.written is not None for w in self._intake)
 
     def _is_journalled(self, until: int) -> bool:
         stuck = self._problem is not None or not self._writer.is_alive()
@@ -261,7 +273,8 @@ class RequestLog:
                 self._in_memory[record.id] = record
             self._taken += 1
             self._intake.append(_Waiting(record, written))
-            self._changed.notify_all()
+            if len(self._intake) == 1 or written is not None:  # else their writer has been woken already
+                self._changed.notify_all()
 
     def _take_late(self, record: RequestRecord | Feedback, written: Future[None] | None) -> None:
         """Journal a record that comes after the end; whoever starts next finds it."""
@@ -278,6 +291,8 @@ class RequestLog:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._intake or self._closing, timeout=1.0)
+                if self._intake and not self.settings.sync:
+                    self._changed.wait_for(self._hurries, timeout=_GATHER_S[0])
                 batch = [self._intake.popleft() for _ in range(min(len(self._intake), _BATCH))]
                 if not batch and self._closing:
                     self._all_written = True
@@ -430,6 +445,7 @@ class RequestLog:
                     self._changed.wait_for(lambda: self._closing, timeout=pause)
                 elif not moved:
                     self._changed.wait_for(self._has_work, timeout=_LOOK_S)
+                    self._changed.wait_for(self._hurries, timeout=_GATHER_S[1])
 
     def _has_work(self) -> bool:
         journal = self._journal
