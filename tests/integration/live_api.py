@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
+from fastapi import FastAPI
 from openai import OpenAI
 
 from tunery.api.app import create_app
@@ -54,6 +55,7 @@ class Live(NamedTuple):
     opened: list[OpenAI]
     """Clients to close in the end."""
     watch: HealthWatch
+    app: FastAPI
 
     def client(self, *, retries: int = 0, key: str | None = None) -> OpenAI:
         """Return the unmodified client."""
@@ -117,6 +119,7 @@ def live(
                 bases,
                 opened,
                 app.state.services.watch,
+                app,
             )
         finally:
             for client in opened:

@@ -34,6 +34,8 @@ from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
 from tunery.text.pii import mask
+from tunery.traffic.limits.open import open_meter
+from tunery.traffic.limits.room import RATE_HEADERS
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,9 +50,11 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     log = RequestLog(
         workspace, lambda texts: mask(texts).texts, settings=settings.log, observe=metrics.observe
     )
-    gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight)
+    meter = open_meter(workspace, settings.limits)
+    gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight, meter=meter)
     metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
     metrics.watch_log(lambda: log.state)
+    metrics.watch_limits(lambda: dict(meter.refused), lambda: meter.problem is None)
     app = FastAPI(
         title="Tunery",
         version=tunery.__version__,
@@ -98,7 +102,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "x-should-retry", "retry-after"],
+            expose_headers=["x-request-id", "x-should-retry", "retry-after", "retry-after-ms", *RATE_HEADERS],
         )
     return app
 
@@ -165,6 +169,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     drain = shared.drain
     drain.at_once(end)
     drain.in_the_end(shared.gateway.cut)
+    shared.gateway.meter.start()
     canaries.start()
     shared.watch.start()
     shared.batches.start()
@@ -180,7 +185,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         shared.gateway.close()
         for thread in ending:
             await _joined(thread, drain)
-        await _joined(_thread(shared.log.close, "log-end"), drain)
+        # The answers have ended, or were cut: what they used is booked, and their records are kept.
+        closing = [
+            _thread(shared.gateway.meter.close, "limits-end"),
+            _thread(shared.log.close, "log-end"),
+        ]
+        for thread in closing:
+            await _joined(thread, drain)
 
 
 async def _joined(thread: threading.Thread, drain: Drain) -> None:

@@ -22,6 +22,7 @@ from tunery.core.access import WITHOUT_KEY, ApiKey, caller_of
 from tunery.core.errors import ResourceError
 from tunery.core.faults import explained
 from tunery.store.workspace import Workspace
+from tunery.traffic.limits.room import answer_headers
 
 _LOG = logging.getLogger(__name__)
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
@@ -64,10 +65,15 @@ class Boundary:
         scope["request_id"] = request_id
         started = False
 
+        room: dict[str, str] = {}
+        answer_headers.set(room)
+
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers.update(room)
             await send(message)
             started = True
 

@@ -19,6 +19,7 @@ from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.pipeline.webhooks.config import WebhookSettings
 from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
 from tunery.serve.openai.wire import SamplingDefaults
+from tunery.traffic.limits.config import LimitSettings
 
 
 class ServerSettings(Settings):
@@ -52,6 +53,8 @@ class ServerSettings(Settings):
     """Free disk space under which the server calls itself unhealthy [bytes]."""
     max_in_flight: int = Field(default=256, ge=1)
     """Completions answered at once [count]; more get a 503 that clients retry by themselves."""
+    limits: LimitSettings = LimitSettings()
+    """What callers may use where no rule of `tunery limits` says else, and what models cost."""
     max_adapters: int = Field(default=32, ge=1)
     """Adapters held in memory at once [count]; the least recently used one makes room."""
     defaults: SamplingDefaults = SamplingDefaults()

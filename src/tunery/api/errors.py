@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from tunery.core.errors import (
     DamagedError,
     DamagedRowError,
     LimitError,
+    QuotaError,
     ResourceError,
+    ThrottledError,
     TuneryError,
     first_of,
 )
@@ -173,8 +176,15 @@ def _of_tunery(error: TuneryError) -> Problem:
     kind = _TYPES.get(error.http_status, usual)
     # OpenAI's clients retry every 409 unless told not to; ours are final.
     headers = {"x-should-retry": "false"} if error.http_status == 409 else {}
-    if isinstance(error, ResourceError):
+    if isinstance(error, ThrottledError):
+        # Rounded up: whoever waits so long is let in.
+        headers["Retry-After"] = str(math.ceil(error.wait_s))
+        headers["retry-after-ms"] = str(math.ceil(error.wait_s * 1000))
+    elif isinstance(error, ResourceError):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, QuotaError):
+        kind = error.code  # OpenAI's clients know it by both
+        headers["x-should-retry"] = "false"
     return Problem(error.http_status, message, kind, error.param, error.code, headers)
 
 

@@ -44,6 +44,7 @@ class Metrics:
         self._latency = seconds("tunery_request_seconds", "Whole call", labels)
         self._ttft = seconds("tunery_time_to_first_token_seconds", "Until the first token", labels)
         self._tokens = counter("tunery_tokens", "Tokens", [*labels, "kind"])
+        self._usd = counter("tunery_usd", "What calls cost, in US dollars", labels)
         answers = "Answers checked for their labels or JSON"
         self._format = counter("tunery_format_checked", answers, [*labels, "valid"])
 
@@ -73,6 +74,15 @@ class Metrics:
         never = "Request records that it will not have, since the start"
         self.registry.register(_AtScrape("tunery_request_log_failed", never, "how", failed))
 
+    def watch_limits(self, refused: Callable[[], dict[str, int]], counted: Callable[[], bool]) -> None:
+        """Also show calls that limits refused, and whether limits are counted where they are shared."""
+        what = "Calls that a limit did not let in, since the start"
+        self.registry.register(_AtScrape("tunery_limit_refused", what, "limit", refused))
+        reached = Gauge(
+            "tunery_limits_counted", "1 while what limits bound can be counted", registry=self.registry
+        )
+        reached.set_function(lambda: float(counted()))
+
     def observe(self, record: RequestRecord) -> None:
         """Count one served call."""
         labels = (record.model, record.arm or "")
@@ -82,6 +92,7 @@ class Metrics:
             self._ttft.labels(*labels).observe(record.ttft_ms / 1000)
         self._tokens.labels(*labels, "prompt").inc(record.prompt_tokens)
         self._tokens.labels(*labels, "completion").inc(record.completion_tokens)
+        self._usd.labels(*labels).inc(record.usd)
         if record.format_valid is not None:
             self._format.labels(*labels, str(record.format_valid).lower()).inc()
 

@@ -5,6 +5,7 @@
     TuneryError
       x ConfigError      a recipe or a setting is wrong       exit 2   HTTP 400
           - ForbiddenError   it belongs to somebody else    exit 2   HTTP 403
+          - OversizeError    no limit will ever let it in   exit 2   HTTP 400
           - RefusedByTemplate  the base cannot write the turns  exit 2   HTTP 400
           - DamagedRowError     a row is not as it was written    exit 2   HTTP 500
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
@@ -14,6 +15,8 @@
       x GateFailed       the evaluation said no               exit 5   HTTP 409
       x ResourceError    out of memory, disk or time          exit 6   HTTP 503
           - LimitError   as many at once as may be            exit 6   HTTP 429
+              - ThrottledError  a limit lets it in later      exit 6   HTTP 429
+              - QuotaError   a budget is used up              exit 6   HTTP 429
           - DivergedError  the loss went astray in training  exit 6  HTTP 503
           - UnavailableError    the database is away          exit 6   HTTP 503
 
@@ -89,6 +92,12 @@ class ForbiddenError(ConfigError):
 
     http_status = 403
     code = "permission_denied"
+
+
+class OversizeError(ConfigError):
+    """A request needs more than a limit ever gives."""
+
+    code = "request_exceeds_limit"
 
 
 class RefusedByTemplate(ConfigError):  # noqa: N818 - named after what happened to the conversation
@@ -171,6 +180,29 @@ class LimitError(ResourceError):
     http_status = 429
     code = "rate_limit_exceeded"
     retry_after_s = 5
+
+
+class ThrottledError(LimitError):
+    """A limit does not let it in now.
+
+    Args:
+        message: What is used up, with the numbers.
+        hint: What else helps.
+        param: Name of the field at fault.
+        wait_s: After which the same call is let in [s].
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, param: str | None = None, wait_s: float = 5.0
+    ) -> None:
+        super().__init__(message, hint=hint, param=param)
+        self.wait_s = wait_s
+
+
+class QuotaError(ThrottledError):
+    """A budget is used up until its day or month is over; nobody is to try again before."""
+
+    code = "insufficient_quota"
 
 
 class DivergedError(ResourceError):

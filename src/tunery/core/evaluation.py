@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tunery.core.config import Record
+from tunery.core.prices import usd_of_time
 
 Unit = Literal["share", "number", "ms", "tokens", "characters"]
 """What the values of a metric are; a share lies in [0, 1]."""
@@ -270,7 +271,7 @@ class Evaluation(Record):
             return self.usd / rows * 1000
         if price_per_hour is None or self.answering_s is None:
             return None
-        return self.answering_s / rows * 1000 / 3600 * price_per_hour
+        return usd_of_time(self.answering_s / rows * 1000, price_per_hour)
 
     @property
     def main_numbers(self) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class RequestRecord(Record):
     """Whether the answer was in the labels / parsed as JSON; None where nothing was expected."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    usd: float = 0.0
+    """What it cost by the prices of the server's settings; nothing where none is set [US dollars]."""
     latency_ms: float = 0.0
     ttft_ms: float | None = None
     """Time to first token [ms]."""

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from tunery.core.config import NonEmpty, Settings
+from tunery.core.config import NonEmpty
+from tunery.core.prices import TokenPrices
 
 
 def check_url(url: str) -> str:
@@ -25,7 +26,7 @@ def check_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/chat/completions")
 
 
-class EndpointConfig(Settings):
+class EndpointConfig(TokenPrices):
     """A model behind an endpoint that speaks the chat-completions protocol."""
 
     base_url: str
@@ -42,10 +43,6 @@ class EndpointConfig(Settings):
     """Longest answer to one request; the budget reserves it for every request in flight [tokens]."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the endpoint calls that limit; models that think before they answer want the second name."""
-    price_prompt: float | None = Field(default=None, ge=0)
-    """Price of a million prompt tokens [US dollars]."""
-    price_completion: float | None = Field(default=None, ge=0)
-    """Price of a million answer tokens [US dollars]."""
     concurrency: int = Field(default=4, ge=1, le=256)
     """Requests in flight at once."""
     timeout_s: float = Field(default=120.0, gt=0)
@@ -75,11 +72,6 @@ class EndpointConfig(Settings):
         """Whether requests leave this machine unencrypted."""
         parts = urlsplit(self.base_url)
         return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
-
-    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return what so many tokens cost; nothing where no price is known [US dollars]."""
-        prompt, completion = self.price_prompt or 0.0, self.price_completion or 0.0
-        return (prompt_tokens * prompt + completion_tokens * completion) / 1_000_000
 
 
 def check_prices(budget_usd: float | None, *payers: EndpointConfig) -> None:

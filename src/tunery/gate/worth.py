@@ -25,6 +25,7 @@ from tunery.core.figures import (
     subject_phrase,
     usd,
 )
+from tunery.core.prices import usd_of_time
 from tunery.core.run import CHAMPION, START, TRAINER, TUNED
 from tunery.evaluate.comparison import best_of
 
@@ -130,7 +131,7 @@ def _payback(arms: Mapping[str, Evaluation], tuned: Evaluation, terms: Terms) ->
     mine = tuned.usd_per_1k(terms.price_per_hour)
     if mine is None or terms.price_per_hour is None or terms.training_s is None:
         return
-    spent = terms.training_s / 3600 * terms.price_per_hour
+    spent = usd_of_time(terms.training_s, terms.price_per_hour)
     training = f"Training took {duration(terms.training_s)}, {usd(spent)}"
     main = tuned.main_metric
     equal = {

@@ -192,3 +192,36 @@ _records(
     Column("rating", Integer()),
     Column("status", Text(), nullable=False),
 )
+
+# One row a scope; its id is the scope's text.
+_records("limit_rules")
+Table(
+    "limit_accounts",
+    METADATA,
+    Column("name", Text(), primary_key=True),
+    # The last month that it counted in, by which those are found that count nothing any more.
+    Column("month", Integer(), nullable=False),
+    Column("state", Text(), nullable=False),
+)
+Table(
+    "limit_reservations",
+    METADATA,
+    Column("id", Text(), primary_key=True),
+    # End of its lease; of one that was settled, until when that is remembered. Seconds since 1970.
+    Column("ends_at", Double(), nullable=False, index=True),
+    # None once it was settled.
+    Column("state", Text()),
+)
+Table(
+    "usage",
+    METADATA,
+    # As ISO text, the same in both databases.
+    Column("day", Text(), primary_key=True),
+    Column("project", Text(), primary_key=True),
+    Column("key_id", Text(), primary_key=True),
+    Column("model", Text(), primary_key=True),
+    Column("requests", BigInteger(), nullable=False),
+    Column("prompt_tokens", BigInteger(), nullable=False),
+    Column("completion_tokens", BigInteger(), nullable=False),
+    Column("usd", Double(), nullable=False),
+)

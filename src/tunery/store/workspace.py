@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunery.store.feedback import FeedbackLog
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
+    from tunery.store.limits import Counts, LimitRules, UsageLog
     from tunery.store.models import Models
     from tunery.store.remote import RemoteArtifacts
     from tunery.store.requests import ServedRequests
@@ -195,6 +196,27 @@ class Workspace:
         from tunery.store.webhooks import Deliveries
 
         return Deliveries(self.database, self.clock, self.outbox)
+
+    @cached_property
+    def limits(self) -> LimitRules:
+        """Limits that operators set."""
+        from tunery.store.limits import LimitRules
+
+        return LimitRules(self.database, self.clock)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """How far limits are used."""
+        from tunery.store.limits import Counts
+
+        return Counts(self.database)
+
+    @cached_property
+    def usage(self) -> UsageLog:
+        """What was used by whom on which day."""
+        from tunery.store.limits import UsageLog
+
+        return UsageLog(self.database)
 
     @cached_property
     def requests(self) -> ServedRequests:

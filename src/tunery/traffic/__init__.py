@@ -1,1 +1,1 @@
-"""What stands between callers and engines: whose turn it is, what is tried again, what is refused."""
+"""What stands between callers and engines: who may use how much, whose turn it is, what is refused."""

@@ -18,6 +18,7 @@ from tunery.core.errors import (
     DamagedRowError,
     GateFailed,
     LimitError,
+    QuotaError,
     ResourceError,
     TuneryError,
 )
@@ -47,7 +48,7 @@ def test_each_error_keeps_its_status_code_and_message(kind: type[TuneryError]) -
     assert problem.body() == {
         "error": {
             "message": "row 3 is bad\ntry: fix row 3",
-            "type": KINDS.get(kind.http_status, "invalid_request_error"),
+            "type": kind.code if kind is QuotaError else KINDS.get(kind.http_status, "invalid_request_error"),
             "param": "file",
             "code": kind.code,
         }

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from tunery.core.engine import Generation, TokenEvent
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
+from tunery.core.prices import NOTHING, Used
 from tunery.core.rollout import RequestRecord, TextState
 from tunery.pipeline.gateway.start import RoutedCall, StartedCall, cancel
 
@@ -63,6 +64,8 @@ class Running:
         self._done: Callable[[RequestRecord], Future[None] | None] | None = done
         self._written: Future[None] | None = None
         self._cut: str | None = None
+        self.used = Used()
+        """What was booked for it, once it has ended."""
 
     def prompt_texts(self) -> tuple[str, ...]:
         """Return the prompts of a call that brought its own, as text."""
@@ -89,8 +92,17 @@ class Running:
         # Last in, first out: whatever the record comes to, the place is free and nothing runs any more.
         with ExitStack() as steps:
             steps.callback(lambda: self._hand_over(done, error))
+            steps.callback(self._settle)
             steps.callback(cancel, self._started.choices)
             steps.callback(self._release)
+
+    def _settle(self) -> None:
+        """Book what was used: of a choice that came to no end, what the engine had done of it."""
+        each = self.call.choices
+        amounts = [choice.used for choice in self._started.queued]
+        # The choices of a prompt share it.
+        read = sum(max(a.prompt_tokens for a in amounts[n : n + each]) for n in range(0, len(amounts), each))
+        self.used = self._started.hold.settle(read, sum(a.completion_tokens for a in amounts))
 
     def _hand_over(
         self, done: Callable[[RequestRecord], Future[None] | None], error: BaseException | None
@@ -110,11 +122,12 @@ class Running:
             finished = self.generations or [g for f in self._started.choices if (g := _generation(f))]
             form = self._started.form
             valid = all(form(g.text) for g in finished) if form and finished else None
-            return record_of(self.routed, status, finished, format_valid=valid)
+            return record_of(self.routed, status, finished, format_valid=valid, used=self.used)
         except Exception:
             # A call whose record cannot be made in full still counts: for its version, and in the metrics.
             _LOG.exception("the record of %s is kept without its texts", self.call.id)
-            return record_of(self.routed._replace(call=replace(self.call, keep_text=False)), status)
+            bare = self.routed._replace(call=replace(self.call, keep_text=False))
+            return record_of(bare, status, used=self.used)
 
     async def finish(self) -> tuple[Generation, ...]:
         """Wait for every choice.
@@ -201,6 +214,7 @@ def record_of(
     generations: Sequence[Generation] = (),
     *,
     format_valid: bool | None = None,
+    used: Used = NOTHING,
 ) -> RequestRecord:
     """Return the record of a call that has ended.
 
@@ -224,8 +238,9 @@ def record_of(
         status=status,
         finish_reason=first.finish_reason if first else None,
         format_valid=format_valid,
-        prompt_tokens=sum(g.prompt_tokens for g in generations[:: call.choices]),
-        completion_tokens=sum(g.completion_tokens for g in generations),
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        usd=used.usd,
         latency_ms=(time.perf_counter() - routed.arrival.ticks) * 1000,
         ttft_ms=min((g.ttft_ms for g in generations), default=None),
         metadata=dict(call.metadata),

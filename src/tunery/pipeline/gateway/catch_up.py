@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import NamedTuple
 
 from tunery.core.errors import TuneryError, UnavailableError
+from tunery.core.limits import DayUsage, Usage
 from tunery.core.rollout import Feedback, RequestRecord
 from tunery.store import journal
 from tunery.store.database import Transaction
@@ -118,7 +119,7 @@ def store(workspace: Workspace, entries: Sequence[Entry]) -> _Stored:
     """
     try:
         with workspace.database.transaction() as transaction:
-            return _Stored(tuple(e for e in entries if not _put(workspace, transaction, e)), ())
+            return _Stored(_put_all(workspace, transaction, entries), ())
     except TuneryError:
         raise
     except Exception:
@@ -127,12 +128,12 @@ def store(workspace: Workspace, entries: Sequence[Entry]) -> _Stored:
 
 
 def _one_by_one(workspace: Workspace, entries: Sequence[Entry]) -> _Stored:
-    early, set_aside = [], []
+    early: list[Entry] = []
+    set_aside: list[Entry] = []
     for entry in entries:
         try:
             with workspace.database.transaction() as transaction:
-                if not _put(workspace, transaction, entry):
-                    early.append(entry)
+                early += _put_all(workspace, transaction, [entry])
         except TuneryError:
             raise
         except Exception:
@@ -143,11 +144,33 @@ def _one_by_one(workspace: Workspace, entries: Sequence[Entry]) -> _Stored:
     return _Stored(tuple(early), tuple(set_aside))
 
 
-def _put(workspace: Workspace, transaction: Transaction, entry: Entry) -> bool:
-    """Store an entry; False where it is feedback that has to wait for its request."""
-    if entry.kind == REQUEST:
-        workspace.requests.put(transaction, RequestRecord.model_validate_json(entry.text))
-        return True
+def _put_all(workspace: Workspace, transaction: Transaction, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Store entries, and what they used of those that were not there; return feedback that has to wait."""
+    early, used = [], []
+    for entry in entries:
+        if entry.kind == REQUEST:
+            record = RequestRecord.model_validate_json(entry.text)
+            if workspace.requests.put(transaction, record):
+                used.append(_usage_of(record))
+        elif not _put_feedback(workspace, transaction, entry):
+            early.append(entry)
+    # In the transaction of their records: what is billed is each call once, whatever a journal says twice.
+    workspace.usage.add(transaction, used)
+    return tuple(early)
+
+
+def _usage_of(record: RequestRecord) -> DayUsage:
+    return DayUsage(
+        record.created_at.astimezone(UTC).date(),
+        record.project,
+        record.key_id or "",
+        record.model.partition("@")[0],
+        Usage(1, record.prompt_tokens, record.completion_tokens, record.usd),
+    )
+
+
+def _put_feedback(workspace: Workspace, transaction: Transaction, entry: Entry) -> bool:
+    """Store feedback; False where it has to wait for its request."""
     feedback = Feedback.model_validate_json(entry.text)
     if workspace.feedback.put(transaction, feedback):
         return True

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tunery.core.engine import Generation, GenerationRequest, TokenEvent
+from tunery.core.prices import NOTHING, Used
 from tunery.pipeline.gateway.bases import ServedBase
 from tunery.traffic.fair_queue import Flow, Turn
 
@@ -41,12 +42,21 @@ class Choice:
         self._on_token = on_token
         self._turn: Turn | None = None
         self._running: Future[Generation] | None = None
+        self._tokens = 0
         self._give = base.prepare(request, adapter_folder, self._token)
 
     @property
     def is_handed_over(self) -> bool:
         """Whether the engine has it."""
         return self._turn is not None and self._turn.handed_at is not None
+
+    @property
+    def used(self) -> Used:
+        """What was computed of it so far; whoever left before its turn came has used nothing."""
+        answer = self.answer
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            return Used(answer.result().prompt_tokens, answer.result().completion_tokens)
+        return Used(self._prompt_tokens, self._tokens) if self._running is not None else NOTHING
 
     def queue(self, flow: Flow, handing: Executor) -> None:
         """Queue it.
@@ -68,6 +78,7 @@ class Choice:
         self.answer.add_done_callback(self._ended)
 
     def _token(self, event: TokenEvent) -> None:
+        self._tokens += 1
         if self._turn is not None:
             self._base.queue.token(self._turn)
         if self._on_token is not None:

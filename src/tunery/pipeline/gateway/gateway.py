@@ -16,8 +16,10 @@ from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.gateway.names import resolve
-from tunery.pipeline.gateway.start import Arrival, FailedStart, Listen, RoutedCall, StartedCall, start
+from tunery.pipeline.gateway.start import Arrival, FailedStart, Listen, Means, RoutedCall, StartedCall, start
 from tunery.store.workspace import Workspace
+from tunery.traffic.limits.meter import Meter, Refusal
+from tunery.traffic.limits.room import answer_headers
 
 _START_THREADS = 8
 """Calls that are resolved, rendered and queued at the same time [count]."""
@@ -32,12 +34,22 @@ class Gateway:
     Args:
         log: Takes a record of every call.
         max_in_flight: Calls answered at once [count]; more are refused, and clients come back by themselves.
+        meter: Lets calls in and books them; bounds nothing but what records say where None.
     """
 
-    def __init__(self, workspace: Workspace, bases: BasePool, log: RequestLog, *, max_in_flight: int) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        bases: BasePool,
+        log: RequestLog,
+        *,
+        max_in_flight: int,
+        meter: Meter | None = None,
+    ) -> None:
         self.workspace = workspace
         self.bases = bases
         self.log = log
+        self.meter = meter or Meter(workspace)
         self._forms = AnswerForms()
         self._max_in_flight = max_in_flight
         self._open: set[_Slot] = set()
@@ -84,6 +96,9 @@ class Gateway:
                 work.add_done_callback(partial(self._abandon, slot))
                 queued.cancel()
                 raise
+            _tell_room(outcome)
+            if isinstance(outcome, Refusal):  # nobody failed: no version's record, no tally of a canary
+                raise outcome.error
             if isinstance(outcome, FailedStart):
                 # What the client is told is why its call failed, whatever becomes of the record.
                 with logged(f"the record of {call.id}"):
@@ -106,15 +121,14 @@ class Gateway:
         for pool in (self._starting, self._starting_large, self._handing):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _start(
-        self, call: CompletionCall, arrival: Arrival, listen: Listen | None
-    ) -> StartedCall | FailedStart:
+    def _start(self, call: CompletionCall, arrival: Arrival, listen: Listen | None) -> Started:
         """Do the blocking part of the start; runs in a thread."""
         target = resolve(self.workspace, self.bases.default, call.model, call.subject)
         routed = RoutedCall(call, target, self.bases.get(target.base), arrival)
-        return start(routed, self._forms.check(target.version, call.constraint), listen, self._handing)
+        form = self._forms.check(target.version, call.constraint)
+        return start(routed, form, listen, Means(self.meter, self._handing))
 
-    def _abandon(self, slot: _Slot, work: asyncio.Future[StartedCall | FailedStart]) -> None:
+    def _abandon(self, slot: _Slot, work: asyncio.Future[Started]) -> None:
         """End what a thread started for a client that has left."""
         with logged("the end of a call whose client had left"), ExitStack() as at_the_end:
             at_the_end.callback(self._open.discard, slot)
@@ -123,8 +137,11 @@ class Gateway:
             outcome = work.result()
             if isinstance(outcome, StartedCall):
                 Running(outcome, None, partial(self._open.discard, slot), self.log.write).end(None)
-            else:
+            elif isinstance(outcome, FailedStart):
                 self.log.write(record_of(outcome.routed, "cancelled"))
+
+
+Started = StartedCall | FailedStart | Refusal
 
 
 class _Slot:
@@ -132,6 +149,13 @@ class _Slot:
 
     running: Running | None = None
     """Its call, once that is started."""
+
+
+def _tell_room(outcome: Started) -> None:
+    """Have the request that is being answered tell how its rate limits stand."""
+    headers = answer_headers.get()
+    if headers is not None:
+        headers.update(outcome.hold.headers if isinstance(outcome, StartedCall) else outcome.headers)
 
 
 def _listener(loop: asyncio.AbstractEventLoop, events: Events) -> Listen:

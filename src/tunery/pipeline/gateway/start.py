@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import datetime
@@ -11,12 +11,16 @@ from typing import NamedTuple
 from tunery.core.engine import Generation, GenerationRequest, TokenEvent, Tokenizer
 from tunery.core.errors import RefusedByTemplate, TuneryError
 from tunery.core.example import Message
+from tunery.core.limits import Scope
 from tunery.core.tool_text import with_system_prompt
 from tunery.evaluate.form import FormCheck
 from tunery.pipeline.gateway.bases import ServedBase
 from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.choices import Choice
 from tunery.pipeline.gateway.names import Target
+from tunery.traffic.limits.meter import Hold, Meter, Refusal
+from tunery.traffic.limits.refusal import Size
+from tunery.traffic.limits.room import NO_HEADERS
 
 Listen = Callable[[int, TokenEvent | None], None]
 """Takes a choice's next token, None at its end; called in the engine's thread."""
@@ -68,6 +72,8 @@ class StartedCall(NamedTuple):
     """Tells whether an answer has the form that is expected; None where none is."""
     queued: tuple[Choice, ...]
     """Prompt by prompt."""
+    hold: Hold
+    """What is reserved for it."""
 
     @property
     def choices(self) -> tuple[Future[Generation], ...]:
@@ -80,37 +86,80 @@ class FailedStart(NamedTuple):
 
     routed: RoutedCall
     error: Exception
+    headers: Mapping[str, str] = NO_HEADERS
+    """How its rate limits stand."""
+
+
+class Means(NamedTuple):
+    """What the start of every call goes through."""
+
+    meter: Meter
+    """Lets it in."""
+    handing: Executor
+    """Gives choices to their engine when their turn comes."""
+
+
+class Prompts(NamedTuple):
+    """A call's prompts as token ids, and what answering them may take."""
+
+    ids: tuple[tuple[int, ...], ...]
+    size: Size
 
 
 def start(
-    routed: RoutedCall, form: FormCheck | None, listen: Listen | None, handing: Executor
-) -> StartedCall | FailedStart:
-    """Render a call and queue its choices, all of them or none.
+    routed: RoutedCall, form: FormCheck | None, listen: Listen | None, means: Means
+) -> StartedCall | FailedStart | Refusal:
+    """Render a call, reserve what it may use, and queue its choices, all of them or none.
 
     Args:
         routed: The call.
         form: Kept for its end.
         listen: Takes its tokens.
-        handing: Gives choices to their engine when their turn comes.
+        means: What it goes through.
     """
+    hold: Hold | Refusal | None = None
     try:
-        choices = _checked(routed, listen)
+        prompts = _prompts(routed)
+        choices = _checked(routed, prompts.ids, listen)
+        hold = means.meter.admit(routed.call.id, _scope(routed), prompts.size)
+        if isinstance(hold, Refusal):
+            return hold
         for choice in choices:
-            choice.queue(routed.call.flow, handing)
-        return StartedCall(routed, form, choices)
-    except Exception as error:
+            choice.queue(routed.call.flow, means.handing)
+        return StartedCall(routed, form, choices, hold)
+    except BaseException as error:
+        if isinstance(hold, Hold):
+            hold.settle(0, 0)
+        if not isinstance(error, Exception):
+            raise
         if isinstance(error, TuneryError) and error.param == "messages" and routed.call.messages is None:
             error.param = "prompt"  # where the other of the two kinds of call has its text
-        return FailedStart(routed, error)
+        return FailedStart(routed, error, hold.headers if hold else NO_HEADERS)
 
 
-def _checked(routed: RoutedCall, listen: Listen | None) -> tuple[Choice, ...]:
-    tokenizer = routed.base.tokenizer.on_day(routed.target.day)
-    most = routed.base.engine.context_window - min(1, routed.call.sampling.max_tokens)
-    if routed.call.messages is None:
-        prompts = [tokenizer.encode(p, most=most) if isinstance(p, str) else p for p in routed.call.prompts]
+def _scope(routed: RoutedCall) -> Scope:
+    """Return whom a call counts for: all versions of a model are one, whichever of its names it has."""
+    caller, version = routed.call.caller, routed.target.version
+    model = version.name if version else routed.target.base.name
+    return Scope(caller.project, caller.key_id, caller.user, model)
+
+
+def _prompts(routed: RoutedCall) -> Prompts:
+    tokenizer, call = routed.base.tokenizer.on_day(routed.target.day), routed.call
+    window = routed.base.engine.context_window
+    most = window - min(1, call.sampling.max_tokens)
+    if call.messages is None:
+        ids = tuple(tokenizer.encode(p, most=most) if isinstance(p, str) else p for p in call.prompts)
     else:
-        prompts = [_rendered(tokenizer, routed, most)]
+        ids = (_rendered(tokenizer, routed, most),)
+    # An engine clips an answer to what its window leaves.
+    answers = call.choices * sum(min(call.sampling.max_tokens, max(0, window - len(p))) for p in ids)
+    return Prompts(ids, Size(sum(map(len, ids)), answers, call.choices * len(ids)))
+
+
+def _checked(
+    routed: RoutedCall, prompts: Iterable[tuple[int, ...]], listen: Listen | None
+) -> tuple[Choice, ...]:
     requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
     return tuple(_choice(routed, request, index, listen) for index, request in enumerate(requests))
 

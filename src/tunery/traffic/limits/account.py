@@ -1,0 +1,228 @@
+"""The arithmetic of one scope's count: what fits, when it will, and what is booked.
+
+Requests and tokens a minute are token buckets, written as what is owed: a bucket of capacity ``c`` forgets
+``c / 60`` a second, and admits what keeps the debt within ``c``. Written so, a limit that is changed holds
+for what is owed already. It is the generic cell rate algorithm (ITU-T I.371), its burst a minute's worth.
+
+``ledger.lua`` says the same in Lua; a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, NamedTuple
+
+from tunery.core.limits import Usage
+from tunery.core.prices import Used
+
+MINUTE = 60.0
+_SLACK, _SLACK_USD = 0.01, 1e-9
+"""Rounding that is no reason to refuse [requests or tokens; US dollars]; a time since 1970 has 0.2 µs."""
+Bounds = Mapping[str, float]
+"""Limits that bound something, by name; those of :class:`~tunery.core.limits.Limits`."""
+Why = Literal["never", "spent", "full", "busy"]
+"""Why a call is not let in: it is larger than the limit; the budget is used up; it would be let in after
+some time; it may be once others in flight have ended."""
+
+
+class Periods(NamedTuple):
+    """The day and the month of UTC that a moment lies in; both count up."""
+
+    day: int
+    month: int
+
+    @classmethod
+    def at(cls, now: float) -> Periods:
+        """Return those of a moment [s since 1970]."""
+        day = datetime.fromtimestamp(now, UTC)
+        return cls(int(now // 86_400), day.year * 12 + day.month - 1)
+
+    def ends(self) -> tuple[float, float]:
+        """Return when the day and the month end [s since 1970]."""
+        year, month = divmod(self.month + 1, 12)
+        return (self.day + 1) * 86_400.0, datetime(year, month + 1, 1, tzinfo=UTC).timestamp()
+
+    def begins(self) -> tuple[date, date]:
+        """Return the first days of both."""
+        year, month = divmod(self.month, 12)
+        return date(1970, 1, 1) + timedelta(days=self.day), date(year, month + 1, 1)
+
+
+class Obstacle(NamedTuple):
+    """A limit that does not let a call in."""
+
+    why: Why
+    limit: str
+    """Its name."""
+    bound: float
+    left: float
+    """Of it, now."""
+    needed: float
+    wait_s: float
+    """Time after which a call of this size is let in, as far as this limit goes [s]; 0 where nobody knows."""
+
+
+class Claim(NamedTuple):
+    """One account that a call counts in, and what bounds it."""
+
+    account: str
+    bounds: Bounds
+
+
+class Need(NamedTuple):
+    """What a call may use at most."""
+
+    tokens: int
+    usd: float
+
+
+@dataclass(slots=True)
+class Account:
+    """What was used in one scope and what is reserved in it."""
+
+    at: float = 0.0
+    """When the debts were as they are written [s since 1970]."""
+    requests: float = 0.0
+    """Debt of requests."""
+    tokens: float = 0.0
+    """Debt of tokens."""
+    parallel: int = 0
+    """Calls in flight."""
+    held_tokens: int = 0
+    """Reserved by them."""
+    held_usd: float = 0.0
+    day: int = 0
+    day_tokens: int = 0
+    day_usd: float = 0.0
+    month: int = 0
+    month_tokens: int = 0
+    month_usd: float = 0.0
+
+    @classmethod
+    def read(cls, text: str) -> Account:
+        """Return the account that :meth:`text` wrote."""
+        return cls(**json.loads(text))
+
+    def text(self) -> str:
+        """Return the account as it is stored."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    def seed(self, day: Usage, month: Usage, periods: Periods) -> None:
+        """Begin with what was used in these periods before anything bounded it."""
+        self.day, self.month = periods
+        self.day_tokens, self.day_usd = day.prompt_tokens + day.completion_tokens, day.usd
+        self.month_tokens, self.month_usd = month.prompt_tokens + month.completion_tokens, month.usd
+
+    def advance(self, now: float, bounds: Bounds) -> None:
+        """Forget what lies behind: debts by their rates, and the counts of a day or a month that is over."""
+        # Clocks of machines differ, and one that is behind must not begin a period again that is over.
+        passed = max(0.0, now - self.at)
+        self.at = max(self.at, now)
+        for name in ("requests", "tokens"):
+            capacity = bounds.get(f"{name}_per_minute")
+            owed = (
+                0.0 if capacity is None else min(getattr(self, name), capacity) - capacity / MINUTE * passed
+            )
+            setattr(self, name, max(0.0, owed))
+        periods = Periods.at(now)
+        if periods.day > self.day:
+            self.day, self.day_tokens, self.day_usd = periods.day, 0, 0.0
+        if periods.month > self.month:
+            self.month, self.month_tokens, self.month_usd = periods.month, 0, 0.0
+
+    def obstacles(self, bounds: Bounds, need: Need) -> Iterator[Obstacle]:
+        """Yield the limits that do not let a call in, after :meth:`advance`."""
+        for limit, bound in bounds.items():
+            used, held, needed = self._state(limit, need)
+            left = bound - used - held
+            if needed <= left + (_SLACK_USD if limit.startswith("usd") else _SLACK):
+                continue
+            wait_s, why = 0.0, "full"
+            if needed > bound:
+                why = "never"
+            elif limit.endswith("_per_minute"):
+                wait_s = (needed - left) / (bound / MINUTE)
+            elif limit == "parallel_requests" or needed <= bound - used:
+                why = "busy"
+            else:
+                why = "spent"
+                wait_s = Periods(self.day, self.month).ends()[limit.endswith("month")] - self.at
+            yield Obstacle(why, limit, bound, max(0.0, left), needed, wait_s)  # type: ignore[arg-type]
+
+    def _state(self, limit: str, need: Need) -> tuple[float, float, float]:
+        """Return what is used, held and needed of what a limit bounds."""
+        match limit:
+            case "requests_per_minute":
+                return self.requests, 0, 1
+            case "tokens_per_minute":
+                return self.tokens, 0, need.tokens
+            case "parallel_requests":
+                return self.parallel, 0, 1
+        period = limit.rpartition("_")[2]
+        what = "usd" if limit.startswith("usd") else "tokens"
+        return getattr(self, f"{period}_{what}"), getattr(self, f"held_{what}"), getattr(need, what)
+
+    def left(self, limit: str, bound: float) -> float:
+        """Return what is left of a limit."""
+        used, held, _ = self._state(limit, Need(0, 0.0))
+        return max(0.0, bound - used - held)
+
+    def take(self, bounds: Bounds, need: Need) -> None:
+        """Reserve what a call may use."""
+        self.requests += "requests_per_minute" in bounds
+        self.tokens += need.tokens if "tokens_per_minute" in bounds else 0
+        self.parallel += 1
+        self.held_tokens += need.tokens
+        self.held_usd += need.usd
+
+    def settle(self, bounds: Bounds, need: Need | None, used: Used, held_s: float) -> None:
+        """End a reservation and count what its call used, after :meth:`advance`.
+
+        What a bucket has forgotten since the reservation may have been this call's debt or another's. It is
+        taken for this one's, so that nothing is given back that others owe: what a call did not use comes
+        back without it.
+
+        Args:
+            need: What was reserved; None where that has lapsed and was given back before.
+            held_s: Time since the reservation [s].
+        """
+        reserved = 0 if need is None else need.tokens
+        if need is not None:
+            self.parallel = max(0, self.parallel - 1)
+            self.held_tokens = max(0, self.held_tokens - need.tokens)
+            # Sums of floats: with nothing in flight nothing is reserved.
+            self.held_usd = max(0.0, self.held_usd - need.usd) if self.parallel else 0.0
+        capacity = bounds.get("tokens_per_minute")
+        if capacity is not None:
+            forgotten = capacity / MINUTE * held_s
+            more = used.tokens - reserved
+            self.tokens = max(0.0, self.tokens + (more if more > 0 else min(0.0, more + forgotten)))
+        self.day_tokens += used.tokens
+        self.day_usd += used.usd
+        self.month_tokens += used.tokens
+        self.month_usd += used.usd
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be lost if it were forgotten."""
+        counted = self.requests or self.tokens or self.parallel or self.held_tokens
+        return not (counted or self.month_tokens or self.month_usd)
+
+
+def reserve(
+    accounts: Iterable[tuple[Account, Claim]], need: Need, now: float
+) -> list[tuple[Claim, Obstacle]]:
+    """Reserve in all accounts, or in none: then return what does not let the call in."""
+    listed = list(accounts)
+    for account, claim in listed:
+        account.advance(now, claim.bounds)
+    found = [
+        (claim, obstacle) for account, claim in listed for obstacle in account.obstacles(claim.bounds, need)
+    ]
+    if not found:
+        for account, claim in listed:
+            account.take(claim.bounds, need)
+    return found

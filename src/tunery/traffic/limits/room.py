@@ -1,0 +1,65 @@
+"""What is left of rate limits, as OpenAI's headers tell it with every answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from tunery.traffic.limits.account import MINUTE, Account, Claim
+
+NO_HEADERS: Mapping[str, str] = {}
+RATE_HEADERS = tuple(
+    f"x-ratelimit-{part}-{what}"
+    for what in ("requests", "tokens")
+    for part in ("limit", "remaining", "reset")
+)
+answer_headers: ContextVar[dict[str, str] | None] = ContextVar("answer_headers", default=None)
+"""What the request that is being answered sends with its answer, whatever that becomes: an error, too."""
+
+
+class Bucket(NamedTuple):
+    """One rate limit as it stands."""
+
+    limit: float
+    left: float
+    full_s: float
+    """Until it is full again, if nobody calls [s]."""
+
+
+def headers_of(claims: Sequence[Claim], accounts: Mapping[str, Account]) -> dict[str, str]:
+    """Return OpenAI's ``x-ratelimit-…`` headers: of requests and of tokens, the limit that has least left."""
+    headers: dict[str, str] = {}
+    for what in ("requests", "tokens"):
+        limit = f"{what}_per_minute"
+        buckets = [
+            _bucket(accounts[claim.account], limit, claim.bounds[limit])
+            for claim in claims
+            if limit in claim.bounds and claim.account in accounts
+        ]
+        if buckets:
+            least = min(buckets, key=lambda bucket: bucket.left)
+            headers[f"x-ratelimit-limit-{what}"] = f"{least.limit:.0f}"
+            headers[f"x-ratelimit-remaining-{what}"] = str(math.floor(least.left + 1e-6))
+            headers[f"x-ratelimit-reset-{what}"] = duration(least.full_s)
+    return headers
+
+
+def _bucket(account: Account, limit: str, bound: float) -> Bucket:
+    left = account.left(limit, bound)
+    return Bucket(bound, left, (bound - left) * MINUTE / bound if bound else 0.0)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as OpenAI's headers write it.
+
+    >>> duration(0.0071), duration(1), duration(7.66), duration(360), duration(0)
+    ('8ms', '1s', '7.66s', '6m0s', '0s')
+    """
+    if seconds <= 0:
+        return "0s"
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    minutes, rest = divmod(math.ceil(seconds * 1000) / 1000, 60)
+    return f"{f'{minutes:.0f}m' if minutes else ''}{round(rest, 3):g}s"
