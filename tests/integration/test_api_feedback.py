@@ -83,12 +83,49 @@ def test_an_unmodified_client_rates_and_corrects_through_metadata(server: Live) 
     assert kinds["correction"].correction == "card arrival"
     assert kinds["correction"].comment == "was off"
     assert all(f.status == "pending" for f in kinds.values())
-    with pytest.raises(openai.BadRequestError, match="takes feedback"):
-        client.chat.completions.update(answer.id, metadata={"colour": "red"})
     with pytest.raises(openai.BadRequestError, match="write 1 or -1"):
         client.chat.completions.update(answer.id, metadata={"rating": "5"})
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.update("chatcmpl-none", metadata={"rating": "1"})
+
+
+def test_metadata_is_replaced_and_searched_and_feedback_in_it_is_kept_as_feedback(server: Live) -> None:
+    client = server.client()
+    calls = client.chat.completions
+    first, second = (
+        calls.create(model="bot", messages=ASK, max_tokens=2, metadata={"team": "cards", "n": str(n)})
+        for n in range(2)
+    )
+    assert calls.update(first.id, metadata={"team": "top ups", "rating": "-1"}).metadata == {
+        "team": "top ups"
+    }
+    assert calls.retrieve(first.id).metadata == {"team": "top ups"}
+    assert calls.retrieve(first.id).choices[0].message.content == first.choices[0].message.content
+    assert [c.id for c in calls.list(metadata={"team": "cards"})] == [second.id]
+    assert [c.id for c in calls.list(metadata={"team": "top ups"})] == [first.id]
+    assert [(f.request_id, f.rating) for f in server.workspace.feedback.list()] == [(first.id, -1)]
+    assert calls.update(first.id, metadata={"rating": "1"}).metadata == {"team": "top ups"}
+    with pytest.raises(openai.BadRequestError, match="write 1 or -1"):
+        calls.update(first.id, metadata={"team": "x", "rating": "5"})
+    assert calls.retrieve(first.id).metadata == {"team": "top ups"}
+    assert calls.update(second.id, metadata=None).metadata == {}
+    assert server.workspace.requests.get(second.id).messages != ()
+
+
+def test_what_a_client_deletes_is_in_no_file_of_the_home_any_more(server: Live) -> None:
+    client = server.client()
+    word = "zanzibar-7731"
+    told = [{"role": "user", "content": f"my {word} card"}]
+    call = client.chat.completions.create(model="bot", messages=told, max_tokens=2, metadata={"w": word})  # type: ignore[arg-type]
+    client.chat.completions.update(call.id, metadata={"correction": word, "w": f"{word}-2"})
+
+    def holding() -> list[str]:
+        files = [p for p in server.workspace.root.rglob("*") if p.is_file()]
+        return [p.name for p in files if word.encode() in p.read_bytes()]
+
+    assert holding()
+    client.chat.completions.delete(call.id)
+    assert holding() == []
 
 
 def test_feedback_is_posted_and_listed(server: Live) -> None:

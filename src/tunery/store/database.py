@@ -56,6 +56,8 @@ class Driver(Protocol):
     """Holds the lock ``:name`` until the transaction ends; None where ``begin`` admits one writer."""
     has_table: ClassVar[str]
     """Finds a row when there is a table ``:name``."""
+    overwrite: ClassVar[str | None]
+    """Takes what was deleted out of the files beside the database; None where the server does so itself."""
     hold: ClassVar[str]
     """Ends a query whose rows nobody else may change until the transaction ends."""
     errors: tuple[type[Exception], ...]
@@ -215,6 +217,15 @@ class Database:
                 return found
 
         return self._until_it_answers(once)
+
+    def overwrite_deleted(self) -> None:
+        """Leave nothing of deleted rows in the database's files, as far as nobody is reading older states."""
+        statement = self.driver.overwrite
+        if statement is None:
+            return
+        with self.translated():
+            connection, _ = self._first_use(lambda c: c.execute(statement).fetchall())
+            self._give_back(connection)
 
     def close(self) -> None:
         """Close the idle connections; the database may be used again and then opens new ones."""

@@ -48,6 +48,7 @@ class PostgresDriver:
     snapshot: ClassVar[str] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     lock: ClassVar[str | None] = "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"
     has_table: ClassVar[str] = "SELECT 1 WHERE to_regclass(:name) IS NOT NULL"
+    overwrite: ClassVar[str | None] = None  # autovacuum does
     hold: ClassVar[str] = " FOR SHARE"
     errors: tuple[type[Exception], ...] = (psycopg.Error,)
 

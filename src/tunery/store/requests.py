@@ -193,6 +193,15 @@ class ServedRequests(Records[RequestRecord]):
                 "text": "removed",
             }
             transaction.run(self._update, self._row(record.with_(**emptied, deleted_at=at)))
+        self.database.overwrite_deleted()
+
+    def set_metadata(self, id: str, metadata: Mapping[str, str]) -> RequestRecord:
+        """Replace a call's metadata.
+
+        Raises:
+            NotFoundError: There is none of that id, or it was deleted.
+        """
+        return self.update(id, metadata=dict(metadata))
 
     def expire_texts(self, before: datetime) -> int:
         """Delete the texts of calls that came before a time, and return of how many [count].
@@ -208,12 +217,18 @@ class ServedRequests(Records[RequestRecord]):
                 gone = transaction.run(_EXPIRE, {"before": utc_text(before)})
             expired += gone
             if not gone:
+                self.database.overwrite_deleted()
                 return expired
 
     def purge(self, chosen: Chosen, *, texts_only: bool) -> Purged:
         """Delete served calls with their texts and feedback, or their texts and what was said in words."""
         where, params = _where(chosen)
         meant, _ = _meant(chosen)
+        purged = self._purge(where, meant, params, texts_only=texts_only)
+        self.database.overwrite_deleted()
+        return purged
+
+    def _purge(self, where: str, meant: str, params: Mapping[str, Value], *, texts_only: bool) -> Purged:
         with self.database.transaction() as transaction:
             texts = transaction.run(f"DELETE FROM request_texts WHERE request_id IN {meant}", params)  # noqa: S608
             if texts_only:

@@ -33,6 +33,8 @@ class SqliteDriver:
     lock: ClassVar[str | None] = None
     has_table: ClassVar[str] = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name"
     hold: ClassVar[str] = ""  # there is one writer at a time
+    # Older states of overwritten pages lie in the log until it is begun anew.
+    overwrite: ClassVar[str | None] = "PRAGMA wal_checkpoint(TRUNCATE)"
     # A message that quotes a damaged file is no UTF-8 itself.
     errors: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeDecodeError)
 

@@ -15,13 +15,14 @@ from tunery.feedback.collect import GivenFeedback, feedback_on, record
 from tunery.serve.openai.wire import Metadata, Wire
 
 router = APIRouter(prefix="/chat/completions", route_class=JsonRoute)
-_FEEDBACK_KEYS = {"rating", "correction", "preference", "rejected", "comment"}
+FEEDBACK_KEYS = frozenset({"rating", "correction", "preference", "rejected", "comment"})
+"""Keys of metadata that are taken as feedback, and kept as that."""
 
 
 class MetadataBody(Wire):
     """What an update carries."""
 
-    metadata: Metadata
+    metadata: Metadata | None
 
 
 @router.get("")
@@ -79,25 +80,27 @@ def delete_completion(completion_id: str, shared: Shared) -> dict[str, Any]:
 def update_completion(
     completion_id: str, body: MetadataBody, shared: Shared, caller: Caller
 ) -> dict[str, Any]:
-    """Take feedback on a served call: ``metadata={"rating": "1"}`` or ``{"correction": "…"}``."""
-    given = feedback_of(body.metadata)
-    give(shared, completion_id, given, author=caller.name)
+    """Take feedback on a call, as in ``metadata={"rating": "1"}``, and replace its metadata by the rest.
+
+    Feedback alone leaves the metadata as it is.
+    """
+    given = body.metadata or {}
+    said = {key: value for key, value in given.items() if key in FEEDBACK_KEYS}
+    rest = {key: value for key, value in given.items() if key not in FEEDBACK_KEYS}
+    feedback = feedback_of(said) if said else None
+    if rest or not said:
+        shared.log.set_metadata(completion_id, rest)
+    if feedback is not None:
+        give(shared, completion_id, feedback, author=caller.name)
     return _object(get_call(shared, completion_id))
 
 
 def feedback_of(metadata: dict[str, str]) -> GivenFeedback:
-    """Read feedback from metadata, all of whose values are text.
+    """Read feedback from the keys of metadata that are feedback, all of whose values are text.
 
     Raises:
-        ConfigError: Other keys than those of feedback, or a rating that is neither 1 nor -1.
+        ConfigError: A rating is neither 1 nor -1, or the keys do not go together.
     """
-    unknown = sorted(set(metadata) - _FEEDBACK_KEYS)
-    if unknown or not metadata:
-        raise ConfigError(
-            f"metadata of a served call takes feedback: rating (1 or -1), correction, preference, rejected, "
-            f"comment; not {', '.join(unknown) or 'nothing at all'}",
-            param="metadata",
-        )
     values: dict[str, Any] = {k: v for k, v in metadata.items() if k != "preference"}
     if "rating" in values:
         if values["rating"] not in {"1", "-1", "+1"}:

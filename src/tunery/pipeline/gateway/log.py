@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
@@ -203,17 +203,31 @@ class RequestLog:
             NotFoundError: There is none of that id.
             ResourceError: The database does not answer, or does not have the call yet.
         """
+        requests, now = self._workspace.requests, self._workspace.clock.now()
+        self._stored(id, lambda: requests.forget(id, now))
+        # Not before: until the database has the call, the journal is what counts it.
+        journals.erase(self._workspace.journals, lambda e: None if e.id == id else e)
+
+    def set_metadata(self, id: str, metadata: Mapping[str, str]) -> None:
+        """Replace a call's metadata, as :meth:`ServedRequests.set_metadata` does.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            ResourceError: The database does not answer, or does not have the call yet.
+        """
+        self._stored(id, lambda: self._workspace.requests.set_metadata(id, metadata))
+
+    def _stored(self, id: str, change: Callable[[], object]) -> None:
+        """Change a call in the database, and say so where that does not have it yet."""
         self.flush()
         try:
-            self._workspace.requests.forget(id, self._workspace.clock.now())
+            change()
         except NotFoundError:
             if self.find(id) is None and self.find_anywhere(id) is None:
                 raise
             raise ResourceError(
                 f"the record of {id} is still being written", hint="try again shortly"
             ) from None
-        # Not before: until the database has the call, the journal is what counts it.
-        journals.erase(self._workspace.journals, lambda e: None if e.id == id else e)
 
     def flush(self) -> None:
         """Return once all that was taken so far is in the database, or in the journal while that is away."""
