@@ -194,3 +194,87 @@ def test_a_real_model_that_cannot_judge_ends_as_errors_that_are_counted(
     assert check.errors == 4
     assert check.accuracy == 0
     assert check.problem(config.min_kappa) is not None
+
+
+def says_yes(body: dict[str, Any]) -> str:
+    """Grade an answer by whether it says yes."""
+    return json.dumps({"result": 5 if "yes" in str(body["messages"][-1]["content"]) else 1})
+
+
+def graded_recipe(base: Path, folder: Path, url: str, rule: str) -> Path:
+    values = pair_recipe(base, folder, method="dpo", epochs=1).model_dump(mode="json", exclude_unset=True)
+    values["evaluate"] |= {
+        "judge": {"base_url": url, "model": "judge-1", "api_key_env": "JUDGE_KEY"},
+        "graders": {
+            "Kind words": {
+                "type": "score_model",
+                "model": "grader-1",
+                "range": [1, 5],
+                "input": [{"role": "user", "content": "How kind is this? {{ sample.output_text }}"}],
+            },
+            "same": {
+                "type": "string_check",
+                "input": "{{ sample.output_text }}",
+                "reference": "{{ item.reference }}",
+                "operation": "eq",
+            },
+        },
+    }
+    values["gate"] = {"rules": [rule]}
+    path = folder / "graded.yaml"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return path
+
+
+def mark(folder: Path, *, agree: bool) -> Path:
+    rows = [
+        {"prompt": f"q{i}", "answer": "yes" if i % 2 else "no", "passes": (i % 2 == 1) == agree}
+        for i in range(24)
+    ]
+    file = folder / "marked.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("rule", ["grader.kind_words >= 0.1", "grader >= 0.1"])
+def test_a_gate_rests_on_a_grading_model_only_after_people_were_shown_to_agree_with_it(
+    endpoint: Teacher, tiny_model: Path, tunery: Tunery, tmp_path: Path, rule: str
+) -> None:
+    endpoint.say = says_yes
+    recipe = graded_recipe(tiny_model, tmp_path, endpoint.url, rule)
+    refused = tunery("run", recipe)
+    assert refused.code == 2
+    assert "is judged by the grader Kind words" in refused.err
+    assert "judge-check LABELS.jsonl --recipe RECIPE --grader kind_words" in refused.err
+    assert endpoint.bodies == []
+
+    check = ("evaluate", "judge-check", tmp_path / "marked.jsonl", "--recipe", recipe, "--json", "--grader")
+    mark(tmp_path, agree=False)
+    against = tunery(*check, "kind_words")
+    assert against.code == 0, against.err
+    assert against.json["kappa"] < 0
+    assert "its kappa with people is -" in tunery("run", recipe).err
+
+    mark(tmp_path, agree=True)
+    checked = tunery(*check, "Kind words")
+    assert (checked.json["kind"], checked.json["model"], checked.json["accuracy"]) == (
+        "grader",
+        "grader-1",
+        1,
+    )
+    ran = tunery("run", recipe, "--json")
+    assert ran.code in (0, 5), ran.err
+    assert ran.json["gate"]["rules"][0]["observed"] is not None
+
+
+def test_a_rule_on_a_grader_that_asks_no_model_needs_no_check(
+    endpoint: Teacher, tiny_model: Path, tunery: Tunery, tmp_path: Path
+) -> None:
+    endpoint.say = says_yes
+    recipe = graded_recipe(tiny_model, tmp_path, endpoint.url, "grader.same >= 0")
+    assert tunery("run", recipe, "--json").code == 0
+    unknown = tunery(
+        "evaluate", "judge-check", mark(tmp_path, agree=True), "--recipe", recipe, "--grader", "same"
+    )
+    assert unknown.code == 3
+    assert "kind_words" in unknown.err

@@ -15,6 +15,7 @@ from tunery.cli.session import open_workspace
 if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.evaluation import Metric
+    from tunery.evaluate.config import EvaluateConfig
     from tunery.evaluate.judges.config import JudgeConfig
     from tunery.review.check import JudgeCheck
     from tunery.review.pairwise import JudgedComparison
@@ -68,20 +69,29 @@ def check_judge(  # noqa: PLR0913 - each is an option of its own
     model: Model = None,
     api_key_env: ApiKeyEnv = None,
     recipe: Recipe = None,
+    grader: Annotated[
+        str | None,
+        typer.Option("--grader", metavar="NAME", help="Check this grader of the recipe, which asks a model."),
+    ] = None,
     settings: Further = None,
     as_json: Json = False,
 ) -> None:
     """Measure how far a judge agrees with people, and keep it: a gate may rest on no other judge.
 
     Rows hold "prompt" (or "messages") and either "a", "b" and "preferred", or "chosen" and "rejected", or
-    "answer" and "score" (1 to 5); preference files in any form that training reads do, too.
+    "answer" and "score" (1 to 5); preference files in any form that training reads do, too. With --grader
+    they hold "answer", "passes" (true or false) and the columns that the grader's templates name.
     """
     from tunery.cli.progress import terminal_progress
-    from tunery.pipeline.stages.judge import check_labels
+    from tunery.pipeline.stages.judge import check_labels, check_marks
 
     config = _config(endpoint_settings(endpoint, model, api_key_env, None, None), recipe, settings or ())
     with open_workspace(ctx) as workspace:
-        found = check_labels(workspace, config, labels, terminal_progress())
+        if grader is None:
+            found = check_labels(workspace, config, labels, terminal_progress())
+        else:
+            evaluate = _evaluation(recipe).model_copy(update={"judge": config})
+            found = check_marks(workspace, evaluate, grader, labels, terminal_progress())
     answer(found, lambda: check_text(found, config.min_kappa), as_json=as_json)
 
 
@@ -92,6 +102,15 @@ def _config(given: dict[str, Any], recipe: Path | None, settings: Sequence[str])
 
     own = None if recipe is None else load_recipe(recipe, ()).evaluate.judge
     return judge_settings(apply_overrides(given, settings), own)
+
+
+def _evaluation(recipe: Path | None) -> EvaluateConfig:
+    from tunery.core.errors import ConfigError
+    from tunery.pipeline.recipe import load_recipe
+
+    if recipe is None:
+        raise ConfigError("--grader names a grader of a recipe, and there is none", hint="--recipe RECIPE")
+    return load_recipe(recipe, ()).evaluate
 
 
 def judged_text(found: JudgedComparison, least: float) -> Iterable[Part]:

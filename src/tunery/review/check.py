@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError
@@ -53,7 +53,8 @@ class JudgeCheck(Record):
     """``check-`` and 16 hex digits."""
     judge: str
     """Hash of model, endpoint, rubric and prompt; another of these is another judge."""
-    kind: JudgeKind
+    kind: JudgeKind | Literal["grader"]
+    """What it judges by: a rubric, pairs, or one of OpenAI's graders that ask a model."""
     model: str
     host: str
     n: int
@@ -99,30 +100,53 @@ def check_judge(
     key = judge_key(judge.config, kind)
     answers = [row for row in labels if isinstance(row, LabelledAnswer)]
     found = _of_pairs(judge, pairs) if pairs else _of_answers(judge, answers)
+    who = {"judge": key, "kind": kind, "model": judge.config.model, "host": judge.config.host}
+    return keep_check(workspace, found, who, labels_sha256=sha256, pairs=pairs)
+
+
+def keep_check(
+    workspace: Workspace,
+    found: Agreed,
+    who: Mapping[str, Any],
+    *,
+    labels_sha256: str,
+    pairs: Sequence[LabelledPair] = (),
+) -> JudgeCheck:
+    """Keep how far somebody agreed with people.
+
+    Args:
+        workspace: Where.
+        found: What people and it said of each row.
+        who: ``judge``, ``kind``, ``model`` and ``host`` of the record.
+        labels_sha256: Of what people said.
+        pairs: People's labels of pairs, which correct win rates later.
+
+    Raises:
+        ConfigError: There are fewer than two labels, or all of them are the same.
+    """
     verdicts = sha256_text(canonical_json(found.judged))  # errors of one day may be none on the next
-    inputs = {"labels": sha256, "verdicts": verdicts}
-    identity = artifact_id("check", stage="judge_check", version=1, config={"judge": key}, inputs=inputs)
+    inputs = {"labels": labels_sha256, "verdicts": verdicts}
+    config = {"judge": who["judge"]}
+    identity = artifact_id("check", stage="judge_check", version=1, config=config, inputs=inputs)
+    n = len(found.human)
     if found.kappa is None:
         raise ConfigError(
-            f"no agreement beyond chance can be measured on {len(labels)} labels: one alone, or all the same",
+            f"no agreement beyond chance can be measured on {n} labels: one alone, or all the same",
             hint="label rows of several kinds, some hundred at best",
         )
     agreed = sum(human == judged for human, judged in zip(found.human, found.judged, strict=True))
     check = JudgeCheck(
         id=identity,
-        judge=key,
-        kind=kind,
-        model=judge.config.model,
-        host=judge.config.host,
-        n=len(labels),
+        **who,
+        n=n,
         kappa=found.kappa.value,
         kappa_ci95=tuple(found.kappa.ci95),
-        accuracy=agreed / len(labels),
-        accuracy_ci95=tuple(wilson_interval(agreed, len(labels))),
+        accuracy=agreed / n,
+        accuracy_ci95=tuple(wilson_interval(agreed, n)),
         position_bias=found.position_bias,
         errors=found.judged.count(UNJUDGED),
         classes=by_class(found.human, found.judged, found.classes),
-        labels_sha256=sha256,
+        labels_sha256=labels_sha256,
         created_at=workspace.clock.now(),
     )
     _keep(workspace, check, pairs)
@@ -131,7 +155,12 @@ def check_judge(
 
 def find_check(workspace: Workspace, config: JudgeConfig, kind: JudgeKind) -> JudgeCheck | None:
     """Return the newest check of exactly this judge, None where there is none."""
-    artifacts, key = workspace.artifacts, judge_key(config, kind)
+    return newest_check(workspace, judge_key(config, kind))
+
+
+def newest_check(workspace: Workspace, key: str) -> JudgeCheck | None:
+    """Return the newest check of the judge that a hash stands for, None where there is none."""
+    artifacts = workspace.artifacts
     found = []
     for identity in artifacts.ids("reviews"):
         about = artifacts.about("reviews", identity)
@@ -158,25 +187,29 @@ def labels_kept(workspace: Workspace) -> dict[str, Winner]:
     return found
 
 
-class _Found(NamedTuple):
+class Agreed(NamedTuple):
+    """What people and a judge said of the same rows."""
+
     human: list[str]
     judged: list[str]
+    """``unjudged`` where it gave no readable verdict."""
     classes: tuple[str, ...]
     kappa: Agreement | None
+    """None where no agreement beyond chance can be measured."""
     position_bias: Metric | None = None
 
 
-def _of_pairs(judge: EndpointJudge, rows: Sequence[LabelledPair]) -> _Found:
+def _of_pairs(judge: EndpointJudge, rows: Sequence[LabelledPair]) -> Agreed:
     verdicts = judge_pairs(judge, [row.pair for row in rows])
     clusters = [row.pair.cluster or row.pair.id for row in rows]
     human: list[str] = [row.preferred for row in rows]
     judged = [UNJUDGED if verdict.error else str(verdict.winner) for verdict in verdicts]
     classes = (*_WINNERS, *([UNJUDGED] if UNJUDGED in judged else []))
-    kappa = _kappa(human, judged, classes, clusters)
-    return _Found(human, judged, classes, kappa, position_bias(verdicts, clusters))
+    kappa = kappa_of(human, judged, classes, clusters)
+    return Agreed(human, judged, classes, kappa, position_bias(verdicts, clusters))
 
 
-def _of_answers(judge: EndpointJudge, rows: Sequence[LabelledAnswer]) -> _Found:
+def _of_answers(judge: EndpointJudge, rows: Sequence[LabelledAnswer]) -> Agreed:
     config = judge.config
     asked = [rating_turns(config, row.prompt, row.answer, reference=row.reference) for row in rows]
     judge.ask(asked, rating_form(config))
@@ -195,10 +228,10 @@ def _of_answers(judge: EndpointJudge, rows: Sequence[LabelledAnswer]) -> _Found:
         for h, j in zip(human, judged, strict=True)
     ]
     classes = (*_SCORES, *([UNJUDGED] if UNJUDGED in judged else []))
-    return _Found(human, judged, classes, _kappa(human, read, _SCORES, clusters, ordered=True))
+    return Agreed(human, judged, classes, kappa_of(human, read, _SCORES, clusters, ordered=True))
 
 
-def _kappa(
+def kappa_of(
     human: Sequence[str],
     judged: Sequence[str],
     classes: Sequence[str],
@@ -206,6 +239,7 @@ def _kappa(
     *,
     ordered: bool = False,
 ) -> Agreement | None:
+    """Return Cohen's kappa of two raters; None of a single row, and where all is of one class."""
     if len(human) < 2:
         return None
     return cohen_kappa(human, judged, classes, ordered=ordered, clusters=clusters)

@@ -75,7 +75,7 @@ def check_gate(
         ConfigError: Lists each rule's problem.
     """
     rules = rules_of(context)
-    if unchecked := unchecked_judges(context.workspace, context.recipe.evaluate.judge, rules):
+    if unchecked := unchecked_judges(context.workspace, context.recipe.evaluate, rules):
         raise ConfigError.of_problems("gate", unchecked)
     costs = any(rule.metric == COST for rule in rules)
     if costs and context.recipe.evaluate.price_per_hour is None:

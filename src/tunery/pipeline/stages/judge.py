@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, NotFoundError, TuneryError
@@ -18,6 +18,7 @@ from tunery.core.run import TUNED
 from tunery.endpoint.ask import Asking
 from tunery.endpoint.client import key_of
 from tunery.evaluate.comparison import best_of
+from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.judges.config import JudgeConfig, JudgeKind
 from tunery.evaluate.judges.judge import EndpointJudge
 from tunery.evaluate.metrics import WIN_RATE, declaration_of
@@ -26,11 +27,12 @@ from tunery.evaluate.predictions import read_prediction_rows
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
 from tunery.gate.rules import GateRule
-from tunery.graders.config import GRADER, asks_model, is_cosine
+from tunery.graders.config import GRADER, asks_model, is_cosine, part_name
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import Recipe
 from tunery.pipeline.stages.data import sentence_encoder
-from tunery.review.check import JudgeCheck, check_judge, find_check, labels_kept
+from tunery.review.check import JudgeCheck, check_judge, find_check, labels_kept, newest_check
+from tunery.review.grader_check import check_grader, grader_key, model_graders, named_grader, read_marked
 from tunery.review.pairwise import JudgedComparison, compare_by_judge
 from tunery.review.rows import labels_of, pairs_of, prompts_in, read_labels
 from tunery.store.dataset_files import read_examples
@@ -99,16 +101,22 @@ def judge_of(context: RunContext, of: str, metrics: Iterable[str]) -> ScorerMode
         message = f"data.clean.mask_pii is off: test rows and answers go to {config.host} unmasked"
         context.progress.event(message, level="warn")
 
-    def opened(config: JudgeConfig) -> EndpointJudge:
-        return open_judge(
-            context.workspace, config, of=of, progress=context.progress, should_stop=context.should_stop
-        )
+    open_ = partial(
+        open_judge, context.workspace, of=of, progress=context.progress, should_stop=context.should_stop
+    )
+    return ScorerModels(encoder=encoder, judge=open_(config), named=_named(open_, config))
+
+
+def _named(
+    open_: Callable[[JudgeConfig], EndpointJudge], config: JudgeConfig
+) -> Callable[[str, Mapping[str, Any]], EndpointJudge]:
+    """Return what opens a model by its name at the endpoint of a judge."""
 
     def named(model: str, changes: Mapping[str, Any]) -> EndpointJudge:
         extra = {**config.extra, **changes.get("extra", {})}
-        return opened(config.model_copy(update={**changes, "extra": extra, "model": model}))
+        return open_(config.model_copy(update={**changes, "extra": extra, "model": model}))
 
-    return ScorerModels(encoder=encoder, judge=opened(config), named=named)
+    return named
 
 
 def metrics_of(recipe: Recipe) -> tuple[str, ...]:
@@ -138,27 +146,48 @@ def judge_against_best(
     return found
 
 
-def unchecked_judges(
-    workspace: Workspace, config: JudgeConfig | None, rules: Iterable[GateRule]
-) -> list[str]:
-    """Return a problem for each rule that rests on a judge whom people were not shown to agree with."""
+def unchecked_judges(workspace: Workspace, evaluate: EvaluateConfig, rules: Iterable[GateRule]) -> list[str]:
+    """Return a problem for each rule that rests on a judge whom people were not shown to agree with.
+
+    Args:
+        workspace: Where checks are kept.
+        evaluate: Its judge, and its graders that ask a model.
+        rules: Of the gate.
+    """
+    if (config := evaluate.judge) is None:
+        return []
     problems = []
     for number, rule in enumerate(rules):
-        kind = judged_kind(rule.metric)
-        if kind is None or config is None:
-            continue
-        check = find_check(workspace, config, kind)
-        why = (
-            "nobody has measured how far people agree with it"
-            if check is None
-            else check.problem(config.min_kappa)
-        )
-        if why is not None:
-            problems.append(
-                f"gate.rules[{number}].metric: {rule.metric} is judged by {config.model}, and {why}; type "
-                f"tunery evaluate judge-check LABELS.jsonl --recipe RECIPE"
+        for judge in _judges_of(workspace, config, evaluate.graders, rule.metric):
+            why = (
+                "nobody has measured how far people agree with it"
+                if judge.check is None
+                else judge.check.problem(config.min_kappa)
             )
+            if why is not None:
+                problems.append(
+                    f"gate.rules[{number}].metric: {rule.metric} is judged by {judge.name}, and {why}; type "
+                    f"tunery evaluate judge-check LABELS.jsonl --recipe RECIPE{judge.option}"
+                )
     return problems
+
+
+class _Judge(NamedTuple):
+    name: str
+    check: JudgeCheck | None
+    option: str = ""
+    """What ``judge-check`` takes besides for it."""
+
+
+def _judges_of(
+    workspace: Workspace, config: JudgeConfig, graders: Iterable[Any], metric: str
+) -> Iterator[_Judge]:
+    """Yield whoever a metric's verdicts come from: the judge, or the graders that ask a model."""
+    if kind := judged_kind(metric):
+        yield _Judge(config.model, find_check(workspace, config, kind))
+    for grader in model_graders(graders, metric):
+        check = newest_check(workspace, grader_key(config, grader))
+        yield _Judge(f"the grader {grader.name}", check, f" --grader {part_name(grader.name)}")
 
 
 def judged_kind(metric: str) -> JudgeKind | None:
@@ -196,6 +225,32 @@ def check_labels(workspace: Workspace, config: JudgeConfig, labels: Path, progre
             raise
     of = f"labels {sha256_file(labels)}"
     return check_judge(workspace, open_judge(workspace, config, of=of, progress=progress), rows)
+
+
+def check_marks(
+    workspace: Workspace, evaluate: EvaluateConfig, name: str, labels: Path, progress: Progress
+) -> JudgeCheck:
+    """Measure how far a grader that asks a model agrees with people, and keep it.
+
+    Args:
+        workspace: Where the check is kept.
+        evaluate: Its graders, and the endpoint of its judge.
+        name: The grader.
+        labels: Answers that people let pass or not, as :func:`read_marked` takes them.
+        progress: Told of the verdicts.
+
+    Raises:
+        ConfigError: There is no endpoint, or the labels cannot be used.
+        NotFoundError: No grader of that name asks a model.
+        TuneryError: The endpoint does not answer, or refuses.
+    """
+    grader, config = named_grader(evaluate.graders, name), evaluate.judge
+    if config is None:
+        raise ConfigError(f"grader {name} has no endpoint to ask", hint="set evaluate.judge in the recipe")
+    open_ = partial(open_judge, workspace, of=f"labels {sha256_file(labels)}", progress=progress)
+    encoder = _encoder() if is_cosine(grader) else None
+    models = ScorerModels(encoder=encoder, judge=open_(config), named=_named(open_, config))
+    return check_grader(workspace, config, grader, models, read_marked(labels))
 
 
 def judge_files(
