@@ -22,13 +22,16 @@ def head_of(running: Running) -> Head:
     return Head(running.call.id, int(running.routed.arrival.at.timestamp()), running.routed.model)
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, Mapping[str, Any]]) -> Response:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Mapping[str, Any] | Response]) -> Response:
     """Run ``work`` and answer with what it returns; cancel it when the client hangs up first."""
     answer = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return JSONResponse(answer.result()) if answer.done() else Response(status_code=CLIENT_GONE)
+        if not answer.done():
+            return Response(status_code=CLIENT_GONE)
+        content = answer.result()
+        return content if isinstance(content, Response) else JSONResponse(content)
     finally:
         for task in (answer, gone):
             if not task.done():

@@ -20,7 +20,18 @@ from tunery.api.drain import Drain
 from tunery.api.health import HealthWatch
 from tunery.api.inside import line_sender
 from tunery.api.metrics import Metrics
-from tunery.api.routes import batches, feedback, files, generate, jobs, models, responses, rollouts, stored
+from tunery.api.routes import (
+    batches,
+    embeddings,
+    feedback,
+    files,
+    generate,
+    jobs,
+    models,
+    responses,
+    rollouts,
+    stored,
+)
 from tunery.api.services import Services, Shared
 from tunery.api.uploads import Uploads
 from tunery.core.errors import ResourceError, TuneryError
@@ -28,6 +39,7 @@ from tunery.deploy import canary
 from tunery.pipeline.batches.service import BatchService
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.conversations import Conversations
+from tunery.pipeline.gateway.embedder import Embedder
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.supervisor import Supervisor
@@ -85,11 +97,12 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         service,
         Conversations(settings.conversations),
         Dispatcher(workspace, settings.webhooks),
+        Embedder(settings.embeddings),
         supervisor,
     )
     app.state.services = shared
     errors.install(app)
-    for routes in (generate, responses, stored, files, batches, jobs, models, feedback, rollouts):
+    for routes in (generate, responses, embeddings, stored, files, batches, jobs, models, feedback, rollouts):
         app.include_router(routes.router, prefix="/v1")
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])
@@ -183,6 +196,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(shared.batches.close(), drain.left_s)
         shared.gateway.close()
+        shared.embedder.close()
         for thread in ending:
             await _joined(thread, drain)
         # The answers have ended, or were cut: what they used is booked, and their records are kept.

@@ -12,6 +12,7 @@ from tunery.core.config import Settings
 from tunery.gate.rules import GateConfig
 from tunery.pipeline.batches.config import BatchSettings
 from tunery.pipeline.gateway.conversations import ConversationSettings
+from tunery.pipeline.gateway.embedder import EmbeddingSettings
 from tunery.pipeline.gateway.log import LogSettings
 from tunery.pipeline.jobs.allowed import JobLimits, JobTerms
 from tunery.pipeline.jobs.file_check import CheckSettings
@@ -65,6 +66,8 @@ class ServerSettings(Settings):
     """How calls are recorded, and for how long their texts are kept."""
     batches: BatchSettings = BatchSettings()
     """How files of requests are worked off."""
+    embeddings: EmbeddingSettings = EmbeddingSettings()
+    """What answers `/v1/embeddings`."""
     conversations: ConversationSettings = ConversationSettings()
     """What `previous_response_id` can follow on where stored texts are masked."""
     webhooks: tuple[WebhookSettings, ...] = ()

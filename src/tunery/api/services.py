@@ -20,6 +20,7 @@ from tunery.core.errors import NotFoundError
 from tunery.pipeline.batches.service import BatchService
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.conversations import Conversations
+from tunery.pipeline.gateway.embedder import Embedder
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.supervisor import Supervisor
@@ -43,6 +44,7 @@ class Services:
     batches: BatchService
     conversations: Conversations
     dispatcher: Dispatcher
+    embedder: Embedder
     supervisor: Supervisor | None = None
     """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)

@@ -23,7 +23,6 @@ _NOUNS = frozenset(
         "conversations",
         "decisions",
         "edits",
-        "embeddings",
         "engines",
         "evals",
         "images",
@@ -65,8 +64,8 @@ def why_not_found(request: Request) -> str:
         return "no such path here; the API begins at /v1"
     return (
         f"{request.method} {path:.80} is not served here, and the server is up: "
-        "of OpenAI's API there are responses, chat completions, completions, models, files, batches and "
-        "fine-tuning jobs"
+        "of OpenAI's API there are responses, chat completions, completions, embeddings, models, files, "
+        "batches and fine-tuning jobs"
     )
 
 

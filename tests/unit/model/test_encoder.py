@@ -9,7 +9,8 @@ import pytest
 
 from tunery.core.errors import NotFoundError
 from tunery.model import encoder as encoder_module
-from tunery.model.encoder import DIMENSIONS, PACKAGE, SentenceEncoder, load_encoder
+from tunery.model.encoder import DIMENSIONS, SentenceEncoder, load_encoder
+from tunery.model.encoder_package import PACKAGE
 
 try:
     importlib.metadata.distribution(PACKAGE)

@@ -12,18 +12,23 @@ from tunery.core.errors import ConflictError
 from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
 
 router = APIRouter(prefix="/models", route_class=JsonRoute)
+ENCODER = "encoder"
+"""Owner of what gives embeddings and answers nothing."""
 
 
 @router.get("")
 def list_models(shared: Shared) -> dict[str, Any]:
     """List every name that requests may ask for."""
     models = served_models(shared.workspace, shared.bases.default)
-    return {"object": "list", "data": [model_object(m) for m in models]}
+    encoder = [ServedModel(shared.embedder.name, 0, ENCODER)] if shared.embedder.name else []
+    return {"object": "list", "data": [model_object(m) for m in (*models, *encoder)]}
 
 
 @router.get("/{model:path}")
 def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
     """Describe one model; the path may hold slashes, as names from a hub do."""
+    if model == shared.embedder.name:
+        return model_object(ServedModel(model, 0, ENCODER))
     version = resolve(shared.workspace, shared.bases.default, model, "").version
     if version is None:
         return model_object(ServedModel(model, 0, "base"))
@@ -34,8 +39,8 @@ def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
 @router.delete("/{model:path}")
 def delete_model(model: str, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Delete one version, the aliases of a name's only one with it; refused while something needs it."""
-    if model == shared.bases.default.name:
-        raise ConflictError(f"{model} is the base model that this server serves and cannot be deleted")
+    if model in (shared.bases.default.name, shared.embedder.name):
+        raise ConflictError(f"{model} is a model that this server brings along and cannot be deleted")
     version = version_of(shared.workspace, model)
     shared.workspace.models.delete(
         version.name, version.version, actor=caller.name, reason=f"{version.ref} was deleted"

@@ -121,7 +121,7 @@ def baseline_subjects(context: RunContext, dataset: DatasetVersion, task: Task) 
 
 def likeness() -> Likeness:
     """Return by what nearest examples are found: the sentence encoder where it is installed, else words."""
-    from tunery.model.encoder import ENCODER_NAME, is_installed
+    from tunery.model.encoder_package import ENCODER_NAME, is_installed
 
     return Likeness(ENCODER_NAME, sentence_encoder) if is_installed() else Likeness()
 

@@ -17,8 +17,10 @@ MAX_DEPTH = 64
 """Objects and lists within each other [count]; what reads them further on recurses, too."""
 
 
+_TOKENS = ("prompt", "input", "tokens")
+"""Fields that may hold token ids."""
 MAX_PARTS = 50_000
-"""Values and names in a body [count], those of ``prompt`` aside, which may hold token ids. Looking at a value
+"""Values and names in a body [count], those of :data:`_TOKENS` aside. Looking at a value
 takes far longer than sending it took: sixteen megabytes of ``1,1,…`` are eight million of them, and each may
 be wrong in a way of its own."""
 
@@ -125,8 +127,8 @@ def _check_depth(value: Any) -> None:
         level, depth = [inner], 1 if isinstance(value, dict) else 0
         while level := [v for v in level if type(v) is dict or type(v) is list]:
             depth += 1
-            # Of the prompt's only the lists: the first wrong id in each is told.
-            parts += len(level) if key == "prompt" else sum(map(len, level))
+            # Of token ids only the lists: the first wrong one in each is told.
+            parts += len(level) if key in _TOKENS else sum(map(len, level))
             if parts > MAX_PARTS:
                 raise BadJson(_TOO_MANY)
             if depth > MAX_DEPTH:
