@@ -134,7 +134,8 @@ def load_encoder_folder(folder: Path, *, device: str = "cpu") -> SentenceEncoder
         ConfigError: It is none, or makes vectors in another way than the mean over tokens.
     """
     pooling = _json_in(folder / "1_Pooling" / "config.json")
-    if pooling and not pooling.get("pooling_mode_mean_tokens"):
+    means = pooling.get("pooling_mode_mean_tokens") or pooling.get("pooling_mode") == "mean"
+    if pooling and not means:
         raise ConfigError(
             f"{folder} does not make its vectors by the mean over tokens", hint=f"use {ENCODER_NAME}"
         )
