@@ -198,3 +198,54 @@ def test_batches_are_listed_in_pages(server: Live) -> None:
     assert listed[:3] == made[::-1]
     for id in made:
         assert ended(client, id).status == "completed"
+
+
+def settings(base: Path, **more: Any) -> ServerSettings:
+    given = {"port": 0, "run_jobs": False, "base": str(base), "batches": BatchSettings(poll_s=0.05)}
+    return ServerSettings.model_validate({**given, **more})
+
+
+def test_a_server_that_ends_hands_its_batch_to_the_next(workspace: Workspace, tiny_model: Path) -> None:
+    with live(workspace, tiny_model, settings=settings(tiny_model)) as first:
+        client = first.client()
+        made = submit(client, [line(n, body={"max_tokens": 12}) for n in range(120)])
+        while not (counts := client.batches.retrieve(made.id).request_counts) or not counts.completed:
+            time.sleep(0.005)
+        secret = first.secret
+    left = workspace.batches.get(made.id)
+    assert (left.status, left.worker) == ("in_progress", None)
+    done = workspace.batches.lines_answered(made.id)
+    assert 0 < len(done) < 120
+    with live(workspace, tiny_model, settings=settings(tiny_model)) as second:
+        client = second.client(key=secret)
+        batch = ended(client, made.id)
+        assert [a["custom_id"] for a in lines_of(client, batch.output_file_id)] == [
+            f"row-{n}" for n in range(120)
+        ]
+        assert len(list(client.chat.completions.list(limit=100))) == 120
+
+
+def test_lines_wait_while_there_is_no_room_and_end_with_their_time_or_their_key(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    few = settings(tiny_model, max_in_flight=4)
+    with live(workspace, tiny_model, settings=few) as server:
+        client = server.client()
+        batch = ended(client, submit(client, [line(n) for n in range(8)]).id)
+        assert batch.request_counts is not None
+        assert (batch.status, batch.request_counts.completed) == ("completed", 8)
+    short = settings(tiny_model, batches=BatchSettings(poll_s=0.05, window_hours=0.5 / 3600))
+    with live(workspace, tiny_model, settings=short) as server:
+        client = server.client(key=server.secret)
+        late = submit(client, [line(n, body={"max_tokens": 24}) for n in range(2_000)])
+        batch = ended(client, late.id)
+        assert (batch.status, batch.expired_at is not None) == ("expired", True)
+        errors = lines_of(client, batch.error_file_id)
+        assert {e["error"]["code"] for e in errors} == {"batch_expired"}
+    with live(workspace, tiny_model, settings=settings(tiny_model)) as server:
+        other = workspace.keys.create("other")
+        made = submit(server.client(key=other.secret), [line(n) for n in range(300)])
+        workspace.keys.revoke(other.key.id)
+        client = server.client()
+        refused = lines_of(client, ended(client, made.id).error_file_id)
+        assert {e["response"]["body"]["error"]["code"] for e in refused} == {"invalid_api_key"}
