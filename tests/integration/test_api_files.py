@@ -13,6 +13,7 @@ import pytest
 from tests.integration.live_api import Live, live
 from tests.integration.test_api_surface import is_error, unused
 from tunery.api.config import ServerSettings
+from tunery.pipeline.jobs.files import remove_expired
 from tunery.store.workspace import Workspace
 
 
@@ -111,3 +112,27 @@ def test_ids_that_are_paths_are_refused(server: Live, file_id: str) -> None:
             answer = http.get(path)
             assert answer.status_code in {400, 404}, answer.text
             assert set(answer.json()) == {"error"}
+
+
+def test_a_file_goes_when_its_life_is_over(server: Live) -> None:
+    client = server.client()
+    made = client.files.create(
+        file=("a.jsonl", rows(10)),
+        purpose="fine-tune",
+        expires_after={"anchor": "created_at", "seconds": 3600},
+    )
+    assert made.expires_at == made.created_at + 3600
+    kept = client.files.create(file=("b.jsonl", b"any line\n"), purpose="batch")
+    assert kept.expires_at is None
+    for seconds in (3599, 2_592_001):
+        with pytest.raises(openai.BadRequestError, match="3,600 to 2,592,000"):
+            client.files.create(
+                file=("a.jsonl", rows(10)),
+                purpose="fine-tune",
+                expires_after={"anchor": "created_at", "seconds": seconds},
+            )
+    assert remove_expired(server.workspace) == []
+    server.workspace.files.update(made.id, expires_at=server.workspace.clock.now())
+    assert remove_expired(server.workspace) == [made.id]
+    assert [f.id for f in client.files.list()] == [kept.id]
+    assert server.workspace.artifacts.ids("files") == [kept.id]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
@@ -42,6 +43,7 @@ from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.embedder import Embedder
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
+from tunery.pipeline.jobs.files import remove_expired
 from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
@@ -50,6 +52,8 @@ from tunery.traffic.limits.open import open_meter
 from tunery.traffic.limits.room import RATE_HEADERS
 
 _LOG = logging.getLogger(__name__)
+_TIDY_S = 60.0
+"""Pause between two looks for files whose life is over [s]."""
 
 
 def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) -> FastAPI:
@@ -221,8 +225,12 @@ def _thread(work: Callable[[], None], name: str) -> threading.Thread:
 
 
 def _watch_canaries(shared: Services, over: threading.Event) -> None:
+    tidied = 0.0
     while not over.wait(shared.settings.canary_interval_s):
         try:
+            if time.monotonic() - tidied > _TIDY_S or not tidied:
+                tidied = time.monotonic()
+                remove_expired(shared.workspace)
             shared.log.flush()
             for ended in canary.sweep(shared.workspace):
                 _LOG.warning("rollout %s of %s %s: %s", ended.id, ended.name, ended.status, ended.reason)

@@ -178,6 +178,18 @@ def remove_file(workspace: Workspace, file_id: str) -> None:
         workspace.artifacts.delete("files", file.id)
 
 
+def remove_expired(workspace: Workspace) -> list[str]:
+    """Delete the files whose life is over, and return their ids; one that is needed goes when it is not."""
+    now = workspace.clock.now()
+    removed = []
+    for file in workspace.files.every():
+        if file.expires_at is not None and file.expires_at <= now:
+            with contextlib.suppress(ConflictError, NotFoundError):
+                remove_file(workspace, file.id)
+                removed.append(file.id)
+    return removed
+
+
 def _display_name(filename: str) -> str:
     """Keep the last part of a name, printable characters only."""
     last = filename.replace("\\", "/").rpartition("/")[2]
