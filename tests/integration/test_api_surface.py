@@ -51,7 +51,7 @@ def test_no_key_a_wrong_key_and_a_revoked_key_are_refused(server: Live) -> None:
         server.client(key="tk-wrong").models.list()
     assert server.client().models.list().data
     server.workspace.keys.revoke(server.workspace.keys.list()[0].id)
-    with pytest.raises(openai.AuthenticationError, match="unknown or was revoked"):
+    with pytest.raises(openai.AuthenticationError, match="unknown, was revoked or has expired"):
         server.client().models.list()
 
 

@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response
 
 import tunery
 from tunery.api import errors, openapi
+from tunery.api.audit import AuditTrail
 from tunery.api.boundary import Boundary
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
@@ -22,19 +23,22 @@ from tunery.api.health import HealthWatch
 from tunery.api.inside import line_sender
 from tunery.api.metrics import Metrics
 from tunery.api.routes import (
+    audit,
     batches,
     embeddings,
     feedback,
     files,
     generate,
     jobs,
+    keys,
     models,
     responses,
     rollouts,
     stored,
 )
-from tunery.api.services import Services, Shared
+from tunery.api.services import AllServices, Everything
 from tunery.api.uploads import Uploads
+from tunery.core.access import Caller
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.deploy import canary
 from tunery.pipeline.batches.service import BatchService
@@ -79,6 +83,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         docs_url=None,
         redoc_url=None,
     )
+    trail = AuditTrail(workspace)
     drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
     watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
     supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
@@ -88,7 +93,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         line_sender(app, workspace),
         max_line_bytes=settings.max_body_bytes,
     )
-    shared = Services(
+    shared = AllServices(
         workspace,
         settings,
         bases,
@@ -98,6 +103,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         drain,
         uploads,
         watch,
+        trail,
         service,
         Conversations(settings.conversations),
         Dispatcher(workspace, settings.webhooks),
@@ -106,13 +112,26 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     )
     app.state.services = shared
     errors.install(app)
-    for routes in (generate, responses, embeddings, stored, files, batches, jobs, models, feedback, rollouts):
+    for routes in (
+        generate,
+        responses,
+        embeddings,
+        stored,
+        files,
+        batches,
+        jobs,
+        models,
+        feedback,
+        rollouts,
+        keys,
+        audit,
+    ):
         app.include_router(routes.router, prefix="/v1")
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])
     app.add_api_route("/metrics", metrics_text, methods=["GET"])
     app.add_api_route("/openapi.json", openapi.route_of(app), methods=["GET"], include_in_schema=False)
-    app.add_middleware(Boundary, workspace=workspace, settings=settings, drain=drain)
+    app.add_middleware(Boundary, workspace=workspace, settings=settings, trail=trail, drain=drain)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -124,7 +143,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     return app
 
 
-async def health(shared: Shared) -> dict[str, object]:
+async def health(shared: Everything) -> dict[str, object]:
     """Say whether requests can be answered: engines, database, disk, records, jobs; for who sends them here.
 
     Where calls are answered although they cannot be recorded, ``status`` is ``degraded``.
@@ -156,14 +175,16 @@ async def live() -> dict[str, str]:
     return {"status": "alive"}
 
 
-def metrics_text(shared: Shared) -> Response:
-    """Return the metrics for Prometheus."""
-    return Response(shared.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+def metrics_text(request: Request, shared: Everything) -> Response:
+    """Return the metrics for Prometheus: a key sees its project's; this machine, without one, sees all."""
+    caller: Caller | None = request.scope["caller"]
+    text = shared.metrics.text(caller.project if caller is not None and caller.key_id else None)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    shared: Services = app.state.services
+    shared: AllServices = app.state.services
     supervisor = shared.supervisor
     over = threading.Event()
     canaries = threading.Thread(target=_watch_canaries, args=(shared, over), name="canaries", daemon=True)
@@ -224,7 +245,7 @@ def _thread(work: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
-def _watch_canaries(shared: Services, over: threading.Event) -> None:
+def _watch_canaries(shared: AllServices, over: threading.Event) -> None:
     tidied = 0.0
     while not over.wait(shared.settings.canary_interval_s):
         try:

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tunery.api.audit import AuditTrail
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
 from tunery.api.errors import BodyRefused, BodyTooLarge, BodyTooSlow, Problem, problem_of
@@ -45,10 +46,16 @@ class Boundary:
     """
 
     def __init__(
-        self, app: ASGIApp, workspace: Workspace, settings: ServerSettings, drain: Drain | None = None
+        self,
+        app: ASGIApp,
+        workspace: Workspace,
+        settings: ServerSettings,
+        trail: AuditTrail,
+        drain: Drain | None = None,
     ) -> None:
         self._app = app
         self._workspace = workspace
+        self._trail = trail
         self._settings = settings
         self._drain = drain or Drain(settings.grace_s)
         self._drain.at_once(self._end_receiving)
@@ -132,18 +139,30 @@ class Boundary:
         if not self._settings.auth:
             scope["caller"] = WITHOUT_KEY
             return self._foreign_page(headers)
-        if scope["path"] in _OPEN_PATHS or (scope["path"] == "/metrics" and self._settings.is_loopback):
+        if scope["path"] in _OPEN_PATHS:
             return None
-        kind, _, secret = headers.get("authorization", "").partition(" ")
+        given = headers.get("authorization", "")
+        if scope["path"] == "/metrics" and self._settings.is_loopback and not given:
+            return None
+        kind, _, secret = given.partition(" ")
         if kind.lower() != "bearer" or not secret.strip():
             return _no_key("no API key: send it as 'Authorization: Bearer tk-…'")
         key: ApiKey | None = await anyio.to_thread.run_sync(
             self._workspace.keys.verify, secret.strip(), limiter=self._looking_up
         )
         if key is None:
-            return _no_key("this API key is unknown or was revoked; tunery keys create makes a new one")
+            await self._write_down(secret.strip(), scope)
+            return _no_key(
+                "this API key is unknown, was revoked or has expired; tunery keys create makes a new one"
+            )
         scope["caller"] = caller_of(key)
         return None
+
+    async def _write_down(self, secret: str, scope: Scope) -> None:
+        address = str((scope.get("client") or ("unknown",))[0])
+        await anyio.to_thread.run_sync(
+            self._trail.refused_key, secret, address, scope["request_id"], limiter=self._looking_up
+        )
 
     def _foreign_page(self, headers: Headers) -> Problem | None:
         """Without keys, a web page in the same machine's browser is the one stranger that can knock.

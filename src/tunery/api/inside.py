@@ -26,7 +26,7 @@ def line_sender(app: ASGIApp, workspace: Workspace) -> Callable[[Batch, RequestL
     """Return what sends lines of batches to the app, each as the key that made its batch."""
 
     async def send(batch: Batch, line: RequestLine) -> Reply:
-        caller = WITHOUT_KEY
+        caller = replace(WITHOUT_KEY, project=batch.project)
         if batch.key_id is not None:
             key = await asyncio.to_thread(workspace.keys.find, batch.key_id)
             if key is None or not key.works_at(workspace.clock.now()):

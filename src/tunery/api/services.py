@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import Depends, Request
 
+from tunery.api.audit import AuditTrail
 from tunery.api.config import ServerSettings
 from tunery.api.drain import Drain
 from tunery.api.health import HealthWatch
@@ -23,6 +24,7 @@ from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.embedder import Embedder
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
+from tunery.pipeline.gateway.project_log import ProjectLog
 from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
@@ -30,7 +32,31 @@ from tunery.store.workspace import Workspace
 
 @dataclass(frozen=True)
 class Services:
-    """The parts behind the routes."""
+    """What a route gets: the parts of a server, as far as the caller's project goes.
+
+    Whatever is reached through it sees that project alone, so that a route need not think of the others.
+    """
+
+    workspace: Workspace
+    """See :meth:`~tunery.store.workspace.Workspace.of`."""
+    log: ProjectLog
+    settings: ServerSettings
+    bases: BasePool
+    gateway: Gateway
+    """A call brings its caller, whose project says what it may find."""
+    uploads: Uploads
+    batches: BatchService
+    """Told that a batch has come."""
+    conversations: Conversations
+    """Asked for a project and an id."""
+    embedder: Embedder
+    job_creation: threading.Lock
+    """Held while a job is created, so that a client's retry finds the job its first try made."""
+
+
+@dataclass(frozen=True)
+class AllServices:
+    """The parts of a server, with what they hold of every project: for its own threads and its operator."""
 
     workspace: Workspace
     settings: ServerSettings
@@ -41,6 +67,7 @@ class Services:
     drain: Drain
     uploads: Uploads
     watch: HealthWatch
+    audit: AuditTrail
     batches: BatchService
     conversations: Conversations
     dispatcher: Dispatcher
@@ -48,16 +75,25 @@ class Services:
     supervisor: Supervisor | None = None
     """What runs jobs; None where another server does."""
     job_creation: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a job is created, so that a client's retry finds the job its first try made."""
+
+    def of(self, project: str) -> Services:
+        """Return them as far as one project goes."""
+        return Services(
+            workspace=self.workspace.of(project),
+            log=ProjectLog(self.log, project),
+            settings=self.settings,
+            bases=self.bases,
+            gateway=self.gateway,
+            uploads=self.uploads,
+            batches=self.batches,
+            conversations=self.conversations,
+            embedder=self.embedder,
+            job_creation=self.job_creation,
+        )
 
 
 # Coroutines, although they wait for nothing: FastAPI would run a plain function in a thread of the pool that
 # all blocking routes share, and a completion or /health would wait until one of those has ended.
-async def _services(request: Request) -> Services:
-    found: Services = request.app.state.services
-    return found
-
-
 async def _caller(request: Request) -> access.Caller:
     caller: access.Caller | None = request.scope["caller"]  # set by the boundary
     if caller is None:
@@ -65,7 +101,20 @@ async def _caller(request: Request) -> access.Caller:
     return caller
 
 
+async def _all_services(request: Request) -> AllServices:
+    found: AllServices = request.app.state.services
+    return found
+
+
+async def _services(request: Request) -> Services:
+    found: AllServices = request.app.state.services
+    return found.of((await _caller(request)).project)
+
+
 Shared = Annotated[Services, Depends(_services)]
+"""What routes get: the caller's project."""
+Everything = Annotated[AllServices, Depends(_all_services)]
+"""For what is no project's, such as ``/health``; no route under ``/v1`` may ask for it."""
 Caller = Annotated[access.Caller, Depends(_caller)]
 """Who sends the request, by its key."""
 

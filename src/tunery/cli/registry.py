@@ -93,7 +93,7 @@ def give_name(
     A name belongs to the key whose job made it first; names that `tunery run` made belong to no key.
     """
     with open_workspace(ctx) as workspace:
-        workspace.models.give_name(name, to)
+        workspace.model_names.give(name, to)
     told = f"{name} belongs to the key {to}" if to else f"{name} belongs to no key"
     answer({"name": name, "owner": to}, lambda: [told], as_json=as_json)
 

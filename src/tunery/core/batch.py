@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.config import Record
 
 BatchStatus = Literal[
@@ -73,6 +74,8 @@ class Batch(Record):
     worker: str | None = None
     """Who works on it; no two ever have the same name."""
     lease_until: datetime | None = None
+    project: str = DEFAULT_PROJECT
+    """Whose files it reads and writes."""
 
 
 class BatchAnswer(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.config import Record
 from tunery.core.progress import Level
 
@@ -52,6 +53,8 @@ class Job(Record):
     """Whether a model that its gate refuses is registered all the same, without an alias."""
     device: str = "local"
     """Machine and device it runs on, once a worker took it; jobs of one device run one after another."""
+    project: str = DEFAULT_PROJECT
+    """Whose files it reads and whose model it makes."""
 
     @property
     def stop_requested(self) -> bool:
@@ -97,3 +100,4 @@ class StoredFile(Record):
     status_details: str | None = None
     created_at: datetime
     expires_at: datetime | None = None
+    project: str = DEFAULT_PROJECT

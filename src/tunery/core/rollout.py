@@ -101,3 +101,5 @@ class Feedback(Record):
     reviewer: str | None = None
     reviewed_at: datetime | None = None
     created_at: datetime
+    project: str = DEFAULT_PROJECT
+    """That of its request."""

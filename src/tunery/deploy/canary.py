@@ -48,6 +48,7 @@ def start(
 
     Raises:
         NotFoundError: No such version or alias.
+        ForbiddenError: Another project shares the name.
         ConflictError: The name has no champion, the version is the champion, or a canary of the name runs
             already. GateFailed: The version's gate refused it and nobody overrode that. ConfigError: The
             percentage is out of range.
@@ -63,6 +64,7 @@ def start(
             hint=f"tunery registry show {challenger.ref}, or: tunery deploy canary {challenger.ref} "
             "--override-gate --by NAME --reason TEXT",
         )
+    workspace.model_names.require_own(workspace.database, challenger.name)
     now = workspace.clock.now()
     rollout = Rollout(
         id=new_id("rollout", now),

@@ -89,6 +89,7 @@ def feedback_on(request: RequestRecord, given: GivenFeedback, *, author: str, at
         comment=given.comment,
         author=author,
         created_at=at,
+        project=request.project,
     )
 
 

@@ -15,7 +15,15 @@ from tunery.store.database import Database, Transaction
 from tunery.store.records import Records, TableLayout, document
 from tunery.store.webhooks import Outbox
 
-_LAYOUT = TableLayout("batches", Batch, "batch", ("status",), hint="tunery batches ls", private=True)
+_LAYOUT = TableLayout(
+    "batches",
+    Batch,
+    "batch",
+    ("status", "project"),
+    hint="tunery batches ls",
+    private=True,
+    owned="project = :project",
+)
 _AT_WORK = "WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling') ORDER BY seq LIMIT 1000"
 _KEEP = """
 INSERT INTO batch_answers (batch_id, line, ok, prompt_tokens, completion_tokens, content)
@@ -49,8 +57,8 @@ class Batches(Records[Batch]):
     Who works on one holds its lease; every change of a batch at work is made only while that is so.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        super().__init__(database, _LAYOUT)
+    def __init__(self, database: Database, clock: Clock, project: str | None = None) -> None:
+        super().__init__(database, _LAYOUT, project)
         self._clock = clock
         self._outbox = Outbox(database, clock)
 

@@ -14,17 +14,21 @@ _LAYOUT = TableLayout(
     "feedback",
     Feedback,
     "feedback",
-    ("request_id", "kind", "rating", "status"),
+    ("request_id", "kind", "rating", "status", "project"),
     hint="tunery feedback ls",
     private=True,
+    owned="project = :project",
 )
+_SERVED = """
+SELECT 1 AS there FROM requests WHERE id = :id AND project = :project AND deleted_at IS NULL
+"""
 
 
 class FeedbackLog(Records[Feedback]):
     """Feedback in the order it came."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        super().__init__(database, _LAYOUT)
+    def __init__(self, database: Database, clock: Clock, project: str | None = None) -> None:
+        super().__init__(database, _LAYOUT, project)
         self._clock = clock
 
     def add(self, record: Feedback) -> Feedback:
@@ -43,8 +47,8 @@ class FeedbackLog(Records[Feedback]):
 
     def put(self, transaction: Transaction, record: Feedback) -> bool:
         """Store feedback, once, as part of a transaction; False where its request is not there or deleted."""
-        served = "SELECT 1 AS there FROM requests WHERE id = :id AND deleted_at IS NULL"
-        if not transaction.rows(served, {"id": record.request_id}):
+        record = self.own(record)
+        if not transaction.rows(_SERVED, {"id": record.request_id, "project": record.project}):
             return False
         self.insert(transaction, record)
         return True

@@ -31,12 +31,16 @@ _LAYOUT = TableLayout(
     "jobs",
     Job,
     "job",
-    ("status", "device", "worker", "lease_until"),
+    ("status", "device", "worker", "lease_until", "project"),
     hint="tunery jobs ls",
     private=True,
+    owned="project = :project",
 )
-_EVENTS = TableLayout("job_events", JobEvent, "job event", ("job_id",), private=True)
-_CHECKPOINTS = TableLayout("job_checkpoints", JobCheckpoint, "job checkpoint", ("job_id",), private=True)
+_OF_A_JOB = "job_id IN (SELECT id FROM jobs WHERE project = :project)"
+_EVENTS = TableLayout("job_events", JobEvent, "job event", ("job_id",), private=True, owned=_OF_A_JOB)
+_CHECKPOINTS = TableLayout(
+    "job_checkpoints", JobCheckpoint, "job checkpoint", ("job_id",), private=True, owned=_OF_A_JOB
+)
 
 _CLAIMABLE = """
 WHERE (status = 'queued' OR (status = 'running' AND lease_until < :now))
@@ -49,7 +53,7 @@ _FURTHER = """
 SELECT 1 AS there FROM job_checkpoints WHERE job_id = :id AND created_at > :claimed_at LIMIT 1
 """
 _HELD = "SELECT status, worker FROM jobs WHERE id = :id"
-_COUNTS = "SELECT status, COUNT(*) AS jobs FROM jobs GROUP BY status"
+_COUNTS = "SELECT project, status, COUNT(*) AS jobs FROM jobs GROUP BY project, status"
 
 
 class Line(NamedTuple):
@@ -66,11 +70,11 @@ class Jobs(Records[Job]):
     changes it: whoever comes late changes nothing.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        super().__init__(database, _LAYOUT)
+    def __init__(self, database: Database, clock: Clock, project: str | None = None) -> None:
+        super().__init__(database, _LAYOUT, project)
         self._clock = clock
-        self._events = Records(database, _EVENTS)
-        self._checkpoints = Records(database, _CHECKPOINTS)
+        self._events = Records(database, _EVENTS, project)
+        self._checkpoints = Records(database, _CHECKPOINTS, project)
         self._outbox = Outbox(database, clock)
 
     def lock(self, id: str) -> str:
@@ -286,9 +290,11 @@ class Jobs(Records[Job]):
 
         return self.database.atomically(again, lock="jobs")
 
-    def counts(self) -> dict[str, int]:
-        """Return how many jobs have each status [count]."""
-        return {str(row["status"]): int(row["jobs"]) for row in self.database.rows(_COUNTS)}
+    def counts(self) -> dict[tuple[str, ...], int]:
+        """Return how many jobs of each project have each status, for the operator [count]."""
+        return {
+            (str(row["project"]), str(row["status"])): int(row["jobs"]) for row in self.database.rows(_COUNTS)
+        }
 
     def request_cancel(self, id: str) -> Job:
         """Ask a job to stop: one that nobody holds ends now, one that runs when its worker sees it.

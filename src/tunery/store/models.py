@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.clock import Clock
-from tunery.core.errors import ConflictError, ForbiddenError, NotFoundError
+from tunery.core.errors import ConflictError, NotFoundError
 from tunery.core.ids import check_name
 from tunery.core.registry import AliasMove, ModelVersion, Override
 from tunery.core.rollout import Rollout
 from tunery.store.database import Database, Transaction
+from tunery.store.model_names import VISIBLE, ModelNames, lock_of, taken
 from tunery.store.records import Records, TableLayout, from_row, read_moment, read_row, to_row
 
 _LAYOUT = TableLayout(
@@ -22,6 +24,7 @@ _LAYOUT = TableLayout(
     ("name", "version"),
     identity=lambda version: version.ref,
     hint="tunery registry ls",
+    owned=VISIBLE,
 )
 
 
@@ -43,12 +46,22 @@ class VersionHead(NamedTuple):
 
 
 class Models:
-    """The registry's tables."""
+    """The registry's tables.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    A name and everything under it belongs to one project, and no two projects have one of the same name. A
+    name may be shared with others, which see its versions and cannot change them.
+
+    Args:
+        project: Whose names there are, with those shared with it; None sees all.
+    """
+
+    def __init__(self, database: Database, clock: Clock, project: str | None = None) -> None:
         self._database = database
         self._clock = clock
-        self._records = Records(database, _LAYOUT)
+        self._project = project
+        self._records = Records(database, _LAYOUT, project)
+        self._names = ModelNames(database, project)
+        self._visible = self._names.visible
 
     def register(self, version: ModelVersion, *, once: bool = False) -> ModelVersion:
         """Store a model version under the next number of its name and return it with that number.
@@ -62,8 +75,10 @@ class Models:
 
         Raises:
             ConfigError: The name cannot be one.
+            ForbiddenError: It is another project's.
         """
         check_name(version.name, "model name")
+        project = self._project or DEFAULT_PROJECT
 
         def next_number(transaction: Transaction) -> ModelVersion:
             if once:
@@ -71,59 +86,16 @@ class Models:
                     if (other.run_id, other.adapter_id) == (version.run_id, version.adapter_id):
                         return other
             rows = transaction.rows(
-                "INSERT INTO model_names (name, last_version) VALUES (:name, 1) "
+                "INSERT INTO model_names (name, last_version, project) VALUES (:name, 1, :project) "
                 "ON CONFLICT (name) DO UPDATE SET last_version = model_names.last_version + 1 "
-                "RETURNING last_version",
-                {"name": version.name},
+                "RETURNING last_version, project",
+                {"name": version.name, "project": project},
             )
+            if self._project is not None and rows[0]["project"] != self._project:
+                raise taken(version.name)
             return self._records.insert(transaction, version.with_(version=rows[0]["last_version"]))
 
-        return self._database.atomically(next_number, lock=_lock(version.name))
-
-    def claim_name(self, name: str, owner: str) -> None:
-        """Keep a name for one owner: whoever claims it first, for ever.
-
-        Args:
-            name: Of a model that there may not be yet.
-            owner: Name of an API key; keys of one name are one owner, so that a key can be replaced.
-
-        Raises:
-            ForbiddenError: It is another's, or one that came from the command line, which is the operator's.
-        """
-        check_name(name, "model name")
-
-        def claim(transaction: Transaction) -> None:
-            transaction.run(
-                "INSERT INTO model_names (name, last_version, owner) VALUES (:name, 0, :owner) "
-                "ON CONFLICT (name) DO NOTHING",
-                {"name": name, "owner": owner},
-            )
-            rows = transaction.rows("SELECT owner FROM model_names WHERE name = :name", {"name": name})
-            if rows[0]["owner"] != owner:
-                raise ForbiddenError(
-                    f"the model name {name!r} belongs to another key",
-                    hint="choose another suffix",
-                    param="suffix",
-                )
-
-        self._database.atomically(claim, lock=_lock(name))
-
-    def give_name(self, name: str, owner: str | None) -> None:
-        """Let another key make versions of a name; None keeps it for the command line.
-
-        Raises:
-            NotFoundError: There is no such name.
-        """
-
-        def give(transaction: Transaction) -> None:
-            known = {str(row["name"]) for row in transaction.rows("SELECT name FROM model_names", {})}
-            if name not in known:
-                raise NotFoundError.of("model", name, known, hint="tunery registry ls")
-            transaction.run(
-                "UPDATE model_names SET owner = :owner WHERE name = :name", {"name": name, "owner": owner}
-            )
-
-        self._database.atomically(give, lock=_lock(name))
+        return self._database.atomically(next_number, lock=lock_of(version.name))
 
     def get(self, name: str, version: int) -> ModelVersion:
         """Return a model version.
@@ -146,13 +118,15 @@ class Models:
 
         def write(transaction: Transaction) -> ModelVersion:
             known = self._records.read(transaction, f"{name}@{version}")
+            self._names.require_own(transaction, name)
             return self._records.write(transaction, known.with_(overrides=(*known.overrides, override)))
 
-        return self._database.atomically(write, lock=_lock(name))
+        return self._database.atomically(write, lock=lock_of(name))
 
     def names(self) -> builtins.list[str]:
         """Return the names that have a version, sorted."""
-        rows = self._database.rows("SELECT DISTINCT name FROM model_versions ORDER BY name")
+        sql = f"SELECT DISTINCT name FROM model_versions WHERE {self._visible} ORDER BY name"  # noqa: S608
+        rows = self._database.rows(sql, self._names.params())
         return [str(row["name"]) for row in rows]
 
     def delete(self, name: str, version: int, *, actor: str = "store", reason: str = "deleted") -> None:
@@ -174,6 +148,7 @@ class Models:
 
         def remove(transaction: Transaction) -> None:
             self._records.read(transaction, ref)
+            self._names.require_own(transaction, name)
             held = [a for a, n in self._aliases(transaction, name).items() if n == version]
             self._refuse_in_use(transaction, name, version, held)
             others = transaction.rows(_OTHERS, {"name": name, "version": version})
@@ -188,7 +163,7 @@ class Models:
                 _unpoint(transaction, self._removal(name, alias, version, actor=actor, reason=reason))
             self._records.erase(transaction, ref)
 
-        self._database.atomically(remove, lock=_lock(name))
+        self._database.atomically(remove, lock=lock_of(name))
 
     def aliases(self, name: str) -> dict[str, int]:
         """Return the aliases of a name and the version each points at."""
@@ -204,6 +179,7 @@ class Models:
 
         def move(transaction: Transaction) -> AliasMove:
             self._records.read(transaction, f"{name}@{version}")
+            self._names.require_own(transaction, name)
             previous = self._aliases(transaction, name).get(alias)
             if previous == version and (made := self._moves(transaction, name, alias)):
                 return made[-1]
@@ -220,7 +196,7 @@ class Models:
                 ),
             )
 
-        return self._database.atomically(move, lock=_lock(name))
+        return self._database.atomically(move, lock=lock_of(name))
 
     def restore_alias(self, name: str, alias: str, *, current: int, actor: str, reason: str) -> AliasMove:
         """Take back the newest move of an alias that was not taken back yet, and record that.
@@ -233,6 +209,7 @@ class Models:
         """
 
         def move(transaction: Transaction) -> AliasMove:
+            self._names.require_own(transaction, name)
             points_at = self._aliases(transaction, name).get(alias)
             if points_at != current:
                 now = f"{name}@{points_at}" if points_at is not None else "no version"
@@ -256,7 +233,7 @@ class Models:
                 ),
             )
 
-        return self._database.atomically(move, lock=_lock(name))
+        return self._database.atomically(move, lock=lock_of(name))
 
     def remove_alias(self, name: str, alias: str, *, actor: str, reason: str) -> AliasMove:
         """Let an alias point at nothing and record that.
@@ -271,12 +248,13 @@ class Models:
             if alias not in aliases:
                 known = [f"{name}@{other}" for other in aliases]
                 raise NotFoundError.of("alias", f"{name}@{alias}", known, hint="tunery registry ls")
+            self._names.require_own(transaction, name)
             self._refuse_in_use(transaction, name, aliases[alias], [alias])
             return _unpoint(
                 transaction, self._removal(name, alias, aliases[alias], actor=actor, reason=reason)
             )
 
-        return self._database.atomically(remove, lock=_lock(name))
+        return self._database.atomically(remove, lock=lock_of(name))
 
     def _removal(self, name: str, alias: str, version: int, *, actor: str, reason: str) -> AliasMove:
         at = self._clock.now()
@@ -317,9 +295,10 @@ class Models:
 
     def heads(self) -> Iterator[VersionHead]:
         """Yield all versions by name and number, without their recipes."""
-        rows = self._database.rows(_HEADS)
+        rows = self._database.rows(_HEADS.format(visible=self._visible), self._names.params())
         aliases: dict[tuple[str, int], list[str]] = {}
-        for row in self._database.rows("SELECT name, alias, version FROM aliases ORDER BY alias"):
+        listed = f"SELECT name, alias, version FROM aliases WHERE {self._visible} ORDER BY alias"  # noqa: S608
+        for row in self._database.rows(listed, self._names.params()):
             aliases.setdefault((str(row["name"]), int(row["version"])), []).append(str(row["alias"]))
         for row in rows:
             name, version = str(row["name"]), int(row["version"])
@@ -333,8 +312,11 @@ class Models:
             )
 
     def _aliases(self, source: Database | Transaction, name: str) -> dict[str, int]:
-        statement = "SELECT name, alias, version FROM aliases WHERE name = :name ORDER BY alias"
-        rows = source.rows(statement, {"name": name})
+        statement = (
+            "SELECT name, alias, version FROM aliases "  # noqa: S608
+            f"WHERE name = :name AND {self._visible} ORDER BY alias"
+        )
+        rows = source.rows(statement, self._names.params(name=name))
         return {
             str(row["alias"]): read_row(self._database, "aliases", row, lambda row: int(row["version"]))
             for row in rows
@@ -343,10 +325,13 @@ class Models:
     def _moves(
         self, transaction: Transaction, name: str, alias: str | None = None
     ) -> builtins.list[AliasMove]:
-        statement = "SELECT seq, name, alias, at, document FROM alias_moves WHERE name = :name ORDER BY seq"
+        statement = (
+            "SELECT seq, name, alias, at, document FROM alias_moves "  # noqa: S608
+            f"WHERE name = :name AND {self._visible} ORDER BY seq"
+        )
         return [
             read_row(self._database, "alias_moves", row, lambda row: from_row(AliasMove, row))
-            for row in transaction.rows(statement, {"name": name})
+            for row in transaction.rows(statement, self._names.params(name=name))
             if alias in (None, row["alias"])
         ]
 
@@ -359,6 +344,7 @@ SELECT seq, id, name, status, created_at, document FROM rollouts WHERE name = :n
 _HEADS = """
 SELECT name, version, created_at, document ->> 'gate_passed' AS passed, document ->> 'overrides' AS overrides
 FROM model_versions
+WHERE {visible}
 ORDER BY name, version DESC
 """
 _OTHERS = """
@@ -404,7 +390,3 @@ def _noted(transaction: Transaction, move: AliasMove) -> AliasMove:
         to_row(move, ("name", "alias", "at")),
     )
     return move
-
-
-def _lock(name: str) -> str:
-    return f"models/{name}"

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from tunery.core.config import Record
-from tunery.core.errors import DamagedRowError, NotFoundError
+from tunery.core.errors import DamagedRowError, ForbiddenError, NotFoundError
 from tunery.store.database import Database, Row, Transaction, Value
 
 R = TypeVar("R", bound=Record)
@@ -156,6 +156,8 @@ class TableLayout(NamedTuple, Generic[R]):
     """Whether ids belong to those who were given them: a message about an unknown one names no others."""
     condition: str | None = None
     """What every row that is read must fulfil."""
+    owned: str | None = None
+    """What rows of one project fulfil, its name as ``:project``; None where rows belong to no project."""
     joined: str = ""
     """Another table with columns of these records, as in ``LEFT JOIN texts ON request_id = id``."""
     joined_columns: tuple[str, ...] = ()
@@ -177,11 +179,23 @@ class Records(Generic[R]):
     """One table of records that are found by id and listed by age.
 
     Names put into a statement here come from a :class:`TableLayout` in this package; values are parameters.
+
+    Args:
+        database: Where the table is.
+        layout: The table.
+        project: Whose rows there are; those of all others neither exist nor can be made. None sees all.
     """
 
-    def __init__(self, database: Database, layout: TableLayout[R]) -> None:
+    def __init__(self, database: Database, layout: TableLayout[R], project: str | None = None) -> None:
         self.database = database
+        self.project = project
         self._layout = layout
+        self._source = layout.table
+        if project is not None:
+            if layout.owned is None:
+                raise ValueError(f"{layout.table} belong to no project")
+            # Every statement that reads names this in place of the table, so that none can forget it.
+            self._source = f"(SELECT * FROM {layout.table} WHERE {layout.owned}) AS {layout.table}"  # noqa: S608
         self._columns = ("id", "created_at", *layout.columns)
         names, table = (*self._columns, "document"), layout.table
         self._select = self._selecting(layout.joined_columns)
@@ -190,7 +204,9 @@ class Records(Generic[R]):
             f"VALUES ({', '.join(':' + name for name in names)}) ON CONFLICT (id) DO NOTHING"
         )
         changed = ", ".join(f"{name} = :{name}" for name in names if name != "id")
-        self._update = f"UPDATE {table} SET {changed} WHERE id = :id"  # noqa: S608
+        owned = f" AND {layout.owned}" if project is not None else ""
+        self._update = f"UPDATE {table} SET {changed} WHERE id = :id{owned}"  # noqa: S608
+        self._delete = f"DELETE FROM {table} WHERE id = :id{owned}"  # noqa: S608
         visible = f" AND {layout.condition}" if layout.condition else ""
         self._by_id = f"{self._select} WHERE id = :id{visible}"
 
@@ -199,15 +215,28 @@ class Records(Generic[R]):
         return self.database.atomically(lambda transaction: self.insert(transaction, record))
 
     def insert(self, transaction: Transaction, record: R) -> R:
-        """Store a record as part of a transaction, as :meth:`add` does."""
+        """Store a record as part of a transaction, as :meth:`add` does.
+
+        Raises:
+            ForbiddenError: What it is of belongs to another project.
+        """
+        record = self.own(record)
         row = self._row(record)
-        if transaction.run(self._insert, row):
+        if not transaction.run(self._insert, row):
+            return self.read(transaction, str(row["id"]))
+        if self.project is not None and not self.there(transaction, str(row["id"])):
+            raise ForbiddenError(f"this {self._layout.noun} would be of something that is not this project's")
+        return record
+
+    def own(self, record: R) -> R:
+        """Return a record as one of this project, which it becomes when it is stored."""
+        if self.project is None or "project" not in type(record).model_fields:
             return record
-        return self.read(transaction, str(row["id"]))
+        return record.model_copy(update={"project": self.project})
 
     def find(self, id: str) -> R | None:
         """Return the record of an id, None where there is none."""
-        rows = self.database.rows(self._by_id, {"id": id}) if _can_be_stored(id) else []
+        rows = self.database.rows(self._by_id, self._params({"id": id})) if _can_be_stored(id) else []
         return self._record(rows[0]) if rows else None
 
     def get(self, id: str) -> R:
@@ -224,12 +253,12 @@ class Records(Generic[R]):
 
     def there(self, transaction: Transaction, id: str) -> bool:
         """Say whether there is a record of an id."""
-        sql = f"SELECT 1 AS there FROM {self._layout.table} WHERE id = :id"  # noqa: S608
-        return bool(transaction.rows(sql, {"id": id}))
+        sql = f"SELECT 1 AS there FROM {self._source} WHERE id = :id"  # noqa: S608
+        return bool(transaction.rows(sql, self._params({"id": id})))
 
     def write(self, transaction: Transaction, record: R) -> R:
         """Replace a stored record by a newer state of it, and return that."""
-        transaction.run(self._update, self._row(record))
+        transaction.run(self._update, self._params(self._row(record)))
         return record
 
     def change(self, id: str, change: Callable[[R], R]) -> R:
@@ -268,7 +297,7 @@ class Records(Generic[R]):
 
     def erase(self, transaction: Transaction, id: str) -> None:
         """Remove a record as part of a transaction; one that is not there is no error."""
-        transaction.run(f"DELETE FROM {self._layout.table} WHERE id = :id", {"id": id})  # noqa: S608
+        transaction.run(self._delete, self._params({"id": id}))
 
     def lock(self, id: str) -> str:
         """Return the name of the lock that changes of one record are made under."""
@@ -322,7 +351,7 @@ class Records(Generic[R]):
 
         Damaged rows are left out, as :meth:`page` leaves them out.
         """
-        return [*self._readable(transaction.rows(f"{self._select} {rest}", params))]
+        return [*self._readable(transaction.rows(f"{self._select} {rest}", self._params(params)))]
 
     def _query(self, where: Mapping[str, Value], *, oldest_first: bool = False) -> Query:
         wanted = {name: value for name, value in where.items() if value is not None}
@@ -355,12 +384,14 @@ class Records(Generic[R]):
         kept = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "ASC" if query.oldest_first else "DESC"
         params["limit"] = limit + 1
-        return self.database.rows(f"{query.select}{kept} ORDER BY seq {order} LIMIT :limit", params)
+        return self.database.rows(
+            f"{query.select}{kept} ORDER BY seq {order} LIMIT :limit", self._params(params)
+        )
 
     def _place_of(self, after: str) -> int:
         """Return where a list goes on behind a record; one that was deleted meanwhile keeps its place."""
-        sql = f"SELECT seq FROM {self._layout.table} WHERE id = :id"  # noqa: S608
-        rows = self.database.rows(sql, {"id": after}) if _can_be_stored(after) else []
+        sql = f"SELECT seq FROM {self._source} WHERE id = :id"  # noqa: S608
+        rows = self.database.rows(sql, self._params({"id": after})) if _can_be_stored(after) else []
         if not rows:
             error = self._unknown(self.database, after)
             raise NotFoundError(error.message, hint=error.hint, param="after")
@@ -387,7 +418,7 @@ class Records(Generic[R]):
                 _LOG.warning("left out: %s", error)
 
     def _row_of(self, source: Database | Transaction, id: str) -> Row:
-        rows = source.rows(self._by_id, {"id": id}) if _can_be_stored(id) else []
+        rows = source.rows(self._by_id, self._params({"id": id})) if _can_be_stored(id) else []
         if rows:
             return rows[0]
         raise self._unknown(source, id)
@@ -396,15 +427,22 @@ class Records(Generic[R]):
         shown = id[:160].encode("utf-8", "backslashreplace").decode()
         if self._layout.private:
             return NotFoundError(f"no {self._layout.noun} named {shown!r}", hint=self._layout.hint)
-        known = source.rows(f"SELECT id FROM {self._layout.table} ORDER BY seq DESC LIMIT 1000")  # noqa: S608
+        known = source.rows(
+            f"SELECT id FROM {self._source} ORDER BY seq DESC LIMIT 1000",  # noqa: S608
+            self._params({}),
+        )
         ids = (str(row["id"]) for row in known)
         return NotFoundError.of(self._layout.noun, shown, ids, hint=self._layout.hint)
 
     def _selecting(self, joined: Iterable[str] = ()) -> str:
         """Return the beginning of a query that reads rows with these columns of the joined table."""
         names = ", ".join(("seq", *self._columns, "document", *joined))
-        source = " ".join(filter(None, (self._layout.table, self._layout.joined)))
+        source = " ".join(filter(None, (self._source, self._layout.joined)))
         return f"SELECT {names} FROM {source}"  # noqa: S608
+
+    def _params(self, params: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Return the parameters of a statement that names this project's rows."""
+        return params if self.project is None else {**params, "project": self.project}
 
     def _row(self, record: R) -> dict[str, Value]:
         row = to_row(record, self._columns)

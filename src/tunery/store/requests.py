@@ -17,10 +17,11 @@ _LAYOUT = TableLayout(
     "requests",
     RequestRecord,
     "request",
-    ("model", "rollout_id", "arm", "status", "format_valid", "latency_ms", "deleted_at"),
+    ("model", "rollout_id", "arm", "status", "format_valid", "latency_ms", "deleted_at", "project"),
     hint="tunery requests ls",
     private=True,
     condition="deleted_at IS NULL",
+    owned="project = :project",
     joined="LEFT JOIN request_texts ON request_id = id",
     joined_columns=("prompt", "answer"),
 )
@@ -101,6 +102,7 @@ class Chosen(NamedTuple):
     before: datetime | None = None
     model: str | None = None
     """``name@N``, or a name for all its versions."""
+    project: str | None = None
 
     def takes(self, record: RequestRecord) -> bool:
         """Say whether a call is meant."""
@@ -108,6 +110,7 @@ class Chosen(NamedTuple):
             (not self.ids or record.id in self.ids)
             and (self.before is None or record.created_at < self.before)
             and (self.model is None or self.model in (record.model, record.model.partition("@")[0]))
+            and (self.project is None or self.project == record.project)
         )
 
 
@@ -125,8 +128,8 @@ class Purged(NamedTuple):
 class ServedRequests(Records[RequestRecord]):
     """The log of served calls; those that their client deleted are counted but neither found nor listed."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, _LAYOUT)
+    def __init__(self, database: Database, project: str | None = None) -> None:
+        super().__init__(database, _LAYOUT, project)
         self._without_prompts = self._selecting(("answer",))
 
     def insert(self, transaction: Transaction, record: RequestRecord) -> RequestRecord:
@@ -135,7 +138,7 @@ class ServedRequests(Records[RequestRecord]):
 
     def put(self, transaction: Transaction, record: RequestRecord) -> bool:
         """Store a call; False where its id is there already, be it deleted."""
-        if not transaction.run(self._insert, self._row(record)):
+        if not transaction.run(self._insert, self._row(self.own(record))):
             return False
         if record.messages:
             texts = {
@@ -192,7 +195,7 @@ class ServedRequests(Records[RequestRecord]):
                 "response": None,
                 "text": "removed",
             }
-            transaction.run(self._update, self._row(record.with_(**emptied, deleted_at=at)))
+            transaction.run(self._update, self._params(self._row(record.with_(**emptied, deleted_at=at))))
         self.database.overwrite_deleted()
 
     def set_metadata(self, id: str, metadata: Mapping[str, str]) -> RequestRecord:
@@ -207,7 +210,10 @@ class ServedRequests(Records[RequestRecord]):
         """Delete the texts of calls that came before a time, and return of how many [count].
 
         What was said of these calls in words goes, too, whenever it came; ratings stay for their counts.
+        Those of every project expire, so that one project's own view cannot do it.
         """
+        if self.project is not None:
+            raise ValueError("texts of all projects expire at once")
         meant, params = _meant(Chosen(before=before))
         with self.database.transaction() as transaction:
             _forget_said(transaction, meant, params)
@@ -222,6 +228,7 @@ class ServedRequests(Records[RequestRecord]):
 
     def purge(self, chosen: Chosen, *, texts_only: bool) -> Purged:
         """Delete served calls with their texts and feedback, or their texts and what was said in words."""
+        chosen = self.narrowed(chosen)
         where, params = _where(chosen)
         meant, _ = _meant(chosen)
         purged = self._purge(where, meant, params, texts_only=texts_only)
@@ -248,7 +255,7 @@ class ServedRequests(Records[RequestRecord]):
         """
         if texts_only:
             return
-        where, params = _where(chosen)
+        where, params = _where(self.narrowed(chosen))
         running = "rollout_id IN (SELECT id FROM rollouts WHERE status = 'running')"
         sql = f"SELECT DISTINCT rollout_id FROM requests WHERE {where} AND {running}"  # noqa: S608
         for row in self.database.rows(sql, params):
@@ -259,7 +266,7 @@ class ServedRequests(Records[RequestRecord]):
 
     def chosen_ids(self, chosen: Chosen) -> Iterator[str]:
         """Yield the ids of the calls that are meant, oldest first; deleted ones too."""
-        where, params = _where(chosen)
+        where, params = _where(self.narrowed(chosen))
         seq = 0
         while rows := self.database.rows(
             f"SELECT seq, id FROM requests WHERE {where} AND seq > :seq ORDER BY seq LIMIT 5000",  # noqa: S608
@@ -267,6 +274,10 @@ class ServedRequests(Records[RequestRecord]):
         ):
             yield from (str(row["id"]) for row in rows)
             seq = int(rows[-1]["seq"])
+
+    def narrowed(self, chosen: Chosen) -> Chosen:
+        """Return which calls are meant of those that there are here."""
+        return chosen if self.project is None else chosen._replace(project=self.project)
 
     def tallies(self, rollout_id: str) -> dict[Arm, Tally]:
         """Return what each arm of a rollout adds up to, both at the same moment."""
@@ -301,6 +312,9 @@ def _where(chosen: Chosen) -> tuple[str, dict[str, Value]]:
     if chosen.model is not None:
         conditions.append("(model = :model OR substr(model, 1, length(:name)) = :name)")
         params |= {"model": chosen.model, "name": f"{chosen.model}@"}
+    if chosen.project is not None:
+        conditions.append("project = :project")
+        params["project"] = chosen.project
     return " AND ".join(conditions), params
 
 

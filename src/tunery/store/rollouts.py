@@ -7,11 +7,18 @@ from tunery.core.errors import ConflictError
 from tunery.core.rollout import Rollout, RolloutStatus
 from tunery.core.webhook import EventType
 from tunery.store.database import Database, Transaction
+from tunery.store.model_names import OWN
 from tunery.store.records import Records, TableLayout
 from tunery.store.webhooks import Outbox
 
 _LAYOUT = TableLayout(
-    "rollouts", Rollout, "rollout", ("name", "status"), hint="tunery deploy ls", private=True
+    "rollouts",
+    Rollout,
+    "rollout",
+    ("name", "status"),
+    hint="tunery deploy ls",
+    private=True,
+    owned=OWN,
 )
 _RUNNING = "WHERE name = :name AND status = 'running'"
 
@@ -19,8 +26,8 @@ _RUNNING = "WHERE name = :name AND status = 'running'"
 class Rollouts(Records[Rollout]):
     """The rollouts of this workspace."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        super().__init__(database, _LAYOUT)
+    def __init__(self, database: Database, clock: Clock, project: str | None = None) -> None:
+        super().__init__(database, _LAYOUT, project)
         self._clock = clock
         self._outbox = Outbox(database, clock)
 

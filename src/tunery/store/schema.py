@@ -55,6 +55,11 @@ def document() -> Column[object]:
     return Column("document", JSON(), nullable=False)
 
 
+def _project() -> Column[str]:
+    """Return the column that says whose a row is; what named no project is the default one's."""
+    return Column("project", Text(), nullable=False, server_default="default")
+
+
 def _records(name: str, *columns: SchemaItem) -> Table:
     return Table(
         name,
@@ -68,6 +73,14 @@ def _records(name: str, *columns: SchemaItem) -> Table:
     )
 
 
+_records("projects")
+_records(
+    "audit",
+    Column("action", Text(), nullable=False),
+    _project(),
+    Index("ix_audit_action", "action", "seq"),
+    Index("ix_audit_project", "project", "seq"),
+)
 _records("datasets", Column("name", Text(), nullable=False))
 _records("adapters", Column("dataset_version", Text(), nullable=False))
 _records("evaluations", Column("subject", Text(), nullable=False))
@@ -82,6 +95,13 @@ Table(
     Column("last_version", Integer(), nullable=False),
     # The API key that may make versions of it by jobs; none for the operator's own.
     Column("owner", Text()),
+    _project(),
+)
+Table(
+    "model_shares",
+    METADATA,
+    Column("name", Text(), ForeignKey("model_names.name"), primary_key=True),
+    Column("project", Text(), primary_key=True),
 )
 _records(
     "model_versions",
@@ -117,6 +137,8 @@ _records(
     Column("device", Text(), nullable=False),
     Column("worker", Text()),
     Column("lease_until", moment()),
+    _project(),
+    Index("ix_jobs_project", "project", "seq"),
 )
 _records(
     "job_events",
@@ -126,8 +148,18 @@ _records(
     "job_checkpoints",
     Column("job_id", Text(), ForeignKey("jobs.id"), nullable=False, index=True),
 )
-_records("files", Column("purpose", Text(), nullable=False))
-_records("batches", Column("status", Text(), nullable=False, index=True))
+_records(
+    "files",
+    Column("purpose", Text(), nullable=False),
+    _project(),
+    Index("ix_files_project", "project", "seq"),
+)
+_records(
+    "batches",
+    Column("status", Text(), nullable=False, index=True),
+    _project(),
+    Index("ix_batches_project", "project", "seq"),
+)
 Table(
     "batch_answers",
     METADATA,
@@ -142,6 +174,7 @@ _records(
     "keys",
     Column("prefix", Text(), nullable=False, index=True),
     Column("revoked_at", moment()),
+    _project(),
 )
 
 _records(
@@ -166,6 +199,8 @@ _records(
     Column("format_valid", Boolean()),
     Column("latency_ms", Double(), nullable=False),
     Column("deleted_at", moment()),
+    _project(),
+    Index("ix_requests_project", "project", "seq"),
     # Tallies of one arm, and its latencies in order, are read from the index alone.
     Index("ix_requests_rollout", "rollout_id", "arm", "status", "latency_ms", "format_valid"),
 )
@@ -191,6 +226,8 @@ _records(
     Column("kind", Text(), nullable=False),
     Column("rating", Integer()),
     Column("status", Text(), nullable=False),
+    _project(),
+    Index("ix_feedback_project", "project", "seq"),
 )
 
 # One row a scope; its id is the scope's text.

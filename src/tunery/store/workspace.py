@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from tunery.core.run import Run
     from tunery.core.training import Adapter
     from tunery.store.artifacts import Artifacts
+    from tunery.store.audit import AuditLog
     from tunery.store.batches import Batches
     from tunery.store.feedback import FeedbackLog
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
     from tunery.store.limits import Counts, LimitRules, UsageLog
+    from tunery.store.model_names import ModelNames
     from tunery.store.models import Models
+    from tunery.store.projects import Projects
     from tunery.store.remote import RemoteArtifacts
     from tunery.store.requests import ServedRequests
     from tunery.store.rollouts import Rollouts
@@ -38,12 +41,40 @@ class Workspace:
     """All that Tunery keeps; safe to use from many threads and many processes at once."""
 
     def __init__(
-        self, root: Path, database: Database, clock: Clock, remote: RemoteArtifacts | None = None
+        self,
+        root: Path,
+        database: Database,
+        clock: Clock,
+        remote: RemoteArtifacts | None = None,
+        project: str | None = None,
     ) -> None:
         self.root = root
         self.database = database
         self.clock = clock
+        self.project = project
+        """Whose things there are; None for all, as the operator sees them."""
         self._remote = remote
+        self._projects: dict[str, Workspace] = {}
+
+    def of(self, project: str) -> Workspace:
+        """Return this workspace as one project sees it.
+
+        Files, jobs, models, served calls, feedback, rollouts, keys and the audit log of all others do not
+        exist in it, and what is stored through it is the project's. Dataset versions, adapters, evaluations,
+        gate results and runs are found by the ids that those carry, and belong to the home.
+
+        Raises:
+            ValueError: This is the view of another project.
+        """
+        if self.project == project:
+            return self
+        if self.project is not None:
+            raise ValueError(f"{self.project} sees nothing of {project}")
+        found = self._projects.get(project)
+        if found is None:
+            own = Workspace(self.root, self.database, self.clock, self._remote, project)
+            found = self._projects.setdefault(project, own)
+        return found
 
     @classmethod
     def open(
@@ -152,36 +183,51 @@ class Workspace:
         """Model versions and aliases."""
         from tunery.store.models import Models
 
-        return Models(self.database, self.clock)
+        return Models(self.database, self.clock, self.project)
+
+    @cached_property
+    def model_names(self) -> ModelNames:
+        """Whose each name of a model is."""
+        from tunery.store.model_names import ModelNames
+
+        return ModelNames(self.database, self.project)
+
+    @cached_property
+    def projects(self) -> Projects:
+        """The tenants."""
+        from tunery.store.projects import Projects
+
+        return Projects(self.database, self.clock)
 
     @cached_property
     def jobs(self) -> Jobs:
         """The job queue."""
         from tunery.store.jobs import Jobs
 
-        return Jobs(self.database, self.clock)
+        return Jobs(self.database, self.clock, self.project)
 
     @cached_property
     def files(self) -> Records[StoredFile]:
         """Uploaded and produced files; their bytes are the artifacts of kind ``files``."""
         from tunery.core.job import StoredFile
 
-        layout = TableLayout("files", StoredFile, "file", ("purpose",), private=True)
-        return Records(self.database, layout)
+        columns = ("purpose", "project")
+        layout = TableLayout("files", StoredFile, "file", columns, private=True, owned="project = :project")
+        return Records(self.database, layout, self.project)
 
     @cached_property
     def batches(self) -> Batches:
         """Batches and the answers to their lines."""
         from tunery.store.batches import Batches
 
-        return Batches(self.database, self.clock)
+        return Batches(self.database, self.clock, self.project)
 
     @cached_property
     def keys(self) -> Keys:
         """API keys."""
         from tunery.store.keys import Keys
 
-        return Keys(self.database, self.clock)
+        return Keys(self.database, self.clock, self.project)
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -219,25 +265,32 @@ class Workspace:
         return UsageLog(self.database)
 
     @cached_property
+    def audit(self) -> AuditLog:
+        """What was changed, and by whom."""
+        from tunery.store.audit import AuditLog
+
+        return AuditLog(self.database, self.clock, self.project)
+
+    @cached_property
     def requests(self) -> ServedRequests:
         """Served calls."""
         from tunery.store.requests import ServedRequests
 
-        return ServedRequests(self.database)
+        return ServedRequests(self.database, self.project)
 
     @cached_property
     def rollouts(self) -> Rollouts:
         """Rollouts."""
         from tunery.store.rollouts import Rollouts
 
-        return Rollouts(self.database, self.clock)
+        return Rollouts(self.database, self.clock, self.project)
 
     @cached_property
     def feedback(self) -> FeedbackLog:
         """Feedback on served calls."""
         from tunery.store.feedback import FeedbackLog
 
-        return FeedbackLog(self.database, self.clock)
+        return FeedbackLog(self.database, self.clock, self.project)
 
 
 def _remote(url: str) -> RemoteArtifacts:

@@ -194,7 +194,7 @@ def test_jobs_are_counted_by_status(workspace: Workspace) -> None:
     for number in range(3):
         workspace.jobs.add(samples.job(f"ftjob-{number}"))
     claimed(workspace)
-    assert workspace.jobs.counts() == {"queued": 2, "running": 1}
+    assert workspace.jobs.counts() == {("default", "queued"): 2, ("default", "running"): 1}
 
 
 def test_a_job_whose_files_are_still_checked_is_not_claimed(workspace: Workspace) -> None:

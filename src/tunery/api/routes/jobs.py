@@ -38,7 +38,7 @@ def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) 
     with shared.job_creation:
         job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, terms=terms)
         if caller.key_name is not None:
-            shared.workspace.models.claim_name(job.recipe["name"], caller.key_name)
+            shared.workspace.model_names.claim(job.recipe["name"], caller.key_name)
         validation = f" and validation file: {body.validation_file}" if body.validation_file else ""
         lines = (
             Line(f"Created fine-tuning job: {job.id}"),

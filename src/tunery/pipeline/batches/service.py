@@ -103,7 +103,8 @@ class BatchService:
             batch = await self._in_thread(lambda: claim(worker, self.settings.lease_s, is_gone))  # noqa: B023 - awaited
             if batch is None:
                 return
-            run = BatchRun(self._ports, batch, worker)
+            ports = self._ports._replace(workspace=self._workspace.of(batch.project))
+            run = BatchRun(ports, batch, worker)
             task = asyncio.create_task(self._work(run, worker), name=batch.id)
             self._runs[worker] = _Held(run, worker, task)
 

@@ -123,7 +123,8 @@ class Gateway:
 
     def _start(self, call: CompletionCall, arrival: Arrival, listen: Listen | None) -> Started:
         """Do the blocking part of the start; runs in a thread."""
-        target = resolve(self.workspace, self.bases.default, call.model, call.subject)
+        workspace = self.workspace.of(call.caller.project)
+        target = resolve(workspace, self.bases.default, call.model, call.subject)
         routed = RoutedCall(call, target, self.bases.get(target.base), arrival)
         form = self._forms.check(target.version, call.constraint)
         return start(routed, form, listen, Means(self.meter, self._handing))

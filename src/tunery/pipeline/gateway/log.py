@@ -25,7 +25,7 @@ from tunery.pipeline.gateway.catch_up import REQUEST, Moved, entry_of, move, mov
 from tunery.store import journal as journals
 from tunery.store.journal import Entry, Journal, Place
 from tunery.store.records import storable
-from tunery.store.requests import Chosen
+from tunery.store.requests import Chosen, ServedRequests
 from tunery.store.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -196,34 +196,35 @@ class RequestLog:
         entry = journals.find_anywhere(self._workspace.journals, REQUEST, id)
         return RequestRecord.model_validate_json(entry.text) if entry is not None else None
 
-    def forget(self, id: str) -> None:
-        """Delete a call for its client, as :meth:`ServedRequests.forget` does, in the journals too.
+    def forget(self, id: str, project: str) -> None:
+        """Delete a project's call for its client, as :meth:`ServedRequests.forget` does, in the journals too.
 
         Raises:
             NotFoundError: There is none of that id.
             ResourceError: The database does not answer, or does not have the call yet.
         """
-        requests, now = self._workspace.requests, self._workspace.clock.now()
-        self._stored(id, lambda: requests.forget(id, now))
+        now = self._workspace.clock.now()
+        self._stored(id, project, lambda requests: requests.forget(id, now))
         # Not before: until the database has the call, the journal is what counts it.
         journals.erase(self._workspace.journals, lambda e: None if e.id == id else e)
 
-    def set_metadata(self, id: str, metadata: Mapping[str, str]) -> None:
-        """Replace a call's metadata, as :meth:`ServedRequests.set_metadata` does.
+    def set_metadata(self, id: str, project: str, metadata: Mapping[str, str]) -> None:
+        """Replace the metadata of a project's call, as :meth:`ServedRequests.set_metadata` does.
 
         Raises:
             NotFoundError: There is none of that id.
             ResourceError: The database does not answer, or does not have the call yet.
         """
-        self._stored(id, lambda: self._workspace.requests.set_metadata(id, metadata))
+        self._stored(id, project, lambda requests: requests.set_metadata(id, metadata))
 
-    def _stored(self, id: str, change: Callable[[], object]) -> None:
+    def _stored(self, id: str, project: str, change: Callable[[ServedRequests], object]) -> None:
         """Change a call in the database, and say so where that does not have it yet."""
         self.flush()
         try:
-            change()
+            change(self._workspace.of(project).requests)
         except NotFoundError:
-            if self.find(id) is None and self.find_anywhere(id) is None:
+            waiting = self.find(id) or self.find_anywhere(id)
+            if waiting is None or waiting.project != project:
                 raise
             raise ResourceError(
                 f"the record of {id} is still being written", hint="try again shortly"

@@ -37,6 +37,7 @@ def purge(workspace: Workspace, chosen: Chosen, *, texts_only: bool) -> Taken:
     Raises:
         ConflictError: A running rollout counts them, and they would go altogether.
     """
+    chosen = workspace.requests.narrowed(chosen)
     workspace.requests.refuse_counted(chosen, texts_only=texts_only)
     ids = set(workspace.requests.chosen_ids(chosen))
 

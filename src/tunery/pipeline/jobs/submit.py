@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.ids import new_id
 from tunery.core.job import Job
 from tunery.data.config import SourceConfig
@@ -21,6 +22,7 @@ def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_pa
         recipe_path: File it was read from, named where OpenAI's clients expect a training file.
     """
     now = workspace.clock.now()
+    project = workspace.project or workspace.model_names.project_of(recipe.name) or DEFAULT_PROJECT
     settled = with_absolute_paths(recipe, base_dir)
     job = Job(
         id=new_id("ftjob", now),
@@ -31,6 +33,7 @@ def start_job(workspace: Workspace, recipe: Recipe, *, base_dir: Path, recipe_pa
         request={"model": Path(recipe.base).name, "training_file": recipe_path.name},
         created_at=now,
         submitted_by=actor,
+        project=project,
     )
     return workspace.jobs.create(job, [Line(f"Created fine-tuning job: {job.id}"), Line(QUEUED)])
 

@@ -55,13 +55,14 @@ def main(argv: Sequence[str]) -> int:
 
             beside.database.patience = Patience()
             workspace.jobs.stand_fence(job_id, worker)
+            project = workspace.jobs.get(job_id).project
             lock = workspace.root / "logs" / f"{check_id(job_id, 'job')}.lock"
 
             def give_up() -> bool:
                 return stop.is_set() or _is_to_stop(beside, job_id)
 
             with alone(lock, give_up, lambda line: workspace.jobs.add_event_once(job_id, line)) as held:
-                ended = held and run_job(workspace, job_id, worker, stop.is_set)
+                ended = held and run_job(workspace.of(project), job_id, worker, stop.is_set)
             return 0 if ended else EXIT_INTERRUPTED
     except LeaseLostError:
         return EXIT_LEASE_LOST

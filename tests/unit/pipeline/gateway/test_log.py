@@ -12,6 +12,7 @@ from typing import Literal
 
 import pytest
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message
 from tunery.core.rollout import Feedback, RequestRecord
@@ -148,7 +149,9 @@ def test_what_comes_while_the_database_is_away_is_there_once_after_it(workspace:
         assert found is not None
         assert found.completion == "hello"
         with pytest.raises(ResourceError):
-            log.forget("chatcmpl-200")  # not before the database can count it without its texts
+            log.forget(
+                "chatcmpl-200", DEFAULT_PROJECT
+            )  # not before the database can count it without its texts
     until(lambda: log.state.in_journal == 0)
     assert ids(workspace) == sorted(f"chatcmpl-{n}" for n in range(400))
     assert log.state.lost == log.state.damaged == log.state.set_aside == 0

@@ -168,16 +168,16 @@ def test_the_operators_rules_are_a_floor(workspace: Workspace) -> None:
 
 
 def test_a_models_name_belongs_to_the_key_that_made_it(workspace: Workspace) -> None:
-    models = workspace.models
-    models.claim_name("bot", "alice")
-    models.claim_name("bot", "alice")
-    with pytest.raises(ForbiddenError, match="belongs to another key"):
-        models.claim_name("bot", "mallory")
-    models.give_name("bot", "bob")
-    models.claim_name("bot", "bob")
+    names = workspace.model_names
+    names.claim("bot", "alice")
+    names.claim("bot", "alice")
+    with pytest.raises(ForbiddenError, match="belongs to somebody else"):
+        names.claim("bot", "mallory")
+    names.give("bot", "bob")
+    names.claim("bot", "bob")
     with pytest.raises(ForbiddenError):
-        models.claim_name("bot", "alice")
-    assert models.names() == []
+        names.claim("bot", "alice")
+    assert workspace.models.names() == []
 
 
 def test_a_job_names_a_template_where_the_operator_lets_it_and_never_a_file(workspace: Workspace) -> None:
