@@ -29,7 +29,8 @@ _KNOWN = {
     "Gemma2ForCausalLM": _Known("gemma2", norm_offset=1.0),
     "Gemma3ForCausalLM": _Known("gemma3", norm_offset=1.0),
 }
-_GEMMA3_PERIOD = 6
+_PERIODS = {"gemma2": 2, "gemma3": 6}
+"""One layer of so many attends to all tokens, the others to a window; llama.cpp takes no other pattern."""
 _GEMMA3_LOCAL_THETA = 10_000.0
 
 
@@ -88,7 +89,8 @@ class Architecture:
         """Longest sequence that is computed as transformers computes it [tokens]."""
         config, window = self._config, self._window
         looks_back = self._known.arch not in ("gemma2", "gemma3") and window
-        return min(config.max_position_embeddings, window) if looks_back else config.max_position_embeddings
+        longest = int(config.max_position_embeddings)
+        return min(longest, window or longest) if looks_back else longest
 
     @property
     def _window(self) -> int | None:
@@ -116,11 +118,11 @@ class Architecture:
         scalar = getattr(config, "query_pre_attn_scalar", None)
         if scalar is not None and scalar != self._head:
             problems.append(f"query_pre_attn_scalar={scalar} is not the width of a head, {self._head}")
+        if (period := _PERIODS.get(self.name)) is not None:
+            full = [i for i, kind in enumerate(config.layer_types) if kind == "full_attention"]
+            if full != list(range(period - 1, self.layers, period)):
+                problems.append(f"every {period}th layer attends to all tokens in llama.cpp's {self.name}")
         if self.name == "gemma3":
-            types = list(config.layer_types)
-            full = [i for i, kind in enumerate(types) if kind == "full_attention"]
-            if full != list(range(_GEMMA3_PERIOD - 1, self.layers, _GEMMA3_PERIOD)):
-                problems.append(f"every {_GEMMA3_PERIOD}th layer attends to all tokens in llama.cpp's gemma3")
             local = (config.rope_parameters or {}).get("sliding_attention", {}).get("rope_theta")
             if local not in (None, _GEMMA3_LOCAL_THETA):
                 problems.append(f"rope_theta={local} of sliding layers is not {_GEMMA3_LOCAL_THETA:.0f}")
@@ -211,4 +213,5 @@ class Architecture:
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
         waves = 2 * math.pi / base
         mix = ((before / waves - low) / (high - low)).clamp(0.0, 1.0)
-        return 1.0 / ((1 - mix) / factor + mix)
+        divisors: torch.Tensor = 1.0 / ((1 - mix) / factor + mix)
+        return divisors

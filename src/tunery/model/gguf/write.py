@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,10 +97,14 @@ def _plan(
         shape = torch.Size(read.get_shape())
         tied = architecture.tied or architecture.name.startswith("gemma")
         kind = type_of(target, shape, precision, architecture.layers, tied=tied)
-        planned.append(_Planned(target, shape, kind, lambda n=name, r=read: architecture.laid(n, r[:])))
+        planned.append(_Planned(target, shape, kind, partial(_laid, architecture, name, read)))
     if (frequencies := architecture.frequencies()) is not None:
         planned.append(_whole("rope_freqs.weight", frequencies))
     return planned
+
+
+def _laid(architecture: Architecture, name: str, read: Any) -> torch.Tensor:
+    return architecture.laid(name, read[:])
 
 
 def _whole(name: str, tensor: torch.Tensor) -> _Planned:
@@ -127,8 +132,6 @@ def _write(writer: Any, target: Path, planned: list[_Planned]) -> None:
 @contextmanager
 def _tensors(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield slices of a folder's safetensors by name; nothing is read until one is taken."""
-    from contextlib import ExitStack
-
     from safetensors import safe_open
 
     with ExitStack() as stack:

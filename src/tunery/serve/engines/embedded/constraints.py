@@ -5,31 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tunery.core.engine import Calls, Constraint
+from tunery.core.engine import Constraint
 from tunery.core.errors import ConfigError
-from tunery.core.tool_text import CLOSE, OPEN, call_frame
+from tunery.serve.grammar import JSON_OPTIONS, lark
 
 _KEPT = 32  # compiled grammars
-_JSON_OPTIONS = {
-    # Bounded, because a small base model may print blanks until its tokens run out.
-    "whitespace_pattern": r"[ \t\n\r]{0,16}",
-    # What json.dumps writes for é by default.
-    "json_allow_general_unicode_escapes": True,
-}
-
-
-_COMPACT = {
-    # As training writes calls.
-    "whitespace_flexible": False,
-    "item_separator": ",",
-    "key_separator": ":",
-    "json_allow_general_unicode_escapes": True,
-}
 
 
 class ConstraintState:
@@ -163,87 +148,13 @@ def _grammar(constraint: Constraint, labels: tuple[str, ...] | None) -> str:
     """Return a constraint as llguidance reads it; equal text, equal grammar, order of properties included.
 
     Raises:
-        ValueError: A schema is no JSON that llguidance takes.
+        ValueError: A schema is no JSON that llguidance takes, or a grammar is none.
     """
     import llguidance
 
-    if constraint.calls is not None:
-        return _calls_grammar(constraint, constraint.calls, labels)
-    if labels is not None:
-        return str(llguidance.LLMatcher.grammar_from_lark(f"start: {_one_of(labels)}"))
-    if constraint.regex is not None:
+    if constraint.calls is None and constraint.regex is not None:
         return str(llguidance.LLMatcher.grammar_from_regex(constraint.regex))
-    if constraint.grammar is not None:
-        return str(llguidance.LLMatcher.grammar_from_lark(_lark(constraint.grammar)))
-    schema = _json(constraint.json_schema)
-    return str(llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS))
-
-
-def _lark(grammar: str) -> str:
-    """Return a grammar as Lark's text, be it GBNF.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    from llguidance.gbnf_to_lark import any_to_lark
-
-    try:
-        return str(any_to_lark(grammar))
-    except RecursionError:
-        raise
-    except Exception as error:  # it raises bare ones, and an IndexError at a lone backslash
-        raise ValueError(f"{error}; write GBNF with a rule root, or Lark with a rule start") from None
-
-
-def _calls_grammar(constraint: Constraint, calls: Calls, labels: tuple[str, ...] | None) -> str:
-    """Return a grammar of calls of functions, and of what may be answered instead of them.
-
-    A call's arguments are written as training writes them, without spaces. Each schema is a document of its
-    own, so that its references stay right.
-    """
-    import llguidance
-
-    frames = [call_frame(name) for name, _ in calls.functions]
-    rules = [f"body: {' | '.join(f'body_{n}' for n in range(len(frames)))}"]
-    for n, (frame, (_, schema)) in enumerate(zip(frames, calls.functions, strict=True)):
-        rules.append(f"body_{n}: {_literal(frame.before)} args_{n} {_literal(frame.after + CLOSE)}")
-        rules.append(f"args_{n}: %json {_json({**schema, 'x-guidance': _COMPACT})}")
-    call = f"{_literal(OPEN)} body"
-    forced = f'{call} ("\\n" {call})*' if calls.parallel else call
-    if calls.required:
-        start = [f"start: {forced}"]
-    elif (instead := _instead(constraint, labels)) is not None:
-        start = [f"start: {forced} | instead", f"instead: {instead}"]
-    else:
-        # Lazy: as soon as the tag is there a call has begun, and the text before it has ended.
-        tag = _literal(OPEN)[1:-1]
-        start = [
-            f"start: {'(lead body)* PLAIN' if calls.parallel else 'lead body | PLAIN'}",
-            f"lead[lazy]: TEXT {_literal(OPEN)}",
-            r"TEXT: /(.|\n)*/",
-            rf"PLAIN: /(.|\n)*/ & ~/(.|\n)*{tag}(.|\n)*/",
-        ]
-    return str(llguidance.LLMatcher.grammar_from_lark("\n".join([*start, *rules])))
-
-
-def _instead(constraint: Constraint, labels: tuple[str, ...] | None) -> str | None:
-    """Return what may be answered where no function is called, as a rule; None for any text."""
-    if labels is not None:
-        return _one_of(labels)
-    if constraint.json_schema is not None:
-        return f"%json {_json({**constraint.json_schema, 'x-guidance': _JSON_OPTIONS})}"
-    return None if constraint.regex is None else f"/{constraint.regex.replace('/', chr(92) + '/')}/"
-
-
-def _json(schema: Mapping[str, Any] | None) -> str:
-    return json.dumps(schema, allow_nan=False)
-
-
-def _one_of(labels: Sequence[str]) -> str:
-    return " | ".join(map(_literal, labels))
-
-
-def _literal(text: str) -> str:
-    """Return text as a Lark string: a JSON string in which every unprintable character is escaped."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(c if c.isprintable() or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in quoted)
+    if constraint.calls is None and constraint.json_schema is not None:
+        schema = json.dumps(constraint.json_schema, allow_nan=False)
+        return str(llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=JSON_OPTIONS))
+    return str(llguidance.LLMatcher.grammar_from_lark(lark(constraint, labels)))

@@ -16,13 +16,13 @@ from tunery.core.engine import Generation, GenerationRequest, Health, Score, Tok
 from tunery.core.errors import NotFoundError, ResourceError
 from tunery.core.training import ADAPTER_WEIGHTS
 from tunery.model.device import choose_device
+from tunery.model.peft_folder import read_peft_folder
 from tunery.model.threads import Threads
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.embedded.admission import Admission
 from tunery.serve.engines.embedded.causal_lm import CausalLm
 from tunery.serve.engines.embedded.decoder import Decoder
 from tunery.serve.engines.embedded.lora import BASE
-from tunery.serve.engines.embedded.peft_folder import read_peft_folder
 from tunery.serve.engines.embedded.prefix_cache import PrefixCache
 from tunery.serve.engines.embedded.request import Row
 from tunery.serve.engines.embedded.scheduler import Scheduler

@@ -22,21 +22,11 @@ import torch
 from torch.nn import functional as F
 
 from tunery.core.errors import ConfigError
+from tunery.model.peft_folder import LoraPair
 from tunery.serve.engines.embedded.blocked_linear import BlockedLinear
 
 BASE = -1
 """Adapter number of rows that the base answers."""
-
-
-class LoraPair(NamedTuple):
-    """One adapter's matrices for one linear layer."""
-
-    down: torch.Tensor
-    """``A``, shape ``(rank, in_features)``."""
-    up: torch.Tensor
-    """``B`` times the scaling, shape ``(out_features, rank)``."""
-    magnitude: torch.Tensor | None = None
-    """Length that DoRA gives each row of ``W + B·A``, shape ``(out_features,)``; None for plain LoRA."""
 
 
 class _Applied(NamedTuple):

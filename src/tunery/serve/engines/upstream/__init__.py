@@ -1,4 +1,4 @@
-"""An engine elsewhere: vLLM, llama.cpp's server, another Tunery, or any server of OpenAI's completions.
+"""An engine elsewhere: vLLM, another Tunery, or any server of OpenAI's completions.
 
 Prompts go as token ids, written by the base's own template here, so that what was evaluated is what is
 served. Adapters are loaded and unloaded at run time where the upstream is vLLM.
@@ -18,7 +18,11 @@ SETTINGS = UpstreamSettings
 
 
 def open(base: Path, settings: UpstreamSettings) -> Engine:
-    """Connect; raises as :class:`~tunery.serve.engines.upstream.engine.UpstreamEngine`."""
+    """Connect; raises as :class:`tunery.serve.engines.upstream.engine.UpstreamEngine`."""
     from tunery.serve.engines.upstream.engine import UpstreamEngine
+    from tunery.serve.engines.upstream.openai import OpenAIDialect
+    from tunery.serve.engines.upstream.server import running_server
+    from tunery.serve.engines.upstream.vllm import VllmDialect
 
-    return UpstreamEngine(base, settings)
+    dialect = VllmDialect() if settings.dialect == "vllm" else OpenAIDialect()
+    return UpstreamEngine(base, settings, dialect, running_server(settings))

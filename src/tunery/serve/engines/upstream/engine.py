@@ -11,47 +11,61 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tunery.core.engine import Generation, GenerationRequest, Health, Sampling, Score, TokenEvent
+from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
-from tunery.endpoint.client import key_from
 from tunery.model.tokenizer import load_tokenizer
-from tunery.serve.engines.upstream.settings import UpstreamSettings
+from tunery.serve.engines.upstream.dialect import Dialect
+from tunery.serve.engines.upstream.server import Server
+from tunery.serve.engines.upstream.settings import ServerEngineSettings
 from tunery.serve.engines.upstream.transport import Transport
+from tunery.serve.server_process import ServerProcess
 
 _DOWN_S = 5.0
 """How long an upstream that could not be reached is taken to be away [s]."""
-_PLAIN = Sampling()
-_OPENAI_SETS = ("presence_penalty", "frequency_penalty")
-_VLLM_SETS = ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos")
+_LOOK_S = 0.05
 
 
 class UpstreamEngine:
-    """Completions of a server elsewhere.
+    """Completions of a server elsewhere, or of one that is started and watched here.
 
     Args:
-        base: Folder of the base that the upstream serves: its tokenizer writes prompts here.
-        settings: Where it is.
+        base: Folder of the base that the server answers with: its tokenizer writes prompts here.
+        settings: How long it is waited for.
+        dialect: How it is spoken to.
+        server: Where it is, and what starts it.
+        adapters: Those that it has from its start, name to folder.
 
     Raises:
-        ConfigError: The key is not in the environment, or the upstream does not list the model.
-        ResourceError: It cannot be reached.
+        NotFoundError: The upstream does not list the model.
+        ResourceError: It cannot be reached, or started.
     """
 
-    def __init__(self, base: Path, settings: UpstreamSettings) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        base: Path,
+        settings: ServerEngineSettings,
+        dialect: Dialect,
+        server: Server,
+        *,
+        adapters: Mapping[str, str] | None = None,
+    ) -> None:
+        self._dialect = dialect
         self._tokenizer = load_tokenizer(str(base))
-        self._transport = Transport(settings, key_from(settings.api_key_env, settings.base_url))
+        self._transport = Transport(settings, server, self._problem)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = Lock()
-        self._loaded: dict[str, str] = {}
+        self._loaded = dict(adapters or {})
         self._closed = False
         self._down: tuple[float, str] | None = None
+        self._process: ServerProcess | None = None
         try:
+            if server.command is not None:
+                self._process = ServerProcess(server.command, self._answers, self._load_again)
             listed = self._models()
             self._model = settings.model or next(iter(listed), "")
             if self._model not in listed:
                 raise NotFoundError.of("model", self._model, listed, hint="set engine.model to one it serves")
-        except Exception:
+        except BaseException:
             self.close()
             raise
         own = self._tokenizer.max_tokens
@@ -67,6 +81,8 @@ class UpstreamEngine:
         down = self._down
         if self._closed:
             return Health("the engine is closed", stopped=True)
+        if problem := self._problem():
+            return Health(problem)
         if down is not None and time.monotonic() - down[0] < _DOWN_S:
             return Health(down[1])
         return Health()
@@ -80,19 +96,14 @@ class UpstreamEngine:
         with self._lock:
             if self._loaded.get(name) == path:
                 return
-            if self._settings.dialect != "vllm":
-                raise ConfigError(
-                    f"{self._settings.base_url} takes no adapters; it answers as {self._model} alone",
-                    hint="engine.dialect=vllm, or export the version merged and serve it there",
-                )
-            self._post("load_lora_adapter", {"lora_name": name, "lora_path": path})
+            self._dialect.load(self._post, name, path)
             self._loaded[name] = path
 
     def unload_adapter(self, name: str) -> None:
         """Have it forget an adapter; unknown names are ignored."""
         with self._lock:
             if self._loaded.pop(name, None) is not None:
-                self._post("unload_lora_adapter", {"lora_name": name})
+                self._dialect.unload(self._post, name)
 
     def adapters(self) -> tuple[str, ...]:
         """Return the names loaded from here, sorted."""
@@ -125,7 +136,7 @@ class UpstreamEngine:
             if self._closed:
                 raise ResourceError("the engine is closed")
             future: Future[Generation] = Future()
-            work = self._answered(body, len(request.prompt), on_token)
+            work = self._answered(body, request, on_token)
             if _runs_here(loop):
                 self._begin(loop, future, work)
             else:
@@ -145,17 +156,27 @@ class UpstreamEngine:
         name = self._name_of(adapter)
 
         async def all_rows() -> list[Score]:
-            return list(await asyncio.gather(*(self._score(prompt, done, name) for prompt, done in rows)))
+            scored = (self._dialect.score(self._transport.post, p, done, name) for p, done in rows)
+            return list(await asyncio.gather(*scored))
 
         return self._transport.wait(all_rows())
 
     def close(self) -> None:
-        """Send nothing more; what is in flight ends."""
+        """Send nothing more, break off what is in flight, and end a server that was started here."""
         self._closed = True
         for task in list(self._tasks):
             with suppress(RuntimeError):  # its event loop is gone, and it with that
                 task.get_loop().call_soon_threadsafe(task.cancel)
         self._transport.close()
+        if self._process is not None:
+            self._process.close()
+
+    def close_when_idle(self) -> None:
+        """Take no more requests, wait for those in flight, and close."""
+        self._closed = True
+        while self._tasks:
+            time.sleep(_LOOK_S)
+        self.close()
 
     def _begin(self, loop: asyncio.AbstractEventLoop, future: Future[Generation], work: Any) -> None:
         """Start a request's task; the future and the task end each other."""
@@ -169,9 +190,25 @@ class UpstreamEngine:
 
         future.add_done_callback(ended)
 
+    def _problem(self) -> str | None:
+        """Return why a server that was started here does not answer now; None for every other."""
+        return self._process.problem if self._process is not None else None
+
+    def _answers(self) -> bool:
+        with suppress(ResourceError, ConfigError):
+            self._transport.wait(self._transport.get("health"))
+            return True
+        return False
+
+    def _load_again(self) -> None:
+        """Load what was loaded before the server was started anew."""
+        with self._lock:
+            for name, path in self._loaded.items() if self._dialect.takes_adapters else ():
+                self._dialect.load(self._post, name, path)
+
     def _models(self) -> dict[str, int | None]:
         """Return the models listed there, with their windows where they are told."""
-        answer = self._transport.wait(self._transport.get("models")) or {}
+        answer = self._transport.wait(self._transport.get("v1/models")) or {}
         return {str(model["id"]): model.get("max_model_len") for model in answer.get("data", ())}
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -192,114 +229,61 @@ class UpstreamEngine:
                 f"window of {self._window:,}",
                 param="messages",
             )
-        if request.prompt_logprobs is not None or (request.constraint and request.constraint.calls):
-            raise ConfigError(
-                "the upstream engine passes on neither likelihoods of the prompt nor calls of functions"
-            )
-        body: dict[str, Any] = {
-            "model": self._name_of(request.adapter),
-            "prompt": list(request.prompt),
-            "max_tokens": min(sampling.max_tokens, room),
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        body |= {} if sampling.seed is None else {"seed": sampling.seed}
-        body |= {"stop": list(sampling.stop)} if sampling.stop else {}
-        body |= {} if sampling.logprobs is None else {"logprobs": sampling.logprobs}
-        body |= self._adjusted(sampling)
-        body |= {"return_token_ids": True} if self._settings.dialect == "vllm" else {}
-        if (form := request.constraint) is not None:
-            kinds = {
-                "choice": form.labels,
-                "json": form.json_schema,
-                "regex": form.regex,
-                "grammar": form.grammar,
-            }
-            body["structured_outputs"] = {name: given for name, given in kinds.items() if given is not None}
-        return body
-
-    def _adjusted(self, sampling: Sampling) -> dict[str, Any]:
-        """Return what is set of how tokens are chosen, in the upstream's words.
-
-        Raises:
-            ConfigError: It is vLLM's, and the upstream speaks OpenAI's words alone.
-        """
-        given: dict[str, Any] = {
-            name: value
-            for name in _OPENAI_SETS
-            if (value := getattr(sampling, name)) != getattr(_PLAIN, name)
-        }
-        if sampling.logit_bias:
-            given["logit_bias"] = {str(token): value for token, value in sampling.logit_bias}
-        more = {n: v for n in _VLLM_SETS if (v := getattr(sampling, n)) != getattr(_PLAIN, n)}
-        if more and self._settings.dialect != "vllm":
-            raise ConfigError(
-                f"the upstream {self._settings.base_url} does not take {', '.join(more)}",
-                hint="engine.dialect=vllm where it does",
-                param=next(iter(more)),
-            )
-        return given | {n: list(v) if isinstance(v, tuple) else v for n, v in more.items()}
+        if request.prompt_logprobs is not None:
+            raise ConfigError("the upstream engine does not pass on likelihoods of the prompt", param="echo")
+        name = self._name_of(request.adapter)
+        return self._dialect.body(request, name, min(sampling.max_tokens, room))
 
     async def _answered(
-        self, body: Mapping[str, Any], prompt: int, on_token: Callable[[TokenEvent], None] | None
+        self,
+        body: Mapping[str, Any],
+        request: GenerationRequest,
+        on_token: Callable[[TokenEvent], None] | None,
     ) -> Generation:
         """Return a completion, its tokens handed on as they come."""
-        started = time.monotonic()
+        started, most = time.monotonic(), request.sampling.logprobs
         pieces: list[str] = []
         ids: list[int] = []
         events: list[TokenEvent] = []
-        usage: Mapping[str, Any] = {}
-        first, reason, keeps = None, "stop", body.get("logprobs") is not None
+        first, reason, cached = None, None, 0
         try:
-            async for chunk in self._transport.stream("completions", body):
-                usage = chunk.get("usage") or usage
-                for choice in chunk.get("choices", ()):
-                    first = first or time.monotonic()
-                    text = choice.get("text") or ""
-                    pieces.append(text)
-                    ids += choice.get("token_ids") or []
-                    reason = choice.get("finish_reason") or reason
-                    if on_token is None and not keeps:
-                        continue
-                    found = _events(choice, text)
-                    events += found if keeps else ()
-                    for event in found if on_token else ():
-                        on_token(event)  # type: ignore[misc]  # only where there is one
+            async for chunk in self._transport.stream(self._dialect.path, body):
+                piece = self._dialect.piece(chunk)
+                first = first or time.monotonic()
+                pieces.append(piece.text)
+                ids += piece.token_ids
+                reason = piece.finish_reason or reason
+                cached = piece.cached_tokens or cached
+                if on_token is None and most is None:
+                    continue
+                for event in piece.events():
+                    event = event._replace(top=event.top[: most or 0])
+                    events += [event] if most is not None else []
+                    if on_token is not None:
+                        on_token(event)
+            if reason is None:
+                raise ResourceError("the upstream broke off its answer", hint="try again shortly")
         except ResourceError as error:
             self._down = (time.monotonic(), error.message)
             raise
         self._down = None
         text, ended = "".join(pieces), time.monotonic()
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         return Generation(
             text=text,
-            token_ids=self._without_stops(ids) if ids else tuple(self._tokenizer.encode(text)),
+            token_ids=self._without_stops(ids, request) if ids else tuple(self._tokenizer.encode(text)),
             finish_reason="length" if reason == "length" else "stop",
-            prompt_tokens=prompt,
+            prompt_tokens=len(request.prompt),
             cached_tokens=int(cached),
             ttft_ms=((first or ended) - started) * 1000,
             latency_ms=(ended - started) * 1000,
             tokens=tuple(events),
         )
 
-    def _without_stops(self, ids: Sequence[int]) -> tuple[int, ...]:
-        stops = self._tokenizer.stop_ids
-        return tuple(i for i in ids if i not in stops)
-
-    async def _score(self, prompt: Sequence[int], completion: Sequence[int], name: str) -> Score:
-        ids = [*prompt, *completion]
-        body: dict[str, Any] = {"model": name, "prompt": ids, "temperature": 0}
-        if self._settings.dialect == "vllm":
-            found = await self._transport.post("completions", {**body, "max_tokens": 1, "prompt_logprobs": 0})
-            each = found["choices"][0]["prompt_logprobs"]
-            likely = [each[place][str(ids[place])]["logprob"] for place in range(len(prompt), len(ids))]
-        else:
-            echoed = {**body, "max_tokens": 0, "echo": True, "logprobs": 0}
-            found = await self._transport.post("completions", echoed)
-            likely = found["choices"][0]["logprobs"]["token_logprobs"][len(prompt) : len(ids)]
-        return Score(float(sum(likely)), len(completion))
+    def _without_stops(self, ids: list[int], request: GenerationRequest) -> tuple[int, ...]:
+        """Return ids without the one that ended them."""
+        sampling = request.sampling
+        ends = {*(() if sampling.ignore_eos else self._tokenizer.stop_ids), *sampling.stop_token_ids}
+        return tuple(ids[:-1] if ids[-1] in ends else ids)
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
@@ -321,19 +305,3 @@ async def _into(future: Future[Generation], work: Any) -> None:
     else:
         with suppress(InvalidStateError):
             future.set_result(outcome)
-
-
-def _events(choice: Mapping[str, Any], text: str) -> list[TokenEvent]:
-    """Return a chunk's tokens, or all of its text as one where tokens are not told."""
-    columns = choice.get("logprobs") or {}
-    ids = choice.get("token_ids") or []
-    tokens = columns.get("tokens") or []
-    if not tokens:
-        return [TokenEvent(ids[-1] if ids else -1, text, None, ())] if text else []
-    likely = columns.get("token_logprobs") or [None] * len(tokens)
-    texts = [text, *[""] * (len(tokens) - 1)]  # text that became final comes with the first
-    places = ids if len(ids) == len(tokens) else [-1] * len(tokens)
-    return [
-        TokenEvent(id_, shown, logprob, (), token, token.encode())
-        for id_, shown, logprob, token in zip(places, texts, likely, tokens, strict=True)
-    ]

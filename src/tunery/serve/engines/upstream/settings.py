@@ -1,7 +1,8 @@
-"""Settings of an engine elsewhere."""
+"""Settings of engines that are servers elsewhere, one that runs or one that is started here."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -10,13 +11,10 @@ from tunery.endpoint.config import check_url
 from tunery.serve.engines import EngineSettings
 
 
-class UpstreamSettings(EngineSettings):
-    """Where the upstream is and what it understands."""
+class ServerEngineSettings(EngineSettings):
+    """Where the server is, and how long it is waited for."""
 
-    kind: Literal["upstream"] = "upstream"
-    """This engine."""
-
-    base_url: str
+    base_url: str | None = None
     """Address up to and including the version, such as ``http://127.0.0.1:8000/v1``."""
 
     model: str | None = None
@@ -24,10 +22,6 @@ class UpstreamSettings(EngineSettings):
 
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Name of the environment variable that holds the key; left out, none is sent."""
-
-    dialect: Literal["vllm", "openai"] = "vllm"
-    """``vllm``: adapters are loaded at run time, tokens come with their ids, prompts are scored by
-    ``prompt_logprobs``. ``openai``: completions of the base alone, scored by ``echo``."""
 
     parallel: int = Field(default=64, ge=1, le=1024)
     """Requests in flight at once; more wait here."""
@@ -46,13 +40,8 @@ class UpstreamSettings(EngineSettings):
 
     @field_validator("base_url")
     @classmethod
-    def _usable(cls, url: str) -> str:
-        return check_url(url)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What answers depend on, as far as it can be known here."""
-        return self.model_dump(mode="json", include={"kind", "base_url", "model"})
+    def _usable(cls, url: str | None) -> str | None:
+        return url if url is None else check_url(url)
 
     @property
     def slots(self) -> int:
@@ -63,3 +52,32 @@ class UpstreamSettings(EngineSettings):
     def window(self) -> int | None:
         """Longest prompt with its answer [tokens]."""
         return self.context_window
+
+
+class StartedEngineSettings(ServerEngineSettings):
+    """A server that is started here, watched, and ended with ours; or one that runs, by ``base_url``."""
+
+    log: Path | None = None
+    """File that takes what the server writes, secrets left out; ``tunery serve`` keeps one in its home."""
+
+    start_s: float = Field(default=600.0, gt=0)
+    """Longest time from its start until it answers [s]."""
+
+
+class UpstreamSettings(ServerEngineSettings):
+    """Where the upstream is and what it understands."""
+
+    kind: Literal["upstream"] = "upstream"
+    """This engine."""
+
+    base_url: str
+    """Address up to and including the version, such as ``http://127.0.0.1:8000/v1``."""
+
+    dialect: Literal["vllm", "openai"] = "vllm"
+    """``vllm``: adapters are loaded at run time, tokens come with their ids, prompts are scored by
+    ``prompt_logprobs``. ``openai``: completions of the base alone, scored by ``echo``."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What answers depend on, as far as it can be known here."""
+        return self.model_dump(mode="json", include={"kind", "base_url", "model"})

@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import aiohttp
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
-from tunery.serve.engines.upstream.settings import UpstreamSettings
+from tunery.serve.engines.upstream.server import Server
+from tunery.serve.engines.upstream.settings import ServerEngineSettings
 
 T = TypeVar("T")
 _MAX_EVENT = 8 * 2**20
 """Size of one piece of an answer at most [bytes]."""
 _MAX_WAIT_S = 2.0
 """Pause before a further attempt at most [s]."""
+_LOOK_S = 0.1
 _CLOSE_S = 5.0
 """How long an end waits for connections to close [s]."""
 _LONGEST_ERROR = 300
@@ -33,13 +36,20 @@ class Transport:
     """Connections to one address, kept open between requests.
 
     Args:
-        settings: Where it is, and how long to wait for it.
-        key: What is sent as bearer, None for nothing.
+        settings: How long to wait for it.
+        server: Where it is.
+        problem: Why it does not answer now, where that is known; requests wait until there is none.
     """
 
-    def __init__(self, settings: UpstreamSettings, key: str | None) -> None:
+    def __init__(
+        self,
+        settings: ServerEngineSettings,
+        server: Server,
+        problem: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._settings = settings
-        self._key = key
+        self._server = server
+        self._problem = problem
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._own: _LoopInThread | None = None
         self._lock = threading.Lock()
@@ -71,8 +81,11 @@ class Transport:
         """
         for attempt in range(1, self._settings.attempts + 1):
             begun = False
+            await self._up()
             try:
-                async with self._session().post(self._url(path), json=body, allow_redirects=False) as answer:
+                async with self._session().post(
+                    self._server.url(path), json=body, allow_redirects=False
+                ) as answer:
                     if answer.status != 200:
                         await self._refuse(answer)
                     async for data in _events(answer.content):
@@ -86,6 +99,18 @@ class Transport:
                 if begun or attempt == self._settings.attempts:
                     raise
             await asyncio.sleep(min(_MAX_WAIT_S, 0.1 * 2**attempt))
+
+    async def _up(self) -> None:
+        """Wait while the server is being started again, as long as for a first token.
+
+        Raises:
+            ResourceError: It is still away.
+        """
+        until = time.monotonic() + self._settings.first_token_s
+        while problem := self._problem():
+            if time.monotonic() > until:
+                raise ResourceError(problem, hint="try again shortly")
+            await asyncio.sleep(_LOOK_S)
 
     def close(self) -> None:
         """Close every connection, each in the event loop it belongs to."""
@@ -120,19 +145,16 @@ class Transport:
                     total=None, sock_connect=settings.connect_s, sock_read=settings.first_token_s
                 ),
                 headers={"Accept-Encoding": "identity"}
-                | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+                | ({"Authorization": f"Bearer {self._server.key}"} if self._server.key else {}),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return session
 
-    def _url(self, path: str) -> str:
-        return f"{self._settings.base_url}/{path}"
-
     async def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         try:
             async with self._session().request(
-                method, self._url(path), json=body, allow_redirects=False
+                method, self._server.url(path), json=body, allow_redirects=False
             ) as answer:
                 if answer.status != 200:
                     await self._refuse(answer)
@@ -143,13 +165,13 @@ class Transport:
     def _unreachable(self, error: Exception) -> ResourceError:
         cause = f"{type(error).__name__}: {error}".removesuffix(": ")
         return ResourceError(
-            f"{self._settings.base_url} does not answer ({cause})", hint="start it, or set engine.base_url"
+            f"{self._server.base_url} does not answer ({cause})", hint="start it, or set engine.base_url"
         )
 
     async def _refuse(self, answer: aiohttp.ClientResponse) -> NoReturn:
         """Raise what a refusal means: the caller's mistake, or an upstream that cannot now."""
         text = (await answer.content.read(64 * 2**10)).decode("utf-8", "replace")
-        raise refusal(self._settings.base_url, answer.status, text)
+        raise refusal(self._server.base_url, answer.status, text)
 
 
 def refusal(url: str, status: int, text: str) -> TuneryError:

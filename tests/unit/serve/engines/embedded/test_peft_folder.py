@@ -17,8 +17,8 @@ from tests.tiny.build import build_adapter, build_tiny
 from tests.unit.serve.engines.embedded.conftest import EngineFactory, PeftReference
 from tests.unit.serve.engines.embedded.prompts import prompt
 from tunery.core.errors import ConfigError, NotFoundError
+from tunery.model.peft_folder import read_peft_folder
 from tunery.serve.engines.embedded.engine import EmbeddedEngine
-from tunery.serve.engines.embedded.peft_folder import read_peft_folder
 
 Change = Callable[[dict[str, Any]], None]
 

@@ -7,13 +7,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.training import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from tunery.serve.engines.embedded.lora import LoraPair
 
 _PREFIX = "base_model.model."
 _KEY = re.compile(
@@ -33,6 +32,17 @@ _HARMLESS = frozenset(
 )  # fmt: skip
 # Initialisations that change the base weights as well: the adapter alone does not reproduce the model.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+class LoraPair(NamedTuple):
+    """One adapter's matrices for one linear layer."""
+
+    down: torch.Tensor
+    """``A``, shape ``(rank, in_features)``."""
+    up: torch.Tensor
+    """``B`` times the scaling, shape ``(out_features, rank)``."""
+    magnitude: torch.Tensor | None = None
+    """Length that DoRA gives each row of ``W + B·A``, shape ``(out_features,)``; None for plain LoRA."""
 
 
 def read_peft_folder(folder: Path, shape_of: Callable[[str], tuple[int, int] | None]) -> dict[str, LoraPair]:
@@ -64,6 +74,24 @@ def read_peft_folder(folder: Path, shape_of: Callable[[str], tuple[int, int] | N
     if problems:
         raise ConfigError.of_problems(f"adapter {folder}", problems)
     return _pairs(folder, config, _load(folder / ADAPTER_WEIGHTS), shape_of)
+
+
+def shapes_in(base: Path) -> Callable[[str], tuple[int, int] | None]:
+    """Return what tells the shapes of a base's linear layers, read from its folder alone.
+
+    Args:
+        base: Hugging Face folder with safetensors.
+    """
+    from safetensors import safe_open
+
+    shapes: dict[str, tuple[int, int]] = {}
+    for path in sorted(base.glob("*.safetensors")):
+        with safe_open(str(path), framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - not a dict
+                shape = weights.get_slice(name).get_shape()
+                if name.endswith(".weight") and len(shape) == 2:
+                    shapes[name.removesuffix(".weight")] = (shape[0], shape[1])
+    return shapes.get
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
