@@ -170,6 +170,11 @@ def test_models_are_listed_retrieved_and_deleted(
     assert {m.id for m in client.models.list()} == {BASE, "bot", "bot@1", "bot@2", "bot@champion"}
     assert client.models.retrieve("bot@champion").owned_by == "tunery"
     assert client.models.retrieve(BASE).owned_by == "base"
+    base, pinned = (client.models.retrieve(name).to_dict() for name in (BASE, "bot@champion"))
+    assert (base["root"], base["parent"], base["max_model_len"]) == (BASE, None, 512)
+    assert (pinned["root"], pinned["parent"], pinned["max_model_len"]) == ("bot@1", BASE, 512)
+    listed = {model.id: model.to_dict() for model in client.models.list()}
+    assert (listed[BASE]["max_model_len"], listed["bot@champion"]["root"]) == (512, "bot@1")
     assert client.models.delete("bot@2").deleted
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("bot@2")

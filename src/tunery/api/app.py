@@ -35,6 +35,7 @@ from tunery.api.routes import (
     responses,
     rollouts,
     stored,
+    tokens,
 )
 from tunery.api.services import AllServices, Everything
 from tunery.api.uploads import Uploads
@@ -127,6 +128,8 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         audit,
     ):
         app.include_router(routes.router, prefix="/v1")
+    app.include_router(tokens.router)
+    app.add_api_route("/version", tokens.version, methods=["GET"])
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/health/live", live, methods=["GET"])
     app.add_api_route("/metrics", metrics_text, methods=["GET"])

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 _MULTIPART_OVERHEAD = 64 * 2**10
 """Boundaries and form fields beside an uploaded file [bytes]."""
-_OPEN_PATHS = frozenset({"/health", "/health/live", "/openapi.json"})
+_OPEN_PATHS = frozenset({"/health", "/health/live", "/openapi.json", "/version"})
 """What needs no key: it tells nothing that the source code does not."""
 _ENDING = "the server is shutting down; try again"
 _KEY_THREADS = 4

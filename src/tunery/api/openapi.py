@@ -60,7 +60,7 @@ _UPLOAD = {
 }
 _EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
 _STREAMS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
-_NO_KEY = ("/health", "/health/live")
+_NO_KEY = ("/health", "/health/live", "/version")
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -288,6 +288,23 @@ class Tokenizer(Protocol):
         """Return the text of ids, special tokens left out."""
         ...
 
+    def framed(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Return ids with what the tokenizer's own library puts around a text, such as a BOS."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the entries of the vocabulary, as its file writes them."""
+        ...
+
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens by their names."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids, added ones counted [count]."""
+        ...
+
     @property
     def stop_ids(self) -> frozenset[int]:
         """Ids that end an assistant turn."""

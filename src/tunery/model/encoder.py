@@ -80,6 +80,18 @@ class SentenceEncoder:
         """Return the ids of each text, of whatever length, with what stands around a text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text alone."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the entries of the vocabulary."""
+        return [self._tokenizer.id_to_token(i) or "" for i in ids]
+
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens by their names."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def framed(self, ids: Sequence[int]) -> list[int]:
         """Return ids with what stands around a text, where it is missing."""
         first, last = self._tokenizer.encode("").ids

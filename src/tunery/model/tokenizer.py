@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 from tunery.core.errors import ConfigError, RefusedByTemplate
@@ -243,6 +245,21 @@ class ChatTokenizer:
         """Return the text of ids, special tokens left out."""
         return str(self.hf.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens by their names."""
+        return str(self.hf.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def framed(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Return ids with what the tokenizer's own library puts around a text, such as a BOS."""
+        bare = self.hf.encode("a", add_special_tokens=False)
+        whole = self.hf.encode("a", add_special_tokens=True)
+        begin = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
+        return (*whole[:begin], *ids, *whole[begin + len(bare) :])
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the entries of the vocabulary, as its file writes them."""
+        return [piece or "" for piece in self.hf.convert_ids_to_tokens(list(ids))]
+
     def token_text(self, token_id: int) -> str:
         """Return how one token is shown, special ones included."""
         return str(self.hf.decode([token_id], clean_up_tokenization_spaces=False))
@@ -330,6 +347,16 @@ def context_window(config: Any) -> int | None:
         limits.append(rope.get("original_max_position_embeddings"))
     found = [int(limit) for limit in limits if limit]
     return min(found) if found else None
+
+
+def declared_window(folder: Path | str) -> int | None:
+    """Return how many tokens a base's configuration says a row may have, read without loading anything."""
+    try:
+        values = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        values = values.get("text_config") or values
+        return context_window(SimpleNamespace(**{"rope_parameters": values.get("rope_scaling"), **values}))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def load_hf_tokenizer(folder: Path | str) -> Any:

@@ -8,35 +8,68 @@ from fastapi.responses import Response
 
 from tunery.api.answering import unless_gone
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Services, Shared
+from tunery.api.services import Caller, Services, Shared
+from tunery.core import access
 from tunery.core.errors import ConfigError
+from tunery.core.ids import new_id
+from tunery.core.limits import Scope
 from tunery.pipeline.gateway.names import UnknownModel, resolve
 from tunery.serve.openai.embeddings import EmbeddingBody, embedding_list
+from tunery.traffic.limits.meter import Hold, Refusal
+from tunery.traffic.limits.refusal import Size
+from tunery.traffic.limits.room import answer_headers
 
 router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/embeddings")
-async def create_embeddings(body: EmbeddingBody, request: Request, shared: Shared) -> Response:
+async def create_embeddings(
+    body: EmbeddingBody, request: Request, shared: Shared, caller: Caller
+) -> Response:
     """Return a vector for each input, in their order."""
-    return await unless_gone(request, _answer(body, shared))
+    return await unless_gone(request, _answer(body, shared, caller))
 
 
-async def _answer(body: EmbeddingBody, shared: Services) -> Response:
-    embedder = shared.embedder
-    if body.model != embedder.name:
-        await anyio.to_thread.run_sync(_refuse, body.model, shared)
-    encoder = await anyio.to_thread.run_sync(lambda: embedder.encoder)
-    if body.dimensions not in (None, encoder.dimensions):
-        raise ConfigError(
-            f"{embedder.name} gives {encoder.dimensions} numbers and cannot be cut to {body.dimensions}",
-            param="dimensions",
-        )
-    done = await embedder.embed(body.inputs(), cut_at=body.truncate_prompt_tokens)
+async def _answer(body: EmbeddingBody, shared: Services, caller: access.Caller) -> Response:
+    rows, hold = await anyio.to_thread.run_sync(_admitted, body, shared, caller)
+    tokens = 0
+    try:
+        vectors = await shared.embedder.embed(rows)
+        tokens = sum(map(len, rows))
+    finally:
+        hold.settle(tokens, 0)
     content = await anyio.to_thread.run_sync(
-        lambda: embedding_list(body.model, done.vectors, tokens=done.tokens, encoding=body.encoding_format)
+        lambda: embedding_list(body.model, vectors, tokens=tokens, encoding=body.encoding_format)
     )
     return Response(content, media_type="application/json")
+
+
+def _admitted(body: EmbeddingBody, shared: Services, caller: access.Caller) -> tuple[list[list[int]], Hold]:
+    """Return the inputs' ids and what is reserved for them.
+
+    Raises:
+        ConfigError: The inputs cannot be embedded.
+        NotFoundError: There is no such model.
+        TuneryError: A limit refuses them.
+    """
+    embedder = shared.embedder
+    if body.model != embedder.name:
+        _refuse(body.model, shared)
+    size = embedder.encoder.dimensions
+    if body.dimensions not in (None, size):
+        raise ConfigError(
+            f"{embedder.name} gives {size} numbers and cannot be cut to {body.dimensions}", param="dimensions"
+        )
+    rows = embedder.rows(body.inputs(), cut_at=body.truncate_prompt_tokens)
+    scope = Scope(caller.project, caller.key_id, body.user, body.model)
+    id = new_id("embd", shared.workspace.clock.now())
+    hold = shared.gateway.meter.admit(id, scope, Size(sum(map(len, rows)), 0, 0))
+    headers = answer_headers.get()
+    if headers is not None:
+        headers.update(hold.headers)
+    if isinstance(hold, Refusal):
+        raise hold.error
+    return rows, hold
 
 
 def _refuse(model: str, shared: Services) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Caller, Shared
+from tunery.api.services import Caller, Services, Shared
 from tunery.core.errors import ConflictError
+from tunery.core.training import BaseModelInfo
+from tunery.model.tokenizer import declared_window
 from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
 
 router = APIRouter(prefix="/models", route_class=JsonRoute)
@@ -19,9 +21,14 @@ ENCODER = "encoder"
 @router.get("")
 def list_models(shared: Shared) -> dict[str, Any]:
     """List every name that requests may ask for."""
-    models = served_models(shared.workspace, shared.bases.default)
-    encoder = [ServedModel(shared.embedder.name, 0, ENCODER)] if shared.embedder.name else []
-    return {"object": "list", "data": [model_object(m) for m in (*models, *encoder)]}
+    base = shared.bases.default
+    found = [model_object(m) for m in served_models(shared.workspace, base)]
+    for item in found:
+        if item["id"] == base.name:
+            item["max_model_len"] = _window(base, shared)
+    if shared.embedder.name:
+        found.append(model_object(ServedModel(shared.embedder.name, 0, ENCODER)))
+    return {"object": "list", "data": found}
 
 
 @router.get("/{model:path}")
@@ -29,11 +36,13 @@ def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
     """Describe one model; the path may hold slashes, as names from a hub do."""
     if model == shared.embedder.name:
         return model_object(ServedModel(model, 0, ENCODER))
-    version = resolve(shared.workspace, shared.bases.default, model, "").version
+    target = resolve(shared.workspace, shared.bases.default, model, "")
+    window, version = _window(target.base, shared), target.version
     if version is None:
-        return model_object(ServedModel(model, 0, "base"))
+        return {**model_object(ServedModel(model, 0, "base")), "max_model_len": window}
     created = int(version.created_at.timestamp())
-    return model_object(ServedModel(model, created, "tunery", bool(version.overrides)))
+    found = model_object(ServedModel(model, created, "tunery", bool(version.overrides), version.ref))
+    return {**found, "max_model_len": window, "parent": version.base.partition("@")[0]}
 
 
 @router.delete("/{model:path}")
@@ -52,6 +61,23 @@ def delete_model(model: str, shared: Shared, caller: Caller) -> dict[str, Any]:
 
 
 def model_object(model: ServedModel) -> dict[str, Any]:
-    """Return OpenAI's model object; one whose gate was overridden says so."""
-    said = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    """Return OpenAI's model object with vLLM's fields; one whose gate was overridden says so."""
+    said = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "root": model.root or model.id,
+        "parent": None,
+        "max_model_len": None,
+    }
     return {**said, "gate_overridden": True} if model.overridden else said
+
+
+def _window(base: BaseModelInfo, shared: Services) -> int | None:
+    """Return the tokens of a prompt and its answer, by its engine, else by its files and settings."""
+    known = shared.bases.window(base)
+    if known is not None:
+        return known
+    bounds = [declared_window(base.path), shared.settings.engine.window]
+    return min((bound for bound in bounds if bound is not None), default=None)

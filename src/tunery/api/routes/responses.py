@@ -62,7 +62,7 @@ async def create_response(body: ResponsesBody, request: Request, shared: Shared,
     call = _call(body, carried, shared, caller)
     if body.stream:
         # Started before the response begins, so that a refusal still has its own status.
-        running = await shared.gateway.start(call, stream=True)
+        running = await _start(call, shared, stream=True)
         request.scope["at_end"].callback(running.end, None)  # however the request ends
         events = _events(running, body, carried, shared, str(request.scope["request_id"]))
         return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
@@ -132,6 +132,16 @@ def _call(
     )
 
 
+async def _start(call: CompletionCall, shared: Services, *, stream: bool) -> Running:
+    """Start a call; what is wrong with its conversation is said of the field that it came in."""
+    try:
+        return await shared.gateway.start(call, stream=stream)
+    except TuneryError as error:
+        if error.param is not None and error.param.startswith("messages"):
+            error.param = "input"
+        raise
+
+
 def _echo(running: Running, body: ResponsesBody) -> Echo:
     call = running.call
     return Echo(call.response or {}, body.instructions, body.offer.functions, call.metadata, call.keep_text)
@@ -140,7 +150,7 @@ def _echo(running: Running, body: ResponsesBody) -> Echo:
 async def _whole(
     call: CompletionCall, body: ResponsesBody, carried: Sequence[Message], shared: Services
 ) -> dict[str, Any]:
-    async with await shared.gateway.start(call, stream=False) as running:
+    async with await _start(call, shared, stream=False) as running:
         (done,) = await running.finish()
         answer = body.offer.read(done.text) if body.may_call else read_answer("")._replace(text=done.text)
         status = status_of(done)

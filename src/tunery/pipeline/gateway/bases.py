@@ -72,6 +72,12 @@ class ServedBase:
             raise ResourceError(f"{self._stopped_by}; it is being opened again", hint="try again shortly")
         return engine
 
+    @property
+    def window(self) -> int | None:
+        """Tokens that a prompt and its answer may have together [count]; None while its engine is away."""
+        engine = self._engine
+        return engine.context_window if engine is not None else None
+
     def problem(self) -> str | None:
         """Return why it cannot answer now, None where it can."""
         engine = self._engine
@@ -231,6 +237,11 @@ class BasePool:
     def is_open(self, info: BaseModelInfo) -> bool:
         """Return whether a base's engine was opened."""
         return info.sha256 in self._served
+
+    def window(self, info: BaseModelInfo) -> int | None:
+        """Return how many tokens a prompt and its answer may have; None where the base is not open."""
+        served = self._served.get(info.sha256)
+        return served.window if served is not None else None
 
     def problems(self) -> list[str]:
         """Return why open engines cannot answer, a sentence for each; empty while all can."""

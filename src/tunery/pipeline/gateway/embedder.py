@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -37,15 +37,6 @@ class EmbeddingSettings(Settings):
     """Tokens of all texts of one request at most [count]."""
     max_waiting_tokens: int = Field(default=1_000_000, ge=1)
     """Tokens of all requests that wait at most [count]; more get a 503 that clients retry by themselves."""
-
-
-class Embedded(NamedTuple):
-    """What a request comes to."""
-
-    vectors: Any
-    """float32, rows of length one, shape ``(n_inputs, dimensions)``."""
-    tokens: int
-    """Of all its texts, those around each counted [count]."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +88,8 @@ class Embedder:
                 self._encoder = _open(self._settings.encoder)
             return self._encoder
 
-    async def embed(self, inputs: Sequence[str | Sequence[int]], *, cut_at: int | None = None) -> Embedded:
-        """Return vectors in the order of the inputs.
+    def rows(self, inputs: Sequence[str | Sequence[int]], *, cut_at: int | None = None) -> list[list[int]]:
+        """Return the ids of each input; takes a while.
 
         Args:
             inputs: Texts, or ids of the encoder's own tokenizer.
@@ -106,9 +97,8 @@ class Embedder:
 
         Raises:
             ConfigError: An input is too long, or holds an id that is none; says which.
-            ResourceError: Too much waits.
         """
-        rows = await asyncio.to_thread(self._rows, inputs, cut_at)
+        rows = self._rows(inputs, cut_at)
         tokens = sum(map(len, rows))
         if tokens > self._settings.max_tokens:
             raise ConfigError(
@@ -116,14 +106,21 @@ class Embedder:
                 "send them in several requests",
                 param="input",
             )
-        job = _Job(rows)
+        return rows
+
+    async def embed(self, rows: list[list[int]]) -> list[Any]:
+        """Return vectors in the order of the rows: float32, of length one.
+
+        Raises:
+            ResourceError: Too much waits.
+        """
+        job, tokens = _Job(rows), sum(map(len, rows))
         self._queue(job, tokens)
         try:
-            vectors = await asyncio.wrap_future(job.future)
+            return await asyncio.wrap_future(job.future)
         finally:
             with self._changed:
                 self._waiting -= tokens
-        return Embedded(vectors, tokens)
 
     def close(self) -> None:
         """Compute nothing more; who waits is told."""

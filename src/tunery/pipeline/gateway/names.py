@@ -64,6 +64,8 @@ class ServedModel(NamedTuple):
     owned_by: str
     overridden: bool = False
     """Whether what answers was refused by its gate, and somebody answers for it."""
+    root: str | None = None
+    """The version behind a name that means one now; None for a name that several may answer."""
 
 
 def ft_name(base: str, suffix: str | None, job_id: str) -> str:
@@ -145,11 +147,13 @@ def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[Serv
         for version in listed:
             for alias in version.aliases:
                 named = f"{name}@{alias}"
-                yield ServedModel(named, _unix(version.created_at), ORGANIZATION, version.overridden)
+                at = _unix(version.created_at)
+                yield ServedModel(named, at, ORGANIZATION, version.overridden, version.ref)
     made = {head.ref for head in heads}
     for job in workspace.jobs.every():
         if job.model_version in made:
-            yield ServedModel(ft_name_of(job), _unix(job.finished_at or job.created_at), ORGANIZATION)
+            at = _unix(job.finished_at or job.created_at)
+            yield ServedModel(ft_name_of(job), at, ORGANIZATION, root=job.model_version)
 
 
 def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None = None) -> ModelVersion:

@@ -95,7 +95,8 @@ class ChatMessage(Wire):
 
 _MAY_BE_SILENT = ("assistant", "tool", "function")
 """An assistant that has called no function and said nothing has answered so here, and comes back."""
-_ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
+ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
+"""What OpenAI's other roles mean."""
 
 
 class ChatBody(CallingBody):
@@ -136,7 +137,7 @@ class ChatBody(CallingBody):
 
     def turns(self) -> tuple[Message, ...]:
         """Return the conversation, functions described in the system turn; ``developer`` means ``system``."""
-        turns = tuple(Message(role=_ROLES.get(m.role, m.role), content=m.text) for m in self.messages)
+        turns = tuple(Message(role=ROLES.get(m.role, m.role), content=m.text) for m in self.messages)
         functions = self.offer.functions
         return with_functions(turns, describe(functions)) if functions else turns
 

@@ -30,7 +30,8 @@ class EmbeddingBody(Wire):
     model: Annotated[Name, StringConstraints(min_length=1, max_length=512)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)
-    user: Harmless = None
+    user: Annotated[Name, StringConstraints(max_length=512)] | None = None
+    """Whom the request counts for."""
     # vLLM's
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
     """Tokens after which texts are cut, -1 for as many as the encoder takes; without it, longer ones are
