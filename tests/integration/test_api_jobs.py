@@ -130,9 +130,15 @@ def test_a_job_trains_a_model_that_answers(working: Live) -> None:
     assert all(e.data["total_steps"] == metrics[0].data["total_steps"] for e in metrics)  # type: ignore[index]
 
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id))
-    numbers = [c.step_number for c in checkpoints]
-    assert numbers == sorted(set(numbers), reverse=True)
     assert checkpoints[0].metrics.valid_loss is not None
+    for checkpoint in checkpoints:
+        name = checkpoint.fine_tuned_model_checkpoint
+        assert name == f"{job.fine_tuned_model}:ckpt-step-{checkpoint.step_number}"
+        asked = [{"role": "user", "content": "about card arrival"}]
+        said = client.chat.completions.create(model=name, messages=asked, max_tokens=2)  # type: ignore[arg-type, list-item]
+        assert said.model == name
+        with pytest.raises(openai.NotFoundError, match="no checkpoint of step 12345"):
+            client.models.retrieve(f"{job.fine_tuned_model}:ckpt-step-12345")
 
     result = client.files.content(job.result_files[0]).read().decode()
     assert result.splitlines()[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"

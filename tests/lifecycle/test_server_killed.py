@@ -18,6 +18,8 @@ from typing import NamedTuple
 import psutil
 from openai import OpenAI
 
+from tunery.store.workspace import Workspace
+
 BASE = "tiny-llama"
 SERVE = """
 import sys
@@ -103,7 +105,8 @@ def test_a_job_goes_on_after_the_server_was_killed(tiny_model: Path, tmp_path: P
             extra_body={"tunery": RECIPE},
         )
         deadline = time.monotonic() + 90
-        while not list(client.fine_tuning.jobs.checkpoints.list(job.id)):
+        home_of_job = Workspace.open(home, database_url=f"sqlite:///{home}/tunery.db")
+        while not home_of_job.jobs.checkpoints(job.id).items:
             status = client.fine_tuning.jobs.retrieve(job.id)
             assert status.status in {"queued", "running"}, (status.status, status.error)
             assert time.monotonic() < deadline, said(client, job.id)
@@ -130,7 +133,8 @@ def test_a_job_goes_on_after_the_server_was_killed(tiny_model: Path, tmp_path: P
         assert doubled == []
         assert any(m.startswith("continuing from step") for m in told)
         assert sum(m.startswith("New fine-tuned model created") for m in told) == 1
-        steps = [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(job.id, limit=100)]
+        steps = [c.step_number for c in home_of_job.jobs.checkpoints(job.id, limit=100).items]
+        home_of_job.close()
         assert steps == sorted(set(steps), reverse=True)
         models = {m.id for m in client.models.list()}
         assert {"card-bot@1", job.fine_tuned_model} <= models

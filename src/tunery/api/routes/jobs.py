@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.services import Caller, Services, Shared, count_in, page_of, wanted_metadata
+from tunery.api.services import Caller, Services, Shared, count_in, page_of, part_of, wanted_metadata
 from tunery.core.ids import in_order
 from tunery.core.job import Job
+from tunery.pipeline.gateway.names import answering_steps
 from tunery.pipeline.jobs.openai_job import (
     JobBody,
     base_spec_of,
@@ -23,6 +24,7 @@ from tunery.pipeline.jobs.openai_job import (
 from tunery.store.jobs import QUEUED, Line
 
 router = APIRouter(prefix="/fine_tuning/jobs", route_class=JsonRoute)
+_MOST_CHECKPOINTS = 10_000
 _RETRY_WINDOW_S = 3600
 """How long after a job's creation a repeated request is taken for a retry of it [s]."""
 
@@ -114,10 +116,14 @@ def list_checkpoints(
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> dict[str, Any]:
-    """List the points that a job can resume from, newest first."""
-    job = shared.workspace.jobs.get(job_id)
-    page = shared.workspace.jobs.checkpoints(job_id, after=after, limit=limit)
-    return page_of([checkpoint_object(c, job) for c in page.items], has_more=page.has_more)
+    """List the points of a job's training that answer by the names they are listed with, newest first."""
+    workspace = shared.workspace
+    job = workspace.jobs.get(job_id)
+    steps = answering_steps(workspace, job)
+    noted = workspace.jobs.checkpoints(job_id, limit=_MOST_CHECKPOINTS).items
+    answering = [checkpoint_object(c, job) for c in reversed(noted) if c.step_number in steps]
+    part = part_of(answering, after=after, limit=limit, order="desc", of=job.id)
+    return page_of(part.items, has_more=part.has_more)
 
 
 def _is_retry(request: Request) -> bool:

@@ -25,6 +25,9 @@ ORGANIZATION = "tunery"
 _FT = re.compile(r"^ft:(?P<base>[^:]+):(?P<org>[^:]*):(?P<suffix>[^:]*):(?P<id>[0-9a-z]+)$")
 
 
+_CHECKPOINT = re.compile(r"^(?P<model>ft:.+):ckpt-step-(?P<step>[0-9]{1,9})$")
+
+
 class UnknownModel(NotFoundError):  # noqa: N818 - named after what the client is told
     """No model of that name; OpenAI's clients look for this code."""
 
@@ -93,7 +96,7 @@ def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: st
     """Decide what answers a request.
 
     A bare name follows its running rollout, else its champion, else the highest version that its gate passed.
-    Everything else is pinned: ``name@3``, ``name@alias``, ``ft:…`` and the base.
+    Everything else is pinned: ``name@3``, ``name@alias``, ``ft:…``, ``ft:…:ckpt-step-7`` and the base.
 
     Args:
         default: The base served by its own name.
@@ -105,6 +108,8 @@ def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: st
     """
     if name == default.name:
         return Target(default, None, None)
+    if checkpoint := _CHECKPOINT.fullmatch(name):
+        return _target(workspace, _version_at(workspace, checkpoint["model"], int(checkpoint["step"])))
     version = _version_of_job(workspace, name)
     if version is None and "@" not in name and (rollout := workspace.rollouts.running(name)):
         arm = assign(rollout, subject)
@@ -191,6 +196,30 @@ def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:
     version = _version_made(workspace, job.model_version)
     if version is None:
         raise UnknownModel(f"model {name!r} was deleted ({job.model_version})", param="model")
+    return version
+
+
+def answering_steps(workspace: Workspace, job: Job) -> frozenset[int]:
+    """Return the steps of a job's training whose checkpoints answer by their names.
+
+    It is the step whose weights the job's model has: the weights of others are not kept.
+    """
+    version = _version_made(workspace, job.model_version) if job.model_version else None
+    return frozenset([workspace.adapters.get(version.adapter_id).best_step] if version else [])
+
+
+def checkpoint_name(job: Job, step: int) -> str:
+    """Return the name of a job's checkpoint, whether or not it answers."""
+    return f"{ft_name_of(job)}:ckpt-step-{step}"
+
+
+def _version_at(workspace: Workspace, name: str, step: int) -> ModelVersion:
+    """Return the version that a job's checkpoint answers as."""
+    version = _version_of_job(workspace, name)
+    kept = workspace.adapters.get(version.adapter_id).best_step if version else None
+    if version is None or kept != step:
+        there = "" if kept is None else f"; kept is that of step {kept}"
+        raise UnknownModel(f"no checkpoint of step {step} of {name!r}{there}", param="model")
     return version
 
 

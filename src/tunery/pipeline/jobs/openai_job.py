@@ -18,7 +18,7 @@ from tunery.core.job import Job, JobCheckpoint, JobEvent
 from tunery.core.training import Adapter, BaseModelInfo
 from tunery.gate.check import check_opponents
 from tunery.gate.rules import GateConfig, gate_rules
-from tunery.pipeline.gateway.names import ORGANIZATION, ft_name_of
+from tunery.pipeline.gateway.names import ORGANIZATION, checkpoint_name, ft_name_of
 from tunery.pipeline.jobs.allowed import JobTerms, check_sections, check_size
 from tunery.pipeline.jobs.files import open_content
 from tunery.pipeline.recipe import parse_recipe
@@ -352,7 +352,7 @@ def checkpoint_object(checkpoint: JobCheckpoint, job: Job) -> dict[str, Any]:
         "id": checkpoint.id,
         "object": "fine_tuning.job.checkpoint",
         "created_at": _unix(checkpoint.created_at),
-        "fine_tuned_model_checkpoint": f"{ft_name_of(job)}:ckpt-step-{checkpoint.step_number}",
+        "fine_tuned_model_checkpoint": checkpoint_name(job, checkpoint.step_number),
         "fine_tuning_job_id": job.id,
         "step_number": checkpoint.step_number,
         "metrics": {
