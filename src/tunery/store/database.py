@@ -68,6 +68,10 @@ class Driver(Protocol):
         """Name of the database for messages, without its password."""
         ...
 
+    def hurried(self) -> Driver:
+        """Return a driver of the same database that waits for nothing longer than a second or two."""
+        ...
+
     def lies_in(self, folder: Path) -> bool:
         """Say whether the database is a file in a folder, and goes where that goes."""
         ...
@@ -226,6 +230,13 @@ class Database:
         with self.translated():
             connection, _ = self._first_use(lambda c: c.execute(statement).fetchall())
             self._give_back(connection)
+
+    def hurried(self) -> Database:
+        """Return the same database for those who would rather hear soon that it is away than wait for it.
+
+        What they write may be lost when the database server itself dies, half a second of it at most.
+        """
+        return Database(self.driver.hurried())
 
     def close(self) -> None:
         """Close the idle connections; the database may be used again and then opens new ones."""

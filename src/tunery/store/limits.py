@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from typing import NamedTuple
 
 from tunery.core.clock import Clock
 from tunery.core.errors import NotFoundError
@@ -34,8 +35,27 @@ ON CONFLICT (name) DO UPDATE SET month = excluded.month, state = excluded.state
 _OPEN = """
 INSERT INTO limit_accounts (name, month, state) VALUES (:name, :month, :state) ON CONFLICT (name) DO NOTHING
 """
+LAPSED = "lapsed"
+_HOLD = """
+INSERT INTO limit_reservations (id, ends_at, state) VALUES (:id, :ends_at, :state)
+ON CONFLICT (id) DO UPDATE SET ends_at = excluded.ends_at, state = excluded.state
+"""
 _COLUMNS = {"project": "project", "key": "key_id", "model": "model", "day": "day"}
 """What usage can be told apart by, to its column."""
+
+
+class Held(NamedTuple):
+    """A reservation as it is stored."""
+
+    ends_at: float
+    """End of its lease; of one that is over, until when that is remembered [s since 1970]."""
+    state: str | None
+    """What it holds, as text; None once it was settled, :data:`LAPSED` once it was given back."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it holds something."""
+        return self.state is not None and self.state != LAPSED
 
 
 class LimitRules(Records[LimitRule]):
@@ -115,6 +135,53 @@ class Counts:
         """Store accounts that are not there yet."""
         for name, (month, state) in sorted(states.items()):
             transaction.run(_OPEN, {"name": name, "month": month, "state": state})
+
+    def held(self, transaction: Transaction, ids: Sequence[str]) -> dict[str, Held]:
+        """Return those reservations that there are; nobody else changes them meanwhile."""
+        marks, params = _listed(sorted(ids))
+        rows = transaction.rows(
+            f"SELECT id, ends_at, state FROM limit_reservations WHERE id IN ({marks}) ORDER BY id FOR UPDATE",  # noqa: S608
+            params,
+        )
+        return {str(row["id"]): Held(float(row["ends_at"]), row["state"]) for row in rows}
+
+    def put(self, transaction: Transaction, reservations: Mapping[str, Held]) -> None:
+        """Store reservations as part of a transaction."""
+        for id, held in sorted(reservations.items()):
+            transaction.run(_HOLD, {"id": id, "ends_at": held.ends_at, "state": held.state})
+
+    def renew(self, ids: Sequence[str], ends_at: float) -> None:
+        """Keep reservations until a later time."""
+        marks, params = _listed(ids)
+        with self.database.transaction() as transaction:
+            transaction.run(
+                "UPDATE limit_reservations SET ends_at = :ends_at "  # noqa: S608
+                f"WHERE id IN ({marks}) AND state <> :lapsed",
+                {**params, "ends_at": ends_at, "lapsed": LAPSED},
+            )
+
+    def lapsed(self, now: float) -> dict[str, Held]:
+        """Return some reservations whose lease is over."""
+        rows = self.database.rows(
+            "SELECT id, ends_at, state FROM limit_reservations "
+            "WHERE ends_at <= :now AND state <> :lapsed ORDER BY ends_at LIMIT 100",
+            {"now": now, "lapsed": LAPSED},
+        )
+        return {str(row["id"]): Held(float(row["ends_at"]), row["state"]) for row in rows}
+
+    def forget_ended(self, now: float) -> None:
+        """Delete reservations that were over long ago."""
+        with self.database.transaction() as transaction:
+            transaction.run(
+                "DELETE FROM limit_reservations WHERE ends_at <= :now AND (state IS NULL OR state = :lapsed)",
+                {"now": now, "lapsed": LAPSED},
+            )
+
+    def moment(self, transaction: Transaction | None = None) -> float:
+        """Return the time of the database server's clock [s since 1970]."""
+        sql = "SELECT EXTRACT(EPOCH FROM clock_timestamp()) AS now"
+        rows = self.database.rows(sql) if transaction is None else transaction.rows(sql)
+        return float(rows[0]["now"])
 
     def forget(self, before_month: int) -> None:
         """Delete accounts that count nothing any more."""

@@ -34,6 +34,7 @@ _CONNECTION: Mapping[str, Any] = {
     "tcp_user_timeout": 20_000,
 }
 """What a URL may say otherwise."""
+_HURRY: Mapping[str, Any] = {"connect_timeout": 2, "tcp_user_timeout": 2_000}
 _IDLE_S = 30
 """A process that is stopped inside a transaction gives its locks back after this time [s]."""
 
@@ -52,8 +53,13 @@ class PostgresDriver:
     hold: ClassVar[str] = " FOR SHARE"
     errors: tuple[type[Exception], ...] = (psycopg.Error,)
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, hurry: Mapping[str, Any] | None = None) -> None:
         self._url = url
+        self._hurry = hurry or {}
+
+    def hurried(self) -> PostgresDriver:
+        """Return a driver that waits two seconds at most, and for no disk."""
+        return PostgresDriver(self._url, _HURRY)
 
     @property
     def label(self) -> str:
@@ -72,9 +78,12 @@ class PostgresDriver:
     def connect(self) -> Any:
         """Return a new connection; documents come back as the text they were stored as."""
         said: dict[str, Any] = {name: v for name, v in conninfo_to_dict(self._url).items() if v is not None}
-        connection = psycopg.connect(autocommit=True, **{**_CONNECTION, **said})
+        connection = psycopg.connect(autocommit=True, **{**_CONNECTION, **said, **self._hurry})
         # Not among the options of the URL, which connection poolers refuse.
         connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
+        if self._hurry:
+            connection.execute("SET statement_timeout = '2s'")
+            connection.execute("SET synchronous_commit = off")
         connection.adapters.register_loader("json", TextLoader)
         return connection
 
@@ -104,6 +113,7 @@ class PostgresDriver:
         if isinstance(error, psycopg.errors.DiskFull):
             return ResourceError(f"{self.label}: the disk is full; nothing of this step was stored")
         lost = isinstance(error, psycopg.InterfaceError) and "closed" in str(error)
+        lost = lost or isinstance(error, psycopg.errors.QueryCanceled)  # by statement_timeout
         lost = lost or isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
         if lost or isinstance(error, psycopg.OperationalError):
             return UnavailableError(

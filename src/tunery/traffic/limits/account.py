@@ -10,7 +10,7 @@ for what is owed already. It is the generic cell rate algorithm (ITU-T I.371), i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, NamedTuple
@@ -212,17 +212,19 @@ class Account:
         return not (counted or self.month_tokens or self.month_usd)
 
 
+def obstacles(accounts: Iterable[tuple[Account, Claim]], need: Need) -> list[tuple[Claim, Obstacle]]:
+    """Return what does not let a call in, by accounts as they stand now."""
+    return [(claim, found) for account, claim in accounts for found in account.obstacles(claim.bounds, need)]
+
+
 def reserve(
-    accounts: Iterable[tuple[Account, Claim]], need: Need, now: float
+    accounts: Sequence[tuple[Account, Claim]], need: Need, now: float
 ) -> list[tuple[Claim, Obstacle]]:
     """Reserve in all accounts, or in none: then return what does not let the call in."""
-    listed = list(accounts)
-    for account, claim in listed:
+    for account, claim in accounts:
         account.advance(now, claim.bounds)
-    found = [
-        (claim, obstacle) for account, claim in listed for obstacle in account.obstacles(claim.bounds, need)
-    ]
+    found = obstacles(accounts, need)
     if not found:
-        for account, claim in listed:
+        for account, claim in accounts:
             account.take(claim.bounds, need)
     return found

@@ -53,3 +53,7 @@ class Ledger(Protocol):
     def look(self, claims: Sequence[Claim]) -> Mapping[str, Account]:
         """Return how accounts stand now; those that nobody counted in are left out."""
         ...
+
+    def close(self) -> None:
+        """Close its connections."""
+        ...

@@ -94,6 +94,9 @@ class MemoryLedger:
                 self._accounts[claim.account].advance(now, claim.bounds)
             return {claim.account: self._accounts[claim.account] for claim in claims}
 
+    def close(self) -> None:
+        """Do nothing: it has no connections of its own."""
+
     def _open(self, claims: Sequence[Claim]) -> None:
         """Have every account at hand; the first time, as it was kept."""
         missing = [claim.account for claim in claims if claim.account not in self._accounts]

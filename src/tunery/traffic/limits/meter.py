@@ -128,6 +128,7 @@ class Meter:
         self._live: dict[str, Hold] = {}
         self._ended: deque[tuple[Reservation, Used]] = deque()
         self._over = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name="limits", daemon=True)
 
     def start(self) -> None:
@@ -138,11 +139,13 @@ class Meter:
     def close(self) -> None:
         """Book what is left and end."""
         self._over.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2 * _CLOSE_S)
         until = time.monotonic() + _CLOSE_S
         while not self._keep_up() and time.monotonic() < until:
             time.sleep(_TICK_S)
+        self.ledger.close()
         if self._ended:
             _LOG.error("%s not booked in limits: %s", counted(len(self._ended), "call"), self.problem)
 
@@ -212,6 +215,7 @@ class Meter:
             self._live.pop(hold.reservation.id, None)
             if len(self._ended) < _WAITING:
                 self._ended.append(ended)
+        self._wake.set()  # others wait for what it gives back
 
     def _usd(self, price: tuple[str, Prices] | None, size: Size) -> float:
         if price is None:
@@ -225,7 +229,7 @@ class Meter:
         """Return the decision, and whether this gateway's own count made it."""
         if not reservation.claims:
             return Decision({}, ()), False
-        if self.problem is None:
+        if self.problem is None or not self.ledger.shared:
             try:
                 return self.ledger.reserve(reservation), False
             except TuneryError as error:
@@ -243,8 +247,11 @@ class Meter:
 
     def _work(self) -> None:
         refresh_at = time.monotonic() + _REFRESH_S
-        while not self._over.wait(_TICK_S):
-            self._keep_up()
+        while not self._over.is_set():
+            self._wake.wait(_TICK_S)
+            self._wake.clear()
+            if not self._keep_up():
+                self._over.wait(_TICK_S)
             if time.monotonic() < refresh_at:
                 continue
             refresh_at = time.monotonic() + _REFRESH_S

@@ -3,7 +3,10 @@ where it is SQLite."""
 
 from __future__ import annotations
 
+import os
+
 from tunery.core.limits import Scope, Usage
+from tunery.store.limits import Counts
 from tunery.store.workspace import Workspace
 from tunery.traffic.limits.account import Periods
 from tunery.traffic.limits.config import LimitSettings
@@ -30,6 +33,15 @@ def open_ledger(workspace: Workspace) -> Ledger:
     def seed(account: str, periods: Periods) -> tuple[Usage, Usage]:
         return usage_so_far(workspace, account, periods)
 
+    if url := os.environ.get(REDIS_URL):
+        from tunery.traffic.limits.redis import RedisLedger
+
+        return RedisLedger(url, seed=seed)
+    if workspace.database.driver.dialect == "postgresql":
+        from tunery.traffic.limits.database import DatabaseLedger
+
+        # A database of its own: whoever waits for an answer is not to wait for a server that is away.
+        return DatabaseLedger(Counts(workspace.database.hurried()), seed=seed)
     return MemoryLedger(lambda: workspace.clock.now().timestamp(), workspace.counts, seed)
 
 
