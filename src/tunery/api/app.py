@@ -257,6 +257,7 @@ def _watch_canaries(shared: AllServices, over: threading.Event) -> None:
                 remove_expired(shared.workspace)
             shared.log.flush()
             for ended in canary.sweep(shared.workspace):
+                shared.audit.rollout_ended(ended)
                 _LOG.warning("rollout %s of %s %s: %s", ended.id, ended.name, ended.status, ended.reason)
         except TuneryError as error:
             _LOG.warning("canaries cannot be judged now: %s", error.message)

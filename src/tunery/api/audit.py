@@ -13,6 +13,7 @@ from typing import Any
 from tunery.core.access import Caller
 from tunery.core.audit import DONE, OF_NO_PROJECT, REFUSED_KEY
 from tunery.core.errors import TuneryError
+from tunery.core.rollout import Rollout
 from tunery.store.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +87,15 @@ class AuditTrail:
             request_id=request_id,
             count=count,
             project=caller.project,
+        )
+
+    def rollout_ended(self, rollout: Rollout) -> None:
+        """Write down that a canary was ended by its numbers; blocks while the database is asked."""
+        self._write(
+            f"rollout.{rollout.status}",
+            object=f"{rollout.id} of {rollout.name}@{rollout.challenger}",
+            actor=rollout.actor,
+            project=self._workspace.model_names.project_of(rollout.name),
         )
 
     def refused_key(self, secret: str, address: str, request_id: str) -> None:

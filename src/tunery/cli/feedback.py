@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tunery.cli.output import answer, answer_table, facts
-from tunery.cli.parameters import After, Json, Limit
+from tunery.cli.parameters import After, Json, Limit, Project
 from tunery.cli.session import ACTOR, open_workspace
 
 app = typer.Typer(no_args_is_help=True, help="Feedback on answers: add, review, export as training rows.")
@@ -74,12 +74,13 @@ def list_feedback(
     status: Annotated[
         Literal["pending", "accepted", "declined"] | None, typer.Option("--status", help="Only these.")
     ] = None,
+    project: Project = None,
     limit: Limit = 50,
     after: After = None,
     as_json: Json = False,
 ) -> None:
     """List feedback, newest first."""
-    with open_workspace(ctx) as workspace:
+    with open_workspace(ctx, project) as workspace:
         found = workspace.feedback.page(where={"status": status}, after=after, limit=limit).items
     rows = [(f.id, f.kind, _content(f), f.status, f.author, f.created_at) for f in found]
     columns = ["feedback", "kind", "says", "status", "author", "given"]

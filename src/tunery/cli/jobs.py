@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunery.cli.changes import changed
 from tunery.cli.output import answer, answer_table, facts, moment, write
-from tunery.cli.parameters import Json, Limit, Overrides, RecipePath
+from tunery.cli.parameters import Json, Limit, Overrides, Project, RecipePath
 from tunery.cli.session import ACTOR, folder_of, open_workspace
 
 if TYPE_CHECKING:
@@ -25,15 +26,21 @@ _POLL_S = 0.5
 
 @app.command("start")
 def start_job(
-    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+    ctx: typer.Context,
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    *,
+    project: Project = None,
+    as_json: Json = False,
 ) -> None:
     """Put a recipe into the queue; a running 'tunery serve' takes it."""
     from tunery.pipeline.jobs.submit import start_job as start
     from tunery.pipeline.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    with open_workspace(ctx) as workspace:
+    with open_workspace(ctx, project) as workspace:
         job = start(workspace, loaded, base_dir=folder_of(recipe), recipe_path=recipe, actor=ACTOR)
+        changed(ctx, job.id)
     answer(job, lambda: [f"{job.id} is queued\nnext: tunery jobs status {job.id} --follow"], as_json=as_json)
 
 
@@ -58,9 +65,11 @@ def pause_job(ctx: typer.Context, job_id: JobId, *, as_json: Json = False) -> No
 
 
 @app.command("ls")
-def list_jobs(ctx: typer.Context, *, limit: Limit = 20, as_json: Json = False) -> None:
+def list_jobs(
+    ctx: typer.Context, *, project: Project = None, limit: Limit = 20, as_json: Json = False
+) -> None:
     """List jobs, newest first."""
-    with open_workspace(ctx) as workspace:
+    with open_workspace(ctx, project) as workspace:
         found = workspace.jobs.list(limit)
     rows = [
         (j.id, j.status, str(j.recipe.get("name", "")), j.model_version, j.submitted_by, j.created_at)

@@ -20,6 +20,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import typer
 
+from tunery.cli.session import PROJECT
 from tunery.cli.stop import Terminated
 from tunery.core.cores import prepare_threads
 from tunery.core.errors import TuneryError
@@ -49,7 +50,9 @@ COMMANDS = {
     "jobs": "tunery.cli.jobs:app",
     "batches": "tunery.cli.batches:app",
     "webhooks": "tunery.cli.webhooks:app",
+    "projects": "tunery.cli.projects:app",
     "keys": "tunery.cli.keys:app",
+    "audit": "tunery.cli.audit:app",
     "runs": "tunery.cli.run:runs",
     "ci": "tunery.cli.ci:app",
     "verify": "tunery.cli.upkeep:verify",
@@ -97,6 +100,15 @@ def _options(
             "--home", metavar="FOLDER", help="Where everything is kept; else TUNERY_HOME, else ~/.tunery."
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            metavar="PROJECT",
+            envvar="TUNERY_PROJECT",
+            help="See and make things of one.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -106,6 +118,7 @@ def _options(
     Answers go to stdout, progress to stderr; --json on any command prints one JSON value.
     """
     ctx.obj = home
+    ctx.meta[PROJECT] = project
 
 
 def main() -> None:

@@ -20,6 +20,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value in plac
 Replace = Annotated[bool, typer.Option("--replace", help="Write over what is there.")]
 Reference = Annotated[str, typer.Argument(metavar="NAME@N", help="A model version: name@3 or name@champion.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")]
+Project = Annotated[
+    str | None,
+    typer.Option(
+        "--project", metavar="PROJECT", help="Of this project; else of all, and new things of 'default'."
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
 After = Annotated[
     str | None,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunery.cli.changes import changed
 from tunery.cli.output import answer, answer_table, facts, mark, moment
-from tunery.cli.parameters import By, Json, Limit, Name, OverrideGate, Reason, Reference, WhyOverride
+from tunery.cli.parameters import By, Json, Limit, Name, OverrideGate, Project, Reason, Reference, WhyOverride
 from tunery.cli.session import ACTOR, open_workspace
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tunery.core.registry import AliasMove, ModelVersion
     from tunery.registry.lineage import Lineage, LineageCheck
 
+SharedWith = Annotated[str, typer.Option("--with", metavar="PROJECT", help="The other project.")]
 app = typer.Typer(no_args_is_help=True, help="Model versions: list, trace, export, promote, roll back.")
 
 
@@ -26,11 +28,12 @@ def list_versions(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only versions of this model.")] = None,
     *,
     base: Annotated[str | None, typer.Option("--base", help="Only versions on this base model.")] = None,
+    project: Project = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
     """List model versions with their aliases, newest first."""
-    with open_workspace(ctx) as workspace:
+    with open_workspace(ctx, project) as workspace:
         listed = workspace.models.list(name, limit=limit)
         found = [v for v in listed if base in (None, v.base.partition("@")[0])]
         aliases = {n: workspace.models.aliases(n) for n in {v.name for v in found}}
@@ -96,6 +99,38 @@ def give_name(
         workspace.model_names.give(name, to)
     told = f"{name} belongs to the key {to}" if to else f"{name} belongs to no key"
     answer({"name": name, "owner": to}, lambda: [told], as_json=as_json)
+
+
+@app.command("move")
+def move_name(
+    ctx: typer.Context,
+    name: Name,
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="PROJECT", help="Whose it is from now on.")],
+    as_json: Json = False,
+) -> None:
+    """Give a model name with all its versions to another project."""
+    with open_workspace(ctx) as workspace:
+        workspace.model_names.move(name, workspace.projects.require(to))
+    answer({"name": name, "project": to}, lambda: [f"{name} belongs to {to}"], as_json=as_json)
+
+
+@app.command("share")
+def share_name(ctx: typer.Context, name: Name, *, to: SharedWith, as_json: Json = False) -> None:
+    """Let another project ask a model; it sees its versions and can change nothing of them."""
+    with open_workspace(ctx) as workspace:
+        workspace.model_names.share(name, workspace.projects.require(to))
+    told = f"{name} is shared with {to}"
+    answer({"name": name, "shared_with": to}, lambda: [told], as_json=as_json)
+
+
+@app.command("unshare")
+def unshare_name(ctx: typer.Context, name: Name, *, to: SharedWith, as_json: Json = False) -> None:
+    """Hide a model from a project that it was shared with."""
+    with open_workspace(ctx) as workspace:
+        workspace.model_names.unshare(name, to)
+    told = f"{name} is no longer shared with {to}"
+    answer({"name": name, "no_longer_shared_with": to}, lambda: [told], as_json=as_json)
 
 
 @app.command("card")
@@ -219,6 +254,7 @@ def register_refused(
             version = register_overridden(workspace, run, by=by, reason=reason)
         else:
             version = register_run(workspace, run)
+        changed(ctx, version.ref)
     refused = "refused: nothing points at it, and promoting it needs --override-gate"
     verdict = "passed" if version.gate_passed else refused
     told = version.overrides[-1].sentence if version.overrides else f"its gate {verdict}"

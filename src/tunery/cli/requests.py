@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunery.cli.output import answer, answer_table, facts
-from tunery.cli.parameters import After, Json, Limit
+from tunery.cli.parameters import After, Json, Limit, Project
 from tunery.cli.session import open_workspace
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def list_requests(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME@N", help="Answered by this one only.")
     ] = None,
+    project: Project = None,
     limit: Limit = 50,
     after: After = None,
     as_json: Json = False,
@@ -34,7 +35,7 @@ def list_requests(
     """List served calls, newest first; prompts are not read."""
     from tunery.pipeline.gateway.catch_up import move_abandoned
 
-    with open_workspace(ctx) as workspace:
+    with open_workspace(ctx, project) as workspace:
         move_abandoned(workspace)
         found = workspace.requests.heads(model=model, after=after, limit=limit).items
     rows = [
@@ -85,6 +86,7 @@ def purge_requests(  # noqa: PLR0913 - each is an option of its own
         str | None,
         typer.Option("--model", metavar="NAME[@N]", help="Answered by this version, or this name."),
     ] = None,
+    project: Project = None,
     texts_only: Annotated[
         bool, typer.Option("--texts-only", help="Keep the figures, delete prompts and answers.")
     ] = False,
@@ -101,11 +103,11 @@ def purge_requests(  # noqa: PLR0913 - each is an option of its own
     from tunery.pipeline.gateway.purge import purge
     from tunery.store.requests import Chosen
 
-    if before is None and not ids and model is None:
-        raise ConfigError("say which calls: --before, --id or --model", hint="tunery requests ls")
+    if before is None and not ids and model is None and project is None:
+        raise ConfigError("say which calls: --before, --id, --model or --project", hint="tunery requests ls")
     # A time without a zone is the machine's own.
     chosen = Chosen(tuple(ids or ()), before and before.astimezone(), model)
-    with open_workspace(ctx) as workspace:
+    with open_workspace(ctx, project) as workspace:
         if not yes:
             meant = counted(sum(1 for _ in workspace.requests.chosen_ids(chosen)), "call")
             what = f"the texts of {meant}" if texts_only else f"{meant} and the feedback on them"

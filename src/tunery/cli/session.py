@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tunery.cli.changes import written_down
 from tunery.cli.stop import until_asked
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 ACTOR = "cli"
 """Who is recorded as having moved an alias or started a rollout from here."""
+PROJECT = "tunery.project"
+"""Place in a call's notes of the project that stands before the command."""
 _STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
 
 _OUTAGE_S = 300.0
@@ -25,15 +28,27 @@ _OUTAGE_S = 300.0
 
 
 @contextmanager
-def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
-    """Open the workspace that the call names, and close it afterwards."""
+def open_workspace(ctx: typer.Context, project: str | None = None) -> Iterator[Workspace]:
+    """Open the workspace that the call names, and close it afterwards; a change leaves an audit record.
+
+    Args:
+        ctx: The call.
+        project: Whose things there are, as typed behind the command; None for all, unless ``--project``
+            stands before the command.
+
+    Raises:
+        NotFoundError: There is no such project.
+    """
     from tunery.store.workspace import Workspace
 
-    workspace = Workspace.open(ctx.obj)  # what --home says, None where it is left out
+    whole = Workspace.open(ctx.obj)  # what --home says, None where it is left out
+    named = project or ctx.meta.get(PROJECT)
     try:
-        yield workspace
+        workspace = whole.of(whole.projects.require(named)) if named else whole
+        with written_down(ctx, workspace):
+            yield workspace
     finally:
-        workspace.close()
+        whole.close()
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def free_unused(workspace: Workspace) -> list[LeftOver]:
     Raises:
         ConflictError: A job is waiting or running, or another process makes artifacts right now.
     """
-    for job in workspace.jobs.every():
+    for job in workspace.whole.jobs.every():
         if job.status not in FINAL_STATUSES:
             raise ConflictError(
                 f"job {job.id} is {job.status} and may need what nothing else does",
@@ -66,6 +66,7 @@ def _bytes_of(workspace: Workspace, kind: Kind, id: str) -> int:
 
 
 def _unused(workspace: Workspace) -> Iterator[tuple[Kind | None, str, LeftOver]]:
+    workspace = workspace.whole  # an artifact may be what another project's version stands on
     needed = {
         wanted
         for name in workspace.models.names()

@@ -81,6 +81,12 @@ class ModelNames:
 
         self._database.atomically(change, lock=lock_of(name))
 
+    def own(self) -> builtins.list[str]:
+        """Return this project's names, be there a version yet or not, sorted."""
+        own = "1 = 1" if self._project is None else OWN
+        rows = self._database.rows(f"SELECT name FROM model_names WHERE {own}", self.params())  # noqa: S608
+        return sorted(str(row["name"]) for row in rows)
+
     def project_of(self, name: str) -> str | None:
         """Return the project that a name belongs to; None where there is no such name yet."""
         sql = f"SELECT project FROM model_names WHERE name = :name AND {self.visible}"  # noqa: S608

@@ -55,6 +55,7 @@ class Workspace:
         """Whose things there are; None for all, as the operator sees them."""
         self._remote = remote
         self._projects: dict[str, Workspace] = {}
+        self._whole: Workspace | None = None
 
     def of(self, project: str) -> Workspace:
         """Return this workspace as one project sees it.
@@ -73,8 +74,14 @@ class Workspace:
         found = self._projects.get(project)
         if found is None:
             own = Workspace(self.root, self.database, self.clock, self._remote, project)
+            own._whole = self
             found = self._projects.setdefault(project, own)
         return found
+
+    @property
+    def whole(self) -> Workspace:
+        """All projects at once: for what looks after the home, whoever is looking; never for a route."""
+        return self if self._whole is None else self._whole
 
     @classmethod
     def open(

@@ -21,7 +21,7 @@ from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import BasePool, Opened
 from tunery.store.workspace import Workspace
 
-ANOTHERS = {"datasets", "adapters", "evaluations", "gates", "runs", "database", "root", "projects"}
+ANOTHERS = {"datasets", "adapters", "evaluations", "gates", "runs", "database", "root", "projects", "whole"}
 """What of a workspace is the home's and no project's: a route that touches it shows it to everybody."""
 
 

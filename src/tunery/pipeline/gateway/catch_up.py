@@ -76,6 +76,7 @@ def move_abandoned(workspace: Workspace) -> Moved:
     Raises:
         TuneryError: The database does not answer.
     """
+    workspace = workspace.whole  # journals hold the calls of all projects
     entries = damaged = set_aside = 0
     for held in abandoned(workspace.journals, about=workspace.database_label):
         while True:

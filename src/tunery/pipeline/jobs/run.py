@@ -17,6 +17,7 @@ from tunery.pipeline.jobs.openai_job import result_csv
 from tunery.pipeline.jobs.progress import JobProgress
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import stored_recipe
+from tunery.pipeline.stages.register import note_registered
 from tunery.registry.versions import register_run
 from tunery.store.jobs import CANCELLED, Line
 from tunery.store.workspace import Workspace
@@ -98,7 +99,9 @@ def _conclude(workspace: Workspace, job_id: str, worker: str, run: Run) -> None:
     lines = [Line(f"New fine-tuned model created: {name}"), Line("The job has successfully completed")]
     made = run.model_version
     if run.status == "refused":
-        made = register_run(workspace, run.id).ref
+        version = register_run(workspace, run.id)
+        note_registered(workspace, version)
+        made = version.ref
         lines.insert(1, Line(_without_a_gate(name, made, _verdict(workspace, run)), "warn"))
     workspace.jobs.finish(job_id, worker, "succeeded", lines, model_version=made, **changes)
 

@@ -37,7 +37,14 @@ def register(
         alias, reason = (CHAMPION, "first version") if first else ("challenger", "new version")
         reason += f"; gate {gate.id} passed"
         models.set_alias(version.name, alias, version.version, actor="run", reason=reason)
+        note_registered(context.workspace, version)
     return version
+
+
+def note_registered(workspace: Workspace, version: ModelVersion) -> None:
+    """Write into the audit log that a run has made a version."""
+    project = workspace.model_names.project_of(version.name)
+    workspace.audit.note("model.register", object=version.ref, actor="run", project=project)
 
 
 def register_overridden(
