@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +18,9 @@ from tunery.cli.session import open_recipe, open_workspace
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
-    from tunery.core.evaluation import Calibration, Comparison, Evaluation
+    from tunery.core.evaluation import Calibration, Comparison, Evaluation, Slice
     from tunery.core.run import Run
+    from tunery.pipeline.stages.arms import AskedAgain
     from tunery.store.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, help="Evaluations: measure a model, compare two sets of answers.")
@@ -135,10 +136,52 @@ def list_evaluations(ctx: typer.Context, *, limit: Limit = 50, as_json: Json = F
 def show_evaluation(
     ctx: typer.Context, evaluation_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: Json = False
 ) -> None:
-    """Show one evaluation: every metric, the weakest classes, the worst confusions."""
+    """Show one evaluation: every metric, slices, the weakest classes, the worst confusions."""
+    from tunery.pipeline.stages.report import slices_of
+
     with open_workspace(ctx) as workspace:
         found = workspace.evaluations.get(evaluation_id)
-    answer(evaluation_object(found), lambda: evaluation_text(found), as_json=as_json)
+        slices = slices_of(workspace, found)
+    shown = evaluation_object(found) | {"slices": [part.model_dump(mode="json") for part in slices]}
+    answer(shown, lambda: [*evaluation_text(found), *slices_text(slices)], as_json=as_json)
+
+
+@app.command("resume")
+def resume_arms(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Ask endpoints again for the rows that ended as errors, and for no others.
+
+    The endpoints are those of evaluate.arms. A run that was refused is judged again when its recipe is run
+    again; answers that a registered version was judged by stay as they are.
+    """
+    from tunery.pipeline.stages.arms import ask_again
+
+    with open_recipe(ctx, recipe, overrides) as context, context.progress.task("asking again", None):
+        found = ask_again(context)
+    answer([arm._asdict() for arm in found], lambda: resumed_text(found, recipe), as_json=as_json)
+
+
+def resumed_text(found: Sequence[AskedAgain], recipe: Path) -> Iterable[Part]:
+    """Return what asking endpoints again came to, as a person reads it."""
+    from tunery.core.figures import counted
+
+    for arm in found:
+        yield f"{arm.name}: {counted(arm.before, 'row')} had no answer, {arm.left or 'none'} still has none"
+    if not found:
+        yield "Every row has its answer; nobody was asked."
+    elif any(arm.left < arm.before for arm in found):
+        yield f"To have the gate judge these answers: tunery run {recipe}"
+
+
+def slices_text(slices: Sequence[Slice]) -> Iterable[Part]:
+    """Return what the tuned model is on parts of the rows, as a person reads it."""
+    from tunery.report.paired import slice_rows
+
+    if slices:
+        yield f"\nslices, against {slices[0].against}"
+        columns = ["part", ">value", ">n", ">gain", ">95 % interval", ">p", "shown"]
+        yield table(columns, [(*r[:2], str(r.n), *r[3:]) for r in slice_rows(slices)])
 
 
 @app.command("report")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +26,20 @@ _SUBJECT_NAMES = {
     "trainer": "Tuned, as training computed it",
     "tuned": "Tuned",
 }
+
+_AS_READ = {
+    **{written.lower(): name for name, written in _SUBJECT_NAMES.items() if "-" in written},
+    "zero-shot": "zero_shot",
+    "few-shot": "few_shot",
+    "zero-shot, constrained": "zero_shot_constrained",
+    "few-shot, constrained": "few_shot_constrained",
+    "tf-idf": "tfidf",
+}
+"""How a reader says prompting and the word classifier, to their names in recipes."""
+_READ = re.compile(
+    r"(?<![\w-])(?:" + "|".join(map(re.escape, sorted(_AS_READ, key=len, reverse=True))) + r")(?![\w-])",
+    re.IGNORECASE,
+)
 
 _SUBJECT_ORDER = (
     "zero_shot",
@@ -50,6 +65,18 @@ def subject_phrase(name: str) -> str:
     """
     written = subject_name(name)
     return written if "@" in written or written[:2].isupper() else written[0].lower() + written[1:]
+
+
+def subjects_in(text: str) -> str:
+    """Return a text with prompting and the word classifier called by their names in recipes, wherever they
+    stand as a reader says them.
+
+    >>> subjects_in("gain over few-shot, held to the labels >= 0.05")
+    'gain over few_shot_constrained >= 0.05'
+    >>> subjects_in("no worse than zero-shot, constrained within 0.01")
+    'no worse than zero_shot_constrained within 0.01'
+    """
+    return _READ.sub(lambda found: _AS_READ[found[0].lower()], text)
 
 
 def subject_order(name: str) -> tuple[int, str]:

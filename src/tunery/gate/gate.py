@@ -268,7 +268,7 @@ def _judge_gain(rule: GateRule, evidence: GateEvidence) -> _Judged:
     holds = gain >= rule.by - _SLACK and gain > 0
     sentence = (
         f"{title_of(rule.metric)} {metric_value(tuned)} is {_distance(tuned, other, rule.by)} "
-        f"{opponent.subject} ({metric_value(other)}), {_required_gain(rule, tuned)} required"
+        f"{subject_phrase(opponent.subject)} ({metric_value(other)}), {_required_gain(rule, tuned)} required"
     )
     fix = _to_reach(tuned, other.value + (rule.by if higher_is_better(rule.metric) else -rule.by))
     if not (rule.significant or rule.ci):
@@ -296,7 +296,7 @@ def _judge_no_worse(rule: GateRule, evidence: GateEvidence) -> _Judged:
     else:
         tuned, other, opponent = _sides(rule, str(rule.no_worse_than), evidence)
         compared = _comparison(rule, opponent, evidence)
-        where, beside = "", opponent.subject
+        where, beside = "", subject_phrase(opponent.subject)
     gain = compared.difference
     sentence = (
         f"{title_of(rule.metric)}{where} is {metric_value(tuned)} (n = {count(compared.n)}), "
@@ -348,7 +348,7 @@ def _sides(rule: GateRule, arm: str, evidence: GateEvidence) -> tuple[Metric, Me
     """Return the metric of the tuned model and of an arm on the same rows, and the arm's evaluation."""
     opponent = _opponent(rule.metric, arm, evidence)
     tuned = _metric(evidence.tuned.metrics, rule.metric, "the tuned model")
-    other = _metric(opponent.metrics, rule.metric, opponent.subject)
+    other = _metric(opponent.metrics, rule.metric, subject_phrase(opponent.subject))
     if opponent.arm and other.n < tuned.n:  # what others answered a part of is compared on that part
         shared = _comparison(rule, opponent, evidence)
         if shared.value_a is not None and shared.value_b is not None:
@@ -358,8 +358,8 @@ def _sides(rule: GateRule, arm: str, evidence: GateEvidence) -> tuple[Metric, Me
             return one, two, opponent
     if opponent.data != evidence.tuned.data or other.n != tuned.n:
         raise _Unjudgeable(
-            f"{opponent.subject} was measured on {other.n} rows of {opponent.data}, the tuned model on "
-            f"{tuned.n} of {evidence.tuned.data}, which cannot be compared"
+            f"{subject_phrase(opponent.subject)} was measured on {other.n} rows of {opponent.data}, the "
+            f"tuned model on {tuned.n} of {evidence.tuned.data}, which cannot be compared"
         )
     return tuned, other, opponent
 
@@ -374,7 +374,7 @@ def _opponent(metric: str, arm: str, evidence: GateEvidence) -> Evaluation:
     if arm not in (BEST, BEST_ARM):
         found = evidence.baselines.get(arm) or named.get(arm)
         if found is None:
-            raise _Unjudgeable(f"there is no evaluation of {arm} to compare with")
+            raise _Unjudgeable(f"there is no evaluation of {subject_phrase(arm)} to compare with")
         return found
     rows = evidence.tuned.metrics[metric].n if metric in evidence.tuned.metrics else None
     measured = [
@@ -385,7 +385,7 @@ def _opponent(metric: str, arm: str, evidence: GateEvidence) -> Evaluation:
     if not measured:
         raise _Unjudgeable(f"no baseline has {title_of(metric)} to compare with")
     for candidate in measured:  # one that is NaN might have been the best
-        _metric(candidate.metrics, metric, candidate.subject)
+        _metric(candidate.metrics, metric, subject_phrase(candidate.subject))
     return best_of(measured, metric)
 
 
@@ -395,7 +395,7 @@ def _whole(arm: Evaluation, metric: str, rows: int | None) -> bool:
 
 
 def _comparison(rule: GateRule, opponent: Evaluation, evidence: GateEvidence) -> Comparison:
-    return _found(evidence.comparisons, opponent.subject, rule.metric, opponent.subject)
+    return _found(evidence.comparisons, opponent.subject, rule.metric, subject_phrase(opponent.subject))
 
 
 def _found(comparisons: Sequence[Comparison], a: str, metric: str, opponent: str) -> Comparison:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from tunery.core.config import Settings
+from tunery.core.figures import subjects_in
 from tunery.core.run import BASE, BEST
 from tunery.evaluate.config import GoalConfig, known_metric
 from tunery.evaluate.metrics import higher_is_better, metric_names
@@ -209,7 +210,7 @@ def read_rule(sentence: str) -> dict[str, Any]:
     >>> read_rule("safety.refusal no worse within 0.02")
     {'metric': 'refusal', 'on': 'safety', 'no_worse_than': 'base', 'within': 0.02}
     """
-    text = " ".join(sentence.split())
+    text = subjects_in(" ".join(sentence.split()))
     if found := _BOUND.fullmatch(text):
         rule: dict[str, Any] = {"at_least" if found["way"] == ">=" else "at_most": _number(found)}
         rule |= {"agreement": float(found["agreement"])} if found["agreement"] else {}

@@ -29,7 +29,7 @@ from tunery.gate.rules import metrics_to_compare
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.stages import evaluate as ev
 from tunery.pipeline.stages import gate as gt
-from tunery.pipeline.stages.arms import arms_of, measure_arm
+from tunery.pipeline.stages.arms import arms_of, measure_arm, was_asked_again_since
 from tunery.pipeline.stages.benchmark import measure_benchmarks, prepared_benchmarks
 from tunery.pipeline.stages.canaries import measure_canaries
 from tunery.pipeline.stages.contamination import contaminated
@@ -131,12 +131,14 @@ def _is_decided(context: RunContext, run: Run) -> bool:
     """Tell whether a run has its verdict and its version, so that nothing may be judged again.
 
     Judging a version again once it is champion would compare it with itself and refuse it. A run that was
-    refused for want of people's ratings is judged again once they are there.
+    refused for want of people's ratings, or beside an endpoint that left rows without an answer, is judged
+    again once they are there.
     """
     if run.gate_id is None:
         return False
     if run.model_version is None:
-        return run.status == "refused" and not was_reviewed_since(context.workspace, run)
+        changed = was_reviewed_since(context.workspace, run) or was_asked_again_since(context.workspace, run)
+        return run.status == "refused" and not changed
     name, _, number = run.model_version.partition("@")
     return context.workspace.models.find(name, int(number)) is not None
 

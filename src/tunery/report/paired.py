@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tunery.core.evaluation import Comparison, Prediction
+from tunery.core.evaluation import Comparison, Prediction, Slice
 from tunery.core.example import Example, Message, without_system
 from tunery.core.figures import (
     change,
@@ -13,6 +13,7 @@ from tunery.core.figures import (
     count,
     counted,
     is_rate,
+    metric_value,
     p_value,
     subject_order,
     subject_phrase,
@@ -21,6 +22,7 @@ from tunery.report.inputs import ReportInputs
 
 _TESTS = {
     "mcnemar_exact": "exact McNemar test",
+    "fisher_exact": "Fisher's exact test",
     "randomization": "randomization test",
     "paired_bootstrap": "paired bootstrap",
 }
@@ -38,6 +40,34 @@ class PairedComparison(NamedTuple):
     """What happened."""
     luck: str
     """How far luck explains it."""
+
+
+class SliceRow(NamedTuple):
+    """The main metric on a part of the rows, as it stands in a table."""
+
+    where: str
+    value: str
+    n: int
+    gain: str
+    interval: str
+    p_value: str
+    verdict: str
+
+
+def slice_rows(slices: Sequence[Slice]) -> list[SliceRow]:
+    """Write the tuned model's figures on parts of the rows, and against the best baseline there."""
+    return [
+        SliceRow(
+            f"{part.column}: {part.value}",
+            metric_value(part.metric),
+            part.metric.n,
+            change(part.difference, share=is_rate(part.metric)),
+            change_interval(*part.ci95, share=is_rate(part.metric)),
+            p_value(part.p_value),
+            part.verdict,
+        )
+        for part in slices
+    ]
 
 
 class ExampleCard(NamedTuple):

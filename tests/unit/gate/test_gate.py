@@ -83,8 +83,8 @@ def test_a_gain_is_stated_in_one_sentence_with_its_numbers() -> None:
     passed, sentence = one({"gain_over": "few_shot", "by": 0.05, "significant": True}, evidence())
     assert passed
     assert sentence == (
-        "exact match 73.1 % is 41.2 points above few_shot (31.9 %), a gain of at least 5 points required; "
-        "p < 0.001"
+        "exact match 73.1 % is 41.2 points above few-shot prompting (31.9 %), a gain of at least 5 points "
+        "required; p < 0.001"
     )
 
 
@@ -120,7 +120,7 @@ def test_the_gate_says_that_prompting_wins() -> None:
     result = judge(rules, evidence(0.3), now=NOW)
     assert not result.passed
     assert result.rules[0].sentence == (
-        "exact match 30.0 % is 11.0 points below zero_shot_constrained (41.0 %), a gain of at least "
+        "exact match 30.0 % is 11.0 points below zero-shot, held to the labels (41.0 %), a gain of at least "
         "2 points required; prompting wins"
     )
     assert verdict(result) == "do not ship; prompting wins"
@@ -214,7 +214,7 @@ def test_an_opponent_that_was_not_measured_is_not_beaten() -> None:
     passed, sentence = one({"gain_over": "few_shot"}, evidence(baselines={}))
     assert (passed, sentence.partition(";")[0]) == (
         False,
-        "there is no evaluation of few_shot to compare with",
+        "there is no evaluation of few-shot prompting to compare with",
     )
     assert not one({"gain_over": "best_baseline"}, evidence(baselines={}))[0]
     assert not one({"no_regression_on": "general"}, evidence())[0]
@@ -262,7 +262,7 @@ def test_a_gain_in_perplexity_is_a_fall(tuned: float, passes: bool) -> None:
     )
     passed, sentence = one({"metric": "perplexity", "gain_over": "best_baseline"}, given)
     assert passed is passes
-    assert "few_shot (3)" in sentence
+    assert "few-shot prompting (3)" in sentence
     assert ("prompting wins" in sentence) is (tuned == 4.0)
 
 
@@ -481,7 +481,7 @@ def test_a_classifier_stands_in_best_arm_and_never_in_best_baseline() -> None:
     assert one({"gain_over": "best_baseline", "by": 0.05, "significant": True}, given)[0]
     passed, sentence = one({"gain_over": "best_arm", "by": 0.05, "significant": True}, given)
     assert not passed
-    assert "above tfidf (72.0 %)" in sentence
+    assert "above TF-IDF with logistic regression (72.0 %)" in sentence
     result = judge([GateRule(metric="exact_match", gain_over="best_baseline", by=0.05)], given, now=NOW)
     assert verdict(result).startswith(
         "ship: the rule holds; but no gain over TF-IDF with logistic regression is shown (+1.1 points"

@@ -21,6 +21,13 @@ MEANINGS: dict[str, dict[str, Any]] = {
     "general.accuracy >= 0.5": {"metric": "accuracy", "on": "general", "at_least": 0.5},
     "gain over best_prompt >= 0.05 (ci)": {"gain_over": "best_prompt", "by": 0.05, "ci": True},
     "gain over few_shot": {"gain_over": "few_shot"},
+    "gain over few-shot prompting": {"gain_over": "few_shot"},
+    "gain over zero-shot, constrained >= 5 %": {"gain_over": "zero_shot_constrained", "by": 0.05},
+    "gain over Few-shot, nearest examples, held to the labels (shown)": {
+        "gain_over": "few_shot_retrieved_constrained",
+        "significant": True,
+    },
+    "no worse than TF-IDF with logistic regression within 0.01": {"no_worse_than": "tfidf", "within": 0.01},
     "macro_f1 gain over champion >= 2 points (shown)": {
         "metric": "macro_f1",
         "gain_over": "champion",

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.dataset import DatasetVersion
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.evaluation import Prediction
 from tunery.core.example import Example
+from tunery.core.run import Run
 from tunery.endpoint.ask import Asking
 from tunery.endpoint.client import key_of
 from tunery.evaluate.arms.answers import GivenAnswers
@@ -19,15 +21,17 @@ from tunery.evaluate.ask import Completions
 from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.metrics import PERPLEXITY, PREFERENCE_ACCURACY
 from tunery.evaluate.prompting import Subject
-from tunery.evaluate.run import EvaluationResult
+from tunery.evaluate.run import EvaluationResult, evaluation_id
 from tunery.evaluate.task import Task
 from tunery.pipeline.context import RunContext
-from tunery.pipeline.stages.data import answers_to_reach, split_of
-from tunery.pipeline.stages.evaluate import measure
+from tunery.pipeline.stages.data import answers_to_reach, make_dataset, split_of
+from tunery.pipeline.stages.evaluate import measure, predictions_of, test_task
 from tunery.store.urls import whole_path
+from tunery.store.workspace import Workspace
 
 ARMS = "arms"
 """Folder of a workspace that holds what endpoints were paid for."""
+_EVERY = 100_000
 
 
 class Arm(NamedTuple):
@@ -71,6 +75,64 @@ def arms_of(context: RunContext, dataset: DatasetVersion, task: Task) -> tuple[A
 def measure_arm(context: RunContext, arm: Arm) -> EvaluationResult:
     """Let an arm answer the test rows, or find the evaluation that was made of it before."""
     return measure(context, arm.task, arm.subject, answer=arm.answer)
+
+
+class AskedAgain(NamedTuple):
+    """An endpoint that was asked again."""
+
+    name: str
+    evaluation: str
+    before: int
+    """Rows without an answer [count]."""
+    left: int
+    """Of those, rows still without one [count]."""
+
+
+def ask_again(context: RunContext) -> list[AskedAgain]:
+    """Ask the recipe's endpoints again for the rows that they gave no answer to, and measure them anew.
+
+    What they answered is paid for and not asked again. A run that was refused by such an evaluation is judged
+    again when its recipe is run again.
+
+    Raises:
+        ConflictError: A registered version was judged by these answers, which then have to stay.
+        ConfigError: As :func:`arms_of`.
+    """
+    workspace, dataset = context.workspace, make_dataset(context)
+    found = []
+    for arm in arms_of(context, dataset, test_task(context, dataset)):
+        identity = evaluation_id(arm.task, arm.subject)
+        if arm.subject.engine.get("arm") != "endpoint" or not workspace.artifacts.has(
+            "evaluations", identity
+        ):
+            continue
+        before = _unanswered(predictions_of(workspace, identity))
+        if not before:
+            continue
+        runs = [r for r in workspace.runs.list(_EVERY) if identity in r.evaluations.values()]
+        if versions := [r.model_version for r in runs if r.model_version]:
+            raise ConflictError(
+                f"{', '.join(versions)} was judged by these answers of {arm.subject.name}, which stay as "
+                "they are",
+                hint="give the recipe another name to judge a model by new ones",
+            )
+        workspace.artifacts.delete("evaluations", identity)
+        left = _unanswered(measure_arm(context, arm).predictions)
+        found.append(AskedAgain(arm.subject.name, identity, before, left))
+    return found
+
+
+def was_asked_again_since(workspace: Workspace, run: Run) -> bool:
+    """Say whether an endpoint gave other answers after a run's gate had refused."""
+    gate = workspace.gates.find(run.gate_id or "")
+    measured = [workspace.evaluations.find(identity) for identity in run.evaluations.values()]
+    return gate is not None and any(
+        e.created_at > gate.created_at for e in measured if e is not None and e.arm == "endpoint"
+    )
+
+
+def _unanswered(predictions: Sequence[Prediction]) -> int:
+    return sum(p.finish_reason == "error" for p in predictions)
 
 
 def _given(context: RunContext, name: str, given: GivenAnswers, task: Task) -> Arm:

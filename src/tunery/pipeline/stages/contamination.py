@@ -61,18 +61,25 @@ class Seen:
         """Return what a subject had seen of the rows that it answered, and warn of it.
 
         That is what its adapter, and those that this began with, were trained on; of prompting, the solved
-        examples in its prompt, or all of the train split where it answers from that.
+        examples in its prompt, be they the same for all rows or chosen for each; all of the train split where
+        it answers from that.
         """
         found = []
         for where, dataset, only in self._places(task, result):
             known = self._known_rows(task, dataset, only)
+            if only is None:
+                known = self._shown(task, result, dataset, known)
             if known.exact or known.near:
                 found.append(_contamination(task, result, where, known))
                 self._context.progress.event(contamination_sentence(found[-1]), level="warn")
         return found
 
-    def _places(self, task: Task, result: EvaluationResult) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """Yield where a subject may have seen rows: in words, a dataset version, which of its train rows."""
+    def _places(
+        self, task: Task, result: EvaluationResult
+    ) -> Iterator[tuple[str, str, tuple[str, ...] | None]]:
+        """Yield where a subject may have seen rows: in words, a dataset version, which of its train rows;
+        None for those that its answers say were shown before each.
+        """
         evaluation = result.evaluation
         if evaluation.adapter is not None:
             adapter = self._context.workspace.adapters.find(evaluation.adapter)
@@ -83,7 +90,9 @@ class Seen:
         dataset, shots = task.data.partition("/")[0], tuple(prompt.get("shots") or ())
         if not dataset.startswith("ds-"):
             return
-        if "retrieved" in prompt or "train" in engine:
+        if "retrieved" in prompt:
+            yield "the solved examples chosen for them", dataset, None
+        elif "train" in engine:
             yield f"the train split of {dataset}, which it answers from", dataset, ()
         elif shots:
             yield "the solved examples of its prompt", dataset, shots
@@ -93,7 +102,18 @@ class Seen:
             yield adapter
             adapter = self._context.workspace.adapters.find(adapter.start_adapter or "")
 
-    def _known_rows(self, task: Task, dataset: str, only: tuple[str, ...]) -> KnownRows:
+    def _shown(self, task: Task, result: EvaluationResult, dataset: str, known: KnownRows) -> KnownRows:
+        """Return those of the known rows that stand among the solved examples shown before themselves."""
+        train = {row.id: row for row in self._train_rows(dataset)}
+        shots = {p.id: [train[shot] for shot in p.shots if shot in train] for p in result.predictions}
+        wanted, threshold = {*known.exact, *known.near}, self._context.recipe.data.clean.near_threshold
+        each = [known_rows([e], shots.get(e.id, ()), threshold) for e in task.examples if e.id in wanted]
+        return KnownRows(
+            tuple(i for one in each for i in one.exact), tuple(i for one in each for i in one.near)
+        )
+
+    def _known_rows(self, task: Task, dataset: str, given: tuple[str, ...] | None) -> KnownRows:
+        only = given or ()
         place = (task.data, dataset, only)
         if place not in self._known:
             rows = self._train_rows(dataset)

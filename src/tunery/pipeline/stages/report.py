@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunery.core.errors import ConfigError, did_you_mean
-from tunery.core.evaluation import Comparison
-from tunery.core.run import Run
+from tunery.core.evaluation import Comparison, Evaluation, Slice
+from tunery.core.run import TUNED, Run
 from tunery.core.training import Adapter
 from tunery.gate.worth import Terms, worth
 from tunery.pipeline.stages.evaluate import predictions_of
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers")
 _DROPPED_SHOWN = 10
+_RUNS = 1_000
+"""Newest runs in which slices of an evaluation are looked for [count]."""
 
 
 def make_report(workspace: Workspace, run: Run) -> Path:
@@ -48,6 +50,12 @@ def report_of(workspace: Workspace, run: Run, format: str) -> str:
         known = f"{did_you_mean(format, FORMATS)} (there is: {', '.join(FORMATS)})"
         raise ConfigError(f"--format {format}: no such format{known}", param="format")
     return FORMATS[format](_report_inputs(workspace, run))
+
+
+def slices_of(workspace: Workspace, evaluation: Evaluation) -> tuple[Slice, ...]:
+    """Return the slices that the newest run with a tuned model's evaluation looked at, if any did."""
+    runs = (run for run in workspace.runs.list(_RUNS) if run.evaluations.get(TUNED) == evaluation.id)
+    return next((run.slices for run in runs if run.slices), ())
 
 
 def _report_inputs(workspace: Workspace, run: Run) -> ReportInputs:

@@ -115,7 +115,7 @@ def test_close_texts_are_those_that_comparing_each_with_each_finds() -> None:
     [
         ({"prompt": {"shots": []}}, None, 0),
         ({"prompt": {"shots": ["first"]}}, "the solved examples of its prompt", 1),
-        ({"prompt": {"shots": [], "retrieved": {"by": "words"}}}, "which it answers from", 2),
+        ({"prompt": {"shots": [], "retrieved": {"by": "words"}}}, "the solved examples chosen for them", 1),
         (
             {"prompt": {"shots": []}, "engine": {"arm": "tfidf", "train": "rows-1"}},
             "which it answers from",
@@ -153,7 +153,13 @@ def test_what_answers_by_train_rows_has_seen_them(
     )
     answers = tuple(
         Prediction(
-            id=e.id, prediction=said, reference=e.reference, correct=right, scores={"exact_match": right}
+            id=e.id,
+            prediction=said,
+            reference=e.reference,
+            correct=right,
+            scores={"exact_match": right},
+            # Two rows of the train split were asked, and the first of them was shown before every question.
+            shots=(train[0].id,) if "retrieved" in config["prompt"] else (),
         )
         for i, e in enumerate(rows_asked)
         for said, right in [(e.reference, True) if i < 2 else ("?", False)]
