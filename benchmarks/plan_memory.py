@@ -50,7 +50,7 @@ def main() -> None:
             case = json.dumps({**CASES[name], "tokens": tokens})
             ran = subprocess.run(
                 [sys.executable, __file__, "--case", case],
-                capture_output=True,
+                stdout=subprocess.PIPE,  # what a case that fails says stays readable
                 text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 check=True,
@@ -128,11 +128,19 @@ def train(case: dict[str, Any]) -> dict[str, int]:
     def some(length: int) -> tuple[int, ...]:
         return tuple(drawn.randrange(100, 40_000) for _ in range(length))
 
+    mask = (0,) * (LENGTH - SUPERVISED) + (1,) * SUPERVISED
+
+    def answered(prompt: tuple[int, ...]) -> tuple[Rendered, ...]:
+        given = [prompt + some(SUPERVISED) for _ in range(answers)]
+        return tuple(Rendered(ids, mask, LENGTH - SUPERVISED) for ids in given)
+
     rows = []
     for _ in range(count):
-        prompt, mask = some(LENGTH - SUPERVISED), (0,) * (LENGTH - SUPERVISED) + (1,) * SUPERVISED
-        given = [prompt + some(SUPERVISED) for _ in range(answers)]
-        rows.append(TrainingRow(tuple(Rendered(ids, mask, LENGTH - SUPERVISED) for ids in given)))
+        prompt = some(LENGTH - SUPERVISED)
+        row = TrainingRow(answered(prompt))
+        if method.takes == "judged answers":
+            row = row._replace(desirable=(True, False), beside=answered(prompt))
+        rows.append(row)
     base, shape = smollm2()
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "adapter"
