@@ -201,11 +201,12 @@ def within(order: tuple[str, ...], place: str) -> dict[str, object]:
 def test_properties_are_written_in_the_schemas_order_whoever_asked_before(
     make_engine: EngineFactory, place: str
 ) -> None:
-    engine = make_engine()
-    for order in ORDERS:
-        constraint = Constraint(json_schema=within(order, place))
-        request = GenerationRequest(prompt(5), sampling=Sampling(max_tokens=480), constraint=constraint)
-        value = json.loads(engine.generate([request])[0].text)
+    constraints = [Constraint(json_schema=within(order, place)) for order in ORDERS]
+    requests = [
+        GenerationRequest(prompt(5), sampling=Sampling(max_tokens=480), constraint=c) for c in constraints
+    ]
+    for order, answer in zip(ORDERS, make_engine().generate(requests), strict=True):
+        value = json.loads(answer.text)
         assert tuple(value["in"] if place == "nested" else value) == order
 
 
