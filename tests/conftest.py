@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose by threading
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
-gc.disable()  # until all is collected: what modules and their tests are made of is no garbage
 
 from tests.tiny.build import build_adapter, build_tiny
+
+gc.disable()  # until all is collected: what modules and their tests are made of is no garbage
 
 # How long drawing an example takes says something about who else uses the cores, nothing about the code.
 settings.register_profile("tunery", deadline=None, suppress_health_check=[HealthCheck.too_slow])
