@@ -145,11 +145,18 @@ def test_an_event_outlives_the_server_that_was_to_send_it_and_is_tried_again(wor
 def test_what_never_arrives_is_given_up_listed_and_sent_again_by_hand(workspace: Workspace) -> None:
     gone = Receiver(410)
     workspace.outbox.tell("gate.refused", id="gate-1")
+    workspace.outbox.tell("gate.refused", "other", id="gate-2")
     workspace.outbox.tell("batch.completed", id="batch_1")
     unreachable = WebhookSettings(
         url="http://127.0.0.1:9/", name="nobody", secret_env="HOOK_SECRET", attempts=1
     )
-    picky = WebhookSettings(url=gone.url, name="picky", secret_env="HOOK_SECRET", events=("gate.refused",))
+    picky = WebhookSettings(
+        url=gone.url,
+        name="picky",
+        secret_env="HOOK_SECRET",
+        events=("gate.refused",),
+        projects=("default",),
+    )
     dispatcher = sending(workspace, unreachable, picky)
     found = settled(workspace)
     assert {(d.endpoint, d.event.type, d.status) for d in found} == {

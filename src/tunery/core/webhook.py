@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.config import Record
 
 EventType = Literal[
@@ -33,6 +34,8 @@ class Event(Record):
     """``evt-…``; the same in every delivery, so that whoever gets two of one knows it."""
     created_at: datetime
     type: EventType
+    project: str = DEFAULT_PROJECT
+    """Whose it is."""
     data: Mapping[str, Any]
     """``id`` of what it happened to, and what else is worth saying; no texts of anybody."""
 

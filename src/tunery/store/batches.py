@@ -168,7 +168,7 @@ class Batches(Records[Batch]):
             batch = self._require(transaction, id, worker)
             tally = _tally(transaction, id)._asdict()
             transaction.run(_DROP, {"id": id})
-            self._outbox.put(transaction, _EVENTS[status], id=id)
+            self._outbox.put(transaction, _EVENTS[status], batch.project, id=id)
             ended = {**tally, **changes, "status": status, "ended_at": now}
             return self.write(transaction, batch.with_(**ended, worker=None, lease_until=None))
 

@@ -423,7 +423,7 @@ class Jobs(Records[Job]):
         now = self._clock.now()
         for line in lines:
             self._events.insert(transaction, self._event(job.id, line, now))
-        self._outbox.put(transaction, _ENDS[status], id=job.id)
+        self._outbox.put(transaction, _ENDS[status], job.project, id=job.id)
         ended = job.with_(status=status, finished_at=now, worker=None, lease_until=None)
         return self.write(transaction, ended)
 

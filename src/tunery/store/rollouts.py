@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
 from tunery.core.rollout import Rollout, RolloutStatus
@@ -20,6 +21,7 @@ _LAYOUT = TableLayout(
     private=True,
     owned=OWN,
 )
+_PROJECT = "SELECT project FROM model_names WHERE name = :name"
 _RUNNING = "WHERE name = :name AND status = 'running'"
 
 
@@ -72,8 +74,14 @@ class Rollouts(Records[Rollout]):
             if rollout.status != "running":
                 return rollout
             type: EventType = "rollout.rolled_back" if status == "rolled_back" else "rollout.ended"
-            self._outbox.put(transaction, type, id=id, model=rollout.name, status=status, reason=reason)
+            told = {"model": rollout.name, "status": status, "reason": reason}
+            self._outbox.put(transaction, type, _project_of(transaction, rollout), id=id, **told)
             ended = {"status": status, "reason": reason, "actor": actor, "ended_at": ended_at}
             return self.write(transaction, rollout.with_(**ended))
 
         return self.database.atomically(end, lock=self.lock(id))
+
+
+def _project_of(transaction: Transaction, rollout: Rollout) -> str:
+    named = transaction.rows(_PROJECT, {"name": rollout.name})
+    return str(named[0]["project"]) if named else DEFAULT_PROJECT

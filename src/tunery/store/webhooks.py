@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError
 from tunery.core.ids import new_id
@@ -38,8 +39,8 @@ _OLD = "DELETE FROM webhook_events WHERE created_at < :before"
 class Wishes(NamedTuple):
     """What one endpoint takes."""
 
-    wants: Callable[[EventType], bool]
-    """Whether events of a type are sent to it."""
+    wants: Callable[[Event], bool]
+    """Whether an event is sent to it."""
     most: int
     """Deliveries that may wait for it [count]; the oldest above it are given up."""
 
@@ -51,15 +52,17 @@ class Outbox(Records[Event]):
         super().__init__(database, _EVENTS)
         self._clock = clock
 
-    def put(self, transaction: Transaction, type: EventType, **data: Any) -> Event:
-        """Note within a transaction what it makes happen."""
-        now = self._clock.now()
-        return self.insert(transaction, Event(id=new_id("evt", now), created_at=now, type=type, data=data))
+    def put(self, transaction: Transaction, type: EventType, project: str, **data: Any) -> Event:
+        """Note within a transaction what it makes happen in a project."""
+        return self.insert(transaction, self._event(type, project, data))
 
-    def tell(self, type: EventType, **data: Any) -> Event:
-        """Note something that happened."""
+    def tell(self, type: EventType, project: str = DEFAULT_PROJECT, **data: Any) -> Event:
+        """Note something that happened in a project."""
+        return self.add(self._event(type, project, data))
+
+    def _event(self, type: EventType, project: str, data: Mapping[str, Any]) -> Event:
         now = self._clock.now()
-        return self.add(Event(id=new_id("evt", now), created_at=now, type=type, data=data))
+        return Event(id=new_id("evt", now), created_at=now, type=type, project=project, data=data)
 
 
 class Deliveries(Records[Delivery]):
@@ -86,7 +89,7 @@ class Deliveries(Records[Delivery]):
             events = self._outbox.select(transaction, f"ORDER BY seq LIMIT {_FAN_OUT}", {})
             for event in events:
                 for endpoint, takes in endpoints.items():
-                    if takes.wants(event.type):
+                    if takes.wants(event):
                         self.insert(transaction, _delivery(endpoint, event, now))
                 self._outbox.erase(transaction, event.id)
             if events:

@@ -49,7 +49,7 @@ def test_batches_are_listed_shown_and_cancelled(tunery: Tunery, home: Path) -> N
 def test_deliveries_are_listed_shown_and_sent_again(tunery: Tunery, home: Path) -> None:
     workspace = Workspace.open(home)
     workspace.outbox.tell("gate.refused", id="gate-1")
-    assert workspace.webhooks.fan_out({"mine": Wishes(lambda type: True, 10)}) == 1
+    assert workspace.webhooks.fan_out({"mine": Wishes(lambda event: True, 10)}) == 1
     (waiting,) = tunery("webhooks", "ls", "--json").json
     assert (waiting["endpoint"], waiting["status"]) == ("mine", "pending")
     assert tunery("webhooks", "resend", waiting["id"]).code == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tunery.benchmarks.tasks import main_metric
+from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.canaries import EXPOSURE
 from tunery.core.canaries import SUITE as CANARIES
 from tunery.core.errors import ConfigError
@@ -158,7 +159,8 @@ def judge_gate(
     result = judge(rules_of(context), evidence, now=now, alpha=alpha)
     context.workspace.gates.add(result)
     if not result.passed:
-        context.workspace.outbox.tell("gate.refused", id=result.id, recipe=context.recipe.name)
+        project = context.workspace.project or DEFAULT_PROJECT
+        context.workspace.outbox.tell("gate.refused", project, id=result.id, recipe=context.recipe.name)
     return result
 
 

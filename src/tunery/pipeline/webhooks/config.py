@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import Settings
 from tunery.core.errors import ConfigError
-from tunery.core.webhook import EventType
+from tunery.core.webhook import Event, EventType
 
 _SHORTEST = 16
 """Secrets shorter than this can be guessed [bytes]."""
@@ -32,6 +32,8 @@ class WebhookSettings(Settings):
     """File that holds it, in place of a variable."""
     events: tuple[EventType, ...] = ()
     """Events that are sent; all where none is named."""
+    projects: tuple[str, ...] = ()
+    """Projects whose events are sent; those of all where none is named."""
     timeout_s: float = Field(default=10.0, gt=0, le=60)
     """Time that the endpoint has to answer [s]."""
     attempts: int = Field(default=9, ge=1, le=20)
@@ -55,9 +57,11 @@ class WebhookSettings(Settings):
             raise ValueError("name where the secret is: secret_env or secret_file, one of the two")
         return self
 
-    def wants(self, type: EventType) -> bool:
-        """Return whether events of a type are sent to it."""
-        return not self.events or type in self.events or type == "webhook.test"
+    def wants(self, event: Event) -> bool:
+        """Return whether an event is sent to it."""
+        wanted = not self.events or event.type in self.events
+        theirs = not self.projects or event.project in self.projects
+        return event.type == "webhook.test" or (wanted and theirs)
 
     def secret(self) -> bytes:
         """Return the bytes that sign its events.
