@@ -98,7 +98,12 @@ def live(
     """Serve a workspace on a free loopback port until the block ends."""
     settings = settings or ServerSettings(port=0, run_jobs=False, base=str(base))
     info = describe_base(base, name=BASE)
-    bases = BasePool(info, open_base or engine_opener(settings.engine), max_adapters=settings.max_adapters)
+    bases = BasePool(
+        info,
+        open_base or engine_opener(settings.engine),
+        max_adapters=settings.max_adapters,
+        breaker=settings.traffic.breaker,
+    )
     app = create_app(workspace, bases, settings)
     secret = first_key(workspace, settings) or workspace.keys.create("test").secret
     with bind(settings) as listening:

@@ -21,6 +21,7 @@ import pytest
 from uvicorn.protocols.http import h11_impl
 
 from tests.integration.live_api import BASE, Live, live
+from tunery.api import answering
 from tunery.api.config import ServerSettings
 from tunery.api.routes import generate
 from tunery.pipeline.gateway import answer, gateway, start
@@ -185,7 +186,7 @@ def generator_exit(patch: Patch, live: Live) -> None:
 
 def before_the_response(patch: Patch, live: Live) -> None:
     patch.setattr(generate, "StreamingResponse", raising(Fault()))
-    patch.setattr(generate, "JSONResponse", raising(Fault()))
+    patch.setattr(answering, "JSONResponse", raising(Fault()))
 
 
 FAULTS = [
@@ -294,4 +295,4 @@ def test_more_calls_than_may_be_in_flight_are_told_when_to_come_again(server: Li
             refused = server.call("POST", "/v1/completions", body)
         assert refused.status == 503
         assert int(refused.headers["retry-after"]) >= 1
-        assert refused.json()["error"]["code"] == "resource_exhausted"
+        assert refused.json()["error"]["code"] == "server_overloaded"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -15,6 +16,19 @@ from tunery.serve.openai.chat import Head
 CLIENT_GONE = 499
 """Nobody reads this status; it is nginx's word in the access log for a client that hung up."""
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def patience_s(request: Request) -> float | None:
+    """Return how long the client waits for an answer, where it says so as OpenAI's do [s].
+
+    Those send what their user set; what nobody could mean is left out.
+    """
+    for header in ("x-stainless-read-timeout", "x-stainless-timeout"):
+        with suppress(ValueError):
+            seconds = float(request.headers.get(header, ""))
+            if 0 < seconds < float("inf"):
+                return seconds
+    return None
 
 
 def head_of(running: Running) -> Head:

@@ -72,7 +72,14 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         workspace, lambda texts: mask(texts).texts, settings=settings.log, observe=metrics.observe
     )
     meter = open_meter(workspace, settings.limits)
-    gateway = Gateway(workspace, bases, log, max_in_flight=settings.max_in_flight, meter=meter)
+    gateway = Gateway(
+        workspace,
+        bases,
+        log,
+        max_in_flight=settings.max_in_flight,
+        meter=meter,
+        traffic=settings.traffic,
+    )
     metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
     metrics.watch_log(lambda: log.state)
     metrics.watch_limits(lambda: dict(meter.refused), lambda: meter.problem is None)

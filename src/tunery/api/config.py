@@ -20,6 +20,7 @@ from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.pipeline.webhooks.config import WebhookSettings
 from tunery.serve.engines import AnyEngine, EngineSettings, engine_settings
 from tunery.serve.openai.wire import SamplingDefaults
+from tunery.traffic.config import TrafficSettings
 from tunery.traffic.limits.config import LimitSettings
 
 
@@ -53,7 +54,11 @@ class ServerSettings(Settings):
     min_free_bytes: int = Field(default=64 * 2**20, ge=0)
     """Free disk space under which the server calls itself unhealthy [bytes]."""
     max_in_flight: int = Field(default=256, ge=1)
-    """Completions answered at once [count]; more get a 503 that clients retry by themselves."""
+    """Completions that are being answered or wait for it [count]. Where there are more, one is refused with a
+    503 that clients retry by themselves: of the lowest priority, else of the key that has most there for its
+    weight, and the newest of those."""
+    traffic: TrafficSettings = TrafficSettings()
+    """How long requests may take, what is tried again, and who answers instead."""
     limits: LimitSettings = LimitSettings()
     """What callers may use where no rule of `tunery limits` says else, and what models cost."""
     max_adapters: int = Field(default=32, ge=1)

@@ -176,12 +176,10 @@ def _of_tunery(error: TuneryError) -> Problem:
     kind = _TYPES.get(error.http_status, usual)
     # OpenAI's clients retry every 409 unless told not to; ours are final.
     headers = {"x-should-retry": "false"} if error.http_status == 409 else {}
+    if isinstance(error, ResourceError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))  # whoever waits so long is let in
     if isinstance(error, ThrottledError):
-        # Rounded up: whoever waits so long is let in.
-        headers["Retry-After"] = str(math.ceil(error.wait_s))
         headers["retry-after-ms"] = str(math.ceil(error.wait_s * 1000))
-    elif isinstance(error, ResourceError):
-        headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, QuotaError):
         kind = error.code  # OpenAI's clients know it by both
         headers["x-should-retry"] = "false"

@@ -75,7 +75,12 @@ def serve(
         )
         if changed := base_changed_since(workspace, base):
             progress.event(changed, level="warn")
-        bases = BasePool(base, engine_opener(settings.engine), max_adapters=settings.max_adapters)
+        bases = BasePool(
+            base,
+            engine_opener(settings.engine),
+            max_adapters=settings.max_adapters,
+            breaker=settings.traffic.breaker,
+        )
         details = ConnectionDetails(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)
         _allow_open_files(2 * settings.connections.max_connections + _OTHER_FILES)

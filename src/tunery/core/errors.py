@@ -17,6 +17,10 @@
           - LimitError   as many at once as may be            exit 6   HTTP 429
               - ThrottledError  a limit lets it in later      exit 6   HTTP 429
               - QuotaError   a budget is used up              exit 6   HTTP 429
+          - OverloadError  too many requests wait             exit 6   HTTP 503
+          - CircuitOpenError  an engine is left alone         exit 6   HTTP 503
+          - TooLargeNowError  no memory for this request now  exit 6   HTTP 503
+          - OverdueError   it took too long                   exit 6   HTTP 504
           - DivergedError  the loss went astray in training  exit 6  HTTP 503
           - UnavailableError    the database is away          exit 6   HTTP 503
 
@@ -170,8 +174,20 @@ class ResourceError(TuneryError):
     exit_code = 6
     http_status = 503
     code = "resource_exhausted"
-    retry_after_s: ClassVar[int] = 2
+    retry_after_s: float = 2
     """When a client may try again [s]."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, param=param)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class LimitError(ResourceError):
@@ -195,7 +211,7 @@ class ThrottledError(LimitError):
     def __init__(
         self, message: str, *, hint: str | None = None, param: str | None = None, wait_s: float = 5.0
     ) -> None:
-        super().__init__(message, hint=hint, param=param)
+        super().__init__(message, hint=hint, param=param, retry_after_s=wait_s)
         self.wait_s = wait_s
 
 
@@ -203,6 +219,29 @@ class QuotaError(ThrottledError):
     """A budget is used up until its day or month is over; nobody is to try again before."""
 
     code = "insufficient_quota"
+
+
+class OverloadError(ResourceError):
+    """More requests than may wait, or one that waited too long for its turn."""
+
+    code = "server_overloaded"
+
+
+class CircuitOpenError(ResourceError):
+    """An engine failed again and again and is left alone for a while."""
+
+    code = "circuit_open"
+
+
+class TooLargeNowError(ResourceError):
+    """There is no memory for one request beside those that run."""
+
+
+class OverdueError(ResourceError):
+    """An answer took longer than it may."""
+
+    http_status = 504
+    code = "timeout"
 
 
 class DivergedError(ResourceError):

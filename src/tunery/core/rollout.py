@@ -60,6 +60,12 @@ class RequestRecord(Record):
     """Of the key that it came with."""
     key_id: str | None = None
     """The key that it came with; None with auth off."""
+    fallback_from: str | None = None
+    """What failed before this answered in its place, such as ``support-bot@4``."""
+    fallback_reason: str | None = None
+    """How that failed."""
+    attempt_of: str | None = None
+    """The call that this failed to answer and another version did."""
 
 
 class Rollout(Record):

@@ -20,8 +20,6 @@ from typing import NamedTuple
 
 _COUNTERS = 4096
 """Keys whose counters are kept [count]."""
-_SMOOTHING = 0.2
-"""Weight of the newest pause between two ends in the mean pause."""
 
 
 class Flow(NamedTuple):
@@ -82,8 +80,6 @@ class FairQueue:
         """Weighted tokens of requests that ended, and prompts of those that run, by key."""
         self._floor = 0.0
         self._without_token = 0
-        self._last_end: float | None = None
-        self._pause_s: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -96,11 +92,6 @@ class FairQueue:
         """Requests that the engine has [count]."""
         with self._lock:
             return self._in_hand()
-
-    @property
-    def pause_s(self) -> float | None:
-        """Mean pause between two requests' ends while others wait or run [s]; None before the second."""
-        return self._pause_s
 
     def put(self, flow: Flow, prompt_tokens: int, begin: Callable[[Turn], None]) -> Turn:
         """Queue a request.
@@ -209,14 +200,6 @@ class FairQueue:
             self._without_token -= 1
         self._served[key] += self._completion_weight * turn.tokens / turn.flow.weight
         self._floor = max(self._floor, self._served[key])
-        self._note_end()
-
-    def _note_end(self) -> None:
-        now, before = time.monotonic(), self._last_end
-        self._last_end = now if self._waiting or self._running else None
-        if before is not None:
-            mean = now - before if self._pause_s is None else self._pause_s
-            self._pause_s = mean + _SMOOTHING * (now - before - mean)
 
     def _in_hand(self) -> int:
         return sum(len(turns) for turns in self._running.values())

@@ -23,7 +23,13 @@ from tunery.core.errors import (
     TuneryError,
 )
 
-KINDS = {403: "permission_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+KINDS = {
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+    504: "server_error",
+}
 
 
 def every_error() -> list[type[TuneryError]]:

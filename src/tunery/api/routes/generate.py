@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from tunery.api.answering import STREAM_HEADERS, head_of, unless_gone
+from tunery.api.answering import STREAM_HEADERS, head_of, patience_s, unless_gone
 from tunery.api.errors import problem_of
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Caller, Services, Shared
@@ -47,7 +47,9 @@ async def create_completion(
     return await _answer(body, request, shared, caller)
 
 
-def _call(body: ChatBody | CompletionBody, shared: Services, caller: access.Caller) -> CompletionCall:
+def _call(
+    body: ChatBody | CompletionBody, request: Request, shared: Services, caller: access.Caller
+) -> CompletionCall:
     is_chat = isinstance(body, ChatBody)
     return CompletionCall(
         id=new_id("chatcmpl" if is_chat else "cmpl", shared.workspace.clock.now()),
@@ -62,13 +64,14 @@ def _call(body: ChatBody | CompletionBody, shared: Services, caller: access.Call
         prompt_logprobs=body.echoed_logprobs if isinstance(body, CompletionBody) else None,
         metadata=body.metadata or {},
         keep_text=body.store is not False,
+        timeout_s=patience_s(request),
     )
 
 
 async def _answer(
     body: ChatBody | CompletionBody, request: Request, shared: Services, caller: access.Caller
 ) -> Response:
-    call = _call(body, shared, caller)
+    call = _call(body, request, shared, caller)
     if body.stream:
         # Started before the response begins, so that a refusal still has its own status.
         running = await shared.gateway.start(call, stream=True)

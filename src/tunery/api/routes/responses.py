@@ -12,7 +12,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from tunery.api.answering import STREAM_HEADERS, head_of, unless_gone
+from tunery.api.answering import STREAM_HEADERS, head_of, patience_s, unless_gone
 from tunery.api.errors import problem_of
 from tunery.api.json_route import JsonRoute
 from tunery.api.routes.stored import get_call
@@ -59,7 +59,7 @@ async def create_response(body: ResponsesBody, request: Request, shared: Shared,
     if body.previous_response_id is not None:
         history = await anyio.to_thread.run_sync(_history, shared, caller, body.previous_response_id)
     carried = body.carried(history)
-    call = _call(body, carried, shared, caller)
+    call = _call(body, carried, shared, caller, patience_s(request))
     if body.stream:
         # Started before the response begins, so that a refusal still has its own status.
         running = await _start(call, shared, stream=True)
@@ -115,7 +115,11 @@ def list_input_items(
 
 
 def _call(
-    body: ResponsesBody, carried: Sequence[Message], shared: Services, caller: access.Caller
+    body: ResponsesBody,
+    carried: Sequence[Message],
+    shared: Services,
+    caller: access.Caller,
+    timeout_s: float | None,
 ) -> CompletionCall:
     sampling = body.how(shared.settings.defaults)
     return CompletionCall(
@@ -129,6 +133,7 @@ def _call(
         metadata=body.metadata or {},
         keep_text=body.store is not False,
         response=body.settings(sampling, carried),
+        timeout_s=timeout_s,
     )
 
 

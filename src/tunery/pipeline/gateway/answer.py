@@ -13,18 +13,22 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Literal, NamedTuple
+from urllib.parse import quote
 
 from tunery.core.engine import Generation, TokenEvent
-from tunery.core.errors import ResourceError
+from tunery.core.errors import OverdueError, OverloadError, ResourceError
 from tunery.core.example import Message
 from tunery.core.prices import NOTHING, Used
 from tunery.core.rollout import RequestRecord, TextState
 from tunery.pipeline.gateway.start import RoutedCall, StartedCall, cancel
+from tunery.traffic.blame import blames_engine
 
 _LOG = logging.getLogger(__name__)
 Status = Literal["ok", "error", "cancelled"]
 Events = asyncio.Queue[tuple[int, TokenEvent | None]]
 """Choices' tokens as they come, None at the end of each."""
+_PLAIN = "@:;/., -_~"
+"""What a header's value may hold beside letters and digits."""
 _STOPPED = "the engine stopped before this request was answered"
 
 
@@ -43,6 +47,7 @@ class Running:
     Args:
         started: The call.
         events: Its tokens, where it is to be streamed.
+        begun: Set at its first token, or its end where it has none.
         release: Gives its place among the calls in flight back.
         done: Takes its record; where it returns a future, the call ends once that has.
     """
@@ -51,6 +56,7 @@ class Running:
         self,
         started: StartedCall,
         events: Events | None,
+        begun: asyncio.Event,
         release: Callable[[], None],
         done: Callable[[RequestRecord], Future[None] | None],
     ) -> None:
@@ -60,12 +66,76 @@ class Running:
         """The finished choices, in order, once all of them are."""
         self._started = started
         self._events = events
+        self._begun = begun
         self._release = release
         self._done: Callable[[RequestRecord], Future[None] | None] | None = done
         self._written: Future[None] | None = None
-        self._cut: str | None = None
+        self._cut: ResourceError | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.used = Used()
         """What was booked for it, once it has ended."""
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether an engine has any of it."""
+        return any(choice.is_handed_over for choice in self._started.queued)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer's headers tell of who gives it."""
+        instead = self.routed.instead
+        told = {"x-tunery-model-version": self.routed.target.name}
+        if instead is not None:
+            told["x-tunery-fallback"] = f"{instead.name}; {instead.code}"
+        return {name: quote(value, safe=_PLAIN) for name, value in told.items()}
+
+    async def begin(self, first_token_at: float, whole_at: float) -> None:
+        """Return once the first byte can be sent: at a stream's first token, else when all is there.
+
+        Args:
+            first_token_at: When its first token must be there, in the event loop's time [s].
+            whole_at: When all of it must be.
+
+        Raises:
+            TuneryError: It failed; the engine's own error, or one of these.
+            OverloadError: It did not get its turn in time.
+            OverdueError: It took too long.
+        """
+        try:
+            async with asyncio.timeout_at(min(first_token_at, whole_at)):
+                await self._begun.wait()
+            if self._cut is not None:
+                raise self._cut
+            if self._events is None:
+                async with asyncio.timeout_at(whole_at):
+                    await self.finish()
+            else:
+                for choice in self._started.choices:
+                    if choice.done():
+                        _result(choice)
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_at(whole_at, lambda: self.cut(self._overdue()))
+        except TimeoutError:
+            raise self._overdue() from None
+        self.routed.base.breaker.succeed()
+
+    def give_up(self, error: Exception) -> RequestRecord:
+        """Stop what still runs before a byte of it was sent, and return its record for another to write."""
+        self._done = None
+        cancel(self._started.choices)
+        self._settle()
+        if blames_engine(error):
+            self.routed.base.breaker.fail(str(error))
+        return self._record(error)
+
+    def _overdue(self) -> ResourceError:
+        took = time.perf_counter() - self.routed.arrival.ticks
+        if not self.is_handed_over:
+            return OverloadError(f"this request waited {took:.0f} s for its turn", hint="try again shortly")
+        return OverdueError(
+            f"this request took {took:.0f} s, which is longer than it may (traffic.first_token_s, "
+            "traffic.total_s, or what its client waits for)"
+        )
 
     def prompt_texts(self) -> tuple[str, ...]:
         """Return the prompts of a call that brought its own, as text."""
@@ -89,6 +159,10 @@ class Running:
         done, self._done = self._done, None
         if done is None:
             return
+        if self._timer is not None:
+            self._timer.cancel()
+        if blames_engine(error):
+            self.routed.base.breaker.fail(str(error))
         # Last in, first out: whatever the record comes to, the place is free and nothing runs any more.
         with ExitStack() as steps:
             steps.callback(lambda: self._hand_over(done, error))
@@ -109,9 +183,10 @@ class Running:
     ) -> None:
         self._written = done(self._record(error))
 
-    def cut(self, reason: str) -> None:
+    def cut(self, error: ResourceError) -> None:
         """End the answer where it is, with an error that says why."""
-        self._cut = reason
+        self._cut = error
+        self._begun.set()
         cancel(self._started.choices)
         if self._events is not None:
             self._events.put_nowait((0, None))
@@ -172,7 +247,7 @@ class Running:
             yield Piece(index, "", (), generation)
 
     def _stopped(self) -> ResourceError:
-        return ResourceError(self._cut or _STOPPED, hint="try again")
+        return self._cut or ResourceError(_STOPPED, hint="try again")
 
 
 class _Sent:
@@ -247,6 +322,8 @@ def record_of(
         response=call.response,
         text=text,
         project=call.caller.project,
+        fallback_from=routed.instead.name if routed.instead else None,
+        fallback_reason=routed.instead.reason if routed.instead else None,
         key_id=call.caller.key_id,
     )
 

@@ -17,6 +17,8 @@ from tunery.core.engine import Engine, Generation, GenerationRequest, Preparing,
 from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo
 from tunery.store.whole_folder import require_whole
+from tunery.traffic.breaker import CircuitBreaker
+from tunery.traffic.config import BreakerSettings
 from tunery.traffic.fair_queue import Capacity, FairQueue
 
 _LOG = logging.getLogger(__name__)
@@ -43,10 +45,14 @@ class ServedBase:
         info: The base.
         opened: Its engine and tokenizer.
         max_adapters: Adapters held at once [count]; the least recently used one makes room.
+        breaker: When it is left alone.
     """
 
-    def __init__(self, info: BaseModelInfo, opened: Opened, *, max_adapters: int) -> None:
+    def __init__(
+        self, info: BaseModelInfo, opened: Opened, *, max_adapters: int, breaker: BreakerSettings
+    ) -> None:
         self.info = info
+        self.breaker = CircuitBreaker(info.name, breaker)
         self.tokenizer = opened.tokenizer
         self.queue = FairQueue(opened.capacity)
         """Requests that wait for the engine."""
@@ -208,13 +214,23 @@ class BasePool:
         default: The base whose name is served as a model by itself.
         open_base: Opens a base's engine; slow, and called once for each base.
         max_adapters: Adapters held in each engine at once [count].
+        breaker: When an engine that fails is left alone; one that cannot be opened is left alone at once.
     """
 
-    def __init__(self, default: BaseModelInfo, open_base: OpenBase, *, max_adapters: int = 32) -> None:
+    def __init__(
+        self,
+        default: BaseModelInfo,
+        open_base: OpenBase,
+        *,
+        max_adapters: int = 32,
+        breaker: BreakerSettings | None = None,
+    ) -> None:
         self.default = default
         self._open_base = open_base
         self._max_adapters = max_adapters
+        self._breaker = breaker or BreakerSettings()
         self._served: dict[str, ServedBase] = {}
+        self._unopened: dict[str, CircuitBreaker] = {}
         self._lock = threading.Lock()
 
     def get(self, info: BaseModelInfo) -> ServedBase:
@@ -223,16 +239,35 @@ class BasePool:
         Raises:
             ConfigError: Its folder cannot be served.
             DamagedError: Its files are not what was recorded of it.
-            ResourceError: There is no memory for it.
+            ResourceError: There is no memory for it, or it could not be opened a moment ago.
         """
+        if (there := self._served.get(info.sha256)) is not None:
+            return there
         with self._lock:
             served = self._served.get(info.sha256)
             if served is None:
-                # Same hash, same weights; a recorded path may be stale, the default's was just checked.
-                known = self.default if info.sha256 == self.default.sha256 else info
-                served = ServedBase(known, self._open_base(known), max_adapters=self._max_adapters)
-                self._served[info.sha256] = served
+                served = self._served[info.sha256] = self._open(info)
             return served
+
+    def _open(self, info: BaseModelInfo) -> ServedBase:
+        """Open a base; the lock is held, so where it cannot be, nobody waits for that again right away."""
+        # Same hash, same weights; a recorded path may be stale, the default's was just checked.
+        known = self.default if info.sha256 == self.default.sha256 else info
+        once = self._breaker.model_copy(update={"failures": 1})
+        opening = self._unopened.setdefault(info.sha256, CircuitBreaker(f"opening {known.name}", once))
+        opening.admit()
+        try:
+            opened = self._open_base(known)
+        except ResourceError as error:
+            opening.fail(error.message)
+            raise
+        del self._unopened[info.sha256]
+        return ServedBase(known, opened, max_adapters=self._max_adapters, breaker=self._breaker)
+
+    @property
+    def served(self) -> tuple[ServedBase, ...]:
+        """The bases that are open."""
+        return tuple(self._served.values())
 
     def is_open(self, info: BaseModelInfo) -> bool:
         """Return whether a base's engine was opened."""

@@ -45,6 +45,8 @@ class CompletionCall:
     """As :attr:`tunery.core.rollout.RequestRecord.response`."""
     keep_text: bool = True
     """Whether the record of this call holds its texts."""
+    timeout_s: float | None = None
+    """How long its client waits [s]; None where it does not say."""
     background: bool = False
     """Whether nobody waits for it: it is served after those that somebody waits for, and refused first."""
 

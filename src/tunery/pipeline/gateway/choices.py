@@ -33,7 +33,7 @@ class Choice:
         base: ServedBase,
         request: GenerationRequest,
         adapter_folder: Path | None,
-        on_token: OnToken | None,
+        on_token: OnToken,
     ) -> None:
         self.answer: Future[Generation] = Future()
         """What it comes to; may be cancelled while it waits or runs."""
@@ -81,8 +81,7 @@ class Choice:
         self._tokens += 1
         if self._turn is not None:
             self._base.queue.token(self._turn)
-        if self._on_token is not None:
-            self._on_token(event)
+        self._on_token(event)
 
     def _begin(self) -> None:
         if self.answer.done():

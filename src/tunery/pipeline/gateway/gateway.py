@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from typing import NamedTuple
 
 from tunery.core.engine import TokenEvent
 from tunery.core.errors import ResourceError
 from tunery.pipeline.gateway.answer import Events, Running, logged, record_of
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.call import CompletionCall
+from tunery.pipeline.gateway.fallback import Course, Failed, Retry, as_attempt, stand_in
 from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.gateway.names import resolve
+from tunery.pipeline.gateway.places import Place, Places
 from tunery.pipeline.gateway.start import Arrival, FailedStart, Listen, Means, RoutedCall, StartedCall, start
 from tunery.store.workspace import Workspace
+from tunery.traffic.blame import blames_engine
+from tunery.traffic.config import TrafficSettings
 from tunery.traffic.limits.meter import Meter, Refusal
 from tunery.traffic.limits.room import answer_headers
 
 _START_THREADS = 8
 """Calls that are resolved, rendered and queued at the same time [count]."""
-
 _HANDING_THREADS = 4
 """Requests that are given to engines at the same time [count]."""
+_RETRY_S = (0.05, 0.2)
+"""Shortest and longest pause before a failed request is tried again [s]."""
 
 
 class Gateway:
@@ -33,8 +41,10 @@ class Gateway:
 
     Args:
         log: Takes a record of every call.
-        max_in_flight: Calls answered at once [count]; more are refused, and clients come back by themselves.
+        max_in_flight: Calls in flight at once [count]; where there are more, some are refused, and clients
+            come back by themselves.
         meter: Lets calls in and books them; bounds nothing but what records say where None.
+        traffic: How long calls may take, what is tried again, and who answers instead.
     """
 
     def __init__(
@@ -45,14 +55,15 @@ class Gateway:
         *,
         max_in_flight: int,
         meter: Meter | None = None,
+        traffic: TrafficSettings | None = None,
     ) -> None:
         self.workspace = workspace
         self.bases = bases
         self.log = log
         self.meter = meter or Meter(workspace)
+        self._traffic = traffic or TrafficSettings()
         self._forms = AnswerForms()
-        self._max_in_flight = max_in_flight
-        self._open: set[_Slot] = set()
+        self._places = Places(max_in_flight)
         # Of its own, so that calls wait for nothing but each other; what takes long waits for its like.
         self._starting = ThreadPoolExecutor(_START_THREADS, "start")
         self._starting_large = ThreadPoolExecutor(1, "start-large")
@@ -61,109 +72,168 @@ class Gateway:
     @property
     def in_flight(self) -> int:
         """Calls being answered [count]."""
-        return len(self._open)
+        return len(self._places)
 
     async def start(self, call: CompletionCall, *, stream: bool) -> Running:
-        """Resolve, render and queue a call; everything that can be refused is refused here.
+        """Resolve, render and queue a call, and wait for its first token, or for all of it.
+
+        Until then nothing of it was sent, so everything that can be refused is refused here, and what fails
+        is tried again or answered by another.
 
         Raises:
             NotFoundError: No such model.
             ConfigError: The conversation does not fit.
-            ResourceError: Too many calls at once, or no record of it could be kept.
+            OverloadError: Too many calls at once, or its turn did not come in time.
+            OverdueError: Nothing of it came in time.
+            ResourceError: The engine fails, or no record of it could be kept.
         """
         self.log.check()
-        if self.in_flight >= self._max_in_flight:
-            raise ResourceError(
-                f"{self.in_flight} requests are being answered and that is the limit",
-                hint="try again shortly",
-            )
-        slot = _Slot()
-        self._open.add(slot)
+        place = self._places.take(call.flow)
         with ExitStack() as unless_started:
-            unless_started.callback(self._open.discard, slot)
-            arrival = Arrival(self.workspace.clock.now(), time.perf_counter())
-            loop = asyncio.get_running_loop()
-            events: Events | None = asyncio.Queue() if stream else None
-            listen = _listener(loop, events) if events is not None else None
-            pool = self._starting_large if call.is_large else self._starting
-            queued = pool.submit(self._start, call, arrival, listen)
-            work = asyncio.wrap_future(queued)
-            try:
-                outcome = await asyncio.shield(work)
-            except asyncio.CancelledError:
-                # The client left while the thread was at work; what that starts is ended once it is there.
-                unless_started.pop_all()
-                work.add_done_callback(partial(self._abandon, slot))
-                queued.cancel()
-                raise
-            _tell_room(outcome)
-            if isinstance(outcome, Refusal):  # nobody failed: no version's record, no tally of a canary
-                raise outcome.error
-            if isinstance(outcome, FailedStart):
-                # What the client is told is why its call failed, whatever becomes of the record.
-                with logged(f"the record of {call.id}"):
-                    self.log.write(record_of(outcome.routed, "error"))
-                raise outcome.error
-            running = slot.running = Running(
-                outcome, events, partial(self._open.discard, slot), self.log.write
-            )
+            unless_started.callback(self._places.leave, place)
+            began = _Began(call, Arrival(self.workspace.clock.now(), time.perf_counter()), place, stream)
+            course = Course(self._traffic, call.model)
+            outcome = await self._try(began, None, unless_started)
+            while isinstance(outcome, Failed):
+                retry = None if place.refusal else course.next(outcome)
+                if retry is None:
+                    # What the client gets is why its call failed, whatever becomes of the record.
+                    with logged(f"the record of {call.id}"):
+                        self.log.write(outcome.record)
+                    raise outcome.error
+                outcome = await self._try(began, retry, unless_started)
             unless_started.pop_all()
+            _tell(outcome.headers)
+            return outcome
+
+    async def _try(self, began: _Began, retry: Retry | None, unless_started: ExitStack) -> Running | Failed:
+        """Have one engine begin a call; where a retry has nobody for it, return the failure that it is of."""
+        if retry is not None and retry.is_again:
+            await asyncio.sleep(random.uniform(*_RETRY_S))  # noqa: S311 - nothing to guess
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+        events: Events | None = asyncio.Queue() if began.stream else None
+        listen = _listener(loop, events, begun)
+        pool = self._starting_large if began.call.is_large else self._starting
+        queued = pool.submit(self._start, began, listen, retry)
+        work = asyncio.wrap_future(queued)
+        try:
+            outcome = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # The client left while the thread was at work; what that starts is ended once it is there.
+            unless_started.pop_all()
+            work.add_done_callback(partial(self._abandon, began.place))
+            queued.cancel()
+            raise
+        if isinstance(outcome, Failed):
+            return outcome
+        _tell(outcome.hold.headers if isinstance(outcome, StartedCall) else outcome.headers)
+        if isinstance(outcome, Refusal):  # nobody failed: no version's record, no tally of a canary
+            if retry is not None:
+                return retry.failed
+            raise outcome.error
+        if retry is not None and not retry.is_again:  # the failure is its own, and the answer another's
+            with logged(f"the record of a failed attempt at {began.call.id}"):
+                self.log.write(as_attempt(retry.failed, self.workspace.clock.now()))
+        if isinstance(outcome, FailedStart):
+            if outcome.routed.opened is not None and blames_engine(outcome.error):
+                outcome.routed.base.breaker.fail(str(outcome.error))
+            return Failed(outcome.routed, outcome.error, record_of(outcome.routed, "error"))
+        running = Running(outcome, events, begun, partial(self._places.leave, began.place), self.log.write)
+        began.place.begin(running)
+        return await self._begun(running)
+
+    async def _begun(self, running: Running) -> Running | Failed:
+        """Wait until the first byte of a call can be sent."""
+        now = asyncio.get_running_loop().time()
+        whole_at = now + self._left_s(running)
+        try:
+            await running.begin(now + self._traffic.first_token_s, whole_at)
+        except asyncio.CancelledError as gone:
+            running.end(gone)
+            raise
+        except Exception as error:
+            return Failed(running.routed, error, running.give_up(error))
         return running
+
+    def _left_s(self, running: Running) -> float:
+        most = min(self._traffic.total_s, running.call.timeout_s or self._traffic.total_s)
+        return max(0.0, most - (time.perf_counter() - running.routed.arrival.ticks))
 
     def cut(self) -> None:
         """End the calls that are being answered, each with an error that says why: the server stops."""
-        for slot in list(self._open):
-            if slot.running is not None:
-                slot.running.cut("the server is shutting down")
+        self._places.cut(ResourceError("the server is shutting down", hint="try again"))
 
     def close(self) -> None:
         """Take no more calls; those that wait to be started never are."""
         for pool in (self._starting, self._starting_large, self._handing):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, call: CompletionCall, arrival: Arrival, listen: Listen | None) -> Started:
+    def _start(self, began: _Began, listen: Listen, retry: Retry | None) -> Started:
         """Do the blocking part of the start; runs in a thread."""
+        call, default, instead = began.call, self.bases.default, None
         workspace = self.workspace.of(call.caller.project)
-        target = resolve(workspace, self.bases.default, call.model, call.subject)
-        routed = RoutedCall(call, target, self.bases.get(target.base), arrival)
+        if retry is None:
+            target = resolve(workspace, default, call.model, call.subject)
+        else:
+            other = stand_in(workspace, default, retry)
+            if other is None:
+                return retry.failed
+            target, instead = other, retry.instead
+        routed = RoutedCall(call, target, began.arrival, None, instead)
+        try:
+            routed = routed._replace(opened=self.bases.get(target.base))
+            routed.base.breaker.admit()
+        except Exception as error:
+            return FailedStart(routed, error)
         form = self._forms.check(target.version, call.constraint)
         return start(routed, form, listen, Means(self.meter, self._handing))
 
-    def _abandon(self, slot: _Slot, work: asyncio.Future[Started]) -> None:
+    def _abandon(self, place: Place, work: asyncio.Future[Started]) -> None:
         """End what a thread started for a client that has left."""
+        leave = partial(self._places.leave, place)
         with logged("the end of a call whose client had left"), ExitStack() as at_the_end:
-            at_the_end.callback(self._open.discard, slot)
+            at_the_end.callback(leave)
             if work.cancelled() or work.exception() is not None:  # it never became known who would answer
                 return
             outcome = work.result()
             if isinstance(outcome, StartedCall):
-                Running(outcome, None, partial(self._open.discard, slot), self.log.write).end(None)
-            elif isinstance(outcome, FailedStart):
+                Running(outcome, None, asyncio.Event(), leave, self.log.write).end(None)
+            elif not isinstance(outcome, Refusal):
                 self.log.write(record_of(outcome.routed, "cancelled"))
 
 
-Started = StartedCall | FailedStart | Refusal
+Started = StartedCall | FailedStart | Failed | Refusal
+"""What a thread makes of a call; what failed before where nobody stands in for that."""
 
 
-class _Slot:
-    """One of the places of calls being answered."""
+class _Began(NamedTuple):
+    """A call that has its place."""
 
-    running: Running | None = None
-    """Its call, once that is started."""
+    call: CompletionCall
+    arrival: Arrival
+    place: Place
+    stream: bool
 
 
-def _tell_room(outcome: Started) -> None:
-    """Have the request that is being answered tell how its rate limits stand."""
+def _tell(more: Mapping[str, str]) -> None:
+    """Have the request that is being answered send headers with its answer."""
     headers = answer_headers.get()
     if headers is not None:
-        headers.update(outcome.hold.headers if isinstance(outcome, StartedCall) else outcome.headers)
+        headers.update(more)
 
 
-def _listener(loop: asyncio.AbstractEventLoop, events: Events) -> Listen:
+def _listener(loop: asyncio.AbstractEventLoop, events: Events | None, begun: asyncio.Event) -> Listen:
     """Return what passes tokens on to the event loop, which at shutdown may be gone already."""
+    told = False
 
     def listen(choice: int, token: TokenEvent | None) -> None:
-        if not loop.is_closed():
+        nonlocal told
+        if loop.is_closed() or (told and events is None):
+            return
+        if events is not None:
             loop.call_soon_threadsafe(events.put_nowait, (choice, token))
+        if not told:
+            told = True
+            loop.call_soon_threadsafe(begun.set)
 
     return listen

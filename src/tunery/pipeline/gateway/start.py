@@ -34,13 +34,32 @@ class Arrival(NamedTuple):
     """By ``time.perf_counter`` [s]."""
 
 
+class Instead(NamedTuple):
+    """What failed before another answered in its place."""
+
+    name: str
+    code: str
+    """Of its error."""
+    reason: str
+
+
 class RoutedCall(NamedTuple):
     """A call and what answers it."""
 
     call: CompletionCall
     target: Target
-    base: ServedBase
     arrival: Arrival
+    opened: ServedBase | None
+    """None where the base cannot be opened."""
+    instead: Instead | None = None
+    """What this stands in for."""
+
+    @property
+    def base(self) -> ServedBase:
+        """What computes the answer."""
+        if self.opened is None:
+            raise RuntimeError(f"{self.target.base.name} is not open")
+        return self.opened
 
     @property
     def model(self) -> str:
@@ -107,7 +126,7 @@ class Prompts(NamedTuple):
 
 
 def start(
-    routed: RoutedCall, form: FormCheck | None, listen: Listen | None, means: Means
+    routed: RoutedCall, form: FormCheck | None, listen: Listen, means: Means
 ) -> StartedCall | FailedStart | Refusal:
     """Render a call, reserve what it may use, and queue its choices, all of them or none.
 
@@ -157,9 +176,7 @@ def _prompts(routed: RoutedCall) -> Prompts:
     return Prompts(ids, Size(sum(map(len, ids)), answers, call.choices * len(ids)))
 
 
-def _checked(
-    routed: RoutedCall, prompts: Iterable[tuple[int, ...]], listen: Listen | None
-) -> tuple[Choice, ...]:
+def _checked(routed: RoutedCall, prompts: Iterable[tuple[int, ...]], listen: Listen) -> tuple[Choice, ...]:
     requests = [_request(routed, prompt, n) for prompt in prompts for n in range(routed.call.choices)]
     return tuple(_choice(routed, request, index, listen) for index, request in enumerate(requests))
 
@@ -194,10 +211,8 @@ def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> Genera
     )
 
 
-def _choice(routed: RoutedCall, request: GenerationRequest, index: int, listen: Listen | None) -> Choice:
+def _choice(routed: RoutedCall, request: GenerationRequest, index: int, listen: Listen) -> Choice:
     folder = routed.target.adapter_folder
-    if listen is None:
-        return Choice(routed.base, request, folder, None)
     choice = Choice(routed.base, request, folder, lambda token: listen(index, token))
     choice.answer.add_done_callback(lambda _: listen(index, None))
     return choice

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.evaluate.scripted import CharTokenizer, ScriptedEngine, example
 
 from tunery.core.access import WITHOUT_KEY
-from tunery.core.engine import Constraint, Engine, Generation
+from tunery.core.engine import Constraint, Engine, Generation, TokenEvent
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.core.example import Message
 from tunery.core.registry import ModelVersion
@@ -25,6 +25,7 @@ from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.store.workspace import Workspace
+from tunery.traffic.config import TrafficSettings
 
 INFO = BaseModelInfo(name="tiny", sha256="0" * 64, path="/nowhere", parameters=1)
 SCHEMA = {
@@ -149,7 +150,8 @@ class SlowEngine(ScriptedEngine):
     def __init__(self) -> None:
         super().__init__({})
         self.futures: list[Future[Generation]] = []
-        self.submitted, self.go_on = threading.Event(), threading.Event()
+        self.submitted, self.go_on, self.queued = (threading.Event() for _ in range(3))
+        self.begins = True
         self.error: Exception | None = None
 
     def prepare(self, request, on_token=None):  # type: ignore[no-untyped-def]
@@ -157,11 +159,15 @@ class SlowEngine(ScriptedEngine):
         self.go_on.wait(10)
         if self.error:
             raise self.error
-        return self._queue
 
-    def _queue(self) -> Future[Generation]:
-        self.futures.append(Future())
-        return self.futures[-1]
+        def queue() -> Future[Generation]:
+            self.futures.append(Future())
+            self.queued.set()
+            if self.begins:
+                on_token(TokenEvent(5, "a", None, ()))
+            return self.futures[-1]
+
+        return queue
 
 
 CALL = CompletionCall(
@@ -190,7 +196,8 @@ def gateway(workspace: Workspace, engine: SlowEngine, records: list[RequestRecor
         return Opened(opened, CharTokenizer())
 
     log = RequestLog(workspace, list, observe=records.append)
-    yield Gateway(workspace, BasePool(INFO, open_base), log, max_in_flight=1)
+    traffic = TrafficSettings(retries=0)
+    yield Gateway(workspace, BasePool(INFO, open_base), log, max_in_flight=1, traffic=traffic)
     log.close()
 
 
@@ -219,7 +226,7 @@ def test_a_client_that_leaves_a_stream_before_its_first_piece_is_recorded_once(
     async def leave() -> None:
         engine.go_on.set()
         running = await gateway.start(CALL, stream=True)
-        with pytest.raises(ResourceError, match="1 requests are being answered"):
+        with pytest.raises(ResourceError, match="1 requests are being answered or wait"):
             await gateway.start(CALL, stream=True)
         running.end(None)
         running.end(RuntimeError("again"))
@@ -253,9 +260,10 @@ def test_an_engine_that_stops_in_the_middle_is_an_error_with_a_reason(
     gateway: Gateway, engine: SlowEngine, records: list[RequestRecord]
 ) -> None:
     async def stopped() -> None:
-        async with await gateway.start(CALL, stream=False) as running:
-            engine.futures[0].cancel()
-            await running.finish()
+        starting = asyncio.ensure_future(gateway.start(CALL, stream=False))
+        await asyncio.to_thread(engine.queued.wait, 10)
+        engine.futures[0].cancel()
+        await starting
 
     engine.go_on.set()
     with pytest.raises(ResourceError, match="stopped before this request was answered"):

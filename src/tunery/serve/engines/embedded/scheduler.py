@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tunery.core.errors import ResourceError
+from tunery.core.errors import TooLargeNowError
 from tunery.core.faults import is_out_of_memory
 from tunery.serve.engines.embedded.kv_arena import KvArena
 from tunery.serve.engines.embedded.prefix_cache import PrefixCache
@@ -108,7 +108,7 @@ class Scheduler:
     def refuse(self, row: Row) -> None:
         """End a running row for which there is no memory."""
         row.fail(
-            ResourceError(
+            TooLargeNowError(
                 f"there is not enough memory for this request of {len(row.tokens):,} tokens now",
                 hint="try again, or with a shorter prompt; engine.max_cache_tokens bounds what all requests "
                 "take together",

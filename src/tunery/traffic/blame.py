@@ -1,0 +1,42 @@
+"""What a failure tells: of the engine, of whether another may answer, of whether it is worth a second try."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tunery.core.errors import (
+    CircuitOpenError,
+    DamagedError,
+    LimitError,
+    OverdueError,
+    OverloadError,
+    ResourceError,
+    TooLargeNowError,
+    TuneryError,
+    UnavailableError,
+)
+
+_NOT_THE_ENGINE = (LimitError, UnavailableError, OverloadError, TooLargeNowError, CircuitOpenError)
+
+
+def blames_engine(error: BaseException | None) -> bool:
+    """Return whether a failure counts against the engine: it broke, stopped, or did not answer in time."""
+    if error is None or isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return False
+    if isinstance(error, TuneryError):
+        return isinstance(error, ResourceError) and not isinstance(error, _NOT_THE_ENGINE)
+    return isinstance(error, Exception)
+
+
+def is_worth_a_retry(error: BaseException) -> bool:
+    """Return whether the same engine may answer the same request a moment later."""
+    return blames_engine(error) and not isinstance(error, OverdueError)
+
+
+def another_may_answer(error: BaseException) -> bool:
+    """Return whether another version or engine may answer what this one did not.
+
+    A request that is wrong is wrong everywhere; one that was refused because there are too many is not to
+    make more of them.
+    """
+    return blames_engine(error) or isinstance(error, CircuitOpenError | DamagedError | TooLargeNowError)

@@ -1,0 +1,42 @@
+"""Settings of what happens to requests that cannot be answered as asked."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from tunery.core.config import Settings
+
+
+class BreakerSettings(Settings):
+    """When an engine that fails is left alone for a while."""
+
+    failures: int = Field(default=5, ge=1)
+    """Failures in a row after which no request is sent to an engine [count]."""
+    open_s: float = Field(default=10.0, gt=0)
+    """How long it is left alone before one request tries it again, and between two such tries [s]."""
+
+
+class TrafficSettings(Settings):
+    """How long requests may take, what is tried again, and who answers instead."""
+
+    first_token_s: float = Field(default=300.0, gt=0)
+    """Time until the first token of an answer at most, waiting for its turn included [s]."""
+    total_s: float = Field(default=600.0, gt=0)
+    """Time of a whole answer at most [s]; a stream is ended with an error. A client that says in
+    `x-stainless-read-timeout` or `x-stainless-timeout` how long it waits, as OpenAI's do, is not answered
+    later than that."""
+    retries: int = Field(default=1, ge=0, le=5)
+    """How often a request is given to the same engine again that failed before the first byte was sent."""
+    fallback: tuple[str, ...] = ("champion",)
+    """Who answers a model's bare name where its version fails before the first byte, in this order:
+    `champion` (of the same name, when a challenger failed), `base` (without adapter), or the name of another
+    model. Pinned names (`name@3`, `ft:…`) are answered by what they name or not at all."""
+    breaker: BreakerSettings = BreakerSettings()
+    """When an engine that fails is left alone for a while."""
+
+    @field_validator("fallback")
+    @classmethod
+    def _each_once(cls, steps: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(step.strip() for step in steps) or len(set(steps)) < len(steps):
+            raise ValueError("each step is a name, and each is there once")
+        return steps
