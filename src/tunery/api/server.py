@@ -60,27 +60,11 @@ def serve(
         ConfigError: The address does not exist, or the base cannot be served.
         NotFoundError: There is no such base.
     """
-    from tunery.model.bases import resolve_base
-    from tunery.registry.lineage import base_changed_since
     from tunery.store.left_overs import left_overs
 
-    progress = progress or Silent()
     with bind(settings) as listening:
         left_overs(workspace.root, remove=True)
-        base = resolve_base(
-            settings.base,
-            workspace.root / "models",
-            chat_template=settings.chat_template,
-            progress=progress,
-        )
-        if changed := base_changed_since(workspace, base):
-            progress.event(changed, level="warn")
-        bases = BasePool(
-            base,
-            engine_opener(settings.engine),
-            max_adapters=settings.max_adapters,
-            breaker=settings.traffic.breaker,
-        )
+        base, bases = served_bases(workspace, settings, progress=progress or Silent())
         details = ConnectionDetails(f"{_url(listening)}/v1", base.name, first_key(workspace, settings))
         app = create_app(workspace, bases, settings)
         _allow_open_files(2 * settings.connections.max_connections + _OTHER_FILES)
@@ -89,6 +73,32 @@ def serve(
             http_server(app, settings).run(sockets=[listening])
         finally:
             bases.close()
+
+
+def served_bases(
+    workspace: Workspace, settings: ServerSettings, *, progress: Progress
+) -> tuple[BaseModelInfo, BasePool]:
+    """Return the base that the settings name and the bases that answer, none of them opened yet.
+
+    Raises:
+        ConfigError: The base cannot be served.
+        NotFoundError: There is no such base.
+    """
+    from tunery.model.bases import resolve_base
+    from tunery.registry.lineage import base_changed_since
+
+    base = resolve_base(
+        settings.base, workspace.root / "models", chat_template=settings.chat_template, progress=progress
+    )
+    if changed := base_changed_since(workspace, base):
+        progress.event(changed, level="warn")
+    bases = BasePool(
+        base,
+        engine_opener(settings.engine),
+        max_adapters=settings.max_adapters,
+        breaker=settings.traffic.breaker,
+    )
+    return base, bases
 
 
 class HttpServer(uvicorn.Server):

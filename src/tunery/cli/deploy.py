@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from tunery.deploy.canary import CanaryStatus
     from tunery.deploy.config import CanaryConfig
 
-app = typer.Typer(no_args_is_help=True, help="Traffic: canary, status, promote, roll back.")
+app = typer.Typer(
+    no_args_is_help=True, help="Traffic: canary, status, promote, roll back; folders for other machines."
+)
 app.command("promote")(promote_version)
 app.command("rollback")(rollback_champion)
 
@@ -131,6 +134,63 @@ def rollout_text(rollout: Rollout) -> Iterable[Part]:
             ("by", rollout.actor),
         ]
     )
+
+
+@app.command("export")
+def export_deployment(  # noqa: PLR0913 - each is an option of its own
+    ctx: typer.Context,
+    ref: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME@N", help="The version, where the target serves one."),
+    ] = None,
+    *,
+    target: Annotated[str, typer.Option("--target", help="Where to; a wrong one lists all.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Folder to make.")],
+    machine: Annotated[
+        str | None, typer.Option("--machine", help="By the target's own names; else its first.")
+    ] = None,
+    replicas: Annotated[
+        int, typer.Option("--replicas", min=1, max=1000, help="Copies that run at once.")
+    ] = 1,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the deployment; else the version's.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Measure merged weights on the version's test rows before they are kept.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Write a folder that deploys a version, or the whole platform, elsewhere; nothing is started.
+
+    modal, hf-endpoint and sagemaker serve one version's merged weights, measured first as by `tunery registry
+    export --merged`; kubernetes and ray-serve run the platform. Says what an hour costs.
+    """
+    from tunery.cli.progress import terminal_progress
+    from tunery.pipeline.deployment import planned_deployment, write_deployment
+    from tunery.pipeline.stages.parity import parity_of_folder
+
+    with open_workspace(ctx) as workspace:
+        planned = planned_deployment(workspace, target, ref, machine=machine, replicas=replicas, name=name)
+
+        def measured(partial: Path) -> None:
+            parity_of_folder(workspace, str(planned.ref), partial, progress=terminal_progress()).require()
+
+        written = write_deployment(workspace, target, to, planned, check=measured if check else None)
+    price = written.price
+    value = {
+        "target": target,
+        "folder": written.folder,
+        "name": written.deployment.name,
+        "model_version": written.deployment.ref,
+        "machine": written.deployment.machine,
+        "replicas": written.deployment.replicas,
+        "usd_per_hour": price.usd_per_hour * replicas if price else None,
+        "price_as_of": price.read_on.isoformat() if price else None,
+        "price_source": price.source if price else None,
+        "next_step": written.next_step,
+    }
+    lines = [f"{written.folder} is written", written.cost, f"next, there: {written.next_step}"]
+    answer(value, lambda: lines, as_json=as_json)
 
 
 def _rule_of(version: ModelVersion, overrides: Iterable[str]) -> CanaryConfig:
