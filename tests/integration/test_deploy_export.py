@@ -72,6 +72,23 @@ def test_a_versions_folder_holds_its_weights_and_files_that_parse(
     assert written.price.source in written.cost
 
 
+def test_the_endpoint_is_made_with_arguments_that_the_hubs_client_takes(
+    registered: Workspace, tmp_path: Path
+) -> None:
+    import inspect
+
+    from huggingface_hub import create_inference_endpoint
+
+    planned = planned_deployment(registered, "hf-endpoint", "support_bot")
+    folder = write_deployment(registered, "hf-endpoint", tmp_path / "out", planned).folder
+    calls = [
+        node
+        for node in ast.walk(ast.parse((folder / "deploy.py").read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "create_inference_endpoint"
+    ]
+    assert {k.arg for k in calls[0].keywords} <= set(inspect.signature(create_inference_endpoint).parameters)
+
+
 def test_weights_that_are_refused_leave_nothing_behind(registered: Workspace, tmp_path: Path) -> None:
     def refuse(folder: Path) -> None:
         raise GateFailed(f"{folder.name} is worse")
