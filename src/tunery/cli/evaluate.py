@@ -146,6 +146,30 @@ def show_evaluation(
     answer(shown, lambda: [*evaluation_text(found), *slices_text(slices)], as_json=as_json)
 
 
+@app.command("checkpoints")
+def evaluate_checkpoints(
+    ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False
+) -> None:
+    """Evaluate every kept checkpoint of a recipe's training on the validation split, never on the test split.
+
+    With train.keep_checkpoints their adapters stay with the one that was made; a run does this by itself.
+    """
+    from tunery.pipeline.stages.checkpoints import checkpoints_of_recipe, checkpoints_sentence
+    from tunery.report.paired import checkpoint_rows
+
+    with open_recipe(ctx, recipe, overrides) as context, context.progress.task("checkpoints", None):
+        found = checkpoints_of_recipe(context)
+    columns = ["step", ">value", ">95 % interval", ">n", ">gain", ">95 % interval", ">p", "shown"]
+    answer(
+        [one.model_dump(mode="json") for one in found],
+        lambda: [
+            table(columns, [(*r[:3], str(r.n), *r[4:]) for r in checkpoint_rows(found)]),
+            checkpoints_sentence(found) or "",
+        ],
+        as_json=as_json,
+    )
+
+
 @app.command("resume")
 def resume_arms(
     ctx: typer.Context, recipe: RecipePath, overrides: Overrides = None, *, as_json: Json = False

@@ -169,6 +169,24 @@ class Slice(Record):
     """``better`` or ``worse`` only when the corrected p-value is under 0.05."""
 
 
+class CheckpointScore(Record):
+    """The main metric of a checkpoint's answers to the validation split, beside those of the model made."""
+
+    step: int
+    chosen: bool
+    """Whether these are the weights of the model."""
+    evaluation: str
+    """Id of the evaluation."""
+    metric: Metric
+    difference: float
+    """Checkpoint minus model on the validation rows; positive is better."""
+    ci95: tuple[float, float]
+    p_value: float
+    """Two-sided, after Holm's correction over all checkpoints."""
+    verdict: Verdict
+    """``better`` or ``worse`` only when the corrected p-value is under 0.05."""
+
+
 class ClassScore(Record):
     """One row of the per-class table."""
 

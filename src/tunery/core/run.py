@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tunery.core.config import Record
-from tunery.core.evaluation import Contamination, Slice
+from tunery.core.evaluation import CheckpointScore, Contamination, Slice
 from tunery.core.evidence import Evidence
 
 TUNED = "tuned"
@@ -52,6 +52,8 @@ class Run(Record):
     """Rows that what was measured had seen before, by subject and place."""
     slices: tuple[Slice, ...] = ()
     """The tuned model against the best baseline on parts of the rows, as ``evaluate.slices`` says."""
+    checkpoints: tuple[CheckpointScore, ...] = ()
+    """What the kept checkpoints answer on the validation split, as ``train.keep_checkpoints`` says."""
     gate_id: str | None = None
     rules_sha256: str | None = None
     """Of the gate's rules as they were when the run began; None in runs of earlier versions."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 from tunery.core.config import Record
@@ -16,8 +18,16 @@ GENERATION_CONFIG = "generation_config.json"
 """Name that transformers gives what says where a model stops."""
 ADAPTER_CONFIG = "adapter_config.json"
 """Name that PEFT gives what an adapter is: its rank, its alpha, its layers."""
+KEPT_STEPS = "steps"
+"""Folder within an adapter's own that holds those of kept checkpoints, ``step-N`` each."""
 WHOLE_MODEL = "model"
 """Folder within an adapter's own that holds all weights, where training made a model of its own."""
+
+
+def kept_steps(folder: Path) -> list[int]:
+    """Return the steps whose adapters lie within a folder, ascending."""
+    found = (re.fullmatch(r"step-(\d+)", path.name) for path in (folder / KEPT_STEPS).glob("step-*"))
+    return sorted(int(match[1]) for match in found if match)
 
 
 class BaseModelInfo(Record):

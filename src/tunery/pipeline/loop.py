@@ -32,6 +32,7 @@ from tunery.pipeline.stages import gate as gt
 from tunery.pipeline.stages.arms import arms_of, measure_arm, was_asked_again_since
 from tunery.pipeline.stages.benchmark import measure_benchmarks, prepared_benchmarks
 from tunery.pipeline.stages.canaries import measure_canaries
+from tunery.pipeline.stages.checkpoints import checkpoints_sentence, measure_checkpoints
 from tunery.pipeline.stages.contamination import contaminated
 from tunery.pipeline.stages.disk import check_disk
 from tunery.pipeline.stages.evidence import rules_sha256, stamp
@@ -328,6 +329,10 @@ class _Loop:
                 results[TUNED] = results[TUNED]._replace(evaluation=with_rate)
                 self._note(judged={**judged.model_dump(mode="json"), "sentence": judged.sentence})
             self._slice(task, results)
+            checkpoints = measure_checkpoints(context, dataset, adapter)
+            self._note(checkpoints=checkpoints)
+            if sentence := checkpoints_sentence(checkpoints):
+                context.progress.event(sentence)
             self._note(contaminated=contaminated(context, task, results, suites))
             for name, result in results.items():
                 context.tracker.log(0, evaluation_metrics(name, result.evaluation))

@@ -124,8 +124,8 @@ class EvaluateSection(EvaluateConfig):
     suites_off: str | None = Field(default=None, min_length=1, exclude_if=lambda reason: reason is None)
     """Why neither general ability nor safety is measured where `suites` names none; verdicts say it."""
     suites: Mapping[str, SuiteConfig] = Field(default_factory=_usual_suites)
-    """Name to suite; gate rules refer to them. By default `general` with 100 of its items and `safety`, each
-    with a loss of 10 points to be ruled out; `suites_off` gives the reason to do without."""
+    """Name to suite; gate rules refer to them. By default `general` and `safety`, each with a loss of 10
+    points to be ruled out; `suites_off` gives the reason to do without."""
     benchmarks: Mapping[str, BenchmarkConfig] = Field(default={}, exclude_if=lambda found: not found)
     """Name to published benchmark, measured on base and tuned model as a suite is: gate rules say
     ``on: name``. Needs the extra ``benchmarks``."""

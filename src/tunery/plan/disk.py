@@ -27,14 +27,17 @@ class TrainingDisk(NamedTuple):
         return self.adapter + CHECKPOINTS * self.checkpoint + 2 * self.checkpoint // 3 + self.recorder
 
 
-def training_disk(weights: int, *, row_steps: float, merged: int = 0) -> TrainingDisk:
+def training_disk(weights: int, *, row_steps: float, merged: int = 0, kept: int = 0) -> TrainingDisk:
     """Return what a training takes.
 
     Args:
         weights: That are trained [count].
         row_steps: Rows times passes [count].
         merged: Weights of the model that the adapter is merged into; 0 where it is not [count].
+        kept: Checkpoints whose adapters stay [count].
     """
     adapter = _FLOAT * weights
+    # What stays is copied into its place while the checkpoints are still there.
+    left = adapter + _FLOAT * merged + 2 * kept * adapter
     # The weights, and Adam's two numbers for each of them.
-    return TrainingDisk(adapter + _FLOAT * merged, 3 * adapter, round(_RECORD_BYTES * row_steps))
+    return TrainingDisk(left, 3 * adapter, round(_RECORD_BYTES * row_steps))

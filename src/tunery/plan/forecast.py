@@ -147,6 +147,8 @@ class Schedule(Record):
     """Time after which a smoke run is cut short [s]."""
     answered_rows: int = 0
     """Validation rows that are answered at each validation [count]."""
+    kept_checkpoints: int = 0
+    """Checkpoints whose adapters stay [count]."""
     suites: tuple[PlannedSuite, ...] = ()
     """What base and tuned model answer beside the test split."""
 
@@ -411,7 +413,10 @@ def _memory(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> Estimate:
 
 def _disk(rows: RowCounts, schedule: Schedule) -> Estimate:
     training = training_disk(
-        schedule.adapter_parameters, row_steps=rows.train_rows * schedule.epochs, merged=schedule.merged
+        schedule.adapter_parameters,
+        row_steps=rows.train_rows * schedule.epochs,
+        merged=schedule.merged,
+        kept=schedule.kept_checkpoints,
     )
     answers = _ANSWER_BYTES * rows.test_rows * len(schedule.subjects)
     left = "adapter and merged model" if schedule.merged else "adapter"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunery.core.errors import ConflictError, NotFoundError, ResourceError
-from tunery.core.training import WHOLE_MODEL
+from tunery.core.training import KEPT_STEPS, WHOLE_MODEL
 from tunery.registry.card import render_card
 from tunery.registry.lineage import lineage
 from tunery.registry.versions import resolve
@@ -68,7 +68,7 @@ def export(
 
                 merge(adapter.base, source, partial)
             else:
-                shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MANIFEST, RECORD))
+                shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MANIFEST, RECORD, KEPT_STEPS))
             card = card_of(workspace, version.ref, whole=(partial / "config.json").exists())
             if card is not None:
                 (partial / CARD).write_text(card, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tunery.core.evaluation import Comparison, Prediction, Slice
+from tunery.core.evaluation import CheckpointScore, Comparison, Prediction, Slice
 from tunery.core.example import Example, Message, without_system
 from tunery.core.figures import (
     change,
@@ -13,6 +13,7 @@ from tunery.core.figures import (
     count,
     counted,
     is_rate,
+    metric_interval,
     metric_value,
     p_value,
     subject_order,
@@ -67,6 +68,36 @@ def slice_rows(slices: Sequence[Slice]) -> list[SliceRow]:
             part.verdict,
         )
         for part in slices
+    ]
+
+
+class CheckpointRow(NamedTuple):
+    """A checkpoint's answers to the validation split, as they stand in a table."""
+
+    step: str
+    value: str
+    interval: str
+    n: int
+    gain: str
+    gain_interval: str
+    p_value: str
+    verdict: str
+
+
+def checkpoint_rows(scores: Sequence[CheckpointScore]) -> list[CheckpointRow]:
+    """Write what each kept checkpoint answers, and how that differs from the model that was made."""
+    return [
+        CheckpointRow(
+            f"{one.step}{', the model' if one.chosen else ''}",
+            metric_value(one.metric),
+            metric_interval(one.metric),
+            one.metric.n,
+            change(one.difference, share=is_rate(one.metric)),
+            change_interval(*one.ci95, share=is_rate(one.metric)),
+            p_value(one.p_value),
+            one.verdict,
+        )
+        for one in scores
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tunery.report.classes import class_table, confusions_of
 from tunery.report.inputs import ReportInputs
 from tunery.report.page import render_page, write_page
-from tunery.report.paired import cards_of, pairs_of, slice_rows
+from tunery.report.paired import cards_of, checkpoint_rows, pairs_of, slice_rows
 from tunery.report.results import bars_of, effort_of, metric_table, ordered_evaluations, tiles_of
 from tunery.report.rows import data_story
 from tunery.report.settings import environment_of, settings_text
@@ -38,6 +38,7 @@ def render_report(inputs: ReportInputs) -> str:
         prompts=[(s, e.sample_prompt) for s, e in ordered_evaluations(inputs) if e.sample_prompt],
         effort=effort_of(inputs),
         slices=slice_rows(inputs.run.slices),
+        checkpoints=checkpoint_rows(inputs.run.checkpoints),
         table=metric_table(inputs),
         bars=bars_of(inputs),
         pairs=pairs_of(inputs),

@@ -122,6 +122,9 @@ class TrainConfig(Settings):
     keep: Literal["best", "last"] = "best"
     """Which step's weights become the adapter: those of the best validation, or the last ones. With few
     validation rows the best is mostly luck, and the loss may rise while more answers become right."""
+    keep_checkpoints: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] | None = None
+    """Adapters of so many newest checkpoints stay beside the one that training makes, of `all` or of none;
+    each then answers the validation split. Only of adapters that are not merged."""
     generate_rows: int | None = Field(default=None, ge=1)
     """Validation rows that the model answers at each validation, drawn so that classes keep their shares; the
     answers are judged as the test split's are. Holds the base a second time meanwhile. None by default."""
@@ -234,6 +237,15 @@ class TrainConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _keeps_adapters(self) -> TrainConfig:
+        if self.keep_checkpoints is not None and (self.makes_a_model or self.modules_to_save):
+            raise ValueError(
+                f"keep_checkpoints is {self.keep_checkpoints}, and what comes out is no adapter by itself: "
+                "checkpoints of whole models are not kept; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _starts_from_its_like(self) -> TrainConfig:
         before = self.start_from
         for name in _SAME_ADAPTER if before else ():
@@ -283,6 +295,16 @@ class TrainConfig(Settings):
         """Return how many of ``steps`` lie between two validations [count]."""
         return self.validation_every or max(1, math.ceil(steps / 8))
 
+    def kept_checkpoints(self, steps: int) -> int:
+        """Return how many checkpoints' adapters stay of a training of so many steps [count]."""
+        there = math.ceil(steps / self.steps_between_validations(steps))
+        return 0 if self.keep_checkpoints is None else min(there, self.most_kept or there)
+
+    @property
+    def most_kept(self) -> int | None:
+        """Newest checkpoints' adapters that stay; None for all, where any does [count]."""
+        return self.keep_checkpoints if isinstance(self.keep_checkpoints, int) else None
+
     def base_in_half(self, device_type: str) -> bool:
         """Tell whether the frozen base is held in bf16 on a device of this type (``cpu``, ``cuda``)."""
         return self.adapter != "none" and self._in_half(device_type)
@@ -320,6 +342,7 @@ _SINCE: Mapping[str, object] = {
     "lora_plus_ratio": 1.0,
     "generate_rows": None,
     "best_by": "loss",
+    "keep_checkpoints": None,
 }
 """Settings that came later, with the value that everything before them was trained with."""
 

@@ -27,6 +27,7 @@ from tunery.train.budget import fitted, smoke_rows
 from tunery.train.config import TrainConfig
 from tunery.train.divergence import Guard
 from tunery.train.fitting import Fitting
+from tunery.train.kept import hand_over
 from tunery.train.methods.method import TrainingRows
 from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import Recorder
@@ -213,6 +214,7 @@ def train_adapter(
     with told(folders.output):
         save_trained(model, base, folders.output)
         recorder.keep(folders.output)
+        hand_over(folders.checkpoints, folders.output, trained.steps)
         if config.merge and config.adapter != "none":
             del model, trainer  # two of them would take twice the memory
             save_merged(base, folders.output)

@@ -13,6 +13,7 @@ from tunery.core.progress import ProgressBar
 from tunery.model.threads import Threads
 from tunery.train import checkpoints
 from tunery.train.fitting import Fitting
+from tunery.train.kept import keep_step
 from tunery.train.ranks import ALONE, Team
 from tunery.train.recorder import Recorder
 from tunery.train.reporting import Reporting
@@ -95,11 +96,19 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Seal the checkpoint just written."""
         if self.recorder is not None:
-            self._seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.recorder)
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            self._seal(folder, self.recorder)
+            self._keep(folder, state.global_step, args.save_steps, state.max_steps)
             metrics = {k: v for point in self.history[-2:] for k, v in point.items() if k.endswith("_loss")}
             self.reporting.on_checkpoint(state.global_step, metrics)
         if self.stopping:
             raise KeyboardInterrupt(goes_on(state.global_step, state.max_steps))
+
+    def _keep(self, folder: Path, step: int, every: int, steps: int) -> None:
+        """Keep a checkpoint's adapter, where that is wanted; not of one that a stop has brought about."""
+        config = self.fitting.config
+        if config.keep_checkpoints is not None and (step % every == 0 or step >= steps):
+            keep_step(folder, step, folder.parent, config.most_kept)
 
     def _seal(self, folder: Path, recorder: Recorder) -> None:
         recorder.sync()

@@ -13,7 +13,7 @@ DECLARATION = SuiteDeclaration(
     "general ability",
     {"multiple_choice": 0.05},
     max_new_tokens=16,
-    by_default={"limit": 100, "within": 0.1},
+    by_default={"within": 0.1},
 )
 _ITEMS = 200
 """Of each of the two [count]."""

@@ -53,6 +53,7 @@ def check_disk(context: RunContext, dataset: DatasetVersion) -> None:
 def _disk_of(config: TrainConfig, shape: BaseShape, rows: int) -> TrainingDisk:
     return training_disk(
         training_of(config, shape, "cpu").trained,
+        kept=config.kept_checkpoints(config.total_steps(rows)),
         row_steps=rows * config.epochs,
         merged=shape.parameters if config.merge and config.adapter != "none" else 0,
     )

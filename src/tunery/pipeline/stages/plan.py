@@ -188,6 +188,7 @@ def _schedule(  # noqa: PLR0913 - what a schedule follows from
         merged=shape.parameters if config.merge and config.adapter != "none" else 0,
         smoke_passes=SMOKE_PASSES * smoke / max(rows.train_rows, 1),
         smoke_most_s=SMOKE_MOST_S,
+        kept_checkpoints=config.kept_checkpoints(steps),
         answered_rows=min(config.generate_rows or 0, rows.validation_rows),
     )
 

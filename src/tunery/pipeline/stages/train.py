@@ -24,7 +24,7 @@ from tunery.core.training import (
 from tunery.evaluate.metrics import higher_is_better
 from tunery.evaluate.prompting import Prompting, Subject
 from tunery.evaluate.run import evaluate
-from tunery.evaluate.task import make_task
+from tunery.evaluate.task import Task, make_task
 from tunery.model.bases import describe_base
 from tunery.model.render import render
 from tunery.model.shape import read_shape
@@ -277,6 +277,24 @@ def _track(context: RunContext, point: Mapping[str, Any]) -> None:
     context.tracker.log(int(point["step"]), training_metrics(point))
 
 
+def validation_task(
+    context: RunContext, dataset: DatasetVersion, examples: Sequence[Example], *, limit: int | None
+) -> Task:
+    """Settle what is measured on validation rows: what is measured on the test split.
+
+    Raises:
+        ConfigError: A metric does not fit the rows.
+    """
+    return make_task(
+        examples,
+        data=f"{dataset.id}/validation",
+        config=context.recipe.evaluate.model_copy(update={"limit": limit}),
+        main_metric=context.recipe.goal.metric,
+        labels=dataset.labels,
+        models=judge_of(context, f"{dataset.id}/validation", metrics_of(context.recipe)),
+    )
+
+
 def _measure(
     context: RunContext, dataset: DatasetVersion, config: TrainConfig, examples: Sequence[Example]
 ) -> Measure | None:
@@ -290,16 +308,7 @@ def _measure(
 
     if config.generate_rows is None or not examples:
         return None
-    limited = context.recipe.evaluate.model_copy(update={"limit": config.generate_rows})
-    main = context.recipe.goal.metric
-    task = make_task(
-        examples,
-        data=f"{dataset.id}/validation",
-        config=limited,
-        main_metric=main,
-        labels=dataset.labels,
-        models=judge_of(context, f"{dataset.id}/validation", metrics_of(context.recipe)),
-    )
+    task = validation_task(context, dataset, examples, limit=config.generate_rows)
     if config.best_by != LOSS:
         task.check_metric(config.best_by, what="train.best_by")
     asked = Prompting(day=dataset.day if context.tokenizer.writes_day else None)
