@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -46,7 +47,7 @@ class Limited:
     """A key of its own, with limits."""
 
     def __init__(self, server: Live, gateway: Gateway, **limits: float) -> None:
-        created = server.workspace.keys.create("limited")
+        created = server.workspace.keys.create("limited", "infer")
         self.key, self.secret = created.key, created.secret
         self.scope = Scope(key=self.key.id)
         self.server, self.gateway = server, gateway
@@ -61,6 +62,12 @@ class Limited:
         meter = self.gateway.meter
         (account,) = meter.ledger.look(meter.rules.claims(Scope("default", self.key.id))).values()
         return account
+
+    def get(self, path: str) -> Any:
+        """Return what a path answers to the key."""
+        answer = self.server.call("GET", path, Authorization=f"Bearer {self.secret}")
+        assert answer.status == 200, answer.text
+        return answer.json()
 
     def client(self, retries: int = 0) -> OpenAI:
         return self.server.client(key=self.secret, retries=retries)
@@ -248,3 +255,26 @@ def test_a_refused_call_is_no_record_of_a_version_but_is_counted(limited: Limite
     assert limited.gateway.meter.refused["requests_per_minute"] == before + 1
     metrics = limited.server.call("GET", "/metrics").text
     assert f'tunery_limit_refused{{limit="requests_per_minute"}} {before + 1:.1f}' in metrics
+
+
+def test_usage_is_each_call_once_in_tokens_and_money(limited: Limited) -> None:
+    client = limited.client()
+    answers = [ask(client, max_tokens=8) for _ in range(3)]
+    limited.gateway.log.flush()
+    told = limited.get("/v1/usage?by=model&by=day")["data"]
+    used = [answer.usage for answer in answers if answer.usage is not None]
+    prompt, completion = sum(u.prompt_tokens for u in used), sum(u.completion_tokens for u in used)
+    assert len(told) == 1
+    assert (told[0]["model"], told[0]["requests"]) == (BASE, 3)
+    assert (told[0]["prompt_tokens"], told[0]["completion_tokens"]) == (prompt, completion)
+    assert told[0]["usd"] == pytest.approx((prompt * 1.0 + completion * 10.0) / 1e6)
+
+
+def test_a_key_reads_how_its_limits_stand(limited: Limited) -> None:
+    limited.set(requests_per_minute=10, tokens_per_day=1_000)
+    answer = ask(limited.client())
+    assert answer.usage is not None
+    told = {entry["limit"]: entry for entry in limited.get("/v1/limits")["data"]}
+    assert told["requests_per_minute"]["left"] == 9
+    assert told["tokens_per_day"]["used"] == answer.usage.total_tokens
+    assert told["tokens_per_day"]["resets_at"].endswith("T00:00:00+00:00")

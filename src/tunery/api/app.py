@@ -36,6 +36,7 @@ from tunery.api.routes import (
     rollouts,
     stored,
     tokens,
+    usage,
 )
 from tunery.api.services import AllServices, Everything
 from tunery.api.uploads import Uploads
@@ -133,6 +134,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         rollouts,
         keys,
         audit,
+        usage,
     ):
         app.include_router(routes.router, prefix="/v1")
     app.include_router(tokens.router)

@@ -70,6 +70,8 @@ ROUTES: Mapping[str, Access] = {
     "POST /keys": Access("admin", "key.create"),
     "DELETE /keys/{key_id}": Access("admin", "key.revoke"),
     "GET /audit": Access("admin"),
+    "GET /usage": _READ,
+    "GET /limits": _READ,
 }
 """Method of each route, and its path as its router declares it, to what holds for it."""
 

@@ -28,6 +28,7 @@ from tunery.pipeline.gateway.project_log import ProjectLog
 from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
+from tunery.traffic.limits.project import ProjectMeter
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Services:
     bases: BasePool
     gateway: Gateway
     """A call brings its caller, whose project says what it may find."""
+    meter: ProjectMeter
+    """Lets in what the gateway does not answer; what it does goes through it anyway."""
     uploads: Uploads
     batches: BatchService
     """Told that a batch has come."""
@@ -84,6 +87,7 @@ class AllServices:
             settings=self.settings,
             bases=self.bases,
             gateway=self.gateway,
+            meter=ProjectMeter(self.gateway.meter, project),
             uploads=self.uploads,
             batches=self.batches,
             conversations=self.conversations,

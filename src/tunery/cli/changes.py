@@ -24,7 +24,7 @@ class Change(NamedTuple):
     """As the audit log names it; the same as for the route that does the same."""
     parameter: str | None
     """The argument that says on what; None where the command makes it."""
-    of: Literal["model", "job", "batch", "key", "request", "feedback", "home"]
+    of: Literal["model", "job", "batch", "key", "request", "feedback", "limit", "home"]
     """Kind of thing, whose project is the record's; what is the home's own only the operator sees."""
 
 
@@ -52,6 +52,8 @@ CHANGES: Mapping[str, Change] = {
     "feedback review": Change("feedback.review", "feedback_ids", "feedback"),
     "keys create": Change("key.create", "name", "key"),
     "keys revoke": Change("key.revoke", "key_id", "key"),
+    "limits set": Change("limit.set", None, "limit"),
+    "limits rm": Change("limit.remove", None, "limit"),
     "projects create": Change("project.create", "name", "home"),
     "webhooks resend": Change("webhook.resend", "delivery_id", "home"),
     "gc": Change("home.clean", None, "home"),
@@ -92,6 +94,8 @@ def _project_of(workspace: Workspace, kind: str, named: str) -> str:
     """Return whose a thing is; that of the operator alone where it is nobody's, or is not there."""
     from tunery.core.audit import OF_NO_PROJECT
 
+    if kind == "limit" and named:
+        return _project_bounded(workspace, named)
     name = named.partition(",")[0]
     if kind == "model":
         return workspace.model_names.project_of(name.partition("@")[0]) or OF_NO_PROJECT
@@ -103,3 +107,14 @@ def _project_of(workspace: Workspace, kind: str, named: str) -> str:
         "feedback": workspace.feedback.find,
     }.get(kind)
     return getattr(find(name) if find else None, "project", OF_NO_PROJECT)
+
+
+def _project_bounded(workspace: Workspace, scope_text: str) -> str:
+    """Return the one project whose calls a scope bounds."""
+    from tunery.core.audit import OF_NO_PROJECT
+    from tunery.core.limits import EACH, Scope
+
+    scope = Scope.of_account(scope_text)
+    key = workspace.keys.find(scope.key) if scope.key else None
+    owner = key.project if key else scope.project
+    return OF_NO_PROJECT if owner in (None, EACH) else str(owner)

@@ -53,6 +53,8 @@ COMMANDS = {
     "projects": "tunery.cli.projects:app",
     "keys": "tunery.cli.keys:app",
     "audit": "tunery.cli.audit:app",
+    "limits": "tunery.cli.limits:app",
+    "usage": "tunery.cli.usage:usage",
     "runs": "tunery.cli.run:runs",
     "ci": "tunery.cli.ci:app",
     "verify": "tunery.cli.upkeep:verify",

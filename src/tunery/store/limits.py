@@ -65,8 +65,8 @@ class LimitRules(Records[LimitRule]):
         super().__init__(database, _LAYOUT)
         self._clock = clock
 
-    def set(self, scope: Scope, limits: Limits) -> LimitRule:
-        """Set limits of a scope; those that are left out stay as they were."""
+    def set(self, scope: Scope, limits: Limits, *, cleared: Iterable[str] = ()) -> LimitRule:
+        """Set limits of a scope; those that are left out stay as they were, unless they are to be cleared."""
         now = self._clock.now()
         fresh = LimitRule(id=scope.text, scope=scope, limits=limits, created_at=now, changed_at=now)
 
@@ -74,7 +74,8 @@ class LimitRules(Records[LimitRule]):
             kept = self.insert(transaction, fresh)
             if kept is fresh:
                 return fresh
-            return self.write(transaction, kept.with_(limits=limits.over(kept.limits), changed_at=now))
+            before = kept.limits.model_copy(update=dict.fromkeys(cleared))
+            return self.write(transaction, kept.with_(limits=limits.over(before), changed_at=now))
 
         return self.database.atomically(put, lock=self.lock(scope.text))
 
@@ -190,10 +191,15 @@ class Counts:
 
 
 class UsageLog:
-    """What was used, summed by day, project, key and model."""
+    """What was used, summed by day, project, key and model.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        project: The one whose usage there is; None for all.
+    """
+
+    def __init__(self, database: Database, project: str | None = None) -> None:
         self.database = database
+        self.project = project
 
     def add(self, transaction: Transaction, used: Iterable[DayUsage]) -> None:
         """Add what calls used, as part of the transaction that stores their records."""
@@ -208,7 +214,7 @@ class UsageLog:
     def total(self, scope: Scope, since: date, until: date) -> Usage:
         """Return what was used in a scope from one day to another, both counted; users are not told apart."""
         where = {name: value for name, value in scope._asdict().items() if name != "user"}
-        conditions, params = _matching(where, since, until)
+        conditions, params = self._matching(where, since, until)
         row = self.database.rows(f"SELECT {_SUMS} FROM usage WHERE {conditions}", params)[0]  # noqa: S608
         return _usage(row)
 
@@ -217,19 +223,24 @@ class UsageLog:
     ) -> builtins.list[tuple[dict[str, str], Usage]]:
         """Return usage from one day to another, told apart by ``day``, ``project``, ``key`` or ``model``."""
         columns = ", ".join(_COLUMNS[part] for part in parts)
-        conditions, params = _matching(where, since, until)
+        conditions, params = self._matching(where, since, until)
         rows = self.database.rows(
             f"SELECT {columns}, {_SUMS} FROM usage WHERE {conditions} GROUP BY {columns} ORDER BY {columns}",  # noqa: S608
             params,
         )
         return [({part: str(row[_COLUMNS[part]]) for part in parts}, _usage(row)) for row in rows]
 
-
-def _matching(where: Mapping[str, str | None], since: date, until: date) -> tuple[str, dict[str, Value]]:
-    params: dict[str, Value] = {"since": since.isoformat(), "until": until.isoformat()}
-    params.update((name, value) for name, value in where.items() if value is not None)
-    named = [f"{_COLUMNS[name]} = :{name}" for name in params if name in _COLUMNS]
-    return " AND ".join(["day >= :since", "day <= :until", *named]), params
+    def _matching(
+        self, where: Mapping[str, str | None], since: date, until: date
+    ) -> tuple[str, dict[str, Value]]:
+        """Return the conditions of a query and their parameters; of a project's own log, its project's."""
+        params: dict[str, Value] = {"since": since.isoformat(), "until": until.isoformat()}
+        params.update((name, value) for name, value in where.items() if value is not None)
+        named = [f"{_COLUMNS[name]} = :{name}" for name in params if name in _COLUMNS]
+        if self.project is not None:
+            params["mine"] = self.project
+            named.append("project = :mine")
+        return " AND ".join(["day >= :since", "day <= :until", *named]), params
 
 
 def _usage(row: Row) -> Usage:

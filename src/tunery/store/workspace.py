@@ -252,9 +252,15 @@ class Workspace:
 
     @cached_property
     def limits(self) -> LimitRules:
-        """Limits that operators set."""
+        """Limits that operators set.
+
+        Raises:
+            ValueError: This is the view of one project; they bound others, too.
+        """
         from tunery.store.limits import LimitRules
 
+        if self.project is not None:
+            raise ValueError(f"limits are the operator's, not {self.project}'s")
         return LimitRules(self.database, self.clock)
 
     @cached_property
@@ -269,7 +275,7 @@ class Workspace:
         """What was used by whom on which day."""
         from tunery.store.limits import UsageLog
 
-        return UsageLog(self.database)
+        return UsageLog(self.database, self.project)
 
     @cached_property
     def audit(self) -> AuditLog:

@@ -13,11 +13,11 @@ from tunery.core import access
 from tunery.core.errors import ConfigError
 from tunery.core.ids import new_id
 from tunery.core.limits import Scope
+from tunery.core.prices import Used
 from tunery.pipeline.gateway.names import UnknownModel, resolve
 from tunery.serve.openai.embeddings import EmbeddingBody, embedding_list
-from tunery.traffic.limits.meter import Hold, Refusal
+from tunery.traffic.limits.meter import Hold
 from tunery.traffic.limits.refusal import Size
-from tunery.traffic.limits.room import answer_headers
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -37,7 +37,7 @@ async def _answer(body: EmbeddingBody, shared: Services, caller: access.Caller) 
         vectors = await shared.embedder.embed(rows)
         tokens = sum(map(len, rows))
     finally:
-        hold.settle(tokens, 0)
+        shared.meter.settle(hold, _scope(body, caller), Used(tokens))
     content = await anyio.to_thread.run_sync(
         lambda: embedding_list(body.model, vectors, tokens=tokens, encoding=body.encoding_format)
     )
@@ -61,15 +61,12 @@ def _admitted(body: EmbeddingBody, shared: Services, caller: access.Caller) -> t
             f"{embedder.name} gives {size} numbers and cannot be cut to {body.dimensions}", param="dimensions"
         )
     rows = embedder.rows(body.inputs(), cut_at=body.truncate_prompt_tokens)
-    scope = Scope(caller.project, caller.key_id, body.user, body.model)
     id = new_id("embd", shared.workspace.clock.now())
-    hold = shared.gateway.meter.admit(id, scope, Size(sum(map(len, rows)), 0, 0))
-    headers = answer_headers.get()
-    if headers is not None:
-        headers.update(hold.headers)
-    if isinstance(hold, Refusal):
-        raise hold.error
-    return rows, hold
+    return rows, shared.meter.admit(id, _scope(body, caller), Size(sum(map(len, rows)), 0, 0))
+
+
+def _scope(body: EmbeddingBody, caller: access.Caller) -> Scope:
+    return Scope(caller.project, caller.key_id, body.user, body.model)
 
 
 def _refuse(model: str, shared: Services) -> None:

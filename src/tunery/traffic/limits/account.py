@@ -136,7 +136,7 @@ class Account:
     def obstacles(self, bounds: Bounds, need: Need) -> Iterator[Obstacle]:
         """Yield the limits that do not let a call in, after :meth:`advance`."""
         for limit, bound in bounds.items():
-            used, held, needed = self._state(limit, need)
+            used, held, needed = self.state(limit, need)
             left = bound - used - held
             if needed <= left + (_SLACK_USD if limit.startswith("usd") else _SLACK):
                 continue
@@ -152,7 +152,7 @@ class Account:
                 wait_s = Periods(self.day, self.month).ends()[limit.endswith("month")] - self.at
             yield Obstacle(why, limit, bound, max(0.0, left), needed, wait_s)  # type: ignore[arg-type]
 
-    def _state(self, limit: str, need: Need) -> tuple[float, float, float]:
+    def state(self, limit: str, need: Need) -> tuple[float, float, float]:
         """Return what is used, held and needed of what a limit bounds."""
         match limit:
             case "requests_per_minute":
@@ -167,7 +167,7 @@ class Account:
 
     def left(self, limit: str, bound: float) -> float:
         """Return what is left of a limit."""
-        used, held, _ = self._state(limit, Need(0, 0.0))
+        used, held, _ = self.state(limit, Need(0, 0.0))
         return max(0.0, bound - used - held)
 
     def take(self, bounds: Bounds, need: Need) -> None:

@@ -6,16 +6,16 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.core.figures import counted
-from tunery.core.limits import Scope
+from tunery.core.limits import DayUsage, Scope, Usage
 from tunery.core.prices import Prices, Used, usd_of_time
 from tunery.store.workspace import Workspace
-from tunery.traffic.limits.account import Need
+from tunery.traffic.limits.account import Account, Claim, Need
 from tunery.traffic.limits.config import LimitSettings
 from tunery.traffic.limits.hour import SharedTime
 from tunery.traffic.limits.ledger import Decision, Ledger, Reservation
@@ -127,6 +127,7 @@ class Meter:
         self._guard = threading.Lock()
         self._live: dict[str, Hold] = {}
         self._ended: deque[tuple[Reservation, Used]] = deque()
+        self._unrecorded: deque[DayUsage] = deque()
         self._over = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name="limits", daemon=True)
@@ -217,6 +218,19 @@ class Meter:
                 self._ended.append(ended)
         self._wake.set()  # others wait for what it gives back
 
+    def look(self, claims: Sequence[Claim]) -> Mapping[str, Account]:
+        """Return how accounts stand, by the count that lets calls in now."""
+        ledger = self._here if self.problem is not None and self.ledger.shared else self.ledger
+        return ledger.look(claims)
+
+    def use(self, caller: Scope, used: Used) -> None:
+        """Add to usage what a call used that leaves no record; that of others comes with their records."""
+        day = self._workspace.clock.now().date()
+        usage = Usage(1, used.prompt_tokens, used.completion_tokens, used.usd)
+        self._unrecorded.append(
+            DayUsage(day, caller.project or "", caller.key or "", caller.model or "", usage)
+        )
+
     def _usd(self, price: tuple[str, Prices] | None, size: Size) -> float:
         if price is None:
             return 0.0
@@ -270,6 +284,7 @@ class Meter:
                 with self._guard:
                     for _ in batch:
                         self._ended.popleft()
+            self._write_usage()
             with self._guard:
                 live = [hold.reservation for hold in self._live.values() if not hold.counted_here]
             self.ledger.upkeep(live)
@@ -283,6 +298,14 @@ class Meter:
             _LOG.warning("limits are counted again")
             self.problem = None
         return True
+
+    def _write_usage(self) -> None:
+        batch = [self._unrecorded[n] for n in range(len(self._unrecorded))]
+        if batch:
+            with self._workspace.database.transaction() as transaction:
+                self._workspace.usage.add(transaction, batch)
+            for _ in batch:
+                self._unrecorded.popleft()
 
     def _now(self) -> float:
         return self._workspace.clock.now().timestamp()

@@ -15,11 +15,12 @@ from redis.exceptions import RedisError
 
 from tunery.core.errors import QuotaError, ResourceError, ThrottledError
 from tunery.core.limits import DayUsage, Limits, Scope, Usage
-from tunery.core.prices import Prices
+from tunery.core.prices import Prices, Used
 from tunery.store.workspace import Workspace
 from tunery.traffic.limits.config import LimitSettings
 from tunery.traffic.limits.meter import Hold, Meter, Refusal
 from tunery.traffic.limits.open import open_ledger
+from tunery.traffic.limits.project import ProjectMeter
 from tunery.traffic.limits.redis import RedisLedger
 from tunery.traffic.limits.refusal import Size
 
@@ -234,3 +235,22 @@ def test_while_redis_is_away_calls_are_refused_where_that_is_set(
         admit(meter)
     assert isinstance(admit(meter, ANN._replace(key=None)), Hold)  # nothing bounds it
     meter.ledger.close()
+
+
+def test_what_leaves_no_record_is_in_usage_too(workspace: Workspace) -> None:
+    meter = Meter(workspace, LimitSettings(prices={"*": Prices(price_prompt=1)}))
+    meter.start()
+    own = ProjectMeter(meter, "acme")
+    hold = own.admit("embd-1", ANN, Size(1_000, 0, 0))
+    own.settle(hold, ANN, Used(1_000))
+    meter.close()
+    today = workspace.clock.now().date()
+    assert workspace.usage.total(Scope(key="key-1"), today, today) == Usage(1, 1_000, 0, 0.001)
+
+
+def test_a_project_is_told_nothing_of_limits_that_others_share(workspace: Workspace) -> None:
+    settings = LimitSettings(key=Limits(requests_per_minute=5), model=Limits(requests_per_minute=9))
+    meter = Meter(workspace, settings)
+    let_in(meter, Scope("other", "key-9", None, "bot"))
+    told = ProjectMeter(meter, "acme").standings(ANN, workspace.clock.now().timestamp())
+    assert [(s.scope, s.limit, s.used) for s in told] == [("key=key-1", "requests_per_minute", 0)]
