@@ -25,6 +25,8 @@ ROUTES: Mapping[str, Access] = {
     "POST /chat/completions": _INFER,
     "POST /completions": _INFER,
     "POST /embeddings": _INFER,
+    "POST /tokenize": _INFER,
+    "POST /detokenize": _INFER,
     # Conversations are texts: who may not ask may not read what others asked either.
     "GET /chat/completions": _INFER,
     "GET /chat/completions/{completion_id}": _INFER,
