@@ -38,6 +38,7 @@ from tunery.api.routes import (
     tokens,
     usage,
 )
+from tunery.api.routes import uploads as upload_routes
 from tunery.api.services import AllServices, Everything
 from tunery.api.uploads import Uploads
 from tunery.core.access import Caller
@@ -50,6 +51,7 @@ from tunery.pipeline.gateway.embedder import Embedder
 from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.files import remove_expired
+from tunery.pipeline.jobs.parts import end_uploads
 from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
@@ -127,6 +129,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         embeddings,
         stored,
         files,
+        upload_routes,
         batches,
         jobs,
         models,
@@ -264,6 +267,7 @@ def _watch_canaries(shared: AllServices, over: threading.Event) -> None:
             if time.monotonic() - tidied > _TIDY_S or not tidied:
                 tidied = time.monotonic()
                 remove_expired(shared.workspace)
+                end_uploads(shared.workspace)
             shared.log.flush()
             for ended in canary.sweep(shared.workspace):
                 shared.audit.rollout_ended(ended)

@@ -22,6 +22,7 @@ from tunery.api.inside import SENDER
 from tunery.core.access import WITHOUT_KEY, ApiKey, caller_of
 from tunery.core.errors import ResourceError
 from tunery.core.faults import explained
+from tunery.pipeline.jobs.parts import MAX_PART_BYTES
 from tunery.store.workspace import Workspace
 from tunery.traffic.limits.room import answer_headers
 
@@ -116,6 +117,8 @@ class Boundary:
 
     def _limit(self, scope: Scope) -> int:
         if _is_upload(scope):
+            if scope["path"].startswith("/v1/uploads/"):
+                return MAX_PART_BYTES + _MULTIPART_OVERHEAD
             return self._settings.max_upload_bytes + _MULTIPART_OVERHEAD
         return self._settings.max_body_bytes
 
@@ -240,7 +243,8 @@ class Boundary:
 
 
 def _is_upload(scope: Scope) -> bool:
-    return bool(scope["path"].rstrip("/") == "/v1/files")
+    path = scope["path"].rstrip("/")
+    return bool(path == "/v1/files" or (path.startswith("/v1/uploads/") and path.endswith("/parts")))
 
 
 def _ending(request_id: str) -> Problem:

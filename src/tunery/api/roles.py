@@ -45,6 +45,10 @@ ROUTES: Mapping[str, Access] = {
     "GET /files/{file_id}": _READ,
     "GET /files/{file_id}/content": Access("train"),
     "DELETE /files/{file_id}": Access("train", "file.delete"),
+    "POST /uploads": Access("train"),
+    "POST /uploads/{upload_id}/parts": Access("train"),
+    "POST /uploads/{upload_id}/complete": Access("train", "file.create"),
+    "POST /uploads/{upload_id}/cancel": Access("train"),
     # A batch lives by files, its answers are one.
     "POST /batches": Access("train", "batch.create"),
     "GET /batches": _READ,

@@ -34,7 +34,6 @@ _NOUNS = frozenset(
         "safety",
         "skills",
         "threads",
-        "uploads",
         "vaults",
         "vector_stores",
         "videos",

@@ -101,3 +101,33 @@ class StoredFile(Record):
     created_at: datetime
     expires_at: datetime | None = None
     project: str = DEFAULT_PROJECT
+
+
+class Upload(Record):
+    """A file that comes in parts."""
+
+    id: str
+    """``upload-…``."""
+    created_at: datetime
+    expires_at: datetime
+    """When it no longer waits for its parts."""
+    filename: str
+    """As the client named it; shown, never used as a path."""
+    purpose: str
+    bytes: int
+    """Size of the whole, as the client announced it [bytes]."""
+    file_life_s: int | None = None
+    """How long the file is kept once it is whole [s]; None keeps it."""
+    status: Literal["pending", "completed", "cancelled", "expired"] = "pending"
+    file_id: str | None = None
+    """What it became."""
+    project: str = DEFAULT_PROJECT
+
+
+class UploadPart(Record):
+    """One part of an upload."""
+
+    id: str
+    """``part-…``."""
+    created_at: datetime
+    upload_id: str

@@ -154,6 +154,7 @@ _records(
     _project(),
     Index("ix_files_project", "project", "seq"),
 )
+_records("uploads", Column("status", Text(), nullable=False, index=True), _project())
 _records(
     "batches",
     Column("status", Text(), nullable=False, index=True),

@@ -7,7 +7,7 @@ from pathlib import Path
 from tunery.core.errors import ConflictError
 from tunery.store.database import Database
 
-HEAD = "0010"
+HEAD = "0011"
 """Number of the newest step under ``migrations/versions``."""
 
 _LOCK = "tunery schema"

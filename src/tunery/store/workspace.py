@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # Each kind of record is loaded when it is first asked for, so that a command pays for what it uses.
     from tunery.core.dataset import DatasetVersion
     from tunery.core.evaluation import Evaluation, GateResult
-    from tunery.core.job import StoredFile
+    from tunery.core.job import StoredFile, Upload
     from tunery.core.run import Run
     from tunery.core.training import Adapter
     from tunery.store.artifacts import Artifacts
@@ -220,6 +220,16 @@ class Workspace:
 
         columns = ("purpose", "project")
         layout = TableLayout("files", StoredFile, "file", columns, private=True, owned="project = :project")
+        return Records(self.database, layout, self.project)
+
+    @cached_property
+    def uploads(self) -> Records[Upload]:
+        """Files that come in parts."""
+        from tunery.core.job import Upload
+
+        layout = TableLayout(
+            "uploads", Upload, "upload", ("status", "project"), private=True, owned="project = :project"
+        )
         return Records(self.database, layout, self.project)
 
     @cached_property

@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
 from tunery.api.json_route import JsonRoute
-from tunery.api.routes.files import LIFE_S
+from tunery.api.routes.files import FileLife
 from tunery.api.services import Caller, Services, Shared, page_of, unix
 from tunery.api.unserved import is_served
 from tunery.core.batch import Batch, BatchTally
@@ -22,13 +22,6 @@ from tunery.store.workspace import Workspace
 router = APIRouter(prefix="/batches", route_class=JsonRoute)
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 """What lines may ask for, where the server serves it."""
-
-
-class FileLife(Wire):
-    """When a file goes by itself."""
-
-    anchor: Literal["created_at"]
-    seconds: int = Field(ge=LIFE_S[0], le=LIFE_S[1])
 
 
 class BatchBody(Wire):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
+from pydantic import Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.types import Receive, Scope, Send
 
@@ -18,12 +20,20 @@ from tunery.api.services import Services, Shared, page_of, unix
 from tunery.core.errors import ConfigError
 from tunery.core.job import StoredFile
 from tunery.pipeline.jobs.files import open_content, remove_file, store_batch_file, store_training_file
+from tunery.serve.openai.wire import Wire
 
 router = APIRouter(prefix="/files", route_class=JsonRoute)
 PURPOSES = ("fine-tune", "batch")
 """What an uploaded file may be for."""
 LIFE_S = (3_600, 2_592_000)
 """Shortest and longest life that a client may give a file [s]."""
+
+
+class FileLife(Wire):
+    """When a file goes by itself."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=LIFE_S[0], le=LIFE_S[1])
 
 
 @router.post("")
@@ -138,8 +148,19 @@ def _store(shared: Services, purpose: str, upload: UploadFile, life: timedelta |
         with target.open("wb") as out:
             shutil.copyfileobj(upload.file, out, 2**20)
 
-    filename = upload.filename or "upload.jsonl"
+    return file_object(store_file(shared, purpose, upload.filename or "upload.jsonl", copy, life))
+
+
+def store_file(
+    shared: Services, purpose: str, filename: str, write: Callable[[Path], None], life: timedelta | None
+) -> StoredFile:
+    """Keep a file for its purpose, checked where that has a check; a bad one leaves nothing behind.
+
+    Args:
+        write: Writes its bytes to the path it is given.
+        life: How long it is kept; None for as long as nobody deletes it.
+    """
     if purpose == "batch":
-        return file_object(store_batch_file(shared.workspace, filename, copy, life=life))
+        return store_batch_file(shared.workspace, filename, write, life=life)
     require = shared.uploads.checks.require
-    return file_object(store_training_file(shared.workspace, filename, copy, require=require, life=life))
+    return store_training_file(shared.workspace, filename, write, require=require, life=life)
