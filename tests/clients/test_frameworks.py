@@ -5,6 +5,7 @@ their own:
 
     python -m venv /tmp/frameworks
     /tmp/frameworks/bin/pip install instructor "pydantic-ai-slim[openai]" langchain-openai inspect-ai
+    /tmp/frameworks/bin/pip install openai-agents
     /tmp/frameworks/bin/pip install --upgrade openai
     TUNERY_FRAMEWORKS=/tmp/frameworks/bin/python pytest -m clients
 """
@@ -45,7 +46,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     workspace.close()
 
 
-@pytest.mark.parametrize("framework", ["instructor", "pydantic_ai", "langchain", "inspect"])
+@pytest.mark.parametrize(
+    "framework",
+    [
+        "instructor",
+        "pydantic_ai",
+        "pydantic_ai_responses",
+        "langchain",
+        "langchain_responses",
+        "inspect",
+        "agents",
+    ],
+)
 def test_a_framework_gets_what_it_asks_for(server: Live, framework: str) -> None:
     python = os.environ.get(PYTHON)
     assert python, (
