@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -319,12 +320,89 @@ def test_what_is_not_served_is_refused_by_its_name(server: Live, fields: dict[st
     assert answer.json()["error"]["param"] == param, answer.text
 
 
-def test_a_stream_that_breaks_ends_with_the_reason(server: Live, client: OpenAI) -> None:
-    grammar = {"guided_regex": "[0-9]+"}
-    events = list(
-        client.responses.create(
-            model="bot", input=ASK, max_output_tokens=8, stream=True, extra_body=grammar, user="u"
-        )
+def test_vllms_fields_go_along(client: OpenAI) -> None:
+    done = client.responses.create(
+        model="bot",
+        input=ASK,
+        max_output_tokens=8,
+        extra_body={"guided_regex": "[0-9]+", "repetition_penalty": 1.2, "min_tokens": 3, "stop": ["77"]},
     )
-    assert events[-1].type in ("response.incomplete", "response.completed")
-    assert events[-1].response.output_text.isdecimal()
+    assert done.output_text.isdecimal()
+
+
+def test_its_input_is_counted_before_it_is_sent(client: OpenAI) -> None:
+    asked: Any = {"model": "bot", "input": ASK, "tools": [NOW], "instructions": "Be brief."}
+    counted = client.responses.input_tokens.count(**asked)
+    first = client.responses.create(**asked, max_output_tokens=2)
+    assert first.usage
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", first.usage.input_tokens)
+    following: Any = {"model": "bot", "input": "And now?", "previous_response_id": first.id}
+    second = client.responses.create(**following, max_output_tokens=2)
+    assert second.usage
+    assert client.responses.input_tokens.count(**following).input_tokens == second.usage.input_tokens
+
+
+def test_too_long_an_input_is_said_of_the_input(client: OpenAI) -> None:
+    for text in ("word " * 600, "word " * 100_000):
+        with pytest.raises(openai.BadRequestError, match="context window") as error:
+            client.responses.create(model="bot", input=text)
+        assert error.value.param == "input"
+
+
+def test_a_stream_that_breaks_ends_with_the_reason(tiny_model: Path, workspace: Workspace) -> None:
+    with live(workspace, tiny_model) as server:
+        client = server.client()
+        client.responses.create(model=BASE, input=ASK, max_output_tokens=1)  # opens the engine
+        forced: Any = {"ignore_eos": True}
+        events = []
+        for event in client.responses.create(
+            model=BASE, input=ASK, max_output_tokens=480, stream=True, extra_body=forced
+        ):
+            events.append(event)
+            if event.type == "response.output_text.delta":
+                engine: Any = server.bases.get(server.bases.default).engine
+                engine._decoder.step = lambda: 1 / 0
+        last = events[-1]
+        assert last.type == "response.failed"
+        assert [e.sequence_number for e in events] == list(range(len(events)))
+        assert last.response.error
+        assert last.response.error.code == "server_error"
+        assert "the engine stopped" in last.response.error.message
+        assert client.responses.retrieve(last.response.id).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("form", "takes"),
+    [
+        ({"guided_grammar": 'root ::= "red" | "blue"'}, ("red", "blue")),
+        ({"structured_outputs": {"grammar": 'start: "red" | "blue"'}}, ("red", "blue")),
+        ({"structured_outputs": {"choice": ["red", "blue"]}}, ("red", "blue")),
+        ({"guided_choice": ["red", "blue"]}, ("red", "blue")),
+        ({"guided_regex": "red|blue"}, ("red", "blue")),
+        ({"guided_json": {"enum": ["red", "blue"]}}, ('"red"', '"blue"')),
+    ],
+)
+def test_forms_hold_in_chat_and_in_responses(client: OpenAI, form: Any, takes: tuple[str, ...]) -> None:
+    messages: Any = [{"role": "user", "content": ASK}]
+    said = client.chat.completions.create(model="bot", messages=messages, max_tokens=20, extra_body=form)
+    assert said.choices[0].message.content in takes
+    done = client.responses.create(model="bot", input=ASK, max_output_tokens=20, extra_body=form)
+    assert done.output_text in takes
+
+
+@pytest.mark.parametrize(
+    ("form", "param"),
+    [
+        ({"guided_grammar": "root ::= " + "(" * 4900 + '"a"' + ")" * 4900}, "guided_grammar"),
+        ({"guided_grammar": 'root ::= (("a"{1,9999}){1,9999}){1,9999}'}, "guided_grammar"),
+        ({"guided_regex": "(?=a)b"}, "guided_regex"),
+        ({"guided_json": {"type": "integer", "multipleOf": 999_999_937}}, "guided_json"),
+        ({"structured_outputs": {"grammar": "hello"}}, "structured_outputs.grammar"),
+    ],
+)
+def test_a_hostile_form_is_refused_soon_and_by_its_name(client: OpenAI, form: Any, param: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(openai.BadRequestError) as error:
+        client.responses.create(model="bot", input=ASK, max_output_tokens=20, extra_body=form)
+    assert error.value.param == param
+    assert time.monotonic() - begun < 10

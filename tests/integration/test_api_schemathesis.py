@@ -78,6 +78,7 @@ def test_schemathesis_finds_nothing(
             "job_id": job.id,
             "completion_id": said.id,
             "request_id": said.id,
+            "response_id": client.responses.create(model="bot", input="one", max_output_tokens=2).id,
         }
         hooks = tmp_path / "known.py"
         hooks.write_text(HOOKS.format(known=known), encoding="utf-8")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from tunery.api.answering import STREAM_HEADERS, head_of, patience_s, unless_gon
 from tunery.api.errors import problem_of
 from tunery.api.json_route import JsonRoute
 from tunery.api.routes.stored import get_call
+from tunery.api.routes.tokens import read_conversation
 from tunery.api.services import Caller, Services, Shared, page_of, part_of, unix
 from tunery.core import access
 from tunery.core.errors import ConfigError, NotFoundError, TuneryError
@@ -30,6 +32,7 @@ from tunery.serve.openai.response_events import ResponseEvents
 from tunery.serve.openai.response_items import input_items, output_items
 from tunery.serve.openai.responses import (
     Echo,
+    InputTokensBody,
     ResponsesBody,
     Status,
     StoredTurns,
@@ -67,6 +70,15 @@ async def create_response(body: ResponsesBody, request: Request, shared: Shared,
         events = _events(running, body, carried, shared, str(request.scope["request_id"]))
         return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
     return await unless_gone(request, _whole(call, body, carried, shared))
+
+
+@router.post("/input_tokens")
+def count_input_tokens(body: InputTokensBody, shared: Shared, caller: Caller) -> dict[str, Any]:
+    """Return how many tokens a response would read."""
+    history = _history(shared, caller, body.previous_response_id) if body.previous_response_id else ()
+    with _said_of_input():
+        read = read_conversation(body.turns(body.carried(history)), body.model, shared)
+    return {"object": "response.input_tokens", "input_tokens": len(read.ids)}
 
 
 @router.get("/{response_id}")
@@ -139,8 +151,14 @@ def _call(
 
 async def _start(call: CompletionCall, shared: Services, *, stream: bool) -> Running:
     """Start a call; what is wrong with its conversation is said of the field that it came in."""
-    try:
+    with _said_of_input():
         return await shared.gateway.start(call, stream=stream)
+
+
+@contextlib.contextmanager
+def _said_of_input() -> Iterator[None]:
+    try:
+        yield
     except TuneryError as error:
         if error.param is not None and error.param.startswith("messages"):
             error.param = "input"

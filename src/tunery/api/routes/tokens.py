@@ -11,6 +11,7 @@ import tunery
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Services, Shared
 from tunery.core.errors import ConfigError, TuneryError
+from tunery.core.example import Message
 from tunery.pipeline.gateway.names import resolve
 from tunery.pipeline.gateway.start import as_served
 from tunery.serve.openai.tokens import DetokenizeBody, TokenizeBody
@@ -30,11 +31,16 @@ class _Vocabulary(Protocol):
 
     def decode_all(self, ids: Sequence[int]) -> str: ...
 
+    def framed(self, ids: Sequence[int]) -> Sequence[int]: ...
 
-class _Read(NamedTuple):
+
+class Read(NamedTuple):
+    """A text in tokens."""
+
     ids: Sequence[int]
     window: int
-    vocabulary: _Vocabulary
+    """Tokens that the model reads at most [count]."""
+    tokenizer: _Vocabulary
 
 
 @router.post("/tokenize")
@@ -50,7 +56,7 @@ def tokenize(body: TokenizeBody, shared: Shared) -> dict[str, Any]:
         "count": len(read.ids),
         "max_model_len": read.window,
         "tokens": list(read.ids),
-        "token_strs": read.vocabulary.pieces(read.ids) if body.return_token_strs else None,
+        "token_strs": read.tokenizer.pieces(read.ids) if body.return_token_strs else None,
     }
 
 
@@ -80,24 +86,37 @@ def _name(model: str | None, shared: Services) -> str:
     return shared.bases.default.name if model is None else model
 
 
-def _read(body: TokenizeBody, shared: Services) -> _Read:
-    target = resolve(shared.workspace, shared.bases.default, _name(body.model, shared), "")
+def read_conversation(turns: tuple[Message, ...], model: str | None, shared: Services) -> Read:
+    """Return the ids that a conversation's completion would begin with, the version's system prompt included.
+
+    Raises:
+        NotFoundError: There is no such model.
+        ConfigError: The conversation is far over the model's window.
+        RefusedByTemplate: The template does not take it.
+    """
+    target = resolve(shared.workspace, shared.bases.default, _name(model, shared), "")
     base = shared.bases.get(target.base)
     tokenizer, window = base.tokenizer.on_day(target.day), base.engine.context_window
-    if body.messages is None:
-        ids = tokenizer.encode(body.prompt or "", most=_LONGEST * window)
-    else:
-        system_prompt = target.version.system_prompt if target.version else None
-        ids = tokenizer.render_prompt(as_served(body.turns(), system_prompt), most=_LONGEST * window)
-    is_framed = body.messages is None if body.add_special_tokens is None else body.add_special_tokens
-    return _Read(tokenizer.framed(ids) if is_framed else ids, window, tokenizer)
+    system_prompt = target.version.system_prompt if target.version else None
+    ids = tokenizer.render_prompt(as_served(turns, system_prompt), most=_LONGEST * window)
+    return Read(ids, window, tokenizer)
 
 
-def _encoded(body: TokenizeBody, shared: Services) -> _Read:
+def _read(body: TokenizeBody, shared: Services) -> Read:
+    if body.messages is not None:
+        read = read_conversation(body.turns(), body.model, shared)
+        return read._replace(ids=read.tokenizer.framed(read.ids)) if body.add_special_tokens else read
+    target = resolve(shared.workspace, shared.bases.default, _name(body.model, shared), "")
+    base = shared.bases.get(target.base)
+    window = base.engine.context_window
+    ids = base.tokenizer.encode(body.prompt or "", most=_LONGEST * window)
+    is_framed = body.add_special_tokens is not False
+    return Read(base.tokenizer.framed(ids) if is_framed else ids, window, base.tokenizer)
+
+
+def _encoded(body: TokenizeBody, shared: Services) -> Read:
     encoder = shared.embedder.encoder
     if body.prompt is None:
         raise ConfigError(f"{body.model} reads texts, not conversations", param="messages")
     ids = encoder.encode(body.prompt)
-    return _Read(
-        ids if body.add_special_tokens is False else encoder.framed(ids), encoder.max_tokens, encoder
-    )
+    return Read(ids if body.add_special_tokens is False else encoder.framed(ids), encoder.max_tokens, encoder)

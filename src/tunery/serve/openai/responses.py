@@ -188,6 +188,14 @@ class ResponsesBody(CallingBody):
         }
 
 
+class InputTokensBody(ResponsesBody):
+    """A request whose tokens are to be counted; what would be answered does not matter."""
+
+    model: Annotated[Name, StringConstraints(min_length=1, max_length=512)] | None = None  # type: ignore[assignment]
+    """Left out, the base."""
+    personality: Annotated[Any, unserved()] = None
+
+
 def _written_choice(choice: ToolChoice) -> Any:
     if not isinstance(choice, NamedChoice):
         return choice or "auto"
