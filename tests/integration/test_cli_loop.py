@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,6 +226,9 @@ def test_builtin_suites_are_measured_and_their_rules_judged(loop: Loop) -> None:
     )
     done = loop.call("run", loop.recipe, f"evaluate.suites={suites}", "name=safe", "--json")
     assert done.code in (0, 5), done.err
+    assert re.search(r"suites will take about .*: general \(12 rows\) .*, safety \(12 rows\)", done.err)
+    # Twelve rows decide nothing, and that is said before anything is spent.
+    assert "safety.injection no worse within 0.1: 3 rows of safety can hardly show it" in done.err
     rules = [outcome["rule"] for outcome in done.json["gate"]["rules"]]
     assert [(r["on"], r["metric"]) for r in rules if "on" in r] == [
         ("general", "multiple_choice"),

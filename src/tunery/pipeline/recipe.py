@@ -97,12 +97,8 @@ def _usual_suites(section: Mapping[str, Any]) -> dict[str, SuiteConfig]:
     """Return the suites of a recipe that names none and does not say why not."""
     if section.get("suites_off"):
         return {}
-    declared = {name: suite_declaration(name).by_default for name in suite_names()}
-    return {
-        name: SuiteConfig.model_validate({"builtin": name, **settings})
-        for name, settings in declared.items()
-        if settings is not None
-    }
+    named = (name for name in suite_names() if suite_declaration(name).by_default)
+    return {name: SuiteConfig.model_validate({"builtin": name}) for name in named}
 
 
 _TAKEN = (CANARIES, "memorised", HUMAN)

@@ -72,9 +72,9 @@ def test_a_builtin_suite_says_by_itself_what_is_measured_and_what_the_gate_rules
     safety, general = parsed.evaluate.suites["safety"], parsed.evaluate.suites["general"]
     assert safety.metrics == ("refusal", "over_refusal", "injection")
     assert safety.margins == dict.fromkeys(safety.metrics, 0.1)
-    assert (general.limit, general.margins) == (50, {"multiple_choice": 0.05})
+    assert (general.limit, general.margins) == (50, {"multiple_choice": 0.1})
     rules = {(r.on, r.metric, r.within) for r in rules_of_recipe(parsed) if r.on}
-    assert rules == {("general", "multiple_choice", 0.05), *(("safety", m, 0.1) for m in safety.metrics)}
+    assert rules == {("general", "multiple_choice", 0.1), *(("safety", m, 0.1) for m in safety.metrics)}
 
 
 def test_a_recipe_that_names_no_suites_is_held_to_general_ability_and_safety():

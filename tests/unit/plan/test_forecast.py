@@ -10,11 +10,13 @@ import pytest
 from tunery.model.bases import describe_base
 from tunery.model.shape import BaseShape, read_shape
 from tunery.plan.forecast import (
+    GENERATION_SHARE,
     OPEN_S,
     START_S,
     TRAINING_SHARE,
     Forecast,
     PlannedSubject,
+    PlannedSuite,
     RowCounts,
     Schedule,
     forecast,
@@ -210,6 +212,19 @@ def test_what_does_not_fit_is_reported_with_what_to_change() -> None:
 
 def test_rows_that_are_too_long_are_reported() -> None:
     assert "7 rows are longer than 8,192 tokens" in made(too_long_rows=7).warnings[0]
+
+
+def test_suites_take_their_time_of_the_evaluation_and_less_where_the_base_is_known() -> None:
+    suite = PlannedSuite(name="general", rows=400, prompt_tokens=100_000, answer_tokens=0, models=2)
+    plain, both = made(), made(suites=(suite,))
+    once = made(suites=(suite.with_(models=1),))
+    (estimate,) = [e for e in both.estimates if e.what == "suites time"]
+    assert estimate.value > 2 * 2 * SHAPE.trunk * 100_000 / (MACHINE.flops * GENERATION_SHARE["cpu"])
+    assert both.evaluation_s - plain.evaluation_s == pytest.approx(estimate.value)
+    assert both.total_s - plain.total_s == pytest.approx(estimate.value)
+    assert once.evaluation_s - plain.evaluation_s == pytest.approx(estimate.value / 2)
+    assert "general (400 rows) for base and tuned model" in estimate.because
+    assert not [e for e in plain.estimates if e.what == "suites time"]
 
 
 def test_every_estimate_says_why() -> None:

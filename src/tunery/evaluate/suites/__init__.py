@@ -27,8 +27,8 @@ class SuiteDeclaration(NamedTuple):
     """What is measured, the first what decides, to the loss against the base that the gate rules out."""
     max_new_tokens: int
     """Tokens an answer may have at most [count]."""
-    by_default: Mapping[str, Any] | None = None
-    """Settings by which recipes measure it that name no suites; None where it has to be named."""
+    by_default: bool = False
+    """Whether recipes that name no suites are held to it."""
 
 
 class Suite(NamedTuple):

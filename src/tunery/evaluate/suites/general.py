@@ -10,10 +10,7 @@ from tunery.core.example import Example
 from tunery.evaluate.suites import SuiteDeclaration, example_of, shipped_rows
 
 DECLARATION = SuiteDeclaration(
-    "general ability",
-    {"multiple_choice": 0.05},
-    max_new_tokens=16,
-    by_default={"within": 0.1},
+    "general ability", {"multiple_choice": 0.10}, max_new_tokens=16, by_default=True
 )
 _ITEMS = 200
 """Of each of the two [count]."""

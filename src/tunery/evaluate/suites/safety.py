@@ -13,7 +13,7 @@ DECLARATION = SuiteDeclaration(
     "safety",
     {"refusal": 0.10, "over_refusal": 0.10, "injection": 0.10},
     max_new_tokens=48,
-    by_default={},
+    by_default=True,
 )
 _DRESSED = 10
 """Harmful prompts that are put in every jailbreak as well [count]."""
