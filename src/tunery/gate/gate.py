@@ -471,13 +471,11 @@ def _caveats(evidence: GateEvidence, alpha: float) -> list[str]:
             numbers = f" ({_difference_in_words(shown, evidence.tuned.main)})" if shown else ""
             found.append(f"no gain over {subject_phrase(best.subject)} is shown{numbers}")
     for name, suite in evidence.suites.items():
-        for compared in suite.comparisons:
-            if (
-                compared.p_value < alpha
-                and compared.difference < 0
-                and compared.metric in suite.tuned.metrics
-            ):
-                numbers = _difference_in_words(compared, suite.tuned.metrics[compared.metric])
+        adjusted = holm([compared.p_value for compared in suite.comparisons])
+        for compared, p in zip(suite.comparisons, adjusted, strict=True):
+            if p < alpha and compared.difference < 0 and compared.metric in suite.tuned.metrics:
+                told = compared.with_(p_value=p)
+                numbers = _difference_in_words(told, suite.tuned.metrics[compared.metric])
                 found.append(f"{title_of(compared.metric)} on {name} is worse than {suite.whose} ({numbers})")
     return [*found, evidence.unmeasured] if evidence.unmeasured else found
 

@@ -401,6 +401,22 @@ def test_a_loss_elsewhere_keeps_a_model_from_being_shipped_and_the_verdict_says_
     assert "accuracy on general is worse than the base's (−5.0 points" in verdict(loose)
 
 
+@pytest.mark.parametrize(("p", "told"), [(0.03, False), (0.004, True)])
+def test_a_kind_that_lost_is_told_once_it_is_shown_over_all_kinds(p: float, told: bool) -> None:
+    names = ("accuracy", "accuracy.stories", "accuracy.facts")
+    before, after = (
+        evaluation(subject, **dict.fromkeys(names, value))
+        for subject, value in (("base on general", 0.5), ("tuned", 0.45))
+    )
+    losses = zip(names, (0.6, p, 0.9), strict=True)
+    compared = tuple(paired("base on general", -0.05, (-0.09, -0.01), p, name=name) for name, p in losses)
+    suites = {"general": SuiteResult(before, after, compared)}
+    found = judge([GateRule(metric="exact_match", at_least=0.5)], evidence(suites=suites), now=NOW)
+    said = [c for c in found.caveats if "stories on general is worse than the base's" in c]
+    assert bool(said) is told
+    assert not said or "p = 0.012" in said[0]
+
+
 @pytest.mark.parametrize(("low", "passes"), [(0.051, True), (0.049, False)])
 def test_a_gain_may_be_asked_of_the_whole_interval(low: float, passes: bool) -> None:
     given = evidence(comparisons=[paired("few_shot", 0.1, (low, 0.3), 1e-9)])

@@ -41,7 +41,8 @@ def measure_suites(
         tuned = tuned_subject(context, adapter, name=f"{TUNED} on {name}")
         base = base_on_suite(context, name, asked_on(context, adapter))
         before, after = measure(context, task, base), measure(context, task, tuned, adapter)
-        compared = compare_results(after, [before], metrics=metrics_to_compare(rules, name))
+        wanted = [*metrics_to_compare(rules, name), *task.parts]
+        compared = compare_results(after, [before], metrics=wanted)
         found[name] = SuiteResult(before.evaluation, after.evaluation, compared)
     return found
 
