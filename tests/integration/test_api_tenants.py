@@ -121,6 +121,10 @@ BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, dict[str, Any]]]]] = {
         (t.response, {"model": BASE, "input": "hi", "previous_response_id": t.response}),
         (t.completion, {"model": BASE, "input": "hi", "previous_response_id": t.completion}),
     ],
+    "POST /v1/responses/input_tokens": lambda t: [
+        *((m, {"model": m, "input": "hi"}) for m in t.references("model")),
+        (t.response, {"input": "hi", "previous_response_id": t.response}),
+    ],
     "POST /tokenize": lambda t: [(m, {"model": m, "prompt": "hi"}) for m in t.references("model")],
     "POST /detokenize": lambda t: [(m, {"model": m, "tokens": [1]}) for m in t.references("model")],
     "POST /v1/fine_tuning/jobs": lambda t: [

@@ -34,6 +34,7 @@ ROUTES: Mapping[str, Access] = {
     "POST /chat/completions/{completion_id}": _INFER,
     "DELETE /chat/completions/{completion_id}": Access("infer", "request.delete"),
     "POST /responses": _INFER,
+    "POST /responses/input_tokens": _INFER,
     "GET /responses/{response_id}": _INFER,
     "GET /responses/{response_id}/input_items": _INFER,
     "POST /responses/{response_id}/cancel": _INFER,

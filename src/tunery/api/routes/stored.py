@@ -70,8 +70,9 @@ def list_messages(
 
 
 @router.delete("/{completion_id}")
-def delete_completion(completion_id: str, shared: Shared) -> dict[str, Any]:
+def delete_completion(completion_id: str, shared: Shared, caller: Caller) -> dict[str, Any]:
     """Delete a served call: its texts are gone, and only its figures are kept for tallies."""
+    shared.conversations.forget(caller.project, completion_id)
     shared.log.forget(completion_id)
     return {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
 
