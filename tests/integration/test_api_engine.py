@@ -97,21 +97,24 @@ def test_health_says_when_the_disk_is_almost_full_and_when_the_database_is_away(
         watch._min_free_bytes = 0
         _wait_for(server, None)
         hung = threading.Event()
-        real = watch._look
+        real = watch._ask_database
 
-        def hang() -> list[str]:
+        def hang() -> None:
             hung.wait(30)
-            return real()
 
-        watch._look = hang
+        watch._ask_database = hang
         watch._looked_at -= 100
         began = time.monotonic()
+        endured = server.call("GET", "/health").json()
+        assert endured["status"] == "degraded"
+        assert "the database has not answered" in endured["database"]
+        watch._answered_at -= 1000  # longer than keys and names are known by heart
         told = server.call("GET", "/health")
         assert time.monotonic() - began < 2
         assert told.status == 503
         assert "the database has not answered" in told.text
         hung.set()
-        watch._look = real
+        watch._ask_database = real
         _wait_for(server, None)
 
 

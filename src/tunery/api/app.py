@@ -45,6 +45,7 @@ from tunery.core.access import Caller
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.deploy import canary
 from tunery.pipeline.batches.service import BatchService
+from tunery.pipeline.gateway.answer import ANSWERED_BY
 from tunery.pipeline.gateway.bases import BasePool
 from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.embedder import Embedder
@@ -60,6 +61,8 @@ from tunery.traffic.limits.open import open_meter
 from tunery.traffic.limits.room import RATE_HEADERS
 
 _LOG = logging.getLogger(__name__)
+_EXPOSED = ("x-request-id", "x-should-retry", "retry-after", "retry-after-ms")
+"""Headers that pages of other origins may read."""
 _TIDY_S = 60.0
 """Pause between two looks for files whose life is over [s]."""
 
@@ -85,6 +88,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     )
     metrics.watch(lambda: gateway.in_flight, workspace.jobs.counts)
     metrics.watch_log(lambda: log.state)
+    metrics.watch_engines(gateway.engines)
     metrics.watch_limits(lambda: dict(meter.refused), lambda: meter.problem is None)
     app = FastAPI(
         title="Tunery",
@@ -96,7 +100,12 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     )
     trail = AuditTrail(workspace)
     drain, uploads = Drain(settings.grace_s), Uploads(settings.uploads)
-    watch = HealthWatch(workspace, bases, min_free_bytes=settings.min_free_bytes)
+    watch = HealthWatch(
+        workspace,
+        bases,
+        min_free_bytes=settings.min_free_bytes,
+        without_database_s=settings.traffic.cache.stale_s,
+    )
     supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
     service = BatchService(
         workspace,
@@ -153,7 +162,14 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "x-should-retry", "retry-after", "retry-after-ms", *RATE_HEADERS],
+            expose_headers=[
+                "x-request-id",
+                "x-should-retry",
+                "retry-after",
+                "retry-after-ms",
+                *ANSWERED_BY,
+                *RATE_HEADERS,
+            ],
         )
     return app
 
@@ -161,7 +177,8 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 async def health(shared: Everything) -> dict[str, object]:
     """Say whether requests can be answered: engines, database, disk, records, jobs; for who sends them here.
 
-    Where calls are answered although they cannot be recorded, ``status`` is ``degraded``.
+    Where calls are answered although they cannot be recorded, the database is away, or an engine is left
+    alone, ``status`` is ``degraded``.
 
     Raises:
         ResourceError: They cannot; says why.
@@ -176,11 +193,18 @@ async def health(shared: Everything) -> dict[str, object]:
         problems.append("the server is shutting down")
     if problems:
         raise ResourceError("; ".join(problems))
+    engines = shared.gateway.engines()
+    well = recorded.problem is None and shared.watch.database is None
+    well = well and all(engine.circuit == "closed" for engine in engines)
     return {
-        "status": "ok" if recorded.problem is None else "degraded",
+        "status": "ok" if well else "degraded",
         "version": tunery.__version__,
         "base": base.name,
         "engine_open": shared.bases.is_open(base),
+        "requests_in_flight": shared.gateway.in_flight,
+        # Without reasons, which tell where upstreams are: who asks here has no key.
+        "engines": [{name: v for name, v in e._asdict().items() if name != "reason"} for e in engines],
+        "database": shared.watch.database,
         "request_log": recorded._asdict(),
     }
 

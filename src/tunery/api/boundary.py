@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -23,8 +24,10 @@ from tunery.core.access import WITHOUT_KEY, ApiKey, caller_of
 from tunery.core.errors import ResourceError
 from tunery.core.faults import explained
 from tunery.pipeline.jobs.parts import MAX_PART_BYTES
+from tunery.core.ids import sha256_text
 from tunery.store.workspace import Workspace
 from tunery.traffic.limits.room import answer_headers
+from tunery.traffic.recent import Recent
 
 _LOG = logging.getLogger(__name__)
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
@@ -61,6 +64,10 @@ class Boundary:
         self._drain = drain or Drain(settings.grace_s)
         self._drain.at_once(self._end_receiving)
         self._looking_up = anyio.CapacityLimiter(_KEY_THREADS)
+        changes = workspace.database.changes
+        self._keys: Recent[str, ApiKey | None] = Recent(
+            "keys", settings.traffic.cache, lambda: changes["keys"]
+        )
         self._receiving: set[asyncio.Timeout] = set()
         self._buffered = 0
         """Bodies held in memory [bytes]."""
@@ -150,16 +157,22 @@ class Boundary:
         kind, _, secret = given.partition(" ")
         if kind.lower() != "bearer" or not secret.strip():
             return _no_key("no API key: send it as 'Authorization: Bearer tk-…'")
-        key: ApiKey | None = await anyio.to_thread.run_sync(
-            self._workspace.keys.verify, secret.strip(), limiter=self._looking_up
-        )
-        if key is None:
+        key = await self._recognise(secret.strip())
+        if key is None or not key.works_at(self._workspace.clock.now()):
             await self._write_down(secret.strip(), scope)
             return _no_key(
                 "this API key is unknown, was revoked or has expired; tunery keys create makes a new one"
             )
         scope["caller"] = caller_of(key)
         return None
+
+    async def _recognise(self, secret: str) -> ApiKey | None:
+        """Return the key of a secret, whether it still works or not; None where it is unknown."""
+        digest = sha256_text(secret)  # what is remembered must not be a secret
+        if (known := self._keys.peek(digest)) is not None:
+            return known
+        look_up = partial(self._workspace.keys.recognise, secret)
+        return await anyio.to_thread.run_sync(self._keys.get, digest, look_up, limiter=self._looking_up)
 
     async def _write_down(self, secret: str, scope: Scope) -> None:
         address = str((scope.get("client") or ("unknown",))[0])

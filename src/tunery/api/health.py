@@ -28,14 +28,24 @@ class HealthWatch:
         workspace: Its database is read, its disk measured.
         bases: Engines that stopped are opened again from here.
         min_free_bytes: Free disk space that counts as too little [bytes].
+        without_database_s: How long requests are served without the database, from what was read before [s].
     """
 
-    def __init__(self, workspace: Workspace, bases: BasePool, *, min_free_bytes: int) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        bases: BasePool,
+        *,
+        min_free_bytes: int,
+        without_database_s: float = 0.0,
+    ) -> None:
         self._workspace = workspace
         self._bases = bases
         self._min_free_bytes = min_free_bytes
+        self._without_database_s = without_database_s
         self._problems: tuple[str, ...] = ()
-        self._looked_at = time.monotonic()
+        self._database: str | None = None
+        self._looked_at = self._answered_at = time.monotonic()
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
@@ -53,14 +63,23 @@ class HealthWatch:
 
     def problems(self) -> list[str]:
         """Return why the server cannot answer now, a sentence for each reason; empty while it can."""
+        away = self.database
+        endured = time.monotonic() - self._answered_at < self._without_database_s
+        return [*self._bases.problems(), *([] if away is None or endured else [away]), *self._problems]
+
+    @property
+    def database(self) -> str | None:
+        """Why the database does not answer, None while it does."""
         late = time.monotonic() - self._looked_at - _INTERVAL_S
-        away = [f"the database has not answered for {late:.0f} s"] if late > _LATE_S else []
-        return [*self._bases.problems(), *(away or self._problems)]
+        return f"the database has not answered for {late:.0f} s" if late > _LATE_S else self._database
 
     def _watch(self) -> None:
         while not self._over.is_set():
             try:
                 self._problems = tuple(self._look())
+                self._database = self._ask_database()
+                if self._database is None:
+                    self._answered_at = time.monotonic()
             except Exception as error:
                 # Whatever it is, the server does not stand on what it should.
                 self._problems = (f"looking after the server failed: {type(error).__name__}",)
@@ -68,12 +87,15 @@ class HealthWatch:
             self._looked_at = time.monotonic()
             self._over.wait(_INTERVAL_S)
 
-    def _look(self) -> list[str]:
-        problems = []
+    def _ask_database(self) -> str | None:
         try:
             self._workspace.database.rows("SELECT 1")
         except TuneryError as error:
-            problems.append(error.message)
+            return error.message
+        return None
+
+    def _look(self) -> list[str]:
+        problems = []
         free = shutil.disk_usage(self._workspace.root).free
         if free < self._min_free_bytes:
             limit = f"{self._min_free_bytes:,} (min_free_bytes)"

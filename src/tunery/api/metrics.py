@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from tunery.core.errors import TuneryError
 from tunery.core.rollout import RequestRecord
+from tunery.pipeline.gateway.bases import EngineState
 from tunery.pipeline.gateway.log import LogState
 
 _PROJECT = "project"
@@ -75,6 +76,19 @@ class Metrics:
         gauge = Gauge("tunery_requests_in_flight", "Calls being answered", registry=self.registry)
         gauge.set_function(in_flight)
         self.registry.register(_AtScrape("tunery_jobs", "Fine-tuning jobs", [_PROJECT, "status"], jobs))
+
+    def watch_engines(self, engines: Callable[[], Sequence[EngineState]]) -> None:
+        """Also show the queue and the circuit of each engine, read at each scrape."""
+
+        def reader(value: Callable[[EngineState], int]) -> Callable[[], dict[tuple[str, ...], int]]:
+            return lambda: {(engine.name,): value(engine) for engine in engines()}
+
+        for name, text, value in (
+            ("waiting", "Requests that wait for their turn", lambda e: e.waiting),
+            ("running", "Requests that an engine has", lambda e: e.running),
+            ("circuit_open", "1 while an engine is left alone", lambda e: int(e.circuit != "closed")),
+        ):
+            self.registry.register(_AtScrape(f"tunery_engine_{name}", text, ["engine"], reader(value)))
 
     def watch_log(self, state: Callable[[], LogState]) -> None:
         """Also show whether calls are being recorded, read at each scrape."""

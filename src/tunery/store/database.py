@@ -7,10 +7,13 @@ schema and moves it between versions, but is not loaded to answer: importing it 
 
 from __future__ import annotations
 
+import functools
 import os
 import random
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,7 @@ Value: TypeAlias = str | int | float | None
 Row: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 
+_WRITES = re.compile(r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(\w+)", re.IGNORECASE)
 _IDLE_CONNECTIONS = 8
 """Connections kept open while nobody uses them [count]."""
 _QUICK_S = 5.0
@@ -112,10 +116,14 @@ class Transaction:
     def __init__(self, driver: Driver, connection: Any) -> None:
         self._driver = driver
         self._connection = connection
+        self.changed: set[str] = set()
+        """Tables that were written to."""
 
     def run(self, sql: str, params: Mapping[str, Value] | None = None) -> int:
         """Execute one statement and return the number of rows it changed."""
         cursor = self._connection.execute(self._driver.statement(sql), params or {})
+        if (table := _written_table(sql)) is not None:
+            self.changed.add(table)
         return int(cursor.rowcount)
 
     def rows(self, sql: str, params: Mapping[str, Value] | None = None) -> list[Row]:
@@ -134,6 +142,8 @@ class Transaction:
 
     def _fetch(self, sql: str, params: Mapping[str, Value] | None) -> list[Row]:
         cursor = self._connection.execute(self._driver.statement(sql), params or {})
+        if (table := _written_table(sql)) is not None:  # RETURNING
+            self.changed.add(table)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -151,6 +161,9 @@ class Database:
         self.patience = patience
         self.fence: Callable[[Transaction], None] | None = None
         """Asked first in every transaction that writes; raises where the caller may not write any more."""
+        self.changes: Counter[str] = Counter()
+        """Transactions committed through this object that wrote to each table [count]; whoever remembers what
+        was read sees from them that it may be another by now."""
         self._idle: list[Any] = []
         self._guard = threading.Lock()
         self._inside = threading.local()
@@ -276,8 +289,10 @@ class Database:
             connection, _ = self._first_use(lambda c: c.execute(begin))
             self._inside.transaction = True
             try:
-                yield Transaction(self.driver, connection)
+                transaction = Transaction(self.driver, connection)
+                yield transaction
                 connection.execute("COMMIT")
+                self.changes.update(transaction.changed)
             except BaseException:
                 # Closing undoes what was not committed, whatever state an error has left the connection in.
                 connection.close()
@@ -328,6 +343,17 @@ class Database:
             if explained is None:
                 raise
             raise explained from error
+
+
+@functools.lru_cache(maxsize=512)
+def _written_table(sql: str) -> str | None:
+    """Return the table that a statement writes to, None where it reads.
+
+    >>> _written_table(" INSERT INTO keys (id) VALUES (:id)"), _written_table("SELECT 1 FROM keys")
+    ('keys', None)
+    """
+    found = _WRITES.match(sql)
+    return found[1] if found else None
 
 
 def open_database(url: str, patience: Patience = IMPATIENT) -> Database:

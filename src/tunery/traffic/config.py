@@ -16,6 +16,17 @@ class BreakerSettings(Settings):
     """How long it is left alone before one request tries it again, and between two such tries [s]."""
 
 
+class CacheSettings(Settings):
+    """How long keys and names that were looked up are used again."""
+
+    fresh_s: float = Field(default=1.0, ge=0)
+    """Age up to which they are used without asking the database [s]: a key revoked, or an alias moved, by
+    another process holds here after this time at the latest; what this process does holds at once."""
+    stale_s: float = Field(default=600.0, ge=0)
+    """Age up to which they are used while the database does not answer [s]; keys and names that were not
+    used in that time get a 503 then."""
+
+
 class TrafficSettings(Settings):
     """How long requests may take, what is tried again, and who answers instead."""
 
@@ -33,6 +44,8 @@ class TrafficSettings(Settings):
     model. Pinned names (`name@3`, `ft:…`) are answered by what they name or not at all."""
     breaker: BreakerSettings = BreakerSettings()
     """When an engine that fails is left alone for a while."""
+    cache: CacheSettings = CacheSettings()
+    """How long keys and names that were looked up are used again."""
 
     @field_validator("fallback")
     @classmethod

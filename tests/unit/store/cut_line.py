@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import threading
+import time
 from typing import Self
 
 
@@ -20,6 +21,7 @@ class CutLine:
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
         self._is_cut = threading.Event()
+        self._is_hushed = threading.Event()
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -41,9 +43,14 @@ class CutLine:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def hush(self) -> None:
+        """Keep connections open and hold back all that is said, as a network does that swallows packets."""
+        self._is_hushed.set()
+
     def mend(self) -> None:
         """Let connections through again."""
         self._is_cut.clear()
+        self._is_hushed.clear()
 
     def _accept(self) -> None:
         while not self._over.is_set():
@@ -60,6 +67,9 @@ class CutLine:
                     return
                 self._open |= {near, far}
             while not self._is_cut.is_set():
+                if self._is_hushed.is_set():
+                    time.sleep(0.02)
+                    continue
                 for end in select.select([near, far], [], [], 0.2)[0]:
                     if not (said := end.recv(65_536)):
                         return

@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 Status = Literal["ok", "error", "cancelled"]
 Events = asyncio.Queue[tuple[int, TokenEvent | None]]
 """Choices' tokens as they come, None at the end of each."""
+_VERSION_HEADER, _FALLBACK_HEADER = ANSWERED_BY = ("x-tunery-model-version", "x-tunery-fallback")
+"""Headers that tell what answered, and what failed before."""
 _PLAIN = "@:;/., -_~"
 """What a header's value may hold beside letters and digits."""
 _STOPPED = "the engine stopped before this request was answered"
@@ -84,9 +86,9 @@ class Running:
     def headers(self) -> dict[str, str]:
         """What the answer's headers tell of who gives it."""
         instead = self.routed.instead
-        told = {"x-tunery-model-version": self.routed.target.name}
+        told = {_VERSION_HEADER: self.routed.target.name}
         if instead is not None:
-            told["x-tunery-fallback"] = f"{instead.name}; {instead.code}"
+            told[_FALLBACK_HEADER] = f"{instead.name}; {instead.code}"
         return {name: quote(value, safe=_PLAIN) for name, value in told.items()}
 
     async def begin(self, first_token_at: float, whole_at: float) -> None:

@@ -17,7 +17,7 @@ from tunery.core.engine import Engine, Generation, GenerationRequest, Preparing,
 from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo
 from tunery.store.whole_folder import require_whole
-from tunery.traffic.breaker import CircuitBreaker
+from tunery.traffic.breaker import CircuitBreaker, State
 from tunery.traffic.config import BreakerSettings
 from tunery.traffic.fair_queue import Capacity, FairQueue
 
@@ -36,6 +36,21 @@ class Opened(NamedTuple):
 
 
 OpenBase = Callable[[BaseModelInfo], Opened]
+
+
+class EngineState(NamedTuple):
+    """How an engine stands."""
+
+    name: str
+    """Of its base."""
+    circuit: State
+    """``open`` and ``half_open``: it failed again and again and is left alone, or tried."""
+    reason: str | None
+    """The newest failure; None after a success."""
+    waiting: int
+    """Requests that wait for their turn [count]."""
+    running: int
+    """Requests that it has [count]."""
 
 
 class ServedBase:
@@ -83,6 +98,14 @@ class ServedBase:
         """Tokens that a prompt and its answer may have together [count]; None while its engine is away."""
         engine = self._engine
         return engine.context_window if engine is not None else None
+
+    @property
+    def state(self) -> EngineState:
+        """How it stands."""
+        circuit = self.breaker.circuit
+        return EngineState(
+            self.info.name, circuit.state, circuit.reason, self.queue.waiting, self.queue.running
+        )
 
     def problem(self) -> str | None:
         """Return why it cannot answer now, None where it can."""

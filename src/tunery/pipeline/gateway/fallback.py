@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.ids import new_id
 from tunery.core.rollout import RequestRecord
-from tunery.core.training import BaseModelInfo
-from tunery.pipeline.gateway.names import Target, resolve
+from tunery.pipeline.gateway.names import Target
 from tunery.pipeline.gateway.start import Instead, RoutedCall
-from tunery.store.workspace import Workspace
 from tunery.traffic.blame import another_may_answer, is_worth_a_retry
 from tunery.traffic.config import TrafficSettings
 
@@ -78,10 +76,14 @@ class Course:
         return None if step is None else Retry(failed, step)
 
 
-def stand_in(workspace: Workspace, default: BaseModelInfo, retry: Retry) -> Target | None:
+def stand_in(retry: Retry, resolve: Callable[[str], Target]) -> Target | None:
     """Return what answers next; None where the step has nobody for this call, or who failed already.
 
     Whoever stands in belongs to no arm: its answers are not what the rollout gave its subjects.
+
+    Args:
+        retry: The step.
+        resolve: From a name to what answers its caller.
     """
     failed, step = retry.failed.routed, retry.step
     if step is None:
@@ -91,7 +93,7 @@ def stand_in(workspace: Workspace, default: BaseModelInfo, retry: Retry) -> Targ
     else:
         name = f"{failed.call.model}@champion" if step == "champion" else step
         try:
-            found = resolve(workspace, default, name, failed.call.subject)
+            found = resolve(name)
         except (NotFoundError, ConfigError):
             return None
     same = found.name == failed.target.name or (failed.instead and found.name == failed.instead.name)

@@ -14,19 +14,21 @@ from typing import NamedTuple
 from tunery.core.engine import TokenEvent
 from tunery.core.errors import ResourceError
 from tunery.pipeline.gateway.answer import Events, Running, logged, record_of
-from tunery.pipeline.gateway.bases import BasePool
+from tunery.pipeline.gateway.bases import BasePool, EngineState
 from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.fallback import Course, Failed, Retry, as_attempt, stand_in
 from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.log import RequestLog
-from tunery.pipeline.gateway.names import resolve
+from tunery.pipeline.gateway.names import ROUTED_BY, Route, Target, route_of
 from tunery.pipeline.gateway.places import Place, Places
 from tunery.pipeline.gateway.start import Arrival, FailedStart, Listen, Means, RoutedCall, StartedCall, start
+from tunery.store.database import Database
 from tunery.store.workspace import Workspace
 from tunery.traffic.blame import blames_engine
 from tunery.traffic.config import TrafficSettings
 from tunery.traffic.limits.meter import Meter, Refusal
 from tunery.traffic.limits.room import answer_headers
+from tunery.traffic.recent import Recent
 
 _START_THREADS = 8
 """Calls that are resolved, rendered and queued at the same time [count]."""
@@ -63,6 +65,9 @@ class Gateway:
         self.meter = meter or Meter(workspace)
         self._traffic = traffic or TrafficSettings()
         self._forms = AnswerForms()
+        self._routes: Recent[tuple[str, str], Route] = Recent(
+            "names", self._traffic.cache, partial(_changes, workspace.database)
+        )
         self._places = Places(max_in_flight)
         # Of its own, so that calls wait for nothing but each other; what takes long waits for its like.
         self._starting = ThreadPoolExecutor(_START_THREADS, "start")
@@ -73,6 +78,10 @@ class Gateway:
     def in_flight(self) -> int:
         """Calls being answered [count]."""
         return len(self._places)
+
+    def engines(self) -> list[EngineState]:
+        """Return how the engines stand that are open."""
+        return [base.state for base in self.bases.served]
 
     async def start(self, call: CompletionCall, *, stream: bool) -> Running:
         """Resolve, render and queue a call, and wait for its first token, or for all of it.
@@ -167,26 +176,35 @@ class Gateway:
         """Take no more calls; those that wait to be started never are."""
         for pool in (self._starting, self._starting_large, self._handing):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._routes.close()
 
     def _start(self, began: _Began, listen: Listen, retry: Retry | None) -> Started:
         """Do the blocking part of the start; runs in a thread."""
-        call, default, instead = began.call, self.bases.default, None
-        workspace = self.workspace.of(call.caller.project)
+        call, instead = began.call, None
         if retry is None:
-            target = resolve(workspace, default, call.model, call.subject)
+            target = self._resolve(call, call.model)
         else:
-            other = stand_in(workspace, default, retry)
+            other = stand_in(retry, partial(self._resolve, call))
             if other is None:
                 return retry.failed
             target, instead = other, retry.instead
         routed = RoutedCall(call, target, began.arrival, None, instead)
         try:
+            target.check()
             routed = routed._replace(opened=self.bases.get(target.base))
             routed.base.breaker.admit()
         except Exception as error:
             return FailedStart(routed, error)
         form = self._forms.check(target.version, call.constraint)
         return start(routed, form, listen, Means(self.meter, self._handing))
+
+    def _resolve(self, call: CompletionCall, name: str) -> Target:
+        """Return what a name means to a caller."""
+        project, default = call.caller.project, self.bases.default
+        if name == default.name:
+            return Target(default, None, None)
+        look_up = partial(route_of, self.workspace.of(project), default, name)
+        return self._routes.get((project, name), look_up).of(call.subject)
 
     def _abandon(self, place: Place, work: asyncio.Future[Started]) -> None:
         """End what a thread started for a client that has left."""
@@ -213,6 +231,10 @@ class _Began(NamedTuple):
     arrival: Arrival
     place: Place
     stream: bool
+
+
+def _changes(database: Database) -> tuple[int, ...]:
+    return tuple(database.changes[table] for table in ROUTED_BY)
 
 
 def _tell(more: Mapping[str, str]) -> None:

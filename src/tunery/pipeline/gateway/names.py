@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.job import Job
 from tunery.core.registry import ModelVersion, parse_ref
-from tunery.core.rollout import Arm
+from tunery.core.rollout import Arm, Rollout
 from tunery.core.training import BaseModelInfo
 from tunery.deploy.routing import assign
 from tunery.registry import versions
@@ -44,8 +44,22 @@ class Target(NamedTuple):
     """None where the base answers, which may be a version's own weights."""
     arm: Arm | None = None
     rollout_id: str | None = None
+    damage: str | None = None
+    """Why it cannot answer although it is registered: its files are gone; None where it can."""
     day: date | None = None
     """Day that a chat template which writes one is given: the adapter's; None for the day of the request."""
+
+    def check(self) -> None:
+        """Raise where it cannot answer.
+
+        Raises:
+            DamagedError: Its files are gone.
+        """
+        if self.damage is not None:
+            raise DamagedError(
+                self.damage,
+                hint="run its recipe again, which makes them again, or restore them from a backup",
+            )
 
     @property
     def name(self) -> str:
@@ -56,6 +70,28 @@ class Target(NamedTuple):
     def adapter(self) -> str | None:
         """Name of the adapter in the base's engine; None where the base answers."""
         return self.version.adapter_id if self.version and self.adapter_folder else None
+
+
+class Route(NamedTuple):
+    """What a name means now, for everybody."""
+
+    target: Target
+    """The champion where a rollout runs."""
+    rollout: Rollout | None = None
+    challenger: Target | None = None
+    """The one of the rollout."""
+
+    def of(self, subject: str) -> Target:
+        """Return what answers a subject."""
+        if self.rollout is None or self.challenger is None:
+            return self.target
+        arm = assign(self.rollout, subject)
+        target = self.challenger if arm == "challenger" else self.target
+        return target._replace(arm=arm, rollout_id=self.rollout.id)
+
+
+ROUTED_BY = ("model_versions", "aliases", "model_names", "model_shares", "rollouts", "jobs", "adapters")
+"""Tables that a name's meaning is read from."""
 
 
 class ServedModel(NamedTuple):
@@ -92,8 +128,8 @@ def job_of_ft_name(name: str) -> str | None:
     return f"ftjob-{match['id']}" if match else None
 
 
-def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
-    """Decide what answers a request.
+def route_of(workspace: Workspace, default: BaseModelInfo, name: str) -> Route:
+    """Look up what a name means.
 
     A bare name follows its running rollout, else its champion, else the highest version that its gate passed.
     Everything else is pinned: ``name@3``, ``name@alias``, ``ft:…``, ``ft:…:ckpt-step-7`` and the base.
@@ -101,22 +137,29 @@ def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: st
     Args:
         default: The base served by its own name.
         name: As the client wrote it.
-        subject: Hash that requests of one user stick by.
 
     Raises:
         NotFoundError: No such model; names the nearest.
     """
     if name == default.name:
-        return Target(default, None, None)
+        return Route(Target(default, None, None))
     if checkpoint := _CHECKPOINT.fullmatch(name):
-        return _target(workspace, _version_at(workspace, checkpoint["model"], int(checkpoint["step"])))
+        return Route(_target(workspace, _version_at(workspace, checkpoint["model"], int(checkpoint["step"]))))
     version = _version_of_job(workspace, name)
     if version is None and "@" not in name and (rollout := workspace.rollouts.running(name)):
-        arm = assign(rollout, subject)
-        number = rollout.challenger if arm == "challenger" else rollout.champion
-        target = _target(workspace, workspace.models.get(name, number))
-        return target._replace(arm=arm, rollout_id=rollout.id)
-    return _target(workspace, version or _registered(workspace, name, default))
+        numbers = (rollout.champion, rollout.challenger)
+        champion, challenger = (_target(workspace, workspace.models.get(name, n)) for n in numbers)
+        return Route(champion, rollout, challenger)
+    return Route(_target(workspace, version or _registered(workspace, name, default)))
+
+
+def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
+    """Decide what answers a request, as :func:`route_of` finds it.
+
+    Args:
+        subject: Hash that requests of one user stick by.
+    """
+    return route_of(workspace, default, name).of(subject)
 
 
 def version_of(workspace: Workspace, name: str) -> ModelVersion:
@@ -174,14 +217,12 @@ def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None =
 
 def _target(workspace: Workspace, version: ModelVersion) -> Target:
     adapter = workspace.adapters.get(version.adapter_id)
+    base = serving_base(workspace, adapter)
     if not workspace.artifacts.has("adapters", adapter.id):
-        raise DamagedError(
-            f"the files of {version.ref} ({adapter.id}) are gone",
-            hint="run its recipe again, which makes them again, or restore them from a backup",
-        )
+        return Target(base, version, None, damage=f"the files of {version.ref} ({adapter.id}) are gone")
     # Compared with their checksums when the engine loads them.
     folder = workspace.artifacts.folder("adapters", adapter.id) if adapter.loaded_as else None
-    return Target(serving_base(workspace, adapter), version, folder, day=adapter.asked_on)
+    return Target(base, version, folder, day=adapter.asked_on)
 
 
 def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:
