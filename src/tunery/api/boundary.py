@@ -23,8 +23,8 @@ from tunery.api.inside import SENDER
 from tunery.core.access import WITHOUT_KEY, ApiKey, caller_of
 from tunery.core.errors import ResourceError
 from tunery.core.faults import explained
-from tunery.pipeline.jobs.parts import MAX_PART_BYTES
 from tunery.core.ids import sha256_text
+from tunery.pipeline.jobs.parts import MAX_PART_BYTES
 from tunery.store.workspace import Workspace
 from tunery.traffic.limits.room import answer_headers
 from tunery.traffic.recent import Recent
