@@ -22,10 +22,11 @@ from tests.integration.live_api import BASE, Answered, Live, live, register
 from tests.unit.store import samples
 from tunery.api.config import ServerSettings
 from tunery.core.batch import Batch
-from tunery.core.job import Job
+from tunery.core.job import Job, Upload
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import Opened
 from tunery.pipeline.jobs.files import store_result
+from tunery.pipeline.jobs.parts import LIFE
 from tunery.store.workspace import Workspace
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -59,6 +60,7 @@ class Theirs:
     event: str
     checkpoint: str
     batch: str
+    upload: str
     completion: str
     response: str
     feedback: str
@@ -78,6 +80,7 @@ class Theirs:
             "file_id": [self.file, self.result, self.batch_file],
             "job_id": [self.job],
             "batch_id": [self.batch],
+            "upload_id": [self.upload],
             "completion_id": [self.completion, self.response],
             "response_id": [self.response, self.completion],
             "rollout_id": [self.rollout],
@@ -136,6 +139,7 @@ BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, dict[str, Any]]]]] = {
         (f, {"input_file_id": f, "endpoint": "/v1/chat/completions", "completion_window": "24h"})
         for f in (t.file, t.batch_file)
     ],
+    "POST /v1/uploads/{upload_id}/complete": lambda t: [("", {"part_ids": ["part-1"]})],
     "POST /v1/feedback": lambda t: [(r, {"request_id": r, "rating": 1}) for r in (t.completion, t.response)],
     "POST /v1/chat/completions/{completion_id}": lambda t: [("", {"metadata": {"rating": "1"}})],
     "POST /v1/rollouts": lambda t: [(m, {"model": m}) for m in (f"{t.model}@2", f"{t.model}@champion")],
@@ -144,7 +148,13 @@ BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, dict[str, Any]]]]] = {
     "POST /v1/rollouts/unalias": lambda t: [(m, {"model": m}) for m in (f"{t.model}@champion", t.model)],
 }
 """What bodies name: the thing, and the body that names it."""
-NAMES_NOTHING = {"POST /v1/files", "POST /v1/keys"}
+NAMES_NOTHING = {
+    "POST /v1/files",
+    "POST /v1/keys",
+    "POST /v1/uploads",
+    "POST /v1/fine_tuning/alpha/graders/validate",
+    "POST /v1/fine_tuning/alpha/graders/run",
+}
 """Routes whose bodies name nothing that is there already."""
 OF_NO_PROJECT = {"/health", "/health/live", "/version"}
 PLAIN_QUERIES = {"after", "limit", "order", "purpose", "status", "since", "stream", "model"}
@@ -221,6 +231,14 @@ def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Th
             expires_at=now,
         )
     )
+    upload = Upload(
+        id="upload-umbrellaumbrella1",
+        created_at=now,
+        expires_at=now + LIFE,
+        filename="a",
+        purpose="batch",
+        bytes=5,
+    )
     return Theirs(
         file=file,
         result=store_result(view, made.id, "step\n1\n").id,
@@ -229,6 +247,7 @@ def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Th
         event=view.jobs.add_event(made.id, "hello").id,
         checkpoint=view.jobs.add_checkpoint(made.id, 1, {}).id,
         batch=batch.id,
+        upload=view.uploads.add(upload).id,
         completion=completion,
         response=response,
         feedback=view.feedback.add(samples.feedback("fb-umbrellaumbrella1", request_id=completion)).id,

@@ -63,6 +63,9 @@ ROUTES: Mapping[str, Access] = {
     "POST /fine_tuning/jobs/{job_id}/cancel": Access("train", "job.cancel"),
     "POST /fine_tuning/jobs/{job_id}/pause": Access("train", "job.pause"),
     "POST /fine_tuning/jobs/{job_id}/resume": Access("train", "job.resume"),
+    # Code of a grader runs in a sandbox on the server.
+    "POST /fine_tuning/alpha/graders/validate": Access("train"),
+    "POST /fine_tuning/alpha/graders/run": Access("train"),
     "GET /models": _READ,
     "GET /models/{model}": _READ,
     "DELETE /models/{model}": Access("admin", "model.delete"),

@@ -99,6 +99,19 @@ def grade(
     return marks, warnings
 
 
+def grade_one(
+    grader: Any, answer: str, item: Mapping[str, Any], models: ScorerModels
+) -> tuple[Mark, dict[str, Mark]]:
+    """Grade one answer, and return the mark with those of the graders within, by their names."""
+    row = Row(sample_of(answer), item)
+    with ExitStack() as stack:
+        ready = _Ready(models, stack)
+        if not isinstance(grader, Multi):
+            return _within(grader, ready.grade(grader, [row])[0]), {}
+        parts = {name: _within(one, ready.grade(one, [row])[0]) for name, one in grader.graders.items()}
+    return _within(grader, _combined(grader, parts)), parts
+
+
 def _within(grader: Any, mark: Mark) -> Mark:
     low, high = range_of(grader)
     if mark.score is None or low <= mark.score <= high:

@@ -75,6 +75,14 @@ def _isolation() -> tuple[str, ...]:
     return command if tried.returncode == 0 else ()
 
 
+@cache
+def missing_walls() -> str | None:
+    """Return what a determined grader could do here, as a sentence; None where every wall stands."""
+    with Sandbox("def grade(sample, item):\n    return 0.0") as sandbox:
+        sandbox.grade({}, {})
+        return sandbox.weak if sandbox.walls else "this system starts no sandbox for Python graders"
+
+
 class Sandbox:
     """A grader's source and the process that runs it; use as a context manager.
 

@@ -18,7 +18,14 @@ from tunery.api.services import Services, Shared, unix
 from tunery.core.errors import ConfigError
 from tunery.core.ids import new_id
 from tunery.core.job import StoredFile, Upload
-from tunery.pipeline.jobs.parts import LIFE, add_part, begin_upload, cancel_upload, complete_upload
+from tunery.pipeline.jobs.parts import (
+    LIFE,
+    add_part,
+    begin_upload,
+    cancel_upload,
+    complete_upload,
+    require_pending,
+)
 from tunery.serve.openai.wire import Name, Wire
 
 router = APIRouter(prefix="/uploads", route_class=JsonRoute)
@@ -64,6 +71,8 @@ def create_upload(body: UploadBody, shared: Shared) -> dict[str, Any]:
 async def create_part(upload_id: str, request: Request, shared: Shared) -> dict[str, Any]:
     """Take one part of an upload, of at most 64 MB."""
     with shared.uploads.place():
+        # Before a byte of it is taken.
+        await shared.uploads.run(partial(require_pending, shared.workspace, upload_id))
         async with request.form(max_files=1, max_fields=4, max_part_size=64 * 2**10) as form:
             data = form.get("data")
             if not isinstance(data, UploadFile):

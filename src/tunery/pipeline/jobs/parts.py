@@ -39,6 +39,20 @@ def begin_upload(workspace: Workspace, upload: Upload) -> Upload:
     return workspace.uploads.add(upload)
 
 
+def require_pending(workspace: Workspace, upload_id: str) -> Upload:
+    """Return an upload that waits for parts.
+
+    Raises:
+        NotFoundError: No such upload.
+        ConflictError: It takes no more parts.
+    """
+    upload = workspace.uploads.get(upload_id)
+    over = upload.status == "pending" and upload.expires_at <= workspace.clock.now()
+    if over or upload.status != "pending":
+        raise ConflictError(f"upload {upload.id} is {'expired' if over else upload.status}")
+    return upload
+
+
 def add_part(workspace: Workspace, upload_id: str, content: BinaryIO) -> UploadPart:
     """Keep one part of an upload.
 
@@ -47,7 +61,7 @@ def add_part(workspace: Workspace, upload_id: str, content: BinaryIO) -> UploadP
         ConflictError: It takes no more parts.
         ConfigError: The part is too large, or more than the upload said.
     """
-    upload = _pending(workspace, upload_id)
+    upload = require_pending(workspace, upload_id)
     now = workspace.clock.now()
     part = UploadPart(id=new_id("part", now), created_at=now, upload_id=upload.id)
     folder = _folder(workspace, upload)
@@ -94,7 +108,7 @@ def complete_upload(
     """
     if (known := workspace.uploads.get(upload_id)).status == "completed":
         return known
-    upload = _pending(workspace, upload_id)
+    upload = require_pending(workspace, upload_id)
     paths = _paths(workspace, upload, part_ids)
 
     def write(target: Path) -> None:
@@ -146,14 +160,6 @@ def end_uploads(workspace: Workspace) -> None:
         if upload.expires_at <= now:
             workspace.uploads.update(upload.id, status="expired")
             _forget(workspace, upload)
-
-
-def _pending(workspace: Workspace, upload_id: str) -> Upload:
-    upload = workspace.uploads.get(upload_id)
-    over = upload.status == "pending" and upload.expires_at <= workspace.clock.now()
-    if over or upload.status != "pending":
-        raise ConflictError(f"upload {upload.id} is {'expired' if over else upload.status}")
-    return upload
 
 
 def _paths(workspace: Workspace, upload: Upload, part_ids: Sequence[str]) -> list[Path]:
