@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
@@ -28,18 +29,45 @@ _SUMS = (
     "COALESCE(SUM(completion_tokens), 0) AS completion_tokens, COALESCE(SUM(usd), 0) AS usd"
 )
 _COUNTED = ("requests", "prompt_tokens", "completion_tokens")
-_KEEP = """
-INSERT INTO limit_accounts (name, month, state) VALUES (:name, :month, :state)
-ON CONFLICT (name) DO UPDATE SET month = excluded.month, state = excluded.state
+_MERGE = "ON CONFLICT (name) DO UPDATE SET month = excluded.month, state = excluded.state"
+_ACCOUNTS = f"""
+INSERT INTO limit_accounts (name, month, state)
+SELECT name, month, state
+FROM json_to_recordset(CAST(:accounts AS json)) AS given (name text, month integer, state text)
+{_MERGE}
+"""  # noqa: S608 - of constants
+_KEEP = {
+    "postgresql": _ACCOUNTS,
+    # WHERE, or SQLite would take ON for a join's.
+    "sqlite": f"""
+INSERT INTO limit_accounts (name, month, state)
+SELECT json_extract(value, '$.name'), json_extract(value, '$.month'), json_extract(value, '$.state')
+FROM json_each(:accounts) WHERE true
+{_MERGE}
+""",  # noqa: S608 - of constants
+}
+_PUT = f"""
+WITH accounts AS ({_ACCOUNTS})
+INSERT INTO limit_reservations (id, ends_at, state)
+SELECT id, ends_at, state
+FROM json_to_recordset(CAST(:held AS json)) AS given (id text, ends_at double precision, state text)
+ON CONFLICT (id) DO UPDATE SET ends_at = excluded.ends_at, state = excluded.state
+"""  # noqa: S608 - of constants
+_LOCK = """
+SELECT name, state, EXTRACT(EPOCH FROM clock_timestamp()) AS now,
+  (SELECT json_agg(id) FROM limit_reservations
+   WHERE id IN (SELECT json_array_elements_text(CAST(:ids AS json)))) AS known
+FROM limit_accounts WHERE name IN (SELECT json_array_elements_text(CAST(:names AS json)))
+ORDER BY name FOR UPDATE OF limit_accounts
+"""
+_HELD = """
+SELECT id, ends_at, state FROM limit_reservations
+WHERE id IN (SELECT json_array_elements_text(CAST(:ids AS json))) ORDER BY id FOR UPDATE
 """
 _OPEN = """
 INSERT INTO limit_accounts (name, month, state) VALUES (:name, :month, :state) ON CONFLICT (name) DO NOTHING
 """
 LAPSED = "lapsed"
-_HOLD = """
-INSERT INTO limit_reservations (id, ends_at, state) VALUES (:id, :ends_at, :state)
-ON CONFLICT (id) DO UPDATE SET ends_at = excluded.ends_at, state = excluded.state
-"""
 _COLUMNS = {"project": "project", "key": "key_id", "model": "model", "day": "day"}
 """What usage can be told apart by, to its column."""
 
@@ -93,18 +121,31 @@ class LimitRules(Records[LimitRule]):
         return removed
 
 
+class Locked(NamedTuple):
+    """Accounts that nobody else changes until the transaction ends."""
+
+    states: dict[str, str]
+    """By name; those that are not there are left out."""
+    known: frozenset[str]
+    """Which of the calls that were asked about have a reservation, be it settled."""
+    now: float
+    """The database server's clock [s since 1970]."""
+
+
 class Counts:
-    """How far limits are used: accounts by name, each with its state as text, and reservations of them."""
+    """How far limits are used: accounts by name, each with its state as text, and reservations of them.
+
+    What takes a transaction is for PostgreSQL, where gateways share counts; each is one statement, because
+    others wait for the rows that it locks.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def read(self, names: Sequence[str]) -> dict[str, str]:
         """Return the states of those accounts that there are."""
-        if not names:
-            return {}
-        marks, params = _listed(names)
-        rows = self.database.rows(f"SELECT name, state FROM limit_accounts WHERE name IN ({marks})", params)  # noqa: S608
+        sql = f"SELECT name, state FROM limit_accounts WHERE name IN ({self._texts('names')})"  # noqa: S608
+        rows = self.database.rows(sql, {"names": json.dumps(names)})
         return {str(row["name"]): str(row["state"]) for row in rows}
 
     def write(self, states: Mapping[str, tuple[int, str]]) -> None:
@@ -117,20 +158,16 @@ class Counts:
 
     def save(self, transaction: Transaction, states: Mapping[str, tuple[int, str]]) -> None:
         """Store accounts as part of a transaction."""
-        for name, (month, state) in sorted(states.items()):
-            transaction.run(_KEEP, {"name": name, "month": month, "state": state})
+        rows = [{"name": name, "month": month, "state": state} for name, (month, state) in states.items()]
+        transaction.run(_KEEP[self.database.driver.dialect], {"accounts": json.dumps(rows)})
 
-    def hold(self, transaction: Transaction, names: Iterable[str]) -> dict[str, str]:
-        """Return the states of those accounts that there are; nobody else changes them meanwhile.
-
-        They are taken in the order of their names, so that two who want the same do not wait for each other.
-        """
-        marks, params = _listed(sorted(set(names)))
-        rows = transaction.rows(
-            f"SELECT name, state FROM limit_accounts WHERE name IN ({marks}) ORDER BY name FOR UPDATE",  # noqa: S608
-            params,
-        )
-        return {str(row["name"]): str(row["state"]) for row in rows}
+    def hold(self, transaction: Transaction, names: Iterable[str], ids: Iterable[str] = ()) -> Locked:
+        """Lock accounts, in the order of their names: two who want the same do not wait for each other."""
+        params = {"names": json.dumps(sorted(set(names))), "ids": json.dumps([*ids])}
+        rows = transaction.rows(_LOCK, params)
+        known = frozenset(json.loads(rows[0]["known"] or "[]")) if rows else frozenset[str]()
+        now = float(rows[0]["now"]) if rows else self.moment(transaction)
+        return Locked({str(row["name"]): str(row["state"]) for row in rows}, known, now)
 
     def open(self, transaction: Transaction, states: Mapping[str, tuple[int, str]]) -> None:
         """Store accounts that are not there yet."""
@@ -139,26 +176,28 @@ class Counts:
 
     def held(self, transaction: Transaction, ids: Sequence[str]) -> dict[str, Held]:
         """Return those reservations that there are; nobody else changes them meanwhile."""
-        marks, params = _listed(sorted(ids))
-        rows = transaction.rows(
-            f"SELECT id, ends_at, state FROM limit_reservations WHERE id IN ({marks}) ORDER BY id FOR UPDATE",  # noqa: S608
-            params,
-        )
+        rows = transaction.rows(_HELD, {"ids": json.dumps(sorted(ids))})
         return {str(row["id"]): Held(float(row["ends_at"]), row["state"]) for row in rows}
 
-    def put(self, transaction: Transaction, reservations: Mapping[str, Held]) -> None:
-        """Store reservations as part of a transaction."""
-        for id, held in sorted(reservations.items()):
-            transaction.run(_HOLD, {"id": id, "ends_at": held.ends_at, "state": held.state})
+    def put(
+        self,
+        transaction: Transaction,
+        states: Mapping[str, tuple[int, str]],
+        reservations: Mapping[str, Held],
+    ) -> None:
+        """Store accounts and reservations as part of a transaction."""
+        accounts = [{"name": name, "month": month, "state": state} for name, (month, state) in states.items()]
+        held = [{"id": id, "ends_at": r.ends_at, "state": r.state} for id, r in sorted(reservations.items())]
+        transaction.run(_PUT, {"accounts": json.dumps(accounts), "held": json.dumps(held)})
 
     def renew(self, ids: Sequence[str], ends_at: float) -> None:
         """Keep reservations until a later time."""
-        marks, params = _listed(ids)
+        params: dict[str, Value] = {"ids": json.dumps(ids), "ends_at": ends_at, "lapsed": LAPSED}
         with self.database.transaction() as transaction:
             transaction.run(
                 "UPDATE limit_reservations SET ends_at = :ends_at "  # noqa: S608
-                f"WHERE id IN ({marks}) AND state <> :lapsed",
-                {**params, "ends_at": ends_at, "lapsed": LAPSED},
+                f"WHERE id IN ({self._texts('ids')}) AND state <> :lapsed",
+                params,
             )
 
     def lapsed(self, now: float) -> dict[str, Held]:
@@ -188,6 +227,12 @@ class Counts:
         """Delete accounts that count nothing any more."""
         with self.database.transaction() as transaction:
             transaction.run("DELETE FROM limit_accounts WHERE month < :month", {"month": before_month})
+
+    def _texts(self, name: str) -> str:
+        """Return a query of the texts in a parameter that is a JSON array."""
+        if self.database.driver.dialect == "postgresql":
+            return f"SELECT json_array_elements_text(CAST(:{name} AS json))"
+        return f"SELECT value FROM json_each(:{name})"  # noqa: S608
 
 
 class UsageLog:
@@ -246,13 +291,3 @@ class UsageLog:
 def _usage(row: Row) -> Usage:
     requests, prompt, completion = (int(row[name]) for name in _COUNTED)
     return Usage(requests, prompt, completion, float(row["usd"]))
-
-
-def _listed(names: Sequence[str]) -> tuple[str, dict[str, Value]]:
-    params: dict[str, Value] = {_parameter(n): name for n, name in enumerate(names)}
-    return ", ".join(f":{name}" for name in params), params
-
-
-def _parameter(n: int) -> str:
-    """Return a parameter's name, of letters alone."""
-    return "n" + "".join(chr(ord("a") + int(digit)) for digit in str(n))

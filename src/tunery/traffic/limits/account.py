@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from tunery.core.limits import Usage
@@ -23,6 +24,16 @@ _SLACK, _SLACK_USD = 0.01, 1e-9
 """Rounding that is no reason to refuse [requests or tokens; US dollars]; a time since 1970 has 0.2 µs."""
 Bounds = Mapping[str, float]
 """Limits that bound something, by name; those of :class:`~tunery.core.limits.Limits`."""
+_COUNTED: Mapping[str, tuple[str, str | None, str | None]] = {
+    "requests_per_minute": ("requests", None, None),
+    "tokens_per_minute": ("tokens", None, "tokens"),
+    "parallel_requests": ("parallel", None, None),
+    "tokens_per_day": ("day_tokens", "held_tokens", "tokens"),
+    "tokens_per_month": ("month_tokens", "held_tokens", "tokens"),
+    "usd_per_day": ("day_usd", "held_usd", "usd"),
+    "usd_per_month": ("month_usd", "held_usd", "usd"),
+}
+"""Limit to the fields that say what is used, what is reserved and what a call needs of it; a call is one."""
 Why = Literal["never", "spent", "full", "busy"]
 """Why a call is not let in: it is larger than the limit; the budget is used up; it would be let in after
 some time; it may be once others in flight have ended."""
@@ -37,8 +48,7 @@ class Periods(NamedTuple):
     @classmethod
     def at(cls, now: float) -> Periods:
         """Return those of a moment [s since 1970]."""
-        day = datetime.fromtimestamp(now, UTC)
-        return cls(int(now // 86_400), day.year * 12 + day.month - 1)
+        return _periods(int(now // 86_400))
 
     def ends(self) -> tuple[float, float]:
         """Return when the day and the month end [s since 1970]."""
@@ -49,6 +59,12 @@ class Periods(NamedTuple):
         """Return the first days of both."""
         year, month = divmod(self.month, 12)
         return date(1970, 1, 1) + timedelta(days=self.day), date(year, month + 1, 1)
+
+
+@lru_cache(maxsize=8)
+def _periods(day: int) -> Periods:
+    date_ = date(1970, 1, 1) + timedelta(days=day)
+    return Periods(day, date_.year * 12 + date_.month - 1)
 
 
 class Obstacle(NamedTuple):
@@ -108,7 +124,7 @@ class Account:
 
     def text(self) -> str:
         """Return the account as it is stored."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}, separators=(",", ":"))
 
     def seed(self, day: Usage, month: Usage, periods: Periods) -> None:
         """Begin with what was used in these periods before anything bounded it."""
@@ -121,12 +137,8 @@ class Account:
         # Clocks of machines differ, and one that is behind must not begin a period again that is over.
         passed = max(0.0, now - self.at)
         self.at = max(self.at, now)
-        for name in ("requests", "tokens"):
-            capacity = bounds.get(f"{name}_per_minute")
-            owed = (
-                0.0 if capacity is None else min(getattr(self, name), capacity) - capacity / MINUTE * passed
-            )
-            setattr(self, name, max(0.0, owed))
+        self.requests = _owed(self.requests, bounds.get("requests_per_minute"), passed)
+        self.tokens = _owed(self.tokens, bounds.get("tokens_per_minute"), passed)
         periods = Periods.at(now)
         if periods.day > self.day:
             self.day, self.day_tokens, self.day_usd = periods.day, 0, 0.0
@@ -154,16 +166,12 @@ class Account:
 
     def state(self, limit: str, need: Need) -> tuple[float, float, float]:
         """Return what is used, held and needed of what a limit bounds."""
-        match limit:
-            case "requests_per_minute":
-                return self.requests, 0, 1
-            case "tokens_per_minute":
-                return self.tokens, 0, need.tokens
-            case "parallel_requests":
-                return self.parallel, 0, 1
-        period = limit.rpartition("_")[2]
-        what = "usd" if limit.startswith("usd") else "tokens"
-        return getattr(self, f"{period}_{what}"), getattr(self, f"held_{what}"), getattr(need, what)
+        used, held, needed = _COUNTED[limit]
+        return (
+            getattr(self, used),
+            getattr(self, held) if held else 0,
+            getattr(need, needed) if needed else 1,
+        )
 
     def left(self, limit: str, bound: float) -> float:
         """Return what is left of a limit."""
@@ -205,11 +213,10 @@ class Account:
         self.month_tokens += used.tokens
         self.month_usd += used.usd
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing would be lost if it were forgotten."""
-        counted = self.requests or self.tokens or self.parallel or self.held_tokens
-        return not (counted or self.month_tokens or self.month_usd)
+
+def _owed(debt: float, capacity: float | None, passed_s: float) -> float:
+    """Return a bucket's debt after some time; nothing is owed where nothing is bounded."""
+    return 0.0 if capacity is None else max(0.0, min(debt, capacity) - capacity / MINUTE * passed_s)
 
 
 def obstacles(accounts: Iterable[tuple[Account, Claim]], need: Need) -> list[tuple[Claim, Obstacle]]:

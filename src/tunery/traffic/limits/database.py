@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from tunery.core.prices import NOTHING, Used
@@ -37,42 +40,78 @@ class DatabaseLedger:
         self._seed = seed
         self._now = now
         self._sweep_at = self._renew_at = 0.0
+        self._guard = threading.Lock()
+        self._turn = threading.Lock()
+        self._asked: list[tuple[Reservation, Future[Decision]]] = []
 
     def reserve(self, reservation: Reservation) -> Decision:
-        """Reserve in every account of a call, or in none."""
+        """Reserve in every account of a call, or in none.
 
-        def once(transaction: Transaction) -> Decision:
-            now, accounts = self._hold(transaction, reservation.claims)
-            pairs = [(accounts[claim.account], claim) for claim in reservation.claims]
-            if reservation.id in self._counts.held(transaction, [reservation.id]):
-                return Decision(accounts, ())  # the answer to the first try did not arrive
-            obstacles = reserve(pairs, reservation.need, now)
-            if not obstacles:
-                self._save(transaction, accounts)
-                self._counts.put(transaction, {reservation.id: _held(reservation, now)})
-            return Decision(accounts, obstacles)
+        Calls of this gateway that come while a transaction runs are decided together in the next one: they
+        mostly count in the same accounts, whose rows only one transaction at a time can have.
+        """
+        asked: Future[Decision] = Future()
+        with self._guard:
+            self._asked.append((reservation, asked))
+        with self._turn:
+            if not asked.done():
+                with self._guard:
+                    together, self._asked = self._asked, []
+                self._decide(together)
+        return asked.result()
 
-        return self._counts.database.atomically(once)
+    def _decide(self, together: Sequence[tuple[Reservation, Future[Decision]]]) -> None:
+        try:
+            decisions = self._counts.database.atomically(
+                lambda transaction: self._reserve_all(transaction, [r for r, _ in together])
+            )
+        except BaseException as error:
+            for _, asked in together:
+                asked.set_exception(error)
+            return
+        for (_, asked), decision in zip(together, decisions, strict=True):
+            asked.set_result(decision)
+
+    def _reserve_all(self, transaction: Transaction, calls: Sequence[Reservation]) -> list[Decision]:
+        claims = [claim for call in calls for claim in call.claims]
+        now, accounts, known = self._hold(transaction, claims, [call.id for call in calls])
+        decisions: list[Decision] = []
+        held: dict[str, Held] = {}
+        for call in calls:
+            own = [(accounts[claim.account], claim) for claim in call.claims]
+            # A call that is known was let in, and the answer to its first try did not arrive.
+            found = [] if call.id in known else reserve(own, call.need, now)
+            if not found and call.id not in known:
+                held[call.id] = _held(call, now)
+            decisions.append(Decision({claim.account: replace(account) for account, claim in own}, found))
+        if held:
+            self._counts.put(transaction, _states(accounts), held)
+        return decisions
 
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
         """Book what calls used, each once however often it is said, and give back the rest."""
 
         def once(transaction: Transaction) -> None:
             claims = [claim for reservation, _ in ended for claim in reservation.claims]
-            now, accounts = self._hold(transaction, claims)
+            now, accounts, _ = self._hold(transaction, claims)
             held = self._counts.held(transaction, [reservation.id for reservation, _ in ended])
+            over: set[str] = set()
             for reservation, used in ended:
                 kept = held.get(reservation.id)
-                if kept is None or kept.state == LAPSED:
+                if reservation.id in over or (kept is not None and kept.state is None):
+                    continue
+                over.add(reservation.id)
+                if kept is None or not kept.is_live:
                     _finish(accounts, reservation.claims, None, used, (now, now))
-                elif kept.state is not None:
-                    began = float(json.loads(kept.state)["at"])
+                else:
+                    began = float(json.loads(kept.state or "{}")["at"])
                     _finish(accounts, reservation.claims, reservation.need, used, (began, now))
-            self._save(transaction, accounts)
-            self._counts.put(transaction, {r.id: Held(now + _REMEMBER_S, None) for r, _ in ended})
+            settled = {r.id: Held(now + _REMEMBER_S, None) for r, _ in ended}
+            self._counts.put(transaction, _states(accounts), settled)
 
         if ended:
-            self._counts.database.atomically(once)
+            with self._turn:
+                self._counts.database.atomically(once)
 
     def upkeep(self, held: Sequence[Reservation]) -> None:
         """Keep reservations for another lease, and give back those that lapsed."""
@@ -102,25 +141,28 @@ class DatabaseLedger:
     def _moment(self) -> float:
         return self._now() if self._now is not None else self._counts.moment()
 
-    def _hold(self, transaction: Transaction, claims: Sequence[Claim]) -> tuple[float, dict[str, Account]]:
-        """Lock accounts, opening those that nobody counted in; return the time and how they stand."""
-        names = sorted({claim.account for claim in claims})
-        states = self._counts.hold(transaction, names)
-        if missing := [name for name in names if name not in states]:
+    def _hold(
+        self, transaction: Transaction, claims: Sequence[Claim], ids: Sequence[str] = ()
+    ) -> tuple[float, dict[str, Account], frozenset[str]]:
+        """Lock accounts, opening those that nobody counted in.
+
+        Returns:
+            The time, how the accounts stand, and which of the calls have a reservation.
+        """
+        names = {claim.account for claim in claims}
+        locked = self._counts.hold(transaction, names, ids)
+        if missing := names - locked.states.keys():
             periods = Periods.at(self._now() if self._now is not None else time.time())
             self._counts.open(transaction, {name: self._fresh(name, periods) for name in missing})
-            states = self._counts.hold(transaction, names)
-        now = self._now() if self._now is not None else self._counts.moment(transaction)
-        return now, {name: Account.read(text) for name, text in states.items()}
+            locked = self._counts.hold(transaction, names, ids)
+        now = self._now() if self._now is not None else locked.now
+        return now, {name: Account.read(text) for name, text in locked.states.items()}, locked.known
 
     def _fresh(self, name: str, periods: Periods) -> tuple[int, str]:
         account = Account(day=periods.day, month=periods.month)
         if self._seed is not None:
             account.seed(*self._seed(name, periods), periods)
         return periods.month, account.text()
-
-    def _save(self, transaction: Transaction, accounts: Mapping[str, Account]) -> None:
-        self._counts.save(transaction, {name: (a.month, a.text()) for name, a in accounts.items()})
 
     def _sweep(self) -> None:
         """Give back what gateways reserved that are gone, and forget calls that were settled long ago."""
@@ -132,16 +174,20 @@ class DatabaseLedger:
 
         def once(transaction: Transaction) -> None:
             claims = [claim for held in lapsed.values() for claim in _claims(held)]
-            _, accounts = self._hold(transaction, claims)
+            _, accounts, _ = self._hold(transaction, claims)
             still = self._counts.held(transaction, [*lapsed])
             over = {id: held for id, held in still.items() if held.is_live and held.ends_at <= now}
             for held in over.values():
                 told = json.loads(held.state or "{}")
                 _finish(accounts, _claims(held), Need(*told["need"]), NOTHING, (told["at"], now))
-            self._save(transaction, accounts)
-            self._counts.put(transaction, {id: Held(now + _REMEMBER_S, LAPSED) for id in over})
+            given_back = {id: Held(now + _REMEMBER_S, LAPSED) for id in over}
+            self._counts.put(transaction, _states(accounts), given_back)
 
         self._counts.database.atomically(once)
+
+
+def _states(accounts: Mapping[str, Account]) -> dict[str, tuple[int, str]]:
+    return {name: (account.month, account.text()) for name, account in accounts.items()}
 
 
 def _held(reservation: Reservation, now: float) -> Held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from tunery.core.errors import TuneryError
@@ -57,7 +58,7 @@ class MemoryLedger:
             if not obstacles:
                 self._held[reservation.id] = _Held(reservation, now)
             self._changed.update(claim.account for claim in reservation.claims)
-            return Decision({claim.account: account for account, claim in accounts}, obstacles)
+            return Decision({claim.account: replace(account) for account, claim in accounts}, obstacles)
 
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
         """Book what calls used; a call that another ledger let in is booked, too."""
@@ -92,7 +93,7 @@ class MemoryLedger:
             now = self._now()
             for claim in claims:
                 self._accounts[claim.account].advance(now, claim.bounds)
-            return {claim.account: self._accounts[claim.account] for claim in claims}
+            return {claim.account: replace(self._accounts[claim.account]) for claim in claims}
 
     def close(self) -> None:
         """Do nothing: it has no connections of its own."""
@@ -121,11 +122,11 @@ class MemoryLedger:
     def _flush(self) -> None:
         if self._kept is None or not self._changed:
             return
-        with self._guard:
+        with self._guard:  # calls wait for this
             changed, self._changed = self._changed, set()
-            states = {n: (self._accounts[n].month, self._accounts[n].text()) for n in changed}
+            now = {name: replace(self._accounts[name]) for name in changed}
         try:
-            self._kept.write(states)
+            self._kept.write({name: (account.month, account.text()) for name, account in now.items()})
         except TuneryError:
             with self._guard:
                 self._changed |= changed
