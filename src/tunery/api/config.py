@@ -88,7 +88,8 @@ class ServerSettings(Settings):
     job_gate: GateConfig = GateConfig()
     """Rules that the model of every job from the API must hold besides the job's own. Without any, a job that
     names no rules either registers its model even where the default gate refuses it: without an alias, and
-    with the verdict in its events."""
+    with the verdict in its events. Each names its metric, since the goal is the job's to choose; on how many
+    rows it is measured follows from the job's files and split."""
 
     @property
     def chosen_engine(self) -> EngineSettings | None:
@@ -109,6 +110,16 @@ class ServerSettings(Settings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @model_validator(mode="after")
+    def _floor_is_firm(self) -> Self:
+        for number, rule in enumerate(self.job_gate.rules):
+            if not rule.metric:
+                raise ValueError(
+                    f"job_gate.rules[{number}] names no metric, so each job's own goal would say what it is "
+                    "about; name one, such as exact_match"
+                )
+        return self
 
     @model_validator(mode="after")
     def _no_open_door(self) -> Self:

@@ -178,6 +178,11 @@ def new_job(
     check_size(recipe, terms.limits)
     own_rules = bool(body.section("gate").get("rules"))
     if terms.floor:
+        if recipe.evaluate.limit is not None:
+            raise ConfigError(
+                "evaluate.limit would choose how many rows this server's own rules look at; leave it out",
+                param="tunery.evaluate.limit",
+            )
         rules = dict.fromkeys((*gate_rules(recipe.goal, recipe.gate), *terms.floor))
         recipe = recipe.model_copy(update={"gate": GateConfig(rules=tuple(rules))})
     check_opponents(

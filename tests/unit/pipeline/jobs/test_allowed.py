@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tunery.api.config import ServerSettings
+from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, ForbiddenError
 from tunery.core.job import Job
 from tunery.core.training import BaseModelInfo
-from tunery.gate.rules import GateRule
+from tunery.gate.rules import GateConfig, GateRule
 from tunery.pipeline.jobs.allowed import LIMITED, MAY_SET, THE_SERVERS, JobLimits, JobTerms, check_sections
 from tunery.pipeline.jobs.files import store_training_file
 from tunery.pipeline.jobs.openai_job import JobBody, new_job
@@ -165,6 +166,36 @@ def test_the_operators_rules_are_a_floor(workspace: Workspace) -> None:
         assert len(rules) == 2
         assert not held.keep_refused
         assert bare.keep_refused is (not tunery)
+
+
+def test_a_job_cannot_step_under_the_operators_floor(workspace: Workspace) -> None:
+    floor = GateConfig(rules=(GateRule(metric="exact_match", gain_over="zero_shot", by=0.05),)).rules
+
+    def held(**sections: Any) -> Recipe:
+        body = JobBody.model_validate({**job_from(workspace, tunery=sections).request})
+        terms = JobTerms(floor=floor)
+        job = new_job(body, workspace, INFO, base_spec="tiny", submitted_by="key", terms=terms)
+        return Recipe.model_validate(job.recipe)
+
+    # Weaker rules of the same metric, or the same rule, stand beside it and not in its place.
+    weaker = {"metric": "exact_match", "gain_over": "zero_shot", "by": 0}
+    assert held(gate={"rules": [weaker]}).gate.rules[-1] == floor[0]
+    same = floor[0].model_dump(mode="json", exclude_defaults=True)
+    assert held(gate={"rules": [same]}).gate.rules == floor
+    with pytest.raises(ConfigError, match="zero_shot"):  # what it compares with cannot be left out
+        held(
+            evaluate={"baseline": {"zero_shot": False}},
+            gate={"rules": [{"metric": "exact_match", "at_least": 0}]},
+        )
+    with pytest.raises(ConfigError, match="how many rows"):
+        held(evaluate={"limit": 1})
+    with pytest.raises(ConfigError, match=r"gate\.alpha"):
+        held(gate={"alpha": 0.99})
+
+
+def test_a_floor_says_what_it_measures() -> None:
+    with pytest.raises(ConfigError, match=r"job_gate\.rules\[0\] names no metric"):
+        parse_settings(ServerSettings, {"job_gate": {"rules": [{"at_least": 0.8}]}}, where="serve")
 
 
 def test_a_models_name_belongs_to_the_key_that_made_it(workspace: Workspace) -> None:
