@@ -22,11 +22,11 @@ from tests.integration.live_api import BASE, Answered, Live, live, register
 from tests.unit.store import samples
 from tunery.api.config import ServerSettings
 from tunery.core.batch import Batch
-from tunery.core.job import Job, Upload
+from tunery.core.job import Job
+from tunery.core.limits import DayUsage, Limits, Scope, Usage
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import Opened
 from tunery.pipeline.jobs.files import store_result
-from tunery.pipeline.jobs.parts import LIFE
 from tunery.store.workspace import Workspace
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -60,15 +60,21 @@ class Theirs:
     event: str
     checkpoint: str
     batch: str
-    upload: str
     completion: str
     response: str
     feedback: str
     rollout: str
     key: str
     audit: str
+    upload: str
+    part: str
     model: str
     ft: str
+
+    @property
+    def named(self) -> list[str]:
+        """The names of its model."""
+        return [self.model, f"{self.model}@1", f"{self.model}@champion"]
 
     def references(self, parameter: str) -> list[str]:
         """Return the things of this project that a parameter of a path can name.
@@ -80,18 +86,12 @@ class Theirs:
             "file_id": [self.file, self.result, self.batch_file],
             "job_id": [self.job],
             "batch_id": [self.batch],
-            "upload_id": [self.upload],
             "completion_id": [self.completion, self.response],
             "response_id": [self.response, self.completion],
             "rollout_id": [self.rollout],
+            "upload_id": [self.upload],
             "key_id": [self.key],
-            "model": [
-                self.model,
-                f"{self.model}@1",
-                f"{self.model}@champion",
-                self.ft,
-                f"{self.ft}:ckpt-step-1",
-            ],
+            "model": [*self.named, self.ft, f"{self.ft}:ckpt-step-1"],
         }[parameter]
 
 
@@ -106,6 +106,7 @@ AFTER: Mapping[str, str] = {
     "/v1/audit": "audit",
 }
 """Lists, each with what its cursor names."""
+OTHER_LISTS = {"/v1/models", "/v1/usage"}
 INSIDE = {
     "/v1/chat/completions/{completion_id}/messages",
     "/v1/responses/{response_id}/input_items",
@@ -113,7 +114,11 @@ INSIDE = {
     "/v1/fine_tuning/jobs/{job_id}/checkpoints",
 }
 """Lists of what is inside one thing, which is refused before the cursor is looked at."""
-BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, dict[str, Any]]]]] = {
+PART = (
+    b'--x\r\nContent-Disposition: form-data; name="data"; filename="part"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\nhello\r\n--x--\r\n"
+)
+BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, Any]]]] = {
     "POST /v1/chat/completions": lambda t: [
         (m, {"model": m, "messages": HELLO}) for m in t.references("model")
     ],
@@ -123,10 +128,6 @@ BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, dict[str, Any]]]]] = {
         *((m, {"model": m, "input": "hi"}) for m in t.references("model")),
         (t.response, {"model": BASE, "input": "hi", "previous_response_id": t.response}),
         (t.completion, {"model": BASE, "input": "hi", "previous_response_id": t.completion}),
-    ],
-    "POST /v1/responses/input_tokens": lambda t: [
-        *((m, {"model": m, "input": "hi"}) for m in t.references("model")),
-        (t.response, {"input": "hi", "previous_response_id": t.response}),
     ],
     "POST /tokenize": lambda t: [(m, {"model": m, "prompt": "hi"}) for m in t.references("model")],
     "POST /detokenize": lambda t: [(m, {"model": m, "tokens": [1]}) for m in t.references("model")],
@@ -139,9 +140,14 @@ BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, dict[str, Any]]]]] = {
         (f, {"input_file_id": f, "endpoint": "/v1/chat/completions", "completion_window": "24h"})
         for f in (t.file, t.batch_file)
     ],
-    "POST /v1/uploads/{upload_id}/complete": lambda t: [("", {"part_ids": ["part-1"]})],
     "POST /v1/feedback": lambda t: [(r, {"request_id": r, "rating": 1}) for r in (t.completion, t.response)],
     "POST /v1/chat/completions/{completion_id}": lambda t: [("", {"metadata": {"rating": "1"}})],
+    "POST /v1/uploads/{upload_id}/complete": lambda t: [("", {"part_ids": [t.part]})],
+    "POST /v1/uploads/{upload_id}/parts": lambda t: [("", PART)],
+    "POST /v1/responses/input_tokens": lambda t: [
+        *((m, {"model": m, "input": "hi"}) for m in t.references("model")),
+        (t.response, {"model": BASE, "input": "hi", "previous_response_id": t.response}),
+    ],
     "POST /v1/rollouts": lambda t: [(m, {"model": m}) for m in (f"{t.model}@2", f"{t.model}@champion")],
     "POST /v1/rollouts/promote": lambda t: [(m, {"model": m}) for m in (f"{t.model}@2", t.model)],
     "POST /v1/rollouts/rollback": lambda t: [(t.model, {"model": t.model})],
@@ -157,7 +163,8 @@ NAMES_NOTHING = {
 }
 """Routes whose bodies name nothing that is there already."""
 OF_NO_PROJECT = {"/health", "/health/live", "/version"}
-PLAIN_QUERIES = {"after", "limit", "order", "purpose", "status", "since", "stream", "model"}
+PLAIN_QUERIES = {"after", "limit", "order", "purpose", "status", "since", "until", "by", "stream", "user"}
+"""Queries that name nothing; ``model`` does."""
 
 
 def unused(info: BaseModelInfo) -> Opened:
@@ -209,6 +216,9 @@ def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Th
     file = client.files.create(file=("rows.jsonl", ROWS.encode()), purpose="fine-tune").id
     line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": BASE}}
     batch_file = client.files.create(file=("b.jsonl", json.dumps(line).encode()), purpose="batch").id
+    upload = client.uploads.create(
+        bytes=9, filename="r.jsonl", mime_type="application/jsonl", purpose="batch"
+    )
     for name in ("a", "b"):
         register(view, tiny_model, tiny_adapters[name], "tycho")
     view.models.set_alias("tycho", "champion", 1, actor="test", reason="first")
@@ -220,6 +230,10 @@ def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Th
     response = view.requests.add(
         samples.request("resp_umbrellaumbrella1", created_at=now, response={"first_turn": 0})
     ).id
+    server.workspace.limits.set(Scope(model="tycho"), Limits(requests_per_minute=7))
+    with view.database.transaction() as transaction:
+        used = Usage(3, 5, 7, 0.0)
+        view.usage.add(transaction, [DayUsage(now.date(), "umbrella", key.key.id, "tycho@1", used)])
     rollout = view.rollouts.add(samples.rollout("rollout-umbrellaumbrella1", name="tycho")).id
     batch = view.batches.add(
         Batch(
@@ -231,14 +245,6 @@ def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Th
             expires_at=now,
         )
     )
-    upload = Upload(
-        id="upload-umbrellaumbrella1",
-        created_at=now,
-        expires_at=now + LIFE,
-        filename="a",
-        purpose="batch",
-        bytes=5,
-    )
     return Theirs(
         file=file,
         result=store_result(view, made.id, "step\n1\n").id,
@@ -247,13 +253,14 @@ def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Th
         event=view.jobs.add_event(made.id, "hello").id,
         checkpoint=view.jobs.add_checkpoint(made.id, 1, {}).id,
         batch=batch.id,
-        upload=view.uploads.add(upload).id,
         completion=completion,
         response=response,
         feedback=view.feedback.add(samples.feedback("fb-umbrellaumbrella1", request_id=completion)).id,
         rollout=rollout,
         key=key.key.id,
         audit=view.audit.note("model.promote", object="tycho@1").id,
+        upload=upload.id,
+        part=client.uploads.parts.create(upload.id, data=b"hello").id,
         model="tycho",
         ft=f"ft:{BASE}:tunery::umbrellaumbrella1",
     )
@@ -281,17 +288,26 @@ def seen(answer: Answered, *ids: str) -> tuple[int, str, dict[str, str]]:
     return answer.status, text, kept
 
 
-def compare(server: Live, key: str, method: str, target: Callable[[str], tuple[str, Any]], id: str) -> None:
+def compare(
+    server: Live,
+    key: str,
+    method: str,
+    target: Callable[[str], tuple[str, Any]],
+    id: str,
+    *,
+    statuses: tuple[int, ...] = (400, 404),
+) -> None:
     """Ask for something of another project and for something that never was; the two answers are one."""
     stray = never(id)
     answers = []
     for named in (id, stray):
         path, body = target(named)
-        answer = server.call(method, path, body, Authorization=f"Bearer {key}")
+        headers = {"Content-Type": "multipart/form-data; boundary=x"} if body is PART else {}
+        answer = server.call(method, path, body, Authorization=f"Bearer {key}", **headers)
         answers.append(seen(answer, named, named.partition("@")[0], named.partition(":ckpt")[0]))
     path, body = target(id)
     assert answers[0] == answers[1], f"{method} {path} {body}"
-    assert answers[0][0] in (400, 404), f"{method} {path} {body}: {answers[0]}"
+    assert answers[0][0] in statuses, f"{method} {path} {body}: {answers[0]}"
 
 
 def written_with(body: Any, id: str, named: str) -> Any:
@@ -306,7 +322,7 @@ def test_every_route_answers_for_anothers_things_as_for_what_never_was(
         names = {p["name"]: p["in"] for p in parameters}
         in_path = [name for name, where in names.items() if where == "path"]
         assert len(in_path) <= 1, path
-        assert {n for n, where in names.items() if where == "query"} <= PLAIN_QUERIES, path
+        assert {n for n, where in names.items() if where == "query"} <= PLAIN_QUERIES | {"model"}, path
         for name in in_path:
             for id in theirs.references(name):
                 body = BODIES[f"{method} {path}"](theirs)[0][1] if f"{method} {path}" in BODIES else None
@@ -331,6 +347,17 @@ def test_every_route_answers_for_anothers_things_as_for_what_never_was(
                     id,
                 )
                 walked += 1
+        if names.get("model") == "query":
+            for id in theirs.named:
+                compare(
+                    server,
+                    foreign,
+                    method,
+                    lambda named, path=path: (f"{path}?model={named}", None),
+                    id,
+                    statuses=(200, 400, 404),
+                )
+                walked += 1
         if "after" in names and path not in INSIDE:
             id = getattr(theirs, AFTER[path])
             compare(server, foreign, method, lambda named, path=path: (f"{path}?after={named}", None), id)
@@ -350,6 +377,7 @@ def _nothing_happened(view: Workspace, theirs: Theirs) -> None:
     assert [f.id for f in view.feedback.every()] == [theirs.feedback]
     assert view.keys.get(theirs.key).revoked_at is None
     assert view.batches.get(theirs.batch).status == "completed"
+    assert view.uploads.get(theirs.upload).status == "pending"
 
 
 def test_the_walk_sees_what_is_shown(server: Live, theirs: Theirs) -> None:
@@ -370,14 +398,17 @@ def test_no_list_and_no_metric_names_what_is_anothers(server: Live, theirs: Thei
     for method, path, parameters in operations(server):
         if method != "GET" or any(p["in"] == "path" for p in parameters):
             continue
-        answer = server.call("GET", path, Authorization=f"Bearer {newcomer}")
+        asked = f"{path}?by=model" if path == "/v1/usage" else path
+        answer = server.call("GET", asked, Authorization=f"Bearer {newcomer}")
         assert answer.status == 200, path
         assert not [id for id in (*known, "tycho") if id in answer.text], path
-        if path in AFTER or path == "/v1/models":
-            own = server.call("GET", path, Authorization=f"Bearer {owner_of(server)}")
+        if path in AFTER or path in OTHER_LISTS:
+            own = server.call("GET", asked, Authorization=f"Bearer {owner_of(server)}")
             assert "umbrella" in own.text or "tycho" in own.text, path
         else:
-            assert path in OF_NO_PROJECT | {"/metrics"}, f"{path}: a new list; say here what it shows"
+            assert path in OF_NO_PROJECT | {"/metrics", "/v1/limits"}, (
+                f"{path}: a new list; say here what it shows"
+            )
 
 
 def owner_of(server: Live) -> str:
