@@ -296,7 +296,7 @@ def test_what_is_not_remembered_any_more_is_refused_where_it_is_masked(
         ({"tools": [NOW, NOW]}, "tools"),
         ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"truncation": "auto"}, "truncation"),
+        ({"truncation": "sometimes"}, "truncation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"reasoning": {"effort": "high"}}, "reasoning"),
@@ -340,6 +340,32 @@ def test_its_input_is_counted_before_it_is_sent(client: OpenAI) -> None:
     second = client.responses.create(**following, max_output_tokens=2)
     assert second.usage
     assert client.responses.input_tokens.count(**following).input_tokens == second.usage.input_tokens
+
+
+def test_a_conversation_that_does_not_fit_loses_its_first_turns_where_the_client_says_so(
+    server: Live, client: OpenAI
+) -> None:
+    turns: Any = [{"role": "user", "content": f"{n} " + "word " * 60} for n in range(9)]
+    asked: Any = {"model": "bot", "max_output_tokens": 20, "instructions": "Be brief."}
+    with pytest.raises(openai.BadRequestError, match="context window"):
+        client.responses.create(**asked, input=turns)
+    done = client.responses.create(**asked, input=turns, truncation="auto")
+    kept = [i.content[0].text for i in client.responses.input_items.list(done.id, order="asc")]  # type: ignore[union-attr]
+    assert 0 < len(kept) < 9
+    assert kept == [turn["content"] for turn in turns[-len(kept) :]]
+    assert done.usage
+    assert done.usage.input_tokens <= 512 - 20
+    plain = client.responses.create(**asked, input=turns[-len(kept) :])
+    assert plain.usage
+    assert plain.output_text == done.output_text
+    assert plain.usage.input_tokens == done.usage.input_tokens
+    assert client.responses.retrieve(done.id).truncation == "auto"
+    more = client.responses.input_tokens.count(
+        model="bot", instructions="Be brief.", input=turns[-len(kept) - 1 :]
+    )
+    assert more.input_tokens > 512 - 20
+    with pytest.raises(openai.BadRequestError, match="context window"):
+        client.responses.create(**asked, input="word " * 600, truncation="auto")
 
 
 def test_too_long_an_input_is_said_of_the_input(client: OpenAI) -> None:

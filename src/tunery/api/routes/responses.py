@@ -144,6 +144,7 @@ def _call(
         constraint=body.constraint(),
         metadata=body.metadata or {},
         keep_text=body.store is not False,
+        truncate=body.truncation == "auto",
         response=body.settings(sampling, carried),
         timeout_s=timeout_s,
     )

@@ -41,6 +41,8 @@ class CompletionCall:
     prompt_logprobs: int | None = None
     """As :attr:`tunery.core.engine.GenerationRequest.prompt_logprobs`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    truncate: bool = False
+    """Whether turns are left out at the beginning of a conversation that does not fit."""
     response: Mapping[str, Any] | None = None
     """As :attr:`tunery.core.rollout.RequestRecord.response`."""
     keep_text: bool = True

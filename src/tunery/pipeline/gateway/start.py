@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
 from tunery.core.engine import Generation, GenerationRequest, TokenEvent, Tokenizer
-from tunery.core.errors import RefusedByTemplate, TuneryError
+from tunery.core.errors import ConfigError, RefusedByTemplate, TuneryError
 from tunery.core.example import Message
 from tunery.core.limits import Scope
 from tunery.core.tool_text import with_system_prompt
@@ -18,6 +18,7 @@ from tunery.pipeline.gateway.bases import ServedBase
 from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.choices import Choice
 from tunery.pipeline.gateway.names import Target
+from tunery.pipeline.gateway.truncate import without_oldest
 from tunery.traffic.limits.meter import Hold, Meter, Refusal
 from tunery.traffic.limits.refusal import Size
 from tunery.traffic.limits.room import NO_HEADERS
@@ -138,6 +139,7 @@ def start(
     """
     hold: Hold | Refusal | None = None
     try:
+        routed = _fitted(routed)
         prompts = _prompts(routed)
         choices = _checked(routed, prompts.ids, listen)
         hold = means.meter.admit(routed.call.id, _scope(routed), prompts.size)
@@ -161,6 +163,27 @@ def _scope(routed: RoutedCall) -> Scope:
     caller, version = routed.call.caller, routed.target.version
     model = version.name if version else routed.target.base.name
     return Scope(caller.project, caller.key_id, caller.user, model)
+
+
+def _fitted(routed: RoutedCall) -> RoutedCall:
+    """Return a call whose conversation leaves room for its answer, as far as it may be shortened."""
+    call = routed.call
+    if call.messages is None or not call.truncate:
+        return routed
+    tokenizer = routed.base.tokenizer.on_day(routed.target.day)
+    window = routed.base.engine.context_window
+    most = window - max(1, min(call.sampling.max_tokens, window // 2))
+
+    def fits(turns: Sequence[Message]) -> bool:
+        shorter = routed._replace(call=replace(call, messages=tuple(turns)))
+        try:
+            return len(tokenizer.render_prompt(shorter.messages, most=most)) <= most
+        except RefusedByTemplate:
+            raise
+        except ConfigError:  # sure to be longer
+            return False
+
+    return routed._replace(call=replace(call, messages=tuple(without_oldest(call.messages, fits))))
 
 
 def _prompts(routed: RoutedCall) -> Prompts:

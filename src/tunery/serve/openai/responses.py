@@ -119,7 +119,8 @@ class ResponsesBody(CallingBody):
     moderation: Annotated[Any, unserved()] = None
     prompt: Annotated[Any, unserved()] = None
     reasoning: Annotated[Any, unserved({}, {"effort": "none"})] = None
-    truncation: Annotated[Any, unserved("disabled")] = None
+    truncation: Literal["auto", "disabled"] | None = None
+    """``auto`` leaves out the first turns of a conversation that does not fit, instructions apart."""
     max_tool_calls: Harmless = None
     """Bounds tools of OpenAI's own."""
 
@@ -181,6 +182,7 @@ class ResponsesBody(CallingBody):
             "tool_choice": _written_choice(self.tool_choice),
             "text": _written_text(self.text),
             "top_logprobs": self.top_logprobs or 0,
+            "truncation": self.truncation or "disabled",
             "previous_response_id": self.previous_response_id,
             "user": self.user,
             "safety_identifier": self.safety_identifier,
@@ -272,7 +274,6 @@ def response_object(
         "tools": [{"type": "function", "parameters": None, "strict": None, **f} for f in echo.functions],
         "metadata": dict(echo.metadata),
         "store": echo.store,
-        "truncation": "disabled",
         "usage": usage,
         **repeated,
     }

@@ -160,7 +160,7 @@ RESPONSES = {
     "prompt_cache_retention": HARMLESS,
     "reasoning": ({"effort": "high"}, {"effort": "none"}),
     "service_tier": HARMLESS,
-    "truncation": ("auto", "disabled"),
+    "truncation": HONOURED,
 }
 BEYOND_RESPONSES = dict.fromkeys(SHARED, HONOURED) | {"n": (2, 1)}
 BODIES: list[tuple[type[Wire], dict[str, Any], dict[str, Any]]] = [
