@@ -179,8 +179,8 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
 async def health(shared: Everything) -> dict[str, object]:
     """Say whether requests can be answered: engines, database, disk, records, jobs; for who sends them here.
 
-    Where calls are answered although they cannot be recorded, the database is away, or an engine is left
-    alone, ``status`` is ``degraded``.
+    Where calls are answered although they cannot be recorded or counted in limits, the database is away, or
+    an engine is left alone, ``status`` is ``degraded``.
 
     Raises:
         ResourceError: They cannot; says why.
@@ -196,7 +196,8 @@ async def health(shared: Everything) -> dict[str, object]:
     if problems:
         raise ResourceError("; ".join(problems))
     engines = shared.gateway.engines()
-    well = recorded.problem is None and shared.watch.database is None
+    counted = shared.gateway.meter.problem is None
+    well = recorded.problem is None and shared.watch.database is None and counted
     well = well and all(engine.circuit == "closed" for engine in engines)
     return {
         "status": "ok" if well else "degraded",
@@ -207,6 +208,7 @@ async def health(shared: Everything) -> dict[str, object]:
         # Without reasons, which tell where upstreams are: who asks here has no key.
         "engines": [{name: v for name, v in e._asdict().items() if name != "reason"} for e in engines],
         "database": shared.watch.database,
+        "limits_counted": counted,
         "request_log": recorded._asdict(),
     }
 

@@ -21,7 +21,9 @@ from tunery.core.prices import Used
 
 MINUTE = 60.0
 _SLACK, _SLACK_USD = 0.01, 1e-9
-"""Rounding that is no reason to refuse [requests or tokens; US dollars]; a time since 1970 has 0.2 µs."""
+"""Rounding that is no reason to refuse [requests or tokens; US dollars]."""
+_SLACK_S = 1e-6
+"""What a bucket is refilled in this time is none either: a time since 1970 is exact to 0.2 µs [s]."""
 Bounds = Mapping[str, float]
 """Limits that bound something, by name; those of :class:`~tunery.core.limits.Limits`."""
 _COUNTED: Mapping[str, tuple[str, str | None, str | None]] = {
@@ -150,7 +152,7 @@ class Account:
         for limit, bound in bounds.items():
             used, held, needed = self.state(limit, need)
             left = bound - used - held
-            if needed <= left + (_SLACK_USD if limit.startswith("usd") else _SLACK):
+            if needed <= left + _slack(limit, bound):
                 continue
             wait_s, why = 0.0, "full"
             if needed > bound:
@@ -212,6 +214,12 @@ class Account:
         self.day_usd += used.usd
         self.month_tokens += used.tokens
         self.month_usd += used.usd
+
+
+def _slack(limit: str, bound: float) -> float:
+    if limit.startswith("usd"):
+        return _SLACK_USD
+    return _SLACK + (bound / MINUTE * _SLACK_S if limit.endswith("_per_minute") else 0.0)
 
 
 def _owed(debt: float, capacity: float | None, passed_s: float) -> float:

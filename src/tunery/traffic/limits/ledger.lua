@@ -13,7 +13,7 @@ if not now then
 end
 
 local ACCOUNT_S, ENDED_S = 40 * 86400, 86400
-local SLACK, SLACK_USD = 0.01, 1e-9
+local SLACK, SLACK_USD, SLACK_S = 0.01, 1e-9, 1e-6
 local FORMAT = '{"at":%.17g,"requests":%.17g,"tokens":%.17g,"parallel":%d,"held_tokens":%d,"held_usd":%.17g,'
   .. '"day":%d,"day_tokens":%d,"day_usd":%.17g,"month":%d,"month_tokens":%d,"month_usd":%.17g}'
 
@@ -74,7 +74,8 @@ local function fits(a, bounds, need)
       local period = string.match(limit, '_(%a+)$')
       left, needed = bound - a[period .. '_' .. what] - a['held_' .. what], need[what]
     end
-    if needed > left + (string.sub(limit, 1, 3) == 'usd' and SLACK_USD or SLACK) then return false end
+    local slack = SLACK + (string.sub(limit, -7) == '_minute' and bound / 60 * SLACK_S or 0)
+    if needed > left + (string.sub(limit, 1, 3) == 'usd' and SLACK_USD or slack) then return false end
   end
   return true
 end

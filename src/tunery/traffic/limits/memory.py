@@ -57,7 +57,7 @@ class MemoryLedger:
             obstacles = reserve(accounts, reservation.need, now)
             if not obstacles:
                 self._held[reservation.id] = _Held(reservation, now)
-            self._changed.update(claim.account for claim in reservation.claims)
+            self._note(reservation.claims)
             return Decision({claim.account: replace(account) for account, claim in accounts}, obstacles)
 
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
@@ -73,7 +73,7 @@ class MemoryLedger:
                     account = self._accounts[claim.account]
                     account.advance(now, claim.bounds)
                     account.settle(claim.bounds, need, used, now - held.at if held else 0.0)
-                    self._changed.add(claim.account)
+                self._note(reservation.claims)
 
     def upkeep(self, held: Sequence[Reservation]) -> None:
         """Write what has changed; reservations end with their calls or with this process.
@@ -97,6 +97,11 @@ class MemoryLedger:
 
     def close(self) -> None:
         """Do nothing: it has no connections of its own."""
+
+    def _note(self, claims: Sequence[Claim]) -> None:
+        """Have accounts written that have changed; the lock is held."""
+        if self._kept is not None:
+            self._changed.update(claim.account for claim in claims)
 
     def _open(self, claims: Sequence[Claim]) -> None:
         """Have every account at hand; the first time, as it was kept."""

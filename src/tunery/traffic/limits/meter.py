@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import secrets
 import threading
 import time
 from collections import Counter, deque
@@ -122,6 +124,7 @@ class Meter:
         """Why the counts cannot be reached; None while they can."""
         self._workspace = workspace
         self._here = MemoryLedger(self._now)
+        self._mark, self._attempts = secrets.token_hex(4), itertools.count()
         self._rules: Rules | None = None
         self._paces: dict[str, Pace] = {}
         self._guard = threading.Lock()
@@ -176,7 +179,7 @@ class Meter:
         """Reserve what a call may use at most, or say why not and when.
 
         Args:
-            id: Of the call; unique for ever.
+            id: Of the call; several attempts at it are several reservations.
             caller: Who calls, and the model that is to answer.
             size: What the call may take.
 
@@ -185,9 +188,10 @@ class Meter:
         """
         price = self.settings.priced(caller.model or "")
         claims = self.rules.claims(caller)
-        reservation = Reservation(
-            id, claims, Need(size.tokens, self._usd(price, size)), self.settings.lease_s
-        )
+        # One of its own for each attempt: a call that failed is tried again under its id.
+        unique = f"{id}.{self._mark}{next(self._attempts)}"
+        need = Need(size.tokens, self._usd(price, size))
+        reservation = Reservation(unique, claims, need, self.settings.lease_s)
         decision, here = self._reserve(reservation)
         if decision.obstacles:
             self.refused.update({obstacle.limit for _, obstacle in decision.obstacles})
@@ -195,7 +199,7 @@ class Meter:
         hold = Hold(self, reservation, price, headers_of(claims, decision.accounts), counted_here=here)
         if claims and self.ledger.shared:
             with self._guard:
-                self._live[id] = hold
+                self._live[unique] = hold
         return hold
 
     def settled(self, hold: Hold, used: Used) -> None:
@@ -287,6 +291,7 @@ class Meter:
             self._write_usage()
             with self._guard:
                 live = [hold.reservation for hold in self._live.values() if not hold.counted_here]
+            self._here.upkeep(())
             self.ledger.upkeep(live)
         except TuneryError as error:
             self._away(error)

@@ -254,3 +254,14 @@ def test_a_project_is_told_nothing_of_limits_that_others_share(workspace: Worksp
     let_in(meter, Scope("other", "key-9", None, "bot"))
     told = ProjectMeter(meter, "acme").standings(ANN, workspace.clock.now().timestamp())
     assert [(s.scope, s.limit, s.used) for s in told] == [("key=key-1", "requests_per_minute", 0)]
+
+
+def test_attempts_at_one_call_are_booked_each(workspace: Workspace) -> None:
+    meter = Meter(workspace, LimitSettings(key=Limits(tokens_per_day=100)))
+    holds = [meter.admit("call-again", ANN, Size(0, 40, 1)) for _ in range(2)]
+    for hold in holds:
+        assert isinstance(hold, Hold)
+        hold.settle(0, 30)
+    (claim,) = meter.rules.claims(ANN)
+    account = meter.look([claim])[claim.account]
+    assert (account.day_tokens, account.held_tokens, account.parallel) == (60, 0, 0)
