@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from transformers import BertModel
 from tests.integration.live_api import BASE, Live, live
 from tests.tiny.encoder import MAX_TOKENS, build_encoder
 from tunery.api.config import ServerSettings
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, ResourceError
 from tunery.pipeline.gateway.embedder import Embedder, EmbeddingSettings
 from tunery.store.workspace import Workspace
 
@@ -109,6 +110,7 @@ def test_its_name_is_listed_and_described(client: OpenAI) -> None:
         ({"input": [[5, 9999]]}, "input", "token id 9999"),
         ({"input": ["a b c d e f g h"] * 400}, "input", "may have 3,000"),
         ({"input": ["a"] * 2049}, "input", ""),
+        ({"input": ["a" * 20_000, "b" * 10_001]}, "input", "may have 30,000"),
         ({"encoding_format": "hex"}, "encoding_format", ""),
         ({"model": BASE}, "model", "answers conversations"),
         ({"dimension": 24}, "dimension", "did you mean 'dimensions'"),
@@ -170,3 +172,19 @@ def test_a_name_that_is_none_is_refused_at_the_start(tmp_path: Path) -> None:
         Embedder(EmbeddingSettings(encoder="all-minilm-l6-v3"))
     with pytest.raises(ConfigError, match="no folder of a BERT"):
         Embedder(EmbeddingSettings(encoder=str(tmp_path))).encoder.token_ids(["hi"])
+
+
+def test_an_end_tells_those_who_wait(encoder: Path) -> None:
+    embedder = Embedder(EmbeddingSettings(encoder=str(encoder)))
+    rows = embedder.rows(["a b c d e f g h i j"] * 2000)
+
+    async def ask() -> list[object]:
+        asked = [asyncio.ensure_future(embedder.embed(rows)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        embedder.close()
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+
+    found = asyncio.run(ask())
+    assert all(isinstance(one, ResourceError) for one in found)
+    with pytest.raises(ResourceError, match="shutting down"):
+        asyncio.run(embedder.embed(rows))

@@ -102,6 +102,7 @@ def test_the_encoder_counts_in_its_own_tokens(server: Live) -> None:
         ("/tokenize", {"prompt": "a", "model": "nobody"}, 404, "model"),
         ("/tokenize", {"prompt": "a", "add_special_token": True}, 400, "add_special_token"),
         ("/tokenize", {"messages": ASK, "model": "tiny-bert"}, 400, "messages"),
+        ("/tokenize", {"prompt": "word " * 300_000, "model": "tiny-bert"}, 400, "prompt"),
         ("/detokenize", {"tokens": [10**6]}, 400, "tokens"),
         ("/detokenize", {"tokens": [-1]}, 400, "tokens.0"),
         ("/detokenize", {"tokens": ["5"]}, 400, "tokens.0"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tunery.core.errors import ConfigError
 from tunery.core.progress import Progress, Silent
 from tunery.model.device import choose_device
-from tunery.model.encoder_package import ENCODER_NAME, PACKAGE
+from tunery.model.encoder_package import ENCODER_NAME, PACKAGE, cut_ids
 from tunery.model.packaged import packaged_weights
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -72,7 +72,7 @@ class SentenceEncoder:
             progress: Told of the texts done.
         """
         unique = list(dict.fromkeys(texts))
-        vectors = self.embed([self.cut(ids) for ids in self.token_ids(unique)], progress=progress)
+        vectors = self.embed([cut_ids(i, self.max_tokens) for i in self.token_ids(unique)], progress=progress)
         place = {text: i for i, text in enumerate(unique)}
         return vectors[[place[text] for text in texts]]
 
@@ -97,10 +97,6 @@ class SentenceEncoder:
         first, last = self._tokenizer.encode("").ids
         before = [] if ids and ids[0] == first else [first]
         return [*before, *ids, *([] if ids and ids[-1] == last else [last])]
-
-    def cut(self, ids: Sequence[int]) -> list[int]:
-        """Return as many ids as there may be, the last one kept."""
-        return list(ids) if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
 
     def embed(
         self, rows: Sequence[Sequence[int]], *, progress: Progress | None = None

@@ -49,7 +49,7 @@ def tokenize(body: TokenizeBody, shared: Shared) -> dict[str, Any]:
     try:
         read = _encoded(body, shared) if body.model == shared.embedder.name else _read(body, shared)
     except TuneryError as error:
-        if error.param == "messages" and body.messages is None:
+        if error.param in ("messages", "input") and body.messages is None:
             error.param = "prompt"
         raise
     return {
@@ -118,5 +118,6 @@ def _encoded(body: TokenizeBody, shared: Services) -> Read:
     encoder = shared.embedder.encoder
     if body.prompt is None:
         raise ConfigError(f"{body.model} reads texts, not conversations", param="messages")
+    shared.embedder.check_size([body.prompt])
     ids = encoder.encode(body.prompt)
     return Read(ids if body.add_special_tokens is False else encoder.framed(ids), encoder.max_tokens, encoder)

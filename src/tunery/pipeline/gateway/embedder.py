@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,14 @@ from pydantic import Field
 
 from tunery.core.config import Settings
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError, did_you_mean
-from tunery.model.encoder_package import ENCODER_NAME, PACKAGE, is_installed
+from tunery.model.encoder_package import ENCODER_NAME, PACKAGE, cut_ids, is_installed
 
 if TYPE_CHECKING:
     from tunery.model.encoder import SentenceEncoder
 
 _LOG = logging.getLogger(__name__)
+_CHARACTERS_PER_TOKEN = 10
+"""Twice what English has [count]; five million characters took 25 s and 800 MB to be cut into tokens."""
 _STEP_ROWS = 64
 """Rows computed before others get their turn [count]: a third of a second of short questions."""
 
@@ -98,6 +100,7 @@ class Embedder:
         Raises:
             ConfigError: An input is too long, or holds an id that is none; says which.
         """
+        self.check_size(given for given in inputs if isinstance(given, str))
         rows = self._rows(inputs, cut_at)
         tokens = sum(map(len, rows))
         if tokens > self._settings.max_tokens:
@@ -107,6 +110,20 @@ class Embedder:
                 param="input",
             )
         return rows
+
+    def check_size(self, texts: Iterable[str]) -> None:
+        """Refuse texts that would take long to be cut into tokens only to be refused then.
+
+        Raises:
+            ConfigError: They have more characters than a request's tokens could be.
+        """
+        characters, most = sum(map(len, texts)), _CHARACTERS_PER_TOKEN * self._settings.max_tokens
+        if characters > most:
+            raise ConfigError(
+                f"the inputs have {characters:,} characters and a request may have {most:,}; "
+                "send them in several requests",
+                param="input",
+            )
 
     async def embed(self, rows: list[list[int]]) -> list[Any]:
         """Return vectors in the order of the rows: float32, of length one.
@@ -150,7 +167,7 @@ class Embedder:
                     "truncate_prompt_tokens: -1",
                     param="input",
                 )
-            rows.append(ids if len(ids) <= most else [*ids[: most - 1], ids[-1]])
+            rows.append(cut_ids(ids, most))
         return rows
 
     def _queue(self, job: _Job, tokens: int) -> None:
@@ -174,7 +191,7 @@ class Embedder:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._closed)
                 if self._closed:
-                    return
+                    break
                 share = max(1, _STEP_ROWS // len(self._jobs))
                 step = [self._jobs.popleft() for _ in range(min(len(self._jobs), _STEP_ROWS))]
             step = [job for job in step if not job.future.cancelled()]
@@ -185,8 +202,12 @@ class Embedder:
                 for job in step:
                     _fail(job, error)
                 continue
+            unfinished = [job for job in step if job.left]
             with self._changed:
-                self._jobs.extend(job for job in step if job.left and not self._closed)
+                self._jobs.extend(unfinished)
+                if self._closed:
+                    break
+        self.close()  # what was put back meanwhile
 
     def _compute(self, step: Sequence[_Job], share: int) -> None:
         parts = [job.left[:share] for job in step]
