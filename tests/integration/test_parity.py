@@ -70,7 +70,7 @@ def test_a_gate_may_hold_the_served_model_to_what_training_computed(
     run = run_recipe(RunContext(type(plain).model_validate(values), workspace, tmp_path, Silent()))
     assert "trainer" in run.evaluations
     gate = workspace.gates.get(run.gate_id or "")
-    assert "level with trainer" in gate.rules[1].sentence
+    assert "level with tuned, as training computed it" in gate.rules[1].sentence
     assert gate.rules[1].written == "exact_match no worse than trainer within 0.9"
     latency, cost = gate.rules[2:4]
     assert latency.passed

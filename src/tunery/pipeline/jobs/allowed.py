@@ -88,6 +88,7 @@ THE_SERVERS: Mapping[str, str] = {
     "evaluate.suites": "it names files",
     "evaluate.memorised": "it is the operator's",
     "train.canaries": "it is for recipes only",
+    "train.keep_checkpoints": "it takes the server's disk",
     "evaluate.suites_off": "it is the operator's",
     "evaluate.benchmarks": "it names folders",
     "evaluate.slices": "it is the operator's",
