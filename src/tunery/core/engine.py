@@ -242,6 +242,19 @@ class Preparing(Protocol):
         ...
 
 
+@runtime_checkable
+class Relaying(Preparing, Protocol):
+    """An engine elsewhere: preparing and sending wait for nothing, so that the event loop may do both.
+
+    It sends from the event loop of the thread that prepared a request.
+    """
+
+    @property
+    def relays(self) -> bool:
+        """Whether that is so."""
+        ...
+
+
 class Tokenizer(Protocol):
     """What stages outside ``model`` need of a tokenizer with its chat template."""
 

@@ -213,7 +213,9 @@ class Running:
             ResourceError: The engine was stopped meanwhile.
         """
         try:
-            self.generations = tuple([await asyncio.wrap_future(f) for f in self._started.choices])
+            self.generations = tuple(
+                [_result(f) if f.done() else await asyncio.wrap_future(f) for f in self._started.choices]
+            )
         except asyncio.CancelledError:
             if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise

@@ -13,7 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tunery.core.engine import Engine, Generation, GenerationRequest, Preparing, TokenEvent, Tokenizer
+from tunery.core.engine import (
+    Engine,
+    Generation,
+    GenerationRequest,
+    Preparing,
+    Relaying,
+    TokenEvent,
+    Tokenizer,
+)
 from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo
 from tunery.store.whole_folder import require_whole
@@ -72,14 +80,22 @@ class ServedBase:
         self.queue = FairQueue(opened.capacity)
         """Requests that wait for the engine."""
         self._engine: Engine | None = opened.engine
+        self._relays = isinstance(opened.engine, Relaying) and opened.engine.relays
         self._stopped_by = ""
         self._max_adapters = max_adapters
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._pinned: Counter[str] = Counter()
         """Adapters that a request is being queued for, and for how many."""
         self._lock = threading.Lock()
+        """Held for moments only."""
+        self._loading = threading.Lock()
+        """Held while adapters are loaded and unloaded, which may take a while."""
         self._opened_at = self._again_at = time.monotonic()
         self._failures = 0
+
+    def relays(self, adapter: str | None) -> bool:
+        """Return whether a request may be prepared and sent where nothing may wait: in the event loop."""
+        return self._relays and (adapter is None or adapter in self._loaded)
 
     @property
     def engine(self) -> Engine:
@@ -158,39 +174,67 @@ class ServedBase:
 
         One evicted before its request is queued would fail a request that did nothing wrong.
         """
-        with self._lock:
-            if engine is not self._engine:
-                raise ResourceError("the engine stopped before the request had its turn", hint="try again")
-            if adapter not in self._loaded:
-                require_whole(folder)
-                engine.load_adapter(adapter, str(folder))
-                self._loaded[adapter] = None
-            self._loaded.move_to_end(adapter)
-            self._pinned[adapter] += 1
+        if not self._pin(engine, adapter):
+            with self._loading:
+                if not self._pin(engine, adapter):
+                    require_whole(folder)
+                    engine.load_adapter(adapter, str(folder))
+                    with self._lock:
+                        self._loaded[adapter] = None
+                        self._pinned[adapter] += 1
         try:
             yield
         finally:
             with self._lock:
                 self._pinned[adapter] -= 1
-                if engine is self._engine:
-                    self._evict(engine)
+            if len(self._loaded) > self._max_adapters:
+                self._evict(engine)
+
+    def _pin(self, engine: Engine, adapter: str) -> bool:
+        """Keep an adapter where it is loaded; say whether it is.
+
+        Raises:
+            ResourceError: Another engine answers by now.
+        """
+        with self._lock:
+            if engine is not self._engine:
+                raise ResourceError("the engine stopped before the request had its turn", hint="try again")
+            if adapter not in self._loaded:
+                return False
+            self._loaded.move_to_end(adapter)
+            self._pinned[adapter] += 1
+            return True
 
     def _evict(self, engine: Engine) -> None:
-        """Make room, oldest first; the lock is held."""
-        for adapter in list(self._loaded):
-            if len(self._loaded) <= self._max_adapters:
-                break
-            if self._pinned[adapter] <= 0:
-                del self._loaded[adapter], self._pinned[adapter]
+        """Make room, oldest first, unless somebody else is at it."""
+        if not self._loading.acquire(blocking=False):
+            return
+        try:
+            while (adapter := self._superfluous(engine)) is not None:
                 engine.unload_adapter(adapter)  # the engine waits for its running requests
+        finally:
+            self._loading.release()
+
+    def _superfluous(self, engine: Engine) -> str | None:
+        """Take the adapter out that is to be unloaded next; None where there is room or each is needed."""
+        with self._lock:
+            if engine is not self._engine or len(self._loaded) <= self._max_adapters:
+                return None
+            for adapter in self._loaded:
+                if self._pinned[adapter] <= 0:
+                    del self._loaded[adapter], self._pinned[adapter]
+                    return adapter
+            return None
 
     def forget(self, adapter: str) -> None:
         """Unload an adapter whose model version was deleted."""
-        with self._lock:
-            if adapter in self._loaded:
-                del self._loaded[adapter]
-                if self._engine is not None:
-                    self._engine.unload_adapter(adapter)
+        with self._loading:
+            with self._lock:
+                known = adapter in self._loaded
+                self._loaded.pop(adapter, None)
+                engine = self._engine
+            if known and engine is not None:
+                engine.unload_adapter(adapter)
 
     def revive(self, open_base: OpenBase) -> None:
         """Open the engine again where it has stopped, waiting longer each time that it stops soon after."""
@@ -208,7 +252,7 @@ class ServedBase:
             engine.close()
             del engine
         opened = open_base(self.info)
-        with self._lock:
+        with self._loading, self._lock:
             self._loaded.clear()
             self._pinned.clear()
             self._engine, self.tokenizer = opened.engine, opened.tokenizer
@@ -286,6 +330,10 @@ class BasePool:
             raise
         del self._unopened[info.sha256]
         return ServedBase(known, opened, max_adapters=self._max_adapters, breaker=self._breaker)
+
+    def peek(self, info: BaseModelInfo) -> ServedBase | None:
+        """Return the served base with these weights where it is open; waits for nothing."""
+        return self._served.get(info.sha256)
 
     @property
     def served(self) -> tuple[ServedBase, ...]:

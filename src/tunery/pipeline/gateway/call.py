@@ -14,6 +14,8 @@ from tunery.traffic.fair_queue import Flow
 
 _LARGE = 64 * 2**10
 """Text of a call from which on its start takes long enough to be felt by others [characters]."""
+_SHORT = 4 * 2**10
+"""Text of a call up to which its start takes well under a millisecond [characters]."""
 
 _BACKGROUND = 1_000_000
 """How far below its key's priority a call that nobody waits for lies."""
@@ -63,8 +65,17 @@ class CompletionCall:
         """Whether its start takes long: much to tokenise, or a schema to compile."""
         if self.constraint is not None and self.constraint.labels is None:
             return True
+        return self._characters > _LARGE
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is rendered and tokenised in less time than handing it to a thread would take."""
+        return self.constraint is None and self.choices == 1 and self._characters < _SHORT
+
+    @property
+    def _characters(self) -> int:
         given = [m.content for m in self.messages or ()] + [p for p in self.prompts if isinstance(p, str)]
-        return sum(map(len, given)) > _LARGE
+        return sum(map(len, given))
 
 
 def subject_of(user: str | None, key_id: str | None) -> str:

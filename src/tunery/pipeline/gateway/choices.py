@@ -38,6 +38,7 @@ class Choice:
         self.answer: Future[Generation] = Future()
         """What it comes to; may be cancelled while it waits or runs."""
         self._base = base
+        self._adapter = request.adapter
         self._prompt_tokens = len(request.prompt)
         self._on_token = on_token
         self._turn: Turn | None = None
@@ -69,6 +70,9 @@ class Choice:
 
         def begin(turn: Turn) -> None:
             self._turn = turn
+            if self._base.relays(self._adapter):
+                self._begin()
+                return
             try:
                 handing.submit(self._begin)
             except RuntimeError:  # the server ends

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -21,7 +22,16 @@ from tunery.pipeline.gateway.form import AnswerForms
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.gateway.names import ROUTED_BY, Route, Target, route_of
 from tunery.pipeline.gateway.places import Place, Places
-from tunery.pipeline.gateway.start import Arrival, FailedStart, Listen, Means, RoutedCall, StartedCall, start
+from tunery.pipeline.gateway.start import (
+    Arrival,
+    FailedStart,
+    Listen,
+    Means,
+    RoutedCall,
+    StartedCall,
+    scope_of,
+    start,
+)
 from tunery.store.database import Database
 from tunery.store.workspace import Workspace
 from tunery.traffic.blame import blames_engine
@@ -122,17 +132,10 @@ class Gateway:
         loop, begun = asyncio.get_running_loop(), asyncio.Event()
         events: Events | None = asyncio.Queue() if began.stream else None
         listen = _listener(loop, events, begun)
-        pool = self._starting_large if began.call.is_large else self._starting
-        queued = pool.submit(self._start, began, listen, retry)
-        work = asyncio.wrap_future(queued)
-        try:
-            outcome = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            # The client left while the thread was at work; what that starts is ended once it is there.
-            unless_started.pop_all()
-            work.add_done_callback(partial(self._abandon, began.place))
-            queued.cancel()
-            raise
+        if retry is None and self._waits_for_nothing(began.call):
+            outcome = self._start(began, listen, None)
+        else:
+            outcome = await self._started(began, listen, retry, unless_started)
         if isinstance(outcome, Failed):
             return outcome
         _tell(outcome.hold.headers if isinstance(outcome, StartedCall) else outcome.headers)
@@ -150,6 +153,22 @@ class Gateway:
         running = Running(outcome, events, begun, partial(self._places.leave, began.place), self.log.write)
         began.place.begin(running)
         return await self._begun(running)
+
+    async def _started(
+        self, began: _Began, listen: Listen, retry: Retry | None, unless_started: ExitStack
+    ) -> Started:
+        """Have a thread start a call."""
+        pool = self._starting_large if began.call.is_large else self._starting
+        queued = pool.submit(self._start, began, listen, retry)
+        work = asyncio.wrap_future(queued)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # The client left while the thread was at work; what that starts is ended once it is there.
+            unless_started.pop_all()
+            work.add_done_callback(partial(self._abandon, began.place))
+            queued.cancel()
+            raise
 
     async def _begun(self, running: Running) -> Running | Failed:
         """Wait until the first byte of a call can be sent."""
@@ -179,7 +198,7 @@ class Gateway:
         self._routes.close()
 
     def _start(self, began: _Began, listen: Listen, retry: Retry | None) -> Started:
-        """Do the blocking part of the start; runs in a thread."""
+        """Do the blocking part of the start; runs in a thread unless it waits for nothing."""
         call, instead = began.call, None
         if retry is None:
             target = self._resolve(call, call.model)
@@ -205,6 +224,21 @@ class Gateway:
             return Target(default, None, None)
         look_up = partial(route_of, self.workspace.of(project), default, name)
         return self._routes.get((project, name), look_up).of(call.subject)
+
+    def _waits_for_nothing(self, call: CompletionCall) -> bool:
+        """Return whether a call can be started in the event loop: short, all known, its engine elsewhere.
+
+        Of a call that only passes through, handing it from thread to thread would be most of the work.
+        """
+        default, name = self.bases.default, call.model
+        route = None if name == default.name else self._routes.peek((call.caller.project, name))
+        if not call.is_short or (route is None and name != default.name):
+            return False
+        target = Target(default, None, None) if route is None else route.of(call.subject)
+        base = self.bases.peek(target.base)
+        return (
+            base is not None and base.relays(target.adapter) and not self.meter.waits(scope_of(call, target))
+        )
 
     def _abandon(self, place: Place, work: asyncio.Future[Started]) -> None:
         """End what a thread started for a client that has left."""
@@ -233,6 +267,10 @@ class _Began(NamedTuple):
     stream: bool
 
 
+def _call(work: Callable[..., object], *arguments: object) -> None:
+    work(*arguments)
+
+
 def _changes(database: Database) -> tuple[int, ...]:
     return tuple(database.changes[table] for table in ROUTED_BY)
 
@@ -246,16 +284,18 @@ def _tell(more: Mapping[str, str]) -> None:
 
 def _listener(loop: asyncio.AbstractEventLoop, events: Events | None, begun: asyncio.Event) -> Listen:
     """Return what passes tokens on to the event loop, which at shutdown may be gone already."""
-    told = False
+    told, here = False, threading.get_ident()
 
     def listen(choice: int, token: TokenEvent | None) -> None:
         nonlocal told
         if loop.is_closed() or (told and events is None):
             return
+        # An engine elsewhere is listened to in the event loop itself.
+        do = _call if threading.get_ident() == here else loop.call_soon_threadsafe
         if events is not None:
-            loop.call_soon_threadsafe(events.put_nowait, (choice, token))
+            do(events.put_nowait, (choice, token))
         if not told:
             told = True
-            loop.call_soon_threadsafe(begun.set)
+            do(begun.set)
 
     return listen

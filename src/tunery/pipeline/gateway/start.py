@@ -142,7 +142,7 @@ def start(
         routed = _fitted(routed)
         prompts = _prompts(routed)
         choices = _checked(routed, prompts.ids, listen)
-        hold = means.meter.admit(routed.call.id, _scope(routed), prompts.size)
+        hold = means.meter.admit(routed.call.id, scope_of(routed.call, routed.target), prompts.size)
         if isinstance(hold, Refusal):
             return hold
         for choice in choices:
@@ -158,10 +158,10 @@ def start(
         return FailedStart(routed, error, hold.headers if hold else NO_HEADERS)
 
 
-def _scope(routed: RoutedCall) -> Scope:
+def scope_of(call: CompletionCall, target: Target) -> Scope:
     """Return whom a call counts for: all versions of a model are one, whichever of its names it has."""
-    caller, version = routed.call.caller, routed.target.version
-    model = version.name if version else routed.target.base.name
+    caller, version = call.caller, target.version
+    model = version.name if version else target.base.name
     return Scope(caller.project, caller.key_id, caller.user, model)
 
 

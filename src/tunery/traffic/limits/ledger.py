@@ -42,6 +42,10 @@ class Ledger(Protocol):
         """Reserve in every account of a call, or in none."""
         ...
 
+    def waits(self, claims: Sequence[Claim]) -> bool:
+        """Return whether reserving in these accounts may wait for somebody."""
+        ...
+
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
         """Book what calls used, each once however often it is said, and give back the rest."""
         ...

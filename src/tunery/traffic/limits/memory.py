@@ -60,6 +60,10 @@ class MemoryLedger:
             self._note(reservation.claims)
             return Decision({claim.account: replace(account) for account, claim in accounts}, obstacles)
 
+    def waits(self, claims: Sequence[Claim]) -> bool:
+        """Return whether one of these accounts is yet to be read."""
+        return any(claim.account not in self._accounts for claim in claims)
+
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
         """Book what calls used; a call that another ledger let in is booked, too."""
         for reservation, _ in ended:

@@ -202,6 +202,10 @@ class Meter:
                 self._live[unique] = hold
         return hold
 
+    def waits(self, caller: Scope) -> bool:
+        """Return whether letting a call of theirs in may wait for the counts."""
+        return self._rules is None or self.ledger.waits(self._rules.claims(caller))
+
     def settled(self, hold: Hold, used: Used) -> None:
         """Book a call; at once where that takes no time."""
         if not hold.reservation.claims:

@@ -93,6 +93,10 @@ class RedisLedger:
             return Decision(by_name, ())
         return Decision(by_name, obstacles(zip(accounts, reservation.claims, strict=True), reservation.need))
 
+    def waits(self, claims: Sequence[Claim]) -> bool:
+        """Return whether there is anything to count."""
+        return bool(claims)
+
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
         """Book what calls used, each once however often it is said, and give back the rest."""
         if ended:

@@ -76,6 +76,11 @@ class UpstreamEngine:
         """Tokens that a prompt and its completion may have together [count]."""
         return self._window
 
+    @property
+    def relays(self) -> bool:
+        """Preparing and sending wait for nothing."""
+        return True
+
     def healthy(self) -> Health:
         """Return whether the upstream answered last, or has not been asked for some seconds."""
         down = self._down
