@@ -274,6 +274,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         ]
         for thread in closing:
             await _joined(thread, drain)
+        await shared.bases.leave()
 
 
 async def _joined(thread: threading.Thread, drain: Drain) -> None:

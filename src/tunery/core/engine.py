@@ -254,6 +254,10 @@ class Relaying(Preparing, Protocol):
         """Whether that is so."""
         ...
 
+    async def leave(self) -> None:
+        """Close the connections of the event loop that runs this: it is about to end."""
+        ...
+
 
 class Tokenizer(Protocol):
     """What stages outside ``model`` need of a tokenizer with its chat template."""

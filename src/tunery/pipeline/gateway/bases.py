@@ -259,6 +259,11 @@ class ServedBase:
             self._opened_at = time.monotonic()
         _LOG.warning("the engine of %s answers again", self.info.name)
 
+    async def leave(self) -> None:
+        """Close what the engine has open in the event loop that runs this."""
+        if isinstance(self._engine, Relaying):
+            await self._engine.leave()
+
     def close(self) -> None:
         """Stop the engine; waiting requests are cancelled."""
         if self._engine is not None:
@@ -375,6 +380,11 @@ class BasePool:
             base.forget(adapter)
         for base in own:
             base.close()
+
+    async def leave(self) -> None:
+        """Close what engines have open in the event loop that runs this, which is about to end."""
+        for base in self.served:
+            await base.leave()
 
     def close(self) -> None:
         """Stop every engine; waiting requests are cancelled."""

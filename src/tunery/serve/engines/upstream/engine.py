@@ -81,6 +81,10 @@ class UpstreamEngine:
         """Preparing and sending wait for nothing."""
         return True
 
+    async def leave(self) -> None:
+        """Close the connections of this event loop."""
+        await self._transport.leave()
+
     def healthy(self) -> Health:
         """Return whether the upstream answered last, or has not been asked for some seconds."""
         down = self._down

@@ -112,6 +112,12 @@ class Transport:
                 raise ResourceError(problem, hint="try again shortly")
             await asyncio.sleep(_LOOK_S)
 
+    async def leave(self) -> None:
+        """Close the connections of the event loop that runs this, which is about to end."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
+
     def close(self) -> None:
         """Close every connection, each in the event loop it belongs to."""
         with self._lock:
