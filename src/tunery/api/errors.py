@@ -179,7 +179,7 @@ def _of_tunery(error: TuneryError) -> Problem:
     if isinstance(error, ResourceError):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))  # whoever waits so long is let in
     if isinstance(error, ThrottledError):
-        headers["retry-after-ms"] = str(math.ceil(error.wait_s * 1000))
+        headers["retry-after-ms"] = str(math.ceil(error.retry_after_s * 1000))
     if isinstance(error, QuotaError):
         kind = error.code  # OpenAI's clients know it by both
         headers["x-should-retry"] = "false"

@@ -199,24 +199,11 @@ class LimitError(ResourceError):
 
 
 class ThrottledError(LimitError):
-    """A limit does not let it in now.
-
-    Args:
-        message: What is used up, with the numbers.
-        hint: What else helps.
-        param: Name of the field at fault.
-        wait_s: After which the same call is let in [s].
-    """
-
-    def __init__(
-        self, message: str, *, hint: str | None = None, param: str | None = None, wait_s: float = 5.0
-    ) -> None:
-        super().__init__(message, hint=hint, param=param, retry_after_s=wait_s)
-        self.wait_s = wait_s
+    """A limit does not let it in now; after ``retry_after_s`` it does."""
 
 
 class QuotaError(ThrottledError):
-    """A budget is used up until its day or month is over; nobody is to try again before."""
+    """A budget is used up until its day or month is over, or something is deleted; none is to try before."""
 
     code = "insufficient_quota"
 

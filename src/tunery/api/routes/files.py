@@ -20,6 +20,7 @@ from tunery.api.services import Services, Shared, page_of, unix
 from tunery.core.errors import ConfigError
 from tunery.core.job import StoredFile
 from tunery.pipeline.jobs.files import open_content, remove_file, store_batch_file, store_training_file
+from tunery.pipeline.jobs.room import within_room
 from tunery.serve.openai.wire import Wire
 
 router = APIRouter(prefix="/files", route_class=JsonRoute)
@@ -160,6 +161,7 @@ def store_file(
         write: Writes its bytes to the path it is given.
         life: How long it is kept; None for as long as nobody deletes it.
     """
+    write = within_room(shared.workspace, write, shared.settings.limits.stored_bytes)
     if purpose == "batch":
         return store_batch_file(shared.workspace, filename, write, life=life)
     require = shared.uploads.checks.require

@@ -21,6 +21,7 @@ from tunery.pipeline.jobs.openai_job import (
     new_job,
     request_of,
 )
+from tunery.pipeline.jobs.room import require_place
 from tunery.store.jobs import QUEUED, Line
 
 router = APIRouter(prefix="/fine_tuning/jobs", route_class=JsonRoute)
@@ -39,6 +40,8 @@ def create_job(body: JobBody, request: Request, shared: Shared, caller: Caller) 
     terms = shared.settings.job_terms
     with shared.job_creation:
         job = new_job(body, shared.workspace, base, base_spec=spec, submitted_by=submitted_by, terms=terms)
+        if not any(map(earlier, shared.workspace.jobs.list())):
+            require_place(shared.workspace, shared.settings.limits.open_jobs)
         if caller.key_name is not None:
             shared.workspace.model_names.claim(job.recipe["name"], caller.key_name)
         validation = f" and validation file: {body.validation_file}" if body.validation_file else ""

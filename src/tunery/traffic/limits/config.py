@@ -23,6 +23,10 @@ class LimitSettings(Settings):
     """Of each user that clients name by `safety_identifier` or `user`, told apart by project."""
     model: Limits = Limits()
     """Of each model, all its versions together, whoever asks."""
+    stored_bytes: int | None = Field(default=None, ge=0)
+    """Size of the files that one project may keep, all together [bytes]; None bounds nothing."""
+    open_jobs: int | None = Field(default=None, ge=0)
+    """Fine-tuning jobs of one project that may be queued, paused or running [count]; None bounds nothing."""
     prices: Mapping[str, Prices] = {}
     """Name of a model or base to what it costs; `*` stands for every other. Usage and budgets in money count
     by it."""

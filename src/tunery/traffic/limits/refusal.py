@@ -43,12 +43,14 @@ def refusal_of(found: Sequence[tuple[Claim, Obstacle]], size: Size) -> TuneryErr
         return ThrottledError(
             f"{_limit(claim, obstacle)}; {_left(obstacle)}; one of this size is let in after "
             f"{obstacle.wait_s:.3f} s",
-            wait_s=obstacle.wait_s,
+            retry_after_s=obstacle.wait_s,
             hint=_smaller(obstacle.left, size) if obstacle.limit.startswith("tokens") else None,
         )
     claim, obstacle = found[0]
     return ThrottledError(
-        f"{_limit(claim, obstacle)}, and {_in_flight(obstacle)}", wait_s=_BUSY_S, hint="try again shortly"
+        f"{_limit(claim, obstacle)}, and {_in_flight(obstacle)}",
+        retry_after_s=_BUSY_S,
+        hint="try again shortly",
     )
 
 
@@ -72,7 +74,7 @@ def _spent(claim: Claim, obstacle: Obstacle, size: Size) -> QuotaError:
     return QuotaError(
         f"{_limit(claim, obstacle)}; {_left(obstacle)}; the next {period} begins in "
         f"{obstacle.wait_s / 3600:.1f} h (UTC)",
-        wait_s=obstacle.wait_s,
+        retry_after_s=obstacle.wait_s,
         hint=hint,
     )
 
