@@ -15,19 +15,22 @@ from tunery.serve.openai.chat import Head
 
 CLIENT_GONE = 499
 """Nobody reads this status; it is nginx's word in the access log for a client that hung up."""
+_BEHIND_S = 1.0
+"""How much later than its client the server gives up [s]."""
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def patience_s(request: Request) -> float | None:
-    """Return how long the client waits for an answer, where it says so as OpenAI's do [s].
+    """Return after how long no client waits for its answer any more, where it says so as OpenAI's do [s].
 
-    Those send what their user set; what nobody could mean is left out.
+    Those send what their user set; what nobody could mean is left out. A moment later than that: whoever
+    hangs up in time is to hear of it from its own clock, and only what is in between still waits by then.
     """
     for header in ("x-stainless-read-timeout", "x-stainless-timeout"):
         with suppress(ValueError):
             seconds = float(request.headers.get(header, ""))
             if 0 < seconds < float("inf"):
-                return seconds
+                return seconds + _BEHIND_S
     return None
 
 

@@ -21,6 +21,7 @@
           - CircuitOpenError  an engine is left alone         exit 6   HTTP 503
           - TooLargeNowError  no memory for this request now  exit 6   HTTP 503
           - OverdueError   it took too long                   exit 6   HTTP 504
+              - SilentEngineError  not a token of it came     exit 6   HTTP 504
           - DivergedError  the loss went astray in training  exit 6  HTTP 503
           - UnavailableError    the database is away          exit 6   HTTP 503
 
@@ -229,6 +230,10 @@ class OverdueError(ResourceError):
 
     http_status = 504
     code = "timeout"
+
+
+class SilentEngineError(OverdueError):
+    """An engine that had a request gave not a token of an answer in the time that it has for that."""
 
 
 class DivergedError(ResourceError):

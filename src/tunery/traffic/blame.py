@@ -11,6 +11,7 @@ from tunery.core.errors import (
     OverdueError,
     OverloadError,
     ResourceError,
+    SilentEngineError,
     TooLargeNowError,
     TuneryError,
     UnavailableError,
@@ -23,6 +24,8 @@ def blames_engine(error: BaseException | None) -> bool:
     """Return whether a failure counts against the engine: it broke, stopped, or did not answer in time."""
     if error is None or isinstance(error, asyncio.CancelledError | GeneratorExit):
         return False
+    if isinstance(error, OverdueError):  # as short a time as its client likes, or as long an answer
+        return isinstance(error, SilentEngineError)
     if isinstance(error, TuneryError):
         return isinstance(error, ResourceError) and not isinstance(error, _NOT_THE_ENGINE)
     return isinstance(error, Exception)

@@ -14,6 +14,7 @@ from tunery.core.errors import (
     OverdueError,
     OverloadError,
     ResourceError,
+    SilentEngineError,
     TooLargeNowError,
 )
 from tunery.traffic.blame import another_may_answer, blames_engine, is_worth_a_retry
@@ -76,7 +77,8 @@ def test_a_try_that_comes_to_no_end_does_not_keep_it_half_open_for_ever() -> Non
     [
         (ResourceError("the engine stopped"), True, True, True),
         (RuntimeError("a mistake of ours"), True, True, True),
-        (OverdueError("too long"), True, False, True),
+        (SilentEngineError("not a token"), True, False, True),
+        (OverdueError("too long, or its client waits for no time"), False, False, False),
         (CircuitOpenError("left alone"), False, False, True),
         (TooLargeNowError("no memory"), False, False, True),
         (DamagedError("its files are gone"), False, False, True),

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from tunery.core.engine import Generation, TokenEvent
-from tunery.core.errors import OverdueError, OverloadError, ResourceError
+from tunery.core.errors import OverdueError, OverloadError, ResourceError, SilentEngineError
 from tunery.core.example import Message
 from tunery.core.prices import NOTHING, Used
 from tunery.core.rollout import RequestRecord, TextState
@@ -101,7 +101,7 @@ class Running:
         Raises:
             TuneryError: It failed; the engine's own error, or one of these.
             OverloadError: It did not get its turn in time.
-            OverdueError: It took too long.
+            OverdueError: It took too long, or not a token of it came in time.
         """
         try:
             async with asyncio.timeout_at(min(first_token_at, whole_at)):
@@ -118,7 +118,8 @@ class Running:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_at(whole_at, lambda: self.cut(self._overdue()))
         except TimeoutError:
-            raise self._overdue() from None
+            silent = first_token_at < whole_at and not self._begun.is_set()
+            raise self._overdue(silent=silent) from None
         self.routed.base.breaker.succeed()
 
     def give_up(self, error: Exception) -> RequestRecord:
@@ -126,17 +127,23 @@ class Running:
         self._done = None
         cancel(self._started.choices)
         self._settle()
-        if blames_engine(error):
-            self.routed.base.breaker.fail(str(error))
+        self._blame(error)
         return self._record(error)
 
-    def _overdue(self) -> ResourceError:
+    def _blame(self, error: BaseException | None) -> None:
+        """Have the breaker count a failure that is the engine's own; one that was cut off here is not."""
+        if error is not self._cut and blames_engine(error):
+            self.routed.base.breaker.fail(str(error))
+
+    def _overdue(self, *, silent: bool = False) -> ResourceError:
         took = time.perf_counter() - self.routed.arrival.ticks
         if not self.is_handed_over:
             return OverloadError(f"this request waited {took:.0f} s for its turn", hint="try again shortly")
+        if silent:
+            return SilentEngineError(f"not a token of an answer came in {took:.0f} s (traffic.first_token_s)")
         return OverdueError(
-            f"this request took {took:.0f} s, which is longer than it may (traffic.first_token_s, "
-            "traffic.total_s, or what its client waits for)"
+            f"this request took {took:.0f} s, which is longer than it may (traffic.total_s, or what its "
+            "client waits for)"
         )
 
     def prompt_texts(self) -> tuple[str, ...]:
@@ -163,8 +170,7 @@ class Running:
             return
         if self._timer is not None:
             self._timer.cancel()
-        if blames_engine(error):
-            self.routed.base.breaker.fail(str(error))
+        self._blame(error)
         # Last in, first out: whatever the record comes to, the place is free and nothing runs any more.
         with ExitStack() as steps:
             steps.callback(lambda: self._hand_over(done, error))

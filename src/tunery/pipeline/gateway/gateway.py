@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from tunery.core.engine import TokenEvent
-from tunery.core.errors import ResourceError
+from tunery.core.errors import ResourceError, TuneryError
 from tunery.pipeline.gateway.answer import Events, Running, logged, record_of
 from tunery.pipeline.gateway.bases import BasePool, EngineState
 from tunery.pipeline.gateway.call import CompletionCall
@@ -36,12 +36,15 @@ from tunery.store.database import Database
 from tunery.store.workspace import Workspace
 from tunery.traffic.blame import blames_engine
 from tunery.traffic.config import TrafficSettings
+from tunery.traffic.fair_threads import FairThreads
 from tunery.traffic.limits.meter import Meter, Refusal
 from tunery.traffic.limits.room import answer_headers
 from tunery.traffic.recent import Recent
 
 _START_THREADS = 8
 """Calls that are resolved, rendered and queued at the same time [count]."""
+_LARGE_THREADS = 3
+"""Of those whose start takes long [count]."""
 _HANDING_THREADS = 4
 """Requests that are given to engines at the same time [count]."""
 _RETRY_S = (0.05, 0.2)
@@ -81,7 +84,7 @@ class Gateway:
         self._places = Places(max_in_flight)
         # Of its own, so that calls wait for nothing but each other; what takes long waits for its like.
         self._starting = ThreadPoolExecutor(_START_THREADS, "start")
-        self._starting_large = ThreadPoolExecutor(1, "start-large")
+        self._starting_large = FairThreads(_LARGE_THREADS, "start-large")
         self._handing = ThreadPoolExecutor(_HANDING_THREADS, "hand-over")
 
     @property
@@ -147,7 +150,8 @@ class Gateway:
             with logged(f"the record of a failed attempt at {began.call.id}"):
                 self.log.write(as_attempt(retry.failed, self.workspace.clock.now()))
         if isinstance(outcome, FailedStart):
-            if outcome.routed.opened is not None and blames_engine(outcome.error):
+            ours = not isinstance(outcome.error, TuneryError)  # a fault in reading the request, say
+            if outcome.routed.opened is not None and blames_engine(outcome.error) and not ours:
                 outcome.routed.base.breaker.fail(str(outcome.error))
             return Failed(outcome.routed, outcome.error, record_of(outcome.routed, "error"))
         running = Running(outcome, events, begun, partial(self._places.leave, began.place), self.log.write)
@@ -158,8 +162,11 @@ class Gateway:
         self, began: _Began, listen: Listen, retry: Retry | None, unless_started: ExitStack
     ) -> Started:
         """Have a thread start a call."""
-        pool = self._starting_large if began.call.is_large else self._starting
-        queued = pool.submit(self._start, began, listen, retry)
+        begin = partial(self._start, began, listen, retry)
+        if began.call.is_large:
+            queued = self._starting_large.submit(began.call.flow, begin)
+        else:
+            queued = self._starting.submit(begin)
         work = asyncio.wrap_future(queued)
         try:
             return await asyncio.shield(work)
@@ -193,8 +200,9 @@ class Gateway:
 
     def close(self) -> None:
         """Take no more calls; those that wait to be started never are."""
-        for pool in (self._starting, self._starting_large, self._handing):
+        for pool in (self._starting, self._handing):
             pool.shutdown(wait=False, cancel_futures=True)
+        self._starting_large.shutdown()
         self._routes.close()
 
     def _start(self, began: _Began, listen: Listen, retry: Retry | None) -> Started:

@@ -82,7 +82,8 @@ class Places:
 
     def cut(self, error: ResourceError) -> None:
         """End every call with an error."""
-        for place in list(self._taken):
+        # Those that wait first, or the end of one that runs would give another its turn.
+        for place in sorted(self._taken, key=lambda place: not place.waits):
             place.refuse(error)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -210,8 +211,10 @@ def test_what_does_not_come_in_time_is_ended_and_the_champion_answers(
 def test_a_client_is_not_answered_later_than_it_waits(serve: Callable[..., Served]) -> None:
     served = serve(retries=0, fallback=())
     served.engine.acts[served.challenger.adapter_id] = hangs
-    with refused(OverdueError, "took 0 s, which is longer than it may"):
-        served.ask(timeout_s=0.2)
+    for _ in range(6):  # as often as would open a circuit
+        with refused(OverdueError, "took 0 s, which is longer than it may"):
+            served.ask(timeout_s=0.05)
+    assert served.bases.served[0].breaker.circuit.failures == 0
     assert served.gateway.in_flight == 0
 
 
@@ -253,3 +256,38 @@ def test_waiting_for_a_turn_is_not_the_engines_fault(serve: Callable[..., Served
     assert served.bases.served[0].breaker.circuit.failures == 0
     assert served.gateway.in_flight == 0
     assert sorted(r.status for r in served.records) == ["cancelled", "cancelled", "error"]
+
+
+def test_what_waits_or_runs_when_the_server_ends_is_told_so_and_nobody_stands_in(
+    serve: Callable[..., Served],
+) -> None:
+    served = serve(retries=1, fallback=("champion", "base"))
+    served.engine.acts[served.challenger.adapter_id] = hangs
+
+    async def end() -> list[BaseException | Running]:
+        messages = (Message(role="user", content="x"),)
+        call = CompletionCall(id="c", model="bot", caller=WITHOUT_KEY, subject="s", messages=messages)
+        calls = [asyncio.ensure_future(served.gateway.start(call, stream=n % 2 == 0)) for n in range(4)]
+        while served.bases.served == () or served.bases.served[0].queue.waiting < 2:
+            await asyncio.sleep(0.01)
+        served.gateway.cut()
+        return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
+
+    assert [str(error).partition("\n")[0] for error in asyncio.run(end())] == [
+        "the server is shutting down"
+    ] * 4
+    assert len(served.engine.asked) == 2  # two had their turn, two never did
+    assert served.gateway.in_flight == 0
+    assert served.bases.served[0].breaker.circuit.failures == 0
+
+
+def test_a_challenger_whose_files_are_gone_is_made_up_for_and_counts(
+    serve: Callable[..., Served], workspace: Workspace
+) -> None:
+    served = serve(retries=0)
+    shutil.rmtree(workspace.artifacts.folder("adapters", served.challenger.adapter_id))
+    assert served.ask().headers["x-tunery-fallback"] == "bot@2; damaged"
+    assert [(r.model, r.arm, r.status) for r in served.records] == [
+        ("bot@2", "challenger", "error"),
+        ("bot@1", None, "ok"),
+    ]

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
+import weakref
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tunery.core.engine import Constraint
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, TooLargeNowError
 from tunery.serve.grammar import JSON_OPTIONS, lark
 
 _KEPT = 32  # compiled grammars
+_LONGEST = 2**19
+"""Length of a grammar at most [characters]; compiled, it takes some 300 bytes for each."""
+_MOST = 4 * 2**20
+"""Length of all grammars that requests are held to at once [characters]."""
+_SMALL = 2**14
+"""Length of a grammar that is taken even where there are that many: the number of requests bounds those."""
 
 
 class ConstraintState:
@@ -74,13 +81,17 @@ class Grammars:
         self._stop_ids = sorted(stop_ids)
         self._tokenizer: Any = None  # built at the first constraint: it takes about a second
         self._compiled: OrderedDict[str, Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._held: Counter[str] = Counter()
+        """Grammars that requests are held to, and how many each."""
+        self._lock = threading.RLock()  # a request may end, and be collected, while it is held
 
     def start(self, constraint: Constraint) -> ConstraintState:
         """Return a fresh state.
 
         Raises:
-            ConfigError: No labels, an empty one, two kinds of constraint, or one that llguidance refuses.
+            ConfigError: No labels, an empty one, two kinds of constraint, one that is too long, or one that
+                llguidance refuses.
+            TooLargeNowError: Requests are held to so many long grammars now that there is no memory for more.
         """
         _check(constraint)
         labels = constraint.labels
@@ -89,7 +100,11 @@ class Grammars:
             grammar = _grammar(constraint, unique)
         except (ValueError, RecursionError) as error:
             raise _refused(constraint, error) from None
+        if len(grammar) > _LONGEST:
+            size = f"{len(grammar):,} characters, and {_LONGEST:,} is the most"
+            raise _refused(constraint, f"it has {size}")
         with self._lock:
+            self._check_room(grammar)
             if self._tokenizer is None:
                 self._tokenizer = _llguidance_tokenizer(self._hf, self._stop_ids)
             matcher = self._compiled.get(grammar)
@@ -97,11 +112,30 @@ class Grammars:
             # Outside the lock: a grammar that takes long holds up its own client alone.
             matcher = self._compile(grammar, constraint)
         with self._lock:
+            self._check_room(grammar)
             self._compiled[grammar] = matcher
             self._compiled.move_to_end(grammar)
-            while len(self._compiled) > _KEPT:
+            while len(self._compiled) > _KEPT or sum(map(len, self._compiled)) > _MOST // 4:
                 self._compiled.popitem(last=False)
-            return ConstraintState(matcher.deep_copy(), unique if constraint.calls is None else None)
+            state = ConstraintState(matcher.deep_copy(), unique if constraint.calls is None else None)
+            self._held[grammar] += 1
+        weakref.finalize(state, self._let_go, grammar)
+        return state
+
+    def _check_room(self, grammar: str) -> None:
+        if len(grammar) <= _SMALL or grammar in self._held:
+            return
+        if sum(map(len, self._held)) + len(grammar) > _MOST:
+            raise TooLargeNowError(
+                "requests are held to so many long schemas that there is no memory for this one now",
+                hint="try again, or with a shorter schema",
+            )
+
+    def _let_go(self, grammar: str) -> None:
+        with self._lock:
+            self._held[grammar] -= 1
+            if not self._held[grammar]:
+                del self._held[grammar]
 
     def _compile(self, grammar: str, constraint: Constraint) -> Any:
         import llguidance

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from tests.unit.serve.engines.embedded.conftest import EngineFactory
 from tests.unit.serve.engines.embedded.prompts import prompt
 from tunery.core.engine import Calls, Constraint, GenerationRequest, Sampling, TokenEvent
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, TooLargeNowError
 from tunery.core.tool_text import read_answer, write_answer
 from tunery.model.tokenizer import ChatTokenizer, load_tokenizer
+from tunery.serve.engines.embedded import constraints
 from tunery.serve.engines.embedded.constraints import Grammars
 
 SUMS = """
@@ -369,3 +370,27 @@ def test_a_schema_that_cannot_be_followed_is_refused_soon_with_its_field(
             grammars.start(constraint)
         assert error.value.param == constraint.field
     assert time.monotonic() - begun < 20
+
+
+def test_long_grammars_are_bounded_one_by_one_and_together(
+    tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constraints, "_SMALL", 500)
+    monkeypatch.setattr(constraints, "_LONGEST", 3_000)
+    monkeypatch.setattr(constraints, "_MOST", 5_000)
+    grammars = Grammars(tokenizer.hf, tokenizer.stop_ids)
+
+    def of(length: int, name: str) -> Constraint:
+        return Constraint(json_schema={"enum": [name * length]})
+
+    with pytest.raises(ConfigError, match="characters, and 3,000 is the most"):
+        grammars.start(of(4_000, "a"))
+    first, second = grammars.start(of(2_000, "a")), grammars.start(of(2_000, "b"))
+    again = grammars.start(of(2_000, "a"))  # compiled once, counted once
+    small = grammars.start(of(50, "d"))
+    with pytest.raises(TooLargeNowError, match="so many long schemas"):
+        grammars.start(of(2_000, "c"))
+    del first, again
+    assert grammars.start(of(2_000, "c")).allowed().any()
+    assert second.allowed().any()
+    assert small.allowed().any()
