@@ -26,7 +26,9 @@ from tunery.core.job import Job
 from tunery.core.limits import DayUsage, Limits, Scope, Usage
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import Opened
+from tunery.pipeline.gateway.catch_up import entry_of
 from tunery.pipeline.jobs.files import store_result
+from tunery.store.journal import Journal
 from tunery.store.workspace import Workspace
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -61,6 +63,8 @@ class Theirs:
     checkpoint: str
     batch: str
     completion: str
+    waiting: str
+    """A call whose record is in a server's journal and not in the database yet."""
     response: str
     feedback: str
     rollout: str
@@ -86,8 +90,8 @@ class Theirs:
             "file_id": [self.file, self.result, self.batch_file],
             "job_id": [self.job],
             "batch_id": [self.batch],
-            "completion_id": [self.completion, self.response],
-            "response_id": [self.response, self.completion],
+            "completion_id": [self.completion, self.waiting, self.response],
+            "response_id": [self.response, self.completion, self.waiting],
             "rollout_id": [self.rollout],
             "upload_id": [self.upload],
             "key_id": [self.key],
@@ -140,7 +144,9 @@ BODIES: Mapping[str, Callable[[Theirs], list[tuple[str, Any]]]] = {
         (f, {"input_file_id": f, "endpoint": "/v1/chat/completions", "completion_window": "24h"})
         for f in (t.file, t.batch_file)
     ],
-    "POST /v1/feedback": lambda t: [(r, {"request_id": r, "rating": 1}) for r in (t.completion, t.response)],
+    "POST /v1/feedback": lambda t: [
+        (r, {"request_id": r, "rating": 1}) for r in (t.completion, t.waiting, t.response)
+    ],
     "POST /v1/chat/completions/{completion_id}": lambda t: [("", {"metadata": {"rating": "1"}})],
     "POST /v1/uploads/{upload_id}/complete": lambda t: [("", {"part_ids": [t.part]})],
     "POST /v1/uploads/{upload_id}/parts": lambda t: [("", PART)],
@@ -208,7 +214,18 @@ def server(whole: Workspace, tiny_model: Path) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
-def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Theirs:
+def waiting(server: Live) -> Iterator[str]:
+    """Id of a call that another server of the home has answered and not stored yet."""
+    home = server.workspace
+    record = samples.request("chatcmpl-journalumbrella1", created_at=home.clock.now(), project="umbrella")
+    held = Journal.create(home.journals, "journal-other", about=home.database_label, max_bytes=2**24)
+    held.append([entry_of(record)], sync=False)
+    yield record.id
+    held.close()
+
+
+@pytest.fixture(scope="module")
+def theirs(server: Live, waiting: str, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Theirs:
     """Fill a project as its own key does, and as a server does whose models have answered."""
     view = server.workspace.of("umbrella")
     key = view.keys.create("owner")
@@ -254,6 +271,7 @@ def theirs(server: Live, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Th
         checkpoint=view.jobs.add_checkpoint(made.id, 1, {}).id,
         batch=batch.id,
         completion=completion,
+        waiting=waiting,
         response=response,
         feedback=view.feedback.add(samples.feedback("fb-umbrellaumbrella1", request_id=completion)).id,
         rollout=rollout,
@@ -472,6 +490,7 @@ def test_the_unmodified_client_meets_the_same(server: Live, theirs: Theirs) -> N
         lambda c: c.models.retrieve(theirs.ft),
         lambda c: c.models.retrieve("tycho@1"),
         lambda c: c.chat.completions.retrieve(theirs.completion),
+        lambda c: c.chat.completions.retrieve(theirs.waiting),
         lambda c: c.responses.retrieve(theirs.response),
     ]
     for call in calls:
@@ -532,3 +551,26 @@ def test_changes_and_refused_keys_are_written_down(server: Live, theirs: Theirs)
     stored = json.dumps(server.workspace.database.rows("SELECT * FROM audit"), default=str)
     assert made["secret"] not in stored
     assert "somebody-elses" not in stored
+
+
+def test_a_call_belongs_to_the_key_that_it_came_with(workspace: Workspace, tiny_model: Path) -> None:
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model))
+    made = workspace.of("acme").keys.create("ours", "infer")
+    theirs = workspace.of("umbrella").keys.create("theirs")
+    with live(workspace, tiny_model, settings=settings) as running:
+        client, other = running.client(key=made.secret), running.client(key=theirs.secret)
+        answered = client.chat.completions.create(model=BASE, messages=HELLO, max_tokens=2)  # type: ignore[arg-type]
+        assert [c.id for c in client.chat.completions.list()] == [answered.id]
+        assert list(other.chat.completions.list()) == []
+        with pytest.raises(openai.NotFoundError):
+            other.chat.completions.delete(answered.id)
+        rated = {"request_id": answered.id, "rating": 1}
+        for key, status in ((theirs.secret, 404), (made.secret, 200)):
+            answer = running.call("POST", "/v1/feedback", rated, Authorization=f"Bearer {key}")
+            assert answer.status == status
+        text = running.call("GET", "/metrics", Authorization=f"Bearer {theirs.secret}").text
+        assert 'project="acme"' not in text
+        assert 'project="acme"' in running.call("GET", "/metrics", Authorization="").text
+    record = workspace.requests.get(answered.id)
+    assert (record.project, record.key_id) == ("acme", made.key.id)
+    assert [f.project for f in workspace.feedback.list()] == ["acme"]

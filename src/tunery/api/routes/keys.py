@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import StringConstraints
+from pydantic import AwareDatetime, StringConstraints
 
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Shared, page_of, unix
@@ -21,15 +20,14 @@ class KeyBody(Wire):
 
     name: Annotated[Text, StringConstraints(min_length=1, max_length=64)]
     role: Role
-    expires_at: datetime | None = None
-    """With its zone; without any the key works until it is revoked."""
+    expires_at: AwareDatetime | None = None
+    """A time with its zone; left out, the key works until it is revoked."""
 
 
 @router.post("")
 def create_key(body: KeyBody, shared: Shared) -> dict[str, Any]:
     """Make a key of this project; its secret is in this answer alone."""
-    expires_at = body.expires_at and body.expires_at.astimezone()
-    made = shared.workspace.keys.create(body.name, body.role, expires_at=expires_at)
+    made = shared.workspace.keys.create(body.name, body.role, expires_at=body.expires_at)
     return {**key_object(made.key), "secret": made.secret}
 
 
