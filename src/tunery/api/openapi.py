@@ -14,7 +14,8 @@ from fastapi.responses import Response
 _ERRORS = {
     400: "The request is wrong; `param` names the field.",
     401: "No API key, or one that is unknown or revoked.",
-    403: "The key's role does not include this, or it is another project's; with auth off: the call comes from another machine or a foreign web page.",
+    403: "The key's role does not include this, or another project shares it; with auth off: the call comes "
+    "from another machine or a foreign web page.",
     404: "There is none of that name.",
     405: "The path does not know that method.",
     408: "The body did not arrive in time.",
