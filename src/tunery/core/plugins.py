@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import Any
 
 from tunery.core.errors import NotFoundError
@@ -16,7 +17,13 @@ def plugin_names(package: str) -> tuple[str, ...]:
     """
     walked = importlib.import_module(package)
     shared = getattr(walked, "SHARED", ())
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(walked.__path__) if m.name not in shared))
+    return tuple(name for name in _files(tuple(walked.__path__)) if name not in shared)
+
+
+@cache
+def _files(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the modules of these folders, sorted; kept, since one run asks hundreds of times."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(path)))
 
 
 def load_plugin(package: str, kind: str, name: str) -> Any:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -81,6 +82,22 @@ def render_page(template: str, **parts: object) -> str:
     """
     style = resources.files("tunery.report").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = (
+        _environment()
+        .get_template(template)
+        .render(
+            # Our own file, which holds no `</style`; escaping it would break its selectors.
+            style=Markup(style),  # noqa: S704
+            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+            **parts,
+        )
+    )
+    return visible(page)
+
+
+@cache
+def _environment() -> Environment:
+    """Return what compiles templates, and keeps them compiled: that takes longer than to fill one in."""
     environment = Environment(
         loader=PackageLoader("tunery.report", "."),
         autoescape=True,
@@ -90,13 +107,7 @@ def render_page(template: str, **parts: object) -> str:
     )
     environment.filters.update({written.__name__: written for written in _FILTERS})
     environment.globals["SPLITS"] = SPLITS
-    page = environment.get_template(template).render(
-        # Our own file, which holds no `</style`; escaping it would break its selectors.
-        style=Markup(style),  # noqa: S704
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        **parts,
-    )
-    return visible(page)
+    return environment
 
 
 def write_page(page: str, path: Path) -> None:

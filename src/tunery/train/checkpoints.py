@@ -22,9 +22,8 @@ def seal(folder: Path) -> None:
 
     Everything else must be written by now. A power cut leaves the checkpoint whole or without its manifest.
     """
-    # Arguments as a pickle, and a card about nothing: written by the libraries, never read by us.
-    for name in ("training_args.bin", "README.md"):
-        (folder / name).unlink(missing_ok=True)
+    # Arguments as a pickle: written by the Trainer, never read by us.
+    (folder / "training_args.bin").unlink(missing_ok=True)
     pack_state(folder)
     files = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != _MANIFEST}
     sync_tree(folder)
