@@ -162,8 +162,16 @@ def test_a_job_trains_a_model_that_answers(working: Live) -> None:
         client.models.retrieve(job.fine_tuned_model)
 
 
-def test_a_job_of_type_dpo_learns_from_openais_preference_file_and_answers(working: Live) -> None:
-    client = working.client()
+def test_a_job_of_type_dpo_learns_from_openais_preference_file_and_answers(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model))
+    with live(workspace, tiny_model, settings=settings) as running:
+        _learns_from_openais_preference_file(running)
+
+
+def _learns_from_openais_preference_file(running: Live) -> None:
+    client, workspace = running.client(), running.workspace
     pairs = [
         {
             "input": {"messages": [{"role": "user", "content": f"question number {i} about {i * i}"}]},
@@ -176,7 +184,11 @@ def test_a_job_of_type_dpo_learns_from_openais_preference_file_and_answers(worki
     file_id = client.files.create(file=("pairs.jsonl", content), purpose="fine-tune").id
     numbers = {"beta": 0.2, "n_epochs": 1, "batch_size": 8, "learning_rate_multiplier": 2.0}
     method: Any = {"type": "dpo", "dpo": {"hyperparameters": numbers}}
-    job = wait(client, create(client, file_id, method=method).id, "succeeded", seconds=120)
+    made = create(client, file_id, method=method)
+    assert workspace.jobs.claim("here", 60) is not None
+    assert run_job(workspace, made.id, "here", never_stop)
+    job = client.fine_tuning.jobs.retrieve(made.id)
+    assert job.status == "succeeded", job.error
     assert job.method is not None
     assert job.method.type == "dpo"
     assert job.method.dpo is not None

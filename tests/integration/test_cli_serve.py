@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from openai import OpenAI
+
+from tests.fixtures_cli import Tunery, home, tunery
+
+__all__ = ["home", "tunery"]
 
 RECIPE = """\
 name: tiny
@@ -27,42 +29,29 @@ gate: {{rules: [{{metric: exact_match, at_least: 0.0}}]}}
 """
 
 
-def tunery(home: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tunery", "--home", str(home), *map(str, arguments)],
-        env={**os.environ, "TUNERY_DATABASE_URL": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def answer(home: Path, *arguments: object) -> Any:
-    """Call the command line and return the JSON value it prints."""
-    with tunery(home, *arguments, "--json") as process:
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return json.loads(out)
-
-
-def test_a_queued_recipe_is_taken_and_its_model_answers(tmp_path: Path, tiny_model: Path) -> None:
-    home = tmp_path / "home"
+def test_a_queued_recipe_is_taken_and_its_model_answers(
+    tunery: Tunery, home: Path, tmp_path: Path, tiny_model: Path
+) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(base=tiny_model), encoding="utf-8")
     with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(
             [("text", "category"), *((f"question {i}", "abc"[i % 3]) for i in range(30))]
         )
-    job = answer(home, "jobs", "start", recipe)
-    with tunery(home, "serve", "--port", 0, "--base", tiny_model, "--json") as server:
+    job = tunery("jobs", "start", recipe, "--json").json
+    with subprocess.Popen(
+        [sys.executable, "-m", "tunery", "serve", "--port", "0", "--base", str(tiny_model), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
         try:
             assert server.stdout is not None
             assert server.stderr is not None
             key = server.stderr.readline().strip().rpartition(" ")[2]
             opening = "".join(server.stdout.readline() for _ in range(4))
             url = json.loads(opening)["url"]
-            followed = answer(home, "jobs", "status", job["id"], "--follow")
+            followed = tunery("jobs", "status", job["id"], "--follow", "--json").json
             assert followed["status"] == "succeeded", followed
             assert followed["model_version"] == "tiny@1"
             with OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60) as client:
@@ -76,4 +65,4 @@ def test_a_queued_recipe_is_taken_and_its_model_answers(tmp_path: Path, tiny_mod
     assert server.returncode == 143
     assert "Traceback" not in told
     assert key not in told
-    assert answer(home, "registry", "ls")[0]["aliases"] == ["champion"]
+    assert tunery("registry", "ls", "--json").json[0]["aliases"] == ["champion"]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures_cli import Tunery, home, tunery
+from tests.forked import Forked, forked
 from tests.integration.live_api import BASE, live
 from tests.tiny.build import build_tiny
 from tests.unit.synthesise.conftest import real_rows, teacher
@@ -108,9 +108,9 @@ def test_a_call_killed_in_the_middle_goes_on_and_pays_for_what_is_missing(
     teacher.bodies.clear()
     out = tmp_path / "made.jsonl"
     teacher.delay_s = lambda number: 0.1
-    with started(typed(recipe, teacher.url, out)) as process:
-        wait_for(lambda: len(teacher.bodies) >= 8, process)
-        os.kill(process.pid, signal.SIGKILL)
+    with forked(typed(recipe, teacher.url, out), tmp_path) as command:
+        wait_for(lambda: len(teacher.bodies) >= 8, command)
+        command.kill()
     assert not out.exists(), "a file is there whole or not at all"
     paid = sum("done" in line for line in lines_as_far_as_whole(tmp_path / "made.journal.jsonl"))
     assert paid >= 6
@@ -149,15 +149,13 @@ def test_a_second_ctrl_c_leaves_behind_what_is_in_flight(
 ) -> None:
     out = tmp_path / "made.jsonl"
     teacher.faults = ["hang", "hang"]
-    with started(typed(recipe, teacher.url, out)) as process:
-        wait_for(lambda: len(teacher.bodies) >= 2, process)
-        process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        while "once more leaves them behind" not in process.stderr.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=40)
-    assert process.returncode == 130, errors
+    with forked(typed(recipe, teacher.url, out), tmp_path) as command:
+        wait_for(lambda: len(teacher.bodies) >= 2, command)
+        command.signal(signal.SIGINT)
+        wait_for(lambda: "once more leaves them behind" in command.text, command)
+        command.signal(signal.SIGINT)
+        code, errors = command.end(timeout=40)
+    assert code == 130, errors
     assert "Traceback" not in errors
     made = tunery(*typed(recipe, teacher.url, out, "--json")).json
     assert made["rows"] == 30
@@ -220,11 +218,11 @@ def started(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Forked) -> None:
     """Wait until something is so, as long as the process lives."""
     deadline = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, "it ended before"
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

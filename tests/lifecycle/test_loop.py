@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.forked import forked
 from tunery.core.engine import GenerationRequest, Sampling
 from tunery.core.progress import Silent
 from tunery.pipeline.context import RunContext
@@ -133,7 +130,14 @@ def test_killed_in_the_middle_of_training_and_run_again_ends_as_if_undisturbed(
 ) -> None:
     write_rows(tmp_path / "rows.csv", classes=("card_arrival", "exchange_rate"), per_class=40)
     values = recipe(str(tiny_model))
-    values["train"] = {"epochs": 5, "batch_size": 4, "device": "cpu", "validation_every": 10, "dropout": 0.1}
+    values["train"] = {
+        "epochs": 5,
+        "batch_size": 4,
+        "device": "cpu",
+        "validation_every": 10,
+        "dropout": 0.1,
+        "threads": 1,
+    }
     (tmp_path / "recipe.yaml").write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
 
     undisturbed = losses_after(tmp_path, tmp_path / "one", kill=False)
@@ -146,31 +150,19 @@ def test_killed_in_the_middle_of_training_and_run_again_ends_as_if_undisturbed(
 
 def losses_after(folder: Path, home: Path, *, kill: bool) -> list[tuple[int, Any, Any]]:
     """Run the recipe in another process, kill it once if asked, and return the history it ends with."""
-    command = [
-        sys.executable,
-        "-m",
-        "tunery",
-        "--home",
-        str(home),
-        "run",
-        str(folder / "recipe.yaml"),
-        "--json",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = ["--home", home, "run", folder / "recipe.yaml", "--json"]
     if kill:
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 120
-        while not list(home.glob("checkpoints/*/checkpoint-20/manifest.json")):
-            assert process.poll() is None, "ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with forked(command, folder) as process:
+            deadline = time.monotonic() + 120
+            while not list(home.glob("checkpoints/*/checkpoint-20/manifest.json")):
+                assert process.poll() is None, "ended before it could be killed"
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.kill()
         assert Workspace.open(home).runs.list()[0].status == "running"
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert finished.returncode == 5, finished.stderr[-2000:]  # the tiny model learns nothing: gate refused
+    with forked(command, folder) as process:
+        code, written = process.end()
+    assert code == 5, written[-2000:]  # the tiny model learns nothing: gate refused
     workspace = Workspace.open(home)
     (adapter,) = workspace.adapters.list()
     workspace.close()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,17 +14,10 @@ from typing import NamedTuple
 import psutil
 from openai import OpenAI
 
+from tests.forked import Forked, forked
 from tunery.store.workspace import Workspace
 
 BASE = "tiny-llama"
-SERVE = """
-import sys
-from tunery.api.config import ServerSettings
-from tunery.api.server import serve
-from tunery.pipeline.jobs.supervisor import SupervisorSettings
-from tunery.store.workspace import Workspace
-serve(Workspace.open(), ServerSettings(port=0, base=sys.argv[1], jobs=SupervisorSettings(poll_s=0.05)))
-"""
 RECIPE = {
     "goal": {"metric": "perplexity"},
     "gate": {"rules": [{"metric": "perplexity", "at_most": 1e30}]},
@@ -40,26 +29,19 @@ RECIPE = {
 class Server(NamedTuple):
     """A server in a process of its own."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     client: OpenAI
 
 
 @contextmanager
 def serving(home: Path, base: Path, secret: str | None) -> Iterator[Server]:
-    environment = {**os.environ, "TUNERY_HOME": str(home), "TUNERY_DATABASE_URL": ""}
-    log = home.parent / "server.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(base)], stderr=out, env=environment, text=True
-        )
-    try:
-        said = ""
+    command = ["--home", home, "serve", "--port", 0, "--base", base]
+    with forked(command, home.parent, {"TUNERY_DATABASE_URL": ""}) as process:
         deadline = time.monotonic() + 60
-        while "http://" not in said or (secret is None and "key" not in said):
-            assert process.poll() is None, log.read_text()
+        while "http://" not in (said := process.text) or (secret is None and "tk-" not in said):
+            assert process.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
-            said = log.read_text()
         url = re.search(r"http://\S+", said)
         shown = re.search(r"tk-\S+", said)
         assert url is not None
@@ -67,10 +49,6 @@ def serving(home: Path, base: Path, secret: str | None) -> Iterator[Server]:
         key = secret or (shown[0] if shown else "")
         with OpenAI(base_url=url[0], api_key=key, max_retries=5, timeout=30) as client:
             yield Server(process, client)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(timeout=30)
 
 
 def training_rows() -> bytes:
@@ -114,8 +92,7 @@ def test_a_job_goes_on_after_the_server_was_killed(tiny_model: Path, tmp_path: P
         workers = psutil.Process(first.process.pid).children(recursive=True)
         assert workers
         before = said(client, job.id)
-        os.kill(first.process.pid, signal.SIGKILL)
-        first.process.wait()
+        first.process.kill()
         _, alive = psutil.wait_procs(workers, timeout=5)
         assert alive == [], "a worker outlived its server"
         secret = client.api_key
