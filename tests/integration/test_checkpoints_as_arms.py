@@ -103,7 +103,9 @@ def test_the_newest_stay_where_a_number_is_set(
     assert "is not trained" in without.err
 
 
-@pytest.mark.parametrize("settings", [{"merge": True}, {"adapter": "none"}, {"modules_to_save": ["lm_head"]}])
+@pytest.mark.parametrize(
+    "settings", [{"merge": True}, {"adapter": "none"}, {"modules_to_save": ["lm_head"]}, {"sharding": "fsdp"}]
+)
 def test_checkpoints_that_are_no_adapters_are_not_kept(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="checkpoints of whole models are not kept"):
         SftConfig.model_validate({"keep_checkpoints": "all", **settings})

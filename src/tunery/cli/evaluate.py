@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tunery.core.evaluation import Calibration, Comparison, Evaluation, Slice
     from tunery.core.run import Run
     from tunery.pipeline.stages.arms import AskedAgain
+    from tunery.report.paired import PartRow
     from tunery.store.workspace import Workspace
 
 app = typer.Typer(no_args_is_help=True, help="Evaluations: measure a model, compare two sets of answers.")
@@ -159,11 +160,10 @@ def evaluate_checkpoints(
 
     with open_recipe(ctx, recipe, overrides) as context, context.progress.task("checkpoints", None):
         found = checkpoints_of_recipe(context)
-    columns = ["step", ">value", ">95 % interval", ">n", ">gain", ">95 % interval", ">p", "shown"]
     answer(
         [one.model_dump(mode="json") for one in found],
         lambda: [
-            table(columns, [(*r[:3], str(r.n), *r[4:]) for r in checkpoint_rows(found)]),
+            parts_table("step", checkpoint_rows(found)),
             checkpoints_sentence(found) or "",
         ],
         as_json=as_json,
@@ -198,14 +198,19 @@ def resumed_text(found: Sequence[AskedAgain], recipe: Path) -> Iterable[Part]:
         yield f"To have the gate judge these answers: tunery run {recipe}"
 
 
+def parts_table(what: str, rows: Sequence[PartRow]) -> Part:
+    """Return the main metric of several, each against another, as a table."""
+    columns = [what, ">value", ">95 % interval", ">n", ">gain", ">95 % interval", ">p", "shown"]
+    return table(columns, [(*row[:3], str(row.n), *row[4:]) for row in rows])
+
+
 def slices_text(slices: Sequence[Slice]) -> Iterable[Part]:
     """Return what the tuned model is on parts of the rows, as a person reads it."""
     from tunery.report.paired import slice_rows
 
     if slices:
         yield f"\nslices, against {slices[0].against}"
-        columns = ["part", ">value", ">n", ">gain", ">95 % interval", ">p", "shown"]
-        yield table(columns, [(*r[:2], str(r.n), *r[3:]) for r in slice_rows(slices)])
+        yield parts_table("part", slice_rows(slices))
 
 
 @app.command("report")

@@ -43,38 +43,10 @@ class PairedComparison(NamedTuple):
     """How far luck explains it."""
 
 
-class SliceRow(NamedTuple):
-    """The main metric on a part of the rows, as it stands in a table."""
+class PartRow(NamedTuple):
+    """The main metric of one of several, as it stands in a table."""
 
-    where: str
-    value: str
-    n: int
-    gain: str
-    interval: str
-    p_value: str
-    verdict: str
-
-
-def slice_rows(slices: Sequence[Slice]) -> list[SliceRow]:
-    """Write the tuned model's figures on parts of the rows, and against the best baseline there."""
-    return [
-        SliceRow(
-            f"{part.column}: {part.value}",
-            metric_value(part.metric),
-            part.metric.n,
-            change(part.difference, share=is_rate(part.metric)),
-            change_interval(*part.ci95, share=is_rate(part.metric)),
-            p_value(part.p_value),
-            part.verdict,
-        )
-        for part in slices
-    ]
-
-
-class CheckpointRow(NamedTuple):
-    """A checkpoint's answers to the validation split, as they stand in a table."""
-
-    step: str
+    what: str
     value: str
     interval: str
     n: int
@@ -84,21 +56,28 @@ class CheckpointRow(NamedTuple):
     verdict: str
 
 
-def checkpoint_rows(scores: Sequence[CheckpointScore]) -> list[CheckpointRow]:
+def slice_rows(slices: Sequence[Slice]) -> list[PartRow]:
+    """Write the tuned model's figures on parts of the rows, and against the best baseline there."""
+    return [_part(f"{part.column}: {part.value}", part) for part in slices]
+
+
+def checkpoint_rows(scores: Sequence[CheckpointScore]) -> list[PartRow]:
     """Write what each kept checkpoint answers, and how that differs from the model that was made."""
-    return [
-        CheckpointRow(
-            f"{one.step}{', the model' if one.chosen else ''}",
-            metric_value(one.metric),
-            metric_interval(one.metric),
-            one.metric.n,
-            change(one.difference, share=is_rate(one.metric)),
-            change_interval(*one.ci95, share=is_rate(one.metric)),
-            p_value(one.p_value),
-            one.verdict,
-        )
-        for one in scores
-    ]
+    return [_part(f"{one.step}{', the model' if one.chosen else ''}", one) for one in scores]
+
+
+def _part(what: str, found: Slice | CheckpointScore) -> PartRow:
+    share = is_rate(found.metric)
+    return PartRow(
+        what,
+        metric_value(found.metric),
+        metric_interval(found.metric),
+        found.metric.n,
+        change(found.difference, share=share),
+        change_interval(*found.ci95, share=share),
+        p_value(found.p_value),
+        found.verdict,
+    )
 
 
 class ExampleCard(NamedTuple):

@@ -124,7 +124,7 @@ class TrainConfig(Settings):
     validation rows the best is mostly luck, and the loss may rise while more answers become right."""
     keep_checkpoints: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] | None = None
     """Adapters of so many newest checkpoints stay beside the one that training makes, of `all` or of none;
-    each then answers the validation split. Only of adapters that are not merged."""
+    each then answers the validation split. Only of adapters that are not merged, and without sharding."""
     generate_rows: int | None = Field(default=None, ge=1)
     """Validation rows that the model answers at each validation, drawn so that classes keep their shares; the
     answers are judged as the test split's are. Holds the base a second time meanwhile. None by default."""
@@ -238,10 +238,11 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _keeps_adapters(self) -> TrainConfig:
-        if self.keep_checkpoints is not None and (self.makes_a_model or self.modules_to_save):
+        whole = self.makes_a_model or self.modules_to_save or self.sharding == "fsdp"
+        if self.keep_checkpoints is not None and whole:
             raise ValueError(
-                f"keep_checkpoints is {self.keep_checkpoints}, and what comes out is no adapter by itself: "
-                "checkpoints of whole models are not kept; leave it out"
+                f"keep_checkpoints is {self.keep_checkpoints}, and what comes out is no adapter by itself, "
+                "or the base is divided: checkpoints of whole models are not kept; leave it out"
             )
         return self
 
