@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
@@ -68,6 +69,7 @@ _OPEN = """
 INSERT INTO limit_accounts (name, month, state) VALUES (:name, :month, :state) ON CONFLICT (name) DO NOTHING
 """
 LAPSED = "lapsed"
+_MARK = "SELECT value FROM facts WHERE name = 'limits'"
 _COLUMNS = {"project": "project", "key": "key_id", "model": "model", "day": "day"}
 """What usage can be told apart by, to its column."""
 
@@ -141,6 +143,18 @@ class Counts:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+    def mark(self) -> str:
+        """Return a name that all servers of this database have in common and no others."""
+        mine = secrets.token_hex(8)
+
+        def settle(transaction: Transaction) -> str:
+            put = "INSERT INTO facts (name, value) VALUES ('limits', :mark) ON CONFLICT (name) DO NOTHING"
+            transaction.run(put, {"mark": mine})
+            return str(transaction.rows(_MARK)[0]["value"])
+
+        known = self.database.rows(_MARK)
+        return str(known[0]["value"]) if known else self.database.atomically(settle)
 
     def read(self, names: Sequence[str]) -> dict[str, str]:
         """Return the states of those accounts that there are."""

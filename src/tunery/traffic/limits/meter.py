@@ -35,7 +35,7 @@ _BATCH = 200
 """Calls booked at once at most [count]."""
 _WAITING = 100_000
 """Ended calls that may wait to be booked while the counts are away [count]."""
-_CLOSE_S = 5.0
+_CLOSE_S = 2.0
 """How long an end waits for what is still to be booked [s]."""
 _UNKNOWN_USD = 1e-6
 """Reserved for a call whose price nobody can tell before it ends, so that a used-up budget stops it."""

@@ -36,7 +36,8 @@ def open_ledger(workspace: Workspace) -> Ledger:
     if url := os.environ.get(REDIS_URL):
         from tunery.traffic.limits.redis import RedisLedger
 
-        return RedisLedger(url, seed=seed)
+        # Two installations may share a Redis, and names of projects and models.
+        return RedisLedger(url, seed=seed, prefix=f"tunery:{workspace.counts.mark()}")
     if workspace.database.driver.dialect == "postgresql":
         from tunery.traffic.limits.database import DatabaseLedger
 
