@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tunery.api.config import ServerSettings
 from tunery.pipeline.gateway.conversations import ConversationSettings
 from tunery.store.workspace import Workspace
 
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 ASK = "I am still waiting on my card"
 SYSTEM = "Name the intent of the customer's message."
 NOW: Any = {
@@ -94,7 +96,7 @@ def test_the_stream_is_openais_events_in_order_and_comes_to_the_whole_response(c
     whole = client.responses.create(**asked)
     events = list(client.responses.create(**asked, stream=True))
     for event in events:
-        TypeAdapter(ResponseStreamEvent).validate_python(event.model_dump())
+        EVENT.validate_python(event.model_dump())
     assert [e.sequence_number for e in events] == list(range(len(events)))
     kinds = [e.type for e in events]
     deltas = kinds.count("response.output_text.delta")
@@ -232,6 +234,26 @@ def test_log_probabilities_come_where_they_are_included(client: OpenAI) -> None:
     )
     sent = [t for e in events if e.type == "response.output_text.delta" for t in e.logprobs]
     assert len(sent) >= 5  # a token without text goes with the end
+
+
+def test_a_batch_of_responses_is_answered_line_by_line(client: OpenAI) -> None:
+    bodies = [{"model": "bot", "input": text, "max_output_tokens": 4} for text in (ASK, "And now?")]
+    lines = [
+        {"custom_id": str(n), "method": "POST", "url": "/v1/responses", "body": b}
+        for n, b in enumerate(bodies)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    file = client.files.create(file=("lines.jsonl", text.encode()), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/responses", completion_window="24h")
+    deadline = time.monotonic() + 30
+    while batch.status not in ("completed", "failed") and time.monotonic() < deadline:
+        time.sleep(0.1)
+        batch = client.batches.retrieve(batch.id)
+    assert batch.output_file_id, batch.errors
+    answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+    for sent, answer in zip(bodies, answers, strict=True):
+        done = Response.model_validate(answer["response"]["body"])
+        assert done.output_text == client.responses.create(**sent).output_text  # type: ignore[call-overload]
 
 
 def test_what_is_deleted_or_not_stored_is_gone(client: OpenAI) -> None:

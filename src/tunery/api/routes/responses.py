@@ -24,7 +24,7 @@ from tunery.core.errors import ConfigError, NotFoundError, TuneryError
 from tunery.core.example import Message
 from tunery.core.ids import new_id
 from tunery.core.rollout import RequestRecord
-from tunery.core.tool_text import read_answer
+from tunery.core.tool_text import Answer
 from tunery.pipeline.gateway.answer import Running
 from tunery.pipeline.gateway.call import CompletionCall, subject_of
 from tunery.serve.openai.chat import Head, logprobs_of
@@ -151,13 +151,13 @@ def _call(
 
 
 async def _start(call: CompletionCall, shared: Services, *, stream: bool) -> Running:
-    """Start a call; what is wrong with its conversation is said of the field that it came in."""
     with _said_of_input():
         return await shared.gateway.start(call, stream=stream)
 
 
 @contextlib.contextmanager
 def _said_of_input() -> Iterator[None]:
+    """Say of the input what is wrong with messages: that is the field they came in."""
     try:
         yield
     except TuneryError as error:
@@ -176,7 +176,7 @@ async def _whole(
 ) -> dict[str, Any]:
     async with await _start(call, shared, stream=False) as running:
         (done,) = await running.finish()
-        answer = body.offer.read(done.text) if body.may_call else read_answer("")._replace(text=done.text)
+        answer = body.offer.read(done.text) if body.may_call else Answer(done.text, ())
         status = status_of(done)
         output = output_items(
             answer,
@@ -286,9 +286,7 @@ def _stored_object(found: RequestRecord) -> dict[str, Any]:
     choice, parallel = settings.get("tool_choice"), settings.get("parallel_tool_calls", True)
     required = choice == "required" or (isinstance(choice, dict) and choice.get("mode") != "auto")
     offer = Offer(turns.functions, turns.functions, required, bool(parallel))
-    answer = (
-        offer.read(found.completion) if offer.functions else read_answer("")._replace(text=found.completion)
-    )
+    answer = offer.read(found.completion) if offer.functions else Answer(found.completion, ())
     has_text = found.text == "kept"
     return response_object(
         Head(found.id, unix(found.created_at) or 0, found.model),

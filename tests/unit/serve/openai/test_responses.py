@@ -21,6 +21,7 @@ from tunery.serve.openai.wire import SamplingDefaults
 
 NOW: Any = {"type": "function", "name": "now", "parameters": {"type": "object"}, "strict": False}
 CALL = '<tool_call>{"name": "now", "arguments": {"zone": "UTC"}}</tool_call>'
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 HEAD = Head("resp_0123", 1_700_000_000, "bot@1")
 
 
@@ -75,7 +76,7 @@ def test_the_clients_accumulator_comes_to_the_last_events_response(
     state: Any = ResponseStreamState(input_tools=[NOW], text_format=omit)
     for number, event in enumerate(events):
         assert event["sequence_number"] == number
-        state.handle_event(TypeAdapter(ResponseStreamEvent).validate_python(event))
+        state.handle_event(EVENT.validate_python(event))
     final = state._completed_response
     Response.model_validate(events[-1]["response"])
     assert (final.status, final.output_text) == ("completed", said)
@@ -97,7 +98,7 @@ def test_an_answer_that_was_cut_is_incomplete_and_one_that_failed_has_its_reason
     writer = ResponseEvents(HEAD, echo(body()), watch=None, logprobs=False)
     list(writer.begin())
     failed = writer.failed({"code": "server_error", "message": "the engine stopped"})
-    parsed: Any = TypeAdapter(ResponseStreamEvent).validate_python(failed)
+    parsed: Any = EVENT.validate_python(failed)
     assert (parsed.type, parsed.response.status) == ("response.failed", "failed")
     assert parsed.response.error.message == "the engine stopped"
 
