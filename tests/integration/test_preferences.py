@@ -26,12 +26,15 @@ from tunery.pipeline.stages.rewind import recorded_training, require_recorded, t
 from tunery.store.left_overs import CHECKPOINTS
 from tunery.store.workspace import Workspace
 
+METHODS = ["dpo", "kto", *(pytest.param(name, marks=pytest.mark.slow) for name in ("orpo", "simpo"))]
+"""Every time those that need a reference; the others learn by the same steps without one."""
+
 
 def recipe(base: Path, folder: Path, **train: Any) -> Recipe:
     return pair_recipe(base, folder, **{"learning_rate": 0.01, **train})
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
+@pytest.mark.parametrize("method", METHODS)
 def test_held_out_preferences_come_into_order_and_training_says_so(
     tiny_model: Path, workspace: Workspace, tmp_path: Path, method: str
 ) -> None:
@@ -147,7 +150,7 @@ def test_a_killed_training_goes_on_with_the_reference_it_began_with(tiny_model: 
     ]
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
+@pytest.mark.parametrize("method", METHODS)
 def test_accumulated_micro_batches_equal_one_big_batch(tiny_model: Path, tmp_path: Path, method: str) -> None:
     same = {"method": method, "dropout": 0.0}
     whole = trained(tiny_model, tmp_path, "whole", micro_batch_size=6, **same)

@@ -81,7 +81,7 @@ def smaller(config: TrainConfig, told: list[str]) -> TrainConfig:
     [
         (settings("sft", dropout=0.1), 1),
         (settings("sft", dropout=0.1, micro_batch_size=4), 2),  # behind one whose gradients must go
-        (settings("orpo", dropout=0.1, micro_batch_size=4), 2),
+        pytest.param(settings("orpo", dropout=0.1, micro_batch_size=4), 2, marks=pytest.mark.slow),
         (settings("kto", dropout=0.1, micro_batch_size=4), 2),
     ],
     ids=lambda given: getattr(given, "method", given),
@@ -133,7 +133,7 @@ def test_rows_that_are_larger_later_on_halve_it_again(
         assert one[1] == pytest.approx(other[1], rel=1e-3)
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+@pytest.mark.parametrize("method", ["sft", pytest.param("dpo", marks=pytest.mark.slow), "kto"])
 def test_what_is_only_measured_gets_smaller_too(
     base: BaseModelInfo, tmp_path: Path, memory: Any, method: str
 ) -> None:

@@ -105,7 +105,7 @@ def test_a_rows_loss_is_the_mean_over_its_own_tokens(base: BaseModelInfo, tmp_pa
         assert together[row.id] == pytest.approx(alone.history[0].train_loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("step", [2, 3, 8])
+@pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 8))])
 def test_a_kill_neither_doubles_nor_loses_a_step(base: BaseModelInfo, tmp_path: Path, step: int) -> None:
     data = TrainingRows(answers(44), answers(10))
     train(base, tmp_path / "whole", data=data, progress=Silent())
