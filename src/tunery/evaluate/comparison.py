@@ -242,7 +242,7 @@ def _record(
         difference=result.difference,
         ci95=result.ci95,
         test=test,
-        verdict=_verdict(result),
+        verdict=verdict_of(result.difference, result.p_value),
         fixed_ids=tuple(fixed[:_IDS_SHOWN]),
         broken_ids=tuple(broken[:_IDS_SHOWN]),
         value_a=values[0],
@@ -253,7 +253,8 @@ def _record(
     )
 
 
-def _verdict(result: PairedTest) -> Verdict:
-    if result.p_value >= SIGNIFICANT or result.difference == 0:
+def verdict_of(difference: float, p: float) -> Verdict:
+    """Return what a difference and its p-value show; positive is better."""
+    if p >= SIGNIFICANT or difference == 0:
         return "no difference shown"
-    return "better" if result.difference > 0 else "worse"
+    return "better" if difference > 0 else "worse"

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tunery.core.evaluation import Comparison, Metric, Prediction, Slice, Verdict
+from tunery.core.evaluation import Comparison, Metric, Prediction, Slice
 from tunery.core.example import Example
 from tunery.core.statistics import holm
-from tunery.evaluate.comparison import SIGNIFICANT, compare
+from tunery.evaluate.comparison import compare, verdict_of
 from tunery.evaluate.run import EvaluationResult, main_metric_over
 from tunery.evaluate.task import Task
 
@@ -65,16 +65,10 @@ def compare_slices(task: Task, tuned: EvaluationResult, other: EvaluationResult)
             difference=part.compared.difference,
             ci95=part.compared.ci95,
             p_value=p,
-            verdict=_verdict(part.compared, p),
+            verdict=verdict_of(part.compared.difference, p),
         )
         for part, p in zip(found, adjusted, strict=True)
     )
-
-
-def _verdict(compared: Comparison, p: float) -> Verdict:
-    if p >= SIGNIFICANT or compared.difference == 0:
-        return "no difference shown"
-    return "better" if compared.difference > 0 else "worse"
 
 
 def _parts(task: Task, tuned: EvaluationResult, other: EvaluationResult) -> Sequence[_Part]:

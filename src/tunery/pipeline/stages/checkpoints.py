@@ -14,7 +14,7 @@ from tunery.core.run import TUNED
 from tunery.core.statistics import holm
 from tunery.core.training import ADAPTER_WEIGHTS, KEPT_STEPS, Adapter, kept_steps
 from tunery.evaluate.ask import Completions, ask
-from tunery.evaluate.comparison import SIGNIFICANT, compare
+from tunery.evaluate.comparison import compare, verdict_of
 from tunery.evaluate.kept import KeptAnswers
 from tunery.evaluate.run import EvaluationResult
 from tunery.evaluate.task import Task
@@ -124,7 +124,6 @@ def _scores(
     adjusted = holm([one.p_value for one in compared.values()])
     scores = []
     for (step, one), p in zip(compared.items(), adjusted, strict=True):
-        shown = p < SIGNIFICANT and one.difference != 0
         scores.append(
             CheckpointScore(
                 step=step,
@@ -134,7 +133,7 @@ def _scores(
                 difference=one.difference,
                 ci95=one.ci95,
                 p_value=p,
-                verdict="no difference shown" if not shown else "better" if one.difference > 0 else "worse",
+                verdict=verdict_of(one.difference, p),
             )
         )
     return tuple(scores)

@@ -12,7 +12,7 @@ from tunery.core.example import Example
 from tunery.core.run import TUNED
 from tunery.core.training import Adapter
 from tunery.evaluate.ask import BEGUN
-from tunery.evaluate.comparison import SIGNIFICANT
+from tunery.evaluate.comparison import verdict_of
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.metrics import title_of
 from tunery.evaluate.run import EvaluationResult
@@ -107,7 +107,6 @@ def _compared(unseen: EvaluationResult, seen: EvaluationResult) -> Comparison:
         for result in (unseen, seen)
     ]
     found = compare_shares(counts[1], counts[0])
-    shown = found.p_value < SIGNIFICANT and found.difference != 0
     return Comparison(
         a=unseen.evaluation.subject,
         b=seen.evaluation.subject,
@@ -120,7 +119,7 @@ def _compared(unseen: EvaluationResult, seen: EvaluationResult) -> Comparison:
         difference=found.difference,
         ci95=tuple(found.ci95),
         test="fisher_exact",
-        verdict="no difference shown" if not shown else "better" if found.difference > 0 else "worse",
+        verdict=verdict_of(found.difference, found.p_value),
         value_a=counts[0][0] / counts[0][1],
         value_b=counts[1][0] / counts[1][1],
     )
