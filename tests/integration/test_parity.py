@@ -26,7 +26,7 @@ def test_merged_weights_and_the_trainers_form_answer_as_the_gate_judged(
     tiny_model: Path, workspace: Workspace, tmp_path: Path
 ) -> None:
     ref = made(tiny_model, tmp_path, workspace, "adapter")
-    folder = export(workspace, ref, tmp_path / "out", merged=True)
+    folder = export(workspace, ref, tmp_path / "out", form="merged")
     merged = parity_of_folder(workspace, ref, folder, progress=Silent())
     assert merged.comparison.n == 6
     assert (merged.comparison.fixed, merged.comparison.broken) == (0, 0)
@@ -55,7 +55,7 @@ def test_an_export_that_answers_worse_is_refused_and_leaves_nothing(
         parity._replace(comparison=parity.comparison.with_(difference=-0.5)).require()
 
     with pytest.raises(GateFailed, match="may lose 0 points at most"):
-        export(workspace, ref, tmp_path / "out", merged=True, check=spoilt)
+        export(workspace, ref, tmp_path / "out", form="merged", check=spoilt)
     assert not list(tmp_path.glob("out*"))
 
 

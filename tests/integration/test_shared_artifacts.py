@@ -51,7 +51,7 @@ def test_a_version_made_in_one_home_is_used_in_another(
         assert context.engine(adapter) is not None
     finally:
         context.release_engine()
-    exported = export(there, version.ref, tmp_path / "out", merged=False)
+    exported = export(there, version.ref, tmp_path / "out")
     assert exported
     there.artifacts.delete("adapters", adapter.id)
     there.close()

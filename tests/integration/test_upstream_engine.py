@@ -149,10 +149,14 @@ class Double(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.calls.append((self.path, body))
-        if self.fail:
+        if self.fail and self.fail[0] == 200:  # what breaks before the first token comes as a piece
+            self.fail.pop(0)
+            self._send('data: {"error": {"message": "EngineCore"}}\n\n', kind="text/event-stream")
+        elif self.fail:
             self._send({"error": {"message": "not now"}}, self.fail.pop(0))
         elif self.path.endswith("/load_lora_adapter") and body["lora_name"] == "large":
-            self._send({"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16"}}, 400)
+            why = "Call to add_lora method failed: LoRA rank 64 is greater than max_lora_rank 16."
+            self._send({"error": {"message": why}}, 500)  # as vLLM 0.32 answers
         elif self.path.endswith("lora_adapter"):
             self._send("Success", kind="text/plain")
         elif body.get("seed") == ENDLESS:
@@ -228,6 +232,8 @@ def test_an_upstream_that_is_busy_is_asked_again_and_then_named(double: str, tin
     there = upstream(tiny_model, double, attempts=2)
     try:
         Double.fail = [503]
+        assert there.generate([GenerationRequest((5, 6))])[0].text == "base"
+        Double.fail = [200]
         assert there.generate([GenerationRequest((5, 6))])[0].text == "base"
         Double.fail = [503, 500]
         with pytest.raises(ResourceError, match="answered 500: not now"):

@@ -138,7 +138,7 @@ def test_a_champion_of_one_kind_is_compared_with_a_challenger_of_another(
 
 def test_an_adapter_is_exported_merged(tiny_model: Path, workspace: Workspace, tmp_path: Path) -> None:
     ref = made(tiny_model, tmp_path, workspace, "adapter")
-    folder = export(workspace, ref, tmp_path / "merged", merged=True)
+    folder = export(workspace, ref, tmp_path / "merged", form="merged")
     assert not (folder / "adapter_config.json").exists()
     assert "LoRA adapter merged into" in (folder / "README.md").read_text(encoding="utf-8")
     adapter = load_file(export(workspace, ref, tmp_path / "adapter") / "adapter_model.safetensors")

@@ -22,6 +22,7 @@ from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
 from tunery.serve.engines import EngineSettings, engine_settings, open_engine
+from tunery.serve.engines.upstream.settings import StartedEngineSettings
 from tunery.store.workspace import Workspace
 from tunery.traffic.fair_queue import Capacity
 
@@ -94,7 +95,7 @@ def served_bases(
         progress.event(changed, level="warn")
     bases = BasePool(
         base,
-        engine_opener(settings.engine),
+        engine_opener(_logged(settings.engine, workspace)),
         max_adapters=settings.max_adapters,
         breaker=settings.traffic.breaker,
     )
@@ -212,6 +213,13 @@ def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
         return opened
 
     return open_base
+
+
+def _logged(settings: EngineSettings, workspace: Workspace) -> EngineSettings:
+    """Return settings under which an engine that is a server of its own has its log in the home."""
+    if isinstance(settings, StartedEngineSettings):
+        return settings.logging_to(workspace.root / "logs")
+    return settings
 
 
 def capacity_of(settings: EngineSettings) -> Capacity:

@@ -157,48 +157,39 @@ def export_version(  # noqa: PLR0913 - each is an option of its own
     ref: Reference,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.")],
     *,
-    merged: Annotated[
-        bool, typer.Option("--merged", help="Write all weights, the adapter merged into its base in fp32.")
-    ] = False,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORM", help="adapter, merged, gguf or gguf-adapter.")
+    ] = "adapter",
+    quantise: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Number format of a GGUF file: f32, f16 [default], q8_0, q4_k_m."),
+    ] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="The same as --format merged.")] = False,
     check: Annotated[
-        bool, typer.Option(help="Measure merged weights on the version's test rows before they are kept.")
+        bool, typer.Option(help="Measure every form but the adapter on the test rows before it is kept.")
     ] = True,
     margin: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Loss against the gate's figure that is accepted; else 2 points."),
     ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="How llama.cpp is started to measure, such as python=PATH."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Copy a version's adapter, or whole weights, and card to a folder that plain PEFT and vLLM open.
+    """Write a version's adapter, or whole weights, and card to a folder that other programs open.
 
-    An adapter is copied as the gate judged it. Merged weights are another form: they answer the version's
-    test rows first, and where they lose more than the margin nothing is left and the command exits with 5.
+    An adapter is copied as the gate judged it. Merged weights and GGUF files are other forms: they answer the
+    version's test rows first, and where they lose more than the margin nothing is left and the command exits
+    with 5.
     """
-    from tunery.cli.progress import terminal_progress
-    from tunery.core.training import ADAPTER_WEIGHTS
-    from tunery.pipeline.stages.parity import MARGIN, Parity, parity_of_folder
-    from tunery.registry.export import export
-    from tunery.registry.versions import resolve
+    from tunery.cli.exporting import export_checked, wanted_export
 
-    found: list[Parity] = []
+    wanted = wanted_export("merged" if merged else form, quantise, engine or ())
     with open_workspace(ctx) as workspace:
-        version = resolve(workspace, ref)
-
-        def measured(partial: Path) -> None:
-            progress, most = terminal_progress(), MARGIN if margin is None else margin
-            found.append(parity_of_folder(workspace, version.ref, partial, progress=progress, margin=most))
-            found[-1].require()
-
-        path = export(
-            workspace, version.ref, folder, merged=merged, check=measured if merged and check else None
-        )
-    parity = found[0] if found else None
-    whole = not (path / ADAPTER_WEIGHTS).exists()
-    what = f"all weights, from {version.base}" if whole else f"an adapter on {version.base}"
-    value = {"model_version": version.ref, "base": version.base, "path": path, "whole_model": whole}
-    value["parity"] = parity.comparison.model_dump(mode="json") if parity else None
-    told = [f"{version.ref} ({what}) is in {path}", *([parity.sentence] if parity else [])]
-    answer(value, lambda: told, as_json=as_json)
+        exported = export_checked(workspace, ref, folder, wanted, margin=margin, check=check)
+    answer(exported.value, lambda: exported.lines, as_json=as_json)
 
 
 @app.command("parity")

@@ -62,7 +62,7 @@ def read_peft_folder(folder: Path, shape_of: Callable[[str], tuple[int, int] | N
     if not folder.is_dir():
         raise NotFoundError(f"no adapter folder {folder}", hint="tunery registry ls")
     config = _read_config(folder)
-    problems = _config_problems(config)
+    problems = config_problems(config)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         pickles = sorted(p.name for p in folder.glob("*.bin"))
         problems.append(
@@ -109,7 +109,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _config_problems(config: Mapping[str, Any]) -> list[str]:
+def config_problems(config: Mapping[str, Any]) -> list[str]:
+    """Return why an adapter's configuration says more than ``scaling * B(A(x))``, a sentence each."""
     kind = config.get("peft_type")
     if kind != "LORA":
         return [f"its type is {kind!r}; this engine serves LORA only"]

@@ -14,6 +14,7 @@ from tunery.core.errors import ConfigError
 from tunery.model.gguf.architecture import Architecture
 from tunery.model.gguf.precision import Precision, bytes_of, encode, file_type, type_of
 from tunery.model.gguf.vocabulary import write_vocabulary
+from tunery.model.peft_folder import read_peft_folder, shapes_in
 
 
 class _Planned(NamedTuple):
@@ -51,33 +52,38 @@ def write_model(folder: Path, target: Path, precision: Precision = "f16", *, nam
         _write(writer, target, _plan(folder, architecture, tensors, precision))
 
 
-def write_adapter(base: Path, layers: Mapping[str, tuple[torch.Tensor, torch.Tensor]], target: Path) -> None:
-    """Write LoRA matrices as a GGUF adapter of a base in fp32.
+def write_adapter(base: Path, adapter: Path, target: Path) -> None:
+    """Write a PEFT folder's LoRA matrices as a GGUF adapter of a base, in fp32 with the scaling in ``B``.
 
     Args:
         base: Hugging Face folder of the base.
-        layers: Linear layer to ``A``, shape ``(rank, in_features)``, and ``B`` times the scaling, shape
-            ``(out_features, rank)``.
+        adapter: PEFT folder.
         target: File to make.
 
     Raises:
-        ConfigError: A layer has no name in GGUF.
+        ConfigError: It is no LoRA that llama.cpp computes on this base; every reason at once.
         OSError: It cannot be written.
     """
     import gguf
 
     architecture = Architecture(base)
     named = architecture.namer()
+    layers = read_peft_folder(adapter, shapes_in(base))
+    if any(pair.magnitude is not None for pair in layers.values()):
+        raise ConfigError(
+            f"adapter {adapter}: it is DoRA, which llama.cpp does not compute",
+            hint="tunery registry export --format gguf merges it into its base",
+        )
     writer = gguf.GGUFWriter(None, architecture.name)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 0.0)  # 0: nothing is multiplied, the scaling is in B
     planned, unnamed = [], []
-    for layer, (down, up) in sorted(layers.items()):
+    for layer, pair in sorted(layers.items()):
         if (name := named(f"{layer}.weight")) is None:
             unnamed.append(layer)
             continue
-        for side, matrix in (("a", down), ("b", architecture.rows_of(layer, up))):
+        for side, matrix in (("a", pair.down), ("b", architecture.rows_of(layer, pair.up))):
             planned.append(_whole(f"{name}.lora_{side}", matrix.to(torch.float32)))
     if unnamed:
         raise ConfigError(f"GGUF has no name for the adapted layers {', '.join(unnamed[:5])}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from tunery.core.dataset import DatasetVersion
+from tunery.core.engine import Engine
 from tunery.core.errors import GateFailed, NotFoundError
 from tunery.core.evaluation import Comparison
-from tunery.core.figures import change, change_interval, gap_bound, is_share, quantity
+from tunery.core.figures import change, change_interval, count, counted, gap_bound, is_share, quantity
 from tunery.core.progress import Progress
 from tunery.core.run import TRAINER
 from tunery.evaluate.comparison import compare
@@ -17,8 +20,11 @@ from tunery.evaluate.scorers import ScorerOptions
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import stored_recipe
 from tunery.pipeline.stages.evaluate import measure_trainer, predictions_of, test_task, tuned_subject
+from tunery.registry.export import LORA_SUFFIX
 from tunery.registry.lineage import lineage
 from tunery.serve.engines import open_engine
+from tunery.serve.engines.llamacpp import LlamaCppSettings
+from tunery.serve.engines.upstream.swapping import SwappingEngine
 from tunery.store.adapters import base_here
 from tunery.store.workspace import Workspace
 
@@ -84,16 +90,89 @@ def parity_of_folder(
         ConfigError: The engine does not take the folder.
     """
     context, judged = _again(workspace, ref, progress)
-    dataset = workspace.datasets.get(judged.dataset)
-    task = test_task(context, dataset)
-    adapter = workspace.adapters.get(judged.adapter)
-    subject = replace(tuned_subject(context, adapter, name="exported"), adapter=None, whole=False)
-    engine = open_engine(folder, context.engine_settings)
+    settings = context.engine_settings
+    return _measured(context, judged, "exported", lambda: open_engine(folder, settings), margin)
+
+
+def parity_of_gguf(
+    workspace: Workspace,
+    ref: str,
+    file: Path,
+    *,
+    settings: LlamaCppSettings,
+    progress: Progress,
+    margin: float = MARGIN,
+) -> Parity:
+    """Measure an exported GGUF file on its version's test rows, in llama.cpp.
+
+    Args:
+        workspace: Where the version is registered.
+        ref: The version.
+        file: Of the export: all weights, or an adapter, which is measured on its base.
+        settings: How llama.cpp is started; which file it serves is filled in.
+        progress: Told of every batch.
+        margin: Loss that is accepted.
+
+    Raises:
+        NotFoundError: The version's run, rows or answers are no longer stored.
+        GateFailed: llama.cpp reads other tokens in the rows' conversations than training did.
+        ResourceError: llama.cpp cannot be started.
+    """
+    context, judged = _again(workspace, ref, progress)
+    whole = not file.stem.endswith(LORA_SUFFIX)
+    chosen = settings.model_copy(update={"gguf": file}) if whole else settings
+
+    def opened() -> Engine:
+        engine = SwappingEngine(Path(context.base.path), chosen)
+        try:
+            _require_same_tokens(engine, context, workspace.datasets.get(judged.dataset))
+            if not whole:
+                engine.load_adapter_file(judged.adapter, file)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    form = file.stem.rpartition("-")[2] if whole else f"lora on {settings.quantise}"
+    adapter = None if whole else judged.adapter
+    return _measured(context, judged, f"gguf {form}", opened, margin, adapter=adapter)
+
+
+def _require_same_tokens(engine: SwappingEngine, context: RunContext, dataset: DatasetVersion) -> None:
+    """Compare how llama.cpp splits the test rows' conversations, because other programs send it text."""
+    tokenizer = context.tokenizer
+    texts = [
+        tokenizer.template_text(example.prompt, open_turn=True)
+        for example in test_task(context, dataset).examples
+    ]
+    differing = engine.read_otherwise(texts)
+    if differing:
+        raise GateFailed(
+            f"llama.cpp reads other tokens in {counted(differing, 'conversation')} of {count(len(texts))}: "
+            "programs that send it text would not get the answers that were judged",
+            hint="tunery registry export --no-check writes it all the same",
+        )
+
+
+def _measured(
+    context: RunContext,
+    judged: _Judged,
+    form: str,
+    opened: Callable[[], Engine],
+    margin: float,
+    *,
+    adapter: str | None = None,
+) -> Parity:
+    workspace, progress = context.workspace, context.progress
+    task = test_task(context, workspace.datasets.get(judged.dataset))
+    record = workspace.adapters.get(judged.adapter)
+    subject = replace(tuned_subject(context, record, name="exported"), adapter=adapter, whole=False)
+    engine = opened()
     try:
         result = evaluate(engine, context.tokenizer, task, subject=subject, progress=progress)
     finally:
         engine.close()
-    return _compared("exported", workspace, judged, result, margin)
+    return _compared(form, workspace, judged, result, margin)
 
 
 def parity_of_trainer(

@@ -16,7 +16,6 @@ from tests.tiny.architectures import build_architecture
 from tunery.core.errors import ConfigError
 from tunery.model.gguf.precision import PRECISIONS
 from tunery.model.gguf.write import write_adapter, write_model
-from tunery.model.peft_folder import read_peft_folder, shapes_in
 from tunery.model.tokenizer import load_tokenizer
 from tunery.model.whole import merge
 
@@ -119,15 +118,19 @@ def test_an_adapter_over_the_base_is_the_merged_model(
     merge(describe_base(tiny_model, name="tiny"), tiny_adapters["b"], tmp_path / "merged")
     write_model(tiny_model, tmp_path / "base.gguf", "f32")
     write_model(tmp_path / "merged", tmp_path / "merged.gguf", "f32")
-    pairs = read_peft_folder(tiny_adapters["b"], shapes_in(tiny_model))
-    write_adapter(tiny_model, {layer: (p.down, p.up) for layer, p in pairs.items()}, tmp_path / "lora.gguf")
+    write_adapter(tiny_model, tiny_adapters["b"], tmp_path / "lora.gguf")
     base, merged = tensors(tmp_path / "base.gguf"), tensors(tmp_path / "merged.gguf")
     added = tensors(tmp_path / "lora.gguf")
-    assert len(added) == 2 * len(pairs)
+    assert len(added) == 2 * 7 * 2  # both matrices, of seven layers of two blocks
     for name, weight in base.items():
         if f"{name}.lora_a" in added:
             weight = weight + added[f"{name}.lora_b"] @ added[f"{name}.lora_a"]
         assert np.abs(merged[name] - weight).max() < 1e-5, name
+
+
+def test_a_dora_adapter_is_refused(tiny_model: Path, tiny_adapters: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"DoRA, which llama\.cpp does not compute"):
+        write_adapter(tiny_model, tiny_adapters["c"], tmp_path / "lora.gguf")
 
 
 def test_the_tokenizer_its_stops_and_its_template_are_in_the_file(tiny_model: Path, tmp_path: Path) -> None:

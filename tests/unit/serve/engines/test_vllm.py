@@ -13,7 +13,14 @@ from tunery.serve.engines import engine_settings
 from tunery.serve.engines.upstream.vllm import VllmDialect, adapter_problems
 from tunery.serve.engines.vllm import VllmSettings
 
-PLAIN = {"r": 16, "target_modules": ["q_proj", "down_proj"], "bias": "none", "modules_to_save": None}
+PLAIN = {
+    "peft_type": "LORA",
+    "r": 16,
+    "lora_alpha": 32,
+    "target_modules": ["q_proj", "down_proj"],
+    "bias": "none",
+    "modules_to_save": None,
+}
 
 
 def folder(tmp_path: Path, **changes: Any) -> Path:
@@ -33,9 +40,9 @@ def test_a_plain_adapter_has_no_problem(tmp_path: Path) -> None:
         ({"r": 24}, "rank 24 is above --max-lora-rank 16; start it with --max-lora-rank 32"),
         ({"rank_pattern": {"q_proj": 600}}, "rank 600 .* smaller train.lora.rank"),
         ({"use_dora": True}, "DoRA"),
-        ({"bias": "all"}, "bias=all"),
-        ({"modules_to_save": ["lm_head"]}, "whole layers .lm_head"),
-        ({"alpha_pattern": {"q_proj": 3}}, "an alpha of their own"),
+        ({"bias": "all"}, "bias='all'"),
+        ({"modules_to_save": ["lm_head"]}, "whole layers .modules_to_save=.'lm_head"),
+        ({"init_lora_weights": "pissa"}, "changed the base weights"),
         ({"target_modules": ["q_proj", "odd"]}, "adapts no odd"),
     ],
 )

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from tunery.core.engine import GenerationRequest, Sampling, Score, TokenEvent, TopLogprob
+from tunery.core.errors import ConfigError
 
 Post = Callable[[str, Mapping[str, Any]], Any]
 """Sends JSON to a path and returns what comes back; raises the engine's errors."""
@@ -26,6 +27,8 @@ class Piece(NamedTuple):
     finish_reason: str | None = None
     cached_tokens: int | None = None
     """Prompt tokens that were not computed again; None where the piece does not say [count]."""
+    generated_tokens: int | None = None
+    """All tokens of the answer up to here, where the piece says; ids that are fewer are not all [count]."""
 
 
 class Dialect(Protocol):
@@ -91,7 +94,11 @@ def changed(sampling: Sampling, names: Sequence[str]) -> dict[str, Any]:
 
 
 def openai_body(request: GenerationRequest, model: str, max_tokens: int) -> dict[str, Any]:
-    """Return a request in the fields of OpenAI's completions, which vLLM has too."""
+    """Return a request in the fields of OpenAI's completions, which vLLM has too.
+
+    Raises:
+        ConfigError: The answer is to be calls of functions.
+    """
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": model,
@@ -109,6 +116,10 @@ def openai_body(request: GenerationRequest, model: str, max_tokens: int) -> dict
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): value for token, value in sampling.logit_bias}
     if (form := request.constraint) is not None:
+        if form.calls is not None:
+            raise ConfigError(
+                "the upstream engine does not hold answers to calls of functions", param="tools"
+            )
         kinds = {
             "choice": form.labels,
             "json": form.json_schema,

@@ -170,6 +170,16 @@ class UpstreamEngine:
 
         return self._transport.wait(all_rows())
 
+    def tokenized(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids that llama.cpp's server reads in texts, special tokens by their names."""
+
+        async def all_texts() -> list[list[int]]:
+            bodies = [{"content": text, "add_special": False, "parse_special": True} for text in texts]
+            found = await asyncio.gather(*(self._transport.post("tokenize", body) for body in bodies))
+            return [list(answer["tokens"]) for answer in found]
+
+        return self._transport.wait(all_texts())
+
     def close(self) -> None:
         """Send nothing more, break off what is in flight, and end a server that was started here."""
         self._closed = True
@@ -254,7 +264,7 @@ class UpstreamEngine:
         pieces: list[str] = []
         ids: list[int] = []
         events: list[TokenEvent] = []
-        first, reason, cached = None, None, 0
+        first, reason, cached, generated = None, None, 0, 0
         try:
             async for chunk in self._transport.stream(self._dialect.path, body):
                 piece = self._dialect.piece(chunk)
@@ -263,6 +273,7 @@ class UpstreamEngine:
                 ids += piece.token_ids
                 reason = piece.finish_reason or reason
                 cached = piece.cached_tokens or cached
+                generated = piece.generated_tokens or generated
                 if on_token is None and most is None:
                     continue
                 for event in piece.events():
@@ -279,7 +290,7 @@ class UpstreamEngine:
         text, ended = "".join(pieces), time.monotonic()
         return Generation(
             text=text,
-            token_ids=self._without_stops(ids, request) if ids else tuple(self._tokenizer.encode(text)),
+            token_ids=self._ids(ids, generated, text, request),
             finish_reason="length" if reason == "length" else "stop",
             prompt_tokens=len(request.prompt),
             cached_tokens=int(cached),
@@ -288,8 +299,13 @@ class UpstreamEngine:
             tokens=tuple(events),
         )
 
-    def _without_stops(self, ids: list[int], request: GenerationRequest) -> tuple[int, ...]:
-        """Return ids without the one that ended them."""
+    def _ids(self, ids: list[int], generated: int, text: str, request: GenerationRequest) -> tuple[int, ...]:
+        """Return the ids of an answer without the one that ended it; those of its text where ids lack.
+
+        llama.cpp leaves out those of tokens that end within a character.
+        """
+        if not ids or len(ids) < generated:
+            return tuple(self._tokenizer.encode(text))
         sampling = request.sampling
         ends = {*(() if sampling.ignore_eos else self._tokenizer.stop_ids), *sampling.stop_token_ids}
         return tuple(ids[:-1] if ids[-1] in ends else ids)

@@ -75,7 +75,9 @@ class LlamaCppDialect:
         text = chunk.get("content") or ""
         ended = {"limit": "length", "eos": "stop", "word": "stop"}.get(chunk.get("stop_type", ""))
         cached = (chunk.get("timings") or {}).get("cache_n") if chunk.get("stop") else None
-        return Piece(text, ids, partial(_events, chunk, text, ids), ended, cached)
+        return Piece(
+            text, ids, partial(_events, chunk, text, ids), ended, cached, chunk.get("tokens_predicted")
+        )
 
     async def score(
         self, post: PostLater, prompt: Sequence[int], completion: Sequence[int], model: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -62,6 +62,10 @@ class StartedEngineSettings(ServerEngineSettings):
 
     start_s: float = Field(default=600.0, gt=0)
     """Longest time from its start until it answers [s]."""
+
+    def logging_to(self, folder: Path) -> Self:
+        """Return the settings with a log in a folder, unless they name one."""
+        return self if self.log else self.model_copy(update={"log": folder / f"engine-{self.kind}.log"})
 
 
 class UpstreamSettings(ServerEngineSettings):

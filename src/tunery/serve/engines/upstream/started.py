@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, ConflictError
 from tunery.serve.engines.upstream.server import Server
 from tunery.serve.engines.upstream.settings import StartedEngineSettings
 from tunery.serve.server_process import Command
@@ -42,6 +42,7 @@ def started_server(
 
     Raises:
         ConfigError: The address is of another machine.
+        ConflictError: Something listens there already.
     """
     host, port = _HOST, 0
     if settings.base_url is not None:
@@ -52,6 +53,11 @@ def started_server(
                 f"engine.command starts a server on this machine, and {settings.base_url} is another",
                 hint="leave engine.base_url out, or engine.command",
             )
+    if port and _is_taken(port):
+        raise ConflictError(
+            f"something answers at {settings.base_url} already",
+            hint="leave engine.command out to use it, or engine.base_url to have a free port taken",
+        )
     port = port or free_port()
     known = {"host": host, "port": str(port), **words}
     key = os.environ.get(settings.api_key_env or "") or f"local-{secrets.token_urlsafe(24)}"
@@ -63,6 +69,11 @@ def started_server(
         settings.start_s,
     )
     return Server(settings.base_url or f"http://{host}:{port}/v1", key, filled)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((_HOST, port)) == 0
 
 
 def _filled(argument: str, words: Mapping[str, str]) -> str:

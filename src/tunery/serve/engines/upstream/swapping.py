@@ -15,10 +15,9 @@ from pathlib import Path
 
 from tunery.core.cores import usable_cores
 from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import NotFoundError
 from tunery.model.gguf.architecture import Architecture
 from tunery.model.gguf.write import write_adapter, write_model
-from tunery.model.peft_folder import read_peft_folder, shapes_in
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.llamacpp import LlamaCppSettings
 from tunery.serve.engines.upstream.engine import UpstreamEngine
@@ -51,9 +50,9 @@ class SwappingEngine:
         window = min(settings.context_window or own, own, Architecture(base).context_length)
         self._base, self._settings = base, settings.model_copy(update={"context_window": window})
         self._model = _model_file(base, settings)
-        self._shapes = shapes_in(base)
         self._lock = threading.Lock()
         self._sources: dict[str, str] = {}
+        self._files: dict[str, Path] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="tunery-gguf-"))
         try:
             self._current = self._started({})
@@ -77,14 +76,35 @@ class SwappingEngine:
             ConfigError: The folder holds no adapter that llama.cpp computes on this base; says why.
             ResourceError: There is no second server to be had; the first goes on.
         """
+        if self._sources.get(name) == path:
+            return
+        file = self._folder / f"{name.replace('/', '-')}.gguf"
+        write_adapter(self._base, Path(path), file)
+        self._load(name, path, file)
+
+    def load_adapter_file(self, name: str, file: Path) -> None:
+        """Load an adapter that is a GGUF file already; raises as :meth:`load_adapter`."""
+        self._load(name, str(file), file)
+
+    def _load(self, name: str, source: str, file: Path) -> None:
         with self._lock:
-            if self._sources.get(name) == path:
-                return
-            self._write(name, Path(path))
-            wanted = {**self._sources, name: path}
+            wanted = {**self._sources, name: source}
+            self._files[name] = file
             before, self._current = self._current, self._started(wanted)
             self._sources = wanted
         threading.Thread(target=before.close_when_idle, name="engine-drain", daemon=True).start()
+
+    def read_otherwise(self, texts: Sequence[str]) -> int:
+        """Return how many texts, templates applied, llama.cpp splits into other tokens than the base's own.
+
+        Args:
+            texts: As :meth:`tunery.model.tokenizer.ChatTokenizer.template_text` writes them.
+        """
+        tokenizer = load_tokenizer(str(self._base))
+        found = self._current.tokenized(texts)
+        return sum(
+            tuple(ids) != tokenizer.encode_template(text) for text, ids in zip(texts, found, strict=True)
+        )
 
     def unload_adapter(self, name: str) -> None:
         """Refuse its name from now on; its memory is given back with the next server."""
@@ -132,22 +152,9 @@ class SwappingEngine:
             self._current.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _write(self, name: str, folder: Path) -> None:
-        pairs = read_peft_folder(folder, self._shapes)
-        dora = [layer for layer, pair in pairs.items() if pair.magnitude is not None]
-        if dora:
-            raise ConfigError(
-                f"adapter {folder}: it is DoRA, which llama.cpp does not compute",
-                hint="tunery registry export --format gguf merges it into its base",
-            )
-        write_adapter(self._base, {layer: (p.down, p.up) for layer, p in pairs.items()}, self._file(name))
-
-    def _file(self, name: str) -> Path:
-        return self._folder / f"{name.replace('/', '-')}.gguf"
-
     def _started(self, adapters: Mapping[str, str]) -> UpstreamEngine:
         settings = self._settings
-        files = [str(self._file(name)) for name in adapters]
+        files = [str(self._files[name]) for name in adapters]
         loading = [word for path in files for word in ("--lora", path)]
         command: list[str] = []
         for argument in settings.command:

@@ -89,8 +89,9 @@ class Transport:
                     if answer.status != 200:
                         await self._refuse(answer)
                     async for data in _events(answer.content):
+                        piece = _piece(data)  # vLLM reports what breaks before the first token in the stream
                         begun = True
-                        yield _piece(data)
+                        yield piece
                 return
             except (aiohttp.ClientError, TimeoutError) as error:
                 if begun or attempt == self._settings.attempts:

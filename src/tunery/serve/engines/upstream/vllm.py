@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tunery.core.engine import GenerationRequest, Score
-from tunery.core.errors import ConfigError
+from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.training import ADAPTER_CONFIG
+from tunery.model.peft_folder import config_problems
 from tunery.serve.engines.upstream.dialect import Piece, Post, PostLater, changed, openai_body, openai_piece
 
 _SETS = ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos")
@@ -60,7 +61,12 @@ class VllmDialect:
         """As the protocol; what vLLM would refuse, or answer otherwise than was trained, is refused here."""
         if problems := adapter_problems(Path(path), self._max_rank):
             raise ConfigError.of_problems(f"vLLM cannot serve the adapter {name}", problems)
-        post("v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        try:
+            post("v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        except ResourceError as error:
+            if "LoRA" in error.message or "lora" in error.message:  # it answers 500 to what it refuses
+                raise ConfigError(f"vLLM refuses the adapter {name}: {error.message}") from None
+            raise
 
     def unload(self, post: Post, name: str) -> None:
         """As the protocol."""
@@ -84,15 +90,7 @@ def adapter_problems(folder: Path, max_rank: int | None) -> list[str]:
         problems.append(f"its rank {max(ranks)} is above --max-lora-rank {max_rank}; {remedy}")
     if config.get("use_dora"):
         problems.append("it is DoRA, which vLLM does not compute; export it with --format merged")
-    if config.get("bias", "none") != "none":
-        problems.append(f"it trains biases (bias={config['bias']}); export it with --format merged")
-    if saved := config.get("modules_to_save"):
-        problems.append(f"it carries whole layers ({', '.join(saved)}); export it with --format merged")
-    if config.get("alpha_pattern") or config.get("rank_pattern"):
-        problems.append(
-            "it gives layers a rank or an alpha of their own, of which vLLM reads the first alone; "
-            "export it with --format merged"
-        )
+    problems += config_problems(config)
     modules = config.get("target_modules")
     others = sorted({m.rpartition(".")[2] for m in modules} - _MODULES) if isinstance(modules, list) else []
     if others:
