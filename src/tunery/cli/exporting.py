@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
@@ -32,7 +32,7 @@ class DoneExport(NamedTuple):
     lines: list[str]
 
 
-def wanted_export(form: str, quantise: str | None, engine: Iterable[str]) -> WantedExport:
+def wanted_export(form: str, quantise: str | None, engine: Sequence[str]) -> WantedExport:
     """Read the options of an export.
 
     Raises:
@@ -51,9 +51,7 @@ def wanted_export(form: str, quantise: str | None, engine: Iterable[str]) -> Wan
     if quantise is not None and form != "gguf":
         raise ConfigError(f"--quantise is for --format gguf; {form} is written in the weights' own precision")
     settings = engine_settings({**apply_overrides({}, engine), "kind": "llamacpp"})
-    return WantedExport(
-        cast("Form", form), cast("Precision", quantise or "f16"), cast("LlamaCppSettings", settings)
-    )
+    return WantedExport(cast("Form", form), quantise or "f16", cast("LlamaCppSettings", settings))
 
 
 def export_checked(

@@ -81,7 +81,7 @@ def write_deployment(
             )
         partial.mkdir(parents=True)
         if deployment.ref is not None:
-            weights = export(workspace, deployment.ref, partial / MODEL, merged=True, check=check)
+            weights = export(workspace, deployment.ref, partial / MODEL, form="merged", check=check)
             deployment = _with_window(deployment, weights)
         for name, text in files_of(target, deployment).items():
             (partial / name).write_text(text, encoding="utf-8")
