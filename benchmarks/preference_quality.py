@@ -67,6 +67,7 @@ def recipe(options: argparse.Namespace, rate: float) -> Recipe:
             "start_from": {**common, "method": "sft", "learning_rate": 2e-4},
         },
         "evaluate": {
+            "suites_off": "not measured here",
             "metrics": [PREFERENCE_ACCURACY],
             "max_new_tokens": 1,
             "baseline": {"few_shot": False, "constrained": False},
