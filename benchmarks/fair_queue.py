@@ -4,8 +4,9 @@
 
 Serves a base (a tiny random one by default) in a process of its own and measures the short request of the
 second key while the server is idle, and then ``--rounds`` times half a second after the first key's many. It
-prints both, what the many took together, and their tokens/s. Settings behind the options go to ``tunery
-serve`` as they are. ``--probes N`` sends N short requests one after another instead of one.
+prints both, what the many took together, and their tokens a second and a second of processor time. Settings
+behind the options go to ``tunery serve`` as they are. ``--probes N`` sends N short requests one after another
+instead of one.
 """
 
 from __future__ import annotations
@@ -60,9 +61,16 @@ def ask(url: str, key: str, model: str, number: int, tokens: int) -> tuple[float
     return time.perf_counter() - began, int(answer.json()["usage"]["completion_tokens"])
 
 
-def crowd(url: str, keys: tuple[str, str], model: str, given: argparse.Namespace) -> None:
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def crowd(url: str, keys: tuple[str, str], model: str, pid: int, given: argparse.Namespace) -> None:
     """Measure one round and print it."""
     many, short = keys
+    used = cpu_s(pid)
     with ThreadPoolExecutor(given.many) as threads:
         began = time.perf_counter()
         waiting = [threads.submit(ask, url, many, model, n, given.tokens) for n in range(given.many)]
@@ -73,7 +81,8 @@ def crowd(url: str, keys: tuple[str, str], model: str, given: argparse.Namespace
     tokens = sum(count for _, count in answers)
     print(
         f"in the crowd: short {statistics.median(waits):.2f} s (longest {max(waits):.2f} s); "
-        f"the {given.many} took {took:.1f} s, {tokens / took:,.0f} tokens/s",
+        f"the {given.many} took {took:.1f} s, {tokens / took:,.0f} tokens/s, "
+        f"{tokens / (cpu_s(pid) - used):,.0f} tokens a second of processor",
         flush=True,
     )
 
@@ -98,7 +107,7 @@ def main() -> None:
             idle = [ask(url, keys[1], model, n, given.short_tokens)[0] for n in range(5)]
             print(f"idle: short {statistics.median(idle):.2f} s")
             for _ in range(given.rounds):
-                crowd(url, keys, model, given)
+                crowd(url, keys, model, process.pid, given)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures_cli import Tunery, home, tunery  # noqa: F401
 from tests.integration.live_api import BASE, Live, live, register
 from tunery.store.workspace import Workspace
 
@@ -126,3 +127,28 @@ def _wait_for(server: Live, reason: str | None) -> None:
             return
         assert time.monotonic() < deadline, told.text
         time.sleep(0.1)
+
+
+def test_status_shows_how_the_engine_stands(
+    workspace: Workspace,
+    tiny_model: Path,
+    tunery: Tunery,  # noqa: F811
+) -> None:
+    with live(workspace, tiny_model) as server:
+        body = {"model": BASE, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        assert server.call("POST", "/v1/chat/completions", body).status == 200
+        told = tunery("status", server.url, "--json").json
+        assert told["status"] == "ok"
+        assert told["engines"] == [{"name": BASE, "circuit": "closed", "waiting": 0, "running": 0}]
+        breaker = server.bases.served[0].breaker
+        for _ in range(5):
+            breaker.fail("http://10.0.0.7:8000 answered 502")
+        shown = tunery("status", f"{server.url}/v1").out
+        assert "degraded" in shown
+        assert "open" in shown
+        assert "10.0.0.7" not in server.call("GET", "/health").text  # asked without a key
+        assert server.call("POST", "/v1/chat/completions", body).json()["error"]["code"] == "circuit_open"
+        assert 'tunery_engine_circuit_open{engine="tiny-llama"} 1.0' in server.call("GET", "/metrics").text
+    ended = tunery("status", server.url)
+    assert ended.code == 6
+    assert "no Tunery server answers" in ended.err

@@ -47,6 +47,7 @@ COMMANDS = {
     "requests": "tunery.cli.requests:app",
     "feedback": "tunery.cli.feedback:app",
     "serve": "tunery.cli.serve:serve",
+    "status": "tunery.cli.status:status",
     "jobs": "tunery.cli.jobs:app",
     "batches": "tunery.cli.batches:app",
     "webhooks": "tunery.cli.webhooks:app",

@@ -17,9 +17,6 @@ _LARGE = 64 * 2**10
 _SHORT = 4 * 2**10
 """Text of a call up to which its start takes well under a millisecond [characters]."""
 
-_BACKGROUND = 1_000_000
-"""How far below its key's priority a call that nobody waits for lies."""
-
 
 @dataclass(frozen=True, slots=True)
 class CompletionCall:
@@ -51,14 +48,11 @@ class CompletionCall:
     """Whether the record of this call holds its texts."""
     timeout_s: float | None = None
     """How long its client waits [s]; None where it does not say."""
-    background: bool = False
-    """Whether nobody waits for it: it is served after those that somebody waits for, and refused first."""
 
     @property
     def flow(self) -> Flow:
         """Whose share of the engine it takes."""
-        priority = self.caller.priority - (_BACKGROUND if self.background else 0)
-        return Flow(self.caller.key_id or "", self.caller.weight, priority)
+        return Flow(self.caller.key_id or "", self.caller.weight, self.caller.priority)
 
     @property
     def is_large(self) -> bool:
