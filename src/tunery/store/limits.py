@@ -109,6 +109,11 @@ class LimitRules(Records[LimitRule]):
 
         return self.database.atomically(put, lock=self.lock(scope.text))
 
+    def stamp(self) -> tuple[tuple[str, str], ...]:
+        """Return what differs when any rule does; far cheaper than reading them."""
+        rows = self.database.rows("SELECT id, document FROM limit_rules ORDER BY seq")
+        return tuple((str(row["id"]), str(row["document"])) for row in rows)
+
     def remove(self, scope: Scope) -> LimitRule:
         """Remove the limits of a scope.
 

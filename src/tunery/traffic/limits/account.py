@@ -124,6 +124,23 @@ class Account:
         """Return the account that :meth:`text` wrote."""
         return cls(**json.loads(text))
 
+    def copy(self) -> Account:
+        """Return the account as it stands; many times faster than what dataclasses have."""
+        return Account(
+            self.at,
+            self.requests,
+            self.tokens,
+            self.parallel,
+            self.held_tokens,
+            self.held_usd,
+            self.day,
+            self.day_tokens,
+            self.day_usd,
+            self.month,
+            self.month_tokens,
+            self.month_usd,
+        )
+
     def text(self) -> str:
         """Return the account as it is stored."""
         return json.dumps({name: getattr(self, name) for name in self.__slots__}, separators=(",", ":"))
@@ -150,9 +167,11 @@ class Account:
     def obstacles(self, bounds: Bounds, need: Need) -> Iterator[Obstacle]:
         """Yield the limits that do not let a call in, after :meth:`advance`."""
         for limit, bound in bounds.items():
-            used, held, needed = self.state(limit, need)
-            left = bound - used - held
-            if needed <= left + _slack(limit, bound):
+            used_field, held_field, needed_field = _COUNTED[limit]
+            used = getattr(self, used_field)
+            left = bound - used - (getattr(self, held_field) if held_field else 0)
+            needed = getattr(need, needed_field) if needed_field else 1
+            if needed <= left or needed <= left + _slack(limit, bound):
                 continue
             wait_s, why = 0.0, "full"
             if needed > bound:
@@ -166,18 +185,14 @@ class Account:
                 wait_s = Periods(self.day, self.month).ends()[limit.endswith("month")] - self.at
             yield Obstacle(why, limit, bound, max(0.0, left), needed, wait_s)  # type: ignore[arg-type]
 
-    def state(self, limit: str, need: Need) -> tuple[float, float, float]:
-        """Return what is used, held and needed of what a limit bounds."""
-        used, held, needed = _COUNTED[limit]
-        return (
-            getattr(self, used),
-            getattr(self, held) if held else 0,
-            getattr(need, needed) if needed else 1,
-        )
+    def state(self, limit: str) -> tuple[float, float]:
+        """Return what is used and what is held of what a limit bounds."""
+        used, held, _ = _COUNTED[limit]
+        return getattr(self, used), getattr(self, held) if held else 0
 
     def left(self, limit: str, bound: float) -> float:
         """Return what is left of a limit."""
-        used, held, _ = self.state(limit, Need(0, 0.0))
+        used, held = self.state(limit)
         return max(0.0, bound - used - held)
 
     def take(self, bounds: Bounds, need: Need) -> None:

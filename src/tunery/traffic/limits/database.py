@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any
 
 from tunery.core.prices import NOTHING, Used
@@ -83,7 +82,7 @@ class DatabaseLedger:
             found = [] if call.id in known else reserve(own, call.need, now)
             if not found and call.id not in known:
                 held[call.id] = _held(call, now)
-            decisions.append(Decision({claim.account: replace(account) for account, claim in own}, found))
+            decisions.append(Decision({claim.account: account.copy() for account, claim in own}, found))
         if held:
             self._counts.put(transaction, _states(accounts), held)
         return decisions

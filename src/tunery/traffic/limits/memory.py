@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from tunery.core.errors import TuneryError
@@ -58,7 +57,7 @@ class MemoryLedger:
             if not obstacles:
                 self._held[reservation.id] = _Held(reservation, now)
             self._note(reservation.claims)
-            return Decision({claim.account: replace(account) for account, claim in accounts}, obstacles)
+            return Decision({claim.account: account.copy() for account, claim in accounts}, obstacles)
 
     def waits(self, claims: Sequence[Claim]) -> bool:
         """Return whether one of these accounts is yet to be read."""
@@ -97,7 +96,7 @@ class MemoryLedger:
             now = self._now()
             for claim in claims:
                 self._accounts[claim.account].advance(now, claim.bounds)
-            return {claim.account: replace(self._accounts[claim.account]) for claim in claims}
+            return {claim.account: self._accounts[claim.account].copy() for claim in claims}
 
     def close(self) -> None:
         """Do nothing: it has no connections of its own."""
@@ -133,7 +132,7 @@ class MemoryLedger:
             return
         with self._guard:  # calls wait for this
             changed, self._changed = self._changed, set()
-            now = {name: replace(self._accounts[name]) for name in changed}
+            now = {name: self._accounts[name].copy() for name in changed}
         try:
             self._kept.write({name: (account.month, account.text()) for name, account in now.items()})
         except TuneryError:

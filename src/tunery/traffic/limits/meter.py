@@ -126,10 +126,12 @@ class Meter:
         self._here = MemoryLedger(self._now)
         self._mark, self._attempts = secrets.token_hex(4), itertools.count()
         self._rules: Rules | None = None
+        self._stamp: tuple[tuple[str, str], ...] = ()
         self._paces: dict[str, Pace] = {}
         self._guard = threading.Lock()
         self._live: dict[str, Hold] = {}
         self._ended: deque[tuple[Reservation, Used]] = deque()
+        self._dropped = 0
         self._unrecorded: deque[DayUsage] = deque()
         self._over = threading.Event()
         self._wake = threading.Event()
@@ -150,8 +152,8 @@ class Meter:
         while not self._keep_up() and time.monotonic() < until:
             time.sleep(_TICK_S)
         self.ledger.close()
-        if self._ended:
-            _LOG.error("%s not booked in limits: %s", counted(len(self._ended), "call"), self.problem)
+        if lost := len(self._ended) + self._dropped:
+            _LOG.error("%s not booked in limits: %s", counted(lost, "call"), self.problem)
 
     @property
     def rules(self) -> Rules:
@@ -166,9 +168,10 @@ class Meter:
         Raises:
             UnavailableError: The database does not answer; the rules stay as they are.
         """
-        records = tuple(self._workspace.limits.every())
-        if self._rules is None or records != self._rules.records:
-            self._rules = Rules(self.settings, records)
+        stamp = self._workspace.limits.stamp()
+        if self._rules is None or stamp != self._stamp:
+            self._rules = Rules(self.settings, self._workspace.limits.every())
+            self._stamp = stamp
 
     def pace(self, price: tuple[str, Prices]) -> Pace:
         """Return what is known of the hardware that a price is of."""
@@ -224,6 +227,8 @@ class Meter:
             self._live.pop(hold.reservation.id, None)
             if len(self._ended) < _WAITING:
                 self._ended.append(ended)
+            else:
+                self._dropped += 1
         self._wake.set()  # others wait for what it gives back
 
     def look(self, claims: Sequence[Claim]) -> Mapping[str, Account]:
@@ -310,11 +315,16 @@ class Meter:
 
     def _write_usage(self) -> None:
         batch = [self._unrecorded[n] for n in range(len(self._unrecorded))]
-        if batch:
+        if not batch:
+            return
+        try:
             with self._workspace.database.transaction() as transaction:
                 self._workspace.usage.add(transaction, batch)
-            for _ in batch:
-                self._unrecorded.popleft()
+        except TuneryError as error:  # the counts may well be elsewhere, and there
+            _LOG.warning("usage is not written yet: %s", error.message)
+            return
+        for _ in batch:
+            self._unrecorded.popleft()
 
     def _now(self) -> float:
         return self._workspace.clock.now().timestamp()

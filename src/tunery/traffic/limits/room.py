@@ -24,8 +24,11 @@ class Bucket(NamedTuple):
 
     limit: float
     left: float
-    full_s: float
-    """Until it is full again, if nobody calls [s]."""
+
+    @property
+    def full_s(self) -> float:
+        """Time until it is full again, if nobody calls [s]."""
+        return (self.limit - self.left) * MINUTE / self.limit if self.limit else 0.0
 
 
 def headers_of(claims: Sequence[Claim], accounts: Mapping[str, Account]) -> dict[str, str]:
@@ -33,22 +36,19 @@ def headers_of(claims: Sequence[Claim], accounts: Mapping[str, Account]) -> dict
     headers: dict[str, str] = {}
     for what in ("requests", "tokens"):
         limit = f"{what}_per_minute"
-        buckets = [
-            _bucket(accounts[claim.account], limit, claim.bounds[limit])
-            for claim in claims
-            if limit in claim.bounds and claim.account in accounts
-        ]
-        if buckets:
-            least = min(buckets, key=lambda bucket: bucket.left)
+        least: Bucket | None = None
+        for claim in claims:
+            bound = claim.bounds.get(limit)
+            if bound is None or claim.account not in accounts:
+                continue
+            left = accounts[claim.account].left(limit, bound)
+            if least is None or left < least.left:
+                least = Bucket(bound, left)
+        if least is not None:
             headers[f"x-ratelimit-limit-{what}"] = f"{least.limit:.0f}"
             headers[f"x-ratelimit-remaining-{what}"] = str(math.floor(least.left + 1e-6))
             headers[f"x-ratelimit-reset-{what}"] = duration(least.full_s)
     return headers
-
-
-def _bucket(account: Account, limit: str, bound: float) -> Bucket:
-    left = account.left(limit, bound)
-    return Bucket(bound, left, (bound - left) * MINUTE / bound if bound else 0.0)
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from tunery.core.limits import EACH, LimitRule, Limits, Scope
@@ -23,8 +23,7 @@ class Rules:
     """
 
     def __init__(self, settings: LimitSettings, records: Iterable[LimitRule] = ()) -> None:
-        self.records = tuple(records)
-        self._limits: dict[Scope, Limits] = {rule.scope: rule.limits for rule in self.records}
+        self._limits: dict[Scope, Limits] = {rule.scope: rule.limits for rule in records}
         for scope, limits in settings.defaults():
             self._limits[scope] = self._limits[scope].over(limits) if scope in self._limits else limits
         self._shapes = sorted({_shape(scope) for scope in self._limits}, key=_wildcards)
@@ -52,11 +51,6 @@ class Rules:
             merged[account] = merged[account].over(limits) if account in merged else limits
         claims = (Claim(account, dict(limits.bounds())) for account, limits in merged.items())
         return tuple(claim for claim in claims if claim.bounds)
-
-    def effective(self, scope: Scope) -> Mapping[str, float]:
-        """Return what bounds a scope's own account, by records and settings."""
-        account = scope.account
-        return next((claim.bounds for claim in self._find(scope) if claim.account == account), {})
 
 
 def _shape(scope: Scope) -> _Shape:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tunery.traffic.limits.account import MINUTE, Account, Claim, Need, Periods
+from tunery.traffic.limits.account import MINUTE, Account, Claim, Periods
 
 
 class Standing(NamedTuple):
@@ -38,7 +38,7 @@ def standings(claim: Claim, account: Account | None, now: float) -> Iterator[Sta
     account = account or Account()
     account.advance(now, claim.bounds)
     for limit, bound in claim.bounds.items():
-        used, held, _ = account.state(limit, Need(0, 0.0))
+        used, held = account.state(limit)
         ends: float | None = None
         if limit.endswith("_per_minute"):
             ends = now + used * MINUTE / bound if used and bound else None

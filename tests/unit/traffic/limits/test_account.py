@@ -188,3 +188,8 @@ def test_periods_are_those_of_the_calendar(year: int) -> None:
 def test_an_account_reads_back_as_it_was_written() -> None:
     account = Account(at=NOON + 0.123456, tokens=1 / 3, held_usd=1e-7, month_usd=123.456)
     assert Account.read(account.text()) == account
+
+
+def test_a_copy_has_every_field() -> None:
+    account = Account(*range(1, 1 + len(Account.__slots__)))
+    assert account.copy() == account
