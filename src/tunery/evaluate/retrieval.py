@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple
 
 from tunery.core.example import Example, prompt_text
 from tunery.core.ids import artifact_id
-from tunery.text.embeddings import Encoder, word_vectors
+
+if TYPE_CHECKING:  # reading a recipe must not load what computes
+    from tunery.text.embeddings import Encoder
+    from tunery.text.features import Vectors
 
 WORDS = "words"
 """What texts are compared by where no sentence encoder is installed."""
@@ -60,7 +60,7 @@ class Retriever:
         self._texts = [prompt_text(e) for e in (*self._train, *questions)]
         self._room = room
         self._likeness = likeness
-        self._vectors: list[npt.NDArray[np.float32]] | None = None
+        self._vectors: list[Vectors] | None = None
         self._lengths: dict[str, int | None] = {}
         self._shown: dict[str, tuple[Example, ...]] = {}
 
@@ -85,8 +85,7 @@ class Retriever:
             KeyError: It is none of the questions.
         """
         if question.id not in self._shown:
-            places = np.argsort(-self._similarities(question), kind="stable").tolist()
-            chosen = tuple(self._fitting_of(places, group=question.group))[::-1]
+            chosen = tuple(self._fitting_of(self._nearest(question), group=question.group))[::-1]
             while chosen and not self._room.fits(question, chosen):
                 chosen = chosen[1:]
             self._shown[question.id] = chosen
@@ -108,8 +107,12 @@ class Retriever:
                 left, count = left - length, count + 1
                 yield example
 
-    def _similarities(self, question: Example) -> npt.NDArray[np.float32]:
-        """Return how like each train row is, shape ``(n_train,)``."""
+    def _nearest(self, question: Example) -> list[int]:
+        """Return the places of all train rows, the most alike first."""
+        import numpy as np
+
+        from tunery.text.embeddings import word_vectors
+
         if self._vectors is None:
             encoder = self._likeness.open
             self._vectors = word_vectors(self._texts) if encoder is None else [encoder()(self._texts)]
@@ -117,4 +120,5 @@ class Retriever:
         total = np.zeros(rows, dtype=np.float32)
         for vectors in self._vectors:
             total += vectors[:rows] @ vectors[place]
-        return total
+        order: list[int] = np.argsort(-total, kind="stable").tolist()
+        return order

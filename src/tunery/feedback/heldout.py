@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from tunery.core.example import Message, messages_text, without_system
-from tunery.text.nearest import NearestIndex
 from tunery.text.sameness import words_alone
 
 
@@ -38,6 +37,8 @@ class HeldOutIndex:
     """
 
     def __init__(self, prompts: Iterable[HeldOutPrompt], *, similarity: float) -> None:
+        from tunery.text.nearest import NearestIndex  # a server that takes no feedback loads no numpy
+
         self._similarity = similarity
         self._prompts = [p for p in prompts if words_alone(p.text)]
         self._index = NearestIndex(p.text for p in self._prompts)

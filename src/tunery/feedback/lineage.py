@@ -10,7 +10,6 @@ from tunery.core.figures import percent
 from tunery.core.registry import ModelRef, parse_ref
 from tunery.core.rollout import RequestRecord
 from tunery.feedback.heldout import HeldOutIndex, HeldOutPrompt
-from tunery.store.dataset_files import read_held_out
 from tunery.store.workspace import Workspace
 
 _DATASET_PREFIX = "ds-"
@@ -103,6 +102,8 @@ class HeldOutGuard:
         return _Lineage(frozenset(found), tuple(sorted(missing)))
 
     def _build(self, datasets: frozenset[str]) -> HeldOutIndex | Objection:
+        from tunery.store.dataset_files import read_held_out  # a server without datasets never loads Arrow
+
         prompts: list[HeldOutPrompt] = []
         for id in sorted(datasets):
             try:

@@ -10,7 +10,6 @@ from tunery.core.rollout import Feedback, RequestRecord
 from tunery.pipeline.gateway.catch_up import FEEDBACK, REQUEST
 from tunery.pipeline.gateway.log import without_old_text, without_words
 from tunery.store import journal
-from tunery.store.dataset_files import read_request_ids
 from tunery.store.journal import Entry
 from tunery.store.requests import Chosen, Purged
 from tunery.store.workspace import Workspace
@@ -37,6 +36,8 @@ def purge(workspace: Workspace, chosen: Chosen, *, texts_only: bool) -> Taken:
     Raises:
         ConflictError: A running rollout counts them, and they would go altogether.
     """
+    from tunery.store.dataset_files import read_request_ids  # a server never loads Arrow
+
     chosen = workspace.requests.narrowed(chosen)
     workspace.requests.refuse_counted(chosen, texts_only=texts_only)
     ids = set(workspace.requests.chosen_ids(chosen))
