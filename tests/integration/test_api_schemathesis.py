@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.live_api import BASE, live, register
+from tests.integration.test_api_batches import line, written
 from tests.integration.test_api_files import rows
 from tunery.api.config import ServerSettings
 from tunery.serve.openai.wire import SamplingDefaults
@@ -70,12 +71,20 @@ def test_schemathesis_finds_nothing(
         client = server.client()
         file = client.files.create(file=("rows.jsonl", rows(60)), purpose="fine-tune")
         job = client.fine_tuning.jobs.create(model=BASE, training_file=file.id, suffix="mine")
+        requests = client.files.create(file=("batch.jsonl", written([line(0)])), purpose="batch")
+        batch = client.batches.create(
+            input_file_id=requests.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        upload = client.uploads.create(bytes=5, filename="a", mime_type="text/jsonl", purpose="batch")
         said = client.completions.create(model="bot", prompt="one", max_tokens=2)
         known = {
             "model": BASE,
             "file_id": file.id,
             "training_file": file.id,
             "job_id": job.id,
+            "batch_id": batch.id,
+            "input_file_id": requests.id,
+            "upload_id": upload.id,
             "completion_id": said.id,
             "request_id": said.id,
             "response_id": client.responses.create(model="bot", input="one", max_output_tokens=2).id,
