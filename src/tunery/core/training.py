@@ -30,6 +30,16 @@ def kept_steps(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def step_folder(folder: Path, step: int) -> Path:
+    """Return where within an adapter's folder that of a kept checkpoint lies."""
+    return folder / KEPT_STEPS / f"step-{step}"
+
+
+def with_its_manifest(folder: Path) -> Path:
+    """Return the folder whose manifest names an adapter's files: its own, or the one that it was kept within."""
+    return folder.parents[1] if folder.parent.name == KEPT_STEPS else folder
+
+
 class BaseModelInfo(Record):
     """Frozen weights, named and hashed."""
 

@@ -23,7 +23,7 @@ from tunery.core.engine import (
     Tokenizer,
 )
 from tunery.core.errors import ResourceError
-from tunery.core.training import BaseModelInfo
+from tunery.core.training import BaseModelInfo, with_its_manifest
 from tunery.store.whole_folder import require_whole
 from tunery.traffic.breaker import CircuitBreaker, State
 from tunery.traffic.config import BreakerSettings
@@ -177,7 +177,7 @@ class ServedBase:
         if not self._pin(engine, adapter):
             with self._loading:
                 if not self._pin(engine, adapter):
-                    require_whole(folder)
+                    require_whole(with_its_manifest(folder))
                     engine.load_adapter(adapter, str(folder))
                     with self._lock:
                         self._loaded[adapter] = None

@@ -13,7 +13,7 @@ from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.job import Job
 from tunery.core.registry import ModelVersion, parse_ref
 from tunery.core.rollout import Arm, Rollout
-from tunery.core.training import BaseModelInfo
+from tunery.core.training import BaseModelInfo, kept_steps, step_folder
 from tunery.deploy.routing import assign
 from tunery.registry import versions
 from tunery.store.adapters import serving_base
@@ -48,6 +48,8 @@ class Target(NamedTuple):
     """Why it cannot answer although it is registered: its files are gone; None where it can."""
     day: date | None = None
     """Day that a chat template which writes one is given: the adapter's; None for the day of the request."""
+    step: int | None = None
+    """Step of a kept checkpoint that answers in place of the version's own weights; None for these."""
 
     def check(self) -> None:
         """Raise where it cannot answer.
@@ -69,7 +71,10 @@ class Target(NamedTuple):
     @property
     def adapter(self) -> str | None:
         """Name of the adapter in the base's engine; None where the base answers."""
-        return self.version.adapter_id if self.version and self.adapter_folder else None
+        if self.version is None or self.adapter_folder is None:
+            return None
+        own = self.version.adapter_id
+        return own if self.step is None else f"{own}-step-{self.step}"
 
 
 class Route(NamedTuple):
@@ -144,7 +149,7 @@ def route_of(workspace: Workspace, default: BaseModelInfo, name: str) -> Route:
     if name == default.name:
         return Route(Target(default, None, None))
     if checkpoint := _CHECKPOINT.fullmatch(name):
-        return Route(_target(workspace, _version_at(workspace, checkpoint["model"], int(checkpoint["step"]))))
+        return Route(_target_at(workspace, checkpoint["model"], int(checkpoint["step"])))
     version = _version_of_job(workspace, name)
     if version is None and "@" not in name and (rollout := workspace.rollouts.running(name)):
         numbers = (rollout.champion, rollout.challenger)
@@ -243,10 +248,18 @@ def _version_of_job(workspace: Workspace, name: str) -> ModelVersion | None:
 def answering_steps(workspace: Workspace, job: Job) -> frozenset[int]:
     """Return the steps of a job's training whose checkpoints answer by their names.
 
-    It is the step whose weights the job's model has: the weights of others are not kept.
+    They are the step whose weights the job's model has, and those that ``train.keep_checkpoints`` kept.
     """
     version = _version_made(workspace, job.model_version) if job.model_version else None
-    return frozenset([workspace.adapters.get(version.adapter_id).best_step] if version else [])
+    return frozenset() if version is None else _steps(workspace, _target(workspace, version))
+
+
+def _steps(workspace: Workspace, target: Target) -> frozenset[int]:
+    """Return the steps whose weights lie with a version's own."""
+    if target.version is None or target.damage is not None:
+        return frozenset()
+    kept = [] if target.adapter_folder is None else kept_steps(target.adapter_folder)
+    return frozenset([workspace.adapters.get(target.version.adapter_id).best_step, *kept])
 
 
 def checkpoint_name(job: Job, step: int) -> str:
@@ -254,14 +267,19 @@ def checkpoint_name(job: Job, step: int) -> str:
     return f"{ft_name_of(job)}:ckpt-step-{step}"
 
 
-def _version_at(workspace: Workspace, name: str, step: int) -> ModelVersion:
-    """Return the version that a job's checkpoint answers as."""
+def _target_at(workspace: Workspace, name: str, step: int) -> Target:
+    """Return what answers for a job's checkpoint."""
     version = _version_of_job(workspace, name)
-    kept = workspace.adapters.get(version.adapter_id).best_step if version else None
-    if version is None or kept != step:
-        there = "" if kept is None else f"; kept is that of step {kept}"
-        raise UnknownModel(f"no checkpoint of step {step} of {name!r}{there}", param="model")
-    return version
+    if version is None:
+        raise UnknownModel(f"no model named {name!r}", hint="GET /v1/models lists every name", param="model")
+    target = _target(workspace, version)
+    steps = _steps(workspace, target)
+    if steps and step not in steps:
+        there = ", ".join(map(str, sorted(steps)))
+        raise UnknownModel(f"no checkpoint of step {step} of {name!r}; kept are: {there}", param="model")
+    if target.adapter_folder is None or step == workspace.adapters.get(version.adapter_id).best_step:
+        return target
+    return target._replace(adapter_folder=step_folder(target.adapter_folder, step), step=step)
 
 
 def _version_made(workspace: Workspace, ref: str) -> ModelVersion | None:

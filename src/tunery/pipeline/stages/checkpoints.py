@@ -12,7 +12,7 @@ from tunery.core.figures import counted, metric_value
 from tunery.core.ids import sha256_file
 from tunery.core.run import TUNED
 from tunery.core.statistics import holm
-from tunery.core.training import ADAPTER_WEIGHTS, KEPT_STEPS, Adapter, kept_steps
+from tunery.core.training import ADAPTER_WEIGHTS, Adapter, kept_steps, step_folder
 from tunery.evaluate.ask import Completions, ask
 from tunery.evaluate.comparison import compare, verdict_of
 from tunery.evaluate.kept import KeptAnswers
@@ -46,9 +46,7 @@ def measure_checkpoints(
     task = validation_task(context, dataset, rows, limit=context.recipe.evaluate.limit)
     subject = tuned_subject(context, adapter, name=f"{TUNED} on validation")
     made = measure(context, task, subject, adapter)
-    results = [
-        _measured(context, task, adapter, folder / KEPT_STEPS / f"step-{step}", step) for step in steps
-    ]
+    results = [_measured(context, task, adapter, step_folder(folder, step), step) for step in steps]
     return _scores(task, adapter, made, dict(zip(steps, results, strict=True)))
 
 
