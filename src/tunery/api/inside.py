@@ -18,8 +18,9 @@ from tunery.store.workspace import Workspace
 
 SENDER = "tunery.sender"
 """Place in the scope of the caller whose request is sent from inside; no client can write there."""
-BEHIND = 1_000
-"""How far the priority of what nobody waits for lies below that of its key."""
+BEHIND = 1_000_000
+"""How far the priority of what nobody waits for lies below that of its key: it is served after all that
+somebody waits for, and refused first."""
 
 
 def line_sender(app: ASGIApp, workspace: Workspace) -> Callable[[Batch, RequestLine], Awaitable[Reply]]:

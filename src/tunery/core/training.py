@@ -36,7 +36,7 @@ def step_folder(folder: Path, step: int) -> Path:
 
 
 def with_its_manifest(folder: Path) -> Path:
-    """Return the folder whose manifest names an adapter's files: its own, or the one that it was kept within."""
+    """Return the folder whose manifest names an adapter's files: its own, or the one it was kept within."""
     return folder.parents[1] if folder.parent.name == KEPT_STEPS else folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tunery.core.training import ADAPTER_CONFIG, ADAPTER_WEIGHTS, KEPT_STEPS, kept_steps
+from tunery.core.training import ADAPTER_CONFIG, ADAPTER_WEIGHTS, KEPT_STEPS, kept_steps, step_folder
 from tunery.store.whole_folder import sync_tree
 
 
@@ -42,4 +42,4 @@ def hand_over(root: Path, output: Path, last: int) -> None:
         last: Its last step; what a killed process had left from beyond it is not taken.
     """
     for step in (step for step in kept_steps(root) if step <= last):
-        shutil.copytree(root / KEPT_STEPS / f"step-{step}", output / KEPT_STEPS / f"step-{step}")
+        shutil.copytree(step_folder(root, step), step_folder(output, step))
