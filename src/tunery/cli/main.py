@@ -58,6 +58,8 @@ COMMANDS = {
     "usage": "tunery.cli.usage:usage",
     "runs": "tunery.cli.run:runs",
     "ci": "tunery.cli.ci:app",
+    "tokens": "tunery.cli.texts:tokens",
+    "embed": "tunery.cli.texts:embed",
     "verify": "tunery.cli.upkeep:verify",
     "gc": "tunery.cli.upkeep:gc",
 }

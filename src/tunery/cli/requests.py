@@ -50,7 +50,9 @@ def list_requests(
 @app.command("show")
 def show_request(
     ctx: typer.Context,
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="The chatcmpl-… id of the answer.")],
+    request_id: Annotated[
+        str, typer.Argument(metavar="REQUEST", help="The id of the answer: chatcmpl-…, cmpl-… or resp_….")
+    ],
     *,
     as_json: Json = False,
 ) -> None:

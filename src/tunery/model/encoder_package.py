@@ -1,4 +1,4 @@
-"""What is known of the sentence encoder without loading what computes it: its package, how texts are cut."""
+"""What is known of the sentence encoder without loading what computes: its package, how texts are cut."""
 
 from __future__ import annotations
 
