@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from tunery.core.access import Caller
+from tunery.core.access import ApiKey, Caller
 from tunery.core.audit import DONE, OF_NO_PROJECT, REFUSED_KEY
 from tunery.core.errors import TuneryError
 from tunery.core.rollout import Rollout
@@ -35,27 +35,38 @@ class Sparingly:
 
     Args:
         now: A clock that only goes forward [s].
+        most: Events of all sources that are written in a minute at most [count]; None where sources are few.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic, most: int | None = _FROM_ALL) -> None:
         self._now = now
+        self._most = most
         self._guard = threading.Lock()
         self._began = now()
         self._written: Counter[str] = Counter()
-        self._left_out = 0
+        self._left_out: Counter[str] = Counter()
 
     def admit(self, source: str) -> int:
-        """Return how many events a record that is written now stands for; 0 where none is to be written."""
+        """Return how many events a record that is written now stands for; 0 where none is to be written.
+
+        Where sources are few each has a count of its own, so that no record tells of another's events.
+        """
+        counted = source if self._most is None else ""
         with self._guard:
             if self._now() - self._began >= _WINDOW_S:
                 self._began = self._now()
                 self._written.clear()
-            if self._written[source] >= _FROM_ONE or self._written.total() >= _FROM_ALL:
-                self._left_out += 1
+            full = self._most is not None and self._written.total() >= self._most
+            if full or self._written[source] >= _FROM_ONE:
+                self._left_out[counted] += 1
                 return 0
             self._written[source] += 1
-            stands_for, self._left_out = self._left_out + 1, 0
-            return stands_for
+            return self._left_out.pop(counted, 0) + 1
+
+    def put_back(self, count: int) -> None:
+        """Leave events to the next record that is not for one project alone."""
+        with self._guard:
+            self._left_out[""] += count
 
 
 class AuditTrail:
@@ -68,7 +79,7 @@ class AuditTrail:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._refused_keys = Sparingly()
-        self._refused_changes = Sparingly()
+        self._refused_changes = Sparingly(most=None)
         self._until_trim = _TRIM_EVERY
 
     def change(
@@ -107,6 +118,8 @@ class AuditTrail:
         if not count:
             return
         known = self._known(secret)
+        if known is not None:
+            self._refused_keys.put_back(count - 1)  # those of others are not this project's to know
         self._write(
             REFUSED_KEY,
             # A quarter at most: what is sent here by mistake may be a whole secret of somewhere else.
@@ -116,7 +129,7 @@ class AuditTrail:
             key_id=known.id if known else None,
             request_id=request_id,
             address=address,
-            count=count,
+            count=1 if known else count,
             project=known.project if known else OF_NO_PROJECT,
         )
         self._until_trim -= 1
@@ -124,7 +137,7 @@ class AuditTrail:
             self._until_trim = _TRIM_EVERY
             self._workspace.audit.trim(REFUSED_KEY, keep=_REFUSED_KEPT)
 
-    def _known(self, secret: str) -> Any:
+    def _known(self, secret: str) -> ApiKey | None:
         try:
             return self._workspace.keys.recognise(secret)
         except TuneryError:

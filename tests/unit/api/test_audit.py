@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from tunery.api.audit import AuditTrail, Sparingly
-from tunery.core.access import WITHOUT_KEY
+from tunery.core.access import WITHOUT_KEY, Caller
 from tunery.core.errors import UnavailableError
 from tunery.store.workspace import Workspace
 
@@ -41,6 +41,24 @@ def test_a_flood_from_everywhere_is_bounded_too() -> None:
     assert sum(count > 0 for count in counts) == 20
     clock.now = 60.0
     assert sum(counts) + sparing.admit("10.0.0.1") == 10_001  # none is forgotten
+
+
+def test_no_project_reads_how_many_others_were_refused(workspace: Workspace) -> None:
+    trail, view = AuditTrail(workspace), workspace.of("acme")
+    key = view.keys.create("ann")
+    view.keys.revoke(key.key.id)
+    for number in range(8):
+        trail.refused_key("tk-nobody" + "x" * 40, "10.0.0.1", f"req_{number}")
+    trail.refused_key(key.secret, "10.0.0.2", "req_ours")
+    assert [(r.actor, r.count) for r in view.audit.list()] == [("ann", 1)]
+    trail.refused_key("tk-nobody" + "x" * 40, "10.0.0.3", "req_last")
+    assert workspace.audit.list()[0].count == 4  # those three, and itself
+    one, other = Caller("acme", "read", "key-1", "a"), Caller("umbrella", "read", "key-2", "b")
+    for _ in range(9):
+        trail.change(one, "file.delete", "file-1", outcome="permission_denied")
+    trail.change(other, "file.delete", "file-1", outcome="permission_denied")
+    assert workspace.of("umbrella").audit.list()[0].count == 1
+    assert len(view.audit.list()) == 6
 
 
 def test_a_million_wrong_keys_are_some_rows(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

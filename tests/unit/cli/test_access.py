@@ -24,7 +24,9 @@ CHANGES_NOTHING_OF_OTHERS = """
     |feedback show|import|jobs ls|jobs show|jobs status|keys ls|plan|registry card|registry compare
     |registry export|registry ls|registry parity|registry show|requests ls|requests show|run|runs ls|runs show
     |serve|train ls|train preflight|train rewind|train run|train show|train tune|verify|webhooks ls
-    |webhooks show|webhooks test|batches ls|batches show|projects ls|audit ls|limits ls|limits show|usage
+    |webhooks show|webhooks test
+    |evaluate resume|evaluate checkpoints|deploy export|status|batches ls
+    |batches show|projects ls|audit ls|limits ls|limits show|usage
 """
 """What reads, or makes what nobody is served: artifacts with ids of their own, files where it is typed."""
 
