@@ -288,7 +288,8 @@ class _Loop:
         with timer("preflight"):
             settled = settle(context, dataset)
             task, baselines, arms = settled.task, settled.baselines, settled.arms
-            for sentence in (settled.power, suites_sentence(context, dataset, settled.suites)):
+            besides = suites_sentence(context, dataset, {**settled.suites, **settled.begun})
+            for sentence in (settled.power, besides):
                 if sentence:
                     context.progress.event(sentence)
             for sentence in settled.undecidable:

@@ -111,7 +111,7 @@ class PlannedSuite(Record):
     answer_tokens: int
     """Written at most, of all rows [count]."""
     models: int
-    """Who answers: 2, or 1 where the base's answers are kept from an earlier run [count]."""
+    """Who answers: 2, or 1 where the base's answers are kept from an earlier run, or not wanted [count]."""
 
 
 class Schedule(Record):
@@ -384,7 +384,7 @@ def _suites_time(schedule: Schedule, shape: BaseShape, machine: Machine) -> tupl
 
 
 def _who(suite: PlannedSuite) -> str:
-    return "base and tuned model" if suite.models > 1 else "the tuned model, the base's answers being kept"
+    return "base and tuned model" if suite.models > 1 else "the tuned model alone"
 
 
 def _memory(rows: RowCounts, schedule: Schedule, shape: BaseShape) -> Estimate:

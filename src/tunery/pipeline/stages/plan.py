@@ -77,7 +77,7 @@ def plan_recipe(context: RunContext) -> Forecast:
             in_order.append(config)
             counts.append(_count(context, dataset, config, splits))
             few.append(len(smoke_rows(splits.train, config)))
-    suites = planned_suites(context, dataset, settled.suites)
+    suites = planned_suites(context, dataset, {**settled.suites, **settled.begun})
     schedules = [
         _schedule(context, config, rows, subjects, shape, machine, smoke)
         for config, rows, smoke in zip(in_order, counts, few, strict=True)
@@ -107,9 +107,12 @@ def suites_sentence(context: RunContext, dataset: DatasetVersion, suites: Mappin
     planned = planned_suites(context, dataset, suites)
     shape = read_shape(Path(context.base.path), parameters=context.base.parameters)
     took = suites_s(planned, shape, measure(context))
-    each = ", ".join(f"{s.name} ({counted(s.rows, 'row')}) {duration(took[s.name])}" for s in planned)
-    kept = "" if any(s.models > 1 for s in planned) else "; the base's answers are kept from before"
-    return f"suites will take about {duration(sum(took.values()))}: {each}{kept}"
+    each = ", ".join(
+        f"{s.name} ({counted(s.rows, 'row')}{'' if s.models > 1 else ', the tuned model alone'}) "
+        f"{duration(took[s.name])}"
+        for s in planned
+    )
+    return f"suites will take about {duration(sum(took.values()))}: {each}"
 
 
 def _way_to_fit(

@@ -30,6 +30,8 @@ class Settled(NamedTuple):
     """What answers beside the prompted base."""
     suites: Mapping[str, Task]
     """Suite to what base and tuned model are asked."""
+    begun: Mapping[str, Task]
+    """Begun answers of train and test rows, which the tuned model alone goes on with."""
     power: str | None
     """What gain the test split can show; None where that cannot be said beforehand."""
     undecidable: Sequence[str]
@@ -50,10 +52,11 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
     arms = arms_of(context, dataset, task)
     suites = suite_tasks(context)
     prepared_benchmarks(context)
+    memory = memory_tasks(context, dataset)
     others = [
         *context.recipe.evaluate.benchmarks,
         *([CANARIES] if planted_by(context.recipe) else []),
-        *([MEMORISED] if memory_tasks(context, dataset) else []),
+        *([MEMORISED] if memory else []),
     ]
     check_gate(context, task, [*baselines, *(arm.subject for arm in arms)], suites, others)
     for name, suite in suites.items():
@@ -63,6 +66,7 @@ def settle(context: RunContext, dataset: DatasetVersion) -> Settled:
         baselines,
         arms,
         suites,
+        {"begun train answers": memory.seen, "begun test answers": memory.unseen} if memory else {},
         what_rows_can_show(context, task),
         undecidable_rules(context, task, suites),
     )

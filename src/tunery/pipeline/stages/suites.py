@@ -13,7 +13,7 @@ from tunery.core.example import Example, Message
 from tunery.core.run import TUNED
 from tunery.core.training import Adapter
 from tunery.data.config import DataConfig
-from tunery.evaluate.ask import choices_of
+from tunery.evaluate.ask import BEGUN, choices_of
 from tunery.evaluate.comparison import compare_results
 from tunery.evaluate.config import EvaluateConfig
 from tunery.evaluate.prompting import Prompting, Subject
@@ -121,7 +121,8 @@ def planned_suites(
     tokenizer, day = tokenizer_of(context, dataset), dataset.day if context.tokenizer.writes_day else None
     found = []
     for name, task in suites.items():
-        kept = is_measured(context, task, base_on_suite(context, name, day))
+        alone = any(BEGUN in e.metadata for e in task.examples)
+        alone = alone or is_measured(context, task, base_on_suite(context, name, day))
         written = sum(not choices_of(e) for e in task.examples)
         found.append(
             PlannedSuite(
@@ -131,7 +132,7 @@ def planned_suites(
                     [ids for e in task.examples for ids in _sequences(tokenizer, e)]
                 ),
                 answer_tokens=written * task.config.max_new_tokens,
-                models=1 if kept else 2,
+                models=1 if alone else 2,
             )
         )
     return tuple(found)
@@ -141,6 +142,7 @@ def _sequences(tokenizer: Tokenizer, example: Example) -> list[tuple[int, ...]]:
     """Return what a row of a suite has an engine read: its prompt, or that with each choice behind it."""
     try:
         prompt = tokenizer.render_prompt(Prompting().conversation(example))
+        prompt = (*prompt, *tokenizer.encode(str(example.metadata.get(BEGUN, ""))))
     except RefusedByTemplate:
         return []
     return [(*prompt, *tokenizer.encode(text)) for text in choices_of(example)] or [prompt]

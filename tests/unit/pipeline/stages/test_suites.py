@@ -12,6 +12,7 @@ from tunery.pipeline.recipe import parse_recipe
 from tunery.pipeline.stages.data import make_dataset
 from tunery.pipeline.stages.evaluate import measure
 from tunery.pipeline.stages.gate import rows_judged, rules_of, undecidable_rules
+from tunery.pipeline.stages.settle import settle
 from tunery.pipeline.stages.suites import base_on_suite, planned_suites, suite_tasks
 from tunery.store.workspace import Workspace
 
@@ -96,3 +97,38 @@ def test_what_a_suite_has_computed_is_its_rows_with_their_shared_beginnings_once
     choices = sum(len(context.tokenizer.encode(str(c))) for e in task.examples for c in e.metadata["choices"])
     assert planned.prompt_tokens <= prompts + choices
     assert planned.prompt_tokens > choices
+
+
+def test_begun_answers_take_the_tuned_model_alone(
+    tmp_path: Path, tiny_model: Path, workspace: Workspace
+) -> None:
+    words = [f"word{n}" for n in range(26)]
+    rows = [f"tell me of item {i}\t{' '.join([f'first{i}', *words])}" for i in range(48)]
+    (tmp_path / "rows.tsv").write_text("\n".join(["text\tanswer", *rows]) + "\n", encoding="utf-8")
+    recipe = {
+        "name": "begun",
+        "goal": {"metric": "exact_match"},
+        "base": str(tiny_model),
+        "data": {
+            "sources": [{"path": "rows.tsv", "columns": {"input": "text", "output": "answer"}}],
+            "labels": "open",
+            "split": {"test": 24, "validation": 0},
+            "clean": {"near_duplicates": "off"},
+        },
+        "evaluate": {"suites_off": "not tested", "memorised": 20},
+        "train": {"device": "cpu", "threads": 1},
+    }
+    context = RunContext(parse_recipe(recipe, where="test"), workspace, tmp_path, Silent())
+    dataset = make_dataset(context)
+    found = settle(context, dataset).begun
+    assert {name: len(task.examples) for name, task in found.items()} == {
+        "begun train answers": 20,
+        "begun test answers": 20,
+    }
+    for planned in planned_suites(context, dataset, found):
+        assert planned.models == 1
+        assert planned.answer_tokens == 20 * 36
+    (example, *_) = found["begun train answers"].examples
+    assert str(example.metadata["begun"]).startswith("first")
+    # The two halves are the answer, and its tokens go on from the ones that were begun.
+    assert f"{example.metadata['begun']}{example.reference}".split()[1:] == words
