@@ -228,10 +228,13 @@ def test_a_server_that_ends_hands_its_batch_to_the_next(workspace: Workspace, ti
 def test_lines_wait_while_there_is_no_room_and_end_with_their_time_or_their_key(
     workspace: Workspace, tiny_model: Path
 ) -> None:
-    few = settings(tiny_model, max_in_flight=4)
+    few = settings(tiny_model, max_in_flight=4, batches=BatchSettings(poll_s=0.05, max_open=1))
     with live(workspace, tiny_model, settings=few) as server:
         client = server.client()
-        batch = ended(client, submit(client, [line(n) for n in range(8)]).id)
+        first = submit(client, [line(n) for n in range(8)])
+        with pytest.raises(openai.RateLimitError, match="max_open"):
+            submit(client, [line(0)])
+        batch = ended(client, first.id)
         assert batch.request_counts is not None
         assert (batch.status, batch.request_counts.completed) == ("completed", 8)
     short = settings(tiny_model, batches=BatchSettings(poll_s=0.05, window_hours=0.5 / 3600))

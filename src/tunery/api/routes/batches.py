@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query, Request
 from pydantic import StringConstraints
@@ -12,8 +12,8 @@ from tunery.api.json_route import JsonRoute
 from tunery.api.routes.files import FileLife
 from tunery.api.services import Caller, Services, Shared, page_of, unix
 from tunery.api.unserved import is_served
-from tunery.core.batch import Batch, BatchTally
-from tunery.core.errors import ConfigError, did_you_mean
+from tunery.core.batch import BATCH_ENDS, Batch, BatchStatus, BatchTally
+from tunery.core.errors import ConfigError, LimitError, did_you_mean
 from tunery.core.ids import new_id
 from tunery.pipeline.batches.config import BatchSettings
 from tunery.serve.openai.wire import Metadata, Name, Wire
@@ -43,6 +43,7 @@ def create_batch(body: BatchBody, request: Request, shared: Shared, caller: Call
             f"endpoint is {body.endpoint!r}; batches are served for {', '.join(served)}", param="endpoint"
         )
     _check_file(shared.workspace, body.input_file_id, shared.settings.batches)
+    _check_room(shared.workspace, shared.settings.batches.max_open)
     now = shared.workspace.clock.now()
     life = body.output_expires_after
     batch = shared.workspace.batches.add(
@@ -101,6 +102,16 @@ def _check_file(workspace: Workspace, file_id: str, settings: BatchSettings) -> 
         raise ConfigError(
             f"{file.id} has {file.bytes:,} bytes, and a batch's file {settings.max_bytes:,} at most",
             param="input_file_id",
+        )
+
+
+def _check_room(workspace: Workspace, most: int) -> None:
+    at_work = (status for status in get_args(BatchStatus) if status not in BATCH_ENDS)
+    found = sum(len(workspace.batches.list(limit=most, status=status)) for status in at_work)
+    if found >= most:
+        raise LimitError(
+            f"{found} batches have not ended, and that is the limit (batches.max_open)",
+            hint="wait for one to end, or cancel one",
         )
 
 

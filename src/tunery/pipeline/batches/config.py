@@ -20,6 +20,8 @@ class BatchSettings(Settings):
     """Requests in one batch at most [count]."""
     max_bytes: int = Field(default=200 * 2**20, ge=1)
     """Size of a batch's file at most [bytes]."""
+    max_open: int = Field(default=200, ge=1)
+    """Batches of one project that have not ended at most [count]."""
     window_hours: float = Field(default=24.0, gt=0)
     """Time that a batch has [h]; what is not answered then is not answered any more."""
     lease_s: float = Field(default=30.0, gt=0)

@@ -13,6 +13,8 @@ from tunery.serve.openai.strict_json import BadJson, read_strictly
 
 _TOLD = 100
 """Problems of one file that are listed [count]."""
+_READ, _READ_BYTES = 32, 2**20
+"""Lines read at once at most [count], and their size from which on no more are [bytes]."""
 _ID_CHARACTERS = 512
 _FIELDS = ("custom_id", "method", "url", "body")
 
@@ -24,6 +26,8 @@ class RequestLine(NamedTuple):
     """Line of the file, counted from 1."""
     custom_id: str
     body: Mapping[str, Any]
+    bytes: int = 0
+    """Size of the line [bytes]."""
 
 
 class CheckedFile(NamedTuple):
@@ -86,7 +90,17 @@ def read_lines(path: Path, done: Collection[int]) -> Iterator[RequestLine]:
     for number, raw in _raw_lines(path, None):
         if number not in done:
             fields = json.loads(raw)
-            yield RequestLine(number, fields["custom_id"], fields["body"])
+            yield RequestLine(number, fields["custom_id"], fields["body"], len(raw))
+
+
+def next_lines(lines: Iterator[RequestLine]) -> list[RequestLine]:
+    """Return the next lines of a file, fewer where they are large; none at its end."""
+    found: list[RequestLine] = []
+    for line in lines:
+        found.append(line)
+        if len(found) == _READ or sum(one.bytes for one in found) >= _READ_BYTES:
+            break
+    return found
 
 
 def _raw_lines(path: Path, most: int | None) -> Iterator[tuple[int, bytes]]:

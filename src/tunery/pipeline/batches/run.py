@@ -6,14 +6,13 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from tunery.core.batch import Batch, BatchAnswer, BatchProblem
 from tunery.core.errors import ConflictError, ResourceError, TuneryError
 from tunery.pipeline.batches.config import BatchSettings
-from tunery.pipeline.batches.lines import RequestLine, check_lines, read_lines
+from tunery.pipeline.batches.lines import RequestLine, check_lines, next_lines, read_lines
 from tunery.pipeline.batches.outputs import response_line, write_outputs
 from tunery.pipeline.jobs.files import open_content
 from tunery.store.workspace import Workspace
@@ -25,8 +24,6 @@ _PAUSES_S = (1.0, 60.0)
 """Pauses before a line is sent again: the first, and the longest [s]."""
 _TRIES = 3
 """Times a line is sent that the server fails on [count]."""
-_READ = 32
-"""Lines read at once [count]."""
 
 
 class Reply(NamedTuple):
@@ -160,11 +157,11 @@ class BatchRun:
     async def _unanswered(self, path: Path, done: set[int]) -> AsyncIterator[RequestLine]:
         lines: Iterator[RequestLine] = read_lines(path, done)
         while not self._halted.is_set():
-            some = await self._blocking(lambda: list(islice(lines, _READ)))
+            some = await self._blocking(lambda: next_lines(lines))
+            if not some:
+                return
             for line in some:
                 yield line
-            if len(some) < _READ:
-                return
 
     async def _answer(self, line: RequestLine) -> None:
         """Send a line until it has an answer, and keep that; what is halted before is not answered."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tunery.pipeline.batches.lines import CheckedFile, check_lines, read_lines
+from tunery.pipeline.batches.lines import CheckedFile, check_lines, next_lines, read_lines
 
 CHAT = "/v1/chat/completions"
 
@@ -27,6 +27,15 @@ def test_lines_keep_the_numbers_that_an_editor_shows(tmp_path: Path) -> None:
     content = "\ufeff" + line("a") + "\r\n\n   \n" + line("b") + "\n" + line("c")
     assert check(path, content) == CheckedFile(3, "m", ())
     assert [(read.number, read.custom_id) for read in read_lines(path, {4})] == [(1, "a"), (5, "c")]
+
+
+def test_large_lines_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "batch.jsonl"
+    sizes = [400_000] * 5 + [10] * 40
+    bodies = ({"model": "m", "text": "x" * size} for size in sizes)
+    path.write_text("\n".join(line(str(n), body=body) for n, body in enumerate(bodies)))
+    lines = read_lines(path, set())
+    assert [len(next_lines(lines)) for _ in range(5)] == [3, 32, 10, 0, 0]
 
 
 def test_a_line_that_is_too_long_is_refused_without_being_held(tmp_path: Path) -> None:
