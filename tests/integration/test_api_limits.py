@@ -261,20 +261,20 @@ def test_usage_is_each_call_once_in_tokens_and_money(limited: Limited) -> None:
     client = limited.client()
     answers = [ask(client, max_tokens=8) for _ in range(3)]
     limited.gateway.log.flush()
-    told = limited.get("/v1/usage?by=model&by=day")["data"]
+    found = limited.get("/v1/usage?by=model&by=day")["data"]
     used = [answer.usage for answer in answers if answer.usage is not None]
     prompt, completion = sum(u.prompt_tokens for u in used), sum(u.completion_tokens for u in used)
-    assert len(told) == 1
-    assert (told[0]["model"], told[0]["requests"]) == (BASE, 3)
-    assert (told[0]["prompt_tokens"], told[0]["completion_tokens"]) == (prompt, completion)
-    assert told[0]["usd"] == pytest.approx((prompt * 1.0 + completion * 10.0) / 1e6)
+    assert len(found) == 1
+    assert (found[0]["model"], found[0]["requests"]) == (BASE, 3)
+    assert (found[0]["prompt_tokens"], found[0]["completion_tokens"]) == (prompt, completion)
+    assert found[0]["usd"] == pytest.approx((prompt * 1.0 + completion * 10.0) / 1e6)
 
 
 def test_a_key_reads_how_its_limits_stand(limited: Limited) -> None:
     limited.set(requests_per_minute=10, tokens_per_day=1_000)
     answer = ask(limited.client())
     assert answer.usage is not None
-    told = {entry["limit"]: entry for entry in limited.get("/v1/limits")["data"]}
-    assert told["requests_per_minute"]["left"] == 9
-    assert told["tokens_per_day"]["used"] == answer.usage.total_tokens
-    assert told["tokens_per_day"]["resets_at"].endswith("T00:00:00+00:00")
+    found = {entry["limit"]: entry for entry in limited.get("/v1/limits")["data"]}
+    assert found["requests_per_minute"]["left"] == 9
+    assert found["tokens_per_day"]["used"] == answer.usage.total_tokens
+    assert found["tokens_per_day"]["resets_at"].endswith("T00:00:00+00:00")

@@ -82,8 +82,8 @@ def test_what_one_server_lets_in_the_other_counts(servers: tuple[Live, Live]) ->
         with pytest.raises(openai.RateLimitError) as refused:
             ask(client)
         assert 0 < int(refused.value.response.headers["retry-after-ms"]) <= 20_000
-    told = other.call("GET", "/v1/limits", Authorization=f"Bearer {one.secret}").json()["data"]
-    day = next(entry for entry in told if entry["limit"] == "tokens_per_day")
+    found = other.call("GET", "/v1/limits", Authorization=f"Bearer {one.secret}").json()["data"]
+    day = next(entry for entry in found if entry["limit"] == "tokens_per_day")
     assert (day["used"] + day["reserved"]) > 0
     assert one.call("GET", "/health").json()["limits_counted"] is True
 

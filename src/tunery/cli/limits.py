@@ -187,10 +187,10 @@ def _key_named(workspace: Workspace, name: str) -> str:
 
 
 def _words(rule: LimitRule) -> str:
-    told = {name: value for name, value in rule.limits if value is not None}
+    fields = {name: value for name, value in rule.limits if value is not None}
     return ", ".join(
         f"{name.replace('_', ' ')}: {value if isinstance(value, str) else format(value, ',')}"
-        for name, value in told.items()
+        for name, value in fields.items()
     )
 
 
@@ -209,6 +209,6 @@ def _drawn(found: list[Standing]) -> Any:
 
 def _rows(found: list[Standing]) -> Iterator[tuple[str, ...]]:
     for standing in found:
-        told = standing.fields()
-        amounts = [f"{told[name]:,}" for name in ("bound", "used", "reserved", "left")]
+        fields = standing.fields()
+        amounts = [f"{fields[name]:,}" for name in ("bound", "used", "reserved", "left")]
         yield (standing.limit.replace("_", " "), *amounts, moment(standing.resets_at))

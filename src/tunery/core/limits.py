@@ -46,7 +46,7 @@ class Limits(Settings):
     """Budget of a month in money; counts models whose price is known [US dollars]."""
 
     def over(self, wider: Limits) -> Limits:
-        """Return these limits, and those of a wider rule where nothing is said here."""
+        """Return these limits, and those of a wider rule where this one has none."""
         mine = {name: value for name, value in self if value is not None}
         return wider.model_copy(update=mine)
 
@@ -79,7 +79,7 @@ class Scope(NamedTuple):
 
     @property
     def account(self) -> str:
-        """Name of its count: users are told by a hash, for their names are personal data of any length."""
+        """Name of its count: users are named by a hash, for their names are personal data of any length."""
         hashed = None if self.user is None or self.user == EACH else sha256_text(self.user)[:16]
         return self._replace(user=hashed or self.user).text
 

@@ -71,7 +71,7 @@ INSERT INTO limit_accounts (name, month, state) VALUES (:name, :month, :state) O
 LAPSED = "lapsed"
 _MARK = "SELECT value FROM facts WHERE name = 'limits'"
 _COLUMNS = {"project": "project", "key": "key_id", "model": "model", "day": "day"}
-"""What usage can be told apart by, to its column."""
+"""What usage can be split by, to its column."""
 
 
 class Held(NamedTuple):
@@ -134,7 +134,7 @@ class Locked(NamedTuple):
     states: dict[str, str]
     """By name; those that are not there are left out."""
     known: frozenset[str]
-    """Which of the calls that were asked about have a reservation, be it settled."""
+    """Which of the calls in question have a reservation, be it settled."""
     now: float
     """The database server's clock [s since 1970]."""
 
@@ -276,7 +276,7 @@ class UsageLog:
             transaction.run(_ADD_USAGE, {**where, **usage._asdict()})
 
     def total(self, scope: Scope, since: date, until: date) -> Usage:
-        """Return what was used in a scope from one day to another, both counted; users are not told apart."""
+        """Return what was used in a scope from one day to another, both counted; users are summed up."""
         where = {name: value for name, value in scope._asdict().items() if name != "user"}
         conditions, params = self._matching(where, since, until)
         row = self.database.rows(f"SELECT {_SUMS} FROM usage WHERE {conditions}", params)[0]  # noqa: S608
@@ -285,7 +285,7 @@ class UsageLog:
     def by(
         self, parts: Sequence[str], where: Mapping[str, str | None], since: date, until: date
     ) -> builtins.list[tuple[dict[str, str], Usage]]:
-        """Return usage from one day to another, told apart by ``day``, ``project``, ``key`` or ``model``."""
+        """Return usage from one day to another, split by ``day``, ``project``, ``key`` or ``model``."""
         columns = ", ".join(_COLUMNS[part] for part in parts)
         conditions, params = self._matching(where, since, until)
         rows = self.database.rows(

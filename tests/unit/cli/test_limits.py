@@ -50,8 +50,8 @@ def test_a_scope_may_be_every_key_of_a_project_by_itself(tunery: Tunery, home: P
     workspace = Workspace.open(home)
     workspace.projects.create("acme")
     workspace.close()
-    told = tunery("limits", "set", "--project", "acme", "--key", "*", "--parallel-requests", 4, "--json").json
-    assert (told["project"], told["key"], told["user"], told["model"]) == ("acme", "*", None, None)
+    row = tunery("limits", "set", "--project", "acme", "--key", "*", "--parallel-requests", 4, "--json").json
+    assert (row["project"], row["key"], row["user"], row["model"]) == ("acme", "*", None, None)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_limit_shows_what_is_used_left_and_when_it_is_there_again(
     ledger.settle([(call, Used(100, 150, 0.5))])
     ledger.upkeep([])
     workspace.close()
-    shown = {told["limit"]: told for told in tunery("limits", "show", "--key", "phone-app", "--json").json}
+    shown = {row["limit"]: row for row in tunery("limits", "show", "--key", "phone-app", "--json").json}
     month = shown["tokens_per_month"]
     assert (month["bound"], month["used"], month["left"]) == (1_000, 250, 750)
     now = datetime.now(UTC)
@@ -133,7 +133,7 @@ def test_usage_is_told_apart_by_what_is_asked_for(tunery: Tunery, key: str, home
         "usd": 0.5,
         "tokens": 60,
     }
-    assert [told["key_name"] for told in by_key] == ["phone-app", None]
+    assert [row["key_name"] for row in by_key] == ["phone-app", None]
     by_model = tunery("usage", "--by", "model", *march).json
     assert by_model == [
         {

@@ -20,7 +20,7 @@ class LimitSettings(Settings):
     key: Limits = Limits()
     """Of each API key, an admin's too."""
     user: Limits = Limits()
-    """Of each user that clients name by `safety_identifier` or `user`, told apart by project."""
+    """Of each user that clients name by `safety_identifier` or `user`, each project's own."""
     model: Limits = Limits()
     """Of each model, all its versions together, whoever asks."""
     stored_bytes: int | None = Field(default=None, ge=0)

@@ -41,7 +41,7 @@ class DatabaseLedger:
         self._sweep_at = self._renew_at = 0.0
         self._guard = threading.Lock()
         self._turn = threading.Lock()
-        self._asked: list[tuple[Reservation, Future[Decision]]] = []
+        self._waiting: list[tuple[Reservation, Future[Decision]]] = []
 
     def reserve(self, reservation: Reservation) -> Decision:
         """Reserve in every account of a call, or in none.
@@ -49,15 +49,15 @@ class DatabaseLedger:
         Calls of this gateway that come while a transaction runs are decided together in the next one: they
         mostly count in the same accounts, whose rows only one transaction at a time can have.
         """
-        asked: Future[Decision] = Future()
+        decided: Future[Decision] = Future()
         with self._guard:
-            self._asked.append((reservation, asked))
+            self._waiting.append((reservation, decided))
         with self._turn:
-            if not asked.done():
+            if not decided.done():
                 with self._guard:
-                    together, self._asked = self._asked, []
+                    together, self._waiting = self._waiting, []
                 self._decide(together)
-        return asked.result()
+        return decided.result()
 
     def _decide(self, together: Sequence[tuple[Reservation, Future[Decision]]]) -> None:
         try:
@@ -65,11 +65,11 @@ class DatabaseLedger:
                 lambda transaction: self._reserve_all(transaction, [r for r, _ in together])
             )
         except BaseException as error:
-            for _, asked in together:
-                asked.set_exception(error)
+            for _, decided in together:
+                decided.set_exception(error)
             return
-        for (_, asked), decision in zip(together, decisions, strict=True):
-            asked.set_result(decision)
+        for (_, decided), decision in zip(together, decisions, strict=True):
+            decided.set_result(decision)
 
     def _reserve_all(self, transaction: Transaction, calls: Sequence[Reservation]) -> list[Decision]:
         claims = [claim for call in calls for claim in call.claims]
@@ -92,7 +92,7 @@ class DatabaseLedger:
         return bool(claims)
 
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
-        """Book what calls used, each once however often it is said, and give back the rest."""
+        """Book what calls used, each once however often it is ended, and give back the rest."""
 
         def once(transaction: Transaction) -> None:
             claims = [claim for reservation, _ in ended for claim in reservation.claims]
@@ -181,8 +181,8 @@ class DatabaseLedger:
             still = self._counts.held(transaction, [*lapsed])
             over = {id: held for id, held in still.items() if held.is_live and held.ends_at <= now}
             for held in over.values():
-                told = json.loads(held.state or "{}")
-                _finish(accounts, _claims(held), Need(*told["need"]), NOTHING, (told["at"], now))
+                state = json.loads(held.state or "{}")
+                _finish(accounts, _claims(held), Need(*state["need"]), NOTHING, (state["at"], now))
             given_back = {id: Held(now + _REMEMBER_S, LAPSED) for id in over}
             self._counts.put(transaction, _states(accounts), given_back)
 
@@ -200,8 +200,8 @@ def _held(reservation: Reservation, now: float) -> Held:
 
 
 def _claims(held: Held) -> list[Claim]:
-    told: Mapping[str, Any] = json.loads(held.state or "{}")
-    return [Claim(account, bounds) for account, bounds in told["claims"]]
+    state: Mapping[str, Any] = json.loads(held.state or "{}")
+    return [Claim(account, bounds) for account, bounds in state["claims"]]
 
 
 def _finish(

@@ -23,7 +23,7 @@ class Decision(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What a call is asked for when it begins."""
+    """What a call reserves when it begins."""
 
     id: str
     claims: tuple[Claim, ...]
@@ -47,7 +47,7 @@ class Ledger(Protocol):
         ...
 
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
-        """Book what calls used, each once however often it is said, and give back the rest."""
+        """Book what calls used, each once however often it is ended, and give back the rest."""
         ...
 
     def upkeep(self, held: Sequence[Reservation]) -> None:

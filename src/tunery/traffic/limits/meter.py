@@ -157,7 +157,7 @@ class Meter:
 
     @property
     def rules(self) -> Rules:
-        """What bounds whom; read from the records when first asked for."""
+        """What bounds whom; read from the records when first needed."""
         if self._rules is None:
             self.refresh()
         return self._rules or Rules(self.settings)

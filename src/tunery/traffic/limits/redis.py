@@ -98,7 +98,7 @@ class RedisLedger:
         return bool(claims)
 
     def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
-        """Book what calls used, each once however often it is said, and give back the rest."""
+        """Book what calls used, each once however often it is ended, and give back the rest."""
         if ended:
             listed = [
                 {"id": r.id, "claims": _claims(r.claims), "used": {"tokens": u.tokens, "usd": u.usd}}
@@ -140,9 +140,9 @@ class RedisLedger:
             yield account.text()
 
     def _run(self, op: str, given: Mapping[str, Any]) -> Any:
-        said = {**given, "now": self._now()} if self._now is not None else given
+        payload = {**given, "now": self._now()} if self._now is not None else given
         with self._translated():
-            return self._script(keys=[self._prefix], args=[op, json.dumps(said)])
+            return self._script(keys=[self._prefix], args=[op, json.dumps(payload)])
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -26,11 +26,11 @@ class Standing(NamedTuple):
     def fields(self) -> dict[str, Any]:
         """Return it as programs read it: tokens and requests are whole."""
         money = self.limit.startswith("usd")
-        told = self._asdict()
+        fields = self._asdict()
         for name in ("bound", "used", "reserved", "left"):
-            told[name] = round(told[name], 9) if money else int(told[name] + 1e-6)
-        told["resets_at"] = self.resets_at.isoformat() if self.resets_at else None
-        return told
+            fields[name] = round(fields[name], 9) if money else int(fields[name] + 1e-6)
+        fields["resets_at"] = self.resets_at.isoformat() if self.resets_at else None
+        return fields
 
 
 def standings(claim: Claim, account: Account | None, now: float) -> Iterator[Standing]:

@@ -28,7 +28,7 @@ KINDS = ("memory", "redis", "postgresql")
 
 
 class Ticks:
-    """Time that passes when told to."""
+    """Time that is set by hand."""
 
     def __init__(self) -> None:
         self.at = 1_772_366_400.0  # 2026-03-01T12:00:00Z

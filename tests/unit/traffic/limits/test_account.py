@@ -21,7 +21,7 @@ def claim(**bounds: float) -> Claim:
 
 
 def ask(account: Account, bounds: Claim, tokens: int, now: float, usd: float = 0.0) -> float | None:
-    """Reserve; return None where it was let in, else the longest wait that is told."""
+    """Reserve; return None where it was let in, else the longest wait."""
     found = reserve([(account, bounds)], Need(tokens, usd), now)
     return max(o.wait_s for _, o in found) if found else None
 

@@ -31,7 +31,7 @@ BUDGET = 60_000
 
 
 class Fleet:
-    """Gateways as processes, and what they said."""
+    """Gateways as processes, and the lines that they wrote."""
 
     def __init__(self, folder: Path, url: str, prefix: str) -> None:
         self.folder, self.url, self.prefix = folder, url, prefix
@@ -62,13 +62,13 @@ class Fleet:
             process.stdin = None
             assert process.wait(timeout=30) == 0
 
-    def said(self, what: str) -> dict[str, dict[str, Any]]:
+    def lines_of(self, what: str) -> dict[str, dict[str, Any]]:
         """Return the lines of one kind by call; a line that SIGKILL cut is left out."""
         found = {}
-        for line in self.lines.read_text().splitlines() if self.lines.exists() else []:
-            told = json.loads(line)
-            if told["what"] == what:
-                found[told["id"] or str(told["pid"])] = told
+        for text in self.lines.read_text().splitlines() if self.lines.exists() else []:
+            line = json.loads(text)
+            if line["what"] == what:
+                found[line["id"] or str(line["pid"])] = line
         return found
 
 
@@ -107,13 +107,13 @@ def test_four_gateways_keep_one_limit_whoever_is_killed(fleet: Fleet) -> None:
     draw = random.Random(os.getpid())
     for _ in range(4):
         fleet.start()
-    while len(fleet.said("ready")) < 4:
+    while len(fleet.lines_of("ready")) < 4:
         time.sleep(0.05)
     for _ in range(3):
         time.sleep(draw.uniform(0.1, 0.5))
         fleet.kill(draw.randrange(len(fleet.running)))
     fleet.start()
-    while str(fleet.running[-1].pid) not in fleet.said("ready"):
+    while str(fleet.running[-1].pid) not in fleet.lines_of("ready"):
         time.sleep(0.05)
     time.sleep(0.3)
     fleet.end()
@@ -125,9 +125,9 @@ def test_four_gateways_keep_one_limit_whoever_is_killed(fleet: Fleet) -> None:
 
 def _check_parallel(fleet: Fleet) -> None:
     """At no moment were more calls in flight than may be."""
-    ends = fleet.said("end")
+    ends = fleet.lines_of("end")
     moments: list[tuple[float, int]] = []
-    for id, begun in fleet.said("begin").items():
+    for id, begun in fleet.lines_of("begin").items():
         until = ends[id]["at"] if id in ends else fleet.killed[begun["pid"]]
         moments += [(begun["at"], 1), (until, -1)]
     in_flight = most = 0
@@ -139,7 +139,7 @@ def _check_parallel(fleet: Fleet) -> None:
 
 def _check_sums(fleet: Fleet, ledger: Ledger, claim: Claim) -> None:
     """What is counted is what was used, but for calls that a kill cut between their end and its booking."""
-    begun, ended = fleet.said("begin"), fleet.said("end")
+    begun, ended = fleet.lines_of("begin"), fleet.lines_of("end")
     deadline = time.monotonic() + LEASE_S + 5
     account = ledger.look([claim])[claim.account]
     while (account.parallel or account.held_tokens) and time.monotonic() < deadline:
@@ -148,8 +148,8 @@ def _check_sums(fleet: Fleet, ledger: Ledger, claim: Claim) -> None:
         account = ledger.look([claim])[claim.account]
     assert (account.parallel, account.held_tokens) == (0, 0)
     unsure = {id for id in ended if begun[id]["pid"] in fleet.killed}
-    sure = sum(told["tokens"] for id, told in ended.items() if id not in unsure)
+    sure = sum(line["tokens"] for id, line in ended.items() if id not in unsure)
     assert len(ended) > 100
     assert sure <= account.day_tokens <= sure + sum(ended[id]["tokens"] for id in unsure)
     in_flight_when_killed = sum(begun[id]["tokens"] for id in unsure | (begun.keys() - ended.keys()))
-    assert sum(told["tokens"] for told in ended.values()) <= BUDGET + in_flight_when_killed
+    assert sum(line["tokens"] for line in ended.values()) <= BUDGET + in_flight_when_killed

@@ -248,12 +248,12 @@ def test_what_leaves_no_record_is_in_usage_too(workspace: Workspace) -> None:
     assert workspace.usage.total(Scope(key="key-1"), today, today) == Usage(1, 1_000, 0, 0.001)
 
 
-def test_a_project_is_told_nothing_of_limits_that_others_share(workspace: Workspace) -> None:
+def test_a_project_sees_nothing_of_limits_that_others_share(workspace: Workspace) -> None:
     settings = LimitSettings(key=Limits(requests_per_minute=5), model=Limits(requests_per_minute=9))
     meter = Meter(workspace, settings)
     let_in(meter, Scope("other", "key-9", None, "bot"))
-    told = ProjectMeter(meter, "acme").standings(ANN, workspace.clock.now().timestamp())
-    assert [(s.scope, s.limit, s.used) for s in told] == [("key=key-1", "requests_per_minute", 0)]
+    found = ProjectMeter(meter, "acme").standings(ANN, workspace.clock.now().timestamp())
+    assert [(s.scope, s.limit, s.used) for s in found] == [("key=key-1", "requests_per_minute", 0)]
 
 
 def test_attempts_at_one_call_are_booked_each(workspace: Workspace) -> None:
