@@ -47,6 +47,7 @@ _ERRORS = (
 
 class _One(Settings):
     grader: Grader
+    """One of any type."""
 
 
 class ValidateBody(Wire):
