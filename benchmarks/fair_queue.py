@@ -6,7 +6,8 @@ Serves a base (a tiny random one by default) in a process of its own and measure
 second key while the server is idle, and then ``--rounds`` times half a second after the first key's many. It
 prints both, what the many took together, and their tokens a second and a second of processor time. Settings
 behind the options go to ``tunery serve`` as they are. ``--probes N`` sends N short requests one after another
-instead of one.
+instead of one. With ``--schemas`` the many bring schemas that are expensive to compile, the short one a plain
+one.
 """
 
 from __future__ import annotations
@@ -44,21 +45,33 @@ def keys_in(home: Path) -> tuple[str, str]:
         workspace.close()
 
 
-def ask(url: str, key: str, model: str, number: int, tokens: int) -> tuple[float, int]:
+def ask(
+    url: str, key: str, model: str, number: int, tokens: int, schema: dict[str, Any] | None = None
+) -> tuple[float, int]:
     """Return how long a request took [s] and how many tokens it got."""
     body: dict[str, Any] = {
         "model": model,
-        "prompt": f"request {number} says",
+        "messages": [{"role": "user", "content": f"request {number} says"}],
         "max_tokens": tokens,
         "temperature": 1.0,
         "seed": number,
     }
+    if schema is not None:
+        form = {"name": "form", "schema": schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
     began = time.perf_counter()
     answer = httpx2.post(
-        f"{url}/v1/completions", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=600
+        f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=600
     )
     answer.raise_for_status()
     return time.perf_counter() - began, int(answer.json()["usage"]["completion_tokens"])
+
+
+def costly(number: int, depth: int = 3) -> dict[str, Any]:
+    """Return a schema that takes half a second of processor time to compile, each number another."""
+    inner = costly(number, depth - 1) if depth else {"type": "string"}
+    names = [f"key_{number}_{depth}_{n}" for n in range(3)]
+    return {"anyOf": [{"type": "object", "properties": dict.fromkeys(names, inner)} for _ in range(3)]}
 
 
 def cpu_s(pid: int) -> float:
@@ -73,9 +86,13 @@ def crowd(url: str, keys: tuple[str, str], model: str, pid: int, given: argparse
     used = cpu_s(pid)
     with ThreadPoolExecutor(given.many) as threads:
         began = time.perf_counter()
-        waiting = [threads.submit(ask, url, many, model, n, given.tokens) for n in range(given.many)]
+        forms = [costly(n) if given.schemas else None for n in range(given.many)]
+        waiting = [
+            threads.submit(ask, url, many, model, n, given.tokens, form) for n, form in enumerate(forms)
+        ]
         time.sleep(LEAD_S)
-        waits = [ask(url, short, model, 10_000 + n, given.short_tokens)[0] for n in range(given.probes)]
+        form = {"type": "object"} if given.schemas else None
+        waits = [ask(url, short, model, 10_000 + n, given.short_tokens, form)[0] for n in range(given.probes)]
         answers = [future.result() for future in waiting]
         took = time.perf_counter() - began
     tokens = sum(count for _, count in answers)
@@ -141,6 +158,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--short-tokens", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--probes", type=int, default=1)
+    parser.add_argument("--schemas", action="store_true", help="hold all to schemas, the many to costly ones")
     parser.add_argument("--base", type=Path)
     parser.add_argument("settings", nargs="*", metavar="key=value")
     return parser.parse_args()

@@ -136,7 +136,9 @@ def test_status_shows_how_the_engine_stands(
 ) -> None:
     with live(workspace, tiny_model) as server:
         body = {"model": BASE, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        assert server.call("POST", "/v1/chat/completions", body).status == 200
+        for stream in (False, True):
+            answered = server.call("POST", "/v1/chat/completions", {**body, "stream": stream})
+            assert (answered.status, answered.headers["x-tunery-model-version"]) == (200, BASE)
         told = tunery("status", server.url, "--json").json
         assert told["status"] == "ok"
         assert told["engines"] == [{"name": BASE, "circuit": "closed", "waiting": 0, "running": 0}]
