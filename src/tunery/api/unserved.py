@@ -41,7 +41,7 @@ _NOUNS = frozenset(
         "webhook_event_types",
     ]
 )
-_LONGER = ("fine_tuning/checkpoints/",)
+_LONGER = ("fine_tuning/alpha/", "fine_tuning/checkpoints/")
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
