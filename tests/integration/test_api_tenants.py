@@ -564,7 +564,7 @@ def test_a_call_belongs_to_the_key_that_it_came_with(workspace: Workspace, tiny_
         assert list(other.chat.completions.list()) == []
         with pytest.raises(openai.NotFoundError):
             other.chat.completions.delete(answered.id)
-        rated = {"request_id": answered.id, "rating": 1}
+        rated = {"request_id": answered.id, "rating": 1, "author": "theirs"}
         for key, status in ((theirs.secret, 404), (made.secret, 200)):
             answer = running.call("POST", "/v1/feedback", rated, Authorization=f"Bearer {key}")
             assert answer.status == status
@@ -573,4 +573,4 @@ def test_a_call_belongs_to_the_key_that_it_came_with(workspace: Workspace, tiny_
         assert 'project="acme"' in running.call("GET", "/metrics", Authorization="").text
     record = workspace.requests.get(answered.id)
     assert (record.project, record.key_id) == ("acme", made.key.id)
-    assert [f.project for f in workspace.feedback.list()] == ["acme"]
+    assert [(f.project, f.author) for f in workspace.feedback.list()] == [("acme", "ours: theirs")]

@@ -27,7 +27,7 @@ class FeedbackBody(Wire):
     rejected: Text | None = None
     comment: Text | None = None
     author: Annotated[Text, StringConstraints(max_length=128)] | None = None
-    """Who says it; the API key's name where it is left out."""
+    """Who says it, written down behind the name of the key that vouches for it."""
 
 
 @router.post("")
@@ -36,7 +36,7 @@ def create_feedback(body: FeedbackBody, shared: Shared, caller: Caller) -> dict[
     guessed = "preference" if body.rejected else "correction" if body.correction else "rating"
     values = body.model_dump(exclude={"request_id", "author"}, exclude_none=True)
     given = parse_settings(GivenFeedback, {"kind": guessed, **values}, where="feedback")
-    author = body.author or caller.name
+    author = f"{caller.name}: {body.author}" if body.author else caller.name
     return feedback_object(give(shared, body.request_id, given, author=author))
 
 
