@@ -54,12 +54,11 @@ def headers_of(claims: Sequence[Claim], accounts: Mapping[str, Account]) -> dict
 def duration(seconds: float) -> str:
     """Return a time as OpenAI's headers write it.
 
-    >>> duration(0.0071), duration(1), duration(7.66), duration(360), duration(0)
+    >>> duration(0.0071), duration(0.99999), duration(7.66), duration(360), duration(0)
     ('8ms', '1s', '7.66s', '6m0s', '0s')
     """
-    if seconds <= 0:
-        return "0s"
-    if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(math.ceil(seconds * 1000) / 1000, 60)
-    return f"{f'{minutes:.0f}m' if minutes else ''}{round(rest, 3):g}s"
+    ms = math.ceil(max(0.0, seconds) * 1000)
+    if 0 < ms < 1000:
+        return f"{ms}ms"
+    minutes, rest = divmod(ms, 60_000)
+    return f"{f'{minutes}m' if minutes else ''}{rest / 1000:g}s"
