@@ -117,7 +117,8 @@ def test_it_answers_and_scores_as_the_embedded_engine(
     requests = [GenerationRequest(p, adapter, sampling, ASCII) for p in prompts(tiny_model)]
     for ours, theirs in zip(here.generate(requests), there.generate(requests), strict=True):
         assert (theirs.token_ids, theirs.finish_reason) == (ours.token_ids, ours.finish_reason)
-        assert [t.logprob for t in theirs.tokens] == pytest.approx([t.logprob for t in ours.tokens], abs=1e-2)
+        likely = [t.logprob for t in ours.tokens]  # theirs may have the token that ended the form, too
+        assert [t.logprob for t in theirs.tokens][: len(likely)] == pytest.approx(likely, abs=1e-2)
         assert [len(t.top) for t in theirs.tokens] == [2] * len(theirs.tokens)
     rows = [(p, (*p[-3:], 2)) for p in prompts(tiny_model)]
     for mine, found in zip(here.score(rows, adapter), there.score(rows, adapter), strict=True):
@@ -199,6 +200,7 @@ def test_forms_are_held_as_the_embedded_engine_holds_them(
 def test_a_server_that_is_killed_comes_back_and_breaks_no_request_that_had_no_byte(
     python: str, tiny_model: Path, tiny_adapters: dict[str, Path], tmp_path: Path
 ) -> None:
+    others = set(llama_pids())
     there = llama(tiny_model, python, tmp_path / "cache", log=str(tmp_path / "log"), attempts=4)
     try:
         there.load_adapter("a", str(tiny_adapters["a"]))
@@ -209,7 +211,7 @@ def test_a_server_that_is_killed_comes_back_and_breaks_no_request_that_had_no_by
             there.submit(long, lambda _: begun.set()) for _ in range(24)
         ]  # more than are computed at once
         assert begun.wait(20)
-        os.kill(llama_pid(), signal.SIGKILL)
+        os.kill(max(set(llama_pids()) - others), signal.SIGKILL)  # the one that took over
         outcomes = [future.exception(120) for future in many]
         # Eight at most had begun; the others were sent again.
         assert all(found is None or isinstance(found, ResourceError) for found in outcomes)
@@ -219,17 +221,13 @@ def test_a_server_that_is_killed_comes_back_and_breaks_no_request_that_had_no_by
         assert there.healthy()
     finally:
         there.close()
-    assert not llama_pids()
+    assert set(llama_pids()) <= others
 
 
 def llama_pids(of: int | None = None) -> list[int]:
     found = psutil.Process(of).children(recursive=True)
     words = {process.pid: " ".join(process.cmdline()) for process in found}
     return [pid for pid, line in words.items() if "llamacpp_server" in line and "watchdog" not in line]
-
-
-def llama_pid() -> int:
-    return llama_pids()[-1]
 
 
 def test_exports_are_measured_as_served_and_a_broken_one_is_refused(

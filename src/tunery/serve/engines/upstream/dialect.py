@@ -29,6 +29,8 @@ class Piece(NamedTuple):
     """Prompt tokens that were not computed again; None where the piece does not say [count]."""
     generated_tokens: int | None = None
     """All tokens of the answer up to here, where the piece says; ids that are fewer are not all [count]."""
+    ended_by_token: bool = False
+    """Whether the last id is the one that ended the answer, which need not be one of the base's own."""
 
 
 class Dialect(Protocol):

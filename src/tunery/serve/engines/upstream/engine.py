@@ -264,7 +264,7 @@ class UpstreamEngine:
         pieces: list[str] = []
         ids: list[int] = []
         events: list[TokenEvent] = []
-        first, reason, cached, generated = None, None, 0, 0
+        first, reason, cached, generated, ended_by_token = None, None, 0, 0, False
         try:
             async for chunk in self._transport.stream(self._dialect.path, body):
                 piece = self._dialect.piece(chunk)
@@ -274,6 +274,7 @@ class UpstreamEngine:
                 reason = piece.finish_reason or reason
                 cached = piece.cached_tokens or cached
                 generated = piece.generated_tokens or generated
+                ended_by_token = piece.ended_by_token
                 if on_token is None and most is None:
                     continue
                 for event in piece.events():
@@ -288,9 +289,12 @@ class UpstreamEngine:
             raise
         self._down = None
         text, ended = "".join(pieces), time.monotonic()
+        # llama.cpp leaves out ids of tokens that end within a character.
+        whole = ids if len(ids) >= generated else []
         return Generation(
             text=text,
-            token_ids=self._ids(ids, generated, text, request),
+            token_ids=self._without_end(whole, request, ended_by_token=ended_by_token)
+            or tuple(self._tokenizer.encode(text)),
             finish_reason="length" if reason == "length" else "stop",
             prompt_tokens=len(request.prompt),
             cached_tokens=int(cached),
@@ -299,16 +303,13 @@ class UpstreamEngine:
             tokens=tuple(events),
         )
 
-    def _ids(self, ids: list[int], generated: int, text: str, request: GenerationRequest) -> tuple[int, ...]:
-        """Return the ids of an answer without the one that ended it; those of its text where ids lack.
-
-        llama.cpp leaves out those of tokens that end within a character.
-        """
-        if not ids or len(ids) < generated:
-            return tuple(self._tokenizer.encode(text))
+    def _without_end(
+        self, ids: list[int], request: GenerationRequest, *, ended_by_token: bool
+    ) -> tuple[int, ...]:
+        """Return ids without the one that ended them."""
         sampling = request.sampling
         ends = {*(() if sampling.ignore_eos else self._tokenizer.stop_ids), *sampling.stop_token_ids}
-        return tuple(ids[:-1] if ids[-1] in ends else ids)
+        return tuple(ids[:-1] if ids and (ended_by_token or ids[-1] in ends) else ids)
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -75,9 +75,8 @@ class LlamaCppDialect:
         text = chunk.get("content") or ""
         ended = {"limit": "length", "eos": "stop", "word": "stop"}.get(chunk.get("stop_type", ""))
         cached = (chunk.get("timings") or {}).get("cache_n") if chunk.get("stop") else None
-        return Piece(
-            text, ids, partial(_events, chunk, text, ids), ended, cached, chunk.get("tokens_predicted")
-        )
+        events, generated = partial(_events, chunk, text, ids), chunk.get("tokens_predicted")
+        return Piece(text, ids, events, ended, cached, generated, chunk.get("stop_type") == "eos")
 
     async def score(
         self, post: PostLater, prompt: Sequence[int], completion: Sequence[int], model: str

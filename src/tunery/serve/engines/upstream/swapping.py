@@ -25,6 +25,8 @@ from tunery.serve.engines.upstream.llamacpp import LlamaCppDialect
 from tunery.serve.engines.upstream.started import started_server
 
 _SERVER = Path(__file__).parents[2] / "llamacpp_server.py"
+_DRAIN_S = 20.0
+"""How long the end waits for servers that still answer [s]."""
 _WRITER = 1
 """Raise it when what is written of a base changes, so that kept files are written anew."""
 
@@ -53,6 +55,7 @@ class SwappingEngine:
         self._lock = threading.Lock()
         self._sources: dict[str, str] = {}
         self._files: dict[str, Path] = {}
+        self._draining: list[threading.Thread] = []
         self._folder = Path(tempfile.mkdtemp(prefix="tunery-gguf-"))
         try:
             self._current = self._started({})
@@ -92,7 +95,9 @@ class SwappingEngine:
             self._files[name] = file
             before, self._current = self._current, self._started(wanted)
             self._sources = wanted
-        threading.Thread(target=before.close_when_idle, name="engine-drain", daemon=True).start()
+        draining = threading.Thread(target=before.close_when_idle, name="engine-drain", daemon=True)
+        draining.start()
+        self._draining = [thread for thread in self._draining if thread.is_alive()] + [draining]
 
     def read_otherwise(self, texts: Sequence[str]) -> int:
         """Return how many texts, templates applied, llama.cpp splits into other tokens than the base's own.
@@ -147,9 +152,11 @@ class SwappingEngine:
         return self._current.score(rows, adapter)
 
     def close(self) -> None:
-        """End the server."""
+        """End the server, and those whose place it took."""
         with self._lock:
             self._current.close()
+        for thread in self._draining:
+            thread.join(_DRAIN_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _started(self, adapters: Mapping[str, str]) -> UpstreamEngine:
