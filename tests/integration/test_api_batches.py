@@ -111,16 +111,23 @@ def test_a_batch_answers_each_line_as_a_live_request_is_answered(server: Live) -
     assert stored.choices[0].message.content == first["response"]["body"]["choices"][0]["message"]["content"]
 
 
-def test_completions_can_be_batched_too(server: Live) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "body", "kind"),
+    [
+        ("/v1/completions", {"prompt": "one", "max_tokens": 2}, "text_completion"),
+        ("/v1/responses", {"input": "one", "max_output_tokens": 16}, "response"),
+    ],
+)
+def test_other_endpoints_can_be_batched_too(
+    server: Live, endpoint: str, body: dict[str, Any], kind: str
+) -> None:
     client = server.client()
-    body = {"model": BASE, "prompt": "one", "max_tokens": 2}
-    made = submit(
-        client,
-        [{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": body}],
-        "/v1/completions",
-    )
-    (answer,) = lines_of(client, ended(client, made.id).output_file_id)
-    assert answer["response"]["body"]["object"] == "text_completion"
+    asked = {"custom_id": "a", "method": "POST", "url": endpoint, "body": {"model": BASE, **body}}
+    batch = ended(client, submit(client, [asked], endpoint).id)
+    (answer,) = lines_of(client, batch.output_file_id)
+    assert answer["response"]["body"]["object"] == kind
+    assert batch.usage is not None
+    assert batch.usage.total_tokens == answer["response"]["body"]["usage"]["total_tokens"] > 0
 
 
 def test_a_file_that_is_wrong_fails_with_the_numbers_of_its_lines(server: Live) -> None:
