@@ -20,7 +20,7 @@ from openai import OpenAI
 from tunery.api.app import create_app
 from tunery.api.config import ServerSettings
 from tunery.api.health import HealthWatch
-from tunery.api.server import bind, engine_opener, first_key, http_server
+from tunery.api.server import bind, engine_opener, first_key, hosted_base, http_server
 from tunery.core.ids import sha256_file
 from tunery.core.registry import ModelVersion
 from tunery.core.training import Adapter, BaseModelInfo
@@ -97,7 +97,7 @@ def live(
 ) -> Iterator[Live]:
     """Serve a workspace on a free loopback port until the block ends."""
     settings = settings or ServerSettings(port=0, run_jobs=False, base=str(base))
-    info = describe_base(base, name=BASE)
+    info = hosted_base(settings.engine) or describe_base(base, name=BASE)
     bases = BasePool(
         info,
         open_base or engine_opener(settings.engine),

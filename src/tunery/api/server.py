@@ -18,6 +18,7 @@ from tunery.api.config import ServerSettings
 from tunery.api.connections import protocol_within
 from tunery.api.drain import Drain, end_process_after
 from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
@@ -85,6 +86,25 @@ def served_bases(
         ConfigError: The base cannot be served.
         NotFoundError: There is no such base.
     """
+    base = hosted_base(settings.engine) or _resolved(workspace, settings, progress)
+    bases = BasePool(
+        base,
+        engine_opener(_logged(settings.engine, workspace)),
+        max_adapters=settings.max_adapters,
+        breaker=settings.traffic.breaker,
+    )
+    return base, bases
+
+
+def hosted_base(settings: EngineSettings) -> BaseModelInfo | None:
+    """Return what stands for the weights of a model that is forwarded to; None where weights lie here."""
+    if settings.own_base is None:
+        return None
+    identity = sha256_text(canonical_json(settings.identity))
+    return BaseModelInfo(name=settings.own_base, sha256=identity, path="", parameters=0)
+
+
+def _resolved(workspace: Workspace, settings: ServerSettings, progress: Progress) -> BaseModelInfo:
     from tunery.model.bases import resolve_base
     from tunery.registry.lineage import base_changed_since
 
@@ -93,13 +113,7 @@ def served_bases(
     )
     if changed := base_changed_since(workspace, base):
         progress.event(changed, level="warn")
-    bases = BasePool(
-        base,
-        engine_opener(_logged(settings.engine, workspace)),
-        max_adapters=settings.max_adapters,
-        breaker=settings.traffic.breaker,
-    )
-    return base, bases
+    return base
 
 
 class HttpServer(uvicorn.Server):
@@ -198,7 +212,21 @@ def first_key(workspace: Workspace, settings: ServerSettings) -> str | None:
 def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
     """Return what opens a base's engine; what computes is loaded with the first request that needs it."""
 
+    def open_hosted(info: BaseModelInfo, hosted: BaseModelInfo, engine: EngineSettings) -> Opened:
+        from tunery.serve.hosted_tokenizer import HostedTokenizer
+
+        if info.sha256 != hosted.sha256:  # else the hosted model would answer in the name of another
+            raise ConfigError(
+                f"this server forwards to {hosted.name} and cannot answer as a version on {info.name}",
+                hint="serve that version by another server, with engine.kind=embedded or vllm",
+                param="model",
+            )
+        window = engine.window or 0
+        return Opened(open_engine(Path(), engine), HostedTokenizer(window), capacity_of(engine))
+
     def open_base(info: BaseModelInfo) -> Opened:
+        if settings is not None and (hosted := hosted_base(settings)) is not None:
+            return open_hosted(info, hosted, settings)
         from tunery.model.bases import check_base
         from tunery.model.tokenizer import load_tokenizer
 

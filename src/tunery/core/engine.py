@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
+from tunery.core.example import Message
+
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -97,6 +99,8 @@ class GenerationRequest:
     constraint: Constraint | None = None
     prompt_logprobs: int | None = None
     """None for none; else the prompt's own tokens get their likelihoods, with this many alternatives each."""
+    messages: tuple[Message, ...] = ()
+    """The conversation that the prompt is made of, for engines whose own template writes it."""
 
 
 class TopLogprob(NamedTuple):

@@ -43,6 +43,11 @@ class EngineSettings(Settings):
         return None
 
     @property
+    def own_base(self) -> str | None:
+        """Name of the only model that it answers as, where that is no folder here; None for any base."""
+        return None
+
+    @property
     def slots(self) -> int:
         """Requests that it computes at the same time [count]."""
         return 32

@@ -31,6 +31,8 @@ class Piece(NamedTuple):
     """All tokens of the answer up to here, where the piece says; ids that are fewer are not all [count]."""
     ended_by_token: bool = False
     """Whether the last id is the one that ended the answer, which need not be one of the base's own."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt, where only the server can count them [count]."""
 
 
 class Dialect(Protocol):

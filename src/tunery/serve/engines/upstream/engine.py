@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent
+from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent, Tokenizer
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.upstream.dialect import Dialect
@@ -29,7 +29,8 @@ class UpstreamEngine:
     """Completions of a server elsewhere, or of one that is started and watched here.
 
     Args:
-        base: Folder of the base that the server answers with: its tokenizer writes prompts here.
+        base: Folder of the base that the server answers with: its tokenizer writes prompts here. Of a model
+            that is no folder here, what stands for its tokenizer; such a one need not be listed there.
         settings: How long it is waited for.
         dialect: How it is spoken to.
         server: Where it is, and what starts it.
@@ -42,7 +43,7 @@ class UpstreamEngine:
 
     def __init__(
         self,
-        base: Path,
+        base: Path | Tokenizer,
         settings: ServerEngineSettings,
         dialect: Dialect,
         server: Server,
@@ -50,7 +51,7 @@ class UpstreamEngine:
         adapters: Mapping[str, str] | None = None,
     ) -> None:
         self._dialect = dialect
-        self._tokenizer = load_tokenizer(str(base))
+        self._tokenizer: Tokenizer = load_tokenizer(str(base)) if isinstance(base, Path) else base
         self._transport = Transport(settings, server, self._problem)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = Lock()
@@ -61,7 +62,7 @@ class UpstreamEngine:
         try:
             if server.command is not None:
                 self._process = ServerProcess(server.command, self._answers, self._load_again)
-            listed = self._models()
+            listed = self._models() if isinstance(base, Path) else {str(settings.model): None}
             self._model = settings.model or next(iter(listed), "")
             if self._model not in listed:
                 raise NotFoundError.of("model", self._model, listed, hint="set engine.model to one it serves")
@@ -75,6 +76,11 @@ class UpstreamEngine:
     def context_window(self) -> int:
         """Tokens that a prompt and its completion may have together [count]."""
         return self._window
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What prompts are written with."""
+        return self._tokenizer
 
     @property
     def relays(self) -> bool:
@@ -265,6 +271,7 @@ class UpstreamEngine:
         ids: list[int] = []
         events: list[TokenEvent] = []
         first, reason, cached, generated, ended_by_token = None, None, 0, 0, False
+        prompt = len(request.prompt)
         try:
             async for chunk in self._transport.stream(self._dialect.path, body):
                 piece = self._dialect.piece(chunk)
@@ -275,6 +282,7 @@ class UpstreamEngine:
                 cached = piece.cached_tokens or cached
                 generated = piece.generated_tokens or generated
                 ended_by_token = piece.ended_by_token
+                prompt = piece.prompt_tokens or prompt
                 if on_token is None and most is None:
                     continue
                 for event in piece.events():
@@ -296,7 +304,7 @@ class UpstreamEngine:
             token_ids=self._without_end(whole, request, ended_by_token=ended_by_token)
             or tuple(self._tokenizer.encode(text)),
             finish_reason="length" if reason == "length" else "stop",
-            prompt_tokens=len(request.prompt),
+            prompt_tokens=prompt,
             cached_tokens=int(cached),
             ttft_ms=((first or ended) - started) * 1000,
             latency_ms=(ended - started) * 1000,
