@@ -26,7 +26,7 @@ CHANGES_NOTHING_OF_OTHERS = """
     |serve|train ls|train preflight|train rewind|train run|train show|train tune|verify|webhooks ls
     |webhooks show|webhooks test
     |evaluate resume|evaluate checkpoints|deploy export|status|batches ls
-    |batches show|projects ls|audit ls|limits ls|limits show|usage
+    |batches show|projects ls|audit ls|limits ls|limits show|usage|tokens|embed
 """
 """What reads, or makes what nobody is served: artifacts with ids of their own, files where it is typed."""
 
