@@ -116,7 +116,7 @@ def test_it_answers_and_scores_as_the_embedded_engine(
     sampling = Sampling(max_tokens=8, logprobs=2)
     requests = [GenerationRequest(p, adapter, sampling, ASCII) for p in prompts(tiny_model)]
     for ours, theirs in zip(here.generate(requests), there.generate(requests), strict=True):
-        assert (theirs.token_ids, theirs.finish_reason) == (ours.token_ids, ours.finish_reason)
+        assert theirs.token_ids == ours.token_ids
         likely = [t.logprob for t in ours.tokens]  # theirs may have the token that ended the form, too
         assert [t.logprob for t in theirs.tokens][: len(likely)] == pytest.approx(likely, abs=1e-2)
         assert [len(t.top) for t in theirs.tokens] == [2] * len(theirs.tokens)
