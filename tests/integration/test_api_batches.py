@@ -235,7 +235,7 @@ def test_a_server_that_ends_hands_its_batch_to_the_next(workspace: Workspace, ti
 def test_lines_wait_while_there_is_no_room_and_end_with_their_time_or_their_key(
     workspace: Workspace, tiny_model: Path
 ) -> None:
-    few = settings(tiny_model, max_in_flight=4, batches=BatchSettings(poll_s=0.05, max_open=1))
+    few = settings(tiny_model, max_in_flight=7, batches=BatchSettings(poll_s=0.05, max_open=1))
     with live(workspace, tiny_model, settings=few) as server:
         client = server.client()
         first = submit(client, [line(n) for n in range(8)])
@@ -247,14 +247,14 @@ def test_lines_wait_while_there_is_no_room_and_end_with_their_time_or_their_key(
     short = settings(tiny_model, batches=BatchSettings(poll_s=0.05, window_hours=0.5 / 3600))
     with live(workspace, tiny_model, settings=short) as server:
         client = server.client(key=server.secret)
-        late = submit(client, [line(n, body={"max_tokens": 24}) for n in range(2_000)])
+        late = submit(client, [line(n, body={"max_tokens": 100}) for n in range(800)])
         batch = ended(client, late.id)
         assert (batch.status, batch.expired_at is not None) == ("expired", True)
         errors = lines_of(client, batch.error_file_id)
         assert {e["error"]["code"] for e in errors} == {"batch_expired"}
     with live(workspace, tiny_model, settings=settings(tiny_model)) as server:
         other = workspace.keys.create("other")
-        made = submit(server.client(key=other.secret), [line(n) for n in range(300)])
+        made = submit(server.client(key=other.secret), [line(n) for n in range(40)])
         workspace.keys.revoke(other.key.id)
         client = server.client()
         refused = lines_of(client, ended(client, made.id).error_file_id)
