@@ -54,7 +54,7 @@ def all_there(server: Live, ids: list[str]) -> None:
     """Wait until the database has each call once."""
     deadline = time.monotonic() + 20
     while True:
-        there = [r.id for r in server.workspace.requests.list()]
+        there = [record.id for record in server.workspace.requests.every()]
         if set(ids) <= set(there) or time.monotonic() > deadline:
             break
         time.sleep(0.1)

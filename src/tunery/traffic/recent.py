@@ -63,6 +63,7 @@ class Recent(Generic[K, V]):
         self._looking: dict[K, Future[V]] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, f"look-up-{what}")
+        self._is_away = False
         self._away_until = 0.0
 
     def peek(self, key: K) -> V | None:
@@ -97,9 +98,9 @@ class Recent(Generic[K, V]):
         except (FutureTimeout, UnavailableError) as error:
             if known is None or not usable:
                 raise self._unanswered() if isinstance(error, FutureTimeout) else error from None
-            if self._clock() >= self._away_until:
+            if not self._is_away:
                 _LOG.warning("the database does not answer; %s known before are used", self._what)
-            self._away_until = self._clock() + _AWAY_S
+            self._is_away, self._away_until = True, self._clock() + _AWAY_S
             return known.value
         except BaseException:
             self._known.pop(key, None)
@@ -120,7 +121,7 @@ class Recent(Generic[K, V]):
         stamp, at = self._stamp(), self._clock()  # of before: what changes meanwhile is looked up again
         try:
             value = look_up()
-            self._away_until = 0.0
+            self._is_away, self._away_until = False, 0.0
             if value is not None:
                 with self._lock:
                     self._known[key] = _Known(value, at, stamp)
