@@ -159,15 +159,21 @@ class Transport:
         return session
 
     async def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        try:
-            async with self._session().request(
-                method, self._server.url(path), json=body, allow_redirects=False
-            ) as answer:
-                if answer.status != 200:
-                    await self._refuse(answer)
-                return await answer.json() if answer.content_type == "application/json" else None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._unreachable(error) from None
+        """Return a whole answer; asks again where a kept connection turns out to have been closed."""
+        for attempt in range(1, self._settings.attempts + 1):
+            try:
+                async with self._session().request(
+                    method, self._server.url(path), json=body, allow_redirects=False
+                ) as answer:
+                    if answer.status != 200:
+                        await self._refuse(answer)
+                    return await answer.json() if answer.content_type == "application/json" else None
+            except aiohttp.ServerDisconnectedError as error:
+                if attempt == self._settings.attempts:
+                    raise self._unreachable(error) from None
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise self._unreachable(error) from None
+        raise AssertionError("there is at least one attempt")
 
     def _unreachable(self, error: Exception) -> ResourceError:
         cause = f"{type(error).__name__}: {error}".removesuffix(": ")
