@@ -124,13 +124,15 @@ def test_plain_prompts_token_ids_and_other_bases_are_not_answered_in_its_name(
 
 
 FORBIDDEN = (
-    "numpy pandas pyarrow scipy sklearn torch transformers tokenizers peft safetensors openai llguidance"
+    "numpy pandas pyarrow scipy sklearn torch transformers tokenizers peft safetensors openai llguidance "
+    "sqlalchemy alembic"
 )
 START = """
 import importlib.abc, sys
+forbidden = set(sys.argv[1].split())
 class Forbid(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] in set(sys.argv[1].split()):
+        if name.partition(".")[0] in forbidden:
             raise ModuleNotFoundError(f"{name} is not installed", name=name)
 sys.meta_path.insert(0, Forbid())
 from tunery.cli.main import main
@@ -141,6 +143,17 @@ main()
 
 def test_it_needs_nothing_that_computes(endpoint: Live, tmp_path: Path) -> None:
     home = str(tmp_path / "light")
+    env = {**os.environ, "TUNERY_DATABASE_URL": ""}
+    refused = subprocess.run(
+        [sys.executable, "-c", START, FORBIDDEN, "--home", home, "keys", "create", "x"],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert refused.returncode == 2
+    assert "pip install alembic sqlalchemy" in refused.stderr
+    url = f"sqlite:///{tmp_path / 'light' / 'tunery.db'}"
+    Workspace.open(tmp_path / "light", database_url=url).close()  # a whole install was here first
     engine = ["engine.kind=hosted", f"engine.base_url={endpoint.url}/v1", f"engine.model={BASE}"]
     options = ["--home", home, "serve", "--port", "0", "--json", "run_jobs=false"]
     process = subprocess.Popen(
@@ -148,7 +161,7 @@ def test_it_needs_nothing_that_computes(endpoint: Live, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TUNERY_DATABASE_URL": ""},
+        env=env,
     )
     assert process.stdout is not None
     assert process.stderr is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunery.core.errors import ConflictError
+from tunery.core.errors import ConfigError, ConflictError
 from tunery.store.database import Database
 
 HEAD = "0011"
@@ -35,11 +35,22 @@ def ensure_current(database: Database) -> None:
 
 
 def upgrade(database: Database, to: str = HEAD) -> None:
-    """Run the missing steps up to ``to`` in one transaction, alone: others wait and then find them done."""
+    """Run the missing steps up to ``to`` in one transaction, alone: others wait and then find them done.
+
+    Raises:
+        ConflictError: The database was written by a newer Tunery.
+        ConfigError: What runs them is not installed.
+    """
     # Loaded only when there is work to do: these take most of a second to import.
-    from alembic import command
-    from alembic.config import Config
-    from sqlalchemy import create_engine, exc, pool, text
+    try:
+        from alembic import command
+        from alembic.config import Config
+        from sqlalchemy import create_engine, exc, pool, text
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{database.driver.label} has to be brought to schema {to}, and {error.name} is not installed",
+            hint="pip install alembic sqlalchemy; or open it once with a whole install",
+        ) from None
 
     config = Config()
     # Alembic fills in % itself.
