@@ -40,7 +40,7 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "/v1/completions": {"model": BASE, "prompt": "One two", "max_tokens": 8, "temperature": 2, "seed": 1},
 }
-POOLS = ("start", "AnyIO", "asyncio_", "ThreadPool")
+POOLS = ("start", "hand-over", "look-up", "AnyIO", "asyncio_", "ThreadPool")
 """Threads that pools keep for the next request."""
 
 

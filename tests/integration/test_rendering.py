@@ -24,6 +24,7 @@ from tunery.core.training import Adapter, BaseModelInfo
 from tunery.model.tokenizer import load_tokenizer
 from tunery.pipeline.gateway.bases import Opened
 from tunery.serve.engines import engine_settings
+from tunery.serve.engines.embedded.engine import EmbeddedEngine
 from tunery.store.workspace import Workspace
 
 Turns = list[dict[str, Any]]
@@ -234,8 +235,9 @@ def test_the_day_in_a_template_is_the_datasets_in_training_and_serving(
 
     def opener(info: BaseModelInfo) -> Opened:
         opened = engine_opener(engine_settings())(info)
-        submit = opened.engine.submit
-        opened.engine.submit = lambda r, t=None: (asked.append(r), submit(r, t))[1]  # type: ignore[method-assign]
+        assert isinstance(opened.engine, EmbeddedEngine)
+        prepare = opened.engine.prepare
+        opened.engine.prepare = lambda r, t=None: (asked.append(r), prepare(r, t))[1]  # type: ignore[method-assign]
         return opened
 
     monkeypatch.setenv("TZ", "Pacific/Pago_Pago")

@@ -68,6 +68,7 @@ class Boundary:
         self._keys: Recent[str, ApiKey | None] = Recent(
             "keys", settings.traffic.cache, lambda: changes["keys"]
         )
+        self._drain.in_the_end(self._keys.close)
         self._receiving: set[asyncio.Timeout] = set()
         self._buffered = 0
         """Bodies held in memory [bytes]."""

@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 
-from tunery.core.errors import ConfigError, TuneryError, UnavailableError
+from tunery.core.errors import ConfigError, DamagedError, TuneryError, UnavailableError
 
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = dict[str, Any]
@@ -145,7 +145,17 @@ class Transaction:
         if (table := _written_table(sql)) is not None:  # RETURNING
             self.changed.add(table)
         names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [_Columns(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+class _Columns(dict[str, Any]):
+    """A row; a column that is not there was one until something overwrote the table's description."""
+
+    def __missing__(self, column: str) -> NoReturn:
+        raise DamagedError(
+            f"a table of the database has no column {column!r}, which its schema says it has",
+            hint="restore the database from a backup",
+        )
 
 
 class Database:

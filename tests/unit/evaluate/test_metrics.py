@@ -143,6 +143,13 @@ def test_a_perplexity_that_is_no_number_is_no_metric(rows: list[tuple[float, flo
 
 
 def test_every_scorer_and_every_corpus_metric_is_a_metric() -> None:
-    others = {"preference_accuracy", "judge_win_rate", "pass_at_k", "repeat_agreement", "cost_per_1k"}
+    others = {
+        "preference_accuracy",
+        "judge_win_rate",
+        "pass_at_k",
+        "repeat_agreement",
+        "cost_per_1k",
+        "exposure",
+    }
     assert set(metric_names()) == {*scorer_names(), *corpus_names(), *others}
     assert {"macro_f1", "perplexity"} <= set(corpus_names())

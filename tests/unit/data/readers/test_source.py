@@ -234,6 +234,9 @@ def test_urls_that_are_not_read_say_why(tmp_path: Path, url: str, says: str) -> 
 def test_a_store_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
+    from fsspec.registry import _registry
+
+    monkeypatch.delitem(_registry, "s3", raising=False)  # another test may have loaded it before
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ConfigError, match="needs the package s3fs") as caught:
         read("s3://bucket/a.jsonl")
