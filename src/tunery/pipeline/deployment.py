@@ -31,7 +31,7 @@ class Written(NamedTuple):
     folder: Path
     deployment: Deployment
     price: Price | None
-    """Of one machine of it; None where that is the owner's business."""
+    """Of one machine of it; None where no report of it is known."""
     next_step: str
     """What to type in the folder."""
 
@@ -39,7 +39,7 @@ class Written(NamedTuple):
     def cost(self) -> str:
         """What it costs, in a sentence."""
         if self.price is None:
-            return "what an hour costs is decided by the cluster that runs it"
+            return "what an hour costs is not known here: see the price list of whoever runs the machines"
         hourly, day = self.price.usd_per_hour, f"{self.price.read_on:%d %B %Y}".lstrip("0")
         replicas = self.deployment.replicas
         total = f", {usd(hourly * replicas)} for {replicas} of them" if replicas > 1 else ""

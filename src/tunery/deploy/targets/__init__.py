@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, cast
 from tunery.core.errors import ConfigError, NotFoundError
 from tunery.core.plugins import load_plugin, plugin_names
 
-VLLM = "0.19.1"
-"""Version of vLLM that generated folders name; the one whose routes this version of Tunery knows."""
+VLLM = "0.32.0"
+"""Version of vLLM that generated folders name; its CPU build was tried (`tests/clients/test_vllm.py`)."""
 
 
 class Price(NamedTuple):
@@ -44,7 +44,7 @@ class Target:
     serves: bool
     """Whether it serves one version's merged weights; False where it runs the platform with all versions."""
     machines: Mapping[str, Price | None]
-    """Machines by the target's own names, the default first; None where the price is the owner's business."""
+    """Machines by the target's own names, the default first; None where no report of the price is known."""
     next_step: str
     """The command to type in the folder."""
 
