@@ -1,0 +1,137 @@
+"""Where a rescue keeps what it saved: plain files, each whole or not there, that outlive any database."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from tunery.core.config import Record
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError
+from tunery.core.faults import told
+from tunery.rescue.records import Inventory, Recording
+from tunery.store.whole_file import write_whole
+
+_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,40}$")
+_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
+R = TypeVar("R", bound=Record)
+
+
+class RescueFolder:
+    """``HOME/rescues/NAME``.
+
+    ::
+
+        inventory.json          what the source has
+        jobs/ftjob-….json       one job each: its own record, events, checkpoints, as the source gave them
+        files/file-…            bytes, as the source gave them
+        models/SLUG/            one fine-tuned model each (:meth:`of_model`)
+            recordings.jsonl    a :class:`Recording` a line
+        report.md               the newest report
+
+    Args:
+        home: The workspace's root.
+        name: Of the rescue.
+
+    Raises:
+        ConfigError: The name cannot name a folder.
+    """
+
+    def __init__(self, home: Path, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r:.60} cannot name a rescue: small letters, digits, '-' and '_'", hint="--name openai"
+            )
+        self.name = name
+        self.root = home / "rescues" / name
+
+    @property
+    def is_there(self) -> bool:
+        """Whether an inventory was ever written."""
+        return (self.root / "inventory.json").is_file()
+
+    def inventory(self) -> Inventory:
+        """Return the newest inventory.
+
+        Raises:
+            NotFoundError: There is none.
+            DamagedError: It is not what was written.
+        """
+        if not self.is_there:
+            raise NotFoundError(
+                f"no rescue named {self.name} has an inventory yet",
+                hint=f"tunery rescue inventory --name {self.name}",
+            )
+        return self.read("inventory.json", Inventory)
+
+    def read(self, path: str, kind: type[R]) -> R:
+        """Return a record that lies here.
+
+        Raises:
+            NotFoundError: There is no such file.
+            DamagedError: It does not hold such a record.
+        """
+        file = self.root / path
+        try:
+            with told(file):
+                return kind.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            raise NotFoundError(f"{file}: no such file") from None
+        except ValidationError as error:
+            raise DamagedError(f"{file} is not as it was written ({error.error_count()} problems)") from error
+
+    def write(self, path: str, record: Record) -> Path:
+        """Write a record; it is there whole or not at all.
+
+        Raises:
+            ResourceError: It cannot be written.
+        """
+        file = self.root / path
+        with told(file):
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with write_whole(file) as stream:
+                stream.write(record.model_dump_json(indent=1))
+        return file
+
+    def file(self, id: str) -> Path:
+        """Return where the bytes of a source's file lie, whether or not they do.
+
+        Raises:
+            ConfigError: The source gave an id that is none.
+        """
+        return self.root / "files" / _checked(id)
+
+    def job(self, id: str) -> Path:
+        """Return where a job's own record lies, whether or not it does; raises as :meth:`file`."""
+        return self.root / "jobs" / f"{_checked(id)}.json"
+
+    def of_model(self, model: str) -> Path:
+        """Return the folder of one fine-tuned model, whether or not it exists; names differ, so folders do."""
+        slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:60]
+        return self.root / "models" / f"{slug}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+
+    def recordings(self, model: str) -> Iterator[Recording]:
+        """Yield what a model was recorded to answer, in the order of recording; nothing where none was.
+
+        Raises:
+            DamagedError: A line is no recording; says which.
+        """
+        file = self.of_model(model) / "recordings.jsonl"
+        if not file.is_file():
+            return
+        with told(file), file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield Recording.model_validate_json(line)
+                except ValidationError as error:
+                    raise DamagedError(f"{file}: line {number} is no recording") from error
+
+
+def _checked(id: str) -> str:
+    if not _ID.fullmatch(id):
+        raise ConfigError(f"{id!r:.60} is no id of a file or job")
+    return id
