@@ -1,1 +1,1 @@
-"""Fine-tuned models that somebody else will switch off: what there is of them, and what is saved of it here."""
+"""Fine-tuned models that somebody else will switch off: what there is of them, what is saved of it here."""

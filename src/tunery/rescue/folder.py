@@ -110,7 +110,7 @@ class RescueFolder:
         return self.root / "jobs" / f"{_checked(id)}.json"
 
     def of_model(self, model: str) -> Path:
-        """Return the folder of one fine-tuned model, whether or not it exists; names differ, so folders do."""
+        """Return the folder of one fine-tuned model, whether or not it exists; no two share one."""
         slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:60]
         return self.root / "models" / f"{slug}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 

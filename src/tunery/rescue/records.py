@@ -156,7 +156,7 @@ class Recording(RecordedPrompt):
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     finish: str = "stop"
     logprobs: tuple[Mapping[str, Any], ...] = ()
-    """Of each token of the answer, as OpenAI gives them: ``token``, ``logprob``, ``top_logprobs``; empty where
+    """Of each token of the answer: ``token``, ``logprob``, ``top_logprobs`` as OpenAI gives them; empty where
     the source offers none."""
     at: datetime
     prompt_tokens: int = 0
