@@ -46,6 +46,7 @@ COMMANDS = {
     "deploy": "tunery.cli.deploy:app",
     "requests": "tunery.cli.requests:app",
     "feedback": "tunery.cli.feedback:app",
+    "rescue": "tunery.cli.rescue:app",
     "serve": "tunery.cli.serve:serve",
     "status": "tunery.cli.status:status",
     "jobs": "tunery.cli.jobs:app",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import ssl
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import size
 from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.connection import CONNECT_S, TRY_AGAIN, Transient, certificates, pause_of, strip
 from tunery.endpoint.journal import PaidAnswer
+from tunery.endpoint.keys import key_from
 from tunery.text.normalise import is_unicode
 
 if TYPE_CHECKING:
@@ -23,37 +22,14 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncAPIResponse
 
 _LARGEST_ANSWER = 8 * 1024 * 1024
-_CONNECT_S = 15.0
 _MESSAGE_CHARS = 300
 _FRAME_TOKENS = 64
 """What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
 _TOO_LONG = re.compile("context.?(length|window)", re.IGNORECASE)
 """In the code or the words of a refusal: this request does not fit the model, others may."""
-_TRY_AGAIN = frozenset({408, 425, 429})
 _OUT_OF_FUNDS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-_PROTOCOL_HEADERS = frozenset(
-    ["host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"]
-)
-_CLIENT_HEADER = "x-stainless-raw-response"
-"""By which the client knows that the answer is read here."""
 Turns = Sequence[Mapping[str, str]]
 """``role``/``content`` turns, as the protocol has them."""
-
-
-class Transient(Exception):  # noqa: N818 - an outcome of one attempt, never shown as it is
-    """The attempt failed in a way that another one may not."""
-
-    def __init__(
-        self, reason: str, *, wait_s: float | None = None, maybe_billed: bool, final: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.wait_s = wait_s
-        """Pause that the endpoint asks for [s]."""
-        self.maybe_billed = maybe_billed
-        """Whether the endpoint may have worked, and charged, although no answer arrived."""
-        self.final = final
-        """Whether another attempt at the same request would fail as well."""
 
 
 class Endpoint:
@@ -79,8 +55,8 @@ class Endpoint:
             follow_redirects=False,
             trust_env=False,
             # With the environment its SSL_CERT_FILE and SSL_CERT_DIR would go too: teachers of a private CA.
-            verify=ssl.create_default_context(),
-            timeout=httpx2.Timeout(None, connect=_CONNECT_S),
+            verify=certificates(),
+            timeout=httpx2.Timeout(None, connect=CONNECT_S),
             event_hooks={"request": [self._strip]},
         )
         # A key must be given; the one that is sent is set by the hook.
@@ -89,14 +65,7 @@ class Endpoint:
         )
 
     async def _strip(self, request: httpx2.Request) -> None:
-        """Send no more than the protocol needs.
-
-        The client would add facts about this machine, and what ``OPENAI_*`` variables say of another account.
-        """
-        for name in set(request.headers) - {*_PROTOCOL_HEADERS, _CLIENT_HEADER}:
-            del request.headers[name]
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
+        strip(request, self._key)
 
     async def attempt(self, turns: Turns) -> PaidAnswer:
         """Send one request once; what the endpoint does not count stands at its ceiling.
@@ -146,9 +115,8 @@ class Endpoint:
         reason = f"{self.config.host} answered {status}" + (f": {message}" if message else "")
         if status == 402 or error.code in _OUT_OF_FUNDS:
             return ResourceError(reason, hint="add funds to the account, then type the same command again")
-        if status in _TRY_AGAIN or status >= 500:
-            wait = retry_after(headers.get("Retry-After"), datetime.now(UTC))
-            return Transient(reason, wait_s=wait, maybe_billed=status == 408)
+        if status in TRY_AGAIN or status >= 500:
+            return Transient(reason, wait_s=pause_of(headers), maybe_billed=status == 408)
         if status in (400, 413) and _TOO_LONG.search(f"{error.code} {message}"):
             return Transient(reason, maybe_billed=False, final=True)
         return self._refusal(status, reason, headers.get("Location"))
@@ -210,31 +178,8 @@ class Endpoint:
 
 
 def key_of(config: EndpointConfig) -> str:
-    """Return the key that an endpoint's settings name, empty where they name none; raises as
-    :func:`key_from`."""
+    """Return the key that an endpoint's settings name, empty where they name none; raises as ``key_from``."""
     return key_from(config.api_key_env, config.host)
-
-
-def key_from(env: str | None, host: str) -> str:
-    """Return the key in an environment variable, empty where none is named.
-
-    Raises:
-        ConfigError: The environment does not hold it, or what it holds cannot be a key.
-    """
-    if env is None:
-        return ""
-    key = os.environ.get(env, "").strip()
-    if not key:
-        raise ConfigError(
-            f"the environment variable {env} is not set, so there is no key for {host}",
-            hint=f"export {env}=…",
-            param="api_key_env",
-        )
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(
-            f"the key in {env} holds characters that no HTTP header can carry", param="api_key_env"
-        )
-    return key
 
 
 async def _read(response: AsyncAPIResponse[Any]) -> bytes:
@@ -266,28 +211,3 @@ def prompt_ceiling(turns: Turns) -> int:
 def _count(usage: Any, key: str) -> int | None:
     value = usage.get(key) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the pause that a ``Retry-After`` header asks for [s], None where it asks for none.
-
-    Source:
-        RFC 9110, section 10.2.3: seconds, or a date.
-
-    >>> retry_after("3", datetime(2026, 1, 1, tzinfo=UTC))
-    3.0
-    >>> retry_after("Thu, 01 Jan 2026 00:00:10 GMT", datetime(2026, 1, 1, tzinfo=UTC))
-    10.0
-    """
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,8 +12,9 @@ from tunery.core.errors import ResourceError, TuneryError
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress
 from tunery.endpoint.budget import Amount, Budget, BudgetSpent, Limits
-from tunery.endpoint.client import Endpoint, Transient, Turns, prompt_ceiling
+from tunery.endpoint.client import Endpoint, Turns, prompt_ceiling
 from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.connection import Pace, Transient
 from tunery.endpoint.journal import Journal, PaidAnswer
 
 _FAILURES_IN_A_ROW = 3
@@ -159,7 +159,12 @@ class Requester:
         self._endpoint = endpoint
         self._call = call
         self._slots = asyncio.Semaphore(self.config.concurrency)
-        self._not_before = 0.0
+        self._pace = Pace(
+            self.config.attempts,
+            self.config.backoff_s,
+            self.config.max_wait_s,
+            hint="type the same command again after that time; what was paid for is kept",
+        )
 
     async def answer(self, key: str, turns: Turns, *, pay: bool = True) -> PaidAnswer | None:
         """Return the answer to a request, or None after noting why there is none.
@@ -203,7 +208,10 @@ class Requester:
                     return await self._once(key, turns)
                 except Transient as failure:
                     attempts += 1
-                    await self._pause(failure, attempts)
+                    wait = self._pace.after(failure, attempts)
+                    if self._call.closed:
+                        raise
+                    await self._call.sleep(wait)
                     self._call.retries += 1
 
     async def _once(self, key: str, turns: Turns) -> PaidAnswer:
@@ -212,7 +220,7 @@ class Requester:
         prompt = prompt_ceiling(turns)
         ceiling = Amount(prompt + config.max_tokens, config.usd(prompt, config.max_tokens))
         loop = asyncio.get_running_loop()
-        while not call.closed and (left := self._not_before - loop.time()) > 0:
+        while not call.closed and (left := self._pace.left()) > 0:
             await call.sleep(left)
         await call.budget.reserve(ceiling)
         spent = Amount(0, 0.0)
@@ -236,29 +244,3 @@ class Requester:
             await call.budget.settle(ceiling, spent)
         call.bought += 1
         return answer
-
-    async def _pause(self, failure: Transient, attempts: int) -> None:
-        """Wait before the next attempt, and keep the other requests waiting where the endpoint says so.
-
-        The wait is drawn from the whole range up to an exponentially growing end ('full jitter'), so that
-        requests that failed together do not come back together.
-
-        Raises:
-            Transient: There is no next attempt.
-            ResourceError: The endpoint asks for a longer pause than is allowed.
-
-        Source:
-            Brooker (2015), Exponential Backoff and Jitter, AWS Architecture Blog.
-        """
-        config = self.config
-        if failure.wait_s is not None and failure.wait_s > config.max_wait_s:
-            raise ResourceError(
-                f"{failure.reason}; the endpoint asks to wait {failure.wait_s:,.0f} s",
-                hint="type the same command again after that time; what was paid for is kept",
-            )
-        if failure.wait_s is not None:
-            self._not_before = max(self._not_before, asyncio.get_running_loop().time() + failure.wait_s)
-        if failure.final or attempts == config.attempts or self._call.closed:
-            raise failure
-        end = min(config.max_wait_s, config.backoff_s * 2.0 ** (attempts - 1))
-        await self._call.sleep(random.uniform(0, end))  # noqa: S311 - spreads load, guards nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,12 +91,24 @@ class RescueFolder:
         Raises:
             ResourceError: It cannot be written.
         """
+        return self.write_text(path, record.model_dump_json(indent=1))
+
+    def write_text(self, path: str, text: str) -> Path:
+        """Write a text that no other user of this machine may read, as :meth:`write` does."""
         file = self.root / path
         with told(file):
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.make(file.parent)
             with write_whole(file) as stream:
-                stream.write(record.model_dump_json(indent=1))
+                os.fchmod(stream.fileno(), 0o600)
+                stream.write(text)
         return file
+
+    def make(self, folder: Path) -> Path:
+        """Make a folder of this rescue, and those above it, for this user alone; return it."""
+        for path in (*reversed(folder.parents), folder):
+            if path.is_relative_to(self.root.parent):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
 
     def file(self, id: str) -> Path:
         """Return where the bytes of a source's file lie, whether or not they do.
@@ -131,7 +144,16 @@ class RescueFolder:
                     raise DamagedError(f"{file}: line {number} is no recording") from error
 
 
+def is_source_id(id: object) -> bool:
+    """Tell whether a source's id can name a file here.
+
+    >>> is_source_id("file-1"), is_source_id("../x"), is_source_id(None)
+    (True, False, False)
+    """
+    return isinstance(id, str) and _ID.fullmatch(id) is not None
+
+
 def _checked(id: str) -> str:
-    if not _ID.fullmatch(id):
+    if not is_source_id(id):
         raise ConfigError(f"{id!r:.60} is no id of a file or job")
     return id

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tunery.core.config import NonEmpty, Record, Settings
+from tunery.endpoint.config import check_url
 
 
 class Scope(Settings):
@@ -26,6 +27,18 @@ class Scope(Settings):
     """Sent as ``OpenAI-Organization``; left out, the key's default."""
     project: str | None = None
     """Sent as ``OpenAI-Project``; left out, the key's own."""
+    proxy: str | None = None
+    """Proxy to go through, ``http://HOST:PORT``; those that the environment names are not used."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        return check_url(url)
+
+    @field_validator("proxy")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        return url and check_url(url)
 
 
 FileState = Literal["listed", "fetched", "gone"]
@@ -48,6 +61,18 @@ class SourceFile(Record):
     """Of its bytes here; None while it is not."""
     path: str | None = None
     """Where it lies, relative to the rescue's folder; None while it does not."""
+
+
+class JobPapers(Record):
+    """All that a source says of one job, as it says it; ``jobs/ftjob-….json``."""
+
+    scope: str
+    job: Mapping[str, Any]
+    events: tuple[Any, ...] = ()
+    """Newest first, as the source lists them."""
+    checkpoints: tuple[Any, ...] = ()
+    problems: tuple[str, ...] = ()
+    """What of it could not be read; the next inventory tries again."""
 
 
 class SourceCheckpoint(Record):

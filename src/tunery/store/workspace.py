@@ -108,8 +108,8 @@ class Workspace:
             ConflictError: The database was written by a newer Tunery, or its files lie in another home.
             ConfigError: The database URL is not understood.
         """
-        root = (home or Path(os.environ.get("TUNERY_HOME") or "~/.tunery")).expanduser().absolute()
-        _make_writable(root)
+        root = root_of(home)
+        make_writable(root)
         url = database_url or os.environ.get("TUNERY_DATABASE_URL") or f"sqlite:///{root / 'tunery.db'}"
         shared = artifacts_url or os.environ.get("TUNERY_ARTIFACTS")
         remote = _remote(shared) if shared else None
@@ -322,7 +322,21 @@ def _remote(url: str) -> RemoteArtifacts:
     return RemoteArtifacts(url)
 
 
-def _make_writable(root: Path) -> None:
+def root_of(home: Path | None) -> Path:
+    """Return the root folder of a workspace, made and writable or not.
+
+    Args:
+        home: As typed; the variable ``TUNERY_HOME`` where None, else ``~/.tunery``.
+    """
+    return (home or Path(os.environ.get("TUNERY_HOME") or "~/.tunery")).expanduser().absolute()
+
+
+def make_writable(root: Path) -> None:
+    """Make the root folder of a workspace where it is not there yet.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
     try:
         # What users sent and keys' hashes are for this user's eyes only.
         root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tunery.core.config import parse_settings
 from tunery.core.errors import BusyError, ConfigError, ConflictError
 from tunery.endpoint.budget import Amount, Budget, BudgetSpent, Limits
-from tunery.endpoint.client import retry_after
+from tunery.endpoint.connection import retry_after
 from tunery.endpoint.journal import Journal, PaidAnswer
 from tunery.synthesise.answers import Malformed, json_list, scores_of
 from tunery.synthesise.config import SynthesiseConfig

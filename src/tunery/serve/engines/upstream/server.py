@@ -36,7 +36,7 @@ def running_server(settings: ServerEngineSettings) -> Server:
     Raises:
         ConfigError: The settings name none, or the key is not in the environment.
     """
-    from tunery.endpoint.client import key_from
+    from tunery.endpoint.keys import key_from
 
     if settings.base_url is None:
         raise ConfigError("the engine needs the address of its server", hint="engine.base_url=http://…/v1")

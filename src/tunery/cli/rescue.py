@@ -1,0 +1,140 @@
+"""``tunery rescue``: fine-tuned models that somebody else will switch off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunery.cli.output import answer, styled, table
+from tunery.cli.parameters import Json
+from tunery.cli.progress import terminal_progress
+from tunery.core.config import parse_settings
+from tunery.core.errors import ConfigError, did_you_mean
+from tunery.core.figures import counted, size
+
+if TYPE_CHECKING:
+    from tunery.cli.output import Part
+    from tunery.rescue.folder import RescueFolder
+    from tunery.rescue.outlook import Outlook
+    from tunery.rescue.records import Inventory, Scope
+
+app = typer.Typer(no_args_is_help=True, help="Fine-tuned models that somebody else will switch off.")
+RescueName = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the rescue.")]
+_SCOPE_FIELDS = {
+    "name": "name",
+    "base-url": "base_url",
+    "key-env": "api_key_env",
+    "key-file": "api_key_file",
+    "organization": "organization",
+    "project": "project",
+    "proxy": "proxy",
+}
+
+
+@app.command("inventory")
+def inventory(
+    ctx: typer.Context,
+    *,
+    name: RescueName = "openai",
+    scopes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            metavar="FIELD=VALUE,…",
+            help="An account to read, once for each: name, base-url, key-env or key-file, organization, "
+            "project, proxy. Left out, those of the last inventory, else OPENAI_API_KEY's at OpenAI.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what a source has of fine-tuned models: jobs, files, checkpoints, and the days that are left."""
+    from datetime import UTC, datetime
+
+    from tunery.rescue.inventory import take_inventory
+    from tunery.rescue.outlook import outlooks
+    from tunery.rescue.page import inventory_page
+    from tunery.store.exclusive import exclusive
+
+    folder = open_rescue(ctx, name)
+    with exclusive(folder.root.parent.parent, f"rescue-{name}"):
+        now = datetime.now(UTC)
+        found = asyncio.run(take_inventory(folder, _scopes(scopes, folder), now, terminal_progress()))
+        models = outlooks(found, now.date(), name=name)
+        page = folder.write_text("inventory.md", inventory_page(name, found, models, now.date()))
+    value = {"inventory": found, "outlook": models, "page": page}
+    answer(value, lambda: _parts(found, models, now.date(), page), as_json=as_json)
+
+
+def open_rescue(ctx: typer.Context, name: str) -> RescueFolder:
+    """Return the folder of a rescue in the home that the call names; it opens no database.
+
+    Raises:
+        ConfigError: The name cannot name one.
+        ResourceError: The home cannot be written.
+    """
+    from tunery.rescue.folder import RescueFolder
+    from tunery.store.workspace import make_writable, root_of
+
+    root = root_of(ctx.obj)
+    folder = RescueFolder(root, name)
+    make_writable(root)
+    return folder
+
+
+def _scopes(written: Sequence[str] | None, folder: RescueFolder) -> tuple[Scope, ...]:
+    from tunery.rescue.records import Scope
+
+    if not written:
+        return folder.inventory().scopes if folder.is_there else (Scope(),)
+    found = tuple(_scope(text) for text in written)
+    if len({scope.name for scope in found}) < len(found):
+        raise ConfigError("two scopes have the same name", hint="--scope name=one,… --scope name=two,…")
+    return found
+
+
+def _scope(text: str) -> Scope:
+    from tunery.rescue.records import Scope
+
+    values: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        field, equals, value = part.partition("=")
+        if field.strip() not in _SCOPE_FIELDS or not equals:
+            meant = did_you_mean(field.strip(), _SCOPE_FIELDS) or f" (known: {', '.join(_SCOPE_FIELDS)})"
+            # What stands there may be a key that was pasted; it is not repeated.
+            shown = repr(field.strip()[:20]) if equals else "a part without '='"
+            raise ConfigError(
+                f"--scope: {shown} is no field of it{meant}", hint="--scope key-env=OPENAI_API_KEY"
+            )
+        values[_SCOPE_FIELDS[field.strip()]] = value.strip()
+    if "api_key_file" in values:
+        values["api_key_file"] = str(Path(values["api_key_file"]).expanduser().absolute())
+        values.setdefault("api_key_env", None)
+    return parse_settings(Scope, values, where="--scope")
+
+
+def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path) -> Iterable[Part]:
+    from tunery.rescue.outlook import days_until
+    from tunery.rescue.page import COLUMNS, cells, last_jobs
+
+    yield (
+        f"{counted(len(found.models), 'fine-tuned model')}, {counted(len(found.jobs), 'job')}, "
+        f"{counted(len(found.files), 'file')} ({size(sum(file.bytes for file in found.files))}) in "
+        f"{counted(len(found.scopes), 'scope')}"
+    )
+    for end in last_jobs(found):
+        yield f"last new fine-tuning job: {days_until(end, today)}"
+    yield table(COLUMNS, [cells(each) for each in models])
+    yield from sorted(
+        {f"{each.base} ends {days_until(each.shutdown, today)}" for each in models if each.shutdown}
+    )
+    for each in models:
+        yield f"{each.model} needs"
+        yield from (f"  - {need}" for need in each.needs)
+    for problem in found.problems:
+        yield styled(f"not read: {problem}", "yellow")
+    yield f"written to {page}"

@@ -1,0 +1,273 @@
+"""What a source has: everything that its keys can list, read and kept; what was read is not read again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from tunery.core.errors import DamagedError, NotFoundError, TuneryError
+from tunery.core.figures import counted, one_line
+from tunery.core.progress import Progress, ProgressBar
+from tunery.rescue.folder import RescueFolder, is_source_id
+from tunery.rescue.records import (
+    Inventory,
+    JobPapers,
+    Scope,
+    Shutdown,
+    SourceFile,
+    SourceJob,
+    SourceModel,
+)
+from tunery.rescue.shapes import FINAL, base_of, day_of, file_of, is_fine_tuned, job_of, moment_of
+from tunery.rescue.shutdowns import reported_end
+from tunery.rescue.source import Source
+
+_JOBS_A_PAGE = 100
+_EVENTS_A_PAGE = 100
+_FILES_A_PAGE = 10_000
+T = TypeVar("T", bound="SourceJob | SourceFile")
+
+
+class _Listed(NamedTuple):
+    """What one listing gave."""
+
+    items: list[Any]
+    problem: str | None = None
+    """Why it is not all."""
+    error: TuneryError | None = None
+
+
+class _Account(NamedTuple):
+    """What one scope has."""
+
+    scope: Scope
+    models: dict[str, Mapping[str, Any]]
+    """All that it lists, by id, as the source has them."""
+    jobs: list[SourceJob]
+    files: list[SourceFile]
+    problems: list[str]
+    unread: frozenset[str]
+    """Those of ``models``, ``jobs`` and ``files`` that could not be read to their end."""
+    refused: TuneryError | None
+    """Why nothing of it could be read."""
+
+
+async def take_inventory(
+    folder: RescueFolder, scopes: Sequence[Scope], now: datetime, progress: Progress
+) -> Inventory:
+    """Read what there is at a source and write it to ``inventory.json``; job records to ``jobs/``.
+
+    What an earlier inventory knew stays, even where the source lists it no more: it may have switched it off.
+
+    Args:
+        folder: Of the rescue.
+        scopes: Accounts, at least one.
+        now: The time.
+        progress: Shows how far it is.
+
+    Raises:
+        ConfigError: There is no usable key, or no scope's key is taken.
+        ResourceError: Nothing could be read, or nothing written.
+    """
+    sources = [Source(scope) for scope in scopes]  # every key is looked for before one is used
+    accounts = []
+    for source in sources:
+        async with source:
+            accounts.append(await _read(source, folder, progress))
+    refusals = [account.refused for account in accounts if account.refused]
+    if len(refusals) == len(accounts):
+        raise refusals[0]
+    known = folder.inventory() if folder.is_there else Inventory(read_at=now, scopes=())
+    jobs = _merged((job for account in accounts for job in account.jobs), known.jobs)
+    inventory = Inventory(
+        read_at=now,
+        scopes=tuple(scopes),
+        models=_models(accounts, jobs, known.models),
+        jobs=jobs,
+        files=_files(accounts, known.files),
+        problems=tuple(problem for account in accounts for problem in account.problems),
+    )
+    await asyncio.to_thread(folder.write, "inventory.json", inventory)
+    return inventory
+
+
+async def _read(source: Source, folder: RescueFolder, progress: Progress) -> _Account:
+    scope = source.scope.name
+    listings = {
+        "models": _all(source, "models", source.pages("models", _JOBS_A_PAGE)),
+        "jobs": _all(source, "jobs", source.pages("fine_tuning/jobs", _JOBS_A_PAGE)),
+        "files": _all(source, "files", source.pages("files", _FILES_A_PAGE)),
+    }
+    listed = dict(zip(listings, await asyncio.gather(*listings.values()), strict=True))
+    problems = [each.problem for each in listed.values() if each.problem]
+    errors = [each.error for each in listed.values() if each.error]
+    models, jobs, files = {}, [], []
+    for raw in listed["models"].items:
+        if isinstance(raw, Mapping) and isinstance(raw.get("id"), str):
+            models[raw["id"]] = raw
+    with progress.task(f"job records of scope {scope}", len(listed["jobs"].items)) as bar:
+        reading = (_papers(source, folder, raw, bar) for raw in listed["jobs"].items)
+        for papers in await asyncio.gather(*reading):
+            if papers and (job := job_of(papers)):
+                problems += papers.problems
+                jobs.append(job)
+            else:
+                problems.append(f"scope {scope}: a job was listed without an id that can be used")
+    for raw in listed["files"].items:
+        if file := file_of(raw, scope):
+            files.append(file)
+        else:
+            problems.append(f"scope {scope}: a file was listed without an id that can be used")
+    files += await _unlisted(source, jobs, {file.id for file in files}, problems)
+    return _Account(
+        source.scope,
+        models,
+        jobs,
+        files,
+        problems,
+        frozenset(what for what, each in listed.items() if each.problem),
+        errors[0] if len(errors) == len(listed) and not (models or jobs or files) else None,
+    )
+
+
+async def _all(source: Source, what: str, pages: AsyncIterator[Any]) -> _Listed:
+    items: list[Any] = []
+    try:
+        async for item in pages:
+            items.append(item)
+    except TuneryError as error:
+        behind = f" after {counted(len(items), 'item')}" if items else ""
+        return _Listed(items, f"scope {source.scope.name}: {what} unread{behind}: {error.message}", error)
+    return _Listed(items)
+
+
+async def _papers(source: Source, folder: RescueFolder, raw: Any, bar: ProgressBar) -> JobPapers | None:
+    """Return all that there is of a job: as kept, where it was final then, else read now and kept."""
+    if not isinstance(raw, Mapping) or not is_source_id(raw.get("id")):
+        return None
+    id = raw["id"]
+    place = f"jobs/{id}.json"
+    kept = None
+    with contextlib.suppress(NotFoundError, DamagedError):
+        kept = await asyncio.to_thread(folder.read, place, JobPapers)
+    if kept and kept.job == raw and raw.get("status") in FINAL and not kept.problems:
+        bar.advance()
+        return kept
+    events, checkpoints = await asyncio.gather(
+        _all(source, f"events of {id}", source.pages(f"fine_tuning/jobs/{id}/events", _EVENTS_A_PAGE)),
+        _all(
+            source, f"checkpoints of {id}", source.pages(f"fine_tuning/jobs/{id}/checkpoints", _EVENTS_A_PAGE)
+        ),
+    )
+    papers = JobPapers(
+        scope=source.scope.name,
+        job=raw,
+        events=_longer(events, kept.events if kept else ()),
+        checkpoints=_longer(checkpoints, kept.checkpoints if kept else ()),
+        problems=tuple(listed.problem for listed in (events, checkpoints) if listed.problem),
+    )
+    await asyncio.to_thread(folder.write, place, papers)
+    bar.advance()
+    return papers
+
+
+def _longer(listed: _Listed, kept: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what was read, or what is kept where that is more and not all could be read."""
+    return kept if listed.problem and len(kept) > len(listed.items) else tuple(listed.items)
+
+
+async def _unlisted(
+    source: Source, jobs: Iterable[SourceJob], listed: set[str], problems: list[str]
+) -> list[SourceFile]:
+    """Return the files that jobs name and the listing does not, those that are gone among them."""
+    named: dict[str, str] = {}
+    for job in jobs:
+        for id in filter(None, (job.training_file, job.validation_file)):
+            named.setdefault(id, "fine-tune")
+        for id in job.result_files:
+            named.setdefault(id, "fine-tune-results")
+
+    async def find(id: str, purpose: str) -> SourceFile | None:
+        try:
+            return file_of(await source.get(f"files/{id}"), source.scope.name)
+        except NotFoundError:
+            return SourceFile(
+                id=id, scope=source.scope.name, filename="", purpose=purpose, bytes=0, state="gone"
+            )
+        except TuneryError as error:
+            problems.append(f"scope {source.scope.name}: file {id} unread: {one_line(error.message, 200)}")
+            return None
+
+    found = await asyncio.gather(*(find(id, purpose) for id, purpose in named.items() if id not in listed))
+    return [file for file in found if file]
+
+
+def _models(
+    accounts: Sequence[_Account], jobs: Iterable[SourceJob], known: Iterable[SourceModel]
+) -> tuple[SourceModel, ...]:
+    """Return the models that jobs made, that a scope lists or listed once; checkpoints of jobs are none."""
+    made = {job.fine_tuned_model: job for job in jobs if job.fine_tuned_model}
+    before = {model.id: model for model in known}
+    points = {point.name for job in jobs for point in job.checkpoints} - set(made)
+    listed = [id for account in accounts for id in account.models if is_fine_tuned(id) and id not in points]
+    return tuple(
+        _model(id, accounts, made.get(id), before.get(id)) for id in dict.fromkeys([*made, *listed, *before])
+    )
+
+
+def _model(
+    id: str, accounts: Sequence[_Account], job: SourceJob | None, before: SourceModel | None
+) -> SourceModel:
+    where = next((account for account in accounts if id in account.models), None)
+    scope = where.scope.name if where else job.scope if job else before.scope if before else ""
+    account = where or next((each for each in accounts if each.scope.name == scope), None)
+    base = base_of(job.base) if job else base_of(id)
+    raw = account.models.get(id, {}) if account else {}
+    ends = raw.get("shutdown_date") or (
+        account.models.get(base, {}).get("shutdown_date") if account else None
+    )
+    day = day_of(ends)
+    host = urlsplit(account.scope.base_url).hostname if account else None
+    read = account is not None and "models" not in account.unread
+    return SourceModel(
+        id=id,
+        scope=scope,
+        base=base,
+        job_id=job.id if job else None,
+        created_at=moment_of(raw.get("created")) or (job.finished_at if job else None),
+        answers=True if where else False if read else None,
+        shutdown=(Shutdown(on=day, source="api") if day else None)
+        or (before.shutdown if before and before.shutdown and not before.shutdown.is_reported else None)
+        or reported_end(base, host or ""),
+    )
+
+
+def _merged(read: Iterable[T], known: Iterable[T]) -> tuple[T, ...]:
+    """Return each once: as the first scope that lists it has it, else as it was known."""
+    by_id: dict[str, T] = {}
+    for item in (*read, *known):
+        by_id.setdefault(item.id, item)
+    return tuple(by_id.values())
+
+
+def _files(accounts: Sequence[_Account], known: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+    """Return files as listed, with what is known of their bytes here; what was listed once may be gone."""
+    read = _merged((file for account in accounts for file in account.files), ())
+    complete = {account.scope.name for account in accounts if "files" not in account.unread}
+    listed, before = {file.id for file in read}, {file.id: file for file in known}
+    found = []
+    for file in _merged(read, known):
+        old = before.get(file.id)
+        if old is not None and old.state == "fetched":
+            # Its name and size are from when the source still had it.
+            last = old if file.state == "gone" else file
+            found.append(last.with_(state="fetched", sha256=old.sha256, path=old.path))
+        elif file.id not in listed and file.scope in complete:
+            found.append(file.with_(state="gone"))
+        else:
+            found.append(old.with_(state="gone") if old and file.state == "gone" else file)
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Servers that stand in for other people's, each over a real socket."""
