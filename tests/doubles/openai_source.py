@@ -264,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[0] == "files" and len(parts) == 3 and parts[2] == "content":
             return self._content(parts[1])
         if parts[:2] == ["chat", "completions"] and len(parts) == 4 and parts[3] == "messages":
-            kept = next((c for c in source.stored if c["id"] == parts[2]), {"messages": []})
+            kept: Any = next((c for c in source.stored if c["id"] == parts[2]), {"messages": []})
             turns = [{"id": f"{parts[2]}-{n}", **turn} for n, turn in enumerate(kept["messages"])]
             return self._page(turns, query)
         found = _found({"files": source.files, "models": source.models}.get(parts[0], source.jobs), parts[-1])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +15,12 @@ from tunery.cli.output import answer, styled, table
 from tunery.cli.parameters import Json
 from tunery.cli.progress import terminal_progress
 from tunery.core.config import parse_settings
-from tunery.core.errors import ConfigError, did_you_mean
+from tunery.core.errors import ConfigError, ResourceError, did_you_mean
 from tunery.core.figures import counted, size
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
+    from tunery.rescue.fetch import Fetched
     from tunery.rescue.folder import RescueFolder
     from tunery.rescue.outlook import Outlook
     from tunery.rescue.records import Inventory, Scope
@@ -58,16 +60,51 @@ def inventory(
     from tunery.rescue.inventory import take_inventory
     from tunery.rescue.outlook import outlooks
     from tunery.rescue.page import inventory_page
-    from tunery.store.exclusive import exclusive
 
-    folder = open_rescue(ctx, name)
-    with exclusive(folder.root.parent.parent, f"rescue-{name}"):
+    with working_on(ctx, name) as folder:
         now = datetime.now(UTC)
         found = asyncio.run(take_inventory(folder, _scopes(scopes, folder), now, terminal_progress()))
         models = outlooks(found, now.date(), name=name)
         page = folder.write_text("inventory.md", inventory_page(name, found, models, now.date()))
     value = {"inventory": found, "outlook": models, "page": page}
     answer(value, lambda: _parts(found, models, now.date(), page), as_json=as_json)
+
+
+@app.command("fetch")
+def fetch_files(
+    ctx: typer.Context,
+    *,
+    name: RescueName = "openai",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="MODEL", help="Only this model's files; may be given more than once."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring training, validation and result files and job records here, each with its checksum."""
+    from tunery.rescue.fetch import fetch
+    from tunery.rescue.page import fetch_page
+
+    with working_on(ctx, name) as folder:
+        found = asyncio.run(fetch(folder, terminal_progress(), only=only or ()))
+        page = folder.write_text("fetch.md", fetch_page(name, found))
+    answer({"fetched": found, "page": page}, lambda: _fetched(found, page), as_json=as_json)
+    if found.problems:
+        raise typer.Exit(ResourceError.exit_code)
+
+
+@contextmanager
+def working_on(ctx: typer.Context, name: str) -> Iterator[RescueFolder]:
+    """Yield the folder of a rescue, which nobody else writes to meanwhile; raises as :func:`open_rescue`.
+
+    Raises:
+        BusyError: Another process does.
+    """
+    from tunery.store.exclusive import exclusive
+
+    folder = open_rescue(ctx, name)
+    with exclusive(folder.root.parent.parent, f"rescue-{name}"):
+        yield folder
 
 
 def open_rescue(ctx: typer.Context, name: str) -> RescueFolder:
@@ -137,4 +174,14 @@ def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path)
         yield from (f"  - {need}" for need in each.needs)
     for problem in found.problems:
         yield styled(f"not read: {problem}", "yellow")
+    yield f"written to {page}"
+
+
+def _fetched(found: Fetched, page: Path) -> Iterable[Part]:
+    from tunery.rescue.page import fetched_line
+
+    yield fetched_line(found)
+    yield from found.gone
+    for problem in found.problems:
+        yield styled(problem, "yellow")
     yield f"written to {page}"

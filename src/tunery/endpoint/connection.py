@@ -20,7 +20,8 @@ CONNECT_S = 15.0
 TRY_AGAIN = frozenset({408, 425, 429})
 """Statuses, beside those from 500, that another attempt at the same request may not meet."""
 _PROTOCOL_HEADERS = frozenset(
-    ["host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"]
+    {"host", "accept", "accept-encoding", "connection", "content-type", "content-length"}
+    | {"range", "user-agent"}
 )
 _CLIENT_HEADER = "x-stainless-raw-response"
 """By which OpenAI's client knows that the answer is read here."""

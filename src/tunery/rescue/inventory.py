@@ -110,7 +110,7 @@ async def _read(source: Source, folder: RescueFolder, progress: Progress) -> _Ac
         if isinstance(raw, Mapping) and isinstance(raw.get("id"), str):
             models[raw["id"]] = raw
     with progress.task(f"job records of scope {scope}", len(listed["jobs"].items)) as bar:
-        reading = (_papers(source, folder, raw, bar) for raw in listed["jobs"].items)
+        reading = (read_papers(source, folder, raw, bar) for raw in listed["jobs"].items)
         for papers in await asyncio.gather(*reading):
             if papers and (job := job_of(papers)):
                 problems += papers.problems
@@ -145,7 +145,7 @@ async def _all(source: Source, what: str, pages: AsyncIterator[Any]) -> _Listed:
     return _Listed(items)
 
 
-async def _papers(source: Source, folder: RescueFolder, raw: Any, bar: ProgressBar) -> JobPapers | None:
+async def read_papers(source: Source, folder: RescueFolder, raw: Any, bar: ProgressBar) -> JobPapers | None:
     """Return all that there is of a job: as kept, where it was final then, else read now and kept."""
     if not isinstance(raw, Mapping) or not is_source_id(raw.get("id")):
         return None

@@ -8,6 +8,7 @@ from datetime import date
 from urllib.parse import urlsplit
 
 from tunery.core.figures import counted, listed_counts, size
+from tunery.rescue.fetch import Fetched
 from tunery.rescue.outlook import Outlook, days_until
 from tunery.rescue.records import Inventory, Shutdown
 from tunery.rescue.shutdowns import LAST_NEW_JOB, reported_end
@@ -40,6 +41,29 @@ def last_jobs(inventory: Inventory) -> list[Shutdown]:
 def inventory_page(name: str, inventory: Inventory, models: Sequence[Outlook], today: date) -> str:
     """Return the page of an inventory."""
     return "\n".join(_lines(name, inventory, models, today)) + "\n"
+
+
+def fetched_line(fetched: Fetched) -> str:
+    """Return in one line what is here."""
+    here = [file for file in fetched.files if file.state == "fetched"]
+    total = f"{counted(len(here), 'file')} ({size(sum(file.bytes for file in here))})"
+    return f"{total} and {counted(fetched.jobs, 'job record')} are here, {size(fetched.downloaded)} of it new"
+
+
+def fetch_page(name: str, fetched: Fetched) -> str:
+    """Return the page of what was fetched."""
+    rows = (
+        (
+            file.id, file.filename, file.purpose, file.state, f"{file.bytes:,}", file.sha256 or "",
+            file.form or "",
+            ", ".join(f"{key} {value:g}" for key, value in file.metrics.items()),
+        )
+        for file in fetched.files
+    )  # fmt: skip
+    columns = ("file", "name", "purpose", "state", ">bytes", "sha256", "result file", "last metrics")
+    notes = [f"- {_plain(line)}" for line in (*fetched.gone, *fetched.problems)]
+    lines = [f"# What of {name} is here", "", f"{fetched_line(fetched)}.", "", *_table(columns, rows)]
+    return "\n".join([*lines, *(["", "## Gone or not here", "", *notes] if notes else [])]) + "\n"
 
 
 def _lines(name: str, inventory: Inventory, models: Sequence[Outlook], today: date) -> Iterator[str]:

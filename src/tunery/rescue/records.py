@@ -61,6 +61,10 @@ class SourceFile(Record):
     """Of its bytes here; None while it is not."""
     path: str | None = None
     """Where it lies, relative to the rescue's folder; None while it does not."""
+    form: Literal["csv", "base64"] | None = None
+    """Of a result file here: whether its bytes are the CSV, or the CSV in base64; None where neither."""
+    metrics: Mapping[str, float] = {}
+    """Of a result file here: the newest value of each metric."""
 
 
 class JobPapers(Record):

@@ -56,7 +56,7 @@ def job_of(papers: JobPapers) -> SourceJob | None:
         status=_text(raw.get("status")) or "unknown",
         method=kind or "supervised",
         hyperparameters={**_mapping(raw.get("hyperparameters")), **_mapping(settings)},
-        suffix=_text(raw.get("suffix")) or _text(raw.get("user_provided_suffix")),
+        suffix=_text(raw.get("user_provided_suffix")) or _suffix_in(_text(raw.get("fine_tuned_model")) or ""),
         seed=_whole(raw.get("seed")),
         training_file=_id(raw.get("training_file")),
         validation_file=_id(raw.get("validation_file")),
@@ -68,6 +68,12 @@ def job_of(papers: JobPapers) -> SourceJob | None:
         checkpoints=tuple(_checkpoints(papers.checkpoints)),
         events=len(papers.events),
     )
+
+
+def _suffix_in(model: str) -> str | None:
+    """Return the fourth part of ``ft:BASE:ORG:SUFFIX:ID``."""
+    parts = model.split(":")
+    return parts[3] or None if len(parts) == 5 else None
 
 
 def file_of(raw: object, scope: str) -> SourceFile | None:

@@ -64,7 +64,7 @@ class ReadOnly(httpx2.AsyncBaseTransport):
     def _objection(self, request: httpx2.Request) -> str | None:
         base, url = self._base, request.url
         if (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
-            return f"goes to {url.host}, not to {base.host}"
+            return f"goes to {url.netloc.decode()}, not to {base.netloc.decode()}"
         root = base.path.rstrip("/")
         if not url.path.startswith(f"{root}/"):
             return f"is outside {root}"
@@ -136,7 +136,7 @@ class Source:
         """
 
         async def once() -> Any:
-            async with self._sent(path, params, {}) as response:
+            async with self.sent(path, params, {}) as response:
                 return await self._json(response, path)
 
         return await self.tried(once)
@@ -173,7 +173,7 @@ class Source:
             params["after"] = after
 
     @asynccontextmanager
-    async def _sent(
+    async def sent(
         self, path: str, params: Mapping[str, str | int], headers: Mapping[str, str]
     ) -> AsyncIterator[httpx2.Response]:
         """Send one GET once; only an answer of 200 or 206 comes through.
