@@ -207,15 +207,26 @@ def test_malformed_items_cost_themselves_alone(source: OpenAISource, tunery: Tun
         3,
         {"fine_tuned_model_checkpoint": "c", "metrics": {"a": "b"}},
     ]
+    deep: Any = {}
+    for _ in range(400):
+        deep = {"in": deep}
+    huge = {
+        "n_epochs": deep,
+        "batch_size": 10**4000,
+        "beta": float("nan"),
+        "learning_rate_multiplier": "\ud800",
+    }
+    source.jobs.append({"id": "ftjob-deep", "hyperparameters": huge, "seed": 10**400, "finished_at": 10**400})
     found = tunery("rescue", "inventory", "--scope", scope(source), "--json")
     assert found.code == 0, found.err
     inventory = found.json["inventory"]
-    assert len(inventory["problems"]) == 4
-    assert {job["id"] for job in inventory["jobs"]} == {"ftjob-Ab1", "ftjob-Cd2", "ftjob-bare", "ftjob-odd"}
+    assert len(inventory["problems"]) == 5
+    known = {f"ftjob-{name}" for name in ("Ab1", "Cd2", "bare", "odd", "deep")}
+    assert {job["id"] for job in inventory["jobs"]} == known
     odd = next(job for job in inventory["jobs"] if job["id"] == "ftjob-odd")
     assert (odd["training_file"], odd["result_files"], odd["base"]) == (None, ["file-resultAb1"], "unknown")
     assert not list(home.parent.rglob("*escaped*"))
-    assert tunery("rescue", "fetch").code == 0
+    assert tunery("rescue", "fetch").code == 6  # the job that cannot be kept
 
 
 def test_listing_that_never_ends_is_left(source: OpenAISource, tunery: Tunery) -> None:
@@ -404,3 +415,24 @@ def test_our_own_server_is_a_source_too(
         fetched = tunery("rescue", "fetch", "--name", "own", "--json")
         assert fetched.code == 0, fetched.err
     assert RescueFolder(home, "own").file(uploaded.id).read_bytes() == rows.encode()
+
+
+def test_azures_objects_are_understood(source: OpenAISource, tunery: Tunery) -> None:
+    tuned = "gpt-4o-mini-2024-07-18.ft-0a1b2c-acme"
+    source.files, source.events, source.checkpoints = [], {}, {}
+    source.models = [
+        {"id": tuned, "object": "model", "status": "succeeded", "deprecation": {"inference": 1_798_761_600}},
+        {"id": "gpt-4o-mini-2024-07-18", "object": "model", "capabilities": {"fine_tune": True}},
+    ]
+    source.jobs = [
+        {
+            "id": "ftjob-0a1b", "object": "fine_tuning.job", "status": "succeeded", "created_at": 1_760_000,
+            "model": "gpt-4o-mini-2024-07-18", "fine_tuned_model": tuned, "training_file": "file-none",
+            "hyperparameters": {"n_epochs": 2, "batch_size": -1}, "trainingType": "Standard",
+        }
+    ]  # fmt: skip
+    found = tunery("rescue", "inventory", "--scope", scope(source), "--json").json["inventory"]
+    (model,) = found["models"]
+    assert (model["id"], model["base"], model["answers"]) == (tuned, "gpt-4o-mini-2024-07-18", True)
+    assert model["shutdown"] == {"on": "2027-01-01", "source": "api"}
+    assert found["problems"] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tunery.core.config import Record
-from tunery.core.errors import ConfigError, NotFoundError, ResourceError, TuneryError
+from tunery.core.errors import ConfigError, DamagedError, NotFoundError, ResourceError, TuneryError
 from tunery.core.faults import told
 from tunery.core.figures import counted, one_line, size
 from tunery.core.ids import sha256_file
@@ -135,8 +135,8 @@ class _Work:
         self.folder.make(place.parent)
         most = max(_MOST, 2 * file.bytes)
 
-        async def once() -> bool:
-            """Return whether it went on from what an earlier try had left."""
+        async def once() -> None:
+            """Go on from what an earlier try, or call, has left; the source's files never change."""
             left = partial.stat().st_size if partial.is_file() else 0
             headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={left}-"} if left else {})
             try:
@@ -146,25 +146,20 @@ class _Work:
                         raise ConfigError(
                             f"another part than bytes {left}- of {file.id} came", param="request"
                         )
-                    goes_on = response.status_code == 206
-                    with told(partial), _opened(partial, "ab" if goes_on else "wb") as stream:
+                    with told(partial), _opened(partial, whole=response.status_code == 200) as stream:
                         async for part in response.aiter_bytes(_CHUNK):
                             stream.write(part)
                             self.downloaded += len(part)
                             bar.advance(len(part))
                             if stream.tell() > most:
                                 raise ResourceError(f"{file.id} is over {size(most)}; it is left alone")
-                    return goes_on
             except ConfigError as error:
                 if left and error.param == "request":  # 416: what is left is of no use
                     partial.unlink()
                     raise Transient(error.message, maybe_billed=False) from None
                 raise
 
-        goes_on = await source.tried(once)
-        if goes_on and file.bytes and partial.stat().st_size != file.bytes:
-            partial.unlink()
-            await source.tried(once)
+        await source.tried(once)
         sha256 = await asyncio.to_thread(sha256_file, partial)
         with told(place):
             partial.replace(place)
@@ -190,7 +185,7 @@ class _Work:
 
     async def bring_papers(self, job: SourceJob, bar: ProgressBar) -> None:
         """Bring a job's record, events and checkpoints where the inventory could not."""
-        with contextlib.suppress(NotFoundError):
+        with contextlib.suppress(NotFoundError, DamagedError):
             if not self.folder.read(f"jobs/{job.id}.json", JobPapers).problems:
                 bar.advance()
                 return
@@ -211,11 +206,11 @@ class _Work:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, mode: str) -> Iterator[BinaryIO]:
+def _opened(path: Path, *, whole: bool) -> Iterator[BinaryIO]:
     """Open a file of this user alone; what was written is on the disk when it closes."""
     opened = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
     with opened as stream:
-        stream.seek(0, os.SEEK_END) if mode == "ab" else stream.truncate()
+        stream.truncate() if whole else stream.seek(0, os.SEEK_END)
         yield stream
         stream.flush()
         os.fsync(stream.fileno())

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from pydantic_core import PydanticSerializationError
+
 from tunery.core.errors import DamagedError, NotFoundError, TuneryError
 from tunery.core.figures import counted, one_line
 from tunery.core.progress import Progress, ProgressBar
@@ -22,7 +24,7 @@ from tunery.rescue.records import (
     SourceJob,
     SourceModel,
 )
-from tunery.rescue.shapes import FINAL, base_of, day_of, file_of, is_fine_tuned, job_of, moment_of
+from tunery.rescue.shapes import FINAL, base_of, end_of, file_of, is_fine_tuned, job_of, moment_of
 from tunery.rescue.shutdowns import reported_end
 from tunery.rescue.source import Source
 
@@ -170,7 +172,10 @@ async def read_papers(source: Source, folder: RescueFolder, raw: Any, bar: Progr
         checkpoints=_longer(checkpoints, kept.checkpoints if kept else ()),
         problems=tuple(listed.problem for listed in (events, checkpoints) if listed.problem),
     )
-    await asyncio.to_thread(folder.write, place, papers)
+    try:
+        await asyncio.to_thread(folder.write, place, papers)
+    except PydanticSerializationError:
+        papers = papers.with_(problems=(*papers.problems, f"{id} is nested too deeply to be kept"))
     bar.advance()
     return papers
 
@@ -227,10 +232,7 @@ def _model(
     account = where or next((each for each in accounts if each.scope.name == scope), None)
     base = base_of(job.base) if job else base_of(id)
     raw = account.models.get(id, {}) if account else {}
-    ends = raw.get("shutdown_date") or (
-        account.models.get(base, {}).get("shutdown_date") if account else None
-    )
-    day = day_of(ends)
+    day = end_of(raw) or (end_of(account.models.get(base, {})) if account else None)
     host = urlsplit(account.scope.base_url).hostname if account else None
     read = account is not None and "models" not in account.unread
     return SourceModel(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
@@ -55,7 +54,7 @@ def job_of(papers: JobPapers) -> SourceJob | None:
         base=_text(raw.get("model")) or "unknown",
         status=_text(raw.get("status")) or "unknown",
         method=kind or "supervised",
-        hyperparameters={**_mapping(raw.get("hyperparameters")), **_mapping(settings)},
+        hyperparameters={**_settings(raw.get("hyperparameters")), **_settings(settings)},
         suffix=_text(raw.get("user_provided_suffix")) or _suffix_in(_text(raw.get("fine_tuned_model")) or ""),
         seed=_whole(raw.get("seed")),
         training_file=_id(raw.get("training_file")),
@@ -112,16 +111,23 @@ def moment_of(value: object) -> datetime | None:
         return None
 
 
-def day_of(value: object) -> date | None:
-    """Return a day written as ``YYYY-MM-DD``, None where it is none."""
+def end_of(raw: Mapping[str, Any]) -> date | None:
+    """Return the day on which a model ends by its own object; Azure has it as a Unix time in another field.
+
+    >>> end_of({"shutdown_date": "2027-01-14"}), end_of({"deprecation": {"inference": 1798761600}})
+    (datetime.date(2027, 1, 14), datetime.date(2027, 1, 1))
+    """
     try:
-        return date.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+        return date.fromisoformat(raw.get("shutdown_date") or "")
+    except (ValueError, TypeError):
+        at = moment_of(_mapping(raw.get("deprecation")).get("inference"))
+        return at.date() if at else None
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # No time and no metric is larger; an integer may be too large to be compared as a float.
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and abs(value) < 10**15  # type: ignore[arg-type]  # NaN is not less, either
 
 
 def _whole(value: object) -> int | None:
@@ -134,6 +140,10 @@ def _text(value: object) -> str | None:
 
 def _id(value: object) -> str | None:
     return value if isinstance(value, str) and is_source_id(value) else None
+
+
+def _settings(value: object) -> dict[str, Any]:
+    return {k: v for k, v in _mapping(value).items() if v is None or isinstance(v, (str, int, float))}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

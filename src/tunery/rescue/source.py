@@ -224,10 +224,14 @@ class Source:
             if received > _LARGEST_ANSWER:
                 raise ResourceError(f"{self.host} answered GET {path} with over {size(_LARGEST_ANSWER)}")
             parts.append(part)
+        raw = b"".join(parts)
         try:
-            return json.loads(b"".join(parts))
+            value = json.loads(raw)
+            if b"\\ud" in raw.lower():  # half a surrogate pair, which no file and no terminal can hold
+                value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
         except (ValueError, RecursionError):
             raise ResourceError(f"{self.host} answered GET {path} with what is no JSON") from None
+        return value
 
     async def _refuse(self, response: httpx2.Response, path: str) -> None:
         status = response.status_code
