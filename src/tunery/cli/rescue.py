@@ -14,7 +14,6 @@ import typer
 from tunery.cli.output import answer, styled, table
 from tunery.cli.parameters import Json
 from tunery.cli.progress import terminal_progress
-from tunery.core.config import parse_settings
 from tunery.core.errors import ConfigError, ResourceError, did_you_mean
 from tunery.core.figures import counted, size
 
@@ -135,6 +134,7 @@ def _scopes(written: Sequence[str] | None, folder: RescueFolder) -> tuple[Scope,
 
 
 def _scope(text: str) -> Scope:
+    from tunery.core.config import parse_settings
     from tunery.rescue.records import Scope
 
     values: dict[str, Any] = {}
