@@ -11,6 +11,7 @@ import argparse
 import base64
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -193,6 +194,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
     source: OpenAISource
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that were killed or had enough."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -19,6 +19,7 @@ from tests.doubles.openai_source import CSV, KEY, OpenAISource, chat_row, servin
 from tests.fixtures_cli import Called, Tunery, home, tunery
 from tests.integration.live_api import live
 from tunery.rescue.folder import RescueFolder
+from tunery.store.exclusive import exclusive
 from tunery.store.workspace import Workspace
 
 __all__ = ["home", "tunery"]
@@ -186,6 +187,22 @@ def test_what_the_key_may_not_read_is_a_problem_and_the_rest_is_kept(
     again = tunery("rescue", "inventory", "--json").json["inventory"]
     assert again["problems"] == []
     assert {job["events"] for job in again["jobs"]} == {36}
+
+
+def test_scope_under_another_name_is_fetched_from(
+    rescued: RescueFolder, source: OpenAISource, tunery: Tunery
+) -> None:
+    assert tunery("rescue", "inventory", "--scope", scope(source, name="renamed")).code == 0
+    found = tunery("rescue", "fetch", "--json")
+    assert found.code == 0, found.out
+    assert {job.scope for job in rescued.inventory().jobs} == {"renamed"}
+
+
+def test_address_without_its_version_is_an_error_that_says_so(source: OpenAISource, tunery: Tunery) -> None:
+    source.trouble.fail = {".": [404] * 3}
+    refused = tunery("rescue", "inventory", "--scope", scope(source))
+    assert refused.code == 3
+    assert "ends with its version" in refused.err
 
 
 def test_malformed_items_cost_themselves_alone(source: OpenAISource, tunery: Tunery, home: Path) -> None:
@@ -436,3 +453,10 @@ def test_azures_objects_are_understood(source: OpenAISource, tunery: Tunery) -> 
     assert (model["id"], model["base"], model["answers"]) == (tuned, "gpt-4o-mini-2024-07-18", True)
     assert model["shutdown"] == {"on": "2027-01-01", "source": "api"}
     assert found["problems"] == []
+
+
+def test_two_at_once_do_not_write_to_one_rescue(rescued: RescueFolder, tunery: Tunery, home: Path) -> None:
+    with exclusive(home, "rescue-openai"):
+        assert tunery("rescue", "fetch").code == 4
+        assert tunery("rescue", "inventory").code == 4
+    assert tunery("rescue", "fetch").code == 0

@@ -14,7 +14,7 @@ import typer
 from tunery.cli.output import answer, styled, table
 from tunery.cli.parameters import Json
 from tunery.cli.progress import terminal_progress
-from tunery.core.errors import ConfigError, ResourceError, did_you_mean
+from tunery.core.errors import ConfigError, ResourceError, did_you_mean, first_of, listed
 from tunery.core.figures import counted, size
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tuned models that somebody else will switch off.")
 RescueName = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the rescue.")]
+_PROBLEMS = 20
+"""Of a kind that are printed; the written page has them all [count]."""
 _SCOPE_FIELDS = {
     "name": "name",
     "base-url": "base_url",
@@ -169,10 +171,13 @@ def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path)
     yield from sorted(
         {f"{each.base} ends {days_until(each.shutdown, today)}" for each in models if each.shutdown}
     )
+    needs: dict[str, list[str]] = {}
     for each in models:
-        yield f"{each.model} needs"
-        yield from (f"  - {need}" for need in each.needs)
-    for problem in found.problems:
+        for need in each.needs:
+            needs.setdefault(need, []).append(each.model)
+    for need, whose in needs.items():
+        yield f"{listed(whose, 3)}: needs {need}"
+    for problem in first_of(found.problems, _PROBLEMS):
         yield styled(f"not read: {problem}", "yellow")
     yield f"written to {page}"
 
@@ -181,7 +186,7 @@ def _fetched(found: Fetched, page: Path) -> Iterable[Part]:
     from tunery.rescue.page import fetched_line
 
     yield fetched_line(found)
-    yield from found.gone
-    for problem in found.problems:
+    yield from first_of(found.gone, _PROBLEMS)
+    for problem in first_of(found.problems, _PROBLEMS):
         yield styled(problem, "yellow")
     yield f"written to {page}"

@@ -28,8 +28,7 @@ from tunery.rescue.shapes import FINAL, base_of, end_of, file_of, is_fine_tuned,
 from tunery.rescue.shutdowns import reported_end
 from tunery.rescue.source import Source
 
-_JOBS_A_PAGE = 100
-_EVENTS_A_PAGE = 100
+_A_PAGE = 100
 _FILES_A_PAGE = 10_000
 T = TypeVar("T", bound="SourceJob | SourceFile")
 
@@ -37,6 +36,7 @@ T = TypeVar("T", bound="SourceJob | SourceFile")
 class _Listed(NamedTuple):
     """What one listing gave."""
 
+    what: str
     items: list[Any]
     problem: str | None = None
     """Why it is not all."""
@@ -75,6 +75,7 @@ async def take_inventory(
         ConfigError: There is no usable key, or no scope's key is taken.
         ResourceError: Nothing could be read, or nothing written.
     """
+    known = folder.inventory() if folder.is_there else Inventory(read_at=now, scopes=())
     sources = [Source(scope) for scope in scopes]  # every key is looked for before one is used
     accounts = []
     for source in sources:
@@ -83,7 +84,6 @@ async def take_inventory(
     refusals = [account.refused for account in accounts if account.refused]
     if len(refusals) == len(accounts):
         raise refusals[0]
-    known = folder.inventory() if folder.is_there else Inventory(read_at=now, scopes=())
     jobs = _merged((job for account in accounts for job in account.jobs), known.jobs)
     inventory = Inventory(
         read_at=now,
@@ -99,40 +99,35 @@ async def take_inventory(
 
 async def _read(source: Source, folder: RescueFolder, progress: Progress) -> _Account:
     scope = source.scope.name
-    listings = {
-        "models": _all(source, "models", source.pages("models", _JOBS_A_PAGE)),
-        "jobs": _all(source, "jobs", source.pages("fine_tuning/jobs", _JOBS_A_PAGE)),
-        "files": _all(source, "files", source.pages("files", _FILES_A_PAGE)),
+    listings = await asyncio.gather(
+        _all(source, "models", source.pages("models", _A_PAGE)),
+        _all(source, "jobs", source.pages("fine_tuning/jobs", _A_PAGE)),
+        _all(source, "files", source.pages("files", _FILES_A_PAGE)),
+    )
+    raw_models, raw_jobs, raw_files = (listed.items for listed in listings)
+    problems = [listed.problem for listed in listings if listed.problem]
+    unread = frozenset(listed.what for listed in listings if listed.problem)
+    models = {
+        raw["id"]: raw for raw in raw_models if isinstance(raw, Mapping) and isinstance(raw.get("id"), str)
     }
-    listed = dict(zip(listings, await asyncio.gather(*listings.values()), strict=True))
-    problems = [each.problem for each in listed.values() if each.problem]
-    errors = [each.error for each in listed.values() if each.error]
-    models, jobs, files = {}, [], []
-    for raw in listed["models"].items:
-        if isinstance(raw, Mapping) and isinstance(raw.get("id"), str):
-            models[raw["id"]] = raw
-    with progress.task(f"job records of scope {scope}", len(listed["jobs"].items)) as bar:
-        reading = (read_papers(source, folder, raw, bar) for raw in listed["jobs"].items)
+    jobs, files = [], []
+    with progress.task(f"job records of scope {scope}", len(raw_jobs)) as bar:
+        reading = (read_papers(source, folder, raw, bar) for raw in raw_jobs)
         for papers in await asyncio.gather(*reading):
             if papers and (job := job_of(papers)):
                 problems += papers.problems
                 jobs.append(job)
             else:
                 problems.append(f"scope {scope}: a job was listed without an id that can be used")
-    for raw in listed["files"].items:
+    for raw in raw_files:
         if file := file_of(raw, scope):
             files.append(file)
         else:
             problems.append(f"scope {scope}: a file was listed without an id that can be used")
     files += await _unlisted(source, jobs, {file.id for file in files}, problems)
+    nothing = len(unread) == len(listings) and not (models or jobs or files)
     return _Account(
-        source.scope,
-        models,
-        jobs,
-        files,
-        problems,
-        frozenset(what for what, each in listed.items() if each.problem),
-        errors[0] if len(errors) == len(listed) and not (models or jobs or files) else None,
+        source.scope, models, jobs, files, problems, unread, listings[0].error if nothing else None
     )
 
 
@@ -143,8 +138,10 @@ async def _all(source: Source, what: str, pages: AsyncIterator[Any]) -> _Listed:
             items.append(item)
     except TuneryError as error:
         behind = f" after {counted(len(items), 'item')}" if items else ""
-        return _Listed(items, f"scope {source.scope.name}: {what} unread{behind}: {error.message}", error)
-    return _Listed(items)
+        return _Listed(
+            what, items, f"scope {source.scope.name}: {what} unread{behind}: {error.message}", error
+        )
+    return _Listed(what, items)
 
 
 async def read_papers(source: Source, folder: RescueFolder, raw: Any, bar: ProgressBar) -> JobPapers | None:
@@ -158,12 +155,10 @@ async def read_papers(source: Source, folder: RescueFolder, raw: Any, bar: Progr
         kept = await asyncio.to_thread(folder.read, place, JobPapers)
     if kept and kept.job == raw and raw.get("status") in FINAL and not kept.problems:
         bar.advance()
-        return kept
+        return kept.model_copy(update={"scope": source.scope.name})
     events, checkpoints = await asyncio.gather(
-        _all(source, f"events of {id}", source.pages(f"fine_tuning/jobs/{id}/events", _EVENTS_A_PAGE)),
-        _all(
-            source, f"checkpoints of {id}", source.pages(f"fine_tuning/jobs/{id}/checkpoints", _EVENTS_A_PAGE)
-        ),
+        _all(source, f"events of {id}", source.pages(f"fine_tuning/jobs/{id}/events", _A_PAGE)),
+        _all(source, f"checkpoints of {id}", source.pages(f"fine_tuning/jobs/{id}/checkpoints", _A_PAGE)),
     )
     papers = JobPapers(
         scope=source.scope.name,

@@ -240,7 +240,7 @@ class Source:
         if status in TRY_AGAIN or status >= 500:
             raise Transient(reason, wait_s=pause_of(response.headers), maybe_billed=False)
         if status in (404, 410):
-            raise NotFoundError(reason)
+            raise NotFoundError(reason, hint="check that base-url ends with its version, as in …/v1")
         if status == 401:
             place = self.scope.api_key_env or self.scope.api_key_file
             raise ConfigError(
