@@ -103,12 +103,22 @@ def test_likelihoods_and_json_are_passed_on_and_records_are_kept(endpoint: Live,
     [
         ({"extra_body": {"top_k": 3}}, "top_k"),
         ({"extra_body": {"guided_choice": ["a", "b"]}}, "JSON alone"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "JSON alone"),
+        ({"tools": [TOOL], "extra_body": {"guided_choice": ["a", "b"]}}, "JSON alone"),
     ],
 )
 def test_what_cannot_be_passed_on_is_refused_by_name(front: Live, more: dict[str, Any], word: str) -> None:
     with pytest.raises(BadRequestError, match=word):
         front.client().chat.completions.create(**ASKED, **more)
+
+
+def test_a_required_call_is_the_endpoints_own(front: Live) -> None:
+    answer = front.client().chat.completions.create(
+        **{**ASKED, "max_tokens": 60}, tools=[TOOL], tool_choice="required"
+    )
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("f", {})
+    assert answer.choices[0].finish_reason == "tool_calls"
 
 
 def test_plain_prompts_token_ids_and_other_bases_are_not_answered_in_its_name(

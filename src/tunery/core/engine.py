@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from tunery.core.example import Message
+from tunery.core.tool_text import said_call, write_answer
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -101,6 +102,9 @@ class GenerationRequest:
     """None for none; else the prompt's own tokens get their likelihoods, with this many alternatives each."""
     messages: tuple[Message, ...] = ()
     """The conversation that the prompt is made of, for engines whose own template writes it."""
+    chat: Mapping[str, Any] | None = None
+    """The client's ``tools``, ``tool_choice``, ``parallel_tool_calls`` and ``response_format``, as OpenAI's
+    chat completions write them, for engines whose server reads them itself; None of any other request."""
 
 
 class TopLogprob(NamedTuple):
@@ -112,6 +116,52 @@ class TopLogprob(NamedTuple):
     logprob: float
     raw: bytes = b""
     """The token's own UTF-8 bytes in the text; empty for a special token, which is left out of it."""
+
+
+class CallPiece(NamedTuple):
+    """A piece of a call of a function, as a server of chat completions streams it."""
+
+    number: int
+    """Which of the answer's calls, from 0."""
+    id: str | None
+    """With a call's first piece, as its name."""
+    name: str | None
+    arguments: str
+
+
+class NativeCall(NamedTuple):
+    """A call of a function as a server of chat completions gives it."""
+
+    id: str
+    name: str
+    arguments: str
+    """Text that is meant to be the JSON of an object, and need not be."""
+
+
+class NativePiece(NamedTuple):
+    """What a server of chat completions streams besides text."""
+
+    calls: tuple[CallPiece, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeAnswer:
+    """An answer in the parts that a server of chat completions gives."""
+
+    content: str = ""
+    calls: tuple[NativeCall, ...] = ()
+    refusal: str | None = None
+    """What the model says instead of an answer."""
+    finish_reason: str = "stop"
+    """In OpenAI's words, of which there are more than an engine's own."""
+
+    @property
+    def text(self) -> str:
+        """All of it as text, calls in the words of :mod:`tunery.core.tool_text`; broken arguments stay
+        text there."""
+        calls = [said_call(call.name, call.arguments) for call in self.calls]
+        return write_answer(self.content or self.refusal or "", calls)
 
 
 class TokenEvent(NamedTuple):
@@ -127,6 +177,8 @@ class TokenEvent(NamedTuple):
     """As people are shown it; filled when log-probabilities were requested."""
     raw: bytes = b""
     """As :attr:`TopLogprob.raw`; filled when log-probabilities were requested."""
+    native: NativePiece | None = None
+    """What a server of chat completions streams besides text; such an event has no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +198,13 @@ class Generation:
     """Filled when log-probabilities were requested: the tokens of the text and the stop token, if it came."""
     prompt: tuple[TokenEvent, ...] = ()
     """The prompt's tokens, where their log-probabilities were requested."""
+    native: NativeAnswer | None = None
+    """The answer in parts, where a server of chat completions gave it; ``text`` holds them as text."""
+
+    @property
+    def content(self) -> str:
+        """The text that is streamed as text: without calls that come in parts of their own."""
+        return self.text if self.native is None else self.native.content
 
     @property
     def completion_tokens(self) -> int:
@@ -260,6 +319,16 @@ class Relaying(Preparing, Protocol):
 
     async def leave(self) -> None:
         """Close the connections of the event loop that runs this: it is about to end."""
+        ...
+
+
+@runtime_checkable
+class Native(Protocol):
+    """An engine whose server may read :attr:`GenerationRequest.chat` and give answers in parts."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it does; nobody else looks for calls in its answers then."""
         ...
 
 

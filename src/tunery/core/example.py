@@ -29,6 +29,13 @@ class Message(Record):
     """0 keeps an assistant turn out of the loss; other roles are never trained on."""
 
 
+class SentMessage(Message):
+    """A turn that a client sent with more than its text: calls with their ids, results with theirs, parts."""
+
+    wire: Mapping[str, Any] = Field(exclude=True, repr=False)
+    """The turn in the words of chat completions, for servers that read these; never stored."""
+
+
 class Example(Record):
     """A conversation whose assistant turns are what the model should learn to say.
 

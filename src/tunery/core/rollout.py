@@ -18,6 +18,10 @@ purged."""
 RolloutStatus = Literal["running", "promoted", "rolled_back", "cancelled"]
 
 
+CALL_IDS = "call_ids"
+"""Where :attr:`RequestRecord.response` has the ids of an answer's calls, if they are of a server behind."""
+
+
 class RequestRecord(Record):
     """One served call."""
 

@@ -61,6 +61,7 @@ def _call(
         choices=body.choices,
         sampling=body.how(shared.settings.defaults),
         constraint=body.constraint(),
+        chat=body.chat() if isinstance(body, ChatBody) else None,
         prompt_logprobs=body.echoed_logprobs if isinstance(body, CompletionBody) else None,
         metadata=body.metadata or {},
         keep_text=body.store is not False,
@@ -115,7 +116,8 @@ async def _events(running: Running, body: ChatBody | CompletionBody, request_id:
                     for choice in range(index * body.choices, (index + 1) * body.choices):
                         yield _event(completions.text_chunk(head, choice, text, None))
             read = body.offer.read if isinstance(body, ChatBody) else read_answer
-            written = _Written(defaultdict(Columns), defaultdict(lambda: CallWatch(read)))
+            watches = defaultdict[int, CallWatch](lambda: CallWatch(read))
+            written = _Written(defaultdict(Columns), None if running.is_native else watches)
             async for piece in running.stream():
                 for chunk in _chunks(head, piece, body, written):
                     yield _event(chunk)
@@ -135,8 +137,8 @@ class _Written:
 
     columns: Mapping[int, Columns]
     """Of a completion's log-probabilities, so far."""
-    watches: Mapping[int, CallWatch]
-    """What may be calls of functions."""
+    watches: Mapping[int, CallWatch] | None
+    """What may be calls of functions; None where these come in parts of their own."""
 
 
 def _chunks(
@@ -153,13 +155,20 @@ def _chunks(
 
 
 def _chat_chunks(
-    head: Head, piece: Piece, body: ChatBody, watches: Mapping[int, CallWatch]
+    head: Head, piece: Piece, body: ChatBody, watches: Mapping[int, CallWatch] | None
 ) -> Iterator[dict[str, Any]]:
+    if piece.native is not None:
+        yield chat.native_chunk(head, piece.choice, piece.native)
+        return
     if piece.finished is None:
         logprobs = chat.logprobs_of(piece.tokens) if body.logprobs else None
-        text = watches[piece.choice].feed(piece.text) if body.may_call else piece.text
-        if text or logprobs or not body.may_call:
+        may_call = watches is not None and body.may_call
+        text = watches[piece.choice].feed(piece.text) if watches is not None and may_call else piece.text
+        if text or logprobs or not may_call:
             yield chat.text_chunk(head, piece.choice, text, logprobs)
+        return
+    if watches is None:
+        yield chat.last_chunk(head, piece.choice, piece.finished)
         return
     left = watches[piece.choice].end()
     if left.text:

@@ -20,16 +20,17 @@ from tunery.api.routes.stored import get_call
 from tunery.api.routes.tokens import read_conversation
 from tunery.api.services import Caller, Services, Shared, page_of, part_of, unix
 from tunery.core import access
+from tunery.core.engine import Generation
 from tunery.core.errors import ConfigError, NotFoundError, TuneryError
 from tunery.core.example import Message
 from tunery.core.ids import new_id
-from tunery.core.rollout import RequestRecord
+from tunery.core.rollout import CALL_IDS, RequestRecord
 from tunery.core.tool_text import Answer
 from tunery.pipeline.gateway.answer import Running
 from tunery.pipeline.gateway.call import CompletionCall, subject_of
 from tunery.serve.openai.chat import Head, logprobs_of
 from tunery.serve.openai.response_events import ResponseEvents
-from tunery.serve.openai.response_items import input_items, output_items
+from tunery.serve.openai.response_items import answered_turn, input_items, output_items, recalled_turn
 from tunery.serve.openai.responses import (
     Echo,
     InputTokensBody,
@@ -142,6 +143,7 @@ def _call(
         messages=body.turns(carried),
         sampling=sampling,
         constraint=body.constraint(),
+        chat=body.chat(),
         metadata=body.metadata or {},
         keep_text=body.store is not False,
         truncate=body.truncation == "auto",
@@ -176,7 +178,7 @@ async def _whole(
 ) -> dict[str, Any]:
     async with await _start(call, shared, stream=False) as running:
         (done,) = await running.finish()
-        answer = body.offer.read(done.text) if body.may_call else Answer(done.text, ())
+        answer = done.native or (body.offer.read(done.text) if body.may_call else Answer(done.text, ()))
         status = status_of(done)
         output = output_items(
             answer,
@@ -185,7 +187,7 @@ async def _whole(
             logprobs=logprobs_of(done.tokens)["content"] if body.wants_logprobs else (),
         )
         usage = usage_of(done.prompt_tokens, done.completion_tokens, cached=done.cached_tokens)
-        _remember(running, carried, done.text, shared)
+        _remember(running, carried, done, shared)
         return response_object(
             head_of(running), _echo(running, body), status=status, output=output, usage=usage
         )
@@ -198,7 +200,7 @@ async def _events(
     events = ResponseEvents(
         head_of(running),
         _echo(running, body),
-        watch=CallWatch(body.offer.read) if body.may_call else None,
+        watch=CallWatch(body.offer.read) if body.may_call and not running.is_native else None,
         logprobs=body.wants_logprobs,
     )
     try:
@@ -206,11 +208,14 @@ async def _events(
             for event in events.begin():
                 yield _written(event)
             async for piece in running.stream():
-                if piece.finished is None:
+                if piece.native is not None:
+                    for event in events.native(piece.native):
+                        yield _written(event)
+                elif piece.finished is None:
                     for event in events.text(piece.text, piece.tokens):
                         yield _written(event)
             (done,) = running.generations
-            _remember(running, carried, done.text, shared)
+            _remember(running, carried, done, shared)
         # Behind the record: who reads the last event may ask for the response.
         for event in events.end(done):
             yield _written(event)
@@ -228,10 +233,10 @@ def _written(event: dict[str, Any]) -> str:
     return f"event: {event['type']}\ndata: {text}\n\n"
 
 
-def _remember(running: Running, carried: Sequence[Message], text: str, shared: Services) -> None:
+def _remember(running: Running, carried: Sequence[Message], done: Generation, shared: Services) -> None:
     call = running.call
     if call.keep_text:
-        turns = (*carried, Message(role="assistant", content=text))
+        turns = (*carried, answered_turn(done.text, done.native))
         shared.conversations.keep(call.caller.project, call.id, turns)
 
 
@@ -260,7 +265,16 @@ def _history(shared: Services, caller: access.Caller, id: str) -> tuple[Message,
             f"{_SEND_ALL}",
             param="previous_response_id",
         )
-    return (*_turns(found).carried, Message(role="assistant", content=found.completion))
+    turns = (*_turns(found).carried, Message(role="assistant", content=found.completion))
+    key, ids = response_key(id), _call_ids(found)
+    return tuple(
+        recalled_turn(turn, f"{key}_{n}", ids if n == len(turns) - 1 else ()) for n, turn in enumerate(turns)
+    )
+
+
+def _call_ids(found: RequestRecord) -> Sequence[str]:
+    ids: Sequence[str] = (found.response or {}).get(CALL_IDS, ())
+    return ids
 
 
 def _get(shared: Services, id: str) -> RequestRecord:
@@ -292,7 +306,9 @@ def _stored_object(found: RequestRecord) -> dict[str, Any]:
         Head(found.id, unix(found.created_at) or 0, found.model),
         Echo(settings, turns.instructions, turns.functions, found.metadata, store=True),
         status=status,
-        output=output_items(answer, response_key(found.id), status=status) if has_text else (),
+        output=output_items(answer, response_key(found.id), status=status, ids=_call_ids(found))
+        if has_text
+        else (),
         usage=usage_of(found.prompt_tokens, found.completion_tokens),
         error={"code": "server_error", "message": "the response failed"} if status == "failed" else None,
     )

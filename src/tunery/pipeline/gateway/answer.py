@@ -7,19 +7,19 @@ import codecs
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from tunery.core.engine import Generation, TokenEvent
+from tunery.core.engine import Generation, NativePiece, TokenEvent
 from tunery.core.errors import OverdueError, OverloadError, ResourceError, SilentEngineError
 from tunery.core.example import Message
 from tunery.core.prices import NOTHING, Used
-from tunery.core.rollout import RequestRecord, TextState
+from tunery.core.rollout import CALL_IDS, RequestRecord, TextState
 from tunery.pipeline.gateway.start import RoutedCall, StartedCall, cancel
 from tunery.traffic.blame import blames_engine
 
@@ -35,12 +35,13 @@ _STOPPED = "the engine stopped before this request was answered"
 
 
 class Piece(NamedTuple):
-    """Part of a streamed answer: text, or the end of one choice."""
+    """Part of a streamed answer: text, calls in pieces, or the end of one choice."""
 
     choice: int
     text: str
     tokens: tuple[TokenEvent, ...]
     finished: Generation | None
+    native: NativePiece | None = None
 
 
 class Running:
@@ -81,6 +82,11 @@ class Running:
     def is_handed_over(self) -> bool:
         """Whether an engine has any of it."""
         return any(choice.is_handed_over for choice in self._started.queued)
+
+    @property
+    def is_native(self) -> bool:
+        """As :attr:`tunery.core.engine.Native.is_native`."""
+        return self.routed.base.is_native
 
     @property
     def headers(self) -> dict[str, str]:
@@ -243,6 +249,9 @@ class Running:
             index, event = await self._events.get()
             if self._cut is not None:
                 raise self._stopped()
+            if event is not None and event.native is not None:
+                yield Piece(index, "", (), None, event.native)
+                continue
             if event is not None:
                 tokens = sent[index].take(event)
                 if event.text:
@@ -284,7 +293,7 @@ class _Sent:
     def rest(self, generation: Generation) -> tuple[str, tuple[TokenEvent, ...]]:
         """Return text and tokens of a finished choice that were not sent."""
         left = max(0, len(generation.tokens) - self._sent)
-        return generation.text.removeprefix(self._text), self._send(left)
+        return generation.content.removeprefix(self._text), self._send(left)
 
     def _send(self, count: int) -> tuple[TokenEvent, ...]:
         tokens = tuple(event for _, event in self._unsent[:count])
@@ -329,7 +338,7 @@ def record_of(
         latency_ms=(time.perf_counter() - routed.arrival.ticks) * 1000,
         ttft_ms=min((g.ttft_ms for g in generations), default=None),
         metadata=dict(call.metadata),
-        response=call.response,
+        response=_with_call_ids(call.response, first),
         text=text,
         project=call.caller.project,
         fallback_from=routed.instead.name if routed.instead else None,
@@ -338,9 +347,19 @@ def record_of(
     )
 
 
+def _with_call_ids(response: Mapping[str, Any] | None, first: Generation | None) -> Mapping[str, Any] | None:
+    """Return the settings that a response repeats, with the ids of its calls where a server gave them."""
+    if response is None or first is None or first.native is None or not first.native.calls:
+        return response
+    return {**response, CALL_IDS: [call.id for call in first.native.calls]}
+
+
 def _turns(routed: RoutedCall) -> tuple[Message, ...]:
     if routed.call.messages is not None:
-        return routed.messages
+        # What came over the wire besides may hold what is masked in the text.
+        return tuple(
+            m if type(m) is Message else Message(role=m.role, content=m.content) for m in routed.messages
+        )
     decode = routed.base.tokenizer.decode
     texts = (p if isinstance(p, str) else decode(p) for p in routed.call.prompts)
     return tuple(Message(role="user", content=t) for t in texts)

@@ -17,6 +17,7 @@ from tunery.core.engine import (
     Engine,
     Generation,
     GenerationRequest,
+    Native,
     Preparing,
     Relaying,
     TokenEvent,
@@ -81,6 +82,8 @@ class ServedBase:
         """Requests that wait for the engine."""
         self._engine: Engine | None = opened.engine
         self._relays = isinstance(opened.engine, Relaying) and opened.engine.relays
+        self.is_native = isinstance(opened.engine, Native) and opened.engine.is_native
+        """As :attr:`tunery.core.engine.Native.is_native`."""
         self._stopped_by = ""
         self._max_adapters = max_adapters
         self._loaded: OrderedDict[str, None] = OrderedDict()

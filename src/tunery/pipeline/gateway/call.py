@@ -37,6 +37,8 @@ class CompletionCall:
     """Completions for each prompt [count]."""
     sampling: Sampling = field(default_factory=Sampling)
     constraint: Constraint | None = None
+    chat: Mapping[str, Any] | None = None
+    """As :attr:`tunery.core.engine.GenerationRequest.chat`."""
     prompt_logprobs: int | None = None
     """As :attr:`tunery.core.engine.GenerationRequest.prompt_logprobs`."""
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -232,6 +232,7 @@ def _request(routed: RoutedCall, prompt: tuple[int, ...], choice: int) -> Genera
         routed.call.constraint,
         routed.call.prompt_logprobs,
         routed.messages if routed.call.messages is not None else (),
+        routed.call.chat,
     )
 
 

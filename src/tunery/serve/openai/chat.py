@@ -7,17 +7,18 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from tunery.core.engine import Generation, Sampling, TokenEvent
-from tunery.core.example import Message, Role
+from tunery.core.engine import Generation, NativePiece, Sampling, TokenEvent
+from tunery.core.example import Message, Role, SentMessage
 from tunery.core.tool_text import NotACall, ToolCall, describe, with_functions, write_answer
 from tunery.serve.openai.tool_calls import (
     CallingBody,
     Offer,
     calls_of,
     message_of,
+    native_message,
     wire_calls,
 )
-from tunery.serve.openai.wire import Harmless, SamplingDefaults, Text, Wire, unserved, wrong
+from tunery.serve.openai.wire import Harmless, SamplingDefaults, Text, Wire, text_parts, unserved, wrong
 
 
 class TextPart(Wire):
@@ -46,7 +47,10 @@ class ChatMessage(Wire):
     """One turn as the client writes it; an assistant's as this or another server may have answered it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]] | None = None
+    content: Annotated[
+        Text | list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]] | None,
+        text_parts("text", "refusal"),
+    ] = None
     tool_calls: list[Any] | None = None
     function_call: Any | None = None
     """Older form of one call."""
@@ -87,12 +91,25 @@ class ChatMessage(Wire):
         return [*(self.tool_calls or ()), *older]
 
     @property
+    def turn(self) -> Message:
+        """The turn, with what it holds besides its text for servers that read that."""
+        role = ROLES.get(self.role, self.role)
+        if isinstance(self.content, str) and self.model_fields_set <= _PLAIN:
+            return Message(role=role, content=self.text)
+        wire = self.model_dump(include=_WIRE, exclude_none=True)
+        wire |= {"role": self.role if self.role == "function" else role, "content": wire.get("content")}
+        return SentMessage(role=role, content=self.text, wire=wire)
+
+    @property
     def text(self) -> str:
         """The turn's text, calls included; parts are joined as training joins them."""
         parts = [self.content] if isinstance(self.content, str) else [p.text for p in self.content or ()]
         return write_answer("".join(parts) or self.refusal or "", calls_of(self._called))
 
 
+_PLAIN = {"role", "content"}
+_WIRE = {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "refusal"}
+"""What of a turn a server of chat completions reads."""
 _MAY_BE_SILENT = ("assistant", "tool", "function")
 """An assistant that has called no function and said nothing has answered so here, and comes back."""
 ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
@@ -137,7 +154,7 @@ class ChatBody(CallingBody):
 
     def turns(self) -> tuple[Message, ...]:
         """Return the conversation, functions described in the system turn; ``developer`` means ``system``."""
-        turns = tuple(Message(role=ROLES.get(m.role, m.role), content=m.text) for m in self.messages)
+        turns = tuple(m.turn for m in self.messages)
         functions = self.offer.functions
         return with_functions(turns, describe(functions)) if functions else turns
 
@@ -194,7 +211,9 @@ def completion_of(
     choices = []
     for index, generation in enumerate(generations):
         message: dict[str, Any] = {"role": "assistant", "content": generation.text, "refusal": None}
-        if offer is not None:
+        if generation.native is not None:
+            message = native_message(generation.native)
+        elif offer is not None:
             message = message_of(generation.text, head.id, index, offer=offer)
         choices.append(
             {
@@ -221,6 +240,24 @@ def calls_chunk(head: Head, index: int, calls: Sequence[ToolCall]) -> dict[str, 
     """Return the chunk with the functions that a choice calls."""
     numbered = [{"index": i, **call} for i, call in enumerate(wire_calls(calls, head.id, index))]
     return _chunk(head, index, {"tool_calls": numbered})
+
+
+def native_chunk(head: Head, index: int, piece: NativePiece) -> dict[str, Any]:
+    """Return a chunk with what a server of chat completions streamed besides text."""
+    delta: dict[str, Any] = {"refusal": piece.refusal} if piece.refusal else {}
+    if piece.calls:
+        delta["tool_calls"] = [
+            {
+                "index": call.number,
+                **({} if call.id is None else {"id": call.id, "type": "function"}),
+                "function": {
+                    **({} if call.name is None else {"name": call.name}),
+                    "arguments": call.arguments,
+                },
+            }
+            for call in piece.calls
+        ]
+    return _chunk(head, index, delta)
 
 
 def last_chunk(head: Head, index: int, generation: Generation, *, called: bool = False) -> dict[str, Any]:
@@ -253,6 +290,8 @@ def logprobs_of(tokens: Sequence[TokenEvent]) -> dict[str, Any]:
 
 def finish_reason(generation: Generation, *, called: bool = False) -> str:
     """Return OpenAI's word, which for a cancelled completion is that of one cut at its limit."""
+    if generation.native is not None:
+        return generation.native.finish_reason
     if called and generation.finish_reason == "stop":
         return "tool_calls"
     return "length" if generation.finish_reason == "cancelled" else generation.finish_reason

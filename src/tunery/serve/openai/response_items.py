@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from tunery.core.example import Message, Role
+from tunery.core.engine import NativeAnswer
+from tunery.core.example import Message, Role, SentMessage
 from tunery.core.tool_text import Answer, NotACall, ToolCall, read_answer, said_call, write_answer
 from tunery.serve.openai.tool_calls import wire_calls
-from tunery.serve.openai.wire import Harmless, Text, Wire, wrong
+from tunery.serve.openai.wire import Harmless, Text, Wire, text_parts, wrong
 
 MAX_ITEMS = 2_000
 """Items of one input [count]."""
-_TEXTS = ("input_text", "output_text", "text", "refusal")
-
-
-def _text_parts(content: Any) -> Any:
-    """Refuse parts that are no text, before their fields are looked at."""
-    for place, part in enumerate(content if isinstance(content, list) else ()):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in _TEXTS:
-            raise _at((place, "type"), f"{kind!r:.40} is not served here; models here read text alone")
-    return content
 
 
 class Part(Wire):
@@ -50,7 +42,7 @@ class Part(Wire):
         return self.refusal if self.type == "refusal" else self.text
 
 
-Content = Annotated[Text | list[Part], BeforeValidator(_text_parts)]
+Content = Annotated[Text | list[Part], text_parts("input_text", "output_text", "text", "refusal")]
 
 
 def _joined(content: str | Sequence[Part]) -> str:
@@ -180,6 +172,20 @@ class _Turn(NamedTuple):
     role: Role
     text: str
     calls: list[ToolCall]
+    wire: list[dict[str, Any]]
+    """Its calls, with their ids, or the id of the call that it is the result of."""
+
+    @property
+    def message(self) -> Message:
+        content = write_answer(self.text, self.calls)
+        if not self.wire:
+            return Message(role=self.role, content=content)
+        if self.role == "tool":
+            return SentMessage(
+                role="tool", content=content, wire={"role": "tool", "content": self.text, **self.wire[0]}
+            )
+        wire = {"role": self.role, "content": self.text or None, "tool_calls": self.wire}
+        return SentMessage(role=self.role, content=content, wire=wire)
 
 
 def turns_of(items: Sequence[Item]) -> tuple[Message, ...]:
@@ -188,13 +194,44 @@ def turns_of(items: Sequence[Item]) -> tuple[Message, ...]:
     for item in items:
         if isinstance(item, FunctionCallItem):
             if not turns or turns[-1].role != "assistant":
-                turns.append(_Turn("assistant", "", []))
+                turns.append(_Turn("assistant", "", [], []))
             turns[-1].calls.append(said_call(item.name, item.arguments))
+            turns[-1].wire.append(_wire_call(item.call_id, item.name, item.arguments))
         elif isinstance(item, FunctionOutputItem):
-            turns.append(_Turn("tool", _joined(item.output), []))
+            turns.append(_Turn("tool", _joined(item.output), [], [{"tool_call_id": item.call_id}]))
         elif isinstance(item, InputMessage):
-            turns.append(_Turn(_ROLES[item.role], _joined(item.content), []))
-    return tuple(Message(role=t.role, content=write_answer(t.text, t.calls)) for t in turns)
+            turns.append(_Turn(_ROLES[item.role], _joined(item.content), [], []))
+    return tuple(turn.message for turn in turns)
+
+
+def answered_turn(text: str, native: NativeAnswer | None) -> Message:
+    """Return the turn of an answer, as what follows on it has it."""
+    if native is None or not native.calls:
+        return Message(role="assistant", content=text)
+    calls = [_wire_call(call.id, call.name, call.arguments) for call in native.calls]
+    wire = {"role": "assistant", "content": native.content or None, "tool_calls": calls}
+    return SentMessage(role="assistant", content=text, wire=wire)
+
+
+def recalled_turn(turn: Message, key: str, ids: Sequence[str] = ()) -> Message:
+    """Return a turn of a record as :func:`turns_of` would, its calls with ids again.
+
+    Args:
+        key: What made-up ids hold.
+        ids: Those that are known.
+    """
+    answer = read_answer(turn.content) if turn.role == "assistant" else Answer(turn.content, ())
+    if not answer.calls:
+        return turn
+    known = [*ids[: len(answer.calls)], *(f"call_{key}_{n}" for n in range(len(ids), len(answer.calls)))]
+    calls = [_wire_call(id, call.name, call.arguments) for id, call in zip(known, answer.calls, strict=True)]
+    wire = {"role": "assistant", "content": answer.text or None, "tool_calls": calls}
+    return SentMessage(role="assistant", content=turn.content, wire=wire)
+
+
+def _wire_call(id: Any, name: str, arguments: Any) -> dict[str, Any]:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": text}}
 
 
 def message_item(
@@ -215,6 +252,11 @@ def message_item(
     }
 
 
+def refusal_part(refusal: str) -> dict[str, Any]:
+    """Return the one part of an answer that was refused."""
+    return {"type": "refusal", "refusal": refusal}
+
+
 def text_part(text: str, logprobs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Return the one part of an answer's text."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
@@ -223,24 +265,60 @@ def text_part(text: str, logprobs: Sequence[Mapping[str, Any]] = ()) -> dict[str
 def call_items(calls: Sequence[ToolCall], key: str, *, status: str) -> list[dict[str, Any]]:
     """Return calls as items."""
     return [
-        {
-            "id": f"fc_{key}_{number}",
-            "type": "function_call",
-            "call_id": call["id"],
-            "name": call["function"]["name"],
-            "arguments": call["function"]["arguments"],
-            "status": status,
-        }
+        call_item(
+            key, number, call["id"], call["function"]["name"], call["function"]["arguments"], status=status
+        )
         for number, call in enumerate(wire_calls(calls, key, 0))
     ]
 
 
 def output_items(
-    answer: Answer, key: str, *, status: str, logprobs: Sequence[Mapping[str, Any]] = ()
+    answer: Answer | NativeAnswer,
+    key: str,
+    *,
+    status: str,
+    logprobs: Sequence[Mapping[str, Any]] = (),
+    ids: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return an answer as items: its text, unless it is nothing but calls, then its calls."""
+    """Return an answer as items: its text, unless it is nothing but calls, then its calls.
+
+    Args:
+        ids: Those of its calls that are known; of an answer in parts they are its own.
+    """
+    if isinstance(answer, NativeAnswer):
+        return native_items(answer, key, status=status, logprobs=logprobs)
     said = [message_item(key, answer.text, status=status, logprobs=logprobs)]
-    return [*(said if answer.text or not answer.calls else []), *call_items(answer.calls, key, status=status)]
+    calls = call_items(answer.calls, key, status=status)
+    for item, id in zip(calls, ids, strict=False):
+        item["call_id"] = id
+    return [*(said if answer.text or not answer.calls else []), *calls]
+
+
+def native_items(
+    answer: NativeAnswer, key: str, *, status: str, logprobs: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Return an answer in parts as items."""
+    message = message_item(key, answer.content, status=status, logprobs=logprobs)
+    if answer.refusal is not None:
+        message["content"] = [*(message["content"] if answer.content else ()), refusal_part(answer.refusal)]
+    silent = answer.calls and not answer.content and answer.refusal is None
+    calls = [
+        call_item(key, number, call.id, call.name, call.arguments, status=status)
+        for number, call in enumerate(answer.calls)
+    ]
+    return [*([] if silent else [message]), *calls]
+
+
+def call_item(key: str, number: int, id: str, name: str, arguments: str, *, status: str) -> dict[str, Any]:
+    """Return a call of an answer as an item."""
+    return {
+        "id": f"fc_{key}_{number}",
+        "type": "function_call",
+        "call_id": id,
+        "name": name,
+        "arguments": arguments,
+        "status": status,
+    }
 
 
 def input_items(turns: Sequence[Message], key: str) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from tunery.core.engine import Constraint, Generation, Sampling
 from tunery.core.example import Message
+from tunery.core.rollout import CALL_IDS
 from tunery.core.tool_text import describe, read_functions, with_functions
 from tunery.serve.openai.chat import Head
 from tunery.serve.openai.response_items import MAX_ITEMS, Item, read_items, turns_of
@@ -151,6 +152,16 @@ class ResponsesBody(CallingBody):
             logprobs=(self.top_logprobs or 0) if self.wants_logprobs else None,
         )
 
+    @property
+    def wire_format(self) -> ResponseFormat | None:
+        """The form of the text, as chat completions have it."""
+        form = self.text.format if self.text else None
+        if form is None:
+            return None
+        inner = form.model_dump(include={"name", "description", "strict"}, exclude_none=True)
+        schema = JsonSchema.model_validate({**inner, "schema": form.schema_}) if form.schema_ else None
+        return ResponseFormat(type=form.type, json_schema=schema)
+
     def _forms(self) -> dict[str, Constraint]:
         form = self.text.format.constraint() if self.text and self.text.format else None
         own = {"text.format": replace(form, field="text.format")} if form is not None else {}
@@ -249,6 +260,9 @@ class Echo(NamedTuple):
     store: bool
 
 
+_OF_THE_RECORD = ("first_turn", CALL_IDS)
+
+
 def response_object(
     head: Head,
     echo: Echo,
@@ -259,7 +273,7 @@ def response_object(
     error: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a ``response``."""
-    repeated = {name: value for name, value in echo.settings.items() if name != "first_turn"}
+    repeated = {name: value for name, value in echo.settings.items() if name not in _OF_THE_RECORD}
     return {
         "id": head.id,
         "object": "response",

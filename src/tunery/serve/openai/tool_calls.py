@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tunery.core.engine import Calls, Constraint
+from tunery.core.engine import Calls, Constraint, NativeAnswer
 from tunery.core.tool_text import (
     OPEN,
     Answer,
@@ -20,7 +20,7 @@ from tunery.core.tool_text import (
     read_forced,
     said_call,
 )
-from tunery.serve.openai.wire import GenerationBody, Text, Wire, wrong
+from tunery.serve.openai.wire import GenerationBody, ResponseFormat, Text, Wire, wrong
 
 
 def calls_of(tool_calls: Sequence[Any]) -> list[ToolCall]:
@@ -241,6 +241,30 @@ class CallingBody(GenerationBody):
         """Return what the completion must be, None for free text."""
         return self.offer.constraint(super().constraint())
 
+    def chat(self) -> dict[str, Any] | None:
+        """Return the fields that a server of chat completions reads itself; None where there are none.
+
+        As :attr:`tunery.core.engine.GenerationRequest.chat`.
+        """
+        found: dict[str, Any] = {}
+        if self.tools:
+            found["tools"] = [
+                tool if "function" in tool else {"type": "function", "function": tool} for tool in self.tools
+            ]
+            choice, parallel = self.tool_choice, self.parallel_tool_calls
+            if choice is not None:
+                named = choice.model_dump(exclude_none=True) if isinstance(choice, NamedChoice) else choice
+                found["tool_choice"] = named
+            found |= {} if parallel is None else {"parallel_tool_calls": parallel}
+        if (form := self.wire_format) is not None:
+            found["response_format"] = form.model_dump(by_alias=True, exclude_none=True)
+        return found or None
+
+    @property
+    def wire_format(self) -> ResponseFormat | None:
+        """The response format, as chat completions have it."""
+        return self.response_format
+
 
 def message_of(text: str, head_id: str, index: int, *, offer: Offer) -> dict[str, Any]:
     """Return the ``message`` of a choice that may call functions."""
@@ -248,6 +272,22 @@ def message_of(text: str, head_id: str, index: int, *, offer: Offer) -> dict[str
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
     if answer.calls:
         message["tool_calls"] = wire_calls(answer.calls, head_id, index)
+    return message
+
+
+def native_message(answer: NativeAnswer) -> dict[str, Any]:
+    """Return the ``message`` of a choice that a server of chat completions gave."""
+    silent = bool(answer.calls) or answer.refusal is not None
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": (answer.content or None) if silent else answer.content,
+        "refusal": answer.refusal,
+    }
+    if answer.calls:
+        message["tool_calls"] = [
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+            for c in answer.calls
+        ]
     return message
 
 

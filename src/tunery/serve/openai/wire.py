@@ -42,6 +42,22 @@ def _refuse_lone_surrogates(value: Any) -> Any:
 Text = Annotated[str, BeforeValidator(_refuse_lone_surrogates)]
 
 
+def text_parts(*kinds: str) -> BeforeValidator:
+    """Return the check that refuses parts that are no text, before their fields are looked at."""
+
+    def check(content: Any) -> Any:
+        for place, part in enumerate(content if isinstance(content, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind not in kinds:
+                message = f"{kind!r:.40} is not served here; models here read text alone"
+                problem = PydanticCustomError("value_error", "{message}", {"message": message})
+                details = InitErrorDetails(type=problem, loc=(place, "type"), input=None)
+                raise ValidationError.from_exception_data("request", [details])
+        return content
+
+    return BeforeValidator(check)
+
+
 def _refuse_nul(value: Any) -> Any:
     """No database looks up a name with this character."""
     if isinstance(value, str) and "\0" in value:

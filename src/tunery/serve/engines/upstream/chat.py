@@ -1,4 +1,7 @@
-"""An endpoint of chat completions and no more: conversations go as messages, written by its own template."""
+"""An endpoint of chat completions and no more: conversations go as messages, written by its own template.
+
+Tools, calls and response formats go and come as OpenAI writes them; nothing here looks into texts for them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from tunery.core.engine import Constraint, GenerationRequest, Score, TokenEvent, TopLogprob
 from tunery.core.errors import ConfigError
 from tunery.serve.engines.upstream.dialect import Piece, Post, PostLater, changed
+from tunery.serve.engines.upstream.native import native_messages
 
 _LACKING = ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos")
 _NO_ID = -1
@@ -24,6 +28,7 @@ class ChatDialect:
 
     path = "v1/chat/completions"
     takes_adapters = False
+    is_native = True
 
     def __init__(self, max_tokens_field: str = "max_tokens") -> None:
         self._max_tokens = max_tokens_field
@@ -37,7 +42,7 @@ class ChatDialect:
             raise ConfigError(f"{model} does not take {', '.join(lacking)}", param=lacking[0])
         body: dict[str, Any] = {
             "model": model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": native_messages(request),
             self._max_tokens: max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -49,9 +54,9 @@ class ChatDialect:
             body |= {"logprobs": True, "top_logprobs": sampling.logprobs}
         if sampling.logit_bias:
             body["logit_bias"] = {str(token): value for token, value in sampling.logit_bias}
-        if request.constraint is not None:
-            body["response_format"] = _format_of(request.constraint, model)
-        return body
+        if (form := request.constraint) is not None and (held := _format_of(form, model)) is not None:
+            body["response_format"] = held
+        return {**body, **(request.chat or {})}
 
     def piece(self, chunk: Mapping[str, Any]) -> Piece:
         """As the protocol."""
@@ -59,15 +64,19 @@ class ChatDialect:
         count = int(usage.get("completion_tokens") or 0)
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         choice = next(iter(chunk.get("choices", ())), None) or {}
-        text = (choice.get("delta") or {}).get("content") or ""
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or ""
+        calls = delta.get("tool_calls") or ()
         return Piece(
             text,
-            (_NO_ID,) * count,
+            (),
             partial(_events, choice, text),
             choice.get("finish_reason"),
             cached,
             count or None,
             prompt_tokens=usage.get("prompt_tokens"),
+            calls=calls if isinstance(calls, list) else [calls] if calls else (),
+            refusal=delta.get("refusal") or "",
         )
 
     async def score(
@@ -84,17 +93,18 @@ class ChatDialect:
         """Do nothing."""
 
 
-def _format_of(form: Constraint, model: str) -> dict[str, Any]:
-    """Return OpenAI's response format.
+def _format_of(form: Constraint, model: str) -> dict[str, Any] | None:
+    """Return OpenAI's response format; None where calls alone are wanted, which ``tools`` say.
 
     Raises:
         ConfigError: The endpoint has no word for it.
     """
-    if form.json_schema is None or form.calls is not None:
+    if form.json_schema is None:
+        if form.calls is not None and form.labels is None:
+            return None
         raise ConfigError(
-            f"{model} holds answers to JSON alone; labels, patterns, grammars and calls of functions are not "
-            "passed on",
-            param="tools" if form.calls is not None else form.field,
+            f"{model} holds answers to JSON alone; labels, patterns and grammars are not passed on",
+            param=form.field,
         )
     if not form.json_schema or form.json_schema == {"type": "object"}:
         return {"type": "json_object"}

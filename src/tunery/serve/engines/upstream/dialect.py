@@ -33,6 +33,10 @@ class Piece(NamedTuple):
     """Whether the last id is the one that ended the answer, which need not be one of the base's own."""
     prompt_tokens: int | None = None
     """Tokens of the prompt, where only the server can count them [count]."""
+    calls: Sequence[Any] = ()
+    """Calls of functions in pieces, as the server writes them."""
+    refusal: str = ""
+    """A piece of what the model says instead of an answer."""
 
 
 class Dialect(Protocol):
@@ -46,6 +50,11 @@ class Dialect(Protocol):
     @property
     def takes_adapters(self) -> bool:
         """Whether adapters can be loaded while it runs."""
+        ...
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it reads :attr:`GenerationRequest.chat` and gives answers in parts, without token ids."""
         ...
 
     def body(self, request: GenerationRequest, model: str, max_tokens: int) -> dict[str, Any]:

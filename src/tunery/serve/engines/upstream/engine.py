@@ -15,6 +15,7 @@ from tunery.core.engine import Generation, GenerationRequest, Health, Score, Tok
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.upstream.dialect import Dialect
+from tunery.serve.engines.upstream.native import NativeParts
 from tunery.serve.engines.upstream.server import Server
 from tunery.serve.engines.upstream.settings import ServerEngineSettings
 from tunery.serve.engines.upstream.transport import Transport
@@ -86,6 +87,11 @@ class UpstreamEngine:
     def relays(self) -> bool:
         """Preparing and sending wait for nothing."""
         return True
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the server reads tools itself and gives answers in parts."""
+        return self._dialect.is_native
 
     async def leave(self) -> None:
         """Close the connections of this event loop."""
@@ -271,7 +277,7 @@ class UpstreamEngine:
         ids: list[int] = []
         events: list[TokenEvent] = []
         first, reason, cached, generated, ended_by_token = None, None, 0, 0, False
-        prompt = len(request.prompt)
+        prompt, parts = len(request.prompt), NativeParts()
         try:
             async for chunk in self._transport.stream(self._dialect.path, body):
                 piece = self._dialect.piece(chunk)
@@ -283,6 +289,10 @@ class UpstreamEngine:
                 generated = piece.generated_tokens or generated
                 ended_by_token = piece.ended_by_token
                 prompt = piece.prompt_tokens or prompt
+                if piece.calls or piece.refusal:
+                    more = parts.take(piece.calls, piece.refusal)
+                    if on_token is not None:
+                        on_token(TokenEvent(-1, "", None, (), native=more))
                 if on_token is None and most is None:
                     continue
                 for event in piece.events():
@@ -299,16 +309,25 @@ class UpstreamEngine:
         text, ended = "".join(pieces), time.monotonic()
         # llama.cpp leaves out ids of tokens that end within a character.
         whole = ids if len(ids) >= generated else []
+        native = parts.answer(text, reason) if self._dialect.is_native else None
+        if native is not None:
+            text = native.text
+        if native is not None and generated:  # there are no ids, and its count stands for them
+            token_ids: tuple[int, ...] = (-1,) * (generated - (reason != "length"))
+        else:
+            token_ids = self._without_end(whole, request, ended_by_token=ended_by_token) or tuple(
+                self._tokenizer.encode(text)
+            )
         return Generation(
             text=text,
-            token_ids=self._without_end(whole, request, ended_by_token=ended_by_token)
-            or tuple(self._tokenizer.encode(text)),
+            token_ids=token_ids,
             finish_reason="length" if reason == "length" else "stop",
             prompt_tokens=prompt,
             cached_tokens=int(cached),
             ttft_ms=((first or ended) - started) * 1000,
             latency_ms=(ended - started) * 1000,
             tokens=tuple(events),
+            native=native,
         )
 
     def _without_end(

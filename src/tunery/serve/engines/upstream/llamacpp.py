@@ -35,6 +35,7 @@ class LlamaCppDialect:
 
     path = "completion"
     takes_adapters = False
+    is_native = False
 
     def __init__(self, adapters: Sequence[str] = ()) -> None:
         self._adapters = tuple(adapters)

@@ -17,6 +17,7 @@ class OpenAIDialect:
 
     path = "v1/completions"
     takes_adapters = False
+    is_native = False
 
     def body(self, request: GenerationRequest, model: str, max_tokens: int) -> dict[str, Any]:
         """As the protocol; what vLLM alone has is refused."""

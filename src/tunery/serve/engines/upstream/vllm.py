@@ -30,6 +30,7 @@ class VllmDialect:
 
     path = "v1/completions"
     takes_adapters = True
+    is_native = False
 
     def __init__(self, max_lora_rank: int | None = None) -> None:
         self._max_rank = max_lora_rank
