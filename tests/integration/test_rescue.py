@@ -293,6 +293,19 @@ def test_fetch_brings_every_file_once_with_its_checksum(
     )
 
 
+def test_faults_of_a_fetch_are_tried_again_and_a_refused_key_ends_it(
+    rescued: RescueFolder, source: OpenAISource, tunery: Tunery
+) -> None:
+    source.trouble.expired = True
+    refused = tunery("rescue", "fetch")
+    assert refused.code == 2
+    assert KEY not in refused.err
+    source.trouble.expired = False
+    source.trouble.throttle_every = 3
+    source.trouble.fail = {"content": [500, 503]}
+    assert tunery("rescue", "fetch").code == 0
+
+
 def test_damaged_file_is_fetched_anew(rescued: RescueFolder, source: OpenAISource, tunery: Tunery) -> None:
     tunery("rescue", "fetch")
     rescued.file("file-trainAb1").write_bytes(b"else")
@@ -460,3 +473,12 @@ def test_two_at_once_do_not_write_to_one_rescue(rescued: RescueFolder, tunery: T
         assert tunery("rescue", "fetch").code == 4
         assert tunery("rescue", "inventory").code == 4
     assert tunery("rescue", "fetch").code == 0
+
+
+def test_key_that_would_cross_the_network_in_the_clear_is_warned_of(
+    source: OpenAISource, tunery: Tunery
+) -> None:
+    # The scope's proxy is where the request ends, so that nothing leaves this machine.
+    proxy = source.url.removesuffix("/v1")
+    typed = f"base-url=http://gateway.example/v1,key-env=SOURCE_KEY,proxy={proxy}"
+    assert "in the clear" in tunery("rescue", "inventory", "--scope", typed).err

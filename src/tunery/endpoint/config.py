@@ -26,6 +26,16 @@ def check_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/chat/completions")
 
 
+def is_open_to_listeners(url: str) -> bool:
+    """Return whether what is sent to an address leaves this machine unencrypted.
+
+    >>> is_open_to_listeners("http://gateway/v1"), is_open_to_listeners("http://localhost:8000/v1")
+    (True, False)
+    """
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+
+
 class EndpointConfig(TokenPrices):
     """A model behind an endpoint that speaks the chat-completions protocol."""
 
@@ -70,8 +80,7 @@ class EndpointConfig(TokenPrices):
     @property
     def is_open_to_listeners(self) -> bool:
         """Whether requests leave this machine unencrypted."""
-        parts = urlsplit(self.base_url)
-        return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+        return is_open_to_listeners(self.base_url)
 
 
 def check_prices(budget_usd: float | None, *payers: EndpointConfig) -> None:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError
 from tunery.core.errors import DamagedError, NotFoundError, TuneryError
 from tunery.core.figures import counted, one_line
 from tunery.core.progress import Progress, ProgressBar
+from tunery.endpoint.config import is_open_to_listeners
 from tunery.rescue.folder import RescueFolder, is_source_id
 from tunery.rescue.records import (
     Inventory,
@@ -79,6 +80,9 @@ async def take_inventory(
     sources = [Source(scope) for scope in scopes]  # every key is looked for before one is used
     accounts = []
     for source in sources:
+        if is_open_to_listeners(source.scope.base_url):
+            message = f"{source.scope.base_url} is not https: the key crosses the network in the clear"
+            progress.event(message, level="warn")
         async with source:
             accounts.append(await _read(source, folder, progress))
     refusals = [account.refused for account in accounts if account.refused]

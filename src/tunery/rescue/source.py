@@ -101,7 +101,7 @@ class Source:
     ) -> None:
         self.scope = scope
         self.host = urlsplit(scope.base_url).netloc
-        self._key = read_key(scope)
+        self._key = _key_of(scope)
         self._slots = asyncio.Semaphore(concurrency)
         hint = "type the same command again after that time; what was read is kept"
         self._pace = Pace(attempts, backoff_s, 120.0, hint=hint)
@@ -270,8 +270,7 @@ class Source:
         return text.replace(self._key, "•••") if self._key else text
 
 
-def read_key(scope: Scope) -> str:
-    """Return the key of an account, from where its scope says; raises as ``key_from``."""
+def _key_of(scope: Scope) -> str:
     host = urlsplit(scope.base_url).netloc
     if scope.api_key_file:
         return key_from_file(scope.api_key_file, host)
