@@ -13,8 +13,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
 
+from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
 from tunery.core.errors import ConfigError, ForbiddenError, NotFoundError, ResourceError
 from tunery.rescue.records import Scope
 from tunery.rescue.source import Source
