@@ -17,12 +17,13 @@ import pytest
 
 from tests.doubles.openai_source import CSV, KEY, OpenAISource, chat_row, serving
 from tests.fixtures_cli import Called, Tunery, home, tunery
-from tests.integration.live_api import live
+from tests.integration.live_api import BASE, Live
+from tests.integration.test_api_jobs import idle, training_file
+from tunery.pipeline.jobs.run import run_job
 from tunery.rescue.folder import RescueFolder
 from tunery.store.exclusive import exclusive
-from tunery.store.workspace import Workspace
 
-__all__ = ["home", "tunery"]
+__all__ = ["home", "idle", "tunery"]
 
 ROWS = [chat_row(f"question {n}", f"answer {n}") for n in range(12)]
 AB1 = "ft:gpt-4o-mini-2024-07-18:acme::Ab1"
@@ -429,22 +430,31 @@ def test_killed_fetch_continues_without_what_is_here(
 
 
 def test_our_own_server_is_a_source_too(
-    workspace: Workspace, tiny_model: Path, tunery: Tunery, monkeypatch: pytest.MonkeyPatch, home: Path
+    idle: Live, tunery: Tunery, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    with live(workspace, tiny_model) as server:
-        client = server.client()
-        rows = "".join(f'{{"messages": {r["messages"]!r}}}\n'.replace("'", '"') for r in ROWS)
-        uploaded = client.files.create(file=("rows.jsonl", rows.encode()), purpose="fine-tune")
-        job = client.fine_tuning.jobs.create(model="tiny-llama", training_file=uploaded.id, suffix="mine")
-        monkeypatch.setenv("OWN_KEY", server.secret)
-        typed = f"base-url={server.url}/v1,key-env=OWN_KEY"
-        found: Any = tunery("rescue", "inventory", "--name", "own", "--scope", typed, "--json").json
-        assert found["inventory"]["problems"] == []
-        (seen,) = found["inventory"]["jobs"]
-        assert (seen["id"], seen["training_file"]) == (job.id, uploaded.id)
-        fetched = tunery("rescue", "fetch", "--name", "own", "--json")
-        assert fetched.code == 0, fetched.err
-    assert RescueFolder(home, "own").file(uploaded.id).read_bytes() == rows.encode()
+    client = idle.client()
+    uploaded = training_file(client, 14)
+    job = client.fine_tuning.jobs.create(
+        model=BASE, training_file=uploaded, hyperparameters={"n_epochs": 1}, suffix="mine"
+    )
+    assert idle.workspace.jobs.claim("here", 60) is not None
+    assert run_job(idle.workspace, job.id, "here", lambda: False)
+    model = f"ft:{BASE}:tunery:mine:{job.id.removeprefix('ftjob-')}"
+    monkeypatch.setenv("OWN_KEY", idle.secret)
+    typed = f"base-url={idle.url}/v1,key-env=OWN_KEY"
+    found = tunery("rescue", "inventory", "--name", "own", "--scope", typed, "--json").json["inventory"]
+    assert found["problems"] == []
+    (seen,) = found["jobs"]
+    assert (seen["status"], seen["suffix"], seen["training_file"]) == ("succeeded", "mine", uploaded)
+    assert seen["events"] > 5
+    assert [(each["id"], each["base"], each["answers"]) for each in found["models"]] == [(model, BASE, True)]
+    fetched = tunery("rescue", "fetch", "--name", "own", "--json")
+    assert fetched.code == 0, fetched.err
+    folder = RescueFolder(home, "own")
+    assert folder.file(uploaded).read_bytes() == client.files.content(uploaded).read()
+    (result,) = [file for file in fetched.json["fetched"]["files"] if file["purpose"] == "fine-tune-results"]
+    assert result["form"] == "csv"
+    assert result["metrics"]["train_loss"] > 0
 
 
 def test_azures_objects_are_understood(source: OpenAISource, tunery: Tunery) -> None:
