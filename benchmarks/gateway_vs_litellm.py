@@ -283,8 +283,8 @@ def running(
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, upstream: int, settings: Sequence[str]) -> Iterator[Peer]:
-    """Start ``tunery serve`` in front of the upstream, keys on."""
+def gateway(folder: Path, upstream: int | None, settings: Sequence[str]) -> Iterator[Peer]:
+    """Start ``tunery serve`` in front of the upstream, keys on; without one, its embedded engine."""
     sys.path.insert(0, str(ROOT))
     from tests.tiny.build import build_tiny
 
@@ -299,6 +299,8 @@ def gateway(folder: Path, upstream: int, settings: Sequence[str]) -> Iterator[Pe
         f"engine.base_url=http://127.0.0.1:{upstream}/v1",
         "engine.dialect=vllm",
     ]
+    if upstream is None:
+        engine = []
     command = [
         tunery,
         "--home",

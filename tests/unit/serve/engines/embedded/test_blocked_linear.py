@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tunery.serve.engines.embedded.blocked_linear import BlockedLinear, block_linears
+from tunery.serve.engines.embedded.blocked_linear import BlockedLinear, block_linears, rows_computed
 
 here = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_reorder_linear_weight") or not torch.backends.mkldnn.is_available(),
@@ -14,7 +14,7 @@ here = pytest.mark.skipif(
 
 
 @here
-@pytest.mark.parametrize("rows", [1, 2, 7, 33, 300])
+@pytest.mark.parametrize("rows", [1, 2, 7, 17, 33, 300])
 @pytest.mark.parametrize("bias", [True, False])
 def test_products_agree_for_any_number_of_rows(rows: int, bias: bool) -> None:
     linear = torch.nn.Linear(48, 80, bias=bias)
@@ -31,6 +31,13 @@ def test_every_linear_layer_of_a_cpu_model_is_replaced() -> None:
         expected = model(x)
         assert block_linears(model) == 2
         torch.testing.assert_close(model(x), expected)
+
+
+def test_steps_of_any_size_need_few_kernels() -> None:
+    sizes = [rows_computed(rows) for rows in range(1, 513)]
+    assert sizes[:16] == [*range(1, 17)]
+    assert all(rows <= size <= 1.125 * rows for rows, size in enumerate(sizes, 1))
+    assert len(set(sizes)) <= 60
 
 
 def test_half_precision_is_left_alone() -> None:
