@@ -47,7 +47,7 @@ from tunery.core.errors import ResourceError, TuneryError
 from tunery.deploy import canary
 from tunery.pipeline.batches.service import BatchService
 from tunery.pipeline.gateway.answer import ANSWERED_BY
-from tunery.pipeline.gateway.bases import BasePool
+from tunery.pipeline.gateway.bases import BasePool, EngineState
 from tunery.pipeline.gateway.conversations import Conversations
 from tunery.pipeline.gateway.embedder import Embedder
 from tunery.pipeline.gateway.gateway import Gateway
@@ -198,7 +198,7 @@ async def health(shared: Everything) -> dict[str, object]:
     engines = shared.gateway.engines()
     counted = shared.gateway.meter.problem is None
     well = recorded.problem is None and shared.watch.database is None and counted
-    well = well and all(engine.circuit == "closed" for engine in engines)
+    well = well and all(engine.is_well for engine in engines)
     return {
         "status": "ok" if well else "degraded",
         "version": tunery.__version__,
@@ -206,11 +206,21 @@ async def health(shared: Everything) -> dict[str, object]:
         "engine_open": shared.bases.is_open(base),
         "requests_in_flight": shared.gateway.in_flight,
         # Without reasons, which tell where upstreams are: who asks here has no key.
-        "engines": [{name: v for name, v in e._asdict().items() if name != "reason"} for e in engines],
+        "engines": [_without_reason(e) for e in engines],
         "database": shared.watch.database,
         "limits_counted": counted,
         "request_log": recorded._asdict(),
     }
+
+
+def _without_reason(engine: EngineState) -> dict[str, object]:
+    told: dict[str, object] = {n: v for n, v in engine._asdict().items() if n not in ("reason", "upstreams")}
+    if engine.upstreams:
+        told["upstreams"] = [
+            {name: value for name, value in one._asdict().items() if name != "reason"}
+            for one in engine.upstreams
+        ]
+    return told
 
 
 async def live() -> dict[str, str]:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tunery.core.engine import UpstreamState
 from tunery.core.errors import TuneryError
 from tunery.core.rollout import RequestRecord
 from tunery.pipeline.gateway.bases import EngineState
@@ -89,6 +90,16 @@ class Metrics:
             ("circuit_open", "1 while an engine is left alone", lambda e: int(e.circuit != "closed")),
         ):
             self.registry.register(_AtScrape(f"tunery_engine_{name}", text, ["engine"], reader(value)))
+
+        def of_upstreams(value: Callable[[UpstreamState], int]) -> Callable[[], dict[tuple[str, ...], int]]:
+            return lambda: {(e.name, one.name): value(one) for e in engines() for one in e.upstreams}
+
+        for name, text, of_one in (
+            ("running", "Requests that one of several servers has", lambda u: u.running),
+            ("circuit_open", "1 while one of several servers is left alone", lambda u: u.circuit != "closed"),
+        ):
+            places = ["engine", "upstream"]
+            self.registry.register(_AtScrape(f"tunery_upstream_{name}", text, places, of_upstreams(of_one)))
 
     def watch_log(self, state: Callable[[], LogState]) -> None:
         """Also show whether calls are being recorded, read at each scrape."""

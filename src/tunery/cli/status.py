@@ -47,3 +47,7 @@ def _parts(found: Mapping[str, Any]) -> Iterator[Part]:
     yield f"records: {log['in_journal']:,} in the journal, {log['lost']:,} lost"
     columns = ("ENGINE", "CIRCUIT", "WAITING", "RUNNING")
     yield table(columns, [(e["name"], e["circuit"], e["waiting"], e["running"]) for e in found["engines"]])
+    behind = [(e["name"], u) for e in found["engines"] for u in e.get("upstreams", ())]
+    if behind:
+        rows = [(name, u["name"], u["circuit"], u["running"]) for name, u in behind]
+        yield table(("ENGINE", "UPSTREAM", "CIRCUIT", "RUNNING"), rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
+from tunery.core.breaker import State
 from tunery.core.example import Message
 from tunery.core.tool_text import said_call, write_answer
 
@@ -179,6 +180,8 @@ class TokenEvent(NamedTuple):
     """As :attr:`TopLogprob.raw`; filled when log-probabilities were requested."""
     native: NativePiece | None = None
     """What a server of chat completions streams besides text; such an event has no text."""
+    upstream: str | None = None
+    """With the first: which of several servers behind the engine answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,8 @@ class Generation:
     """The prompt's tokens, where their log-probabilities were requested."""
     native: NativeAnswer | None = None
     """The answer in parts, where a server of chat completions gave it; ``text`` holds them as text."""
+    upstream: str | None = None
+    """Which of several servers behind the engine answered."""
 
     @property
     def content(self) -> str:
@@ -319,6 +324,28 @@ class Relaying(Preparing, Protocol):
 
     async def leave(self) -> None:
         """Close the connections of the event loop that runs this: it is about to end."""
+        ...
+
+
+class UpstreamState(NamedTuple):
+    """How one of several servers behind an engine stands."""
+
+    name: str
+    circuit: State
+    """``open``: it failed, is left alone, and tried again in a while."""
+    reason: str | None
+    """The newest failure; None after a success."""
+    running: int
+    """Requests that it has [count]."""
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """An engine with several servers behind it."""
+
+    @property
+    def upstreams(self) -> tuple[UpstreamState, ...]:
+        """How they stand; empty where there is one."""
         ...
 
 

@@ -68,6 +68,8 @@ class RequestRecord(Record):
     """What failed before this answered in its place, such as ``support-bot@4``."""
     fallback_reason: str | None = None
     """How that failed."""
+    upstream: str | None = None
+    """Which of several servers behind the engine answered; None where there is one."""
     attempt_of: str | None = None
     """The call that this failed to answer and another version did."""
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
+from tunery.core.breaker import BreakerSettings
 from tunery.core.config import Settings
-
-
-class BreakerSettings(Settings):
-    """When an engine that fails is left alone for a while."""
-
-    failures: int = Field(default=5, ge=1)
-    """Failures in a row after which no request is sent to an engine [count]."""
-    open_s: float = Field(default=10.0, gt=0)
-    """How long it is left alone before one request tries it again, and between two such tries [s]."""
 
 
 class CacheSettings(Settings):

@@ -27,7 +27,11 @@ _LOG = logging.getLogger(__name__)
 Status = Literal["ok", "error", "cancelled"]
 Events = asyncio.Queue[tuple[int, TokenEvent | None]]
 """Choices' tokens as they come, None at the end of each."""
-_VERSION_HEADER, _FALLBACK_HEADER = ANSWERED_BY = ("x-tunery-model-version", "x-tunery-fallback")
+_VERSION_HEADER, _FALLBACK_HEADER, _UPSTREAM_HEADER = ANSWERED_BY = (
+    "x-tunery-model-version",
+    "x-tunery-fallback",
+    "x-tunery-upstream",
+)
 """Headers that tell what answered, and what failed before."""
 _PLAIN = "@:;/., -_~"
 """What a header's value may hold beside letters and digits."""
@@ -95,7 +99,15 @@ class Running:
         told = {_VERSION_HEADER: self.routed.target.name}
         if instead is not None:
             told[_FALLBACK_HEADER] = f"{instead.name}; {instead.code}"
+        if (upstream := self._upstream) is not None:
+            told[_UPSTREAM_HEADER] = upstream
         return {name: quote(value, safe=_PLAIN) for name, value in told.items()}
+
+    @property
+    def _upstream(self) -> str | None:
+        """Which of several servers answers; all of them, each once, where choices went to several."""
+        names = {choice.upstream: None for choice in self._started.queued if choice.upstream is not None}
+        return ", ".join(names) or None
 
     async def begin(self, first_token_at: float, whole_at: float) -> None:
         """Return once the first byte can be sent: at a stream's first token, else when all is there.
@@ -211,7 +223,14 @@ class Running:
             finished = self.generations or [g for f in self._started.choices if (g := _generation(f))]
             form = self._started.form
             valid = all(form(g.text) for g in finished) if form and finished else None
-            return record_of(self.routed, status, finished, format_valid=valid, used=self.used)
+            return record_of(
+                self.routed,
+                status,
+                finished,
+                format_valid=valid,
+                used=self.used,
+                upstream=self._upstream,
+            )
         except Exception:
             # A call whose record cannot be made in full still counts: for its version, and in the metrics.
             _LOG.exception("the record of %s is kept without its texts", self.call.id)
@@ -309,6 +328,7 @@ def record_of(
     *,
     format_valid: bool | None = None,
     used: Used = NOTHING,
+    upstream: str | None = None,
 ) -> RequestRecord:
     """Return the record of a call that has ended.
 
@@ -344,6 +364,7 @@ def record_of(
         fallback_from=routed.instead.name if routed.instead else None,
         fallback_reason=routed.instead.reason if routed.instead else None,
         key_id=call.caller.key_id,
+        upstream=upstream,
     )
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from tunery.core.breaker import BreakerSettings, CircuitBreaker, State
 from tunery.core.engine import (
     Engine,
     Generation,
@@ -20,14 +21,14 @@ from tunery.core.engine import (
     Native,
     Preparing,
     Relaying,
+    Replicated,
     TokenEvent,
     Tokenizer,
+    UpstreamState,
 )
 from tunery.core.errors import ResourceError
 from tunery.core.training import BaseModelInfo, with_its_manifest
 from tunery.store.whole_folder import require_whole
-from tunery.traffic.breaker import CircuitBreaker, State
-from tunery.traffic.config import BreakerSettings
 from tunery.traffic.fair_queue import Capacity, FairQueue
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +61,13 @@ class EngineState(NamedTuple):
     """Requests that wait for their turn [count]."""
     running: int
     """Requests that it has [count]."""
+    upstreams: tuple[UpstreamState, ...] = ()
+    """The servers behind it, where they are several."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing of it is left alone."""
+        return all(circuit == "closed" for circuit in (self.circuit, *(u.circuit for u in self.upstreams)))
 
 
 class ServedBase:
@@ -121,9 +129,14 @@ class ServedBase:
     @property
     def state(self) -> EngineState:
         """How it stands."""
-        circuit = self.breaker.circuit
+        circuit, engine = self.breaker.circuit, self._engine
         return EngineState(
-            self.info.name, circuit.state, circuit.reason, self.queue.waiting, self.queue.running
+            self.info.name,
+            circuit.state,
+            circuit.reason,
+            self.queue.waiting,
+            self.queue.running,
+            engine.upstreams if isinstance(engine, Replicated) else (),
         )
 
     def problem(self) -> str | None:

@@ -44,6 +44,7 @@ class Choice:
         self._turn: Turn | None = None
         self._running: Future[Generation] | None = None
         self._tokens = 0
+        self._upstream: str | None = None
         self._give = base.prepare(request, adapter_folder, self._token)
 
     @property
@@ -58,6 +59,14 @@ class Choice:
         if answer.done() and not answer.cancelled() and answer.exception() is None:
             return Used(answer.result().prompt_tokens, answer.result().completion_tokens)
         return Used(self._prompt_tokens, self._tokens) if self._running is not None else NOTHING
+
+    @property
+    def upstream(self) -> str | None:
+        """Which of several servers behind the engine answers; None where there is one, or none does yet."""
+        answer = self.answer
+        if self._upstream is None and answer.done() and not answer.cancelled() and not answer.exception():
+            return answer.result().upstream
+        return self._upstream
 
     def queue(self, flow: Flow, handing: Executor) -> None:
         """Queue it.
@@ -83,6 +92,7 @@ class Choice:
 
     def _token(self, event: TokenEvent) -> None:
         self._tokens += 1
+        self._upstream = event.upstream
         if self._turn is not None:
             self._base.queue.token(self._turn)
         self._on_token(event)

@@ -53,12 +53,12 @@ def open(base: Path, settings: HostedSettings) -> Engine:
     """Connect to nothing yet; raises as :class:`tunery.serve.engines.upstream.engine.UpstreamEngine`."""
     from tunery.serve.engines.upstream.chat import ChatDialect
     from tunery.serve.engines.upstream.engine import UpstreamEngine
-    from tunery.serve.engines.upstream.server import running_server
+    from tunery.serve.engines.upstream.server import running_servers
     from tunery.serve.hosted_tokenizer import HostedTokenizer
 
     return UpstreamEngine(
         HostedTokenizer(settings.context_window),
         settings,
         ChatDialect(settings.max_tokens_field),
-        running_server(settings),
+        running_servers(settings),
     )

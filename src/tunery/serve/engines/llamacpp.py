@@ -82,9 +82,9 @@ def open(base: Path, settings: LlamaCppSettings) -> Engine:
     """
     from tunery.serve.engines.upstream.engine import UpstreamEngine
     from tunery.serve.engines.upstream.llamacpp import LlamaCppDialect
-    from tunery.serve.engines.upstream.server import running_server
+    from tunery.serve.engines.upstream.server import running_servers
     from tunery.serve.engines.upstream.swapping import SwappingEngine
 
     if settings.base_url is not None and not settings.command:
-        return UpstreamEngine(base, settings, LlamaCppDialect(), running_server(settings))
+        return UpstreamEngine(base, settings, LlamaCppDialect(), running_servers(settings))
     return SwappingEngine(base, settings)

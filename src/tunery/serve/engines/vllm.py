@@ -68,13 +68,15 @@ SETTINGS = VllmSettings
 def open(base: Path, settings: VllmSettings) -> Engine:
     """Start the server or connect; raises as :class:`tunery.serve.engines.upstream.engine.UpstreamEngine`."""
     from tunery.serve.engines.upstream.engine import UpstreamEngine
-    from tunery.serve.engines.upstream.server import running_server
+    from tunery.serve.engines.upstream.server import Server, running_servers
     from tunery.serve.engines.upstream.started import started_server
     from tunery.serve.engines.upstream.vllm import VllmDialect
 
     if settings.command:
         words = {"base": str(base)}
-        server = started_server(settings, settings.command, words=words, environment=_ENVIRONMENT)
+        servers: tuple[Server, ...] = (
+            started_server(settings, settings.command, words=words, environment=_ENVIRONMENT),
+        )
     else:
-        server = running_server(settings)
-    return UpstreamEngine(base, settings, VllmDialect(settings.rank_limit), server)
+        servers = running_servers(settings)
+    return UpstreamEngine(base, settings, VllmDialect(settings.rank_limit), servers)

@@ -21,8 +21,8 @@ def open(base: Path, settings: UpstreamSettings) -> Engine:
     """Connect; raises as :class:`tunery.serve.engines.upstream.engine.UpstreamEngine`."""
     from tunery.serve.engines.upstream.engine import UpstreamEngine
     from tunery.serve.engines.upstream.openai import OpenAIDialect
-    from tunery.serve.engines.upstream.server import running_server
+    from tunery.serve.engines.upstream.server import running_servers
     from tunery.serve.engines.upstream.vllm import VllmDialect
 
     dialect = VllmDialect() if settings.dialect == "vllm" else OpenAIDialect()
-    return UpstreamEngine(base, settings, dialect, running_server(settings))
+    return UpstreamEngine(base, settings, dialect, running_servers(settings))

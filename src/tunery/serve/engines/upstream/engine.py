@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent, Tokenizer
+from tunery.core.engine import (
+    Generation,
+    GenerationRequest,
+    Health,
+    Score,
+    TokenEvent,
+    Tokenizer,
+    UpstreamState,
+)
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines.upstream.dialect import Dialect
 from tunery.serve.engines.upstream.native import NativeParts
+from tunery.serve.engines.upstream.pool import Pool, Upstream
 from tunery.serve.engines.upstream.server import Server
 from tunery.serve.engines.upstream.settings import ServerEngineSettings
-from tunery.serve.engines.upstream.transport import Transport
 from tunery.serve.server_process import ServerProcess
 
 _DOWN_S = 5.0
@@ -34,12 +42,12 @@ class UpstreamEngine:
             that is no folder here, what stands for its tokenizer; such a one need not be listed there.
         settings: How long it is waited for.
         dialect: How it is spoken to.
-        server: Where it is, and what starts it.
+        servers: Where it is, and what starts it; where there are several, all have the same weights.
         adapters: Those that it has from its start, name to folder.
 
     Raises:
-        NotFoundError: The upstream does not list the model.
-        ResourceError: It cannot be reached, or started.
+        NotFoundError: An upstream does not list the model.
+        ResourceError: None can be reached, or it cannot be started.
     """
 
     def __init__(
@@ -47,13 +55,13 @@ class UpstreamEngine:
         base: Path | Tokenizer,
         settings: ServerEngineSettings,
         dialect: Dialect,
-        server: Server,
+        servers: Sequence[Server],
         *,
         adapters: Mapping[str, str] | None = None,
     ) -> None:
         self._dialect = dialect
         self._tokenizer: Tokenizer = load_tokenizer(str(base)) if isinstance(base, Path) else base
-        self._transport = Transport(settings, server, self._problem)
+        self._pool = Pool(settings, servers, self._problem, self._prepare_again)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = Lock()
         self._loaded = dict(adapters or {})
@@ -61,17 +69,18 @@ class UpstreamEngine:
         self._down: tuple[float, str] | None = None
         self._process: ServerProcess | None = None
         try:
-            if server.command is not None:
-                self._process = ServerProcess(server.command, self._answers, self._load_again)
-            listed = self._models() if isinstance(base, Path) else {str(settings.model): None}
-            self._model = settings.model or next(iter(listed), "")
-            if self._model not in listed:
-                raise NotFoundError.of("model", self._model, listed, hint="set engine.model to one it serves")
+            if servers[0].command is not None:
+                self._process = ServerProcess(
+                    servers[0].command, self._answers, lambda: self._load_at(self._pool.first, set())
+                )
+            self._is_listed = isinstance(base, Path)
+            self._model = settings.model or ""
+            window = self._least_window() if self._is_listed else None
         except BaseException:
             self.close()
             raise
         own = self._tokenizer.max_tokens
-        self._window = settings.context_window or min(own, listed[self._model] or own)
+        self._window = settings.context_window or min(own, window or own)
 
     @property
     def context_window(self) -> int:
@@ -95,7 +104,12 @@ class UpstreamEngine:
 
     async def leave(self) -> None:
         """Close the connections of this event loop."""
-        await self._transport.leave()
+        await self._pool.leave()
+
+    @property
+    def upstreams(self) -> tuple[UpstreamState, ...]:
+        """How the servers stand, where they are several."""
+        return self._pool.states
 
     def healthy(self) -> Health:
         """Return whether the upstream answered last, or has not been asked for some seconds."""
@@ -117,14 +131,14 @@ class UpstreamEngine:
         with self._lock:
             if self._loaded.get(name) == path:
                 return
-            self._dialect.load(self._post, name, path)
+            self._pool.each(lambda one: self._dialect.load(one.post, name, path))
             self._loaded[name] = path
 
     def unload_adapter(self, name: str) -> None:
         """Have it forget an adapter; unknown names are ignored."""
         with self._lock:
             if self._loaded.pop(name, None) is not None:
-                self._dialect.unload(self._post, name)
+                self._pool.each(lambda one: self._dialect.unload(one.post, name))
 
     def adapters(self) -> tuple[str, ...]:
         """Return the names loaded from here, sorted."""
@@ -151,7 +165,7 @@ class UpstreamEngine:
 
         It is sent from the event loop of the thread that prepared it, whichever thread has it sent.
         """
-        body, loop = self._body(request), self._transport.loop()
+        body, loop = self._body(request), self._pool.first.transport.loop()
 
         def send() -> Future[Generation]:
             if self._closed:
@@ -177,20 +191,20 @@ class UpstreamEngine:
         name = self._name_of(adapter)
 
         async def all_rows() -> list[Score]:
-            scored = (self._dialect.score(self._transport.post, p, done, name) for p, done in rows)
+            scored = (self._dialect.score(self._pool.post, p, done, name) for p, done in rows)
             return list(await asyncio.gather(*scored))
 
-        return self._transport.wait(all_rows())
+        return self._pool.first.transport.wait(all_rows())
 
     def tokenized(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids that llama.cpp's server reads in texts, special tokens by their names."""
 
         async def all_texts() -> list[list[int]]:
             bodies = [{"content": text, "add_special": False, "parse_special": True} for text in texts]
-            found = await asyncio.gather(*(self._transport.post("tokenize", body) for body in bodies))
+            found = await asyncio.gather(*(self._pool.post("tokenize", body) for body in bodies))
             return [list(answer["tokens"]) for answer in found]
 
-        return self._transport.wait(all_texts())
+        return self._pool.first.transport.wait(all_texts())
 
     def close(self) -> None:
         """Send nothing more, break off what is in flight, and end a server that was started here."""
@@ -198,7 +212,7 @@ class UpstreamEngine:
         for task in list(self._tasks):
             with suppress(RuntimeError):  # its event loop is gone, and it with that
                 task.get_loop().call_soon_threadsafe(task.cancel)
-        self._transport.close()
+        self._pool.close()
         if self._process is not None:
             self._process.close()
 
@@ -227,23 +241,51 @@ class UpstreamEngine:
 
     def _answers(self) -> bool:
         with suppress(ResourceError, ConfigError):
-            self._transport.wait(self._transport.get("health"))
+            transport = self._pool.first.transport
+            transport.wait(transport.get("health"))
             return True
         return False
 
-    def _load_again(self) -> None:
-        """Load what was loaded before the server was started anew."""
+    def _prepare_again(self, one: Upstream) -> None:
+        """See that a server answers again, and load what it lost; raises where it cannot be used."""
+        if self._is_listed:
+            listed = self._models(one)
+        else:
+            with suppress(ConfigError):  # it answers, and that is what counts
+                one.transport.wait(one.transport.get("v1/models"))
+            listed = {}
+        self._load_at(one, set(listed))
+
+    def _load_at(self, one: Upstream, there: Collection[str]) -> None:
+        """Load what is not there of what was loaded before a server was started anew."""
         with self._lock:
             for name, path in self._loaded.items() if self._dialect.takes_adapters else ():
-                self._dialect.load(self._post, name, path)
+                if name not in there:
+                    self._dialect.load(one.post, name, path)
 
-    def _models(self) -> dict[str, int | None]:
-        """Return the models listed there, with their windows where they are told."""
-        answer = self._transport.wait(self._transport.get("v1/models")) or {}
-        return {str(model["id"]): model.get("max_model_len") for model in answer.get("data", ())}
+    def _least_window(self) -> int | None:
+        """Return the smallest window of the servers that can be reached; None where none is listed."""
+        windows: list[int] = []
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return self._transport.wait(self._transport.post(path, body))
+        def look(one: Upstream) -> None:
+            window = self._models(one)[self._model]
+            windows.extend([] if window is None else [window])
+
+        self._pool.each(look)
+        return min(windows, default=None)
+
+    def _models(self, one: Upstream) -> dict[str, int | None]:
+        """Return the models listed at a server, with their windows where they are told.
+
+        Raises:
+            NotFoundError: The base is not among them.
+        """
+        answer = one.transport.wait(one.transport.get("v1/models")) or {}
+        listed = {str(model["id"]): model.get("max_model_len") for model in answer.get("data", ())}
+        self._model = self._model or next(iter(listed), "")
+        if self._is_listed and self._model not in listed:
+            raise NotFoundError.of("model", self._model, listed, hint="set engine.model to one it serves")
+        return listed
 
     def _name_of(self, adapter: str | None) -> str:
         if adapter is None:
@@ -277,9 +319,14 @@ class UpstreamEngine:
         ids: list[int] = []
         events: list[TokenEvent] = []
         first, reason, cached, generated, ended_by_token = None, None, 0, 0, False
-        prompt, parts = len(request.prompt), NativeParts()
+        prompt, parts, upstream = len(request.prompt), NativeParts(), None
+
+        def chosen(name: str) -> None:
+            nonlocal upstream
+            upstream = name
+
         try:
-            async for chunk in self._transport.stream(self._dialect.path, body):
+            async for chunk in self._pool.stream(self._dialect.path, body, chosen):
                 piece = self._dialect.piece(chunk)
                 first = first or time.monotonic()
                 pieces.append(piece.text)
@@ -292,14 +339,14 @@ class UpstreamEngine:
                 if piece.calls or piece.refusal:
                     more = parts.take(piece.calls, piece.refusal)
                     if on_token is not None:
-                        on_token(TokenEvent(-1, "", None, (), native=more))
+                        on_token(TokenEvent(-1, "", None, (), native=more, upstream=upstream))
                 if on_token is None and most is None:
                     continue
                 for event in piece.events():
                     event = event._replace(top=event.top[: most or 0])
                     events += [event] if most is not None else []
                     if on_token is not None:
-                        on_token(event)
+                        on_token(event if upstream is None else event._replace(upstream=upstream))
             if reason is None:
                 raise ResourceError("the upstream broke off its answer", hint="try again shortly")
         except ResourceError as error:
@@ -328,6 +375,7 @@ class UpstreamEngine:
             latency_ms=(ended - started) * 1000,
             tokens=tuple(events),
             native=native,
+            upstream=upstream,
         )
 
     def _without_end(

@@ -18,6 +18,8 @@ class Server(NamedTuple):
     """Sent with every request; None for none."""
     command: Command | None = None
     """What starts it; None where it runs already."""
+    name: str = "1"
+    """Which of several it is."""
 
     def url(self, path: str) -> str:
         """Return the address of a path such as ``v1/completions`` or ``health``.
@@ -30,14 +32,22 @@ class Server(NamedTuple):
         return f"{self.base_url.removesuffix('/v1')}/{path}"
 
 
-def running_server(settings: ServerEngineSettings) -> Server:
-    """Return the server at the settings' address.
+def running_servers(settings: ServerEngineSettings) -> tuple[Server, ...]:
+    """Return the servers at the settings' addresses, that of ``base_url`` first.
 
     Raises:
-        ConfigError: The settings name none, or the key is not in the environment.
+        ConfigError: The settings name none, or a key is not in the environment.
     """
     from tunery.endpoint.keys import key_from
 
     if settings.base_url is None:
         raise ConfigError("the engine needs the address of its server", hint="engine.base_url=http://…/v1")
-    return Server(settings.base_url, key_from(settings.api_key_env, settings.base_url) or None)
+    first = Server(settings.base_url, key_from(settings.api_key_env, settings.base_url) or None)
+    return first, *(
+        Server(
+            other.base_url,
+            key_from(other.api_key_env or settings.api_key_env, other.base_url) or None,
+            name=other.name or str(number),
+        )
+        for number, other in enumerate(settings.upstreams, 2)
+    )

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from tunery.core.breaker import BreakerSettings
+from tunery.core.config import Settings
 from tunery.endpoint.config import check_url
 from tunery.serve.engines import EngineSettings
+
+
+class OtherUpstream(Settings):
+    """A further server of the same weights."""
+
+    base_url: str
+    """Address up to and including the version."""
+
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds its key; left out, that of ``engine.api_key_env``."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """What answers, records and metrics call it; by default its place, from 2. The first is called 1."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        return check_url(url)
+
+
+def _by_address(value: Any) -> Any:
+    return {"base_url": value} if isinstance(value, str) else value
 
 
 class ServerEngineSettings(EngineSettings):
@@ -16,6 +40,15 @@ class ServerEngineSettings(EngineSettings):
 
     base_url: str | None = None
     """Address up to and including the version, such as ``http://127.0.0.1:8000/v1``."""
+
+    upstreams: tuple[Annotated[OtherUpstream, BeforeValidator(_by_address)], ...] = Field(
+        default=(), max_length=63
+    )
+    """Further servers of the same weights, each an address or an object: requests go to that with the fewest
+    in flight, and to another where one fails before its first byte."""
+
+    breaker: BreakerSettings = BreakerSettings()
+    """When one of several servers is left alone; one that cannot be reached is at once."""
 
     model: str | None = None
     """Name of the base there; by default the first that it lists."""
@@ -42,6 +75,19 @@ class ServerEngineSettings(EngineSettings):
     @classmethod
     def _usable(cls, url: str | None) -> str | None:
         return url if url is None else check_url(url)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if self.upstreams and (self.base_url is None or getattr(self, "command", ())):
+            raise ValueError("upstreams go with the base_url of a server that runs, not with a command")
+        others = [one.name or str(number) for number, one in enumerate(self.upstreams, 2)]
+        for what, each in (
+            ("addresses", [self.base_url, *(one.base_url for one in self.upstreams)]),
+            ("names", ["1", *others]),
+        ):
+            if len(set(each)) < len(each):
+                raise ValueError(f"two upstreams have the same of their {what}")
+        return self
 
     @property
     def slots(self) -> int:

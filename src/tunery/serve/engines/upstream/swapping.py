@@ -171,7 +171,7 @@ class SwappingEngine:
             command = [str(settings.python or sys.executable), "-I", str(_SERVER), self._own(files)]
         server = started_server(settings, command, words={"model": str(self._model)})
         dialect = LlamaCppDialect(tuple(adapters))
-        return UpstreamEngine(self._base, settings, dialect, server, adapters=adapters)
+        return UpstreamEngine(self._base, settings, dialect, (server,), adapters=adapters)
 
     def _own(self, adapters: list[str]) -> str:
         settings = self._settings

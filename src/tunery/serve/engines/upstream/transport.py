@@ -11,7 +11,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
@@ -32,6 +32,14 @@ _CLOSE_S = 5.0
 _LONGEST_ERROR = 300
 
 
+class UnreachableError(ResourceError):
+    """No connection came about, or it ended without an answer."""
+
+
+class NotThereError(ConfigError):
+    """It knows no such model, or no such route."""
+
+
 class Transport:
     """Connections to one address, kept open between requests.
 
@@ -39,30 +47,33 @@ class Transport:
         settings: How long to wait for it.
         server: Where it is.
         problem: Why it does not answer now, where that is known; requests wait until there is none.
+        own: Runs what is not asked for in an event loop; ended by whoever made it.
     """
 
     def __init__(
         self,
         settings: ServerEngineSettings,
         server: Server,
-        problem: Callable[[], str | None] = lambda: None,
+        problem: Callable[[], str | None],
+        own: OwnLoop,
     ) -> None:
         self._settings = settings
         self._server = server
         self._problem = problem
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
-        self._own: _LoopInThread | None = None
+        self._own = own
+        self._closed = False
         self._lock = threading.Lock()
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop that runs in this thread, else the one kept in a thread of its own."""
         with suppress(RuntimeError):
             return asyncio.get_running_loop()
-        return self._own_loop()
+        return self._own.loop()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end from a thread that may block."""
-        return asyncio.run_coroutine_threadsafe(work, self._own_loop()).result()
+        return asyncio.run_coroutine_threadsafe(work, self._own.loop()).result()
 
     async def get(self, path: str) -> Any:
         """Return what a path answers, JSON."""
@@ -72,14 +83,20 @@ class Transport:
         """Return what a path answers to a body; None where that is no JSON."""
         return await self._whole("POST", path, body)
 
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(
+        self, path: str, body: Mapping[str, Any], attempts: int | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the pieces of a streamed answer; tries again while not one byte has come.
+
+        Args:
+            attempts: Tries in place of those that the settings allow.
 
         Raises:
             ConfigError: The upstream refuses, in its own words.
             ResourceError: Every attempt failed, or the stream broke off.
         """
-        for attempt in range(1, self._settings.attempts + 1):
+        attempts = attempts or self._settings.attempts
+        for attempt in range(1, attempts + 1):
             begun = False
             await self._up()
             try:
@@ -94,10 +111,10 @@ class Transport:
                         yield piece
                 return
             except (aiohttp.ClientError, TimeoutError) as error:
-                if begun or attempt == self._settings.attempts:
+                if begun or attempt == attempts:
                     raise self._unreachable(error) from None
             except ResourceError:
-                if begun or attempt == self._settings.attempts:
+                if begun or attempt == attempts:
                     raise
             await asyncio.sleep(min(_MAX_WAIT_S, 0.1 * 2**attempt))
 
@@ -122,41 +139,39 @@ class Transport:
     def close(self) -> None:
         """Close every connection, each in the event loop it belongs to."""
         with self._lock:
+            self._closed = True
             sessions, self._sessions = dict(self._sessions), {}
-            own, self._own = self._own, None
         for loop, session in sessions.items():
             if loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(session.close(), loop)
-                if own is not None and loop is own.loop:
+                if self._own.is_it(loop):
                     closing.result(_CLOSE_S)
             else:  # nothing is left to wait for; run to its end without a loop, or aiohttp warns of leaks
                 with suppress(StopIteration):
                     session.close().send(None)
-        if own is not None:
-            own.end()
-
-    def _own_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._own is None:
-                self._own = _LoopInThread()
-            return self._own.loop
 
     def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
-            settings = self._settings
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=settings.parallel),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=settings.connect_s, sock_read=settings.first_token_s
-                ),
-                headers={"Accept-Encoding": "identity"}
-                | ({"Authorization": f"Bearer {self._server.key}"} if self._server.key else {}),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+            with self._lock:
+                if self._closed:  # else nobody would close this one
+                    raise ResourceError("the engine is closed")
+                session = self._sessions[loop] = self._new_session()
         return session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        settings = self._settings
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=settings.parallel),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_s, sock_read=settings.first_token_s
+            ),
+            headers={"Accept-Encoding": "identity"}
+            | ({"Authorization": f"Bearer {self._server.key}"} if self._server.key else {}),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
 
     async def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """Return a whole answer; asks again where a kept connection turns out to have been closed."""
@@ -175,9 +190,9 @@ class Transport:
                 raise self._unreachable(error) from None
         raise AssertionError("there is at least one attempt")
 
-    def _unreachable(self, error: Exception) -> ResourceError:
+    def _unreachable(self, error: Exception) -> UnreachableError:
         cause = f"{type(error).__name__}: {error}".removesuffix(": ")
-        return ResourceError(
+        return UnreachableError(
             f"{self._server.base_url} does not answer ({cause})", hint="start it, or set engine.base_url"
         )
 
@@ -192,7 +207,40 @@ def refusal(url: str, status: int, text: str) -> TuneryError:
     reason = f"{url} answered {status}: {_message_in(text)}"
     if status in (408, 425, 429) or status >= 500:
         return ResourceError(reason, hint="try again shortly")
-    return ConfigError(reason)
+    return NotThereError(reason) if status == 404 else ConfigError(reason)
+
+
+class OwnLoop:
+    """An event loop in a thread of its own, which begins with the first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: _LoopInThread | None = None
+        self._ended = False
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return it.
+
+        Raises:
+            ResourceError: It was ended.
+        """
+        with self._lock:
+            if self._ended:
+                raise ResourceError("the engine is closed")
+            if self._begun is None:
+                self._begun = _LoopInThread()
+            return self._begun.loop
+
+    def is_it(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Return whether a loop is this one."""
+        return self._begun is not None and self._begun.loop is loop
+
+    def end(self) -> None:
+        """End it, and what runs in it."""
+        with self._lock:
+            begun, self._begun, self._ended = self._begun, None, True
+        if begun is not None:
+            begun.end()
 
 
 class _LoopInThread:

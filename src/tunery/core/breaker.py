@@ -12,10 +12,21 @@ import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from pydantic import Field
+
+from tunery.core.config import Settings
 from tunery.core.errors import CircuitOpenError
-from tunery.traffic.config import BreakerSettings
 
 State = Literal["closed", "half_open", "open"]
+
+
+class BreakerSettings(Settings):
+    """When an engine, or one of several servers behind it, that fails is left alone for a while."""
+
+    failures: int = Field(default=5, ge=1)
+    """Failures in a row after which no request is sent there [count]."""
+    open_s: float = Field(default=10.0, gt=0)
+    """How long it is left alone before it is tried again, and between two such tries [s]."""
 
 
 class Circuit(NamedTuple):
@@ -81,11 +92,16 @@ class CircuitBreaker:
         with self._lock:
             self._state, self._failures, self._reason = "closed", 0, None
 
-    def fail(self, reason: str) -> None:
-        """Note that it failed a request."""
+    def fail(self, reason: str, *, sure: bool = False) -> None:
+        """Note that it failed a request.
+
+        Args:
+            reason: How, for messages.
+            sure: Whether it is known to be away, so that no more failures are waited for.
+        """
         with self._lock:
             self._failures += 1
             self._reason = reason
-            if self._state == "half_open" or self._failures >= self._settings.failures:
+            if sure or self._state == "half_open" or self._failures >= self._settings.failures:
                 self._state = "open"
                 self._next_try = self._clock() + self._settings.open_s

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tunery.core.breaker import BreakerSettings, CircuitBreaker
 from tunery.core.errors import (
     CircuitOpenError,
     ConfigError,
@@ -18,8 +19,6 @@ from tunery.core.errors import (
     TooLargeNowError,
 )
 from tunery.traffic.blame import another_may_answer, blames_engine, is_worth_a_retry
-from tunery.traffic.breaker import CircuitBreaker
-from tunery.traffic.config import BreakerSettings
 
 
 class Clock:
