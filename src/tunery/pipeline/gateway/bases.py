@@ -106,7 +106,11 @@ class ServedBase:
 
     def relays(self, adapter: str | None) -> bool:
         """Return whether a request may be prepared and sent where nothing may wait: in the event loop."""
-        return self._relays and (adapter is None or adapter in self._loaded)
+        return self._relays and self.has(adapter)
+
+    def has(self, adapter: str | None) -> bool:
+        """Return whether an answer by an adapter, None for none, waits for no loading."""
+        return adapter is None or adapter in self._loaded
 
     @property
     def engine(self) -> Engine:

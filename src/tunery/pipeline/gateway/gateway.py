@@ -29,6 +29,7 @@ from tunery.pipeline.gateway.start import (
     Means,
     RoutedCall,
     StartedCall,
+    ToLoad,
     scope_of,
     start,
 )
@@ -45,6 +46,8 @@ _START_THREADS = 8
 """Calls that are resolved, rendered and queued at the same time [count]."""
 _LARGE_THREADS = 3
 """Of those whose start takes long [count]."""
+_LOADING_THREADS = 8
+"""Of those that wait for their adapter to be loaded [count]: others do not wait behind them."""
 _HANDING_THREADS = 4
 """Requests that are given to engines at the same time [count]."""
 _RETRY_S = (0.05, 0.2)
@@ -85,6 +88,7 @@ class Gateway:
         # Of its own, so that calls wait for nothing but each other; what takes long waits for its like.
         self._starting = ThreadPoolExecutor(_START_THREADS, "start")
         self._starting_large = FairThreads(_LARGE_THREADS, "start-large")
+        self._loading = ThreadPoolExecutor(_LOADING_THREADS, "start-loading")
         self._handing = ThreadPoolExecutor(_HANDING_THREADS, "hand-over")
 
     @property
@@ -139,6 +143,10 @@ class Gateway:
             outcome = self._start(began, listen, None)
         else:
             outcome = await self._started(began, listen, retry, unless_started)
+        if isinstance(outcome, ToLoad):
+            outcome = await self._started(began, listen, retry, unless_started, loading=True)
+        if isinstance(outcome, ToLoad):
+            raise AssertionError("a call that may load its adapter has loaded it")
         if isinstance(outcome, Failed):
             return outcome
         _tell(outcome.hold.headers if isinstance(outcome, StartedCall) else outcome.headers)
@@ -159,11 +167,19 @@ class Gateway:
         return await self._begun(running)
 
     async def _started(
-        self, began: _Began, listen: Listen, retry: Retry | None, unless_started: ExitStack
+        self,
+        began: _Began,
+        listen: Listen,
+        retry: Retry | None,
+        unless_started: ExitStack,
+        *,
+        loading: bool = False,
     ) -> Started:
         """Have a thread start a call."""
-        begin = partial(self._start, began, listen, retry)
-        if began.call.is_large:
+        begin = partial(self._start, began, listen, retry, loading=loading)
+        if loading:
+            queued = self._loading.submit(begin)
+        elif began.call.is_large:
             queued = self._starting_large.submit(began.call.flow, begin)
         else:
             queued = self._starting.submit(begin)
@@ -200,13 +216,17 @@ class Gateway:
 
     def close(self) -> None:
         """Take no more calls; those that wait to be started never are."""
-        for pool in (self._starting, self._handing):
+        for pool in (self._starting, self._loading, self._handing):
             pool.shutdown(wait=False, cancel_futures=True)
         self._starting_large.shutdown()
         self._routes.close()
 
-    def _start(self, began: _Began, listen: Listen, retry: Retry | None) -> Started:
-        """Do the blocking part of the start; runs in a thread unless it waits for nothing."""
+    def _start(self, began: _Began, listen: Listen, retry: Retry | None, *, loading: bool = False) -> Started:
+        """Do the blocking part of the start; runs in a thread unless it waits for nothing.
+
+        Args:
+            loading: Whether it may wait for its adapter to be loaded.
+        """
         call, instead = began.call, None
         if retry is None:
             target = self._resolve(call, call.model)
@@ -219,6 +239,8 @@ class Gateway:
         try:
             target.check()
             routed = routed._replace(opened=self.bases.get(target.base))
+            if not loading and not routed.base.has(target.adapter):
+                return ToLoad(routed)
             routed.base.breaker.admit()
         except Exception as error:
             return FailedStart(routed, error)
@@ -262,7 +284,7 @@ class Gateway:
                 self.log.write(record_of(outcome.routed, "cancelled"))
 
 
-Started = StartedCall | FailedStart | Failed | Refusal
+Started = StartedCall | FailedStart | Failed | Refusal | ToLoad
 """What a thread makes of a call; what failed before where nobody stands in for that."""
 
 

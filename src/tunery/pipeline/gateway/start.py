@@ -110,6 +110,12 @@ class FailedStart(NamedTuple):
     """How its rate limits stand."""
 
 
+class ToLoad(NamedTuple):
+    """A call whose adapter is to be loaded first, which may take long."""
+
+    routed: RoutedCall
+
+
 class Means(NamedTuple):
     """What the start of every call goes through."""
 

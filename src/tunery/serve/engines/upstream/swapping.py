@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tunery.core.cores import usable_cores
 from tunery.core.engine import Generation, GenerationRequest, Health, Score, TokenEvent
-from tunery.core.errors import NotFoundError
+from tunery.core.errors import NotFoundError, ResourceError
 from tunery.model.gguf.architecture import Architecture
 from tunery.model.gguf.write import write_adapter, write_model
 from tunery.model.tokenizer import load_tokenizer
@@ -53,6 +53,10 @@ class SwappingEngine:
         self._base, self._settings = base, settings.model_copy(update={"context_window": window})
         self._model = _model_file(base, settings)
         self._lock = threading.Lock()
+        """Held for moments only: which server answers, and which adapters it has."""
+        self._loading = threading.Lock()
+        """Held while a server starts; nobody waits for it but who needs another adapter."""
+        self._closed = False
         self._sources: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         self._draining: list[threading.Thread] = []
@@ -79,22 +83,31 @@ class SwappingEngine:
             ConfigError: The folder holds no adapter that llama.cpp computes on this base; says why.
             ResourceError: There is no second server to be had; the first goes on.
         """
-        if self._sources.get(name) == path:
-            return
-        file = self._folder / f"{name.replace('/', '-')}.gguf"
-        write_adapter(self._base, Path(path), file)
-        self._load(name, path, file)
+        with self._loading:
+            if self._sources.get(name) == path:
+                return
+            file = self._folder / f"{name.replace('/', '-')}.gguf"
+            write_adapter(self._base, Path(path), file)
+            self._load(name, path, file)
 
     def load_adapter_file(self, name: str, file: Path) -> None:
         """Load an adapter that is a GGUF file already; raises as :meth:`load_adapter`."""
-        self._load(name, str(file), file)
+        with self._loading:
+            self._load(name, str(file), file)
 
     def _load(self, name: str, source: str, file: Path) -> None:
         with self._lock:
             wanted = {**self._sources, name: source}
             self._files[name] = file
-            before, self._current = self._current, self._started(wanted)
-            self._sources = wanted
+        started = self._started(wanted)
+        with self._lock:
+            if self._closed:
+                started.close()
+                raise ResourceError("the engine is closed")
+            for gone in wanted.keys() - self._sources.keys() - {name}:  # unloaded meanwhile
+                started.unload_adapter(gone)
+                del wanted[gone]
+            before, self._current, self._sources = self._current, started, wanted
         draining = threading.Thread(target=before.close_when_idle, name="engine-drain", daemon=True)
         draining.start()
         self._draining = [thread for thread in self._draining if thread.is_alive()] + [draining]
@@ -154,6 +167,7 @@ class SwappingEngine:
     def close(self) -> None:
         """End the server, and those whose place it took."""
         with self._lock:
+            self._closed = True
             self._current.close()
         for thread in self._draining:
             thread.join(_DRAIN_S)
