@@ -54,6 +54,7 @@ from tunery.pipeline.gateway.gateway import Gateway
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.jobs.files import remove_expired
 from tunery.pipeline.jobs.parts import end_uploads
+from tunery.pipeline.jobs.shared_engine import engine_for_jobs
 from tunery.pipeline.jobs.supervisor import Supervisor
 from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
@@ -107,7 +108,11 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         min_free_bytes=settings.min_free_bytes,
         without_database_s=settings.traffic.cache.stale_s,
     )
-    supervisor = Supervisor(workspace, settings.jobs) if settings.run_jobs else None
+    supervisor = (
+        Supervisor(workspace, settings.jobs, environment=engine_for_jobs(bases, settings.engine))
+        if settings.run_jobs
+        else None
+    )
     service = BatchService(
         workspace,
         settings.batches,

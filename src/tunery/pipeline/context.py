@@ -16,6 +16,7 @@ from tunery.pipeline.recipe import Recipe
 from tunery.registry.lineage import base_changed_since
 from tunery.serve.engines import EngineSettings, open_engine
 from tunery.serve.engines.embedded.settings import EmbeddedSettings
+from tunery.serve.engines.upstream.shared import sharing
 from tunery.store.adapters import adapter_folder, serving_base
 from tunery.store.workspace import Workspace
 from tunery.track.tracker import Tracker, Untracked
@@ -96,7 +97,8 @@ class RunContext:
             self.release_engine()
         if self._engine is None:
             check_base(base)
-            self._engine, self._answers = open_engine(Path(base.path), self.engine_settings), base
+            settings = sharing(self.engine_settings, base.sha256)
+            self._engine, self._answers = open_engine(Path(base.path), settings), base
             check_base(base)  # nobody changed it while it was being read
         if adapter and adapter.loaded_as:
             self._engine.load_adapter(adapter.loaded_as, str(folder))

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,14 +89,27 @@ class Supervisor:
 
     A worker holds its job's lease by itself and dies with its supervisor, so that killing the server at any
     moment leaves a job that the next server takes over from its last checkpoint.
+
+    Args:
+        workspace: Whose jobs.
+        settings: How they are run.
+        command: Starts a worker.
+        environment: Returns variables that workers need beside this process's; may take as long as an engine
+            takes to start, and jobs wait while it raises.
     """
 
     def __init__(
-        self, workspace: Workspace, settings: SupervisorSettings, *, command: Command = worker_command
+        self,
+        workspace: Workspace,
+        settings: SupervisorSettings,
+        *,
+        command: Command = worker_command,
+        environment: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self._workspace = workspace
         self._settings = settings
         self._command = command
+        self._environment = environment
         self._device = f"{machine_identity()}/{settings.device}"
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -153,6 +166,12 @@ class Supervisor:
 
     def _next(self) -> _Worker | None:
         name = f"{this_process()}/{uuid.uuid4().hex[:12]}"
+        environment: Mapping[str, str] = {}
+        if self._environment is not None:
+            # Before a job is taken: its lease would not wait for an engine to start.
+            if not any(status == "queued" for _, status in self._workspace.jobs.counts()):
+                return None
+            environment = self._environment()
         job = self._workspace.jobs.claim(name, self._settings.lease_s, self._device)
         if job is None:
             return None
@@ -160,12 +179,12 @@ class Supervisor:
             self._fail(job, name, f"{job.attempts - 1} workers in a row ended without coming further")
             return None
         try:
-            return self._started(job, name)
+            return self._started(job, name, environment)
         except OSError as error:  # no memory, no process number, or no place for the log
             self._again_or_never(job, name, f"could not be started: {error}", "")
             return None
 
-    def _started(self, job: Job, name: str) -> _Worker:
+    def _started(self, job: Job, name: str, environment: Mapping[str, str]) -> _Worker:
         folder = self._workspace.root / "logs"
         folder.mkdir(exist_ok=True)
         log = folder / f"{check_id(job.id, 'job')}.log"
@@ -177,7 +196,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, "TUNERY_HOME": str(self._workspace.root)},
+                env={**os.environ, **environment, "TUNERY_HOME": str(self._workspace.root)},
                 start_new_session=True,  # a Ctrl-C meant for the server does not reach it
             )
             return _Worker(job, name, process, log, start, memory_kills)

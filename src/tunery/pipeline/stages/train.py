@@ -36,6 +36,7 @@ from tunery.pipeline.stages.planned import planned, took
 from tunery.pipeline.stages.rewind import note_training, tell_of_hard_rows
 from tunery.pipeline.stages.track import training_metrics
 from tunery.serve.engines import open_engine
+from tunery.serve.engines.upstream.shared import sharing
 from tunery.store.adapters import adapter_folder
 from tunery.store.artifacts import RECORD
 from tunery.store.exclusive import exclusive
@@ -316,12 +317,17 @@ def _measure(
     def run(folder: Path) -> dict[str, float]:
         whole = folder / WHOLE_MODEL
         own = whole.is_dir()
-        engine = open_engine(whole if own else Path(context.base.path), context.engine_settings)
+        settings = context.engine_settings
+        if own:
+            engine = open_engine(whole, settings)
+        else:
+            engine = open_engine(Path(context.base.path), sharing(settings, context.base.sha256))
         try:
             if not own:
                 engine.load_adapter(_IN_TRAINING, str(folder))
             subject = Subject(_IN_TRAINING, context.base.label, _IN_TRAINING, own, asked)
             found = evaluate(engine, context.tokenizer, task, subject=subject).evaluation.metrics
+            engine.unload_adapter(_IN_TRAINING)  # it may be a server that goes on
         finally:
             engine.close()
         return {name: metric.value for name, metric in found.items()}

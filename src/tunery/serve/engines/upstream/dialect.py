@@ -17,6 +17,10 @@ PostLater = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 _PLAIN = Sampling()
 
 
+class AlreadyLoadedError(ConfigError):
+    """The server has an adapter of that name."""
+
+
 class Piece(NamedTuple):
     """A piece of a streamed answer."""
 
@@ -88,6 +92,7 @@ class Dialect(Protocol):
         """Have the server load an adapter's folder under a name.
 
         Raises:
+            AlreadyLoadedError: It has one of that name already, perhaps another.
             ConfigError: It refuses it, or would answer wrongly with it.
         """
         ...

@@ -22,7 +22,7 @@ from tunery.core.engine import (
 )
 from tunery.core.errors import ConfigError, NotFoundError, ResourceError
 from tunery.model.tokenizer import load_tokenizer
-from tunery.serve.engines.upstream.dialect import Dialect
+from tunery.serve.engines.upstream.dialect import AlreadyLoadedError, Dialect
 from tunery.serve.engines.upstream.native import NativeParts
 from tunery.serve.engines.upstream.pool import Pool, Upstream
 from tunery.serve.engines.upstream.server import Server
@@ -61,6 +61,7 @@ class UpstreamEngine:
     ) -> None:
         self._dialect = dialect
         self._tokenizer: Tokenizer = load_tokenizer(str(base)) if isinstance(base, Path) else base
+        self._server = servers[0]
         self._pool = Pool(settings, servers, self._problem, self._prepare_again)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = Lock()
@@ -107,6 +108,11 @@ class UpstreamEngine:
         await self._pool.leave()
 
     @property
+    def started_server(self) -> Server | None:
+        """The server that was started here; None where it runs elsewhere."""
+        return self._server if self._process is not None else None
+
+    @property
     def upstreams(self) -> tuple[UpstreamState, ...]:
         """How the servers stand, where they are several."""
         return self._pool.states
@@ -131,7 +137,7 @@ class UpstreamEngine:
         with self._lock:
             if self._loaded.get(name) == path:
                 return
-            self._pool.each(lambda one: self._dialect.load(one.post, name, path))
+            self._pool.each(lambda one: self._load(one, name, path))
             self._loaded[name] = path
 
     def unload_adapter(self, name: str) -> None:
@@ -261,7 +267,18 @@ class UpstreamEngine:
         with self._lock:
             for name, path in self._loaded.items() if self._dialect.takes_adapters else ():
                 if name not in there:
-                    self._dialect.load(one.post, name, path)
+                    self._load(one, name, path)
+
+    def _load(self, one: Upstream, name: str, path: str) -> None:
+        """Have a server load an adapter that another process which uses it may have loaded there."""
+        try:
+            self._dialect.load(one.post, name, path)
+        except AlreadyLoadedError:
+            listed = one.transport.wait(one.transport.get("v1/models"))["data"]
+            if any(model["id"] == name and model.get("root") == path for model in listed):
+                return
+            self._dialect.unload(one.post, name)
+            self._dialect.load(one.post, name, path)
 
     def _least_window(self) -> int | None:
         """Return the smallest window of the servers that can be reached; None where none is listed."""

@@ -11,7 +11,15 @@ from tunery.core.engine import GenerationRequest, Score
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.training import ADAPTER_CONFIG
 from tunery.model.peft_folder import config_problems
-from tunery.serve.engines.upstream.dialect import Piece, Post, PostLater, changed, openai_body, openai_piece
+from tunery.serve.engines.upstream.dialect import (
+    AlreadyLoadedError,
+    Piece,
+    Post,
+    PostLater,
+    changed,
+    openai_body,
+    openai_piece,
+)
 
 _SETS = ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -67,6 +75,10 @@ class VllmDialect:
         except ResourceError as error:
             if "LoRA" in error.message or "lora" in error.message:  # it answers 500 to what it refuses
                 raise ConfigError(f"vLLM refuses the adapter {name}: {error.message}") from None
+            raise
+        except ConfigError as error:
+            if "already been loaded" in error.message:
+                raise AlreadyLoadedError(error.message) from None
             raise
 
     def unload(self, post: Post, name: str) -> None:
