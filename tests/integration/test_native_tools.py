@@ -79,14 +79,15 @@ class Double(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
-        for delta in self.deltas:
-            self._chunk({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        if self.reason is None:
-            time.sleep(0.3)  # or it ends before its first token is passed on, and is tried again
-        else:
-            self._chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": self.reason}]})
-            self._chunk({"choices": [], "usage": {"prompt_tokens": 31, "completion_tokens": 17}})
-            self.wfile.write(b"data: [DONE]\n\n")
+        with contextlib.suppress(OSError):  # its client may have left
+            for delta in self.deltas:
+                self._chunk({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+            if self.reason is None:
+                time.sleep(0.3)  # or it ends before its first token is passed on, and is tried again
+            else:
+                self._chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": self.reason}]})
+                self._chunk({"choices": [], "usage": {"prompt_tokens": 31, "completion_tokens": 17}})
+                self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
@@ -213,6 +214,24 @@ def test_responses_give_calls_as_items_whole_and_streamed(client: OpenAI) -> Non
     assert numbers == list(range(len(numbers)))
     kept = client.responses.retrieve(whole.id)
     assert [(i.call_id, i.name) for i in kept.output if i.type == "function_call"] == [w[:2] for w in WHOLE]
+
+
+def test_what_a_server_adds_to_a_call_goes_back_to_it(client: OpenAI) -> None:
+    signed = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    Double.deltas = [{"tool_calls": [{**call(0, "a", "time", "{}"), **signed}]}]
+    message = client.chat.completions.create(**ASKED).choices[0].message
+    chunks = client.chat.completions.create(**ASKED, stream=True)
+    pieces = [p for c in chunks if c.choices for p in c.choices[0].delta.tool_calls or ()]
+    assert pieces[0].model_extra == signed
+    first = client.responses.create(model="large-1", input="Time?", tools=RESPONSE_TOOLS)
+    result = {"role": "tool", "tool_call_id": "a", "content": "12:00"}
+    client.chat.completions.create(**{**ASKED, "messages": [USER, message, result]})
+    assert Double.bodies[-1]["messages"][1]["tool_calls"][0]["extra_content"] == signed["extra_content"]
+    output: Any = {"type": "function_call_output", "call_id": "a", "output": "12:00"}
+    client.responses.create(
+        model="large-1", previous_response_id=first.id, input=[output], tools=RESPONSE_TOOLS
+    )
+    assert Double.bodies[-1]["messages"][1]["tool_calls"][0]["extra_content"] == signed["extra_content"]
 
 
 @pytest.mark.parametrize("remembered", [True, False])

@@ -119,30 +119,11 @@ class TopLogprob(NamedTuple):
     """The token's own UTF-8 bytes in the text; empty for a special token, which is left out of it."""
 
 
-class CallPiece(NamedTuple):
-    """A piece of a call of a function, as a server of chat completions streams it."""
-
-    number: int
-    """Which of the answer's calls, from 0."""
-    id: str | None
-    """With a call's first piece, as its name."""
-    name: str | None
-    arguments: str
-
-
-class NativeCall(NamedTuple):
-    """A call of a function as a server of chat completions gives it."""
-
-    id: str
-    name: str
-    arguments: str
-    """Text that is meant to be the JSON of an object, and need not be."""
-
-
 class NativePiece(NamedTuple):
     """What a server of chat completions streams besides text."""
 
-    calls: tuple[CallPiece, ...] = ()
+    calls: tuple[Mapping[str, Any], ...] = ()
+    """Pieces of calls of functions as OpenAI streams them; ``index`` counts the answer's calls from 0."""
     refusal: str = ""
 
 
@@ -151,7 +132,8 @@ class NativeAnswer:
     """An answer in the parts that a server of chat completions gives."""
 
     content: str = ""
-    calls: tuple[NativeCall, ...] = ()
+    calls: tuple[Mapping[str, Any], ...] = ()
+    """OpenAI's ``tool_calls``; ``arguments`` are text that is meant to be JSON, and need not be."""
     refusal: str | None = None
     """What the model says instead of an answer."""
     finish_reason: str = "stop"
@@ -161,7 +143,8 @@ class NativeAnswer:
     def text(self) -> str:
         """All of it as text, calls in the words of :mod:`tunery.core.tool_text`; broken arguments stay
         text there."""
-        calls = [said_call(call.name, call.arguments) for call in self.calls]
+        functions = [call["function"] for call in self.calls]
+        calls = [said_call(function["name"], function["arguments"]) for function in functions]
         return write_answer(self.content or self.refusal or "", calls)
 
 

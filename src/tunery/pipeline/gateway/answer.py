@@ -372,7 +372,7 @@ def _with_call_ids(response: Mapping[str, Any] | None, first: Generation | None)
     """Return the settings that a response repeats, with the ids of its calls where a server gave them."""
     if response is None or first is None or first.native is None or not first.native.calls:
         return response
-    return {**response, CALL_IDS: [call.id for call in first.native.calls]}
+    return {**response, CALL_IDS: [call["id"] for call in first.native.calls]}
 
 
 def _turns(routed: RoutedCall) -> tuple[Message, ...]:

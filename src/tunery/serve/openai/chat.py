@@ -246,17 +246,7 @@ def native_chunk(head: Head, index: int, piece: NativePiece) -> dict[str, Any]:
     """Return a chunk with what a server of chat completions streamed besides text."""
     delta: dict[str, Any] = {"refusal": piece.refusal} if piece.refusal else {}
     if piece.calls:
-        delta["tool_calls"] = [
-            {
-                "index": call.number,
-                **({} if call.id is None else {"id": call.id, "type": "function"}),
-                "function": {
-                    **({} if call.name is None else {"name": call.name}),
-                    "arguments": call.arguments,
-                },
-            }
-            for call in piece.calls
-        ]
+        delta["tool_calls"] = list(piece.calls)
     return _chunk(head, index, delta)
 
 

@@ -66,16 +66,14 @@ class ResponseEvents:
             yield from self._part_begun(refusal_part(""))
             yield self._event("response.refusal.delta", **self._place("refusal"), delta=piece.refusal)
         for call in piece.calls:
-            if call.id is not None and call.name is not None:
+            number, function = call["index"], call["function"]
+            if number == len(self._call_at):
                 self._call_at.append(self._next)
-                item = call_item(self._key, call.number, call.id, call.name, "", status="in_progress")
+                item = call_item(self._key, number, call["id"], function["name"], "", status="in_progress")
                 yield self._event("response.output_item.added", output_index=self._call_at[-1], item=item)
-            if call.arguments:
-                place = {
-                    "output_index": self._call_at[call.number],
-                    "item_id": f"fc_{self._key}_{call.number}",
-                }
-                yield self._event("response.function_call_arguments.delta", **place, delta=call.arguments)
+            if arguments := function["arguments"]:
+                place = {"output_index": self._call_at[number], "item_id": f"fc_{self._key}_{number}"}
+                yield self._event("response.function_call_arguments.delta", **place, delta=arguments)
 
     def end(self, generation: Generation) -> Iterator[Event]:
         """Yield the rest: the end of the text, calls, and the whole response."""

@@ -208,8 +208,7 @@ def answered_turn(text: str, native: NativeAnswer | None) -> Message:
     """Return the turn of an answer, as what follows on it has it."""
     if native is None or not native.calls:
         return Message(role="assistant", content=text)
-    calls = [_wire_call(call.id, call.name, call.arguments) for call in native.calls]
-    wire = {"role": "assistant", "content": native.content or None, "tool_calls": calls}
+    wire = {"role": "assistant", "content": native.content or None, "tool_calls": list(native.calls)}
     return SentMessage(role="assistant", content=text, wire=wire)
 
 
@@ -303,7 +302,7 @@ def native_items(
         message["content"] = [*(message["content"] if answer.content else ()), refusal_part(answer.refusal)]
     silent = answer.calls and not answer.content and answer.refusal is None
     calls = [
-        call_item(key, number, call.id, call.name, call.arguments, status=status)
+        call_item(key, number, call["id"], **call["function"], status=status)
         for number, call in enumerate(answer.calls)
     ]
     return [*([] if silent else [message]), *calls]

@@ -284,10 +284,7 @@ def native_message(answer: NativeAnswer) -> dict[str, Any]:
         "refusal": answer.refusal,
     }
     if answer.calls:
-        message["tool_calls"] = [
-            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
-            for c in answer.calls
-        ]
+        message["tool_calls"] = list(answer.calls)
     return message
 
 

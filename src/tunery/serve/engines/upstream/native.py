@@ -7,11 +7,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunery.core.engine import CallPiece, GenerationRequest, NativeAnswer, NativeCall, NativePiece
+from tunery.core.engine import GenerationRequest, NativeAnswer, NativePiece
 from tunery.core.errors import ResourceError
 from tunery.core.example import Message, SentMessage
 from tunery.core.tool_text import read_functions
 
+_OWN = ("index", "id", "type", "function")
+"""What a piece of a call has; servers add what they want back with the call, such as a signature."""
 _REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 
 
@@ -63,7 +65,7 @@ class NativeParts:
     """The parts of one streamed answer besides its text, put together as they come."""
 
     def __init__(self) -> None:
-        self._calls: list[dict[str, str]] = []
+        self._calls: list[dict[str, Any]] = []
         self._places: dict[Any, int] = {}
         self._refusal = ""
 
@@ -81,10 +83,9 @@ class NativeParts:
         reason = reason if reason in _REASONS else "stop"
         if self._calls and reason == "stop":
             reason = "tool_calls"
-        calls = tuple(NativeCall(**call) for call in self._calls)
-        return NativeAnswer(content, calls, self._refusal or None, str(reason))
+        return NativeAnswer(content, tuple(self._calls), self._refusal or None, str(reason))
 
-    def _taken(self, call: Any) -> CallPiece:
+    def _taken(self, call: Any) -> Mapping[str, Any]:
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping):
             raise _broken(call)
@@ -93,16 +94,20 @@ class NativeParts:
         text = arguments if isinstance(arguments, str) else "" if arguments is None else json.dumps(arguments)
         if not text.isascii():  # half a surrogate pair can be neither sent nor stored
             text = text.encode("utf-8", "replace").decode()
+        more = {field: value for field, value in call.items() if field not in _OWN}
         place = self._places.get(key)
         # Some servers give every call the index 0, or none at all, and tell calls apart by their ids.
         if place is not None and not (id and name and id != self._calls[place]["id"]):
-            self._calls[place]["arguments"] += text
-            return CallPiece(place, None, None, text)
+            known = self._calls[place]
+            known["function"]["arguments"] += text
+            known |= more
+            return {"index": place, "function": {"arguments": text}, **more}
         if not isinstance(name, str) or not name:
             raise _broken(call)
         place = self._places[key] = len(self._calls)
-        self._calls.append({"id": str(id or call_id()), "name": name, "arguments": text})
-        return CallPiece(place, self._calls[place]["id"], name, text)
+        begun = {"id": str(id or call_id()), "type": "function", **more}
+        self._calls.append({**begun, "function": {"name": name, "arguments": text}})
+        return {"index": place, **begun, "function": {"name": name, "arguments": text}}
 
 
 def _broken(call: Any) -> ResourceError:
