@@ -11,7 +11,11 @@ from tests.integration import upstream_double
 from tests.integration.live_api import live
 from tests.integration.test_api_jobs import create, training_file, wait
 from tunery.api.config import ServerSettings
+from tunery.api.server import engine_opener
 from tunery.core.engine import GenerationRequest
+from tunery.model.bases import describe_base
+from tunery.pipeline.gateway.bases import BasePool
+from tunery.pipeline.jobs.shared_engine import engine_for_jobs
 from tunery.pipeline.jobs.supervisor import SupervisorSettings
 from tunery.serve.engines import EngineSettings, engine_settings, open_engine
 from tunery.serve.engines.upstream.engine import UpstreamEngine
@@ -73,6 +77,25 @@ def test_another_process_uses_the_server_and_what_it_has_loaded(
         own.close()
 
 
+def test_the_server_gives_its_own_address_and_starts_what_does_not_run_yet(
+    tiny_model: Path, settings: EngineSettings, starts: Path
+) -> None:
+    base = describe_base(tiny_model, name="tiny")
+    bases = BasePool(base, engine_opener(settings))
+    try:
+        give = engine_for_jobs(bases, settings)
+        assert give is not None
+        there = sharing(settings, base.sha256, give())
+        assert there is not settings
+        assert sharing(settings, base.sha256, give()) == there
+        assert starts.read_text() == "shared\n"
+        assert engine_for_jobs(bases, engine_settings()) is None
+        assert engine_for_jobs(bases, engine_settings({"kind": "vllm", "base_url": "http://a/v1"})) is None
+    finally:
+        bases.close()
+
+
+@pytest.mark.slow
 def test_a_job_is_judged_by_the_server_that_answers(
     tiny_model: Path, workspace: Workspace, settings: EngineSettings, starts: Path
 ) -> None:

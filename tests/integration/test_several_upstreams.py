@@ -90,7 +90,7 @@ def front(servers: Servers, tiny_model: Path, workspace: Workspace) -> Iterator[
         yield running
 
 
-def eventually(holds: Callable[[], object], within_s: float = 15.0) -> None:
+def eventually(holds: Callable[[], object], within_s: float = 40.0) -> None:
     until = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < until, "it did not come to hold"

@@ -168,8 +168,9 @@ class Supervisor:
         name = f"{this_process()}/{uuid.uuid4().hex[:12]}"
         environment: Mapping[str, str] = {}
         if self._environment is not None:
-            # Before a job is taken: its lease would not wait for an engine to start.
-            if not any(status == "queued" for _, status in self._workspace.jobs.counts()):
+            # Before a job is taken: its lease would not wait for an engine to start. One that runs may be a
+            # dead machine's, which is to be taken over.
+            if not any(status in ("queued", "running") for _, status in self._workspace.jobs.counts()):
                 return None
             environment = self._environment()
         job = self._workspace.jobs.claim(name, self._settings.lease_s, self._device)

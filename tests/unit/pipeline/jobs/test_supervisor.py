@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 from tests.unit.pipeline.jobs.queued_jobs import add_job
 
-from tunery.core.errors import UnavailableError
+from tunery.core.errors import ResourceError, UnavailableError
 from tunery.core.job import Job
 from tunery.pipeline.jobs.processes import machine_identity, process_identity
 from tunery.pipeline.jobs.supervisor import Supervisor, SupervisorSettings, recover
@@ -358,3 +359,27 @@ def test_a_supervisor_that_cannot_work_says_so(workspace: Workspace, monkeypatch
         add_job(workspace)
         until(workspace, "ftjob-1", "succeeded")
         assert supervisor.problem() is None
+
+
+def test_workers_get_what_the_server_gives_them_once_it_can(workspace: Workspace, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def environment() -> Mapping[str, str]:
+        asked.append(workspace.jobs.get("ftjob-1").status)
+        if len(asked) < 3:
+            raise ResourceError("the engine is being opened again")
+        return {"SHARED": "http://127.0.0.1:1/v1"}
+
+    code = f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(os.environ['SHARED'])"
+    command = python(finishing(workspace, code))
+    supervisor = Supervisor(workspace, FAST, command=command, environment=environment)
+    supervisor.start()
+    try:
+        time.sleep(0.2)
+        assert asked == []  # there is no job, and no engine is started for none
+        add_job(workspace)
+        assert until(workspace, "ftjob-1", "succeeded").attempts == 1
+    finally:
+        supervisor.stop()
+    assert asked == ["queued"] * 3  # while it may take long, nobody holds the job
+    assert (tmp_path / "seen").read_text() == "http://127.0.0.1:1/v1"
