@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tunery.core.clock import SystemClock
 from tunery.core.progress import Progress, Silent
 from tunery.endpoint.budget import NO_LIMITS, Limits
-from tunery.endpoint.client import Turns
+from tunery.endpoint.client import Line, Turns
 from tunery.endpoint.config import EndpointConfig
 from tunery.endpoint.journal import Journal, PaidAnswer
 from tunery.endpoint.requests import Call, request_key
@@ -42,6 +42,22 @@ class Asking:
     progress: Progress = field(default_factory=Silent)
     patience: int | None = None
     """Requests in a row without an answer after which the endpoint is given up; None for never."""
+    line: Callable[[], Line] | None = None
+    """Opens what the endpoint is reached by; None connects with the key that its settings name."""
+    fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Request to what it has besides its turns, such as its ``tools``."""
+
+
+def asked_key(config: EndpointConfig, turns: Turns, fields: Mapping[str, Any] | None = None) -> str:
+    """Return the key that :func:`ask_all` keeps a request's answer by.
+
+    Args:
+        config: Who answers.
+        turns: The prompt.
+        fields: What the request has besides.
+    """
+    about: list[Any] = [dict(turn) for turn in turns]
+    return request_key(config, [about, fields] if fields else about)
 
 
 def ask_all(
@@ -72,15 +88,17 @@ def ask_all(
         KeyboardInterrupt: It was to stop.
     """
     asking = asking or Asking()
-    call = Call(asking.limits, journal, asking.now, asking.should_stop, patience=asking.patience)
+    call = Call(
+        asking.limits, journal, asking.now, asking.should_stop, patience=asking.patience, line=asking.line
+    )
     waiting = iter(requests.items())
     found: dict[str, PaidAnswer] = {}
     failed: dict[str, str] = {}
     with asking.progress.task(what, len(requests)) as bar:
 
         async def one(name: str, turns: Turns) -> None:
-            key = request_key(config, [dict(turn) for turn in turns])
-            answer = await call.requesters[0].answer(key, turns, pay=not call.budget_spent)
+            key, fields = asked_key(config, turns, asking.fields.get(name)), asking.fields.get(name, {})
+            answer = await call.requesters[0].answer(key, turns, fields, pay=not call.budget_spent)
             if answer is not None:
                 found[name] = answer
             elif not call.closed:

@@ -7,7 +7,8 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import size
@@ -19,6 +20,7 @@ from tunery.text.normalise import is_unicode
 
 if TYPE_CHECKING:
     import httpx2
+    import openai
     from openai import APIStatusError, AsyncAPIResponse
 
 _LARGEST_ANSWER = 8 * 1024 * 1024
@@ -28,8 +30,16 @@ _FRAME_TOKENS = 64
 _TOO_LONG = re.compile("context.?(length|window)", re.IGNORECASE)
 """In the code or the words of a refusal: this request does not fit the model, others may."""
 _OUT_OF_FUNDS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-Turns = Sequence[Mapping[str, str]]
-"""``role``/``content`` turns, as the protocol has them."""
+Turns = Sequence[Mapping[str, Any]]
+"""``role``/``content`` turns, as the protocol has them: with parts, tool calls and their results, too."""
+
+
+class Line(NamedTuple):
+    """A connection that somebody else opened and closes, with a key that is not in any settings."""
+
+    client: openai.AsyncOpenAI
+    safe: Callable[[str], str]
+    """Takes the key out of text from outside."""
 
 
 class Endpoint:
@@ -40,16 +50,20 @@ class Endpoint:
     Args:
         config: Where it is, and how it is to answer.
         now: The clock.
+        line: What it is reached by; None opens a connection with the key that the settings name.
     """
 
-    def __init__(self, config: EndpointConfig, now: Callable[[], datetime]) -> None:
+    def __init__(self, config: EndpointConfig, now: Callable[[], datetime], line: Line | None = None) -> None:
         import httpx2
         import openai
 
         self.config = config
         self._now = now
+        if line is not None:
+            self.client, self._safe = line
+            return
         self._key = key_of(config)
-
+        self._safe = self._without_key
         http = openai.DefaultAsyncHttpxClient(
             # A redirect would carry rows and key to an address that nobody wrote down, as would a proxy.
             follow_redirects=False,
@@ -67,8 +81,12 @@ class Endpoint:
     async def _strip(self, request: httpx2.Request) -> None:
         strip(request, self._key)
 
-    async def attempt(self, turns: Turns) -> PaidAnswer:
+    async def attempt(self, turns: Turns, fields: Mapping[str, Any] = MappingProxyType({})) -> PaidAnswer:
         """Send one request once; what the endpoint does not count stands at its ceiling.
+
+        Args:
+            turns: The prompt.
+            fields: Further fields of this request, such as its ``tools``.
 
         Raises:
             Transient: Too many requests, a fault of the server, a timeout, a broken connection, or an answer
@@ -85,7 +103,7 @@ class Endpoint:
             messages=cast(Any, list(turns)),
             temperature=config.temperature,
             top_p=openai.omit if config.top_p is None else config.top_p,
-            extra_body={**config.extra, config.max_tokens_field: config.max_tokens},
+            extra_body={**config.extra, **fields, config.max_tokens_field: config.max_tokens},
         )
         try:
             async with asyncio.timeout(config.timeout_s), request as response:
@@ -147,7 +165,10 @@ class Endpoint:
         try:
             body = json.loads(raw)
             choice = body["choices"][0]
-            text = choice["message"]["content"] or ""
+            message = choice["message"]
+            text = message.get("content") or message.get("refusal") or ""
+            tool_calls = message.get("tool_calls") or None
+            logprobs = (choice.get("logprobs") or {}).get("content") or None
             usage = body.get("usage") or {}
             if not isinstance(text, str):
                 raise TypeError("content is no text")
@@ -170,9 +191,11 @@ class Endpoint:
             completion_tokens=completion,
             metered=metered,
             usd=self.config.usd(prompt, completion),
+            tool_calls=tool_calls,
+            logprobs=logprobs,
         )
 
-    def _safe(self, text: str) -> str:
+    def _without_key(self, text: str) -> str:
         """Return text from outside with the key taken out, should the endpoint repeat it."""
         return text.replace(self._key, "•••") if self._key else text
 
@@ -205,7 +228,13 @@ def prompt_ceiling(turns: Turns) -> int:
     >>> prompt_ceiling([{"role": "user", "content": "née"}])
     68
     """
-    return _FRAME_TOKENS + sum(len(t["content"].encode("utf-8")) for t in turns)
+    return _FRAME_TOKENS + sum(_bytes(turn) for turn in turns)
+
+
+def _bytes(turn: Mapping[str, Any]) -> int:
+    plain = turn.keys() <= {"role", "content"} and isinstance(turn.get("content"), str)
+    text = turn["content"] if plain else json.dumps(turn, ensure_ascii=False)
+    return len(text.encode("utf-8", "replace"))
 
 
 def _count(usage: Any, key: str) -> int | None:

@@ -55,6 +55,10 @@ class EndpointConfig(TokenPrices):
     """What the endpoint calls that limit; models that think before they answer want the second name."""
     concurrency: int = Field(default=4, ge=1, le=256)
     """Requests in flight at once."""
+    requests_per_minute: float | None = Field(default=None, gt=0, exclude_if=lambda rate: rate is None)
+    """Requests a minute at most, spread evenly; left out, as many as :attr:`concurrency` allows."""
+    tokens_per_minute: float | None = Field(default=None, gt=0, exclude_if=lambda rate: rate is None)
+    """Tokens of prompts and answers a minute at most; a request counts at its ceiling until it ends."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Longest wait for one answer [s]."""
     attempts: int = Field(default=6, ge=1)

@@ -104,6 +104,38 @@ class Pace:
         return random.uniform(0, end)  # noqa: S311 - spreads load, guards nothing
 
 
+class Rate:
+    """Requests and tokens a minute, spread evenly: no minute ever sees more of either.
+
+    Args:
+        requests: Requests a minute at most [count]; None for no limit.
+        tokens: Tokens a minute at most [count]; None for no limit.
+    """
+
+    def __init__(self, requests: float | None, tokens: float | None) -> None:
+        self._each_s = 60 / requests if requests else 0.0
+        self._token_s = 60 / tokens if tokens else 0.0
+        self._free_at = {"requests": 0.0, "tokens": 0.0}
+
+    def reserve(self, tokens: int) -> float:
+        """Return how long the next request has to wait, which counts from then on [s].
+
+        Args:
+            tokens: That it uses at most [count].
+        """
+        now = asyncio.get_running_loop().time()
+        start = max(now, *self._free_at.values())
+        if self._each_s:
+            self._free_at["requests"] = start + self._each_s
+        if self._token_s:
+            self._free_at["tokens"] = start + tokens * self._token_s
+        return start - now
+
+    def settle(self, reserved: int, used: int) -> None:
+        """Give back what a request did not use of its tokens [count]."""
+        self._free_at["tokens"] -= max(0, reserved - used) * self._token_s
+
+
 def pause_of(headers: Mapping[str, str]) -> float | None:
     """Return the pause that an answer asks for [s], None where it asks for none.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -34,6 +35,10 @@ class PaidAnswer(NamedTuple):
     usd: float
     latency_ms: float | None = None
     """From the request to the end of its answer, of the attempt that brought it; None in earlier journals."""
+    tool_calls: Sequence[Mapping[str, Any]] | None = None
+    """As the protocol has them; None where the answer calls no tool."""
+    logprobs: Sequence[Mapping[str, Any]] | None = None
+    """Of each token of the answer, as the protocol has them; None where they were not requested."""
 
     @property
     def cost(self) -> Amount:
@@ -108,7 +113,8 @@ class Journal:
 
     def done(self, key: str, answer: PaidAnswer) -> None:
         """Keep an answer."""
-        self._file.append([{"done": key, **answer._asdict()}])
+        fields = {name: value for name, value in answer._asdict().items() if value is not None}
+        self._file.append([{"done": key, **fields}])
         self._open[key].pop()
         self._answers[key] = answer
 

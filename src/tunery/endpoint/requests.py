@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from tunery.core.errors import ResourceError, TuneryError
 from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress
 from tunery.endpoint.budget import Amount, Budget, BudgetSpent, Limits
-from tunery.endpoint.client import Endpoint, Turns, prompt_ceiling
+from tunery.endpoint.client import Endpoint, Line, Turns, prompt_ceiling
 from tunery.endpoint.config import EndpointConfig
-from tunery.endpoint.connection import Pace, Transient
+from tunery.endpoint.connection import Pace, Rate, Transient
 from tunery.endpoint.journal import Journal, PaidAnswer
 
 _FAILURES_IN_A_ROW = 3
@@ -45,6 +46,7 @@ class Call:
         now: The clock.
         should_stop: Asked several times a second; once it says yes, nothing new is sent.
         patience: Requests in a row without an answer after which the endpoint is given up; None for never.
+        line: Opens what endpoints are reached by; None has each open its own.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Call:
         should_stop: Callable[[], bool],
         *,
         patience: int | None = _FAILURES_IN_A_ROW,
+        line: Callable[[], Line] | None = None,
     ) -> None:
+        self._line = line
         self.journal = journal
         self.budget = Budget(limits, journal.spent)
         self._patience = patience
@@ -100,7 +104,7 @@ class Call:
         interrupted = False
         async with contextlib.AsyncExitStack() as stack:
             for config in endpoints:
-                endpoint = Endpoint(config, self._now)
+                endpoint = Endpoint(config, self._now, self._line() if self._line else None)
                 await stack.enter_async_context(endpoint.client)
                 self.requesters.append(Requester(endpoint, self))
             try:
@@ -159,6 +163,7 @@ class Requester:
         self._endpoint = endpoint
         self._call = call
         self._slots = asyncio.Semaphore(self.config.concurrency)
+        self._rate = Rate(self.config.requests_per_minute, self.config.tokens_per_minute)
         self._pace = Pace(
             self.config.attempts,
             self.config.backoff_s,
@@ -166,17 +171,23 @@ class Requester:
             hint="type the same command again after that time; what was paid for is kept",
         )
 
-    async def answer(self, key: str, turns: Turns, *, pay: bool = True) -> PaidAnswer | None:
+    async def answer(
+        self, key: str, turns: Turns, fields: Mapping[str, Any] = MappingProxyType({}), *, pay: bool = True
+    ) -> PaidAnswer | None:
         """Return the answer to a request, or None after noting why there is none.
 
-        Without ``pay`` it is only looked for among the answers that earlier calls have paid for.
+        Args:
+            key: Of the request.
+            turns: The prompt.
+            fields: Further fields of the request, such as its ``tools``.
+            pay: Whether it is bought; else it is only looked for among what earlier calls have paid for.
         """
         call = self._call
         answer = call.journal.find(key)
         if answer is None and not pay:
             return None
         try:
-            answer = answer or await self._bought(key, turns)
+            answer = answer or await self._bought(key, turns, fields)
         except BudgetSpent:
             call.budget_spent = True
         except Transient as failure:
@@ -192,7 +203,7 @@ class Requester:
             call.failures = 0
         return answer
 
-    async def _bought(self, key: str, turns: Turns) -> PaidAnswer:
+    async def _bought(self, key: str, turns: Turns, fields: Mapping[str, Any]) -> PaidAnswer:
         """Return the answer of the first attempt that brings one.
 
         Raises:
@@ -205,7 +216,7 @@ class Requester:
         async with self._slots:
             while True:
                 try:
-                    return await self._once(key, turns)
+                    return await self._once(key, turns, fields)
                 except Transient as failure:
                     attempts += 1
                     wait = self._pace.after(failure, attempts)
@@ -214,24 +225,27 @@ class Requester:
                     await self._call.sleep(wait)
                     self._call.retries += 1
 
-    async def _once(self, key: str, turns: Turns) -> PaidAnswer:
+    async def _once(self, key: str, turns: Turns, fields: Mapping[str, Any]) -> PaidAnswer:
         """Make one attempt; whatever happens to it is in the journal and in the budget."""
         call, config = self._call, self.config
-        prompt = prompt_ceiling(turns)
+        prompt = prompt_ceiling([*turns, fields] if fields else turns)
         ceiling = Amount(prompt + config.max_tokens, config.usd(prompt, config.max_tokens))
         loop = asyncio.get_running_loop()
         while not call.closed and (left := self._pace.left()) > 0:
             await call.sleep(left)
         await call.budget.reserve(ceiling)
         spent = Amount(0, 0.0)
+        wait = self._rate.reserve(ceiling.tokens)
         try:
+            if wait > 0:
+                await call.sleep(wait)
             if call.closed:
                 raise Transient("nothing was sent: the call is ending", maybe_billed=False)
             spent = ceiling  # until the opposite is known, also where this task is cancelled
             call.journal.sent(key, ceiling)
             try:
                 started = loop.time()
-                answer = await self._endpoint.attempt(turns)
+                answer = await self._endpoint.attempt(turns, fields)
                 answer = answer._replace(latency_ms=(loop.time() - started) * 1000)
             except Exception as error:
                 if not (isinstance(error, Transient) and error.maybe_billed):
@@ -241,6 +255,7 @@ class Requester:
             call.journal.done(key, answer)
             spent = answer.cost
         finally:
+            self._rate.settle(ceiling.tokens, spent.tokens)
             await call.budget.settle(ceiling, spent)
         call.bought += 1
         return answer
