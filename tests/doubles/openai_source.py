@@ -56,6 +56,8 @@ class Trouble:
     slow_bytes_s: float = 0.0
     """Pause after each 64 KiB of a file's content [s]."""
     logprobs: bool = True
+    refuse_logprobs: bool = False
+    """Requests for log-probabilities get 400, as of models that think first."""
 
 
 @dataclass
@@ -325,6 +327,8 @@ class _Handler(BaseHTTPRequestHandler):
         points = {p["fine_tuned_model_checkpoint"] for ps in source.checkpoints.values() for p in ps}
         if body.get("model") not in names | points:
             return self._refuse(404, f"The model `{body.get('model')}` does not exist", "model_not_found")
+        if body.get("logprobs") and source.trouble.refuse_logprobs:
+            return self._refuse(400, "You are not allowed to request logprobs from this model", None)
         text = source.say(body)
         with source.lock:
             source.completions.append(body)

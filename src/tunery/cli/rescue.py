@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,8 @@ import typer
 from tunery.cli.output import answer, styled, table
 from tunery.cli.parameters import Json
 from tunery.cli.progress import terminal_progress
+from tunery.cli.rescue_folder import RescueName, working_on
+from tunery.cli.rescue_record import record_answers
 from tunery.core.errors import ConfigError, ResourceError, did_you_mean, first_of, listed
 from tunery.core.figures import counted, size
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tunery.rescue.records import Inventory, Scope
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tuned models that somebody else will switch off.")
-RescueName = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the rescue.")]
+app.command("record")(record_answers)
 _PROBLEMS = 20
 """Of a kind that are printed; the written page has them all [count]."""
 _SCOPE_FIELDS = {
@@ -92,36 +93,6 @@ def fetch_files(
     answer({"fetched": found, "page": page}, lambda: _fetched(found, page), as_json=as_json)
     if found.problems:
         raise typer.Exit(ResourceError.exit_code)
-
-
-@contextmanager
-def working_on(ctx: typer.Context, name: str) -> Iterator[RescueFolder]:
-    """Yield the folder of a rescue, which nobody else writes to meanwhile; raises as :func:`open_rescue`.
-
-    Raises:
-        BusyError: Another process does.
-    """
-    from tunery.store.exclusive import exclusive
-
-    folder = open_rescue(ctx, name)
-    with exclusive(folder.root.parent.parent, f"rescue-{name}"):
-        yield folder
-
-
-def open_rescue(ctx: typer.Context, name: str) -> RescueFolder:
-    """Return the folder of a rescue in the home that the call names; it opens no database.
-
-    Raises:
-        ConfigError: The name cannot name one.
-        ResourceError: The home cannot be written.
-    """
-    from tunery.rescue.folder import RescueFolder
-    from tunery.store.workspace import make_writable, root_of
-
-    root = root_of(ctx.obj)
-    folder = RescueFolder(root, name)
-    make_writable(root)
-    return folder
 
 
 def _scopes(written: Sequence[str] | None, folder: RescueFolder) -> tuple[Scope, ...]:

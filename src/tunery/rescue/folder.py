@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,8 @@ from tunery.store.whole_file import write_whole
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,40}$")
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
 R = TypeVar("R", bound=Record)
+RECORDINGS = "recordings.jsonl"
+"""Of a model's folder: a :class:`Recording` a line."""
 
 
 class RescueFolder:
@@ -31,6 +33,7 @@ class RescueFolder:
         jobs/ftjob-….json       one job each: its own record, events, checkpoints, as the source gave them
         files/file-…            bytes, as the source gave them
         models/SLUG/            one fine-tuned model each (:meth:`of_model`)
+            prompts.jsonl       a :class:`RecordedPrompt` a line: what each prompt is for
             recordings.jsonl    a :class:`Recording` a line
         report.md               the newest report
 
@@ -133,15 +136,31 @@ class RescueFolder:
         Raises:
             DamagedError: A line is no recording; says which.
         """
-        file = self.of_model(model) / "recordings.jsonl"
+        return self.lines(self.of_model(model) / RECORDINGS, Recording)
+
+    def lines(self, file: Path, kind: type[R]) -> Iterator[R]:
+        """Yield the records of a file that holds one a line; nothing where there is no such file.
+
+        Raises:
+            DamagedError: A line is none; says which.
+        """
         if not file.is_file():
             return
         with told(file), file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield Recording.model_validate_json(line)
+                    yield kind.model_validate_json(line)
                 except ValidationError as error:
-                    raise DamagedError(f"{file}: line {number} is no recording") from error
+                    raise DamagedError(f"{file}: line {number} is not as it was written") from error
+
+    def write_lines(self, file: Path, records: Iterable[Record]) -> Path:
+        """Write records, one a line; as :meth:`write_text`."""
+        with told(file):
+            self.make(file.parent)
+            with write_whole(file) as stream:
+                os.fchmod(stream.fileno(), 0o600)
+                stream.writelines(f"{record.model_dump_json()}\n" for record in records)
+        return file
 
 
 def is_source_id(id: object) -> bool:

@@ -1,0 +1,218 @@
+"""``tunery rescue record``: the old model's answers, bought once each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunery.cli.output import answer, styled
+from tunery.cli.parameters import Json
+from tunery.cli.progress import terminal_progress
+from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, working_on
+from tunery.cli.stop import WAITING, until_asked
+from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.figures import counted, usd
+
+if TYPE_CHECKING:
+    from tunery.cli.output import Part
+    from tunery.endpoint.budget import Limits
+    from tunery.endpoint.config import EndpointConfig
+    from tunery.pipeline.rescue.record import Estimate, Recorded
+    from tunery.rescue.folder import RescueFolder
+    from tunery.rescue.records import RecordedPrompt, Scope
+
+_PATIENCE = 20
+"""Requests in a row without an answer after which the source is given up [count]."""
+
+
+def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
+    ctx: typer.Context,
+    model: OldModel = "",
+    *,
+    name: RescueName = "openai",
+    prompts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--prompts", metavar="FILE", help="More prompts, from logs of yours; JSON Lines, CSV, Parquet."
+        ),
+    ] = None,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Prompts of completions stored at the source, too.")
+    ] = False,
+    holdout: Annotated[
+        float,
+        typer.Option(
+            "--holdout",
+            min=0.01,
+            max=0.5,
+            help="Share of the prompts that is held out, 200 to 1,000 of them.",
+        ),
+    ] = 0.1,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=16, help="Longest answer.")] = 1024,
+    budget_usd: Annotated[
+        float | None,
+        typer.Option("--budget-usd", help="US dollars that all calls may spend together; needs the prices."),
+    ] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option("--budget-tokens", help="Tokens that all calls may spend together.")
+    ] = None,
+    price_prompt: Annotated[
+        float | None,
+        typer.Option("--price-prompt", help="US dollars a million prompt tokens, by the source's list."),
+    ] = None,
+    price_completion: Annotated[
+        float | None, typer.Option("--price-completion", help="US dollars a million answer tokens.")
+    ] = None,
+    requests_per_minute: Annotated[
+        float | None, typer.Option("--requests-per-minute", help="By the account's limits.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        float | None, typer.Option("--tokens-per-minute", help="By the account's limits.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=256, help="Requests in flight at once.")
+    ] = 8,
+    terms_read: Annotated[
+        bool,
+        typer.Option(
+            "--terms-read",
+            help="You have read the source's terms of use: its answers may train a model of yours.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Spend without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have the old model answer its prompts while it can: golden answers, and what ours is compared with.
+
+    Draws the hold-out before anything is asked, says what it will cost at most, and goes on where it ended.
+    """
+    from tunery.core.config import parse_settings
+    from tunery.endpoint.ask import Asking
+    from tunery.endpoint.budget import Limits
+    from tunery.endpoint.config import EndpointConfig
+    from tunery.pipeline.rescue.record import estimate, record
+    from tunery.pipeline.rescue.record_page import recorded_page
+
+    folder = open_rescue(ctx, name)
+    named = model_of(folder, model)
+    scope = scope_of(folder, named)
+    if (budget_usd is not None) and (price_prompt is None or price_completion is None):
+        raise ConfigError(
+            "a budget in money needs the prices",
+            hint="--price-prompt and --price-completion, see the price list",
+        )
+    config = parse_settings(
+        EndpointConfig,
+        {
+            "base_url": scope.base_url, "model": named, "max_tokens": max_tokens, "concurrency": concurrency,
+            "price_prompt": price_prompt, "price_completion": price_completion,
+            "requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute,
+        },
+        where="tunery rescue record",
+    )  # fmt: skip
+    with working_on(ctx, name):
+        drawn = _draw(folder, named, scope, prompts or (), stored=stored, share=holdout)
+    need = estimate(folder, config, drawn, max_tokens)
+    cap = Limits(budget_tokens, budget_usd)
+    _agree(folder, scope, need, cap, config, terms_read=terms_read, yes=yes)
+    with until_asked(WAITING) as stop:
+        asking = Asking(
+            cap, lambda: datetime.now(UTC), stop, progress=terminal_progress(), patience=_PATIENCE
+        )
+        found = record(folder, scope, config, drawn, asking)
+    place = folder.of_model(named).relative_to(folder.root)
+    page = folder.write_text(f"{place}/record.md", recorded_page(found))
+    answer({"recorded": found, "estimate": need, "page": page}, lambda: _parts(found, page), as_json=as_json)
+    if found.failed:
+        raise typer.Exit(ResourceError.exit_code)
+
+
+def _draw(
+    folder: RescueFolder, model: str, scope: Scope, files: Sequence[Path], *, stored: bool, share: float
+) -> list[RecordedPrompt]:
+    from tunery.pipeline.rescue import prompts as found
+    from tunery.pipeline.rescue.stored import stored_prompts
+
+    job = found.job_of(folder.inventory(), model)
+    sources = [
+        *found.job_sources(folder, job),
+        *(found.Source(path=path, origin="log") for path in files),
+    ]
+    asked = [each for source in sources for each in found.read_prompts(source)]
+    if stored:
+        asked += asyncio.run(stored_prompts(scope, model))
+    known = found.known_prompts(folder, model)
+    if not asked and not known:
+        raise ConfigError(
+            f"there is no prompt to ask {model}: no file of its job is here",
+            hint=f"tunery rescue fetch --name {folder.name}, or --prompts FILE with prompts of your own",
+        )
+    drawn = found.drawn_prompts(asked, known, found.HoldOut(share=share))
+    found.write_prompts(folder, model, drawn)
+    return drawn
+
+
+def _agree(  # noqa: PLR0913 - what is agreed on
+    folder: RescueFolder,
+    scope: Scope,
+    need: Estimate,
+    cap: Limits,
+    config: EndpointConfig,
+    *,
+    terms_read: bool,
+    yes: bool,
+) -> None:
+    """Have the terms question answered and the spending agreed to before anything is sent."""
+    from tunery.rescue.terms import answered, note_yes, question_of, unanswered
+
+    interactive = typer.get_text_stream("stdin").isatty()
+    if answered(folder, scope) is None:
+        if not terms_read and interactive:
+            terms_read = typer.confirm(question_of(scope), err=True)
+        if not terms_read:
+            raise unanswered(scope)
+        note_yes(folder, scope, user(), datetime.now(UTC))
+    if not need.requests:
+        return
+    for line in estimate_lines(need, config, cap):
+        terminal_progress().event(line)
+    if not yes and interactive and not typer.confirm("Send them?", err=True):
+        raise typer.Abort
+
+
+def user() -> str:
+    """Return who types, as the machine knows them."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def estimate_lines(need: Estimate, config: EndpointConfig, cap: Limits) -> Iterable[str]:
+    """Yield what a recording will take, a sentence each."""
+    money = f", {usd(need.usd)}" if need.usd is not None else ""
+    likely = f", {usd(need.likely_usd)}" if need.likely_usd is not None else ""
+    yield (
+        f"{counted(need.requests, 'request')} to {config.host}: likely "
+        f"{need.likely_tokens:,} tokens{likely}, at most {need.tokens:,}{money}"
+    )
+    caps = [f"{cap.tokens:,} tokens" if cap.tokens else "", usd(cap.usd) if cap.usd else ""]
+    if any(caps):
+        yield f"all calls together spend at most {' and '.join(filter(None, caps))}"
+    if need.usd is None:
+        yield "what that costs: --price-prompt and --price-completion, from the source's price list"
+
+
+def _parts(found: Recorded, page: Path) -> Iterable[Part]:
+    from tunery.pipeline.rescue.record_page import recorded_lines
+
+    for line in recorded_lines(found):
+        yield styled(line, "yellow") if line.startswith("not recorded") else line
+    yield f"written to {page}"

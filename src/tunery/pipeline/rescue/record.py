@@ -1,0 +1,306 @@
+"""The old model's answers, bought once each: golden answers, with log-probabilities where it gives them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tunery.core.config import Record
+from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.ids import canonical_json, sampling_key, sha256_text
+from tunery.endpoint.ask import Answers, Asking, ask_all, asked_key
+from tunery.endpoint.client import Line, prompt_ceiling
+from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.journal import Journal, PaidAnswer
+from tunery.rescue.folder import RECORDINGS, RescueFolder
+from tunery.rescue.records import Portion, RecordedPrompt, Recording, Scope
+from tunery.rescue.source import Source
+from tunery.text.sameness import fingerprint
+
+JOURNAL = "journal.jsonl"
+_SETTINGS = "recording.json"
+_REPEATS = 20
+"""Prompts that are asked a second time, which shows how much the old model disagrees with itself [count]."""
+_LOGPROBS: Mapping[str, Any] = {"logprobs": True, "top_logprobs": 5}
+_SEED = 17
+
+
+class RecordingSettings(Record):
+    """How answers are drawn; the same for all answers of a model."""
+
+    max_tokens: int = 1024
+    """Longest answer [tokens]."""
+    logprobs: bool | None = None
+    """Whether log-probabilities come with answers; None until the source was asked for them."""
+
+
+class Estimate(Record):
+    """What a recording will take at most, before anything is sent."""
+
+    requests: int
+    """Still to be answered [count]."""
+    tokens: int
+    """Of prompts, one a byte, and of answers of the longest length [count]."""
+    likely_tokens: int
+    """With prompts of four bytes a token and answers as long as their owners' [count]."""
+    usd: float | None
+    """What :attr:`tokens` cost; None where no prices are given [US dollars]."""
+    likely_usd: float | None
+
+
+class Recorded(Record):
+    """What is recorded of a model."""
+
+    model: str
+    prompts: Mapping[Portion, int]
+    """Drawn [count]."""
+    answers: Mapping[Portion, int]
+    """Recorded [count]."""
+    bought: int
+    """Answers that this call paid for [count]."""
+    failed: Mapping[str, int]
+    """Why prompts have no answer, to how many [count]."""
+    lost: int
+    """Tokens of requests that a kill left without a known end, at their ceiling [count]."""
+    tokens: int
+    """Spent by all calls together, what was lost included [count]."""
+    usd: float | None
+    """What they cost; None where no prices are given [US dollars]."""
+    logprobs: bool
+    truths: int
+    """Answers whose prompt came with its owner's own [count]."""
+    right: int
+    """Of these, those that say the same but for case and spacing [count]."""
+    repeated: int
+    """Prompts that were asked twice [count]."""
+    same: int
+    """Of these, those that were answered alike [count]."""
+    cut: int
+    """Answers that the limit of tokens ended [count]."""
+    tool_calls: int
+    """Answers that call tools [count]."""
+
+
+def endpoint_of(scope: Scope, model: str, **settings: Any) -> EndpointConfig:
+    """Return the old model as an endpoint; its key comes from the scope."""
+    return EndpointConfig(base_url=scope.base_url, model=model, **settings)
+
+
+def estimate(
+    folder: RescueFolder, config: EndpointConfig, prompts: Sequence[RecordedPrompt], most: int
+) -> Estimate:
+    """Return what is still to be bought, the repeats included.
+
+    Args:
+        folder: Of the rescue.
+        config: The old model, with its prices.
+        prompts: Drawn.
+        most: Longest answer [tokens].
+    """
+    there = {recording.id for recording in folder.recordings(config.model)}
+    left = [prompt for prompt in prompts if prompt.id not in there]
+    asked = [*left, *(prompt for prompt in _repeats(prompts) if left)]
+    ceilings = [prompt_ceiling([*p.messages, _fields(p)]) for p in asked]
+    lengths = sorted(len(p.truth.encode()) // 4 + 1 for p in asked if p.truth)
+    usual = min(most, lengths[len(lengths) // 2] if lengths else most)
+    priced = config.price_prompt is not None and config.price_completion is not None
+    likely = sum(ceilings) // 4
+    return Estimate(
+        requests=len(asked),
+        tokens=sum(ceilings) + most * len(asked),
+        likely_tokens=likely + usual * len(asked),
+        usd=config.usd(sum(ceilings), most * len(asked)) if priced else None,
+        likely_usd=config.usd(likely, usual * len(asked)) if priced else None,
+    )
+
+
+def record(
+    folder: RescueFolder,
+    scope: Scope,
+    config: EndpointConfig,
+    prompts: Sequence[RecordedPrompt],
+    asking: Asking,
+) -> Recorded:
+    """Have the old model answer every prompt at temperature 0; what was paid for is not asked again.
+
+    Every answer is on disk before the next step. A request that a kill leaves behind is asked again, for
+    nobody knows whether it was billed; it counts as spent, at its ceiling.
+
+    Args:
+        folder: Of the rescue; ``recordings.jsonl`` of the model is written, whole.
+        scope: Whose model it is.
+        config: The model, how fast it may be asked, its prices.
+        prompts: Drawn; those of the hold-out too, whose answers are what ours is compared with.
+        asking: Budget, clock, progress and stop.
+
+    Raises:
+        ConflictError: Answers were recorded with another limit of tokens.
+        ConfigError: The source refuses the key or a request.
+        ResourceError: The account is empty, or the source was given up.
+        BusyError: Another process records the same model.
+        KeyboardInterrupt: It was to stop; what was paid for is kept.
+    """
+    place = folder.make(folder.of_model(config.model))
+    asking = replace(asking, line=lambda: _line(scope))
+    identity = sha256_text(canonical_json([config.base_url, config.model]))[:16]
+    with Journal(place / JOURNAL, identity) as journal:
+        before = journal.answers
+        _check_length(folder, place, config)
+        try:
+            came, again = _asked(folder, place, config, prompts, journal, asking)
+        except ConfigError as error:
+            if error.param == "api_key_env":
+                key = scope.api_key_env or scope.api_key_file or "the scope's settings"
+                raise ConfigError(error.message, hint=f"check the key in {key}", param="api_key") from None
+            raise
+        finally:
+            # Whatever ended the call: what is paid for is what the next step finds.
+            kept = _kept(_config(config, _settings(folder, place, config)), prompts, journal)
+            folder.write_lines(place / RECORDINGS, kept)
+        bought = journal.answers - before
+        return _recorded(config, prompts, kept, came, again, journal).with_(bought=bought)
+
+
+def _asked(
+    folder: RescueFolder,
+    place: Path,
+    config: EndpointConfig,
+    prompts: Sequence[RecordedPrompt],
+    journal: Journal,
+    asking: Asking,
+) -> tuple[Answers, Answers]:
+    settings = _settings(folder, place, config)
+    if settings.logprobs is None and prompts:
+        settings = settings.with_(logprobs=_gives_logprobs(config, settings, prompts[0], journal, asking))
+        folder.write(str((place / _SETTINGS).relative_to(folder.root)), settings)
+    drawn = _config(config, settings)
+    what = f"answers of {config.model}"
+    came = ask_all(drawn, _turns(prompts), journal, what=what, asking=_with_fields(asking, prompts))
+    twice = _repeats([prompt for prompt in prompts if prompt.id in came.found])
+    second = {"seed": _SEED + 1}
+    again = ask_all(
+        drawn, _turns(twice), journal, what="asked again", asking=_with_fields(asking, twice, second)
+    )
+    return came, again
+
+
+def _gives_logprobs(
+    config: EndpointConfig,
+    settings: RecordingSettings,
+    prompt: RecordedPrompt,
+    journal: Journal,
+    asking: Asking,
+) -> bool:
+    """Ask for log-probabilities once; a source that refuses them is asked without from then on."""
+    drawn = _config(config, settings.with_(logprobs=True))
+    quiet = _with_fields(asking, [prompt])
+    try:
+        ask_all(drawn, _turns([prompt]), journal, what="first answer", asking=quiet)
+    except ConfigError as error:
+        if "logprobs" not in error.message:
+            raise
+        return False
+    return True
+
+
+def _config(config: EndpointConfig, settings: RecordingSettings) -> EndpointConfig:
+    extra = {"seed": _SEED, **(_LOGPROBS if settings.logprobs else {})}
+    return config.model_copy(update={"temperature": 0.0, "max_tokens": settings.max_tokens, "extra": extra})
+
+
+def _settings(folder: RescueFolder, place: Path, config: EndpointConfig) -> RecordingSettings:
+    path = place / _SETTINGS
+    if not path.is_file():
+        return RecordingSettings(max_tokens=config.max_tokens)
+    return folder.read(str(path.relative_to(folder.root)), RecordingSettings)
+
+
+def _check_length(folder: RescueFolder, place: Path, config: EndpointConfig) -> None:
+    most = _settings(folder, place, config).max_tokens
+    if most != config.max_tokens:
+        raise ConflictError(
+            f"answers were recorded with at most {most} tokens each, not {config.max_tokens}",
+            hint=f"--max-tokens {most}, or move {place} away to record everything anew",
+        )
+
+
+def _line(scope: Scope) -> Line:
+    source = Source(scope)
+    return Line(source.client, source.safe)
+
+
+def _turns(prompts: Iterable[RecordedPrompt]) -> dict[str, Any]:
+    return {prompt.id: prompt.messages for prompt in prompts}
+
+
+def _fields(prompt: RecordedPrompt) -> dict[str, Any]:
+    return {"tools": list(prompt.tools)} if prompt.tools else {}
+
+
+def _with_fields(
+    asking: Asking, prompts: Iterable[RecordedPrompt], more: Mapping[str, Any] | None = None
+) -> Asking:
+    fields = {prompt.id: {**_fields(prompt), **(more or {})} for prompt in prompts}
+    return replace(asking, fields={id: own for id, own in fields.items() if own})
+
+
+def _repeats(prompts: Sequence[RecordedPrompt]) -> list[RecordedPrompt]:
+    return sorted(prompts, key=lambda prompt: sampling_key(_SEED, "repeat", prompt.id))[:_REPEATS]
+
+
+def _kept(config: EndpointConfig, prompts: Sequence[RecordedPrompt], journal: Journal) -> list[Recording]:
+    found = []
+    for prompt in prompts:
+        answer = journal.find(asked_key(config, prompt.messages, _fields(prompt)))
+        if answer is not None:
+            found.append(_recording(prompt, config.model, answer))
+    return found
+
+
+def _recording(prompt: RecordedPrompt, model: str, paid: PaidAnswer) -> Recording:
+    return Recording(
+        **prompt.model_dump(),
+        model=model,
+        answer=paid.text,
+        tool_calls=tuple(paid.tool_calls or ()),
+        finish=paid.finish,
+        logprobs=tuple(paid.logprobs or ()),
+        at=datetime.fromisoformat(paid.at),
+        prompt_tokens=paid.prompt_tokens,
+        completion_tokens=paid.completion_tokens,
+        usd=paid.usd,
+    )
+
+
+def _recorded(
+    config: EndpointConfig,
+    prompts: Sequence[RecordedPrompt],
+    kept: Sequence[Recording],
+    came: Answers,
+    again: Answers,
+    journal: Journal,
+) -> Recorded:
+    priced = config.price_prompt is not None and config.price_completion is not None
+    with_truth = [recording for recording in kept if recording.truth is not None]
+    both = [id for id in again.found if id in came.found]
+    return Recorded(
+        model=config.model,
+        prompts=Counter(prompt.portion for prompt in prompts),
+        answers=Counter(recording.portion for recording in kept),
+        bought=0,  # the caller's count
+        failed=Counter(came.failed.values()),
+        lost=journal.lost.tokens,
+        tokens=journal.spent.tokens,
+        usd=journal.spent.usd if priced else None,
+        logprobs=any(recording.logprobs for recording in kept),
+        truths=len(with_truth),
+        right=sum(fingerprint(r.answer) == fingerprint(r.truth or "") for r in with_truth),
+        repeated=len(both),
+        same=sum(again.found[id].text == came.found[id].text for id in both),
+        cut=sum(recording.finish == "length" for recording in kept),
+        tool_calls=sum(bool(recording.tool_calls) for recording in kept),
+    )

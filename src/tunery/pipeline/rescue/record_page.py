@@ -1,0 +1,46 @@
+"""A recording as a page in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunery.core.figures import counted, percent, usd
+from tunery.pipeline.rescue.record import Recorded
+
+
+def recorded_lines(found: Recorded) -> Iterator[str]:
+    """Yield what is recorded of a model, a sentence each."""
+    for portion, prompts in found.prompts.items():
+        there = found.answers.get(portion, 0)
+        use = "only compares, never trains" if portion == "holdout" else f"for {portion}"
+        yield f"{portion}: {there:,} of {counted(prompts, 'prompt')} recorded, {use}"
+    cost = f", {usd(found.usd)}" if found.usd is not None else ""
+    yield f"spent: {found.tokens:,} tokens{cost}; {counted(found.bought, 'answer')} of it in this call"
+    if found.lost:
+        yield (
+            f"{found.lost:,} of these tokens were in flight when a call was killed: nobody knows whether "
+            "they were billed, so they count"
+        )
+    if found.truths:
+        share = percent(found.right / found.truths)
+        yield f"the old model answers as its rows' owner did in {share} of {counted(found.truths, 'row')}"
+    if found.repeated:
+        yield (
+            f"asked twice, it answers {counted(found.repeated, 'prompt')} alike in "
+            f"{percent(found.same / found.repeated)}: what differs is its own noise"
+        )
+    yield "log-probabilities: " + ("with every answer" if found.logprobs else "the source offers none")
+    if found.tool_calls:
+        yield f"{counted(found.tool_calls, 'answer')} call tools"
+    if found.cut:
+        yield f"{counted(found.cut, 'answer')} ended at the limit of tokens and are cut short: --max-tokens"
+    for reason, count in found.failed.items():
+        yield f"not recorded, {counted(count, 'prompt')}: {reason}"
+
+
+def recorded_page(found: Recorded) -> str:
+    """Return the page of a recording."""
+    return (
+        "\n".join([f"# Recorded of {found.model}", "", *(f"- {line}" for line in recorded_lines(found))])
+        + "\n"
+    )

@@ -1,0 +1,167 @@
+"""Recording an old model from a double of its source: asked once each, within the budget, after the terms."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
+from tests.fixtures_cli import Tunery, home, tunery
+from tunery.rescue.folder import RescueFolder
+
+__all__ = ["home", "tunery"]
+
+MODEL = "ft:gpt-4o-mini-2024-07-18:acme::Ab1"
+ROWS = [chat_row(f"question {n * 7919} about parcel {n * 104729}", f"label_{n % 3}") for n in range(40)]
+TERMS = ("--terms-read", "--yes")
+
+
+def answering(body: Mapping[str, Any]) -> str:
+    number = int(re.findall(r"\d+", str(body["messages"][-1]["content"]))[0]) // 7919
+    return f"label_{number % 3}" if number % 10 else "label_9"
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAISource]:
+    monkeypatch.setenv("SOURCE_KEY", KEY)
+    account = OpenAISource(say=answering)
+    account.add_fine_tune("Ab1", ROWS)
+    with serving(account):
+        yield account
+    assert account.writes == set()
+
+
+@pytest.fixture
+def fetched(source: OpenAISource, tunery: Tunery, home: Path) -> RescueFolder:
+    scope = f"base-url={source.url},key-env=SOURCE_KEY"
+    assert tunery("rescue", "inventory", "--scope", scope).code == 0
+    assert tunery("rescue", "fetch").code == 0
+    return RescueFolder(home, "openai")
+
+
+def asked(source: OpenAISource) -> Counter[str]:
+    return Counter(str(body["messages"][-1]["content"]) for body in source.completions)
+
+
+def test_nothing_is_sent_before_the_terms_question_is_answered(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    refused = tunery("rescue", "record", "--yes")
+    assert refused.code == 2
+    assert "terms of use of 127.0.0.1" in refused.err
+    assert "--terms-read" in refused.err
+    assert source.completions == []
+    assert tunery("rescue", "record", *TERMS).code == 0
+    assert '"answered_by"' in (fetched.root / "terms.json").read_text()
+    assert tunery("rescue", "record", "--yes").code == 0  # answered once
+
+
+def test_answers_are_kept_with_truth_and_logprobs_and_never_bought_twice(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    found = tunery("rescue", "record", *TERMS, "--price-prompt", "1", "--price-completion", "4", "--json")
+    assert found.code == 0, found.err
+    recorded = found.json["recorded"]
+    assert recorded["prompts"] == recorded["answers"]
+    assert recorded["prompts"]["holdout"] == 20  # half, where there are few
+    assert (recorded["truths"], recorded["right"], recorded["logprobs"]) == (40, 36, True)
+    assert (recorded["repeated"], recorded["same"]) == (20, 20)
+    assert recorded["usd"] > 0
+    kept = list(fetched.recordings(MODEL))
+    assert all(recording.logprobs and recording.truth for recording in kept)
+    assert all(body["temperature"] == 0 and "store" not in body for body in source.completions)
+    assert sorted(asked(source).values()) == [1] * 20 + [2] * 20
+    again = tunery("rescue", "record", "--json")
+    assert (again.code, again.json["recorded"]["bought"]) == (0, 0)
+    assert len(source.completions) == 60
+    assert "the old model answers as its rows' owner did in 90.0 %" in Path(again.json["page"]).read_text()
+
+
+def test_source_without_logprobs_is_asked_without(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.trouble.refuse_logprobs = True
+    found = tunery("rescue", "record", *TERMS, "--json")
+    assert found.code == 0, found.err
+    assert found.json["recorded"]["logprobs"] is False
+    assert len(list(fetched.recordings(MODEL))) == 40
+
+
+def test_budget_ends_it_and_a_larger_one_goes_on(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    short = tunery("rescue", "record", *TERMS, "--max-tokens", "16", "--budget-tokens", "300")
+    assert short.code == 6
+    assert "the budget does not pay for it" in short.out
+    there = len(list(fetched.recordings(MODEL)))
+    assert 0 < there < 40
+    assert tunery("rescue", "record", "--max-tokens", "16", "--yes").code == 0
+    assert max(asked(source).values()) == 2  # the repeats
+    assert len(list(fetched.recordings(MODEL))) == 40
+    other = tunery("rescue", "record", "--max-tokens", "32", "--yes")
+    assert other.code == 4
+    assert "--max-tokens 16" in other.err
+
+
+def test_own_logs_and_stored_completions_are_asked_too(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("question,answer\n79190007919 from a log,label_1\n")
+    source.stored.append(
+        {
+            "id": "chatcmpl-s1",
+            "model": MODEL,
+            "object": "chat.completion",
+            "created": 1,
+            "choices": [],
+            "messages": [{"id": "m1", "role": "user", "content": "15838 was stored"}],
+        }
+    )
+    found = tunery("rescue", "record", *TERMS, "--prompts", log, "--stored", "--json")
+    assert found.code == 0, found.err
+    origins = Counter(recording.origin for recording in fetched.recordings(MODEL))
+    assert origins == {"training_file": 40, "log": 1, "stored": 1}
+
+
+def test_key_refused_says_which_one(source: OpenAISource, fetched: RescueFolder, tunery: Tunery) -> None:
+    source.trouble.expired = True
+    refused = tunery("rescue", "record", *TERMS)
+    assert refused.code == 2
+    assert "check the key in SOURCE_KEY" in refused.err
+    assert KEY not in refused.err + refused.out
+
+
+def test_rate_is_kept(source: OpenAISource, fetched: RescueFolder, tunery: Tunery) -> None:
+    began = time.monotonic()
+    assert tunery("rescue", "record", *TERMS, "--requests-per-minute", "3000").code == 0
+    assert time.monotonic() - began > 59 / 50  # 60 requests, 50 a second
+
+
+def test_killed_recording_goes_on_without_paying_twice(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery, home: Path
+) -> None:
+    slowly = ["--requests-per-minute", "1200", "--concurrency", "2"]
+    command = [sys.executable, "-m", "tunery", "rescue", "record", *TERMS, *slowly]
+    process = subprocess.Popen(command, env={**os.environ, "TUNERY_HOME": str(home)})
+    while len(source.completions) < 15:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    paid = (fetched.of_model(MODEL) / "journal.jsonl").read_text().count('"done"')
+    assert tunery("rescue", "record", "--yes").code == 0
+    assert len(list(fetched.recordings(MODEL))) == 40
+    # Beyond the twenty repeats, only what was in flight at the kill may be asked again.
+    assert len(source.completions) <= 60 + 2
+    assert paid >= 15 - 2
