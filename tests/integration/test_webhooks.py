@@ -11,16 +11,22 @@ from pathlib import Path
 
 import openai
 import pytest
+import yaml
 from openai import OpenAI
 
 from tests.integration.live_api import live
 from tests.integration.test_api_batches import ended, line, submit
 from tests.integration.test_api_jobs import create, training_file
+from tests.integration.test_cli_loop import RECIPE, write_rows
 from tunery.api.config import ServerSettings
 from tunery.core.clock import SystemClock
 from tunery.core.errors import ConfigError
+from tunery.core.progress import Silent
 from tunery.core.webhook import Delivery
 from tunery.pipeline.batches.config import BatchSettings
+from tunery.pipeline.context import RunContext
+from tunery.pipeline.loop import run_recipe
+from tunery.pipeline.recipe import parse_recipe
 from tunery.pipeline.webhooks.config import WebhookSettings
 from tunery.pipeline.webhooks.dispatch import Dispatcher
 from tunery.store.workspace import Workspace
@@ -120,6 +126,31 @@ def test_the_client_verifies_what_the_end_of_a_batch_and_of_a_job_sends(
         with pytest.raises(openai.InvalidWebhookSignatureError):
             verifying.webhooks.unwrap(body, headers, secret="whsec_" + base64.b64encode(b"x" * 32).decode())
     assert [d.status for d in workspace.webhooks.list()] == ["delivered", "delivered"]
+
+
+def test_a_gate_that_refuses_sends_an_event_that_the_client_verifies(
+    workspace: Workspace, tiny_model: Path, tmp_path: Path, receiver: Receiver
+) -> None:
+    write_rows(tmp_path / "rows.csv", 12)
+    written = yaml.safe_load(RECIPE.format(base=tiny_model))
+    written["train"]["epochs"] = 1
+    written["evaluate"]["baseline"] = {"few_shot": False, "perplexity": False}
+    written["gate"]["rules"][0]["at_least"] = 1.0
+    recipe = parse_recipe(written, where="test")
+    run = run_recipe(RunContext(recipe, workspace, tmp_path, Silent()))
+    assert run.status == "refused"
+    dispatcher = sending(workspace, WebhookSettings(url=receiver.url, secret_env="HOOK_SECRET"))
+    receiver.wait(1)
+    dispatcher.stop()
+    ((headers, body),) = receiver.got
+    with OpenAI(api_key="none", webhook_secret=SECRET) as verifying:
+        event = verifying.webhooks.unwrap(body, headers)
+        with pytest.raises(openai.InvalidWebhookSignatureError):
+            verifying.webhooks.unwrap(body.replace(b"refused", b"passed"), headers)
+    assert event.type == "gate.refused"  # type: ignore[comparison-overlap]
+    (gate,) = workspace.gates.list()
+    assert event.data.id == gate.id
+    assert not gate.passed
 
 
 def test_an_event_outlives_the_server_that_was_to_send_it_and_is_tried_again(workspace: Workspace) -> None:
