@@ -16,8 +16,8 @@ from tunery.text.minhash import SimilarPair, close_to, similar_pairs
 from tunery.text.sameness import fingerprint
 
 PROMPTS = "prompts.jsonl"
-NEAR = 0.8
-"""Likeness from which two prompts are for the same purpose: Jaccard index of their shingles."""
+NEAR = 0.7
+"""Likeness from which two prompts serve the same purpose, as `group_threshold` of datasets has it."""
 _QUESTIONS = ("prompt", "question", "input", "query", "text")
 _TRUTHS = ("completion", "answer", "output", "response", "label", "ideal")
 _ORDER: Sequence[Portion] = ("train", "validation", "holdout")

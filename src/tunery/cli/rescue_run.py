@@ -1,0 +1,116 @@
+"""``tunery rescue recipe`` and ``run``: a model of our own, and whether it takes the old one's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tunery.cli.output import answer, styled
+from tunery.cli.parameters import Json, Overrides
+from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, working_on
+from tunery.cli.session import open_recipe
+from tunery.core.errors import NotFoundError
+from tunery.core.figures import counted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunery.cli.output import Part
+    from tunery.pipeline.rescue.proof import Proof
+    from tunery.pipeline.rescue.recipe import Drafted
+
+
+def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
+    ctx: typer.Context,
+    model: OldModel = "",
+    *,
+    name: RescueName = "openai",
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="NAME", help="Open base; by default the largest here that fits."),
+    ] = None,
+    train_on: Annotated[
+        Literal["owner", "recorded"],
+        typer.Option("--train-on", help="Whose answers, where a row has its owner's and the old model's."),
+    ] = "owner",
+    margin: Annotated[
+        float,
+        typer.Option("--margin", min=0.001, max=0.5, help="How much worse than the old model ours may be."),
+    ] = 0.02,
+    as_json: Json = False,
+) -> None:
+    """Write a recipe from what was recorded: its data, what carries over from the job, its gate."""
+    from tunery.pipeline.rescue.base import chosen_base
+    from tunery.pipeline.rescue.prompts import job_of
+    from tunery.pipeline.rescue.recipe import Settings, draft
+
+    with working_on(ctx, name) as folder:
+        named = model_of(folder, model)
+        job = job_of(folder.inventory(), named)
+
+        def drafted(chosen: str) -> Drafted:
+            return draft(folder, named, job, Settings(chosen, train_on, margin))
+
+        chosen = chosen_base(ctx.obj, base, drafted)
+        found = drafted(chosen.base)
+    value = {"recipe": found, "base": chosen}
+    answer(value, lambda: _recipe_text(found, chosen.because, name), as_json=as_json)
+
+
+def run_rescue(
+    ctx: typer.Context,
+    model: OldModel = "",
+    overrides: Overrides = None,
+    *,
+    name: RescueName = "openai",
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option("--price-per-hour", min=0, help="US dollars an hour of the hardware that serves ours."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the recipe of a rescue, and say whether ours is no worse than the old model, row by row.
+
+    Started again, it continues where it was interrupted. Exits with 5 when the gate refuses.
+    """
+    from tunery.cli.outcome import outcome_of, refusal
+    from tunery.pipeline.loop import run_recipe
+    from tunery.pipeline.rescue.proof import page_path, proof_page, prove
+    from tunery.pipeline.rescue.recipe import RECIPE
+
+    folder = open_rescue(ctx, name)
+    named = model_of(folder, model)
+    recipe = folder.of_model(named) / RECIPE
+    if not recipe.is_file():
+        raise NotFoundError(f"there is no recipe for {named} yet", hint=f"tunery rescue recipe {named}")
+    with open_recipe(ctx, recipe, overrides) as context:
+        with context.progress.task(context.recipe.name, None):
+            done = run_recipe(context)
+        outcome = outcome_of(context.workspace, done)
+        proof = prove(folder, named, context.workspace, done, price_per_hour=price_per_hour)
+    folder.write(page_path(folder, named).removesuffix(".md") + ".json", proof)
+    page = folder.write_text(page_path(folder, named), proof_page(proof))
+    answer({"proof": proof, "page": page}, lambda: _proof_text(proof, page), as_json=as_json)
+    if refused := refusal(outcome):
+        raise refused
+
+
+def _recipe_text(found: Drafted, because: str, name: str) -> Iterable[Part]:
+    rows = ", ".join(f"{count:,} {portion}" for portion, count in found.rows.items())
+    yield f"{found.name}: {rows}; of the training rows {found.owner:,} with their owner's answer, "
+    yield f"{counted(found.recorded, 'row')} with the old model's; {found.metric} by {found.measures} decides"
+    yield because
+    yield from found.reasons
+    yield f"written to {found.path}"
+    yield f"next: tunery plan {found.path}, then tunery rescue run {found.model} --name {name}"
+
+
+def _proof_text(proof: Proof, page: Path) -> Iterable[Part]:
+    from tunery.pipeline.rescue.proof import proof_lines
+
+    first, *others = proof_lines(proof)
+    yield styled(first, "bold green" if proof.status == "succeeded" else "bold red")
+    yield from others
+    yield f"written to {page}"

@@ -1,0 +1,245 @@
+"""A recipe that takes an old model's place: its data, its settings as far as they carry over, its gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from tunery.core.config import Record
+from tunery.core.errors import ConfigError
+from tunery.core.figures import counted, percent
+from tunery.inspect.json_answers import json_value
+from tunery.pipeline.doctor.first_recipe import model_name, recipe_text
+from tunery.rescue.folder import RescueFolder
+from tunery.rescue.records import Portion, Recording, SourceJob
+from tunery.text.pii.mask import mask
+
+TrainOn = Literal["owner", "recorded"]
+OLD = "old"
+"""Name of the arm that the old model's recorded answers are."""
+RECIPE = "recipe.yaml"
+_SHORT = 80
+"""An answer up to this may be held against the reference word by word [characters]."""
+_FEW_CLASSES = 500
+_LEAST_HOLDOUT = 10
+
+
+class Settings(NamedTuple):
+    """What the user decides."""
+
+    base: str
+    train_on: TrainOn = "owner"
+    """Whose answer a row trains on where its owner gave one: theirs, or the old model's."""
+    margin: float = 0.02
+    """How much worse than the old model ours may be."""
+
+
+class Drafted(Record):
+    """A recipe that was written."""
+
+    model: str
+    name: str
+    """Ours."""
+    path: Path
+    rows: Mapping[Portion, int]
+    """Written [count]."""
+    owner: int
+    """Training rows with their owner's answer [count]."""
+    recorded: int
+    """Training rows with the old model's answer [count]."""
+    measures: Literal["truth", "agreement"]
+    """Whether the hold-out has its owners' answers to be right or wrong by, or the old model's alone."""
+    metric: str
+    reasons: tuple[str, ...]
+    """What carried over from the job and what did not, a sentence each."""
+
+
+def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Settings) -> Drafted:
+    """Write a recipe and its files into the model's folder, in place of what was there.
+
+    Args:
+        folder: Of the rescue.
+        model: The old one.
+        job: That made it, None where it is not known.
+        settings: What the user decides.
+
+    Raises:
+        ConfigError: Too little is recorded.
+    """
+    recordings = list(folder.recordings(model))
+    kept = [r for r in recordings if r.answer and not r.tool_calls and r.finish != "length"]
+    parts: dict[Portion, list[Recording]] = {"train": [], "validation": [], "holdout": []}
+    for recording in kept:
+        parts[recording.portion].append(recording)
+    if len(parts["holdout"]) < _LEAST_HOLDOUT or not parts["train"]:
+        raise ConfigError(
+            f"{counted(len(parts['train']), 'recorded answer')} to train on and {len(parts['holdout'])} "
+            f"held out are too few; at least {_LEAST_HOLDOUT} must be held out",
+            hint=f"tunery rescue record --name {folder.name} --prompts FILE with more prompts",
+        )
+    held = parts["holdout"]
+    with_truth = [recording for recording in held if recording.truth is not None]
+    by_truth = 2 * len(with_truth) >= len(held)
+    if by_truth:
+        parts["holdout"] = held = with_truth
+    references = [_reference(r, truth=by_truth) for r in held]
+    metric = metric_of(references)
+    place = folder.make(folder.of_model(model))
+    on_owner = settings.train_on == "owner"
+    for portion, rows in parts.items():
+        truth = by_truth if portion == "holdout" else on_owner
+        folder.write_lines(place / f"{portion}.jsonl", (_row(r, truth=truth) for r in rows))
+    folder.write_lines(place / "old-answers.jsonl", _old_answers(held))
+    reasons = [
+        *_settings_of(job, kept=len(kept), all_of=len(recordings)),
+        _grounds(held, settings.margin, by_truth=by_truth),
+    ]
+    values = {
+        "name": _name(model, job),
+        "description": f"Takes the place of {model}.",
+        "goal": {"metric": metric},
+        "base": settings.base,
+        "data": {"sources": _sources(parts)},
+        "train": _training(job),
+        "evaluate": _evaluate(references, metric),
+        "gate": {"rules": [_rule(settings.margin, metric, by_truth=by_truth)]},
+    }
+    text = "".join(f"# {line}\n" for line in reasons) + recipe_text(values)
+    path = folder.write_text(str((place / RECIPE).relative_to(folder.root)), text)
+    owner = sum(r.truth is not None for r in parts["train"]) if on_owner else 0
+    return Drafted(
+        model=model,
+        name=values["name"],
+        path=path,
+        rows={portion: len(rows) for portion, rows in parts.items()},
+        owner=owner,
+        recorded=len(parts["train"]) - owner,
+        measures="truth" if by_truth else "agreement",
+        metric=metric,
+        reasons=tuple(reasons),
+    )
+
+
+def metric_of(references: Sequence[str]) -> str:
+    """Return the metric by which answers like these are compared."""
+    if all(isinstance(json_value(text.strip()), dict) for text in references):
+        return "field_match"
+    if all(len(text) <= _SHORT and "\n" not in text for text in references):
+        return "exact_match"
+    return "token_f1"
+
+
+class _Row(Record):
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+
+class _Answer(Record):
+    prompt: str
+    answer: str
+
+
+def _reference(recording: Recording, *, truth: bool) -> str:
+    return recording.truth if truth and recording.truth is not None else recording.answer
+
+
+def _row(recording: Recording, *, truth: bool) -> _Row:
+    answer = {"role": "assistant", "content": _reference(recording, truth=truth)}
+    return _Row(messages=(*recording.messages, answer), tools=recording.tools)
+
+
+def _old_answers(held: Iterable[Recording]) -> list[_Answer]:
+    """Return the recorded answers by what was asked, as it is and as it reads once personal data is masked.
+
+    Of two prompts whose last turns are the same only the first is compared: a file of answers cannot tell
+    them apart.
+    """
+    found: dict[str, str] = {}
+    for recording in held:
+        asked = str(recording.messages[-1].get("content"))
+        hidden = mask([asked, recording.answer]).texts
+        found.setdefault(asked, recording.answer if hidden[1] == recording.answer else hidden[1])
+        found.setdefault(hidden[0], hidden[1])
+    return [_Answer(prompt=asked, answer=answer) for asked, answer in found.items()]
+
+
+def _sources(parts: Mapping[Portion, Sequence[Recording]]) -> list[dict[str, str]]:
+    named = {"train": "train", "validation": "validation", "holdout": "test"}
+    return [{"path": f"{part}.jsonl", "split": named[part]} for part, rows in parts.items() if rows]
+
+
+def _training(job: SourceJob | None) -> dict[str, Any]:
+    settings = job.hyperparameters if job else {}
+    carried = {"epochs": settings.get("n_epochs"), "batch_size": settings.get("batch_size")}
+    found: dict[str, Any] = {
+        name: value
+        for name, value in carried.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1000
+    }
+    # A whole batch of a large provider may be longer than all rows of a short epoch here.
+    if "batch_size" in found:
+        found["batch_size"] = max(1, min(64, int(found["batch_size"])))
+    if job and job.seed is not None and 0 <= job.seed < 2**31:
+        found["seed"] = job.seed
+    return {"method": "sft", **found}
+
+
+def _settings_of(job: SourceJob | None, *, kept: int, all_of: int) -> Iterable[str]:
+    if job is None:
+        yield "The old model's job is not known; training has its defaults."
+        return
+    own = job.hyperparameters
+    yield f"From {job.id}, {job.method} on {job.base}."
+    if job.method != "supervised":
+        yield (
+            f"method: sft on answers; what {job.method} taught the old model is in its recorded answers, "
+            "so --train-on recorded carries it over."
+        )
+    for name, ours in (("n_epochs", "epochs"), ("batch_size", "batch_size")):
+        value = own.get(name)
+        carried = isinstance(value, (int, float)) and not isinstance(value, bool)
+        yield f"{name} {value} -> {ours}" + ("" if carried else ": the default here, which suits a LoRA")
+    yield (
+        f"learning_rate_multiplier {own.get('learning_rate_multiplier')}: not carried over, what it "
+        "multiplies is not published; the default here is a LoRA's."
+    )
+    yield f"seed {job.seed}: as it was; it draws other weights here."
+    if kept < all_of:
+        yield f"{counted(all_of - kept, 'recording')} left out: empty, cut short, or calling tools."
+
+
+def _evaluate(references: Sequence[str], metric: str) -> dict[str, Any]:
+    longest = max(len(text.encode()) for text in references)
+    found: dict[str, Any] = {
+        "max_new_tokens": min(2048, max(16, 8 * -(-longest // 16))),
+        "arms": {OLD: {"answers": "old-answers.jsonl"}},
+        "baseline": {"perplexity": False},
+    }
+    if metric == "exact_match" and len(set(references)) <= _FEW_CLASSES:
+        found["suites_off"] = "it gives one of a few short answers, as the old model did"
+    return found
+
+
+def _rule(margin: float, metric: str, *, by_truth: bool) -> dict[str, Any]:
+    if by_truth:
+        return {"metric": metric, "no_worse_than": OLD, "within": margin}
+    return {"metric": metric, "at_least": round(1.0 - margin, 4), "ci": True}
+
+
+def _grounds(held: Sequence[Recording], margin: float, *, by_truth: bool) -> str:
+    rows = counted(len(held), "held-out prompt")
+    if by_truth:
+        return (
+            f"gate: on {rows} with its owner's answer, ours must be shown to be no worse than the old model "
+            f"by more than {percent(margin)}: non-inferiority, by the interval of the paired difference."
+        )
+    return (
+        f"gate: most of {rows} have no answer of their owner's, so agreement with the old model is "
+        f"measured, right or wrong; it must be shown to be at least {percent(1 - margin)}."
+    )
+
+
+def _name(model: str, job: SourceJob | None) -> str:
+    suffix = (job.suffix if job else None) or (model.split(":")[3] if model.count(":") >= 4 else "")
+    return model_name(Path(suffix or f"rescued-{model.rsplit(':', 1)[-1]}"))

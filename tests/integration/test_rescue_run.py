@@ -1,0 +1,161 @@
+"""From recordings to a model that takes the old one's place, or is refused because it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.fixtures_cli import Tunery, home, tunery
+from tunery.core.evaluation import Prediction
+from tunery.pipeline.recipe import load_recipe
+from tunery.pipeline.rescue.proof import following
+from tunery.rescue.folder import RescueFolder
+from tunery.rescue.records import Inventory, Portion, Recording, Scope, SourceJob, SourceModel
+
+__all__ = ["home", "tunery"]
+
+MODEL = "ft:gpt-4o-mini-2024-07-18:acme:parcels:Ab1"
+WORDS = ["lost", "late", "found", "broken", "heavy", "small"]
+KINDS = ["red", "blue"]
+
+
+def recordings(
+    *, truths: bool = True, wrong: int = 10, train: int = 120, held: int = 40
+) -> Iterator[Recording]:
+    """Yield what an old model answered; every so-many-th answer of it is wrong."""
+    for n in range(train + held):
+        portion: Portion = "train" if n < train else "holdout"
+        truth = KINDS[n % 2]
+        yield Recording(
+            id=f"p{n}",
+            portion=portion,
+            origin="training_file",
+            messages=({"role": "user", "content": f"{truth} {WORDS[n % 6]} {WORDS[n // 6 % 6]} {n}"},),
+            truth=truth if truths else None,
+            model=MODEL,
+            answer=KINDS[(n + 1) % 2] if n % wrong == 0 else truth,
+            at=datetime(2026, 11, 27, tzinfo=UTC),
+            prompt_tokens=20,
+            completion_tokens=1,
+            usd=0.0001,
+        )
+
+
+@pytest.fixture
+def folder(home: Path) -> RescueFolder:
+    """An inventory of one model, whose answers are recorded."""
+    found = RescueFolder(home, "openai")
+    settings = {"n_epochs": 4, "batch_size": "auto", "learning_rate_multiplier": 1.8}
+    job = SourceJob(
+        id="ftjob-Ab1", scope="default", base="gpt-4o-mini-2024-07-18", status="succeeded",
+        hyperparameters=settings, suffix="parcels", seed=42, fine_tuned_model=MODEL,
+    )  # fmt: skip
+    model = SourceModel(id=MODEL, scope="default", base=job.base, job_id=job.id)
+    found.write(
+        "inventory.json",
+        Inventory(
+            read_at=datetime(2026, 11, 27, tzinfo=UTC), scopes=(Scope(),), models=(model,), jobs=(job,)
+        ),
+    )
+    found.write_lines(found.of_model(MODEL) / "recordings.jsonl", recordings())
+    return found
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_recipe_says_what_carries_over_and_keeps_the_holdout_apart(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    found = tunery("rescue", "recipe", "--base", tiny_model, "--json")
+    assert found.code == 0, found.err
+    recipe = found.json["recipe"]
+    assert (recipe["owner"], recipe["recorded"], recipe["measures"]) == (120, 0, "truth")
+    text = Path(recipe["path"]).read_text()
+    assert "learning_rate_multiplier 1.8: not carried over" in text
+    loaded = load_recipe(Path(recipe["path"]), ())
+    assert (loaded.name, loaded.train.epochs, loaded.train.seed) == ("parcels", 4.0, 42)
+    assert [(rule.no_worse_than, rule.within) for rule in loaded.gate.rules] == [("old", 0.02)]
+    place = Path(recipe["path"]).parent
+    held = {row["messages"][0]["content"] for row in rows(place / "holdout.jsonl")}
+    trained = {row["messages"][0]["content"] for row in rows(place / "train.jsonl")}
+    assert len(held) == 40
+    assert not held & trained
+    assert {row["prompt"] for row in rows(place / "old-answers.jsonl")} == held
+
+
+def test_rows_without_truth_are_judged_by_agreement_and_trained_on_what_was_recorded(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    folder.write_lines(folder.of_model(MODEL) / "recordings.jsonl", recordings(truths=False))
+    found = tunery("rescue", "recipe", "--base", tiny_model, "--json").json["recipe"]
+    assert (found["owner"], found["recorded"], found["measures"]) == (0, 120, "agreement")
+    assert yaml.safe_load(Path(found["path"]).read_text())["gate"]["rules"] == [
+        {"metric": "exact_match", "at_least": 0.98, "ci": True}
+    ]
+    wrong = rows(Path(found["path"]).parent / "train.jsonl")[0]
+    assert wrong["messages"][-1] == {"role": "assistant", "content": "blue"}  # as the old model answered
+
+
+def test_too_few_recordings_are_refused(folder: RescueFolder, tunery: Tunery, tiny_model: Path) -> None:
+    folder.write_lines(folder.of_model(MODEL) / "recordings.jsonl", recordings(train=20, held=3))
+    refused = tunery("rescue", "recipe", "--base", tiny_model)
+    assert refused.code == 2
+    assert "tunery rescue record" in refused.err
+    assert tunery("rescue", "run").code == 3  # no recipe yet
+
+
+def test_run_shows_row_by_row_that_ours_is_no_worse(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    assert tunery("rescue", "recipe", "--base", tiny_model, "--margin", "0.1").code == 0
+    quick = [
+        "train.epochs=12", "train.learning_rate=0.005", "train.batch_size=8", "train.early_stopping=null",
+        "train.adapter=none", "evaluate.baseline.few_shot=false",
+    ]  # fmt: skip
+    found = tunery("rescue", "run", MODEL, *quick, "--price-per-hour", "0.5", "--json")
+    proof = found.json["proof"] if found.out else pytest.fail(found.err)
+    assert (found.code, proof["status"], proof["version"]) == (0, "succeeded", "parcels@1")
+    assert proof["rows"] == 40
+    arms = {arm["arm"]: arm for arm in proof["arms"]}
+    assert arms["old"]["usd_per_1k"] == pytest.approx(0.1)
+    assert arms["tuned"]["usd_per_1k"] > 0
+    assert proof["following"]["wrong"] == 4
+    page = Path(found.json["page"]).read_text()
+    assert "Where the old model is wrong (4 rows)" in page
+    again = tunery("rescue", "run", MODEL, *quick, "--json")  # nothing is trained twice
+    assert again.json["proof"]["run"] == proof["run"]
+
+
+def test_following_counts_the_same_wrong_answers() -> None:
+    def one(n: int, said: str, correct: bool) -> Prediction:
+        return Prediction(id=str(n), prediction=said, reference="late", correct=correct)
+
+    pairs = [
+        (one(0, "late", True), one(0, "late", True)),
+        (one(1, "lost", False), one(1, "Lost", False)),
+        (one(2, "lost", False), one(2, "late", True)),
+        (one(3, "found", False), one(3, "lost", False)),
+    ]
+    found = following(pairs)
+    assert (found.wrong, found.same, found.right) == (3, 1, 1)
+    # Of our four answers two are "lost" and none is "found": (2 + 2 + 0) / 4 / 3.
+    assert found.by_chance == pytest.approx(1 / 3)
+
+
+def test_model_that_learnt_too_little_is_refused(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    assert tunery("rescue", "recipe", "--base", tiny_model).code == 0
+    found = tunery("rescue", "run", "train.epochs=1", "evaluate.baseline.few_shot=false", "--json")
+    assert found.code == 3  # a model has to be named where settings follow
+    found = tunery("rescue", "run", MODEL, "train.epochs=1", "evaluate.baseline.few_shot=false", "--json")
+    assert (found.code, found.json["proof"]["status"], found.json["proof"]["version"]) == (5, "refused", None)
+    assert "## Lost" in Path(found.json["page"]).read_text()
