@@ -348,10 +348,25 @@ class _Handler(BaseHTTPRequestHandler):
             ], "refusal": None}  # fmt: skip
         asked = sum(len(str(turn.get("content")).split()) for turn in body["messages"])
         usage = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
-        return self._json({
+        whole = {
             "id": f"chatcmpl-{number}", "object": "chat.completion", "created": CREATED,
             "model": body["model"], "choices": [choice], "usage": usage, "system_fingerprint": "fp_double",
-        })  # fmt: skip
+        }  # fmt: skip
+        return self._stream(whole, words) if body.get("stream") else self._json(whole)
+
+    def _stream(self, whole: dict[str, Any], words: list[str]) -> None:
+        """Send an answer word by word, then why it ended, then its usage."""
+        about = {**whole, "object": "chat.completion.chunk"}
+        deltas: list[dict[str, Any]] = [
+            {"role": "assistant", "content": ""},
+            *({"content": w} for w in words),
+        ]
+        choices = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
+        choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        chunks = [{**about, "choices": each, "usage": None} for each in choices]
+        events = [json.dumps(chunk) for chunk in [*chunks, {**about, "choices": []}]] + ["[DONE]"]
+        raw = "".join(f"data: {event}\n\n" for event in events).encode()
+        self._head(200, {"Content-Type": "text/event-stream", "Content-Length": str(len(raw))}, raw)
 
     def _refuse(
         self, status: int, message: str, code: str | None, headers: Mapping[str, str | None] | None = None

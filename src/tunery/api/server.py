@@ -19,11 +19,10 @@ from tunery.api.config import ServerSettings
 from tunery.api.connections import protocol_within
 from tunery.api.drain import Drain, end_process_after
 from tunery.core.errors import ConfigError, ConflictError
-from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
-from tunery.serve.engines import EngineSettings, engine_settings, open_engine
+from tunery.serve.engines import EngineSettings, base_behind, engine_settings, open_engine
 from tunery.serve.engines.upstream.settings import StartedEngineSettings
 from tunery.store.workspace import Workspace
 from tunery.traffic.fair_queue import Capacity
@@ -99,10 +98,7 @@ def served_bases(
 
 def hosted_base(settings: EngineSettings) -> BaseModelInfo | None:
     """Return what stands for the weights of a model that is forwarded to; None where weights lie here."""
-    if settings.own_base is None:
-        return None
-    identity = sha256_text(canonical_json(settings.identity))
-    return BaseModelInfo(name=settings.own_base, sha256=identity, path="", parameters=0)
+    return None if settings.own_base is None else base_behind(settings)
 
 
 def _resolved(workspace: Workspace, settings: ServerSettings, progress: Progress) -> BaseModelInfo:
@@ -226,6 +222,8 @@ def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
         return Opened(open_engine(Path(), engine), HostedTokenizer(window), capacity_of(engine))
 
     def open_base(info: BaseModelInfo) -> Opened:
+        if info.hosted is not None:
+            return open_hosted(info, info, engine_settings(info.hosted))
         if settings is not None and (hosted := hosted_base(settings)) is not None:
             return open_hosted(info, hosted, settings)
         from tunery.model.bases import check_base

@@ -42,6 +42,7 @@ CHANGES: Mapping[str, Change] = {
     "deploy rollback": Change("model.rollback", "name", "model"),
     "deploy canary": Change("rollout.start", "ref", "model"),
     "deploy cancel": Change("rollout.cancel", "name", "model"),
+    "rescue serve": Change("model.forward", "model", "model"),
     "jobs start": Change("job.create", None, "job"),
     "jobs resume": Change("job.resume", "job_id", "job"),
     "jobs pause": Change("job.pause", "job_id", "job"),

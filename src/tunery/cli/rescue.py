@@ -16,6 +16,7 @@ from tunery.cli.progress import terminal_progress
 from tunery.cli.rescue_folder import RescueName, working_on
 from tunery.cli.rescue_record import record_answers
 from tunery.cli.rescue_run import run_rescue, write_recipe
+from tunery.cli.rescue_serve import rescue_status, serve_name
 from tunery.core.errors import ConfigError, ResourceError, did_you_mean, first_of, listed
 from tunery.core.figures import counted, size
 
@@ -30,6 +31,8 @@ app = typer.Typer(no_args_is_help=True, help="Fine-tuned models that somebody el
 app.command("record")(record_answers)
 app.command("recipe")(write_recipe)
 app.command("run")(run_rescue)
+app.command("serve")(serve_name)
+app.command("status")(rescue_status)
 _PROBLEMS = 20
 """Of a kind that are printed; the written page has them all [count]."""
 _SCOPE_FIELDS = {

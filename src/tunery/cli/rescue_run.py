@@ -77,7 +77,7 @@ def run_rescue(
     """
     from tunery.cli.outcome import outcome_of, refusal
     from tunery.pipeline.loop import run_recipe
-    from tunery.pipeline.rescue.proof import page_path, proof_page, prove
+    from tunery.pipeline.rescue.proof import PROOF, page_path, proof_page, prove
     from tunery.pipeline.rescue.recipe import RECIPE
 
     folder = open_rescue(ctx, name)
@@ -90,7 +90,7 @@ def run_rescue(
             done = run_recipe(context)
         outcome = outcome_of(context.workspace, done)
         proof = prove(folder, named, context.workspace, done, price_per_hour=price_per_hour)
-    folder.write(page_path(folder, named).removesuffix(".md") + ".json", proof)
+    folder.write(str((folder.of_model(named) / PROOF).relative_to(folder.root)), proof)
     page = folder.write_text(page_path(folder, named), proof_page(proof))
     answer({"proof": proof, "page": page}, lambda: _proof_text(proof, page), as_json=as_json)
     if refused := refusal(outcome):

@@ -18,6 +18,8 @@ purged."""
 RolloutStatus = Literal["running", "promoted", "rolled_back", "cancelled"]
 
 
+FORWARDED = 0
+"""In place of a champion's version: what answers is no version of ours."""
 CALL_IDS = "call_ids"
 """Where :attr:`RequestRecord.response` has the ids of an answer's calls, if they are of a server behind."""
 
@@ -82,6 +84,7 @@ class Rollout(Record):
     name: str
     """Model name whose champion is challenged."""
     champion: int
+    """Version; :data:`FORWARDED` where it is the old model of a forwarded name that is challenged."""
     challenger: int
     traffic_percent: float
     """Share of subjects that the challenger answers [%]."""

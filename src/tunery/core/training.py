@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from tunery.core.config import Record
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -59,6 +61,8 @@ class BaseModelInfo(Record):
     """Name of the template that takes the place of the base's own; None where it has its own."""
     origin_path: str | None = None
     """Folder of the base with its own template, where it has another one here."""
+    hosted: Mapping[str, Any] | None = Field(default=None, exclude_if=lambda hosted: hosted is None)
+    """Settings of the engine that forwards to it, where it is behind somebody's endpoint; never a key."""
 
     @property
     def label(self) -> str:

@@ -12,7 +12,7 @@ from tunery.core.config import parse_settings
 from tunery.core.errors import ConflictError, GateFailed, NotFoundError
 from tunery.core.ids import new_id
 from tunery.core.registry import AliasMove, ModelVersion, parse_ref
-from tunery.core.rollout import Rollout
+from tunery.core.rollout import FORWARDED, Rollout
 from tunery.deploy.config import CanaryConfig
 from tunery.deploy.guards import Judgement, weigh
 from tunery.store.workspace import Workspace
@@ -65,6 +65,28 @@ def start(
             "--override-gate --by NAME --reason TEXT",
         )
     workspace.model_names.require_own(workspace.database, challenger.name)
+    rollout = begin(workspace, challenger, champion, rule, actor=actor)
+    reason = f"canary {rollout.id} at {rule.percent:g} % of users"
+    if not challenger.gate_passed:
+        reason += f", although the gate refused it; overridden by {challenger.overrides[-1].by}"
+    workspace.models.set_alias(challenger.name, "challenger", challenger.version, actor=actor, reason=reason)
+    return rollout
+
+
+def begin(
+    workspace: Workspace, challenger: ModelVersion, champion: int, rule: CanaryConfig, *, actor: str
+) -> Rollout:
+    """Store a rollout that runs from now on.
+
+    Args:
+        challenger: Who answers a share of the users.
+        champion: Version that answers the others, or :data:`~tunery.core.rollout.FORWARDED`.
+        rule: When it ends.
+        actor: Who starts it.
+
+    Raises:
+        ConflictError: Another one of the name runs.
+    """
     now = workspace.clock.now()
     rollout = Rollout(
         id=new_id("rollout", now),
@@ -77,12 +99,7 @@ def start(
         actor=actor,
         created_at=now,
     )
-    workspace.rollouts.add(rollout)
-    reason = f"canary {rollout.id} at {rule.percent:g} % of users"
-    if not challenger.gate_passed:
-        reason += f", although the gate refused it; overridden by {challenger.overrides[-1].by}"
-    workspace.models.set_alias(challenger.name, "challenger", challenger.version, actor=actor, reason=reason)
-    return rollout
+    return workspace.rollouts.add(rollout)
 
 
 def judge(workspace: Workspace, rollout: Rollout) -> Judgement:
@@ -113,9 +130,10 @@ def step(workspace: Workspace, rollout_id: str) -> Rollout:
         NotFoundError: No such rollout.
     """
     rollout = workspace.rollouts.get(rollout_id)
+    old = rollout.champion == FORWARDED  # then no alias says who answers, and none moves
     if rollout.status == "running":
-        rollout = _overtaken(workspace, rollout) or _judged(workspace, rollout)
-    if rollout.status == "promoted":
+        rollout = (None if old else _overtaken(workspace, rollout)) or _judged(workspace, rollout)
+    if rollout.status == "promoted" and not old:
         _move_champion(workspace, rollout)
     return rollout
 

@@ -155,6 +155,7 @@ _records(
     Index("ix_files_project", "project", "seq"),
 )
 _records("uploads", Column("status", Text(), nullable=False, index=True), _project())
+_records("forwarded_names", _project())
 _records(
     "batches",
     Column("status", Text(), nullable=False, index=True),

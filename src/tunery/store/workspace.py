@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     # Each kind of record is loaded when it is first asked for, so that a command pays for what it uses.
     from tunery.core.dataset import DatasetVersion
     from tunery.core.evaluation import Evaluation, GateResult
+    from tunery.core.forwarding import ForwardedName
     from tunery.core.job import StoredFile, Upload
     from tunery.core.run import Run
     from tunery.core.training import Adapter
@@ -230,6 +231,17 @@ class Workspace:
         layout = TableLayout(
             "uploads", Upload, "upload", ("status", "project"), private=True, owned="project = :project"
         )
+        return Records(self.database, layout, self.project)
+
+    @cached_property
+    def forwarded_names(self) -> Records[ForwardedName]:
+        """Names that another endpoint answered before."""
+        from tunery.core.forwarding import ForwardedName
+
+        layout = TableLayout(
+            "forwarded_names", ForwardedName, "forwarded name", ("project",), lambda each: each.id,
+            hint="tunery rescue status", private=True, owned="project = :project",
+        )  # fmt: skip
         return Records(self.database, layout, self.project)
 
     @cached_property

@@ -23,7 +23,7 @@ CHANGES_NOTHING_OF_OTHERS = """
     |evaluate review import|evaluate run|evaluate show|evaluate verify|feedback export|feedback ls
     |feedback show|import|jobs ls|jobs show|jobs status|keys ls|plan|registry card|registry compare
     |registry export|registry ls|registry parity|registry show|requests ls|requests show|run|runs ls|runs show
-    |rescue fetch|rescue inventory|rescue recipe|rescue record|rescue run
+    |rescue fetch|rescue inventory|rescue recipe|rescue record|rescue run|rescue status
     |serve|train ls|train preflight|train rewind|train run|train show|train tune|verify|webhooks ls
     |webhooks show|webhooks test
     |evaluate resume|evaluate checkpoints|deploy export|status|batches ls

@@ -14,6 +14,9 @@ from tunery.pipeline.gateway.start import Instead, RoutedCall
 from tunery.traffic.blame import another_may_answer, is_worth_a_retry
 from tunery.traffic.config import TrafficSettings
 
+OLD = "forwarded"
+"""Step of a forwarded name: the old model answers where ours fails."""
+
 
 class Failed(NamedTuple):
     """A call that failed before a byte of it was sent."""
@@ -69,6 +72,8 @@ class Course:
 
     def next(self, failed: Failed) -> Retry | None:
         """Return what comes after a failure, None where that is what the client gets."""
+        if failed.routed.target.old is not None:
+            self._steps = iter((OLD,))  # a forwarded name belongs to two, and to nobody else
         if self._retries and is_worth_a_retry(failed.error):
             self._retries -= 1
             return Retry(failed, None)
@@ -88,6 +93,9 @@ def stand_in(retry: Retry, resolve: Callable[[str], Target]) -> Target | None:
     failed, step = retry.failed.routed, retry.step
     if step is None:
         return failed.target
+    if step == OLD:
+        old = failed.target.old
+        return None if old is None else Target(old, None, None)
     if step == "base":
         found = Target(failed.target.base, None, None)
     else:

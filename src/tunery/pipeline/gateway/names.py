@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
+from tunery.core.forwarding import ForwardedName
 from tunery.core.job import Job
 from tunery.core.registry import ModelVersion, parse_ref
-from tunery.core.rollout import Arm, Rollout
+from tunery.core.rollout import FORWARDED, Arm, Rollout
 from tunery.core.training import BaseModelInfo, kept_steps, step_folder
+from tunery.deploy import forwarding
 from tunery.deploy.routing import assign
 from tunery.registry import versions
 from tunery.store.adapters import serving_base
@@ -50,6 +52,8 @@ class Target(NamedTuple):
     """Day that a chat template which writes one is given: the adapter's; None for the day of the request."""
     step: int | None = None
     """Step of a kept checkpoint that answers in place of the version's own weights; None for these."""
+    old: BaseModelInfo | None = None
+    """The old model of a forwarded name, which answers where this fails; None where none is left to."""
 
     def check(self) -> None:
         """Raise where it cannot answer.
@@ -95,7 +99,16 @@ class Route(NamedTuple):
         return target._replace(arm=arm, rollout_id=self.rollout.id)
 
 
-ROUTED_BY = ("model_versions", "aliases", "model_names", "model_shares", "rollouts", "jobs", "adapters")
+ROUTED_BY = (
+    "model_versions",
+    "aliases",
+    "model_names",
+    "model_shares",
+    "rollouts",
+    "jobs",
+    "adapters",
+    "forwarded_names",
+)
 """Tables that a name's meaning is read from."""
 
 
@@ -148,14 +161,36 @@ def route_of(workspace: Workspace, default: BaseModelInfo, name: str) -> Route:
     """
     if name == default.name:
         return Route(Target(default, None, None))
+    if forwarded := forwarding.named(workspace, name):
+        return _forwarded(workspace, forwarded)
     if checkpoint := _CHECKPOINT.fullmatch(name):
         return Route(_target_at(workspace, checkpoint["model"], int(checkpoint["step"])))
     version = _version_of_job(workspace, name)
-    if version is None and "@" not in name and (rollout := workspace.rollouts.running(name)):
+    if version is None and "@" not in name and (rollout := _of_versions(workspace, name)):
         numbers = (rollout.champion, rollout.challenger)
         champion, challenger = (_target(workspace, workspace.models.get(name, n)) for n in numbers)
         return Route(champion, rollout, challenger)
     return Route(_target(workspace, version or _registered(workspace, name, default)))
+
+
+def _of_versions(workspace: Workspace, name: str) -> Rollout | None:
+    """Return the rollout that moves traffic of a name from one version of it to another."""
+    rollout = workspace.rollouts.running(name)
+    return rollout if rollout is not None and rollout.champion != FORWARDED else None
+
+
+def _forwarded(workspace: Workspace, forwarded: ForwardedName) -> Route:
+    """Return what a name means that another endpoint answered before."""
+    old = Target(forwarded.old, None, None)
+    stage = forwarding.stage_now(workspace, forwarded)
+    if stage == "forward" or forwarded.version is None:
+        return Route(old)
+    ours = _target(workspace, _registered(workspace, forwarded.version))
+    if stage != "alone":
+        ours = ours._replace(old=forwarded.old)
+    if stage != "canary" or forwarded.rollout_id is None:
+        return Route(ours)
+    return Route(old, workspace.rollouts.get(forwarded.rollout_id), ours)
 
 
 def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
@@ -189,6 +224,10 @@ def version_of(workspace: Workspace, name: str) -> ModelVersion:
 def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[ServedModel]:
     """List every name that :func:`resolve` knows: the base, names, versions, aliases, jobs' models."""
     yield ServedModel(default.name, 0, "base")
+    for forwarded in workspace.forwarded_names.every():
+        ours = forwarding.stage_now(workspace, forwarded) in ("ours", "alone")
+        root = forwarded.version if ours else None
+        yield ServedModel(forwarded.name, _unix(forwarded.created_at), ORGANIZATION, root=root)
     heads = list(workspace.models.heads())
     for name, group in groupby(heads, key=lambda head: head.name):
         listed = list(group)

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tunery.core.config import Record
-from tunery.core.errors import NotFoundError
+from tunery.core.errors import DamagedError, NotFoundError
 from tunery.core.evaluation import Comparison, Prediction
 from tunery.core.figures import counted, metric_interval, metric_value, percent, subject_name, usd
 from tunery.core.markdown import code, table
@@ -18,6 +20,8 @@ from tunery.rescue.folder import RescueFolder
 from tunery.store.workspace import Workspace
 from tunery.text.sameness import fingerprint
 
+PROOF = "report.json"
+"""Of a model's folder: what the newest run showed."""
 _SHOWN = 20
 """Rows of a kind on the page [count]."""
 
@@ -205,6 +209,24 @@ def _blocks(proof: Proof) -> Iterator[str]:
                 ["row", "should be", "old model", "ours"],
                 [[f"`{code(text)}`" for text in (f.id, f.reference, f.old, f.ours)] for f in rows[:_SHOWN]],
             )
+
+
+def proven(place: Path) -> Proof | None:
+    """Return what the newest run of a rescue showed, None where none has come to its end.
+
+    Args:
+        place: A model's folder in a rescue.
+
+    Raises:
+        DamagedError: The file is not as it was written.
+    """
+    file = place / PROOF
+    if not file.is_file():
+        return None
+    try:
+        return Proof.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise DamagedError(f"{file} is not as it was written ({error.error_count()} problems)") from error
 
 
 def page_path(folder: RescueFolder, model: str) -> str:

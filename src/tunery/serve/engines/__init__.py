@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from tunery.core.config import Settings
+from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.plugins import load_plugin, plugin_names
+from tunery.core.training import BaseModelInfo
 from tunery.core.variants import Variants
 
 if TYPE_CHECKING:
@@ -87,6 +89,21 @@ def engine_settings(values: Mapping[str, Any] | None = None) -> EngineSettings:
             settings around these report it with the others.
     """
     return cast(EngineSettings, _KINDS.read(values or {}))
+
+
+def base_behind(settings: EngineSettings) -> BaseModelInfo:
+    """Return what stands for the weights of a model behind somebody's endpoint, with how it is reached.
+
+    Args:
+        settings: Of an engine whose ``own_base`` is a name.
+    """
+    return BaseModelInfo(
+        name=settings.own_base or "",
+        sha256=sha256_text(canonical_json(settings.identity)),
+        path="",
+        parameters=0,
+        hosted=settings.model_dump(mode="json"),
+    )
 
 
 def open_engine(base: Path, settings: EngineSettings | None = None) -> Engine:

@@ -1,0 +1,145 @@
+"""``tunery rescue serve`` and ``status``: who answers under the old name, and what is safe by now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunery.cli.output import answer, moment, styled, table
+from tunery.cli.parameters import Json
+from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of
+from tunery.cli.session import ACTOR, open_workspace
+from tunery.core.errors import ConfigError
+from tunery.core.forwarding import STAGES, Stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunery.cli.output import Part
+    from tunery.core.forwarding import ForwardedName
+    from tunery.pipeline.rescue.status import Status
+    from tunery.rescue.records import Scope
+    from tunery.serve.engines.hosted import HostedSettings
+
+
+def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
+    ctx: typer.Context,
+    model: OldModel = "",
+    *,
+    name: RescueName = "openai",
+    to: Annotated[
+        str, typer.Option("--to", metavar="STAGE", help=f"Who answers from now on: {', '.join(STAGES)}.")
+    ] = "forward",
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--with", metavar="NAME@N", help="Ours; by default that of the step before, or the run's."
+        ),
+    ] = None,
+    share: Annotated[
+        float, typer.Option("--share", min=0.1, max=99.9, help="Percent of users that a canary answers.")
+    ] = 10.0,
+    alias: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Name that clients write; by default the old one."),
+    ] = None,
+    window: Annotated[
+        int, typer.Option("--window", min=1, help="Tokens that a conversation has with the old model.")
+    ] = 128_000,
+    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the step.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Answer under the old name here: forwarded first, then by ours for a share, by ours, by ours alone.
+
+    Each step can be taken back. Clients change nothing but their base URL. `tunery serve` answers, and reads
+    the source's key from the same environment variable, and only while the old model may answer.
+    """
+    from tunery.deploy import forwarding
+    from tunery.deploy.config import CanaryConfig
+    from tunery.serve.engines import base_behind
+
+    if to not in STAGES:
+        raise ConfigError(f"{to!r:.40} is no stage: {', '.join(STAGES)}", hint="--to forward", param="to")
+    folder = open_rescue(ctx, name)
+    named = model_of(folder, model)
+    old = base_behind(_endpoint(scope_of(folder, named), named, window))
+    ours = version or _made(folder.of_model(named))
+    rule = CanaryConfig(percent=share)
+    with open_workspace(ctx) as workspace:
+        step = forwarding.move(
+            workspace,
+            alias or named,
+            _stage(to),
+            old=old,
+            version=ours,
+            rule=rule,
+            actor=ACTOR,
+            reason=reason,
+        )
+    answer(step, lambda: _step_text(step, share), as_json=as_json)
+
+
+def rescue_status(ctx: typer.Context, *, name: RescueName = "openai", as_json: Json = False) -> None:
+    """Say on one page how many days are left, what is safe by now, and what would be lost today."""
+    from tunery.pipeline.rescue.status import status_of, status_page
+
+    folder = open_rescue(ctx, name)
+    with open_workspace(ctx) as workspace:
+        found = status_of(folder, workspace, datetime.now(UTC).date())
+    page = folder.write_text("status.md", status_page(found))
+    answer({"status": found, "page": page}, lambda: _status_text(found, page), as_json=as_json)
+
+
+def _stage(text: str) -> Stage:
+    return next(stage for stage in STAGES if stage == text)
+
+
+def _endpoint(scope: Scope, model: str, window: int) -> HostedSettings:
+    from tunery.core.config import parse_settings
+    from tunery.serve.engines.hosted import HostedSettings
+
+    if scope.api_key_env is None:
+        raise ConfigError(
+            f"the key of scope {scope.name} is in a file; a server reads it from its environment",
+            hint="tunery rescue inventory --scope …,key-env=VARIABLE",
+        )
+    values = {
+        "base_url": scope.base_url,
+        "model": model,
+        "api_key_env": scope.api_key_env,
+        "context_window": window,
+    }
+    return parse_settings(HostedSettings, values, where="the old model's endpoint")
+
+
+def _made(place: Path) -> str | None:
+    """Return the version that the newest run of a rescue registered, None where none did."""
+    from tunery.pipeline.rescue.proof import proven
+
+    found = proven(place)
+    return found.version if found else None
+
+
+def _step_text(step: ForwardedName, share: float) -> Iterable[Part]:
+    who = {
+        "forward": f"the old model, at {(step.old.hosted or {}).get('base_url')}",
+        "canary": f"{step.version} for {share:g} % of users, the old model for the others",
+        "ours": f"{step.version}; the old model where it fails",
+        "alone": f"{step.version}",
+    }
+    yield f"{step.name} is answered by {who[step.stage]}"
+    rows = [(moment(each.at), each.stage, each.version or "", each.actor, each.reason) for each in step.moves]
+    yield table(["at", "stage", "ours", "by", "reason"], rows)
+
+
+def _status_text(found: Status, page: Path) -> Iterable[Part]:
+    from tunery.pipeline.rescue.status import COLUMNS, cells
+
+    yield table(COLUMNS, [cells(each) for each in found.models])
+    for each in found.models:
+        for loss in each.lost_today:
+            yield styled(f"{each.model}: {loss}", "yellow")
+    yield f"written to {page}"

@@ -1,0 +1,50 @@
+"""Names that another endpoint answered before us, and how far they have moved here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from tunery.core.access import DEFAULT_PROJECT
+from tunery.core.config import Record
+from tunery.core.training import BaseModelInfo
+
+Stage = Literal["forward", "canary", "ours", "alone"]
+"""Who answers: the old endpoint; that and ours for a share of the users; ours, with the old endpoint where it
+fails; ours alone."""
+STAGES: tuple[Stage, ...] = ("forward", "canary", "ours", "alone")
+
+
+class ForwardMove(Record):
+    """One step of a name, in either direction."""
+
+    stage: Stage
+    at: datetime
+    actor: str
+    reason: str = ""
+    version: str | None = None
+    """Ours, ``name@N``."""
+
+
+class ForwardedName(Record):
+    """A name that clients write, with the endpoint that has answered it so far."""
+
+    name: str
+    """``ft:gpt-4o-mini-2024-07-18:org::id``, or whatever clients write."""
+    project: str = DEFAULT_PROJECT
+    created_at: datetime
+    old: BaseModelInfo
+    """What stands for the model at its endpoint."""
+    stage: Stage
+    """As the newest move set it; a canary that has ended says more, see :func:`stage_now`."""
+    version: str | None = None
+    """Ours, ``name@N``; None while there is none."""
+    rollout_id: str | None = None
+    """Of the newest canary."""
+    moves: tuple[ForwardMove, ...] = ()
+    """Oldest first."""
+
+    @property
+    def id(self) -> str:
+        """Project and name: two projects may forward the same one."""
+        return f"{self.project}/{self.name}"

@@ -1,0 +1,115 @@
+"""A name moves from its old endpoint to a version of ours, a step at a time, and back.
+
+A canary of it is a rollout like any other, whose champion is the old model: it is judged and rolled back by
+the same rule, and says by its status who answers from then on.
+"""
+
+from __future__ import annotations
+
+from tunery.core.access import DEFAULT_PROJECT
+from tunery.core.errors import ConfigError, ConflictError, GateFailed, NotFoundError
+from tunery.core.forwarding import ForwardedName, ForwardMove, Stage
+from tunery.core.registry import ModelVersion, parse_ref
+from tunery.core.rollout import FORWARDED
+from tunery.core.training import BaseModelInfo
+from tunery.deploy import canary
+from tunery.deploy.config import CanaryConfig
+from tunery.store.workspace import Workspace
+
+
+def named(workspace: Workspace, name: str) -> ForwardedName | None:
+    """Return a forwarded name of the workspace's project, None where there is none."""
+    return workspace.forwarded_names.find(f"{workspace.project or DEFAULT_PROJECT}/{name}")
+
+
+def stage_now(workspace: Workspace, forwarded: ForwardedName) -> Stage:
+    """Return who answers a name: after a canary that was promoted ours, after any other the old model."""
+    if forwarded.stage != "canary":
+        return forwarded.stage
+    rollout = workspace.rollouts.find(forwarded.rollout_id) if forwarded.rollout_id else None
+    if rollout is not None and rollout.status == "running":
+        return "canary"
+    return "ours" if rollout is not None and rollout.status == "promoted" else "forward"
+
+
+def move(  # noqa: PLR0913 - each is one thing that a move says
+    workspace: Workspace,
+    name: str,
+    stage: Stage,
+    *,
+    old: BaseModelInfo | None = None,
+    version: str | None = None,
+    rule: CanaryConfig | None = None,
+    actor: str,
+    reason: str = "",
+) -> ForwardedName:
+    """Take a step with a name, in either direction.
+
+    Args:
+        workspace: Of one project, or of all, which means the default one.
+        name: As clients write it.
+        stage: Who is to answer.
+        old: The old model; needed for a name that is not forwarded yet.
+        version: Ours, ``name@N``; left out, the one of the step before.
+        rule: Of a canary.
+        actor: Who moves it.
+        reason: Why.
+
+    Raises:
+        NotFoundError: The name is not forwarded and no old model is given, or there is no such version.
+        ConfigError: No version of ours is named where one is to answer, or its number is left out.
+        GateFailed: Its gate refused it, and nobody overrode that.
+        ConflictError: Another canary of its name runs, or a model here has that very name.
+    """
+    there = named(workspace, name)
+    if there is None and old is None:
+        raise NotFoundError(f"{name} is not forwarded yet", hint=f"tunery rescue serve {name} --to forward")
+    ours = version or (there.version if there else None)
+    found = _answering(workspace, ours, stage) if stage != "forward" else None
+    if name in workspace.models.names():
+        raise ConflictError(f"a model here is named {name} itself", hint="--as NAME serves it under another")
+    _end_canary(workspace, there, stage, actor)
+    rollout_id = there.rollout_id if there else None
+    if stage == "canary" and found is not None:
+        rollout_id = canary.begin(workspace, found, FORWARDED, rule or CanaryConfig(), actor=actor).id
+    now = workspace.clock.now()
+    step = ForwardMove(stage=stage, at=now, actor=actor, reason=reason, version=found.ref if found else ours)
+    changes = {"stage": stage, "version": step.version, "rollout_id": rollout_id}
+    if there is None and old is not None:
+        project = workspace.project or DEFAULT_PROJECT
+        return workspace.forwarded_names.add(
+            ForwardedName(name=name, project=project, created_at=now, old=old, moves=(step,), **changes)
+        )
+    return workspace.forwarded_names.change(
+        f"{workspace.project or DEFAULT_PROJECT}/{name}",
+        lambda each: each.with_(**changes, old=old or each.old, moves=(*each.moves, step)),
+    )
+
+
+def _answering(workspace: Workspace, ref: str | None, stage: Stage) -> ModelVersion:
+    """Return the version of ours that is to answer."""
+    if ref is None:
+        raise ConfigError(f"which version of ours is to answer in stage {stage}?", hint="--with NAME@N")
+    parsed = parse_ref(ref)
+    if parsed.version is None:
+        raise ConfigError(f"{ref} has no number; a forwarded name is pinned", hint=f"--with {parsed.name}@1")
+    version = workspace.models.get(parsed.name, parsed.version)
+    if not (version.gate_passed or version.overrides):
+        raise GateFailed(
+            f"the gate refused {version.ref}, so it gets no traffic",
+            hint=f"tunery registry promote {version.ref} --override-gate --by NAME --reason TEXT",
+        )
+    return version
+
+
+def _end_canary(workspace: Workspace, there: ForwardedName | None, stage: Stage, actor: str) -> None:
+    """End the canary that runs, as the step says: for ours, or for the old model."""
+    if there is None or there.rollout_id is None:
+        return
+    for_ours = stage in ("ours", "alone")
+    workspace.rollouts.finish(
+        there.rollout_id,
+        "promoted" if for_ours else "cancelled",
+        reason=f"moved to stage {stage} by hand",
+        actor=actor,
+    )

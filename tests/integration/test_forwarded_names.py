@@ -1,0 +1,193 @@
+"""The old name answers here: by the old endpoint, by both, by ours, and back; clients change nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+
+from tests.doubles.openai_source import KEY, OpenAISource, serving
+from tests.integration.live_api import Live, live, register
+from tunery.core.errors import ConfigError, ConflictError, GateFailed, NotFoundError
+from tunery.core.forwarding import ForwardedName, Stage
+from tunery.deploy import canary, forwarding
+from tunery.deploy.config import CanaryConfig
+from tunery.serve.engines import base_behind
+from tunery.serve.engines.hosted import HostedSettings
+from tunery.store.workspace import Workspace
+
+OLD = "ft:gpt-4o-mini-2024-07-18:acme::Ab1"
+ASK = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAISource]:
+    """Where the old model answers."""
+    monkeypatch.setenv("OLD_KEY", KEY)
+    account = OpenAISource(say=lambda body: "the old one")
+    account.add_fine_tune("Ab1", [])
+    with serving(account):
+        yield account
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[Workspace]:
+    """A home with a version of ours."""
+    found = Workspace.open(tmp_path / "home", database_url=f"sqlite:///{tmp_path / 'home.db'}")
+    register(found, tiny_model, tiny_adapters["a"], "parcels")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def here(workspace: Workspace, tiny_model: Path) -> Iterator[Live]:
+    with live(workspace, tiny_model) as running:
+        yield running
+
+
+def moved(workspace: Workspace, source: OpenAISource, stage: Stage, percent: float = 50) -> ForwardedName:
+    settings = HostedSettings(base_url=source.url, model=OLD, api_key_env="OLD_KEY")
+    rule = CanaryConfig(percent=percent)
+    return forwarding.move(
+        workspace, OLD, stage, old=base_behind(settings), version="parcels@1", rule=rule, actor="test"
+    )
+
+
+def answered_by(here: Live, users: int = 1, **more: object) -> Counter[str]:
+    """Ask as many users' questions; return who answered, by the records."""
+    with here.client() as client:
+        ids = {
+            client.chat.completions.create(
+                model=OLD, messages=ASK, max_tokens=4, user=f"user-{n}", **more  # type: ignore[call-overload]
+            ).id
+            for n in range(users)
+        }  # fmt: skip
+    here.app.state.services.gateway.log.flush()
+    return Counter(record.model for record in here.workspace.requests.list(1000) if record.id in ids)
+
+
+def test_name_is_answered_by_the_old_endpoint_to_an_unmodified_client(
+    workspace: Workspace, source: OpenAISource, here: Live
+) -> None:
+    moved(workspace, source, "forward")
+    client = here.client()
+    made = client.chat.completions.create(model=OLD, messages=ASK, max_tokens=16)  # type: ignore[arg-type]
+    assert (made.model, made.choices[0].message.content) == (OLD, "the old one")
+    streamed = client.chat.completions.create(model=OLD, messages=ASK, stream=True)  # type: ignore[call-overload]
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices) == "the old one"
+    )
+    assert OLD in {model.id for model in client.models.list()}
+    assert client.models.retrieve(OLD).id == OLD
+    assert {body["model"] for body in source.completions} == {OLD}
+    here.app.state.services.gateway.log.flush()
+    record = workspace.requests.list(1)[0]
+    assert (record.endpoint, record.model, record.completion) == (OLD, OLD, "the old one")
+
+
+def test_each_step_can_be_taken_and_taken_back(
+    workspace: Workspace, source: OpenAISource, here: Live
+) -> None:
+    moved(workspace, source, "forward")
+    assert answered_by(here) == {OLD: 1}
+    moved(workspace, source, "canary")
+    halves = answered_by(here, 40)
+    assert halves.total() == 40
+    assert 5 < halves["parcels@1"] < 35
+    assert answered_by(here, 40) == halves  # each user keeps who answers them
+    moved(workspace, source, "ours")
+    assert answered_by(here) == {"parcels@1": 1}
+    moved(workspace, source, "alone")
+    assert answered_by(here) == {"parcels@1": 1}
+    moved(workspace, source, "forward")
+    assert answered_by(here) == {OLD: 1}
+    found = forwarding.named(workspace, OLD)
+    assert found is not None
+    assert [step.stage for step in found.moves] == ["forward", "canary", "ours", "alone", "forward"]
+
+
+def test_canary_that_ends_by_itself_says_who_answers(workspace: Workspace, source: OpenAISource) -> None:
+    began = moved(workspace, source, "canary")
+    assert began.rollout_id is not None
+    assert forwarding.stage_now(workspace, began) == "canary"
+    workspace.rollouts.finish(began.rollout_id, "rolled_back", reason="worse", actor="canary")
+    assert forwarding.stage_now(workspace, began) == "forward"
+    again = moved(workspace, source, "canary")
+    assert again.rollout_id is not None
+    workspace.rollouts.finish(again.rollout_id, "promoted", reason="as good", actor="canary")
+    assert canary.sweep(workspace) == []  # no alias of ours moves by it
+    assert "champion" not in workspace.models.aliases("parcels")
+    assert forwarding.stage_now(workspace, again) == "ours"
+
+
+def test_own_name_is_not_moved_by_a_canary_of_the_old_one(
+    workspace: Workspace, source: OpenAISource, here: Live
+) -> None:
+    moved(workspace, source, "canary", percent=99)
+    made = here.client().chat.completions.create(model="parcels", messages=ASK, max_tokens=4)  # type: ignore[arg-type]
+    assert made.model == "parcels@1"
+
+
+def test_old_endpoint_stands_in_where_ours_fails_and_not_once_ours_is_alone(
+    workspace: Workspace, source: OpenAISource, here: Live
+) -> None:
+    moved(workspace, source, "ours")
+    version = workspace.models.get("parcels", 1)
+    weights = workspace.artifacts.path("adapters", version.adapter_id) / "adapter_model.safetensors"
+    weights.write_bytes(b"spoilt")
+    made = here.client().chat.completions.with_raw_response.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+    assert made.parse().choices[0].message.content == "the old one"
+    assert made.headers["x-tunery-fallback"] == "parcels@1; damaged"
+    moved(workspace, source, "alone")
+    with pytest.raises(openai.APIStatusError):
+        here.client().chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+
+
+def test_old_model_that_is_gone_is_an_error_that_says_so(
+    workspace: Workspace, source: OpenAISource, here: Live
+) -> None:
+    moved(workspace, source, "forward")
+    source.models.clear()
+    with pytest.raises(openai.APIStatusError, match="does not exist"):
+        here.client().chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+
+
+def test_moves_that_cannot_be_are_refused(workspace: Workspace, source: OpenAISource) -> None:
+    with pytest.raises(NotFoundError, match="not forwarded yet"):
+        forwarding.move(workspace, OLD, "forward", actor="test")
+    old = base_behind(HostedSettings(base_url=source.url, model=OLD))
+    with pytest.raises(ConfigError, match="which version"):
+        forwarding.move(workspace, OLD, "ours", old=old, actor="test")
+    with pytest.raises(ConfigError, match="no number"):
+        forwarding.move(workspace, OLD, "ours", old=old, version="parcels", actor="test")
+    with pytest.raises(ConflictError, match="is named parcels itself"):
+        forwarding.move(workspace, "parcels", "forward", old=old, actor="test")
+    refused = workspace.models.get("parcels", 1).with_(gate_passed=False, version=2)
+    workspace.models.register(refused)
+    with pytest.raises(GateFailed, match="refused parcels@2"):
+        forwarding.move(workspace, OLD, "canary", old=old, version="parcels@2", actor="test")
+
+
+def test_name_of_one_project_means_nothing_in_another(
+    workspace: Workspace, source: OpenAISource, here: Live
+) -> None:
+    workspace.projects.create("acme")
+    moved(workspace, source, "forward")
+    foreign = here.client(key=workspace.of("acme").keys.create("theirs", "admin").secret)
+    assert OLD not in {model.id for model in foreign.models.list()}
+    with pytest.raises(openai.NotFoundError):
+        foreign.chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+
+
+def test_key_is_nowhere_in_the_home(workspace: Workspace, source: OpenAISource, here: Live) -> None:
+    moved(workspace, source, "forward")
+    answered_by(here)
+    here.app.state.services.gateway.log.flush()
+    files = [path for path in workspace.root.parent.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert httpx2.get(f"{here.url}/openapi.json").status_code == 200

@@ -1,0 +1,144 @@
+"""From an account with two fine-tuned models, the file of one deleted, to the old name answered here.
+
+Every command is a process of its own; in the slow variant each is first killed in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
+from tunery.rescue.folder import RescueFolder
+
+AB1 = "ft:gpt-4o-mini-2024-07-18:acme::Ab1"
+CD2 = "ft:gpt-4.1-mini-2025-04-14:acme::Cd2"
+WORDS = ["lost", "late", "found", "broken", "heavy", "small"]
+KINDS = ["red", "blue"]
+
+
+def prompt(n: int) -> str:
+    return f"{KINDS[n % 2]} {WORDS[n % 6]} {WORDS[n // 6 % 6]} {n}"
+
+
+def say(body: Mapping[str, Any]) -> str:
+    return str(body["messages"][-1]["content"]).split()[0]
+
+
+@pytest.fixture
+def source() -> Iterator[OpenAISource]:
+    rows = [chat_row(prompt(n), KINDS[n % 2]) for n in range(160)]
+    account = OpenAISource(say=say)
+    account.add_fine_tune("Ab1", rows, shutdown_date="2027-01-14")
+    account.add_fine_tune("Cd2", rows, base="gpt-4.1-mini-2025-04-14")
+    account.delete_file("file-trainCd2")
+    with serving(account):
+        yield account
+    assert account.writes == set()
+
+
+class Shell:
+    """A user's shell: commands in a home of their own, each killed once before it may end.
+
+    Args:
+        kill: Whether they are.
+    """
+
+    def __init__(self, home: Path, *, kill: bool) -> None:
+        self.home, self.kill = home, kill
+        self.env = {**os.environ, "TUNERY_HOME": str(home), "OPENAI_KEY": KEY, "OMP_NUM_THREADS": "1"}
+        self.env.pop("TUNERY_DATABASE_URL", None)
+
+    def start(self, *words: object, **more: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tunery", *map(str, words)]
+        return subprocess.Popen(command, env=self.env, text=True, **more)
+
+    def __call__(self, *words: object, after_s: float = 0.7) -> Any:
+        """Run a command to its end and return what it prints with ``--json``."""
+        if self.kill:
+            process = self.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(after_s)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with self.start(*words, "--json", **pipes) as process:
+            out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        return json.loads(out)
+
+
+def walked(shell: Shell, source: OpenAISource, tiny_model: Path, tmp_path: Path) -> None:
+    """Go the whole way."""
+    shell("rescue", "inventory", "--scope", f"base-url={source.url},key-env=OPENAI_KEY")
+    fetched = shell("rescue", "fetch")["fetched"]
+    assert "file-trainCd2" in json.dumps(fetched["gone"])
+    before = {each["model"]: each for each in shell("rescue", "status")["status"]["models"]}
+    assert any("its answers, all of them" in loss for loss in before[AB1]["lost_today"])
+    logs = tmp_path / "log.jsonl"
+    logs.write_text("".join(json.dumps({"prompt": prompt(n)}) + "\n" for n in range(200, 260)))
+    slowly = ["--requests-per-minute", "6000"]
+    shell("rescue", "record", AB1, "--terms-read", "--yes", *slowly, after_s=1.6)
+    shell("rescue", "record", CD2, "--yes", "--prompts", logs, *slowly, after_s=1.6)
+    folder = RescueFolder(shell.home, "openai")
+    assert [len(list(folder.recordings(model))) for model in (AB1, CD2)] == [160, 60]
+    # No prompt is bought twice but for what was in flight at a kill, and twenty that are asked again.
+    in_flight = 8 if shell.kill else 0
+    assert len(source.completions) <= 160 + 60 + 2 * (20 + in_flight)
+    shell("rescue", "recipe", AB1, "--base", tiny_model)
+    settings = [
+        "train.epochs=12", "train.learning_rate=0.005", "train.batch_size=8", "train.early_stopping=null",
+        "train.adapter=none", "evaluate.baseline.few_shot=false",
+    ]  # fmt: skip
+    proof = shell("rescue", "run", AB1, *settings, after_s=9)["proof"]
+    assert proof["status"] == "succeeded", proof["verdict"]
+    for stage in ("forward", "canary", "ours"):
+        shell("rescue", "serve", AB1, "--to", stage)
+    after = {each["model"]: each for each in shell("rescue", "status")["status"]["models"]}
+    assert after[AB1]["lost_today"] == []
+    assert (after[AB1]["stage"], after[AB1]["version"]) == ("ours", proof["version"])
+    assert any("no model of ours" in loss for loss in after[CD2]["lost_today"])
+
+
+def answered(shell: Shell, tiny_model: Path) -> str:
+    """Serve, ask under the old name as an unmodified client does, and return the answer."""
+    words = ["serve", f"base={tiny_model}", "port=0", "auth=false", "run_jobs=false"]
+    details = shell.home.parent / "details.json"
+    process = shell.start(
+        *words, f"details={details}", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout is not None
+        address = ""
+        for line in process.stdout:
+            address = next((word for word in line.split() if word.startswith("http://")), "")
+            if address:
+                break
+        with openai.OpenAI(base_url=f"{address.removesuffix('/v1')}/v1", api_key="any") as client:
+            ask: Any = [{"role": "user", "content": prompt(301)}]
+            made = client.chat.completions.create(model=AB1, messages=ask, max_tokens=8)
+        assert made.model == AB1
+        return made.choices[0].message.content or ""
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kill", [False, True])
+def test_two_fine_tunes_come_home(source: OpenAISource, tiny_model: Path, tmp_path: Path, kill: bool) -> None:  # noqa: FBT001
+    shell = Shell(tmp_path / "home", kill=kill)
+    walked(shell, source, tiny_model, tmp_path)
+    asked_before = len(source.completions)
+    assert answered(shell, tiny_model) == "blue"
+    assert len(source.completions) == asked_before
