@@ -112,10 +112,10 @@ def walked(shell: Shell, source: OpenAISource, tiny_model: Path, tmp_path: Path)
 def answered(shell: Shell, tiny_model: Path) -> str:
     """Serve, ask under the old name as an unmodified client does, and return the answer."""
     words = ["serve", f"base={tiny_model}", "port=0", "auth=false", "run_jobs=false"]
-    process = shell.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = shell.start(*words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        assert process.stderr is not None
-        written = (word for line in process.stderr for word in line.split())
+        assert process.stdout is not None
+        written = (word for line in process.stdout for word in line.split())
         address = next(word for word in written if word.startswith("http://")).rstrip(".,")
         with openai.OpenAI(base_url=f"{address.removesuffix('/v1')}/v1", api_key="any") as client:
             ask: Any = [{"role": "user", "content": prompt(301)}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,7 +13,6 @@ from tunery.cli.parameters import Json
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of
 from tunery.cli.session import ACTOR, open_workspace
 from tunery.core.errors import ConfigError
-from tunery.core.forwarding import STAGES, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +30,7 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     *,
     name: RescueName = "openai",
     to: Annotated[
-        str, typer.Option("--to", metavar="STAGE", help=f"Who answers from now on: {', '.join(STAGES)}.")
+        Literal["forward", "canary", "ours", "alone"], typer.Option("--to", help="Who answers from now on.")
     ] = "forward",
     version: Annotated[
         str | None,
@@ -61,8 +60,6 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     from tunery.deploy.config import CanaryConfig
     from tunery.serve.engines import base_behind
 
-    if to not in STAGES:
-        raise ConfigError(f"{to!r:.40} is no stage: {', '.join(STAGES)}", hint="--to forward", param="to")
     folder = open_rescue(ctx, name)
     named = model_of(folder, model)
     old = base_behind(_endpoint(scope_of(folder, named), named, window))
@@ -72,7 +69,7 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
         step = forwarding.move(
             workspace,
             alias or named,
-            _stage(to),
+            to,
             old=old,
             version=ours,
             rule=rule,
@@ -91,10 +88,6 @@ def rescue_status(ctx: typer.Context, *, name: RescueName = "openai", as_json: J
         found = status_of(folder, workspace, datetime.now(UTC).date())
     page = folder.write_text("status.md", status_page(found))
     answer({"status": found, "page": page}, lambda: _status_text(found, page), as_json=as_json)
-
-
-def _stage(text: str) -> Stage:
-    return next(stage for stage in STAGES if stage == text)
 
 
 def _endpoint(scope: Scope, model: str, window: int) -> HostedSettings:

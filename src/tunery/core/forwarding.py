@@ -12,7 +12,6 @@ from tunery.core.training import BaseModelInfo
 Stage = Literal["forward", "canary", "ours", "alone"]
 """Who answers: the old endpoint; that and ours for a share of the users; ours, with the old endpoint where it
 fails; ours alone."""
-STAGES: tuple[Stage, ...] = ("forward", "canary", "ours", "alone")
 
 
 class ForwardMove(Record):
