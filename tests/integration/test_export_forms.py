@@ -49,7 +49,21 @@ def test_a_version_is_written_for_llama_cpp_and_other_words_are_named(
     assert tunery(*command, tmp_path / "no", "--format", "gguf", "--quantise", "q9", "--json").code == 3
     odd = tunery(*command, tmp_path / "no", "--quantise", "q8_0", "--json")
     assert odd.code == 2
-    assert "--quantise is for --format gguf" in odd.error["message"]
+    assert "--quantise is for --format gguf and merged" in odd.error["message"]
+    wrong = tunery(*command, tmp_path / "no", "--format", "merged", "--quantise", "q8_0", "--json")
+    assert (wrong.code, "int8" in wrong.error["message"]) == (3, True)
+
+
+def test_merged_weights_become_integers_once_they_are_measured(
+    tunery: Tunery, ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workspace: Workspace
+) -> None:
+    monkeypatch.setenv("TUNERY_HOME", str(workspace.root))
+    command = ["registry", "export", ref, tmp_path / "int8", "--format", "merged", "--quantise", "int8"]
+    done = tunery(*command, "--margin", "1", "--json")
+    assert done.code == 0, done.err
+    assert done.json["parity"]["n"] > 0
+    assert "compressed-tensors" in (tmp_path / "int8" / "config.json").read_text()
+    assert [path.name for path in tmp_path.glob("int8*")] == ["int8"]  # what was measured is gone
 
 
 def test_without_llama_cpp_nothing_is_measured_and_nothing_is_left(

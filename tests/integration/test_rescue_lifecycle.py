@@ -124,7 +124,7 @@ def answered(shell: Shell, tiny_model: Path) -> str:
         return made.choices[0].message.content or ""
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.communicate(timeout=30)
 
 
 @pytest.mark.slow

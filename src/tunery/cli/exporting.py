@@ -10,6 +10,7 @@ from tunery.core.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
     from tunery.model.gguf.precision import Precision
+    from tunery.model.integers import Integers
     from tunery.pipeline.stages.parity import Parity
     from tunery.registry.export import Form
     from tunery.serve.engines.llamacpp import LlamaCppSettings
@@ -20,7 +21,7 @@ class WantedExport(NamedTuple):
     """What is written, and how it is measured."""
 
     form: Form
-    precision: Precision
+    precision: Precision | Integers | None
     engine: LlamaCppSettings
 
 
@@ -41,17 +42,22 @@ def wanted_export(form: str, quantise: str | None, engine: Sequence[str]) -> Wan
     """
     from tunery.core.config import apply_overrides
     from tunery.model.gguf.precision import PRECISIONS
+    from tunery.model.integers import INTEGERS
     from tunery.registry.export import Form
     from tunery.serve.engines import engine_settings
 
     if form not in get_args(Form):
         raise NotFoundError.of("form", form, get_args(Form))
-    if quantise is not None and quantise not in PRECISIONS:
-        raise NotFoundError.of("number format", quantise, PRECISIONS)
-    if quantise is not None and form != "gguf":
-        raise ConfigError(f"--quantise is for --format gguf; {form} is written in the weights' own precision")
+    known = {"gguf": PRECISIONS, "merged": INTEGERS}
+    if quantise is not None and form not in known:
+        forms = " and ".join(known)
+        raise ConfigError(
+            f"--quantise is for --format {forms}; {form} is written in the weights' own precision"
+        )
+    if quantise is not None and quantise not in known[form]:
+        raise NotFoundError.of(f"number format of {form}", quantise, known[form])
     settings = engine_settings({**apply_overrides({}, engine), "kind": "llamacpp"})
-    return WantedExport(cast("Form", form), quantise or "f16", cast("LlamaCppSettings", settings))
+    return WantedExport(cast("Form", form), quantise, cast("LlamaCppSettings", settings))
 
 
 def export_checked(
@@ -95,9 +101,12 @@ def _parity(
     workspace: Workspace, ref: str, folder: Path, wanted: WantedExport, margin: float | None
 ) -> Parity:
     from tunery.cli.progress import terminal_progress
-    from tunery.pipeline.stages.parity import MARGIN, parity_of_folder, parity_of_gguf
+    from tunery.pipeline.stages.parity import MARGIN, parity_of_folder, parity_of_gguf, parity_of_integers
 
     progress, most = terminal_progress(), MARGIN if margin is None else margin
+    if wanted.form == "merged" and wanted.precision is not None:
+        integers = cast("Integers", wanted.precision)
+        return parity_of_integers(workspace, ref, folder, integers, progress=progress, margin=most)
     if not wanted.form.startswith("gguf"):
         return parity_of_folder(workspace, ref, folder, progress=progress, margin=most)
     file = next(folder.glob("*.gguf"))

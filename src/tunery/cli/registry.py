@@ -162,7 +162,10 @@ def export_version(  # noqa: PLR0913 - each is an option of its own
     ] = "adapter",
     quantise: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Number format of a GGUF file: f32, f16 [default], q8_0, q4_k_m."),
+        typer.Option(
+            metavar="TYPE",
+            help="Of gguf: f32, f16 [default], q8_0, q4_k_m. Of merged: int8, int4; else floating point.",
+        ),
     ] = None,
     merged: Annotated[bool, typer.Option("--merged", help="The same as --format merged.")] = False,
     check: Annotated[

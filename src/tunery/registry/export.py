@@ -7,7 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from tunery.core.errors import ConfigError, ConflictError, NotFoundError, ResourceError
 from tunery.core.registry import ModelVersion
@@ -20,6 +20,7 @@ from tunery.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from tunery.model.gguf.precision import Precision
+    from tunery.model.integers import Integers
 
 Form = Literal["adapter", "merged", "gguf", "gguf-adapter"]
 """``adapter``: a PEFT folder, as it was judged. ``merged``: all weights in fp32, for transformers and vLLM.
@@ -36,7 +37,7 @@ def export(
     destination: Path,
     *,
     form: Form = "adapter",
-    precision: Precision = "f16",
+    precision: Precision | Integers | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write what a version was trained to in one of several forms, and put its model card beside it.
@@ -50,7 +51,8 @@ def export(
         ref: ``name@N``, ``name@alias`` or ``name``.
         destination: Folder to make; an empty one may exist.
         form: What is written.
-        precision: Number format of a GGUF file's matrices.
+        precision: Number format of the matrices. None writes f16 into a GGUF file, and leaves merged weights
+            in floating point.
         check: Given the folder before it appears under its name; what it raises leaves nothing behind.
 
     Returns:
@@ -118,17 +120,26 @@ def _exported(workspace: Workspace, version: ModelVersion) -> _Exported:
     return _Exported(version, source / WHOLE_MODEL if whole else source, whole, adapter)
 
 
-def _write(exported: _Exported, folder: Path, form: Form, precision: Precision) -> None:
+def _write(exported: _Exported, folder: Path, form: Form, precision: Precision | Integers | None) -> None:
     """Write a version's weights into a folder that is made."""
     named = f"{exported.version.name}-{exported.version.version}"
     if form == "gguf":
-        _write_gguf(exported, folder, f"{named}-{precision}.gguf", precision)
+        given = cast("Precision", precision or "f16")
+        _write_gguf(exported, folder, f"{named}-{given}.gguf", given)
     elif form == "gguf-adapter":
         _write_gguf_adapter(exported, folder, f"{named}{LORA_SUFFIX}.gguf")
     elif form == "merged" and not exported.whole:
         _merge(exported, folder)
     else:
         shutil.copytree(exported.source, folder, ignore=shutil.ignore_patterns(MANIFEST, RECORD, KEPT_STEPS))
+    if form == "merged" and precision is not None:
+        _as_integers(folder, cast("Integers", precision))
+
+
+def _as_integers(folder: Path, integers: Integers) -> None:
+    from tunery.model.integers import to_integers
+
+    to_integers(folder, integers)
 
 
 def _merge(exported: _Exported, folder: Path) -> None:

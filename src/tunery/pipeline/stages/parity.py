@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from tunery.core.dataset import DatasetVersion
 from tunery.core.engine import Engine
 from tunery.core.errors import GateFailed, NotFoundError
 from tunery.core.evaluation import Comparison
+from tunery.core.faults import told
 from tunery.core.figures import change, change_interval, count, counted, gap_bound, is_share, quantity
 from tunery.core.progress import Progress
 from tunery.core.run import TRAINER
 from tunery.evaluate.comparison import compare
 from tunery.evaluate.run import EvaluationResult, evaluate
 from tunery.evaluate.scorers import ScorerOptions
+from tunery.model.integers import Integers, to_floats
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import stored_recipe
 from tunery.pipeline.stages.evaluate import measure_trainer, predictions_of, test_task, tuned_subject
@@ -92,6 +95,41 @@ def parity_of_folder(
     context, judged = _again(workspace, ref, progress)
     settings = context.engine_settings
     return _measured(context, judged, "exported", lambda: open_engine(folder, settings), margin)
+
+
+def parity_of_integers(
+    workspace: Workspace,
+    ref: str,
+    folder: Path,
+    integers: Integers,
+    *,
+    progress: Progress,
+    margin: float = MARGIN,
+) -> Parity:
+    """Measure weights that were made integers on their version's test rows: in floating point again, which is
+    what engines that open them compute with.
+
+    Args:
+        workspace: Where the version is registered.
+        ref: The version.
+        folder: As it was exported.
+        integers: What its weights are.
+        progress: Told of every batch.
+        margin: Loss that is accepted.
+
+    Raises:
+        NotFoundError: The version's run, rows or answers are no longer stored.
+        ResourceError: There is no room for the weights in floating point.
+    """
+    context, judged = _again(workspace, ref, progress)
+    settings = context.engine_settings
+    again = folder.with_name(f"{folder.name}.measured")
+    try:
+        with told(again):
+            to_floats(folder, again)
+        return _measured(context, judged, integers, lambda: open_engine(again, settings), margin)
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
 
 
 def parity_of_gguf(
