@@ -165,3 +165,23 @@ def test_killed_recording_goes_on_without_paying_twice(
     # Beyond the twenty repeats, only what was in flight at the kill may be asked again.
     assert len(source.completions) <= 60 + 2
     assert paid >= 15 - 2
+
+
+def test_status_says_what_is_safe_and_what_would_be_lost_today(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    def losses() -> list[str]:
+        found = tunery("rescue", "status", "--json")
+        assert found.code == 0, found.err
+        (model,) = found.json["status"]["models"]
+        assert "Would be lost today" in Path(found.json["page"]).read_text()
+        return [str(loss) for loss in model["lost_today"]]
+
+    answers, service = losses()
+    assert answers.startswith("its answers, all of them: tunery rescue record")
+    assert "tunery rescue recipe" in service
+    assert tunery("rescue", "record", *TERMS).code == 0
+    assert losses() == [service]
+    file = fetched.file("file-trainAb1")
+    file.write_bytes(file.read_bytes() + b"\n")
+    assert losses() == ["1 file of its job: tunery rescue fetch --name openai", service]

@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from tunery.rescue.records import Inventory, Scope
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tuned models that somebody else will switch off.")
-app.command("record")(record_answers)
-app.command("recipe")(write_recipe)
-app.command("run")(run_rescue)
-app.command("serve")(serve_name)
-app.command("status")(rescue_status)
 _PROBLEMS = 20
 """Of a kind that are printed; the written page has them all [count]."""
 _SCOPE_FIELDS = {
@@ -99,6 +94,13 @@ def fetch_files(
     answer({"fetched": found, "page": page}, lambda: _fetched(found, page), as_json=as_json)
     if found.problems:
         raise typer.Exit(ResourceError.exit_code)
+
+
+app.command("record")(record_answers)
+app.command("recipe")(write_recipe)
+app.command("run")(run_rescue)
+app.command("serve")(serve_name)
+app.command("status")(rescue_status)
 
 
 def _scopes(written: Sequence[str] | None, folder: RescueFolder) -> tuple[Scope, ...]:

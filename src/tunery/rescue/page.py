@@ -18,17 +18,21 @@ COLUMNS = ("model", "base", "method", "ends", ">days left", "answers", "training
 
 def cells(outlook: Outlook) -> tuple[str, ...]:
     """Return the row of one model, by :data:`COLUMNS`."""
-    end = outlook.shutdown
     return (
         outlook.model,
         outlook.base,
         outlook.method or "no job",
-        f"{end.on}{' (reported)' if end.is_reported else ''}" if end else "unknown",
+        ending(outlook.shutdown),
         "" if outlook.days_left is None else f"{outlook.days_left:,}",
         {True: "yes", False: "no", None: "unknown"}[outlook.answers],
         outlook.training or "unknown",
         str(outlook.results),
     )
+
+
+def ending(end: Shutdown | None) -> str:
+    """Return the day of an end as a cell, with a note where it is a report."""
+    return f"{end.on}{' (reported)' if end.is_reported else ''}" if end else "unknown"
 
 
 def last_jobs(inventory: Inventory) -> list[Shutdown]:

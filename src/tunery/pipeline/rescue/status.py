@@ -16,8 +16,8 @@ from tunery.pipeline.rescue.prompts import known_prompts
 from tunery.pipeline.rescue.proof import proven
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.outlook import Outlook, days_until, outlooks
-from tunery.rescue.page import last_jobs
-from tunery.rescue.records import Inventory
+from tunery.rescue.page import ending, last_jobs
+from tunery.rescue.records import Inventory, Shutdown
 from tunery.store.workspace import Workspace
 
 COLUMNS = ("model", "ends", ">days left", ">files", ">recorded", "recipe", "ours", "answers here")
@@ -27,8 +27,8 @@ class ModelStatus(Record):
     """How one fine-tuned model stands."""
 
     model: str
-    ends: str | None = None
-    """When, and by whose word; None where nothing is known."""
+    shutdown: Shutdown | None = None
+    """When it ends, and by whose word; None where nothing is known."""
     days_left: int | None = None
     files: int = 0
     """Of its job that are here, whole [count]."""
@@ -99,7 +99,7 @@ def _model(
     forwarded = forwarding.named(workspace, model)
     status = ModelStatus(
         model=model,
-        ends=days_until(outlook.shutdown, today) if outlook.shutdown else None,
+        shutdown=outlook.shutdown,
         days_left=outlook.days_left,
         files=len(here) - len(damaged),
         files_named=sum(file.state != "gone" for file in there.values()),
@@ -140,7 +140,7 @@ def cells(status: ModelStatus) -> tuple[str, ...]:
     """Return the row of one model, by :data:`COLUMNS`."""
     return (
         status.model,
-        status.ends or "unknown",
+        ending(status.shutdown),
         "" if status.days_left is None else f"{status.days_left:,}",
         f"{status.files} of {status.files_named}",
         f"{status.recorded:,} of {status.prompts:,}",
@@ -162,6 +162,8 @@ def _blocks(found: Status) -> Iterator[str]:
     yield table([name.lstrip(">") for name in COLUMNS], [cells(each) for each in found.models])
     for each in found.models:
         yield f"## {each.model}"
+        if each.shutdown:
+            yield f"Ends {days_until(each.shutdown, found.today)}."
         if each.damaged:
             yield f"Not what was fetched: {', '.join(each.damaged)}."
         if each.lost_today:
