@@ -41,6 +41,7 @@ from tunery.api.routes import (
 )
 from tunery.api.routes import uploads as upload_routes
 from tunery.api.services import AllServices, Everything
+from tunery.api.shortcut import Shortcut
 from tunery.api.uploads import Uploads
 from tunery.core.access import Caller
 from tunery.core.errors import ResourceError, TuneryError
@@ -162,6 +163,8 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
     app.add_api_route("/health/live", live, methods=["GET"])
     app.add_api_route("/metrics", metrics_text, methods=["GET"])
     app.add_api_route("/openapi.json", openapi.route_of(app), methods=["GET"], include_in_schema=False)
+    called = [*generate.router.routes, *responses.router.routes, *embeddings.router.routes]
+    app.add_middleware(Shortcut, routes=called, prefix="/v1")
     app.add_middleware(Boundary, workspace=workspace, settings=settings, trail=trail, drain=drain)
     if settings.cors_origins:
         app.add_middleware(

@@ -149,13 +149,22 @@ def install(app: FastAPI) -> None:
     """
 
     async def handle(request: Request, error: Exception) -> JSONResponse:
-        problem = problem_of(error, request.scope.get("request_id", ""))
-        if isinstance(error, StarletteHTTPException):
-            problem = _told_from(request, error, problem)
-        return problem.response()
+        return answer_to(request, error)
 
-    for kind in (TuneryError, RequestValidationError, StarletteHTTPException):
+    for kind in HANDLED:
         app.add_exception_handler(kind, handle)
+
+
+HANDLED = (TuneryError, RequestValidationError, StarletteHTTPException)
+"""Exceptions that are answers."""
+
+
+def answer_to(request: Request, error: Exception) -> JSONResponse:
+    """Return what a request gets whose route raised an error."""
+    problem = problem_of(error, request.scope.get("request_id", ""))
+    if isinstance(error, StarletteHTTPException):
+        problem = _told_from(request, error, problem)
+    return problem.response()
 
 
 def _told_from(request: Request, error: StarletteHTTPException, problem: Problem) -> Problem:

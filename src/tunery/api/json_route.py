@@ -26,11 +26,18 @@ _WRITING = anyio.CapacityLimiter(4)
 """Threads that write audit records [count]."""
 
 
-class _StrictRequest(Request):
+class StrictRequest(Request):
+    """A request whose JSON is refused where it has two meanings."""
+
     sent: object = None
     """What the body held, once it is read."""
 
     async def json(self) -> Any:
+        """Return what the body holds.
+
+        Raises:
+            BadValue: As :func:`~tunery.serve.openai.strict_json.read_strictly`.
+        """
         body = await self.body()
         try:
             if len(body) > _IN_THREAD_BYTES:
@@ -52,13 +59,22 @@ class JsonRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler behind these checks."""
-        handle = super().get_route_handler()
+        handle = self.checked(super().get_route_handler())
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+    def checked(
+        self, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+    ) -> Callable[[StrictRequest], Coroutine[Any, Any, Response]]:
+        """Return a handler of this route behind these checks."""
         # One path with two methods is two routes, each with its one method.
         access = access_of(min(self.methods or {"GET"}), self.path_format)
 
-        async def handle_strictly(request: Request) -> Response:
-            strict = _StrictRequest(request.scope, request.receive)
-            caller: Caller = request.scope["caller"]
+        async def handle_checked(strict: StrictRequest) -> Response:
+            caller: Caller = strict.scope["caller"]
             if access.change is None:
                 require(caller, access)
                 return await _checked(handle, strict)
@@ -71,10 +87,10 @@ class JsonRoute(APIRoute):
             await _write_down(strict, access, DONE, bytes(getattr(response, "body", b"")))
             return response
 
-        return handle_strictly
+        return handle_checked
 
 
-async def _checked(handle: Callable[..., Coroutine[Any, Any, Response]], request: _StrictRequest) -> Response:
+async def _checked(handle: Callable[..., Coroutine[Any, Any, Response]], request: StrictRequest) -> Response:
     if "\0" in request.url.path or "\0" in request.scope["path"]:
         raise BadValue("the path holds the character NUL", status=404)
     for name, value in request.query_params.multi_items():
@@ -83,7 +99,7 @@ async def _checked(handle: Callable[..., Coroutine[Any, Any, Response]], request
     return await handle(request)
 
 
-async def _write_down(request: _StrictRequest, access: Access, outcome: str, answer: bytes) -> None:
+async def _write_down(request: StrictRequest, access: Access, outcome: str, answer: bytes) -> None:
     trail: AuditTrail = request.app.state.services.audit
     caller: Caller = request.scope["caller"]
     named = changed_object([str(v) for v in request.path_params.values()], answer, request.sent)

@@ -99,10 +99,7 @@ class AllServices:
 # Coroutines, although they wait for nothing: FastAPI would run a plain function in a thread of the pool that
 # all blocking routes share, and a completion or /health would wait until one of those has ended.
 async def _caller(request: Request) -> access.Caller:
-    caller: access.Caller | None = request.scope["caller"]  # set by the boundary
-    if caller is None:
-        raise RuntimeError(f"{request.scope['path']} needs no key, so nobody is known to call it")
-    return caller
+    return caller_in(request)
 
 
 async def _all_services(request: Request) -> AllServices:
@@ -111,8 +108,21 @@ async def _all_services(request: Request) -> AllServices:
 
 
 async def _services(request: Request) -> Services:
+    return services_in(request)
+
+
+def caller_in(request: Request) -> access.Caller:
+    """Return who sends a request."""
+    caller: access.Caller | None = request.scope["caller"]  # set by the boundary
+    if caller is None:
+        raise RuntimeError(f"{request.scope['path']} needs no key, so nobody is known to call it")
+    return caller
+
+
+def services_in(request: Request) -> Services:
+    """Return the parts of the server as far as the project of a request goes."""
     found: AllServices = request.app.state.services
-    return found.of((await _caller(request)).project)
+    return found.of(caller_in(request).project)
 
 
 Shared = Annotated[Services, Depends(_services)]
