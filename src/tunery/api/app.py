@@ -25,6 +25,7 @@ from tunery.api.metrics import Metrics
 from tunery.api.routes import (
     audit,
     batches,
+    checkpoints,
     embeddings,
     feedback,
     files,
@@ -147,6 +148,7 @@ def create_app(workspace: Workspace, bases: BasePool, settings: ServerSettings) 
         files,
         upload_routes,
         batches,
+        checkpoints,
         jobs,
         graders,
         models,

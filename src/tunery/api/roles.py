@@ -60,6 +60,11 @@ ROUTES: Mapping[str, Access] = {
     "GET /fine_tuning/jobs/{job_id}": _READ,
     "GET /fine_tuning/jobs/{job_id}/events": _READ,
     "GET /fine_tuning/jobs/{job_id}/checkpoints": _READ,
+    "POST /fine_tuning/checkpoints/{checkpoint:path}/permissions": Access("admin", "checkpoint.share"),
+    "GET /fine_tuning/checkpoints/{checkpoint:path}/permissions": Access("admin"),
+    "DELETE /fine_tuning/checkpoints/{checkpoint:path}/permissions/{permission_id}": Access(
+        "admin", "checkpoint.unshare"
+    ),
     "POST /fine_tuning/jobs/{job_id}/cancel": Access("train", "job.cancel"),
     "POST /fine_tuning/jobs/{job_id}/pause": Access("train", "job.pause"),
     "POST /fine_tuning/jobs/{job_id}/resume": Access("train", "job.resume"),

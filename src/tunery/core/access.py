@@ -92,3 +92,17 @@ WITHOUT_KEY = Caller(DEFAULT_PROJECT, "admin")
 def caller_of(key: ApiKey, user: str | None = None) -> Caller:
     """Return who calls with a key."""
     return Caller(key.project, key.role, key.id, key.name, user, key.weight, key.priority)
+
+
+class CheckpointPermission(Record):
+    """Another project may ask for a checkpoint of a job, or for its model."""
+
+    id: str
+    """``cp-…``."""
+    checkpoint: str
+    """``ft:…:ckpt-step-N``, or ``ft:…``."""
+    granted_to: str
+    """The other project."""
+    project: str = DEFAULT_PROJECT
+    """Whose checkpoint it is."""
+    created_at: datetime

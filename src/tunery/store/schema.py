@@ -157,6 +157,12 @@ _records(
 _records("uploads", Column("status", Text(), nullable=False, index=True), _project())
 _records("forwarded_names", _project())
 _records(
+    "checkpoint_permissions",
+    Column("checkpoint", Text(), nullable=False, index=True),
+    Column("granted_to", Text(), nullable=False),
+    _project(),
+)
+_records(
     "batches",
     Column("status", Text(), nullable=False, index=True),
     _project(),

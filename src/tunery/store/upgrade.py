@@ -7,7 +7,7 @@ from pathlib import Path
 from tunery.core.errors import ConfigError, ConflictError
 from tunery.store.database import Database
 
-HEAD = "0012"
+HEAD = "0013"
 """Number of the newest step under ``migrations/versions``."""
 
 _LOCK = "tunery schema"

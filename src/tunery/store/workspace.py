@@ -15,6 +15,8 @@ from tunery.store.records import Records, TableLayout
 from tunery.store.upgrade import ensure_current
 
 if TYPE_CHECKING:
+    from tunery.core.access import CheckpointPermission
+
     # Each kind of record is loaded when it is first asked for, so that a command pays for what it uses.
     from tunery.core.dataset import DatasetVersion
     from tunery.core.evaluation import Evaluation, GateResult
@@ -241,6 +243,18 @@ class Workspace:
         layout = TableLayout(
             "forwarded_names", ForwardedName, "forwarded name", ("project",), lambda each: each.id,
             hint="tunery rescue status", private=True, owned="project = :project",
+        )  # fmt: skip
+        return Records(self.database, layout, self.project)
+
+    @cached_property
+    def checkpoint_permissions(self) -> Records[CheckpointPermission]:
+        """Which other projects may ask for a checkpoint."""
+        from tunery.core.access import CheckpointPermission
+
+        columns = ("checkpoint", "granted_to", "project")
+        layout = TableLayout(
+            "checkpoint_permissions", CheckpointPermission, "permission", columns,
+            private=True, owned="project = :project",
         )  # fmt: skip
         return Records(self.database, layout, self.project)
 

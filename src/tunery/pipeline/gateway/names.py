@@ -108,6 +108,7 @@ ROUTED_BY = (
     "jobs",
     "adapters",
     "forwarded_names",
+    "checkpoint_permissions",
 )
 """Tables that a name's meaning is read from."""
 
@@ -163,8 +164,10 @@ def route_of(workspace: Workspace, default: BaseModelInfo, name: str) -> Route:
         return Route(Target(default, None, None))
     if forwarded := forwarding.named(workspace, name):
         return _forwarded(workspace, forwarded)
-    if checkpoint := _CHECKPOINT.fullmatch(name):
-        return Route(_target_at(workspace, checkpoint["model"], int(checkpoint["step"])))
+    if name.startswith("ft:") and (owner := _granting(workspace, name)) is not None:
+        return Route(_of_job(owner, name))
+    if _CHECKPOINT.fullmatch(name):
+        return Route(_of_job(workspace, name))
     version = _version_of_job(workspace, name)
     if version is None and "@" not in name and (rollout := _of_versions(workspace, name)):
         numbers = (rollout.champion, rollout.challenger)
@@ -191,6 +194,33 @@ def _forwarded(workspace: Workspace, forwarded: ForwardedName) -> Route:
     if stage != "canary" or forwarded.rollout_id is None:
         return Route(ours)
     return Route(old, workspace.rollouts.get(forwarded.rollout_id), ours)
+
+
+def _of_job(workspace: Workspace, name: str) -> Target:
+    """Return what answers under a name of a job's model or of its checkpoint."""
+    if checkpoint := _CHECKPOINT.fullmatch(name):
+        return _target_at(workspace, checkpoint["model"], int(checkpoint["step"]))
+    version = _version_of_job(workspace, name)
+    if version is None:
+        raise UnknownModel(f"no model named {name!r}", hint="GET /v1/models lists every name", param="model")
+    return _target(workspace, version)
+
+
+def _granting(workspace: Workspace, name: str) -> Workspace | None:
+    """Return the view of the project that lets the workspace's own ask for a name; None where none does."""
+    if workspace.project is None:
+        return None
+    granted = workspace.whole.checkpoint_permissions.list(1, checkpoint=name, granted_to=workspace.project)
+    return workspace.whole.of(granted[0].project) if granted else None
+
+
+def require_own_checkpoint(workspace: Workspace, name: str) -> None:
+    """Refuse a name that is not that of a job's model, or of a checkpoint of it, of the workspace's project.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    _of_job(workspace, name)
 
 
 def resolve(workspace: Workspace, default: BaseModelInfo, name: str, subject: str) -> Target:
