@@ -3,7 +3,7 @@
     python benchmarks/batch_50k.py [--lines 50000] [--embedded] [key=value …]
 
 In front of an upstream that answers at once, or with ``--embedded`` on the tiny random model. The server has
-one core (0), the upstream and the client the other (1), as in ``gateway_vs_litellm.py``. Prints the server's
+one core (0), the upstream and the client the other (1), as in ``gateway_load.py``. Prints the server's
 memory at each tenth of the lines and at the end (PSS, and what of it is no file's), lines a second, and
 processor time of a line; checks that each line is in the output once. Settings behind the options go to
 ``tunery serve`` as they are.
@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from openai import OpenAI
 
-from gateway_vs_litellm import LOAD_CORE, Peer, free_port, gateway, processor_s, running
+from gateway_load import LOAD_CORE, Peer, free_port, gateway, mock_command, processor_s, running
 
 
 def memory(process: int) -> str:
@@ -87,10 +86,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
-        mock = [sys.executable, str(Path(__file__).with_name("gateway_vs_litellm.py")), "--mock", str(port)]
         upstream = None if given.embedded else port
         with (
-            running(mock, LOAD_CORE, folder / "mock.log"),
+            running(mock_command(port), LOAD_CORE, folder / "mock.log"),
             gateway(folder, upstream, given.settings) as peer,
         ):
             measure(peer, given.lines)
