@@ -13,6 +13,7 @@ import yaml
 
 from tests.fixtures_cli import Tunery, home, tunery
 from tunery.core.evaluation import Prediction
+from tunery.evaluate.arms.config import EndpointArm
 from tunery.pipeline.recipe import load_recipe
 from tunery.pipeline.rescue.proof import following
 from tunery.rescue.folder import RescueFolder
@@ -102,6 +103,20 @@ def test_rows_without_truth_are_judged_by_agreement_and_trained_on_what_was_reco
     ]
     wrong = rows(Path(found["path"]).parent / "train.jsonl")[0]
     assert wrong["messages"][-1] == {"role": "assistant", "content": "blue"}  # as the old model answered
+
+
+def test_successor_is_two_arms_at_the_same_source(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    found = tunery("rescue", "recipe", "--base", tiny_model, "--successor", "gpt-5-mini", "--json")
+    assert found.code == 0, found.err
+    arms = load_recipe(Path(found.json["recipe"]["path"]), ()).evaluate.arms
+    assert list(arms) == ["old", "successor", "successor-few"]
+    few = arms["successor-few"]
+    assert isinstance(few, EndpointArm)
+    assert (few.base_url, few.model, few.api_key_env, few.shots) == (
+        "https://api.openai.com/v1", "gpt-5-mini", "OPENAI_API_KEY", 8,
+    )  # fmt: skip
 
 
 def test_too_few_recordings_are_refused(folder: RescueFolder, tunery: Tunery, tiny_model: Path) -> None:

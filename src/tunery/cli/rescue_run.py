@@ -9,7 +9,7 @@ import typer
 
 from tunery.cli.output import answer, styled
 from tunery.cli.parameters import Json, Overrides
-from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, working_on
+from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, working_on
 from tunery.cli.session import open_recipe
 from tunery.core.errors import NotFoundError
 from tunery.core.figures import counted
@@ -39,6 +39,10 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
         float,
         typer.Option("--margin", min=0.001, max=0.5, help="How much worse than the old model ours may be."),
     ] = 0.02,
+    successor: Annotated[
+        str | None,
+        typer.Option("--successor", metavar="MODEL", help="Measure this model of the source beside it, too."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a recipe from what was recorded: its data, what carries over from the job, its gate."""
@@ -49,9 +53,12 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
     with working_on(ctx, name) as folder:
         named = model_of(folder, model)
         job = job_of(folder.inventory(), named)
+        scope = scope_of(folder, named)
+        about = {"base_url": scope.base_url, "model": successor, "api_key_env": scope.api_key_env}
+        other = {key: value for key, value in about.items() if value} if successor else None
 
         def drafted(chosen: str) -> Drafted:
-            return draft(folder, named, job, Settings(chosen, train_on, margin))
+            return draft(folder, named, job, Settings(chosen, train_on, margin, other))
 
         chosen = chosen_base(ctx.obj, base, drafted)
         found = drafted(chosen.base)

@@ -23,6 +23,8 @@ _SHORT = 80
 """An answer up to this may be held against the reference word by word [characters]."""
 _FEW_CLASSES = 500
 _LEAST_HOLDOUT = 10
+_SHOTS = 8
+"""Solved examples before each question to a successor [count]."""
 
 
 class Settings(NamedTuple):
@@ -33,6 +35,8 @@ class Settings(NamedTuple):
     """Whose answer a row trains on where its owner gave one: theirs, or the old model's."""
     margin: float = 0.02
     """How much worse than the old model ours may be."""
+    successor: Mapping[str, Any] | None = None
+    """Endpoint of a model that is offered in its place, measured with and without examples; None for none."""
 
 
 class Drafted(Record):
@@ -102,7 +106,7 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Set
         "base": settings.base,
         "data": {"sources": _sources(parts)},
         "train": _training(job),
-        "evaluate": _evaluate(references, metric),
+        "evaluate": _evaluate(references, metric, settings.successor),
         "gate": {"rules": [_rule(settings.margin, metric, by_truth=by_truth)]},
     }
     text = "".join(f"# {line}\n" for line in reasons) + recipe_text(values)
@@ -209,13 +213,15 @@ def _settings_of(job: SourceJob | None, *, kept: int, all_of: int) -> Iterable[s
         yield f"{counted(all_of - kept, 'recording')} left out: empty, cut short, or calling tools."
 
 
-def _evaluate(references: Sequence[str], metric: str) -> dict[str, Any]:
+def _evaluate(references: Sequence[str], metric: str, successor: Mapping[str, Any] | None) -> dict[str, Any]:
     longest = max(len(text.encode()) for text in references)
     found: dict[str, Any] = {
         "max_new_tokens": min(2048, max(16, 8 * -(-longest // 16))),
         "arms": {OLD: {"answers": "old-answers.jsonl"}},
         "baseline": {"perplexity": False},
     }
+    if successor is not None:
+        found["arms"] |= {"successor": dict(successor), "successor-few": {**successor, "shots": _SHOTS}}
     if metric == "exact_match" and len(set(references)) <= _FEW_CLASSES:
         found["suites_off"] = "it gives one of a few short answers, as the old model did"
     return found
