@@ -60,9 +60,9 @@ ROUTES: Mapping[str, Access] = {
     "GET /fine_tuning/jobs/{job_id}": _READ,
     "GET /fine_tuning/jobs/{job_id}/events": _READ,
     "GET /fine_tuning/jobs/{job_id}/checkpoints": _READ,
-    "POST /fine_tuning/checkpoints/{checkpoint:path}/permissions": Access("admin", "checkpoint.share"),
-    "GET /fine_tuning/checkpoints/{checkpoint:path}/permissions": Access("admin"),
-    "DELETE /fine_tuning/checkpoints/{checkpoint:path}/permissions/{permission_id}": Access(
+    "POST /fine_tuning/checkpoints/{checkpoint}/permissions": Access("admin", "checkpoint.share"),
+    "GET /fine_tuning/checkpoints/{checkpoint}/permissions": Access("admin"),
+    "DELETE /fine_tuning/checkpoints/{checkpoint}/permissions/{permission_id}": Access(
         "admin", "checkpoint.unshare"
     ),
     "POST /fine_tuning/jobs/{job_id}/cancel": Access("train", "job.cancel"),

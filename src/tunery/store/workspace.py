@@ -15,8 +15,6 @@ from tunery.store.records import Records, TableLayout
 from tunery.store.upgrade import ensure_current
 
 if TYPE_CHECKING:
-    from tunery.core.access import CheckpointPermission
-
     # Each kind of record is loaded when it is first asked for, so that a command pays for what it uses.
     from tunery.core.dataset import DatasetVersion
     from tunery.core.evaluation import Evaluation, GateResult
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from tunery.store.artifacts import Artifacts
     from tunery.store.audit import AuditLog
     from tunery.store.batches import Batches
+    from tunery.store.checkpoint_permissions import CheckpointPermissions
     from tunery.store.feedback import FeedbackLog
     from tunery.store.jobs import Jobs
     from tunery.store.keys import Keys
@@ -247,16 +246,11 @@ class Workspace:
         return Records(self.database, layout, self.project)
 
     @cached_property
-    def checkpoint_permissions(self) -> Records[CheckpointPermission]:
+    def checkpoint_permissions(self) -> CheckpointPermissions:
         """Which other projects may ask for a checkpoint."""
-        from tunery.core.access import CheckpointPermission
+        from tunery.store.checkpoint_permissions import CheckpointPermissions
 
-        columns = ("checkpoint", "granted_to", "project")
-        layout = TableLayout(
-            "checkpoint_permissions", CheckpointPermission, "permission", columns,
-            private=True, owned="project = :project",
-        )  # fmt: skip
-        return Records(self.database, layout, self.project)
+        return CheckpointPermissions(self.database, self.clock, self.project)
 
     @cached_property
     def batches(self) -> Batches:

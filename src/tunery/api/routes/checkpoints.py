@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field
 
 from tunery.api.json_route import JsonRoute
 from tunery.api.services import Shared, page_of, part_of
-from tunery.core.access import DEFAULT_PROJECT, CheckpointPermission
-from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.ids import new_id
+from tunery.core.access import CheckpointPermission
+from tunery.core.errors import NotFoundError
 from tunery.pipeline.gateway.names import require_own_checkpoint
 
 router = APIRouter(prefix="/fine_tuning/checkpoints", route_class=JsonRoute)
@@ -30,15 +29,8 @@ def grant(checkpoint: str, body: Grant, shared: Shared) -> dict[str, Any]:
     """Let other projects ask for a checkpoint, or a job's model, by its name; of its job they see nothing."""
     workspace = shared.workspace
     require_own_checkpoint(workspace, checkpoint)
-    own = workspace.project or DEFAULT_PROJECT
-    for project in body.project_ids:
-        if project != DEFAULT_PROJECT and workspace.whole.projects.find(project) is None:
-            raise NotFoundError(f"no project named {project!r:.80}", param="project_ids")
-        if project == own:
-            raise ConfigError(f"the checkpoint belongs to {project} itself", param="project_ids")
-    there = {each.granted_to: each for each in _permissions(shared, checkpoint)}
     made = [
-        there.get(project) or workspace.checkpoint_permissions.add(_new(shared, checkpoint, project, own))
+        workspace.checkpoint_permissions.grant(checkpoint, project)
         for project in dict.fromkeys(body.project_ids)
     ]
     return page_of([_object(each) for each in made], has_more=False)
@@ -80,13 +72,6 @@ def withdraw(checkpoint: str, permission_id: str, shared: Shared) -> dict[str, A
 
 def _permissions(shared: Shared, checkpoint: str) -> list[CheckpointPermission]:
     return shared.workspace.checkpoint_permissions.list(10_000, checkpoint=checkpoint)
-
-
-def _new(shared: Shared, checkpoint: str, project: str, own: str) -> CheckpointPermission:
-    now = shared.workspace.clock.now()
-    return CheckpointPermission(
-        id=new_id("cp", now), checkpoint=checkpoint, granted_to=project, project=own, created_at=now
-    )
 
 
 def _object(permission: CheckpointPermission) -> dict[str, Any]:
