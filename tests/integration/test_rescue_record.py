@@ -66,6 +66,15 @@ def test_nothing_is_sent_before_the_terms_question_is_answered(
     assert tunery("rescue", "record", "--yes").code == 0  # answered once
 
 
+def test_nothing_is_spent_unless_somebody_agrees_or_caps_it(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    refused = tunery("rescue", "record", "--terms-read")
+    assert (refused.code, source.completions) == (2, [])
+    assert "60 requests would be paid for" in refused.err
+    assert tunery("rescue", "record", "--budget-tokens", "100000").code == 0
+
+
 def test_answers_are_kept_with_truth_and_logprobs_and_never_bought_twice(
     source: OpenAISource, fetched: RescueFolder, tunery: Tunery
 ) -> None:

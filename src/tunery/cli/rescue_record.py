@@ -181,6 +181,11 @@ def _agree(  # noqa: PLR0913 - what is agreed on
         return
     for line in estimate_lines(need, config, cap):
         terminal_progress().event(line)
+    if not yes and not interactive and not any(cap):
+        raise ConfigError(
+            f"{counted(need.requests, 'request')} would be paid for, and nobody is here to agree",
+            hint="--yes, or a cap: --budget-usd, --budget-tokens",
+        )
     if not yes and interactive and not typer.confirm("Send them?", err=True):
         raise typer.Abort
 
