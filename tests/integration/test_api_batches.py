@@ -14,9 +14,12 @@ from openai import OpenAI
 from openai.types import Batch
 
 from tests.integration.live_api import BASE, Live, live, register
+from tests.tiny.encoder import build_encoder
 from tunery.api.config import ServerSettings
 from tunery.core.batch import BATCH_ENDS
+from tunery.core.limits import Limits, Scope
 from tunery.pipeline.batches.config import BatchSettings
+from tunery.pipeline.gateway.embedder import EmbeddingSettings
 from tunery.store.workspace import Workspace
 
 CHAT = "/v1/chat/completions"
@@ -259,3 +262,67 @@ def test_lines_wait_while_there_is_no_room_and_end_with_their_time_or_their_key(
         client = server.client()
         refused = lines_of(client, ended(client, made.id).error_file_id)
         assert {e["response"]["body"]["error"]["code"] for e in refused} == {"invalid_api_key"}
+
+
+def test_a_batch_waits_for_its_keys_rate_and_a_live_request_of_the_key_does_not(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    with live(workspace, tiny_model, settings=settings(tiny_model)) as server:
+        created = workspace.keys.create("limited")
+        workspace.limits.set(Scope(key=created.key.id), Limits(tokens_per_minute=1200))
+        server.app.state.services.gateway.meter.refresh()
+        client = server.client(key=created.secret)
+        each = client.chat.completions.create(**line(0)["body"]).usage
+        assert each is not None
+        fit = 600 // each.total_tokens  # half of a minute is for others
+        made = submit(client, [line(n) for n in range(fit + 1)])
+        while not (counts := client.batches.retrieve(made.id).request_counts) or counts.completed < fit - 1:
+            time.sleep(0.01)
+        assert client.batches.retrieve(made.id).status == "in_progress"  # what is left waits
+        long = client.chat.completions.create(**line(0, body={"max_tokens": 300})["body"])
+        assert long.usage is not None
+        workspace.limits.set(Scope(key=created.key.id), Limits(tokens_per_minute=120_000))  # or it takes long
+        server.app.state.services.gateway.meter.refresh()
+        batch = ended(client, made.id)
+        assert batch.request_counts is not None
+        assert batch.request_counts.model_dump() == {"total": fit + 1, "completed": fit + 1, "failed": 0}
+
+
+def test_a_budget_that_is_used_up_ends_lines_with_an_error_each(
+    workspace: Workspace, tiny_model: Path
+) -> None:
+    with live(workspace, tiny_model, settings=settings(tiny_model)) as server:
+        created = workspace.keys.create("limited")
+        workspace.limits.set(Scope(key=created.key.id), Limits(tokens_per_day=200))
+        server.app.state.services.gateway.meter.refresh()
+        client = server.client(key=created.secret)
+        batch = ended(client, submit(client, [line(n) for n in range(30)]).id)
+        answers, errors = (lines_of(client, id) for id in (batch.output_file_id, batch.error_file_id))
+        used = sum(a["response"]["body"]["usage"]["total_tokens"] for a in answers)
+        assert used <= 200 < used + 2 * used / len(answers)
+        assert {a["custom_id"] for a in (*answers, *errors)} == {f"row-{n}" for n in range(30)}
+        assert {(e["response"]["status_code"], e["response"]["body"]["error"]["code"]) for e in errors} == {
+            (429, "insufficient_quota")
+        }
+
+
+def test_embeddings_are_batched(workspace: Workspace, tiny_model: Path, tmp_path: Path) -> None:
+    encoder = EmbeddingSettings(encoder=str(build_encoder(tmp_path / "tiny-bert")))
+    with live(workspace, tiny_model, settings=settings(tiny_model, embeddings=encoder)) as server:
+        client = server.client()
+        bodies = [{"model": "tiny-bert", "input": [f"card {n}", "lost"]} for n in range(12)]
+        asked = [
+            {"custom_id": f"row-{n}", "method": "POST", "url": "/v1/embeddings", "body": body}
+            for n, body in enumerate(bodies)
+        ]
+        batch = ended(client, submit(client, asked, "/v1/embeddings").id)
+        answers = lines_of(client, batch.output_file_id)
+        assert [a["custom_id"] for a in answers] == [f"row-{n}" for n in range(12)]
+        alive = client.embeddings.create(**bodies[3])  # type: ignore[arg-type]
+        batched = answers[3]["response"]["body"]["data"]
+        for kept, given in zip(batched, alive.data, strict=True):
+            assert kept["embedding"] == pytest.approx(given.embedding, abs=1e-6)
+        assert batch.usage is not None
+        assert batch.usage.total_tokens == sum(
+            a["response"]["body"]["usage"]["total_tokens"] for a in answers
+        )

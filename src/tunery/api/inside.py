@@ -21,6 +21,8 @@ SENDER = "tunery.sender"
 BEHIND = 1_000_000
 """How far the priority of what nobody waits for lies below that of its key: it is served after all that
 somebody waits for, and refused first."""
+SPARE = 0.5
+"""Share of limits by the minute, and of places, that is left to requests that somebody waits for [0 to 1]."""
 
 
 def line_sender(app: ASGIApp, workspace: Workspace) -> Callable[[Batch, RequestLine], Awaitable[Reply]]:
@@ -33,7 +35,7 @@ def line_sender(app: ASGIApp, workspace: Workspace) -> Callable[[Batch, RequestL
             if key is None or not key.works_at(workspace.clock.now()):
                 return _revoked()
             caller = caller_of(key)
-        caller = replace(caller, priority=caller.priority - BEHIND)
+        caller = replace(caller, priority=caller.priority - BEHIND, spare=SPARE)
         body = json.dumps(line.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
         return await _post(app, batch.endpoint, body, caller)
 

@@ -78,6 +78,8 @@ class Caller:
     """As :attr:`ApiKey.weight`."""
     priority: int = 0
     """As :attr:`ApiKey.priority`."""
+    spare: float = 0.0
+    """Share of limits by the minute, and of places, that its requests leave to others [0 to 1]."""
 
     @property
     def name(self) -> str:

@@ -62,7 +62,8 @@ def _admitted(body: EmbeddingBody, shared: Services, caller: access.Caller) -> t
         )
     rows = embedder.rows(body.inputs(), cut_at=body.truncate_prompt_tokens)
     id = new_id("embd", shared.workspace.clock.now())
-    return rows, shared.meter.admit(id, _scope(body, caller), Size(sum(map(len, rows)), 0, 0))
+    size_of_call = Size(sum(map(len, rows)), 0, 0)
+    return rows, shared.meter.admit(id, _scope(body, caller), size_of_call, spare=caller.spare)
 
 
 def _scope(body: EmbeddingBody, caller: access.Caller) -> Scope:

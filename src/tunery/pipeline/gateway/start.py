@@ -148,7 +148,8 @@ def start(
         routed = _fitted(routed)
         prompts = _prompts(routed)
         choices = _checked(routed, prompts.ids, listen)
-        hold = means.meter.admit(routed.call.id, scope_of(routed.call, routed.target), prompts.size)
+        scope, spare = scope_of(routed.call, routed.target), routed.call.caller.spare
+        hold = means.meter.admit(routed.call.id, scope, prompts.size, spare=spare)
         if isinstance(hold, Refusal):
             return hold
         for choice in choices:

@@ -36,6 +36,7 @@ _COUNTED: Mapping[str, tuple[str, str | None, str | None]] = {
     "usd_per_month": ("month_usd", "held_usd", "usd"),
 }
 """Limit to the fields that say what is used, what is reserved and what a call needs of it; a call is one."""
+_SPARED = frozenset({"requests_per_minute", "tokens_per_minute", "parallel_requests"})
 Why = Literal["never", "spent", "full", "busy"]
 """Why a call is not let in: it is larger than the limit; the budget is used up; it would be let in after
 some time; it may be once others in flight have ended."""
@@ -95,6 +96,8 @@ class Need(NamedTuple):
 
     tokens: int
     usd: float
+    spare: float = 0.0
+    """Share that it leaves to others, of limits by the minute and of places [0 to 1]; none of budgets."""
 
 
 @dataclass(slots=True)
@@ -171,6 +174,8 @@ class Account:
             used = getattr(self, used_field)
             left = bound - used - (getattr(self, held_field) if held_field else 0)
             needed = getattr(need, needed_field) if needed_field else 1
+            if need.spare and limit in _SPARED:
+                left -= max(0.0, min(need.spare * bound, bound - needed))  # a large one may have all of it
             if needed <= left or needed <= left + _slack(limit, bound):
                 continue
             wait_s, why = 0.0, "full"

@@ -195,7 +195,7 @@ def _states(accounts: Mapping[str, Account]) -> dict[str, tuple[int, str]]:
 
 def _held(reservation: Reservation, now: float) -> Held:
     claims = [[claim.account, dict(claim.bounds)] for claim in reservation.claims]
-    state = json.dumps({"at": now, "need": reservation.need, "claims": claims})
+    state = json.dumps({"at": now, "need": reservation.need[:2], "claims": claims})
     return Held(now + reservation.lease_s, state)
 
 

@@ -65,15 +65,17 @@ end
 
 local function fits(a, bounds, need)
   for limit, bound in pairs(bounds) do
-    local left, needed
+    local left, needed, spared = nil, nil, true
     if limit == 'requests_per_minute' then left, needed = bound - a.requests, 1
     elseif limit == 'tokens_per_minute' then left, needed = bound - a.tokens, need.tokens
     elseif limit == 'parallel_requests' then left, needed = bound - a.parallel, 1
     else
+      spared = false
       local what = string.sub(limit, 1, 3) == 'usd' and 'usd' or 'tokens'
       local period = string.match(limit, '_(%a+)$')
       left, needed = bound - a[period .. '_' .. what] - a['held_' .. what], need[what]
     end
+    if spared then left = left - math.max(0, math.min((need.spare or 0) * bound, bound - needed)) end
     local slack = SLACK + (string.sub(limit, -7) == '_minute' and bound / 60 * SLACK_S or 0)
     if needed > left + (string.sub(limit, 1, 3) == 'usd' and SLACK_USD or slack) then return false end
   end

@@ -178,13 +178,14 @@ class Meter:
         with self._guard:
             return self._paces.setdefault(price[0], Pace())
 
-    def admit(self, id: str, caller: Scope, size: Size) -> Hold | Refusal:
+    def admit(self, id: str, caller: Scope, size: Size, *, spare: float = 0.0) -> Hold | Refusal:
         """Reserve what a call may use at most, or say why not and when.
 
         Args:
             id: Of the call; several attempts at it are several reservations.
             caller: Who calls, and the model that is to answer.
             size: What the call may take.
+            spare: See :class:`~tunery.traffic.limits.account.Need`.
 
         Raises:
             ResourceError: The counts cannot be reached, and the settings say to refuse.
@@ -193,7 +194,7 @@ class Meter:
         claims = self.rules.claims(caller)
         # One of its own for each attempt: a call that failed is tried again under its id.
         unique = f"{id}.{self._mark}{next(self._attempts)}"
-        need = Need(size.tokens, self._usd(price, size))
+        need = Need(size.tokens, self._usd(price, size), spare)
         reservation = Reservation(unique, claims, need, self.settings.lease_s)
         decision, here = self._reserve(reservation)
         if decision.obstacles:

@@ -23,13 +23,13 @@ class ProjectMeter:
         self._meter = meter
         self._project = project
 
-    def admit(self, id: str, caller: Scope, size: Size) -> Hold:
+    def admit(self, id: str, caller: Scope, size: Size, *, spare: float = 0.0) -> Hold:
         """Reserve what a call may use, and have the request that is being answered say what is left.
 
         Raises:
             TuneryError: A limit does not let it in, or nobody can count; as :meth:`Meter.admit` says.
         """
-        hold = self._meter.admit(id, caller._replace(project=self._project), size)
+        hold = self._meter.admit(id, caller._replace(project=self._project), size, spare=spare)
         headers = answer_headers.get()
         if headers is not None:
             headers.update(hold.headers)

@@ -52,6 +52,27 @@ def test_all_accounts_or_none(ledger: Ledger) -> None:
     assert (state(ledger, KEY).requests, state(ledger, KEY).tokens) == (2, 200)
 
 
+def test_what_nobody_waits_for_leaves_a_share_of_rates_and_places_but_not_of_budgets(
+    ledger: Ledger, ticks: Ticks
+) -> None:
+    def behind(id: str, tokens: int, claim: Claim) -> Reservation:
+        return Reservation(id, (claim,), Need(tokens, 0.0, 0.5), 1e9)
+
+    rate = Claim("key=rate", {"tokens_per_minute": 600})
+    assert not ledger.reserve(behind("a", 300, rate)).obstacles
+    ((_, full),) = ledger.reserve(behind("b", 10, rate)).obstacles
+    assert (full.why, full.wait_s) == ("full", pytest.approx(1.0))
+    assert not ledger.reserve(a_call("live", 300, 0.0, rate)).obstacles
+    ticks.at += 60
+    assert not ledger.reserve(behind("large", 500, rate)).obstacles  # or it would wait for ever
+    places = Claim("key=places", {"parallel_requests": 3})
+    assert not ledger.reserve(behind("c", 1, places)).obstacles
+    assert [o.why for _, o in ledger.reserve(behind("d", 1, places)).obstacles] == ["busy"]
+    assert not ledger.reserve(a_call("live-2", 1, 0.0, places)).obstacles
+    only = Claim("key=only", {"parallel_requests": 1, "tokens_per_day": 10})
+    assert not ledger.reserve(behind("e", 10, only)).obstacles
+
+
 def test_a_call_is_booked_once_however_often_it_is_said(ledger: Ledger) -> None:
     call = a_call("a")
     ledger.reserve(call)
@@ -120,6 +141,7 @@ STEPS = st.lists(
         st.integers(0, 3),
         st.integers(1, 700),
         st.floats(0, 1, width=16),
+        st.sampled_from([0.0, 0.5]),
     ),
     max_size=25,
 )
@@ -128,7 +150,7 @@ STEPS = st.lists(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_all_ledgers_decide_and_count_alike(
-    kind: str, ledger: Ledger, ticks: Ticks, steps: list[tuple[str, int, int, float]]
+    kind: str, ledger: Ledger, ticks: Ticks, steps: list[tuple[str, int, int, float, float]]
 ) -> None:
     """The one in memory is the reference: it is the arithmetic itself, which has tests of its own."""
     if kind == "memory":
@@ -140,14 +162,14 @@ def test_all_ledgers_decide_and_count_alike(
     )
     reference, numbers = MemoryLedger(ticks), itertools.count()
     running: list[Reservation] = []
-    for what, which, tokens, share in steps:
+    for what, which, tokens, share, spare in steps:
         if what == "pass":
             ticks.at += tokens / 10 + (86_400 if which == 3 else 0)
             running = [] if which == 3 else running  # else they would lapse in one and not in the other
             if which == 3:
                 return
         elif what == "reserve":
-            call = Reservation(f"{mark}-{next(numbers)}", claims, Need(tokens, share), 1e9)
+            call = Reservation(f"{mark}-{next(numbers)}", claims, Need(tokens, share, spare), 1e9)
             decided = [led.reserve(call).obstacles for led in (ledger, reference)]
             assert [(c, o.limit, o.why) for c, o in decided[0]] == [
                 (c, o.limit, o.why) for c, o in decided[1]
