@@ -14,6 +14,7 @@ from tests.doubles.openai_source import KEY, OpenAISource, serving
 from tests.integration.live_api import Live, live, register
 from tunery.core.errors import ConfigError, ConflictError, GateFailed, NotFoundError
 from tunery.core.forwarding import ForwardedName, Stage
+from tunery.core.rollout import FORWARDED
 from tunery.deploy import canary, forwarding
 from tunery.deploy.config import CanaryConfig
 from tunery.serve.engines import base_behind
@@ -164,8 +165,9 @@ def test_moves_that_cannot_be_are_refused(workspace: Workspace, source: OpenAISo
         forwarding.move(workspace, OLD, "ours", old=old, actor="test")
     with pytest.raises(ConfigError, match="no number"):
         forwarding.move(workspace, OLD, "ours", old=old, version="parcels", actor="test")
-    with pytest.raises(ConflictError, match="is named parcels itself"):
-        forwarding.move(workspace, "parcels", "forward", old=old, actor="test")
+    for taken in ("parcels", "parcels@1"):
+        with pytest.raises(ConflictError, match="names a model here itself"):
+            forwarding.move(workspace, taken, "forward", old=old, actor="test")
     refused = workspace.models.get("parcels", 1).with_(gate_passed=False, version=2)
     workspace.models.register(refused)
     with pytest.raises(GateFailed, match="refused parcels@2"):
@@ -191,3 +193,39 @@ def test_key_is_nowhere_in_the_home(workspace: Workspace, source: OpenAISource, 
     assert files
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert httpx2.get(f"{here.url}/openapi.json").status_code == 200
+
+
+def test_two_projects_that_forward_one_name_have_keys_of_their_own(
+    workspace: Workspace, source: OpenAISource, here: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THEIR_KEY", "sk-wrong")
+    workspace.projects.create("acme")
+    moved(workspace, source, "forward")
+    assert answered_by(here) == {OLD: 1}
+    settings = HostedSettings(base_url=source.url, model=OLD, api_key_env="THEIR_KEY")
+    forwarding.move(workspace.of("acme"), OLD, "forward", old=base_behind(settings), actor="test")
+    theirs = here.client(key=workspace.of("acme").keys.create("theirs").secret)
+    with pytest.raises(openai.APIStatusError, match="401"):
+        theirs.chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+
+
+def test_canary_of_a_step_that_was_killed_does_not_block_the_next(
+    workspace: Workspace, source: OpenAISource
+) -> None:
+    version = workspace.models.get("parcels", 1)
+    orphan = canary.begin(workspace, version, FORWARDED, CanaryConfig(), actor="test")
+    assert moved(workspace, source, "canary").rollout_id != orphan.id
+    assert workspace.rollouts.get(orphan.id).status == "cancelled"
+
+
+def test_what_failed_here_is_said_where_the_old_model_is_gone_too(
+    workspace: Workspace, source: OpenAISource, here: Live
+) -> None:
+    moved(workspace, source, "ours")
+    source.models.clear()
+    version = workspace.models.get("parcels", 1)
+    weights = workspace.artifacts.path("adapters", version.adapter_id) / "adapter_model.safetensors"
+    weights.write_bytes(b"spoilt")
+    with pytest.raises(openai.APIStatusError) as failed:
+        here.client().chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+    assert "does not exist" not in str(failed.value)

@@ -109,7 +109,7 @@ def list_rollouts(
         (
             r.id,
             f"{r.name}@{r.challenger}",
-            f"{r.name}@{r.champion}",
+            r.challenged,
             f"{r.traffic_percent:g} %",
             r.status,
             r.reason,
@@ -126,7 +126,7 @@ def rollout_text(rollout: Rollout) -> Iterable[Part]:
         [
             ("rollout", rollout.id),
             ("challenger", f"{rollout.name}@{rollout.challenger}, {rollout.traffic_percent:g} % of users"),
-            ("champion", f"{rollout.name}@{rollout.champion}"),
+            ("champion", rollout.challenged),
             ("status", rollout.status.replace("_", " ")),
             ("reason", rollout.reason),
             ("started", rollout.created_at),

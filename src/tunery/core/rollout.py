@@ -97,6 +97,11 @@ class Rollout(Record):
     created_at: datetime
     ended_at: datetime | None = None
 
+    @property
+    def challenged(self) -> str:
+        """What the challenger is held against, as people read it."""
+        return "the old model" if self.champion == FORWARDED else f"{self.name}@{self.champion}"
+
 
 class Feedback(Record):
     """A rating, correction or preference tied to one served request."""

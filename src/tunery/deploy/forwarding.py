@@ -66,11 +66,12 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
         raise NotFoundError(f"{name} is not forwarded yet", hint=f"tunery rescue serve {name} --to forward")
     ours = version or (there.version if there else None)
     found = _answering(workspace, ours, stage) if stage != "forward" else None
-    if name in workspace.models.names():
-        raise ConflictError(f"a model here is named {name} itself", hint="--as NAME serves it under another")
+    if _is_ours(workspace, name):
+        raise ConflictError(f"{name} names a model here itself", hint="--as NAME serves it under another")
     _end_canary(workspace, there, stage, actor)
     rollout_id = there.rollout_id if there else None
     if stage == "canary" and found is not None:
+        _end_orphan(workspace, found.name, actor)
         rollout_id = canary.begin(workspace, found, FORWARDED, rule or CanaryConfig(), actor=actor).id
     now = workspace.clock.now()
     step = ForwardMove(stage=stage, at=now, actor=actor, reason=reason, version=found.ref if found else ours)
@@ -100,6 +101,24 @@ def _answering(workspace: Workspace, ref: str | None, stage: Stage) -> ModelVers
             hint=f"tunery registry promote {version.ref} --override-gate --by NAME --reason TEXT",
         )
     return version
+
+
+def _is_ours(workspace: Workspace, name: str) -> bool:
+    """Tell whether a name means a model of this home already: a version's, or that of a job."""
+    if name.partition("@")[0] in workspace.models.names():
+        return True
+    job = f"ftjob-{name.split(':')[4]}" if name.startswith("ft:") and name.count(":") >= 4 else ""
+    return bool(job) and workspace.jobs.find(job) is not None
+
+
+def _end_orphan(workspace: Workspace, name: str, actor: str) -> None:
+    """End a canary that no forwarded name knows of: whoever began it was killed before writing it down."""
+    running = workspace.rollouts.running(name)
+    if running is None or running.champion != FORWARDED:
+        return
+    if all(each.rollout_id != running.id for each in workspace.forwarded_names.every()):
+        reason = "the step that began it was killed"
+        workspace.rollouts.finish(running.id, "cancelled", reason=reason, actor=actor)
 
 
 def _end_canary(workspace: Workspace, there: ForwardedName | None, stage: Stage, actor: str) -> None:

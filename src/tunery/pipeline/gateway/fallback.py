@@ -68,17 +68,26 @@ class Course:
         self._retries = settings.retries
         # A pinned name is answered by what it names or not at all.
         pinned = "@" in name or name.startswith("ft:")
+        self._own: Exception | None = None
         self._steps: Iterator[str] = iter(() if pinned else settings.fallback)
 
     def next(self, failed: Failed) -> Retry | None:
         """Return what comes after a failure, None where that is what the client gets."""
         if failed.routed.target.old is not None:
+            self._own = failed.error
             self._steps = iter((OLD,))  # a forwarded name belongs to two, and to nobody else
         if self._retries and is_worth_a_retry(failed.error):
             self._retries -= 1
             return Retry(failed, None)
         step = next(self._steps, None) if another_may_answer(failed.error) else None
         return None if step is None else Retry(failed, step)
+
+    def error(self, failed: Failed) -> Exception:
+        """Return what the client gets once nobody is left: of a forwarded name, why ours failed.
+
+        That the old model is gone, too, is what a name that answers here is there to hide.
+        """
+        return self._own or failed.error
 
 
 def stand_in(retry: Retry, resolve: Callable[[str], Target]) -> Target | None:

@@ -126,7 +126,7 @@ class Gateway:
                     # What the client gets is why its call failed, whatever becomes of the record.
                     with logged(f"the record of {call.id}"):
                         self.log.write(outcome.record)
-                    raise outcome.error
+                    raise course.error(outcome)
                 outcome = await self._try(began, retry, unless_started)
             unless_started.pop_all()
             _tell(outcome.headers)

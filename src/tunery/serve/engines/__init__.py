@@ -97,13 +97,10 @@ def base_behind(settings: EngineSettings) -> BaseModelInfo:
     Args:
         settings: Of an engine whose ``own_base`` is a name.
     """
-    return BaseModelInfo(
-        name=settings.own_base or "",
-        sha256=sha256_text(canonical_json(settings.identity)),
-        path="",
-        parameters=0,
-        hosted=settings.model_dump(mode="json"),
-    )
+    hosted = settings.model_dump(mode="json")
+    # By all of it, and not by what answers depend on alone: two keys of one endpoint are two accounts.
+    sha256 = sha256_text(canonical_json(hosted))
+    return BaseModelInfo(name=settings.own_base or "", sha256=sha256, path="", parameters=0, hosted=hosted)
 
 
 def open_engine(base: Path, settings: EngineSettings | None = None) -> Engine:

@@ -199,6 +199,8 @@ class Transport:
     async def _refuse(self, answer: aiohttp.ClientResponse) -> NoReturn:
         """Raise what a refusal means: the caller's mistake, or an upstream that cannot now."""
         text = (await answer.content.read(64 * 2**10)).decode("utf-8", "replace")
+        if self._server.key:  # should it be repeated there, it goes no further
+            text = text.replace(self._server.key, "•••")
         raise refusal(self._server.base_url, answer.status, text)
 
 
