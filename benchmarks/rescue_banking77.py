@@ -28,7 +28,7 @@ from tunery.pipeline.context import RunContext
 from tunery.pipeline.loop import run_recipe
 from tunery.pipeline.recipe import load_recipe
 from tunery.pipeline.rescue.proof import Proof, prove
-from tunery.pipeline.rescue.recipe import Settings, TrainOn, draft
+from tunery.pipeline.rescue.recipe import Choices, TrainOn, draft
 from tunery.rescue.folder import RECORDINGS, RescueFolder
 from tunery.rescue.records import Inventory, Recording, Scope, SourceModel
 from tunery.store.workspace import Workspace
@@ -110,7 +110,7 @@ def run(home: Path, kept: Sequence[Recording], train_on: TrainOn, epochs: float)
     model = SourceModel(id=MODEL, scope="default", base="gpt-4o-mini-2024-07-18")
     folder.write("inventory.json", Inventory(read_at=datetime.now(UTC), scopes=(Scope(),), models=(model,)))
     folder.write_lines(folder.of_model(MODEL) / RECORDINGS, kept)
-    drafted = draft(folder, MODEL, None, Settings("smollm2-135m-instruct", train_on, 0.03))
+    drafted = draft(folder, MODEL, None, Choices("smollm2-135m-instruct", train_on, 0.03))
     changes = [
         f"train.epochs={epochs}", "train.batch_size=8", "train.validation_every=100000",
         "evaluate.max_new_tokens=16", "evaluate.baseline.zero_shot=false", "evaluate.baseline.few_shot=false",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -11,6 +12,7 @@ import openai
 import pytest
 
 from tests.doubles.openai_source import KEY, OpenAISource, serving
+from tests.fixtures_cli import Tunery, home, tunery
 from tests.integration.live_api import Live, live, register
 from tunery.core.errors import ConfigError, ConflictError, GateFailed, NotFoundError
 from tunery.core.forwarding import ForwardedName, Stage
@@ -20,6 +22,8 @@ from tunery.deploy.config import CanaryConfig
 from tunery.serve.engines import base_behind
 from tunery.serve.engines.hosted import HostedSettings
 from tunery.store.workspace import Workspace
+
+__all__ = ["home", "tunery"]
 
 OLD = "ft:gpt-4o-mini-2024-07-18:acme::Ab1"
 ASK = [{"role": "user", "content": "hi"}]
@@ -229,3 +233,18 @@ def test_what_failed_here_is_said_where_the_old_model_is_gone_too(
     with pytest.raises(openai.APIStatusError) as failed:
         here.client().chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
     assert "does not exist" not in str(failed.value)
+
+
+def test_step_without_a_version_keeps_that_of_the_step_before(
+    tunery: Tunery, home: Path, source: OpenAISource, tiny_model: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    with closing(Workspace.open(home)) as found:
+        for name in ("a", "b"):
+            register(found, tiny_model, tiny_adapters[name], "parcels")
+    scope = f"base-url={source.url},key-env=OLD_KEY"
+    assert tunery("rescue", "inventory", "--scope", scope).code == 0
+    first = tunery("rescue", "serve", OLD, "--to", "canary", "--with", "parcels@2", "--json")
+    assert first.json["version"] == "parcels@2"
+    assert tunery("rescue", "serve", OLD, "--to", "ours", "--json").json["version"] == "parcels@2"
+    none = tunery("rescue", "serve", OLD, "--to", "ours", "--as", "other")
+    assert (none.code, "--with NAME@N" in none.err) == (2, True)

@@ -17,7 +17,15 @@ from tunery.evaluate.arms.config import EndpointArm
 from tunery.pipeline.recipe import load_recipe
 from tunery.pipeline.rescue.proof import following
 from tunery.rescue.folder import RescueFolder
-from tunery.rescue.records import Inventory, Portion, Recording, Scope, SourceJob, SourceModel
+from tunery.rescue.records import (
+    Inventory,
+    Portion,
+    RecordedPrompt,
+    Recording,
+    Scope,
+    SourceJob,
+    SourceModel,
+)
 
 __all__ = ["home", "tunery"]
 
@@ -103,6 +111,32 @@ def test_rows_without_truth_are_judged_by_agreement_and_trained_on_what_was_reco
     ]
     wrong = rows(Path(found["path"]).parent / "train.jsonl")[0]
     assert wrong["messages"][-1] == {"role": "assistant", "content": "blue"}  # as the old model answered
+
+
+def test_owner_s_rows_train_although_they_were_never_recorded(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    place = folder.of_model(MODEL)
+    every = list(recordings())
+    fields = set(RecordedPrompt.model_fields)
+    drawn = [RecordedPrompt(**each.model_dump(include=fields)) for each in every]
+    folder.write_lines(place / "prompts.jsonl", drawn)
+    folder.write_lines(place / "recordings.jsonl", [r for r in every if r.portion == "holdout"])
+    found = tunery("rescue", "recipe", "--base", tiny_model, "--json").json["recipe"]
+    assert (found["owner"], found["recorded"], found["rows"]["holdout"]) == (120, 0, 40)
+    refused = tunery("rescue", "recipe", "--base", tiny_model, "--train-on", "recorded")
+    assert refused.code == 2
+    assert "0 rows to train on" in refused.err
+
+
+def test_what_a_source_says_stays_in_the_comment(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    inventory = folder.inventory()
+    job = inventory.jobs[0].with_(hyperparameters={"learning_rate_multiplier": "1\nbase: /etc"})
+    folder.write("inventory.json", inventory.with_(jobs=(job,)))
+    found = tunery("rescue", "recipe", "--base", tiny_model, "--json").json["recipe"]
+    assert load_recipe(Path(found["path"]), ()).base == str(tiny_model)
 
 
 def test_successor_is_two_arms_at_the_same_source(

@@ -125,8 +125,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
             cap, lambda: datetime.now(UTC), stop, progress=terminal_progress(), patience=_PATIENCE
         )
         found = record(folder, scope, config, drawn, asking)
-    place = folder.of_model(named).relative_to(folder.root)
-    page = folder.write_text(f"{place}/record.md", recorded_page(found))
+    page = folder.write_text(folder.of_model(named) / "record.md", recorded_page(found))
     answer({"recorded": found, "estimate": need, "page": page}, lambda: _parts(found, page), as_json=as_json)
     if found.failed:
         raise typer.Exit(ResourceError.exit_code)
@@ -141,7 +140,7 @@ def _draw(
     job = found.job_of(folder.inventory(), model)
     sources = [
         *found.job_sources(folder, job),
-        *(found.Source(path=path, origin="log") for path in files),
+        *(found.PromptFile(path=path, origin="log") for path in files),
     ]
     asked = [each for source in sources for each in found.read_prompts(source)]
     if stored:

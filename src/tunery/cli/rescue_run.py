@@ -48,7 +48,7 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
     """Write a recipe from what was recorded: its data, what carries over from the job, its gate."""
     from tunery.pipeline.rescue.base import chosen_base
     from tunery.pipeline.rescue.prompts import job_of
-    from tunery.pipeline.rescue.recipe import Settings, draft
+    from tunery.pipeline.rescue.recipe import Choices, draft
 
     with working_on(ctx, name) as folder:
         named = model_of(folder, model)
@@ -58,7 +58,7 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
         other = {key: value for key, value in about.items() if value} if successor else None
 
         def drafted(chosen: str) -> Drafted:
-            return draft(folder, named, job, Settings(chosen, train_on, margin, other))
+            return draft(folder, named, job, Choices(chosen, train_on, margin, other))
 
         chosen = chosen_base(ctx.obj, base, drafted)
         found = drafted(chosen.base)
@@ -84,7 +84,7 @@ def run_rescue(
     """
     from tunery.cli.outcome import outcome_of, refusal
     from tunery.pipeline.loop import run_recipe
-    from tunery.pipeline.rescue.proof import PROOF, page_path, proof_page, prove
+    from tunery.pipeline.rescue.proof import PROOF, proof_page, prove
     from tunery.pipeline.rescue.recipe import RECIPE
 
     folder = open_rescue(ctx, name)
@@ -97,8 +97,9 @@ def run_rescue(
             done = run_recipe(context)
         outcome = outcome_of(context.workspace, done)
         proof = prove(folder, named, context.workspace, done, price_per_hour=price_per_hour)
-    folder.write(str((folder.of_model(named) / PROOF).relative_to(folder.root)), proof)
-    page = folder.write_text(page_path(folder, named), proof_page(proof))
+    place = folder.of_model(named)
+    folder.write(place / PROOF, proof)
+    page = folder.write_text(place / "report.md", proof_page(proof))
     answer({"proof": proof, "page": page}, lambda: _proof_text(proof, page), as_json=as_json)
     if refused := refusal(outcome):
         raise refused

@@ -63,9 +63,10 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     folder = open_rescue(ctx, name)
     named = model_of(folder, model)
     old = base_behind(_endpoint(scope_of(folder, named), named, window))
-    ours = version or _made(folder.of_model(named))
     rule = CanaryConfig(percent=share)
     with open_workspace(ctx) as workspace:
+        there = forwarding.named(workspace, alias or named)
+        ours = version or (there and there.version) or _made(folder.of_model(named))
         step = forwarding.move(
             workspace,
             alias or named,

@@ -48,7 +48,7 @@ class Asking:
     """Request to what it has besides its turns, such as its ``tools``."""
 
 
-def asked_key(config: EndpointConfig, turns: Turns, fields: Mapping[str, Any] | None = None) -> str:
+def key_of(config: EndpointConfig, turns: Turns, fields: Mapping[str, Any] | None = None) -> str:
     """Return the key that :func:`ask_all` keeps a request's answer by.
 
     Args:
@@ -97,7 +97,7 @@ def ask_all(
     with asking.progress.task(what, len(requests)) as bar:
 
         async def one(name: str, turns: Turns) -> None:
-            key, fields = asked_key(config, turns, asking.fields.get(name)), asking.fields.get(name, {})
+            key, fields = key_of(config, turns, asking.fields.get(name)), asking.fields.get(name, {})
             answer = await call.requesters[0].answer(key, turns, fields, pay=not call.budget_spent)
             if answer is not None:
                 found[name] = answer

@@ -72,8 +72,8 @@ class RescueFolder:
             )
         return self.read("inventory.json", Inventory)
 
-    def read(self, path: str, kind: type[R]) -> R:
-        """Return a record that lies here.
+    def read(self, path: str | Path, kind: type[R]) -> R:
+        """Return a record that lies here, at a path from its root or a whole one within it.
 
         Raises:
             NotFoundError: There is no such file.
@@ -88,7 +88,7 @@ class RescueFolder:
         except ValidationError as error:
             raise DamagedError(f"{file} is not as it was written ({error.error_count()} problems)") from error
 
-    def write(self, path: str, record: Record) -> Path:
+    def write(self, path: str | Path, record: Record) -> Path:
         """Write a record; it is there whole or not at all.
 
         Raises:
@@ -96,7 +96,7 @@ class RescueFolder:
         """
         return self.write_text(path, record.model_dump_json(indent=1))
 
-    def write_text(self, path: str, text: str) -> Path:
+    def write_text(self, path: str | Path, text: str) -> Path:
         """Write a text that no other user of this machine may read, as :meth:`write` does."""
         file = self.root / path
         with told(file):

@@ -33,7 +33,7 @@ class HoldOut(Record):
     seed: int = 17
 
 
-class Asked(NamedTuple):
+class FoundPrompt(NamedTuple):
     """A prompt before it is known what it is for."""
 
     origin: str
@@ -55,7 +55,7 @@ class Asked(NamedTuple):
 _INSTRUCTING = frozenset({"system", "developer"})
 
 
-class Source(Record):
+class PromptFile(Record):
     """A file of prompts."""
 
     path: Path
@@ -72,11 +72,11 @@ def text_of(turn: Mapping[str, Any]) -> str:
     return canonical_json(turn.get("tool_calls") or "")
 
 
-def job_sources(folder: RescueFolder, job: SourceJob | None) -> list[Source]:
+def job_sources(folder: RescueFolder, job: SourceJob | None) -> list[PromptFile]:
     """Return the files of a job that are here."""
     named = [(job.training_file, "training_file"), (job.validation_file, "validation_file")] if job else []
     here = [(folder.file(id), origin) for id, origin in named if id]
-    return [Source(path=path, origin=origin) for path, origin in here if path.is_file()]
+    return [PromptFile(path=path, origin=origin) for path, origin in here if path.is_file()]
 
 
 def job_of(inventory: Inventory, model: str) -> SourceJob | None:
@@ -91,7 +91,7 @@ def job_of(inventory: Inventory, model: str) -> SourceJob | None:
     return next((job for job in inventory.jobs if job.id == found.job_id), None)
 
 
-def read_prompts(source: Source) -> Iterator[Asked]:
+def read_prompts(source: PromptFile) -> Iterator[FoundPrompt]:
     """Yield the prompts of a file in any form that trains: chat, preference, prompt and completion, columns.
 
     Raises:
@@ -108,7 +108,7 @@ def read_prompts(source: Source) -> Iterator[Asked]:
         raise ConfigError.of_problems(str(source.path), problems, limit=20)
 
 
-def prompt_of(row: Mapping[str, Any], origin: str) -> Asked | None:
+def prompt_of(row: Mapping[str, Any], origin: str) -> FoundPrompt | None:
     """Return what a row asks, with its last answer as what its owner wrote; None where it asks nothing."""
     inner = row["input"] if isinstance(row.get("input"), Mapping) else row
     messages = inner.get("messages")
@@ -132,11 +132,11 @@ def prompt_of(row: Mapping[str, Any], origin: str) -> Asked | None:
         truth = next((row[key] for key in _TRUTHS if isinstance(row.get(key), str)), None)
     if not any(turn.get("role") == "user" for turn in turns):
         return None
-    return Asked(origin, tuple(turns), tools, truth if isinstance(truth, str) else None)
+    return FoundPrompt(origin, tuple(turns), tools, truth if isinstance(truth, str) else None)
 
 
 def drawn_prompts(
-    asked: Iterable[Asked], known: Sequence[RecordedPrompt], settings: HoldOut
+    asked: Iterable[FoundPrompt], known: Sequence[RecordedPrompt], settings: HoldOut
 ) -> list[RecordedPrompt]:
     """Return every prompt once with what it is for; what was drawn before stays as it was.
 
@@ -148,7 +148,7 @@ def drawn_prompts(
         known: Drawn before.
         settings: How much is held out of the new ones.
     """
-    found: dict[str, Asked] = {}
+    found: dict[str, FoundPrompt] = {}
     for each in asked:
         there = found.get(each.id)
         if there is None or (there.truth is None and each.truth is not None):
@@ -193,7 +193,7 @@ def drawn_prompts(
     ]
 
 
-def _groups(fresh: Sequence[Asked]) -> list[int]:
+def _groups(fresh: Sequence[FoundPrompt]) -> list[int]:
     """Return for each prompt the place of the first that it hangs together with by likeness."""
     roots = list(range(len(fresh)))
 
@@ -215,13 +215,13 @@ def _groups(fresh: Sequence[Asked]) -> list[int]:
 
 
 def _joined(
-    known: Sequence[RecordedPrompt], fresh: Sequence[Asked], roots: Sequence[int]
+    known: Sequence[RecordedPrompt], fresh: Sequence[FoundPrompt], roots: Sequence[int]
 ) -> dict[int, Portion]:
     """Return what groups are for that resemble a prompt drawn before; the strictest where they disagree."""
     if not known or not fresh:
         return {}
     before = {
-        fingerprint(Asked(p.origin, p.messages, p.tools).text): _ORDER.index(p.portion)
+        fingerprint(FoundPrompt(p.origin, p.messages, p.tools).text): _ORDER.index(p.portion)
         for p in sorted(known, key=lambda p: _ORDER.index(p.portion))
     }
     texts = [fingerprint(each.text) for each in fresh]

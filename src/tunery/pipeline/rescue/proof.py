@@ -227,8 +227,3 @@ def proven(place: Path) -> Proof | None:
         return Proof.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise DamagedError(f"{file} is not as it was written ({error.error_count()} problems)") from error
-
-
-def page_path(folder: RescueFolder, model: str) -> str:
-    """Return where the page lies in a rescue."""
-    return str(Path(folder.of_model(model)).relative_to(folder.root) / "report.md")

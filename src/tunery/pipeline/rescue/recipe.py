@@ -8,11 +8,12 @@ from typing import Any, Literal, NamedTuple
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError
-from tunery.core.figures import counted, percent
+from tunery.core.figures import counted, one_line, percent
 from tunery.inspect.json_answers import json_value
 from tunery.pipeline.doctor.first_recipe import model_name, recipe_text
+from tunery.pipeline.rescue.prompts import known_prompts, text_of
 from tunery.rescue.folder import RescueFolder
-from tunery.rescue.records import Portion, Recording, SourceJob
+from tunery.rescue.records import Portion, RecordedPrompt, Recording, SourceJob
 from tunery.text.pii.mask import mask
 
 TrainOn = Literal["owner", "recorded"]
@@ -22,12 +23,14 @@ RECIPE = "recipe.yaml"
 _SHORT = 80
 """An answer up to this may be held against the reference word by word [characters]."""
 _FEW_CLASSES = 500
+_LONGEST = 400
+"""Of a comment; what a source says may be long, and must not end the line [characters]."""
 _LEAST_HOLDOUT = 10
 _SHOTS = 8
 """Solved examples before each question to a successor [count]."""
 
 
-class Settings(NamedTuple):
+class Choices(NamedTuple):
     """What the user decides."""
 
     base: str
@@ -59,7 +62,7 @@ class Drafted(Record):
     """What carried over from the job and what did not, a sentence each."""
 
 
-def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Settings) -> Drafted:
+def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Choices) -> Drafted:
     """Write a recipe and its files into the model's folder, in place of what was there.
 
     Args:
@@ -71,29 +74,32 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Set
     Raises:
         ConfigError: Too little is recorded.
     """
-    recordings = list(folder.recordings(model))
-    kept = [r for r in recordings if r.answer and not r.tool_calls and r.finish != "length"]
-    parts: dict[Portion, list[Recording]] = {"train": [], "validation": [], "holdout": []}
-    for recording in kept:
-        parts[recording.portion].append(recording)
-    if len(parts["holdout"]) < _LEAST_HOLDOUT or not parts["train"]:
+    on_owner = settings.train_on == "owner"
+    recordings = {recording.id: recording for recording in folder.recordings(model)}
+    kept = {id: r for id, r in recordings.items() if r.answer and not r.tool_calls and r.finish != "length"}
+    parts: dict[Portion, list[RecordedPrompt]] = {"train": [], "validation": [], "holdout": []}
+    for prompt in {**{each.id: each for each in known_prompts(folder, model)}, **recordings}.values():
+        if prompt.portion != "holdout" and on_owner and prompt.truth is not None:
+            parts[prompt.portion].append(prompt)  # its owner's answer needs none of the old model's
+        elif prompt.id in kept:
+            parts[prompt.portion].append(kept[prompt.id])
+    held = [kept[prompt.id] for prompt in parts["holdout"]]
+    if len(held) < _LEAST_HOLDOUT or not parts["train"]:
         raise ConfigError(
-            f"{counted(len(parts['train']), 'recorded answer')} to train on and {len(parts['holdout'])} "
-            f"held out are too few; at least {_LEAST_HOLDOUT} must be held out",
+            f"{counted(len(parts['train']), 'row')} to train on and {len(held)} held out are too few; "
+            f"at least {_LEAST_HOLDOUT} must be held out",
             hint=f"tunery rescue record --name {folder.name} --prompts FILE with more prompts",
         )
-    held = parts["holdout"]
     with_truth = [recording for recording in held if recording.truth is not None]
     by_truth = 2 * len(with_truth) >= len(held)
-    if by_truth:
-        parts["holdout"] = held = with_truth
+    held = with_truth if by_truth else held
+    parts["holdout"] = list(held)
     references = [_reference(r, truth=by_truth) for r in held]
     metric = metric_of(references)
     place = folder.make(folder.of_model(model))
-    on_owner = settings.train_on == "owner"
     for portion, rows in parts.items():
         truth = by_truth if portion == "holdout" else on_owner
-        folder.write_lines(place / f"{portion}.jsonl", (_row(r, truth=truth) for r in rows))
+        folder.write_lines(place / f"{portion}.jsonl", (_row(each, truth=truth) for each in rows))
     folder.write_lines(place / "old-answers.jsonl", _old_answers(held))
     reasons = [
         *_settings_of(job, kept=len(kept), all_of=len(recordings)),
@@ -109,8 +115,8 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Set
         "evaluate": _evaluate(references, metric, settings.successor),
         "gate": {"rules": [_rule(settings.margin, metric, by_truth=by_truth)]},
     }
-    text = "".join(f"# {line}\n" for line in reasons) + recipe_text(values)
-    path = folder.write_text(str((place / RECIPE).relative_to(folder.root)), text)
+    text = "".join(f"# {one_line(line, _LONGEST)}\n" for line in reasons) + recipe_text(values)
+    path = folder.write_text(place / RECIPE, text)
     owner = sum(r.truth is not None for r in parts["train"]) if on_owner else 0
     return Drafted(
         model=model,
@@ -144,13 +150,15 @@ class _Answer(Record):
     answer: str
 
 
-def _reference(recording: Recording, *, truth: bool) -> str:
-    return recording.truth if truth and recording.truth is not None else recording.answer
+def _reference(prompt: RecordedPrompt, *, truth: bool) -> str:
+    if truth and prompt.truth is not None:
+        return prompt.truth
+    return prompt.answer if isinstance(prompt, Recording) else ""
 
 
-def _row(recording: Recording, *, truth: bool) -> _Row:
-    answer = {"role": "assistant", "content": _reference(recording, truth=truth)}
-    return _Row(messages=(*recording.messages, answer), tools=recording.tools)
+def _row(prompt: RecordedPrompt, *, truth: bool) -> _Row:
+    answer = {"role": "assistant", "content": _reference(prompt, truth=truth)}
+    return _Row(messages=(*prompt.messages, answer), tools=prompt.tools)
 
 
 def _old_answers(held: Iterable[Recording]) -> list[_Answer]:
@@ -161,14 +169,14 @@ def _old_answers(held: Iterable[Recording]) -> list[_Answer]:
     """
     found: dict[str, str] = {}
     for recording in held:
-        asked = str(recording.messages[-1].get("content"))
+        asked = text_of(recording.messages[-1])
         hidden = mask([asked, recording.answer]).texts
         found.setdefault(asked, recording.answer if hidden[1] == recording.answer else hidden[1])
         found.setdefault(hidden[0], hidden[1])
     return [_Answer(prompt=asked, answer=answer) for asked, answer in found.items()]
 
 
-def _sources(parts: Mapping[Portion, Sequence[Recording]]) -> list[dict[str, str]]:
+def _sources(parts: Mapping[Portion, Sequence[RecordedPrompt]]) -> list[dict[str, str]]:
     named = {"train": "train", "validation": "validation", "holdout": "test"}
     return [{"path": f"{part}.jsonl", "split": named[part]} for part, rows in parts.items() if rows]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.ids import canonical_json, sampling_key, sha256_text
-from tunery.endpoint.ask import Answers, Asking, ask_all, asked_key
+from tunery.endpoint.ask import Answers, Asking, ask_all, key_of
 from tunery.endpoint.client import Line, prompt_ceiling
 from tunery.endpoint.config import EndpointConfig
 from tunery.endpoint.journal import Journal, PaidAnswer
@@ -34,8 +34,8 @@ class RecordingSettings(Record):
 
     max_tokens: int = 1024
     """Longest answer [tokens]."""
-    logprobs: bool | None = None
-    """Whether log-probabilities come with answers; None until the source was asked for them."""
+    logprobs: bool = True
+    """Whether log-probabilities are requested; not of a source that refused them."""
 
 
 class Estimate(Record):
@@ -148,10 +148,9 @@ def record(
     asking = replace(asking, line=lambda: _line(scope))
     identity = sha256_text(canonical_json([config.base_url, config.model]))[:16]
     with Journal(place / JOURNAL, identity) as journal:
-        before = journal.answers
         _check_length(folder, place, config)
         try:
-            came, again = _asked(folder, place, config, prompts, journal, asking)
+            came = _bought(folder, place, config, prompts, journal, asking)
         except ConfigError as error:
             if error.param == "api_key_env":
                 key = scope.api_key_env or scope.api_key_file or "the scope's settings"
@@ -161,50 +160,46 @@ def record(
             # Whatever ended the call: what is paid for is what the next step finds.
             kept = _kept(_config(config, _settings(folder, place, config)), prompts, journal)
             folder.write_lines(place / RECORDINGS, kept)
-        bought = journal.answers - before
-        return _recorded(config, prompts, kept, came, again, journal).with_(bought=bought)
+        return _recorded(config, prompts, kept, came, journal)
 
 
-def _asked(
+class _Came(NamedTuple):
+    """What a call brought."""
+
+    first: Answers
+    again: Answers
+    """To the prompts that were put a second time."""
+    bought: int
+    """Answers that were paid for in it [count]."""
+
+
+def _bought(
     folder: RescueFolder,
     place: Path,
     config: EndpointConfig,
     prompts: Sequence[RecordedPrompt],
     journal: Journal,
     asking: Asking,
-) -> tuple[Answers, Answers]:
+) -> _Came:
+    """Buy what is missing, without log-probabilities where the source refuses them from the beginning."""
+    before, what = journal.answers, f"answers of {config.model}"
+    # What a budget does not reach is then the rows that could train without the old model's answer.
+    in_order = sorted(prompts, key=lambda prompt: prompt.portion != "holdout")
+    asking = _with_fields(asking, in_order)
     settings = _settings(folder, place, config)
-    if settings.logprobs is None and prompts:
-        settings = settings.with_(logprobs=_gives_logprobs(config, settings, prompts[0], journal, asking))
-        folder.write(str((place / _SETTINGS).relative_to(folder.root)), settings)
-    drawn = _config(config, settings)
-    what = f"answers of {config.model}"
-    came = ask_all(drawn, _turns(prompts), journal, what=what, asking=_with_fields(asking, prompts))
-    twice = _repeats([prompt for prompt in prompts if prompt.id in came.found])
-    second = {"seed": _SEED + 1}
-    again = ask_all(
-        drawn, _turns(twice), journal, what="asked again", asking=_with_fields(asking, twice, second)
-    )
-    return came, again
-
-
-def _gives_logprobs(
-    config: EndpointConfig,
-    settings: RecordingSettings,
-    prompt: RecordedPrompt,
-    journal: Journal,
-    asking: Asking,
-) -> bool:
-    """Ask for log-probabilities once; a source that refuses them is asked without from then on."""
-    drawn = _config(config, settings.with_(logprobs=True))
-    quiet = _with_fields(asking, [prompt])
+    folder.write(place / _SETTINGS, settings)
     try:
-        ask_all(drawn, _turns([prompt]), journal, what="first answer", asking=quiet)
+        first = ask_all(_config(config, settings), _turns(in_order), journal, what=what, asking=asking)
     except ConfigError as error:
-        if "logprobs" not in error.message:
+        if "logprobs" not in error.message or journal.answers or not settings.logprobs:
             raise
-        return False
-    return True
+        settings = settings.with_(logprobs=False)
+        folder.write(place / _SETTINGS, settings)
+        first = ask_all(_config(config, settings), _turns(in_order), journal, what=what, asking=asking)
+    twice = _repeats([prompt for prompt in in_order if prompt.id in first.found])
+    seeded = _with_fields(asking, twice, {"seed": _SEED + 1})
+    again = ask_all(_config(config, settings), _turns(twice), journal, what="the same again", asking=seeded)
+    return _Came(first, again, journal.answers - before)
 
 
 def _config(config: EndpointConfig, settings: RecordingSettings) -> EndpointConfig:
@@ -216,7 +211,7 @@ def _settings(folder: RescueFolder, place: Path, config: EndpointConfig) -> Reco
     path = place / _SETTINGS
     if not path.is_file():
         return RecordingSettings(max_tokens=config.max_tokens)
-    return folder.read(str(path.relative_to(folder.root)), RecordingSettings)
+    return folder.read(path, RecordingSettings)
 
 
 def _check_length(folder: RescueFolder, place: Path, config: EndpointConfig) -> None:
@@ -255,7 +250,7 @@ def _repeats(prompts: Sequence[RecordedPrompt]) -> list[RecordedPrompt]:
 def _kept(config: EndpointConfig, prompts: Sequence[RecordedPrompt], journal: Journal) -> list[Recording]:
     found = []
     for prompt in prompts:
-        answer = journal.find(asked_key(config, prompt.messages, _fields(prompt)))
+        answer = journal.find(key_of(config, prompt.messages, _fields(prompt)))
         if answer is not None:
             found.append(_recording(prompt, config.model, answer))
     return found
@@ -280,19 +275,18 @@ def _recorded(
     config: EndpointConfig,
     prompts: Sequence[RecordedPrompt],
     kept: Sequence[Recording],
-    came: Answers,
-    again: Answers,
+    came: _Came,
     journal: Journal,
 ) -> Recorded:
     priced = config.price_prompt is not None and config.price_completion is not None
     with_truth = [recording for recording in kept if recording.truth is not None]
-    both = [id for id in again.found if id in came.found]
+    both = [id for id in came.again.found if id in came.first.found]
     return Recorded(
         model=config.model,
         prompts=Counter(prompt.portion for prompt in prompts),
         answers=Counter(recording.portion for recording in kept),
-        bought=0,  # the caller's count
-        failed=Counter(came.failed.values()),
+        bought=came.bought,
+        failed=Counter(came.first.failed.values()),
         lost=journal.lost.tokens,
         tokens=journal.spent.tokens,
         usd=journal.spent.usd if priced else None,
@@ -300,7 +294,7 @@ def _recorded(
         truths=len(with_truth),
         right=sum(fingerprint(r.answer) == fingerprint(r.truth or "") for r in with_truth),
         repeated=len(both),
-        same=sum(again.found[id].text == came.found[id].text for id in both),
+        same=sum(came.again.found[id].text == came.first.found[id].text for id in both),
         cut=sum(recording.finish == "length" for recording in kept),
         tool_calls=sum(bool(recording.tool_calls) for recording in kept),
     )

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunery.core.errors import NotFoundError
-from tunery.pipeline.rescue.prompts import Asked
+from tunery.pipeline.rescue.prompts import FoundPrompt
 from tunery.rescue.records import Scope
 from tunery.rescue.source import Source
 
 _PAGE = 100
 
 
-async def stored_prompts(scope: Scope, model: str) -> list[Asked]:
+async def stored_prompts(scope: Scope, model: str) -> list[FoundPrompt]:
     """Return what a model was asked in completions that are stored at its source; each page is read.
 
     Raises:
@@ -33,7 +33,7 @@ async def stored_prompts(scope: Scope, model: str) -> list[Asked]:
                 continue  # deleted since the page was read
             messages = tuple(_turn(turn) for turn in turns if isinstance(turn, Mapping))
             if any(turn.get("role") == "user" for turn in messages):
-                found.append(Asked("stored", messages))
+                found.append(FoundPrompt("stored", messages))
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunery.pipeline.rescue.prompts import Asked, HoldOut, drawn_prompts, prompt_of
+from tunery.pipeline.rescue.prompts import FoundPrompt, HoldOut, drawn_prompts, prompt_of
 from tunery.rescue.records import RecordedPrompt
 
 USER = {"role": "user", "content": "Where is my card?"}
@@ -34,7 +34,7 @@ def test_every_form_of_row_asks_the_same(row: dict[str, Any], truth: str | None)
     asked = prompt_of(row, "log")
     assert asked is not None
     assert (list(asked.messages), asked.truth) == ([USER], truth)
-    assert asked.id == Asked("training_file", (USER,)).id
+    assert asked.id == FoundPrompt("training_file", (USER,)).id
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def test_row_that_asks_nothing_is_none(row: dict[str, Any]) -> None:
 def test_tools_and_system_turn_make_another_prompt() -> None:
     system = {"role": "system", "content": "Be brief."}
     ids = {
-        Asked("log", (USER,)).id,
-        Asked("log", (system, USER)).id,
-        Asked("log", (USER,), ({"type": "function"},)).id,
+        FoundPrompt("log", (USER,)).id,
+        FoundPrompt("log", (system, USER)).id,
+        FoundPrompt("log", (USER,), ({"type": "function"},)).id,
     }
     assert len(ids) == 3
 
 
-def asked(text: str, origin: str = "training_file", truth: str | None = None) -> Asked:
-    return Asked(origin, ({"role": "user", "content": text},), (), truth)
+def asked(text: str, origin: str = "training_file", truth: str | None = None) -> FoundPrompt:
+    return FoundPrompt(origin, ({"role": "user", "content": text},), (), truth)
 
 
 def portions(drawn: list[RecordedPrompt]) -> dict[str, str]:
