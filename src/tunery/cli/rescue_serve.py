@@ -12,7 +12,6 @@ from tunery.cli.output import answer, moment, styled, table
 from tunery.cli.parameters import Json
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of
 from tunery.cli.session import ACTOR, open_workspace
-from tunery.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +47,12 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     window: Annotated[
         int, typer.Option("--window", min=1, help="Tokens that a conversation has with the old model.")
     ] = 128_000,
+    deployment: Annotated[
+        str | None,
+        typer.Option(
+            "--deployment", metavar="NAME", help="At Azure: the deployment that answers as the old model."
+        ),
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the step.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -62,7 +67,7 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
 
     folder = open_rescue(ctx, name)
     named = model_of(folder, model)
-    old = base_behind(_endpoint(scope_of(folder, named), named, window))
+    old = base_behind(_endpoint(scope_of(folder, named), deployment or named, window))
     rule = CanaryConfig(percent=share)
     with open_workspace(ctx) as workspace:
         there = forwarding.named(workspace, alias or named)
@@ -95,17 +100,10 @@ def _endpoint(scope: Scope, model: str, window: int) -> HostedSettings:
     from tunery.core.config import parse_settings
     from tunery.serve.engines.hosted import HostedSettings
 
-    if scope.api_key_env is None:
-        raise ConfigError(
-            f"the key of scope {scope.name} is in a file; a server reads it from its environment",
-            hint="tunery rescue inventory --scope …,key-env=VARIABLE",
-        )
-    values = {
-        "base_url": scope.base_url,
-        "model": model,
-        "api_key_env": scope.api_key_env,
-        "context_window": window,
-    }
+    told = scope.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    if scope.api_key_file is not None:
+        told.pop("api_key_env", None)
+    values = {**told, "model": model, "context_window": window}
     return parse_settings(HostedSettings, values, where="the old model's endpoint")
 
 

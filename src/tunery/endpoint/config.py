@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator
 
 from tunery.core.config import NonEmpty
 from tunery.core.prices import TokenPrices
 
+_AZURE = tuple(
+    f"{kind}.azure.{end}"
+    for kind in (".openai", ".cognitiveservices", ".services.ai")
+    for end in ("com", "us", "cn")
+)
+"""How the hosts end under which Azure serves a resource's models."""
+_AZURE_PATH = re.compile(r"/?|/openai/?|/openai/(deployments/[^/]+|v1)(/.*)?")
+
 
 def check_url(url: str) -> str:
     """Return an endpoint's address without what stands behind its version.
 
+    What Azure shows of a resource, with the deployment and the date of an interface or without, becomes the
+    address that speaks as OpenAI's does; a request names its deployment as its model there.
+
     Raises:
         ValueError: It is none, or holds what belongs elsewhere.
+
+    >>> check_url("https://acme.openai.azure.com/openai/deployments/a/chat/completions?api-version=2024-10-21")
+    'https://acme.openai.azure.com/openai/v1'
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must begin with http:// or https:// and name a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    azure = parts.hostname.endswith(_AZURE) and _AZURE_PATH.fullmatch(parts.path)
+    extra = "" if azure and set(parse_qs(parts.query)) <= {"api-version"} else parts.query
+    if parts.username or parts.password or extra or parts.fragment:
         raise ValueError("must hold neither user, password, query nor fragment; use api_key_env for keys")
+    if azure:
+        return f"{parts.scheme}://{parts.netloc}/openai/v1"
     return url.rstrip("/").removesuffix("/chat/completions")
 
 

@@ -9,6 +9,15 @@ from pathlib import Path
 from tunery.core.errors import ConfigError
 
 
+def named_key(env: str | None, file: str | None, host: str) -> str:
+    """Return the key in a file where one is named, else in an environment variable; empty where neither is.
+
+    Raises:
+        ConfigError: As :func:`key_from_file` and :func:`key_from`.
+    """
+    return key_from_file(file, host) if file else key_from(env, host)
+
+
 def key_from(env: str | None, host: str) -> str:
     """Return the key in an environment variable, empty where none is named.
 

@@ -15,8 +15,17 @@ import openai
 
 from tunery.core.errors import ConfigError, ForbiddenError, NotFoundError, ResourceError
 from tunery.core.figures import one_line, size
-from tunery.endpoint.connection import CONNECT_S, TRY_AGAIN, Pace, Transient, certificates, pause_of, strip
-from tunery.endpoint.keys import key_from, key_from_file
+from tunery.endpoint.connection import (
+    CONNECT_S,
+    TRY_AGAIN,
+    Pace,
+    Transient,
+    account_headers,
+    certificates,
+    pause_of,
+    strip,
+)
+from tunery.endpoint.keys import named_key
 from tunery.rescue.records import Scope
 
 _LARGEST_ANSWER = 64 * 1024 * 1024
@@ -40,8 +49,7 @@ class ReadOnly(httpx2.AsyncBaseTransport):
     """
 
     def __init__(self, scope: Scope, key: str) -> None:
-        named = {"OpenAI-Organization": scope.organization, "OpenAI-Project": scope.project}
-        self._own = {name: value for name, value in named.items() if value}
+        self._own = account_headers(scope.organization, scope.project)
         self._key = key
         self._base = httpx2.URL(scope.base_url)
         self._inner = httpx2.AsyncHTTPTransport(
@@ -101,7 +109,7 @@ class Source:
     ) -> None:
         self.scope = scope
         self.host = urlsplit(scope.base_url).netloc
-        self._key = _key_of(scope)
+        self._key = named_key(scope.api_key_env, scope.api_key_file, self.host)
         self._slots = asyncio.Semaphore(concurrency)
         hint = "type the same command again after that time; what was read is kept"
         self._pace = Pace(attempts, backoff_s, 120.0, hint=hint)
@@ -268,13 +276,6 @@ class Source:
     def safe(self, text: str) -> str:
         """Return text from outside with the key taken out, should the source repeat it."""
         return text.replace(self._key, "•••") if self._key else text
-
-
-def _key_of(scope: Scope) -> str:
-    host = urlsplit(scope.base_url).netloc
-    if scope.api_key_file:
-        return key_from_file(scope.api_key_file, host)
-    return key_from(scope.api_key_env, host)
 
 
 async def _beginning(response: httpx2.Response) -> bytes:

@@ -6,15 +6,20 @@ The endpoint's own template writes prompts, so that what the model reads is its 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty
+from tunery.endpoint.config import check_url
 from tunery.serve.engines.upstream.settings import ServerEngineSettings
 
 if TYPE_CHECKING:
     from tunery.core.engine import Engine
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class HostedSettings(ServerEngineSettings):
@@ -35,6 +40,30 @@ class HostedSettings(ServerEngineSettings):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the endpoint calls the limit of an answer; models that think first want the second."""
 
+    api_key_file: str | None = Field(default=None, exclude_if=_is_none)
+    """File that holds the key and nothing else, in place of ``api_key_env``; nobody else may be allowed to
+    read it. It is read for each request, so that a key can be replaced while the server runs."""
+
+    organization: str | None = Field(default=None, exclude_if=_is_none)
+    """Sent as ``OpenAI-Organization``; left out, the key's default."""
+
+    project: str | None = Field(default=None, exclude_if=_is_none)
+    """Sent as ``OpenAI-Project``; left out, the key's own."""
+
+    proxy: str | None = Field(default=None, exclude_if=_is_none)
+    """Proxy to go through, ``http://HOST:PORT``; those that the environment names are not used."""
+
+    @field_validator("proxy")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        return url and check_url(url)
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key_file and self.api_key_env:
+            raise ValueError("api_key_env and api_key_file both name a key; leave one of them out")
+        return self
+
     @property
     def own_base(self) -> str | None:
         """Name of the model, which is nothing that lies here."""
@@ -51,14 +80,19 @@ SETTINGS = HostedSettings
 
 def open(base: Path, settings: HostedSettings) -> Engine:
     """Connect to nothing yet; raises as :class:`tunery.serve.engines.upstream.engine.UpstreamEngine`."""
+    from tunery.endpoint.connection import account_headers
     from tunery.serve.engines.upstream.chat import ChatDialect
     from tunery.serve.engines.upstream.engine import UpstreamEngine
     from tunery.serve.engines.upstream.server import running_servers
     from tunery.serve.hosted_tokenizer import HostedTokenizer
 
+    headers = account_headers(settings.organization, settings.project)
     return UpstreamEngine(
         HostedTokenizer(settings.context_window),
         settings,
         ChatDialect(settings.max_tokens_field),
-        running_servers(settings),
+        [
+            server._replace(headers=headers, proxy=settings.proxy)
+            for server in running_servers(settings, settings.api_key_file)
+        ],
     )

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, NoReturn, TypeVar
 
 import aiohttp
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
+from tunery.endpoint.keys import key_from_file
 from tunery.serve.engines.upstream.server import Server
 from tunery.serve.engines.upstream.settings import ServerEngineSettings
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 _MAX_EVENT = 8 * 2**20
 """Size of one piece of an answer at most [bytes]."""
 _MAX_WAIT_S = 2.0
@@ -64,6 +67,7 @@ class Transport:
         self._own = own
         self._closed = False
         self._lock = threading.Lock()
+        self._key = server.key
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop that runs in this thread, else the one kept in a thread of its own."""
@@ -100,9 +104,7 @@ class Transport:
             begun = False
             await self._up()
             try:
-                async with self._session().post(
-                    self._server.url(path), json=body, allow_redirects=False
-                ) as answer:
+                async with self._sent("POST", path, body) as answer:
                     if answer.status != 200:
                         await self._refuse(answer)
                     async for data in _events(answer.content):
@@ -167,19 +169,35 @@ class Transport:
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=settings.connect_s, sock_read=settings.first_token_s
             ),
-            headers={"Accept-Encoding": "identity"}
-            | ({"Authorization": f"Bearer {self._server.key}"} if self._server.key else {}),
+            headers={"Accept-Encoding": "identity", **self._server.headers},
+            proxy=self._server.proxy,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+    def _sent(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Send one request, with the key as it is now.
+
+        Raises:
+            ResourceError: There is none any more.
+        """
+        if self._server.key_file is not None:
+            try:
+                self._key = key_from_file(self._server.key_file, self._server.base_url)
+            except ConfigError as error:
+                _LOG.error("%s", error)
+                raise ResourceError("the key for the endpoint behind cannot be read now") from None
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else None
+        url = self._server.url(path)
+        return self._session().request(method, url, json=body, headers=headers, allow_redirects=False)
 
     async def _whole(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """Return a whole answer; asks again where a kept connection turns out to have been closed."""
         for attempt in range(1, self._settings.attempts + 1):
             try:
-                async with self._session().request(
-                    method, self._server.url(path), json=body, allow_redirects=False
-                ) as answer:
+                async with self._sent(method, path, body) as answer:
                     if answer.status != 200:
                         await self._refuse(answer)
                     return await answer.json() if answer.content_type == "application/json" else None
@@ -199,8 +217,8 @@ class Transport:
     async def _refuse(self, answer: aiohttp.ClientResponse) -> NoReturn:
         """Raise what a refusal means: the caller's mistake, or an upstream that cannot now."""
         text = (await answer.content.read(64 * 2**10)).decode("utf-8", "replace")
-        if self._server.key:  # should it be repeated there, it goes no further
-            text = text.replace(self._server.key, "•••")
+        if self._key:  # should it be repeated there, it goes no further
+            text = text.replace(self._key, "•••")
         raise refusal(self._server.base_url, answer.status, text)
 
 
