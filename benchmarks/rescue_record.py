@@ -2,10 +2,11 @@
 
     PYTHONPATH=. python benchmarks/rescue_record.py [--prompts 10000 --per-minute 6000 --kills 10]
 
-The source is the double of ``tests/doubles``, in this process, which counts what it answers; the recorder
-is the command line in a process of its own, killed with SIGKILL at random times. A request in flight at a
-kill is asked again, as nobody can know whether it was billed; beyond those, and the twenty that are asked
-twice on purpose, each prompt must be answered once.
+The source is the double of ``tests/doubles``, in this process, which counts what it answers and turns away
+with 429 what is over the limit in any window of a minute; the recorder is the command line in a process of
+its own at exactly that limit, killed with SIGKILL at random times. A request in flight at a kill is asked
+again, as nobody can know whether it was billed; beyond those, and the twenty that are asked twice on
+purpose, each prompt must be answered once: the benchmark fails where one was not, or was once too often.
 """
 
 from __future__ import annotations
@@ -20,23 +21,48 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
+from tests.doubles.rolling import RollingLimits
 
 from tunery.rescue.folder import RescueFolder
 
 MODEL = "ft:gpt-4o-mini-2024-07-18:acme::Ab1"
 CONCURRENCY = 16
+REPEATS = 20
+"""Prompts that are put twice on purpose [count]."""
 
 
-def rows(count: int) -> list[dict[str, object]]:
+def rows(count: int) -> list[dict[str, Any]]:
     """Return rows whose prompts do not resemble each other."""
     draw = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     return [
         chat_row(" ".join("".join(draw.choices(letters, k=7)) for _ in range(8)), "yes") for _ in range(count)
     ]
+
+
+def check_each(asked: Mapping[str, int], prompts: Collection[str], *, in_flight: int) -> int:
+    """Return how many prompts were answered again after a kill.
+
+    Args:
+        asked: Prompt to how often it was answered.
+        prompts: All there are.
+        in_flight: Requests that kills left without a known end, at most [count].
+
+    Raises:
+        SystemExit: One was never answered, or more often than kills and repeats explain.
+    """
+    if missing := sum(prompt not in asked for prompt in prompts):
+        raise SystemExit(f"{missing} prompts were never answered")
+    again = sum(count > 1 for count in asked.values())
+    often = sum(count > 2 for count in asked.values())
+    if again > REPEATS + in_flight or often > in_flight:
+        raise SystemExit(f"{again} prompts were answered twice or more, {often} of them more often")
+    return sum(asked.values()) - len(asked) - REPEATS
 
 
 def main() -> None:
@@ -49,7 +75,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     options = parser.parse_args()
     source = OpenAISource(say=lambda body: "yes")
-    source.add_fine_tune("Ab1", rows(options.prompts))
+    drawn = rows(options.prompts)
+    source.add_fine_tune("Ab1", drawn)
+    source.trouble.limits = limits = RollingLimits(requests=options.per_minute)
     draw = random.Random(1)
     with tempfile.TemporaryDirectory() as folder, serving(source):
         env = {**os.environ, "TUNERY_HOME": folder, "SOURCE_KEY": KEY}
@@ -61,7 +89,7 @@ def main() -> None:
             *typed, "record", "--terms-read", "--yes", "--concurrency", str(CONCURRENCY),
             "--requests-per-minute", str(options.per_minute), "--max-tokens", "16", "--json",
         ]  # fmt: skip
-        ideal = (options.prompts + 20) / options.per_minute * 60
+        ideal = (options.prompts + REPEATS) / options.per_minute * 60
         began = time.monotonic()
         for _ in range(options.kills):
             process = subprocess.Popen(record, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -76,10 +104,15 @@ def main() -> None:
         recorded = json.loads(done.stdout)["recorded"]
         kept = list(RescueFolder(Path(folder), "openai").recordings(MODEL))
         asked = Counter(str(body["messages"][-1]["content"]) for body in source.completions)
-        twice = sum(count - 1 for count in asked.values()) - 20
+        twice = check_each(
+            asked,
+            [row["messages"][0]["content"] for row in drawn],
+            in_flight=CONCURRENCY * options.kills,
+        )
         rate = (len(source.completions) - there) / last * 60
     print(f"{len(kept):,} recordings of {options.prompts:,}; {len(source.completions):,} requests answered")
     print(f"answered again after {options.kills} kills: {twice} (in flight at most {CONCURRENCY} each)")
+    print(f"turned away by the limit (429): {limits.refused:,}")
     print(f"tokens counted as lost: {recorded['lost']:,}")
     pace = f"{rate:,.0f} a minute of {options.per_minute:,}"
     print(f"{between:.0f} s with kills, {last:.0f} s for the rest: {pace}")

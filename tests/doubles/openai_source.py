@@ -22,10 +22,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.doubles.rolling import RollingLimits, Taken
+
 KEY = "sk-proj-DoubleOfASourceKey0123456789abcdefXYZ"
 CREATED = 1_760_000_000
-Say = Callable[[Mapping[str, Any]], str]
-"""The body of a chat request to the answer."""
+Say = Callable[[Mapping[str, Any]], str | Mapping[str, Any]]
+"""The body of a chat request to the answer, or to its whole message where that calls tools."""
 CSV = "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.5,0.9,0.6,0.8\n"
 
 
@@ -42,6 +44,8 @@ class Trouble:
     """Pattern of paths to statuses that the next requests to it get, one each."""
     throttle_every: int = 0
     """Each so many-th request gets 429."""
+    limits: RollingLimits | None = None
+    """What completions may come in any minute; those beyond get 429, with the true wait."""
     retry_after_ms: int = 20
     retry_after: str | None = None
     """``retry-after`` in place of ``retry-after-ms`` [s, or a date]."""
@@ -242,10 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
         if status is None and trouble.throttle_every and count % trouble.throttle_every == 0:
             status = 429
         if status == 429:
-            wait = {"retry-after": trouble.retry_after} if trouble.retry_after else {
-                "retry-after-ms": str(trouble.retry_after_ms), "retry-after": "1"
-            }  # fmt: skip
-            return self._refuse(429, "Rate limit reached", "rate_limit_exceeded", wait)
+            return self._throttle(trouble.retry_after_ms, trouble.retry_after)
         if status is not None:
             return self._refuse(status, "The server had an error", None)
         if any(path.removeprefix("/v1/").startswith(start) for start in trouble.forbidden):
@@ -329,14 +330,25 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, f"The model `{body.get('model')}` does not exist", "model_not_found")
         if body.get("logprobs") and source.trouble.refuse_logprobs:
             return self._refuse(400, "You are not allowed to request logprobs from this model", None)
-        text = source.say(body)
+        asked = sum(len(str(turn.get("content")).split()) for turn in body["messages"])
+        limits, taken = source.trouble.limits, None
+        if limits is not None:
+            longest = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
+            room = limits.take(asked + longest)
+            if not isinstance(room, Taken):
+                return self._throttle(int(room * 1000) + 1, None)
+            taken = room
+        said = source.say(body)
+        message: dict[str, Any] = {"content": said} if isinstance(said, str) else dict(said)
         with source.lock:
             source.completions.append(body)
             number = len(source.completions)
-        words = re.findall(r"\s*\S+", text)
+        words = re.findall(r"\s*\S+", message.get("content") or "")
+        if limits is not None and taken is not None:
+            limits.settle(taken, asked + len(words))
         choice: dict[str, Any] = {
-            "index": 0, "finish_reason": "stop", "logprobs": None,
-            "message": {"role": "assistant", "content": text, "refusal": None},
+            "index": 0, "finish_reason": "tool_calls" if message.get("tool_calls") else "stop",
+            "logprobs": None, "message": {"role": "assistant", "refusal": None, "content": None, **message},
         }  # fmt: skip
         if body.get("logprobs") and source.trouble.logprobs:
             choice["logprobs"] = {"content": [
@@ -346,7 +358,6 @@ class _Handler(BaseHTTPRequestHandler):
                 }
                 for word in words
             ], "refusal": None}  # fmt: skip
-        asked = sum(len(str(turn.get("content")).split()) for turn in body["messages"])
         usage = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
         whole = {
             "id": f"chatcmpl-{number}", "object": "chat.completion", "created": CREATED,
@@ -367,6 +378,13 @@ class _Handler(BaseHTTPRequestHandler):
         events = [json.dumps(chunk) for chunk in [*chunks, {**about, "choices": []}]] + ["[DONE]"]
         raw = "".join(f"data: {event}\n\n" for event in events).encode()
         self._head(200, {"Content-Type": "text/event-stream", "Content-Length": str(len(raw))}, raw)
+
+    def _throttle(self, wait_ms: int, wait: str | None) -> None:
+        """Turn a request away for so long, or as a test words it [ms]."""
+        headers = {"retry-after": wait} if wait else {
+            "retry-after-ms": str(wait_ms), "retry-after": str(max(1, -(-wait_ms // 1000)))
+        }  # fmt: skip
+        self._refuse(429, "Rate limit reached", "rate_limit_exceeded", headers)
 
     def _refuse(
         self, status: int, message: str, code: str | None, headers: Mapping[str, str | None] | None = None

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.openai_source import KEY as SOURCE_KEY
+from tests.doubles.openai_source import OpenAISource
+from tests.doubles.openai_source import serving as serving_source
+from tests.doubles.rolling import RollingLimits
 from tests.unit.synthesise.teacher import KEY, Fault, Teacher, serving
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.endpoint.ask import OVER_BUDGET, Answers, Asking, ask_all
@@ -102,3 +106,46 @@ def test_further_fields_reach_the_endpoint_and_a_wrong_key_is_the_users(
     (tmp_path / "answers.jsonl").unlink()
     with pytest.raises(ConfigError, match="key is refused"):
         ask(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rates", "limits"),
+    [
+        ({"tokens_per_minute": 30_000}, RollingLimits(tokens=500 + 173, window_s=1.0)),
+        ({"requests_per_minute": 600}, RollingLimits(requests=10 + 1, window_s=1.0)),
+        (
+            {"tokens_per_minute": 60_000, "requests_per_minute": 900},
+            RollingLimits(requests=15 + 1, tokens=1000 + 173, window_s=1.0),
+        ),
+    ],
+)
+def test_rates_hold_at_a_source_that_counts_in_every_window(
+    rates: dict[str, float], limits: RollingLimits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second sees a sixtieth of a minute's, and one request more: what began in it ends behind it."""
+    monkeypatch.setenv("ASKED_KEY", SOURCE_KEY)
+    account = OpenAISource(models=[{"id": "m"}], say=lambda body: "word " * 40)
+    account.trouble.limits, account.trouble.latency_s = limits, 0.02
+    with serving_source(account):
+        config = EndpointConfig.model_validate(
+            {"base_url": account.url, "model": "m", "api_key_env": "ASKED_KEY", "max_tokens": 64, **rates}
+        )
+        turns = {f"row {n}": [{"role": "user", "content": f"question number {n}"}] for n in range(24)}
+        with Journal(tmp_path / "answers.jsonl", "one") as journal:
+            got = ask_all(config, turns, journal, what="answers")
+    assert (len(got.found), got.retries, limits.refused) == (24, 0, 0)
+
+
+def test_source_that_counts_in_every_window_turns_away_what_keeps_no_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKED_KEY", SOURCE_KEY)
+    account = OpenAISource(models=[{"id": "m"}])
+    account.trouble.limits = RollingLimits(requests=16, window_s=0.5)
+    with serving_source(account):
+        config = EndpointConfig(base_url=account.url, model="m", api_key_env="ASKED_KEY", backoff_s=0.01)
+        turns = {f"row {n}": [{"role": "user", "content": f"{n}"}] for n in range(24)}
+        with Journal(tmp_path / "answers.jsonl", "one") as journal:
+            got = ask_all(config, turns, journal, what="answers")
+    assert (len(got.found), len(account.completions)) == (24, 24)
+    assert account.trouble.limits.refused == got.retries > 0
