@@ -12,7 +12,7 @@ import pytest
 
 from tests.doubles.openai_source import KEY, OpenAISource
 from tests.fixtures_cli import Tunery, home, tunery
-from tests.integration.live_api import Live, live
+from tests.integration.live_api import Live, live, register
 from tests.integration.test_forwarded_names import ASK, OLD, source
 from tunery.store.workspace import Workspace
 
@@ -98,3 +98,34 @@ def test_deployment_answers_for_a_model_that_is_called_otherwise(
     with serving(home, tiny_model) as here:
         assert ask(here).model == OLD
     assert source.completions[-1]["model"] == "parcels-prod"
+
+
+@pytest.mark.parametrize(("stated", "reported"), [("2027-03-01", None), (None, "notice of 14 October 2026")])
+def test_end_of_the_old_model_is_listed_until_ours_answers(
+    stated: str | None,
+    reported: str | None,
+    source: OpenAISource,
+    tunery: Tunery,
+    home: Path,
+    tiny_model: Path,
+    tiny_adapters: dict[str, Path],
+) -> None:
+    source.models[-1]["shutdown_date"] = stated
+    with closing(Workspace.open(home)) as workspace:
+        register(workspace, tiny_model, tiny_adapters["a"], "parcels")
+    assert tunery("rescue", "inventory", "--scope", f"base-url={source.url},key-env=OLD_KEY").code == 0
+    for stage, day in (
+        ("forward", stated or "2027-01-14"),
+        ("ours", None),
+        ("canary", stated or "2027-01-14"),
+    ):
+        assert tunery("rescue", "serve", OLD, "--to", stage, "--with", "parcels@1").code == 0
+        with serving(home, tiny_model) as here, here.client() as client:
+            listed = {model.id: model for model in client.models.list()}
+            found = client.models.retrieve(OLD)
+        assert (found.shutdown_date, listed[OLD].shutdown_date) == (day, day)
+        assert (found.created, found.owned_by) == (listed[OLD].created, listed[OLD].owned_by)
+        assert listed["parcels@1"].shutdown_date is None
+        said = (found.model_extra or {}).get("shutdown_reported_by", "")
+        assert said.startswith(reported or "") if day else said == ""
+        assert bool(said) == bool(day and reported)

@@ -11,6 +11,7 @@ import typer
 from tunery.core.errors import ConfigError, NotFoundError, listed
 
 if TYPE_CHECKING:
+    from tunery.core.forwarding import Shutdown
     from tunery.rescue.folder import RescueFolder
     from tunery.rescue.records import Scope
 
@@ -76,3 +77,8 @@ def scope_of(folder: RescueFolder, model: str) -> Scope:
     inventory = folder.inventory()
     named = next(each.scope for each in inventory.models if each.id == model)
     return next(scope for scope in inventory.scopes if scope.name == named)
+
+
+def shutdown_of(folder: RescueFolder, model: str) -> Shutdown | None:
+    """Return when a model ends, None where the inventory does not know; raises as :func:`model_of`."""
+    return next(each.shutdown for each in folder.inventory().models if each.id == model)

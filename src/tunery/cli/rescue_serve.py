@@ -10,7 +10,7 @@ import typer
 
 from tunery.cli.output import answer, moment, styled, table
 from tunery.cli.parameters import Json
-from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of
+from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, shutdown_of
 from tunery.cli.session import ACTOR, open_workspace
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
             alias or named,
             to,
             old=old,
+            shutdown=shutdown_of(folder, named),
             version=ours,
             rule=rule,
             actor=ACTOR,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 from tunery.core.access import DEFAULT_PROJECT
@@ -12,6 +12,19 @@ from tunery.core.training import BaseModelInfo
 Stage = Literal["forward", "canary", "ours", "alone"]
 """Who answers: the old endpoint; that and ours for a share of the users; ours, with the old endpoint where it
 fails; ours alone."""
+
+
+class Shutdown(Record):
+    """When a model ends, and by whose word."""
+
+    on: date
+    source: str
+    """``api`` where the source itself says so (``shutdown_date``), else who reported it."""
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether it is a report that wants checking, not the source's own word."""
+        return self.source != "api"
 
 
 class ForwardMove(Record):
@@ -40,6 +53,8 @@ class ForwardedName(Record):
     """Ours, ``name@N``; None while there is none."""
     rollout_id: str | None = None
     """Of the newest canary."""
+    shutdown: Shutdown | None = None
+    """When the old model ends, as the newest move knew it; None where nothing is known."""
     moves: tuple[ForwardMove, ...] = ()
     """Oldest first."""
 

@@ -6,9 +6,11 @@ the same rule, and says by its status who answers from then on.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.errors import ConfigError, ConflictError, GateFailed, NotFoundError
-from tunery.core.forwarding import ForwardedName, ForwardMove, Stage
+from tunery.core.forwarding import ForwardedName, ForwardMove, Shutdown, Stage
 from tunery.core.registry import ModelVersion, parse_ref
 from tunery.core.rollout import FORWARDED
 from tunery.core.training import BaseModelInfo
@@ -38,6 +40,7 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
     stage: Stage,
     *,
     old: BaseModelInfo | None = None,
+    shutdown: Shutdown | None = None,
     version: str | None = None,
     rule: CanaryConfig | None = None,
     actor: str,
@@ -50,6 +53,7 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
         name: As clients write it.
         stage: Who is to answer.
         old: The old model; needed for a name that is not forwarded yet.
+        shutdown: When that ends, where it is known; read where ``old`` is given.
         version: Ours, ``name@N``; left out, the one of the step before.
         rule: Of a canary.
         actor: Who moves it.
@@ -75,15 +79,17 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
         rollout_id = canary.begin(workspace, found, FORWARDED, rule or CanaryConfig(), actor=actor).id
     now = workspace.clock.now()
     step = ForwardMove(stage=stage, at=now, actor=actor, reason=reason, version=found.ref if found else ours)
-    changes = {"stage": stage, "version": step.version, "rollout_id": rollout_id}
+    changes: dict[str, Any] = {"stage": stage, "version": step.version, "rollout_id": rollout_id}
+    if old is not None:
+        changes |= {"old": old, "shutdown": shutdown}
     if there is None and old is not None:
         project = workspace.project or DEFAULT_PROJECT
         return workspace.forwarded_names.add(
-            ForwardedName(name=name, project=project, created_at=now, old=old, moves=(step,), **changes)
+            ForwardedName(name=name, project=project, created_at=now, moves=(step,), **changes)
         )
     return workspace.forwarded_names.change(
         f"{workspace.project or DEFAULT_PROJECT}/{name}",
-        lambda each: each.with_(**changes, old=old or each.old, moves=(*each.moves, step)),
+        lambda each: each.with_(**changes, moves=(*each.moves, step)),
     )
 
 

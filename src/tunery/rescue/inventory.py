@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from tunery.core.errors import DamagedError, NotFoundError, TuneryError
 from tunery.core.figures import counted, one_line
+from tunery.core.forwarding import Shutdown
 from tunery.core.progress import Progress, ProgressBar
 from tunery.endpoint.config import is_open_to_listeners
 from tunery.rescue.folder import RescueFolder, is_source_id
@@ -20,7 +21,6 @@ from tunery.rescue.records import (
     Inventory,
     JobPapers,
     Scope,
-    Shutdown,
     SourceFile,
     SourceJob,
     SourceModel,

@@ -6,7 +6,8 @@ from datetime import date
 
 from tunery.core.config import Record
 from tunery.core.figures import counted
-from tunery.rescue.records import FileState, Inventory, Shutdown, SourceFile, SourceJob, SourceModel
+from tunery.core.forwarding import Shutdown
+from tunery.rescue.records import FileState, Inventory, SourceFile, SourceJob, SourceModel
 
 _METHODS = frozenset({"supervised", "dpo"})
 """Methods of jobs that train here on the same file."""

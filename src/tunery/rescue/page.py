@@ -8,9 +8,10 @@ from datetime import date
 from urllib.parse import urlsplit
 
 from tunery.core.figures import counted, listed_counts, size
+from tunery.core.forwarding import Shutdown
 from tunery.rescue.fetch import Fetched
 from tunery.rescue.outlook import Outlook, days_until
-from tunery.rescue.records import Inventory, Shutdown
+from tunery.rescue.records import Inventory
 from tunery.rescue.shutdowns import LAST_NEW_JOB, reported_end
 
 COLUMNS = ("model", "base", "method", "ends", ">days left", "answers", "training file", ">results")

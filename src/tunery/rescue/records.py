@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from tunery.core.config import NonEmpty, Record, Settings
+from tunery.core.forwarding import Shutdown
 from tunery.endpoint.config import check_url
 
 
@@ -114,19 +115,6 @@ class SourceJob(Record):
     checkpoints: tuple[SourceCheckpoint, ...] = ()
     events: int = 0
     """Lines of its log [count]."""
-
-
-class Shutdown(Record):
-    """When a model ends, and by whose word."""
-
-    on: date
-    source: str
-    """``api`` where the source itself says so (``shutdown_date``), else who reported it."""
-
-    @property
-    def is_reported(self) -> bool:
-        """Whether it is a report that wants checking, not the source's own word."""
-        return self.source != "api"
 
 
 class SourceModel(Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from tunery.rescue.records import Shutdown
+from tunery.core.forwarding import Shutdown
 
 LAST_NEW_JOB = Shutdown(
     on=date(2027, 1, 6),

@@ -11,7 +11,13 @@ from tunery.api.services import Caller, Services, Shared
 from tunery.core.errors import ConflictError
 from tunery.core.training import BaseModelInfo
 from tunery.model.tokenizer import declared_window
-from tunery.pipeline.gateway.names import ServedModel, resolve, served_models, version_of
+from tunery.pipeline.gateway.names import (
+    ServedModel,
+    resolve,
+    served_forwarded,
+    served_models,
+    version_of,
+)
 
 router = APIRouter(prefix="/models", route_class=JsonRoute)
 ENCODER = "encoder"
@@ -38,6 +44,9 @@ def retrieve_model(model: str, shared: Shared) -> dict[str, Any]:
         return model_object(ServedModel(model, 0, ENCODER))
     target = resolve(shared.workspace, shared.bases.default, model, "")
     window, version = _window(target.base, shared), target.version
+    if forwarded := served_forwarded(shared.workspace, model):
+        parent = version.base.partition("@")[0] if version and forwarded.root else None
+        return {**model_object(forwarded), "max_model_len": window, "parent": parent}
     if version is None:
         return {**model_object(ServedModel(model, 0, "base")), "max_model_len": window}
     created = int(version.created_at.timestamp())
@@ -61,8 +70,11 @@ def delete_model(model: str, shared: Shared, caller: Caller) -> dict[str, Any]:
 
 
 def model_object(model: ServedModel) -> dict[str, Any]:
-    """Return OpenAI's model object with vLLM's fields; one whose gate was overridden says so."""
-    said = {
+    """Return OpenAI's model object with vLLM's fields; one whose gate was overridden says so.
+
+    So does one whose end is known; an end that its source did not state itself names whose report it is.
+    """
+    said: dict[str, Any] = {
         "id": model.id,
         "object": "model",
         "created": model.created,
@@ -71,7 +83,13 @@ def model_object(model: ServedModel) -> dict[str, Any]:
         "parent": None,
         "max_model_len": None,
     }
-    return {**said, "gate_overridden": True} if model.overridden else said
+    if model.overridden:
+        said["gate_overridden"] = True
+    if (end := model.shutdown) is not None:
+        said["shutdown_date"] = end.on.isoformat()
+        if end.is_reported:
+            said["shutdown_reported_by"] = end.source
+    return said
 
 
 def _window(base: BaseModelInfo, shared: Services) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
-from tunery.core.forwarding import ForwardedName
+from tunery.core.forwarding import ForwardedName, Shutdown
 from tunery.core.job import Job
 from tunery.core.registry import ModelVersion, parse_ref
 from tunery.core.rollout import FORWARDED, Arm, Rollout
@@ -124,6 +124,8 @@ class ServedModel(NamedTuple):
     """Whether what answers was refused by its gate, and somebody answers for it."""
     root: str | None = None
     """The version behind a name that means one now; None for a name that several may answer."""
+    shutdown: Shutdown | None = None
+    """When what answers ends, where somebody else said so; None while nothing is known."""
 
 
 def ft_name(base: str, suffix: str | None, job_id: str) -> str:
@@ -255,9 +257,7 @@ def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[Serv
     """List every name that :func:`resolve` knows: the base, names, versions, aliases, jobs' models."""
     yield ServedModel(default.name, 0, "base")
     for forwarded in workspace.forwarded_names.every():
-        ours = forwarding.stage_now(workspace, forwarded) in ("ours", "alone")
-        root = forwarded.version if ours else None
-        yield ServedModel(forwarded.name, _unix(forwarded.created_at), ORGANIZATION, root=root)
+        yield _served_forwarded(workspace, forwarded)
     heads = list(workspace.models.heads())
     for name, group in groupby(heads, key=lambda head: head.name):
         listed = list(group)
@@ -276,6 +276,24 @@ def served_models(workspace: Workspace, default: BaseModelInfo) -> Iterator[Serv
         if job.model_version in made:
             at = _unix(job.finished_at or job.created_at)
             yield ServedModel(ft_name_of(job), at, ORGANIZATION, root=job.model_version)
+
+
+def served_forwarded(workspace: Workspace, name: str) -> ServedModel | None:
+    """Return a name that another endpoint answered before, as it is listed; None where it is no such one."""
+    forwarded = forwarding.named(workspace, name)
+    return _served_forwarded(workspace, forwarded) if forwarded else None
+
+
+def _served_forwarded(workspace: Workspace, forwarded: ForwardedName) -> ServedModel:
+    """The end of the old model is that of the name, until ours answers."""
+    ours = forwarding.stage_now(workspace, forwarded) in ("ours", "alone")
+    return ServedModel(
+        forwarded.name,
+        _unix(forwarded.created_at),
+        ORGANIZATION,
+        root=forwarded.version if ours else None,
+        shutdown=None if ours else forwarded.shutdown,
+    )
 
 
 def _registered(workspace: Workspace, name: str, default: BaseModelInfo | None = None) -> ModelVersion:

@@ -8,7 +8,7 @@ from datetime import date
 
 from tunery.core.config import Record
 from tunery.core.figures import counted
-from tunery.core.forwarding import Stage
+from tunery.core.forwarding import Shutdown, Stage
 from tunery.core.ids import sha256_file
 from tunery.core.markdown import table
 from tunery.deploy import forwarding
@@ -17,7 +17,7 @@ from tunery.pipeline.rescue.proof import proven
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.outlook import Outlook, days_until, outlooks
 from tunery.rescue.page import ending, last_jobs
-from tunery.rescue.records import Inventory, Shutdown
+from tunery.rescue.records import Inventory
 from tunery.store.workspace import Workspace
 
 COLUMNS = ("model", "ends", ">days left", ">files", ">recorded", "recipe", "ours", "answers here")
