@@ -49,7 +49,14 @@ class FoundPrompt(NamedTuple):
     @property
     def text(self) -> str:
         """What tells it from others: every turn but the instruction that all share."""
-        return "\n".join(text_of(turn) for turn in self.messages if turn.get("role") not in _INSTRUCTING)
+        return _told(self.messages)
+
+    @property
+    def beginnings(self) -> Iterator[str]:
+        """Texts of the prompts that it goes on from: their answers stand in it, so it trains on them."""
+        for place, turn in enumerate(self.messages[:-1], 1):
+            if turn.get("role") == "user" and self.messages[place].get("role") == "assistant":
+                yield _told(self.messages[:place])
 
 
 _INSTRUCTING = frozenset({"system", "developer"})
@@ -60,6 +67,10 @@ class PromptFile(Record):
 
     path: Path
     origin: NonEmpty
+
+
+def _told(turns: Iterable[Mapping[str, Any]]) -> str:
+    return "\n".join(text_of(turn) for turn in turns if turn.get("role") not in _INSTRUCTING)
 
 
 def text_of(turn: Mapping[str, Any]) -> str:
@@ -140,8 +151,9 @@ def drawn_prompts(
 ) -> list[RecordedPrompt]:
     """Return every prompt once with what it is for; what was drawn before stays as it was.
 
-    Prompts that resemble each other serve the same purpose, so that no recording of a held-out prompt's twin
-    trains. A prompt that comes later and resembles one drawn before joins it.
+    Prompts that resemble each other serve the same purpose, and so does a conversation's later prompt, in
+    which the earlier one's answer stands: no held-out prompt's answer, nor its twin's, trains. A prompt that
+    comes later and resembles one drawn before, or goes on from it, joins it.
 
     Args:
         asked: Prompts as found; of the same one, the first that has its owner's answer counts.
@@ -194,7 +206,7 @@ def drawn_prompts(
 
 
 def _groups(fresh: Sequence[FoundPrompt]) -> list[int]:
-    """Return for each prompt the place of the first that it hangs together with by likeness."""
+    """Return for each prompt the place of the first it belongs to: by likeness, or as what follows."""
     roots = list(range(len(fresh)))
 
     def root(place: int) -> int:
@@ -203,27 +215,39 @@ def _groups(fresh: Sequence[FoundPrompt]) -> list[int]:
             place = roots[place]
         return place
 
+    def join(one: int, other: int) -> None:
+        first, second = root(one), root(other)
+        roots[max(first, second)] = min(first, second)
+
     texts: dict[str, int] = {}
     for place, each in enumerate(fresh):
         first = texts.setdefault(fingerprint(each.text), place)
         roots[place] = first
     places = list(texts.values())
     for pair in similar_pairs(list(texts), NEAR):
-        first, second = root(places[pair.first]), root(places[pair.second])
-        roots[max(first, second)] = min(first, second)
+        join(places[pair.first], places[pair.second])
+    for place, each in enumerate(fresh):
+        for beginning in each.beginnings:
+            if (earlier := texts.get(fingerprint(beginning))) is not None:
+                join(earlier, place)
     return [root(place) for place in range(len(fresh))]
 
 
 def _joined(
     known: Sequence[RecordedPrompt], fresh: Sequence[FoundPrompt], roots: Sequence[int]
 ) -> dict[int, Portion]:
-    """Return what groups are for that resemble a prompt drawn before; the strictest where they disagree."""
+    """Return what groups are for that resemble a prompt drawn before, go on from it or begin it.
+
+    Where several disagree the strictest counts.
+    """
     if not known or not fresh:
         return {}
-    before = {
-        fingerprint(FoundPrompt(p.origin, p.messages, p.tools).text): _ORDER.index(p.portion)
-        for p in sorted(known, key=lambda p: _ORDER.index(p.portion))
-    }
+    before: dict[str, int] = {}
+    begun: dict[str, int] = {}
+    for prompt in sorted(known, key=lambda p: _ORDER.index(p.portion)):
+        drawn, kind = FoundPrompt(prompt.origin, prompt.messages, prompt.tools), _ORDER.index(prompt.portion)
+        before[fingerprint(drawn.text)] = kind
+        begun |= {fingerprint(beginning): kind for beginning in drawn.beginnings}
     texts = [fingerprint(each.text) for each in fresh]
     near = close_to(list(before), texts, NEAR)
     kinds = list(before.values())
@@ -232,9 +256,11 @@ def _joined(
     for pair in pairs:
         root = roots[pair.second]
         strict[root] = max(strict.get(root, 0), kinds[pair.first])
-    for text, root in zip(texts, roots, strict=True):
-        if text in before:
-            strict[root] = max(strict.get(root, 0), before[text])
+    for each, text, root in zip(fresh, texts, roots, strict=True):
+        kin = [before.get(text), begun.get(text), *(before.get(fingerprint(b)) for b in each.beginnings)]
+        for place in kin:
+            if place is not None:
+                strict[root] = max(strict.get(root, 0), place)
     return {root: _ORDER[kind] for root, kind in strict.items()}
 
 

@@ -88,6 +88,25 @@ def test_twins_share_a_purpose_and_later_prompts_change_none(numbers: list[int],
         assert found[text] == found[twin]
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.permutations([(n, length) for n in range(12) for length in (1, 2, 3)]), st.integers(0, 36))
+def test_a_conversation_s_prompts_share_a_purpose(order: list[tuple[int, int]], cut: int) -> None:
+    def conversation(n: int, length: int) -> FoundPrompt:
+        words = [f"{(n + 1) * 15485863 * (turn + 2)} {(n + 3) * 32452843 + turn * 7919}" for turn in range(3)]
+        turns: list[dict[str, Any]] = []
+        for word in words[:length]:
+            turns += [{"role": "user", "content": word}, {"role": "assistant", "content": f"about {word}"}]
+        return FoundPrompt("log", tuple(turns[:-1]))
+
+    every = [conversation(n, length) for n, length in order]
+    size = HoldOut(share=0.3, at_least=4)
+    drawn = drawn_prompts(every[cut:], drawn_prompts(every[:cut], [], size) if cut else [], size)
+    found = {prompt.id: prompt.portion for prompt in drawn}
+    for n in range(12):
+        assert len({found[conversation(n, length).id] for length in (1, 2, 3)}) == 1
+    assert cut or set(found.values()) == {"train", "holdout"}
+
+
 def test_holdout_comes_from_validation_first_and_has_its_size() -> None:
     rows = [asked(f"{n * 7919} {n * 104729} {n * 1299709}") for n in range(1000)]
     validation = [asked(f"v {n * 15485863} {n * 32452843}", "validation_file") for n in range(60)]
