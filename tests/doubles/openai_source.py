@@ -60,6 +60,8 @@ class Trouble:
     slow_bytes_s: float = 0.0
     """Pause after each 64 KiB of a file's content [s]."""
     logprobs: bool = True
+    refusal: tuple[int, dict[str, Any], dict[str, str]] | None = None
+    """Status, error object and headers that completions get."""
     refuse_logprobs: bool = False
     """Requests for log-probabilities get 400, as of models that think first."""
 
@@ -324,6 +326,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _complete(self, body: dict[str, Any]) -> None:
         source = self.server.source
+        if source.trouble.refusal is not None:
+            status, error, headers = source.trouble.refusal
+            return self._json({"error": error}, status, headers)
         names = {model["id"] for model in source.models if isinstance(model, dict) and "id" in model}
         points = {p["fine_tuned_model_checkpoint"] for ps in source.checkpoints.values() for p in ps}
         if body.get("model") not in names | points:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 
-from tests.doubles.openai_source import KEY, OpenAISource, serving
+from tests.doubles.openai_source import KEY, OpenAISource, Trouble, serving
 from tests.fixtures_cli import Tunery, home, tunery
 from tests.integration.live_api import Live, live, register
+from tunery.api.config import ServerSettings
 from tunery.core.errors import ConfigError, ConflictError, GateFailed, NotFoundError
 from tunery.core.forwarding import ForwardedName, Stage
 from tunery.core.rollout import FORWARDED
@@ -129,6 +132,35 @@ def test_canary_that_ends_by_itself_says_who_answers(workspace: Workspace, sourc
     assert forwarding.stage_now(workspace, again) == "ours"
 
 
+def test_canary_of_ours_that_fails_is_rolled_back_by_its_traffic_and_no_client_sees_an_error(
+    workspace: Workspace, source: OpenAISource, tiny_model: Path
+) -> None:
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model), canary_interval_s=0.1)
+    with live(workspace, tiny_model, settings=settings) as here:
+        began = moved(workspace, source, "canary", percent=50)
+        assert began.rollout_id is not None
+        spoil(workspace)
+        client, deadline, users = here.client(), time.monotonic() + 30, count()
+        while workspace.rollouts.get(began.rollout_id).status == "running":
+            assert time.monotonic() < deadline
+            made = client.chat.completions.create(
+                model=OLD, messages=ASK, max_tokens=4, user=f"user-{next(users)}"  # type: ignore[arg-type]
+            )  # fmt: skip
+            assert made.choices[0].message.content == "the old one"
+        ended = workspace.rollouts.get(began.rollout_id)
+        assert (ended.status, ended.actor) == ("rolled_back", "canary")
+        assert forwarding.stage_now(workspace, began) == "forward"
+        raw = client.chat.completions.with_raw_response.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+        assert "x-tunery-fallback" not in raw.headers  # ours is not even tried any more
+
+
+def spoil(workspace: Workspace) -> None:
+    """Change the weights of ours on the disk."""
+    version = workspace.models.get("parcels", 1)
+    weights = workspace.artifacts.path("adapters", version.adapter_id) / "adapter_model.safetensors"
+    weights.write_bytes(b"spoilt")
+
+
 def test_own_name_is_not_moved_by_a_canary_of_the_old_one(
     workspace: Workspace, source: OpenAISource, here: Live
 ) -> None:
@@ -141,9 +173,7 @@ def test_old_endpoint_stands_in_where_ours_fails_and_not_once_ours_is_alone(
     workspace: Workspace, source: OpenAISource, here: Live
 ) -> None:
     moved(workspace, source, "ours")
-    version = workspace.models.get("parcels", 1)
-    weights = workspace.artifacts.path("adapters", version.adapter_id) / "adapter_model.safetensors"
-    weights.write_bytes(b"spoilt")
+    spoil(workspace)
     made = here.client().chat.completions.with_raw_response.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
     assert made.parse().choices[0].message.content == "the old one"
     assert made.headers["x-tunery-fallback"] == "parcels@1; damaged"
@@ -157,8 +187,100 @@ def test_old_model_that_is_gone_is_an_error_that_says_so(
 ) -> None:
     moved(workspace, source, "forward")
     source.models.clear()
-    with pytest.raises(openai.APIStatusError, match="does not exist"):
+    with pytest.raises(openai.NotFoundError, match="does not exist") as failed:
         here.client().chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+    assert failed.value.code == "model_not_found"
+
+
+def refused(status: int, code: str | None = None, param: str | None = None, **headers: str) -> Trouble:
+    error = {"message": "no, said the source", "type": "invalid_request_error", "param": param, "code": code}
+    return Trouble(refusal=(status, error, {name.replace("_", "-"): text for name, text in headers.items()}))
+
+
+REFUSALS: dict[str, tuple[Trouble, type[openai.APIStatusError], int, str | None, str | None]] = {
+    "too long": (
+        refused(400, "context_length_exceeded", "messages"),
+        openai.BadRequestError, 400, "context_length_exceeded", "messages",
+    ),
+    "without a code": (refused(400), openai.BadRequestError, 400, "invalid_config", None),
+    "unprocessable": (refused(422, "odd", "tools"), openai.BadRequestError, 400, "odd", "tools"),
+    "no such route there": (
+        Trouble(refusal=(404, {"message": "Invalid URL (POST /chat/completions)", "code": None}, {})),
+        openai.InternalServerError, 502, "upstream_refused", None,
+    ),
+    "somewhere else": (refused(308), openai.InternalServerError, 502, "upstream_refused", None),
+    "our key is refused": (
+        refused(401, "invalid_api_key"), openai.InternalServerError, 502, "upstream_refused", None,
+    ),
+    "our key may not": (refused(403), openai.InternalServerError, 502, "upstream_refused", None),
+    "our account is used up": (
+        refused(429, "insufficient_quota"), openai.InternalServerError, 502, "upstream_refused", None,
+    ),
+    "unknown there": (
+        refused(404, "model_not_found"), openai.NotFoundError, 404, "model_not_found", "model",
+    ),
+    "switched off there": (refused(410), openai.NotFoundError, 404, "model_not_found", "model"),
+    "too many there": (
+        refused(429, "rate_limit_exceeded", retry_after="7"),
+        openai.RateLimitError, 429, "rate_limit_exceeded", None,
+    ),
+    "broken there": (refused(500), openai.InternalServerError, 503, "resource_exhausted", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_old_endpoint_refuses_reaches_the_client_as_what_it_is(
+    workspace: Workspace, source: OpenAISource, here: Live, *, stream: bool
+) -> None:
+    moved(workspace, source, "forward")
+    for name, (trouble, kind, status, code, param) in REFUSALS.items():
+        assert answered_by(here) == {OLD: 1}  # and its breaker counts from nothing
+        before = source.seen["POST /v1/chat/completions"]
+        source.trouble = trouble
+        words = "refuses this server" if status == 502 else "no, said the source"
+        with here.client() as client, pytest.raises(kind, match=words) as failed:
+            client.with_options(max_retries=0).chat.completions.create(
+                model=OLD, messages=ASK, stream=stream  # type: ignore[call-overload]
+            )  # fmt: skip
+        source.trouble = Trouble()
+        told = failed.value
+        assert (told.status_code, told.code, told.param) == (status, code, param), name
+        assert KEY not in str(told.body)
+        if name == "too many there":
+            assert told.response.headers["retry-after"] == "7"
+        if status == 502:  # nothing gets better by asking again
+            assert told.response.headers["x-should-retry"] == "false"
+            assert source.seen["POST /v1/chat/completions"] == before + 1
+
+
+def test_key_that_is_missing_here_is_not_the_clients_mistake(
+    workspace: Workspace, source: OpenAISource, here: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved(workspace, source, "forward")
+    monkeypatch.delenv("OLD_KEY")
+    with here.client() as client, pytest.raises(openai.InternalServerError) as failed:
+        client.chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
+    assert (failed.value.status_code, failed.value.code) == (502, "upstream_refused")
+    assert "OLD_KEY" not in str(failed.value.body)  # what the operator's variables are called is in the log
+
+
+@pytest.mark.parametrize(
+    "trouble", [refused(404, "model_not_found"), refused(401)], ids=["gone", "key refused"]
+)
+def test_ours_answers_where_the_old_model_fails_in_a_canary(
+    workspace: Workspace, source: OpenAISource, here: Live, trouble: Trouble
+) -> None:
+    moved(workspace, source, "canary", percent=0.1)
+    source.trouble = trouble
+    with here.client() as client:
+        made = client.chat.completions.with_raw_response.create(
+            model=OLD, messages=ASK, max_tokens=4, user="one of the old model's"  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert made.headers["x-tunery-model-version"] == "parcels@1"
+    assert made.headers["x-tunery-fallback"].startswith(OLD)
+    here.app.state.services.gateway.log.flush()
+    failed = [record for record in workspace.requests.list(10) if record.attempt_of]
+    assert [(record.model, record.arm, record.status) for record in failed] == [(OLD, "champion", "error")]
 
 
 def test_moves_that_cannot_be_are_refused(workspace: Workspace, source: OpenAISource) -> None:
@@ -227,9 +349,7 @@ def test_what_failed_here_is_said_where_the_old_model_is_gone_too(
 ) -> None:
     moved(workspace, source, "ours")
     source.models.clear()
-    version = workspace.models.get("parcels", 1)
-    weights = workspace.artifacts.path("adapters", version.adapter_id) / "adapter_model.safetensors"
-    weights.write_bytes(b"spoilt")
+    spoil(workspace)
     with pytest.raises(openai.APIStatusError) as failed:
         here.client().chat.completions.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
     assert "does not exist" not in str(failed.value)

@@ -22,6 +22,7 @@ from tunery.core.errors import (
     ResourceError,
     ThrottledError,
     TuneryError,
+    UpstreamRefusedError,
     first_of,
 )
 from tunery.core.faults import is_out_of_memory
@@ -187,6 +188,8 @@ def _of_tunery(error: TuneryError) -> Problem:
     headers = {"x-should-retry": "false"} if error.http_status == 409 else {}
     if isinstance(error, ResourceError):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))  # whoever waits so long is let in
+    if isinstance(error, UpstreamRefusedError):
+        headers["x-should-retry"] = "false"
     if isinstance(error, ThrottledError):
         headers["retry-after-ms"] = str(math.ceil(error.retry_after_s * 1000))
     if isinstance(error, QuotaError):

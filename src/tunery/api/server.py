@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import resource
 import socket
 import sys
@@ -18,7 +19,7 @@ from tunery.api.app import create_app
 from tunery.api.config import ServerSettings
 from tunery.api.connections import protocol_within
 from tunery.api.drain import Drain, end_process_after
-from tunery.core.errors import ConfigError, ConflictError
+from tunery.core.errors import ConfigError, ConflictError, UpstreamRefusedError
 from tunery.core.progress import Progress, Silent
 from tunery.core.training import BaseModelInfo
 from tunery.pipeline.gateway.bases import BasePool, OpenBase, Opened
@@ -27,6 +28,7 @@ from tunery.serve.engines.upstream.settings import StartedEngineSettings
 from tunery.store.workspace import Workspace
 from tunery.traffic.fair_queue import Capacity
 
+_LOG = logging.getLogger(__name__)
 _OTHER_FILES = 256
 """Files that a server opens beside connections: database, weights, uploads, logs [count]."""
 FIRST_KEY = "first"
@@ -223,7 +225,11 @@ def engine_opener(settings: EngineSettings | None = None) -> OpenBase:
 
     def open_base(info: BaseModelInfo) -> Opened:
         if info.hosted is not None:
-            return open_hosted(info, info, engine_settings(info.hosted))
+            try:
+                return open_hosted(info, info, engine_settings(info.hosted))
+            except ConfigError as error:  # no client's mistake: this server lacks its key, say
+                _LOG.error("%s: %s", info.name, error)
+                raise UpstreamRefusedError(f"this server cannot use the endpoint of {info.name}") from None
         if settings is not None and (hosted := hosted_base(settings)) is not None:
             return open_hosted(info, hosted, settings)
         from tunery.model.bases import check_base

@@ -7,6 +7,8 @@
           - ForbiddenError   it belongs to somebody else    exit 2   HTTP 403
           - OversizeError    no limit will ever let it in   exit 2   HTTP 400
           - RefusedByTemplate  the base cannot write the turns  exit 2   HTTP 400
+          - UpstreamRejectedError  an upstream does not take it  exit 2   HTTP 400
+              - UpstreamModelNotFoundError  it knows no such model  exit 2   HTTP 404
           - DamagedRowError     a row is not as it was written    exit 2   HTTP 500
       x NotFoundError    a name that does not exist           exit 3   HTTP 404
       x ConflictError    the state does not allow it now      exit 4   HTTP 409
@@ -20,6 +22,8 @@
           - OverloadError  too many requests wait             exit 6   HTTP 503
           - CircuitOpenError  an engine is left alone         exit 6   HTTP 503
           - TooLargeNowError  no memory for this request now  exit 6   HTTP 503
+          - UpstreamThrottledError  an upstream's own limit   exit 6   HTTP 429
+          - UpstreamRefusedError  an upstream refuses this server  exit 6   HTTP 502
           - OverdueError   it took too long                   exit 6   HTTP 504
               - SilentEngineError  not a token of it came     exit 6   HTTP 504
           - DivergedError  the loss went astray in training  exit 6  HTTP 503
@@ -46,8 +50,9 @@ class TuneryError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
-    http_status: ClassVar[int] = 500
-    code: ClassVar[str] = "error"
+    http_status: int = 500
+    """One for each kind, but of what an endpoint behind says that which it gave; so is :attr:`code`."""
+    code: str = "error"
 
     def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -117,6 +122,30 @@ class RefusedByTemplate(ConfigError):  # noqa: N818 - named after what happened 
         where = f"{param}: " if param else ""
         super().__init__(f"{where}the base's chat template refuses this conversation: {words}", param=param)
         self.words = words
+
+
+class UpstreamRejectedError(ConfigError):
+    """An endpoint that a request was passed on to does not take it.
+
+    Args:
+        message: In the endpoint's own words.
+        param: Name of the field at fault, by the endpoint's word.
+        code: The endpoint's own, which clients may look at: ``context_length_exceeded``.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, param=param)
+        if code is not None:
+            self.code = code
+
+
+class UpstreamModelNotFoundError(UpstreamRejectedError):
+    """An endpoint that a request was passed on to knows no such model, or not any more."""
+
+    http_status = 404
+    code = "model_not_found"
 
 
 class DamagedRowError(ConfigError):
@@ -223,6 +252,23 @@ class CircuitOpenError(ResourceError):
 
 class TooLargeNowError(ResourceError):
     """There is no memory for one request beside those that run."""
+
+
+class UpstreamThrottledError(ResourceError):
+    """An endpoint that a request was passed on to takes no more of them now."""
+
+    http_status = 429
+    code = LimitError.code
+
+
+class UpstreamRefusedError(ResourceError):
+    """An endpoint that a request was passed on to does not let this server in: its key, account or address.
+
+    The client did nothing wrong, and trying again changes nothing.
+    """
+
+    http_status = 502
+    code = "upstream_refused"
 
 
 class OverdueError(ResourceError):

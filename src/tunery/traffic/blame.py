@@ -15,6 +15,8 @@ from tunery.core.errors import (
     TooLargeNowError,
     TuneryError,
     UnavailableError,
+    UpstreamModelNotFoundError,
+    UpstreamRefusedError,
 )
 
 _NOT_THE_ENGINE = (LimitError, UnavailableError, OverloadError, TooLargeNowError, CircuitOpenError)
@@ -33,7 +35,7 @@ def blames_engine(error: BaseException | None) -> bool:
 
 def is_worth_a_retry(error: BaseException) -> bool:
     """Return whether the same engine may answer the same request a moment later."""
-    return blames_engine(error) and not isinstance(error, OverdueError)
+    return blames_engine(error) and not isinstance(error, OverdueError | UpstreamRefusedError)
 
 
 def another_may_answer(error: BaseException) -> bool:
@@ -42,4 +44,5 @@ def another_may_answer(error: BaseException) -> bool:
     A request that is wrong is wrong everywhere; one that was refused because there are too many is not to
     make more of them.
     """
-    return blames_engine(error) or isinstance(error, CircuitOpenError | DamagedError | TooLargeNowError)
+    elsewhere = CircuitOpenError | DamagedError | UpstreamModelNotFoundError | TooLargeNowError
+    return blames_engine(error) or isinstance(error, elsewhere)

@@ -14,8 +14,8 @@ from tunery.pipeline.gateway.start import Instead, RoutedCall
 from tunery.traffic.blame import another_may_answer, is_worth_a_retry
 from tunery.traffic.config import TrafficSettings
 
-OLD = "forwarded"
-"""Step of a forwarded name: the old model answers where ours fails."""
+BESIDE = "beside"
+"""Step of a forwarded name, which belongs to two: the other one answers."""
 
 
 class Failed(NamedTuple):
@@ -73,9 +73,9 @@ class Course:
 
     def next(self, failed: Failed) -> Retry | None:
         """Return what comes after a failure, None where that is what the client gets."""
-        if failed.routed.target.old is not None:
+        if failed.routed.target.beside is not None:
             self._own = failed.error
-            self._steps = iter((OLD,))  # a forwarded name belongs to two, and to nobody else
+            self._steps = iter((BESIDE,))  # a forwarded name belongs to two, and to nobody else
         if self._retries and is_worth_a_retry(failed.error):
             self._retries -= 1
             return Retry(failed, None)
@@ -83,7 +83,7 @@ class Course:
         return None if step is None else Retry(failed, step)
 
     def error(self, failed: Failed) -> Exception:
-        """Return what the client gets once nobody is left: of a forwarded name, why ours failed.
+        """Return what the client gets once nobody is left: of a forwarded name, why the first of two failed.
 
         That the old model is gone, too, is what a name that answers here is there to hide.
         """
@@ -102,9 +102,8 @@ def stand_in(retry: Retry, resolve: Callable[[str], Target]) -> Target | None:
     failed, step = retry.failed.routed, retry.step
     if step is None:
         return failed.target
-    if step == OLD:
-        old = failed.target.old
-        return None if old is None else Target(old, None, None)
+    if step == BESIDE:
+        return failed.target.beside
     if step == "base":
         found = Target(failed.target.base, None, None)
     else:

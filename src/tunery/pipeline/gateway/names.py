@@ -52,8 +52,9 @@ class Target(NamedTuple):
     """Day that a chat template which writes one is given: the adapter's; None for the day of the request."""
     step: int | None = None
     """Step of a kept checkpoint that answers in place of the version's own weights; None for these."""
-    old: BaseModelInfo | None = None
-    """The old model of a forwarded name, which answers where this fails; None where none is left to."""
+    beside: Target | None = None
+    """Who else answers a forwarded name, and does where this fails: for ours the old model, for the old one
+    ours once a canary of it runs; None where nobody does."""
 
     def check(self) -> None:
         """Raise where it cannot answer.
@@ -191,11 +192,10 @@ def _forwarded(workspace: Workspace, forwarded: ForwardedName) -> Route:
     if stage == "forward" or forwarded.version is None:
         return Route(old)
     ours = _target(workspace, _registered(workspace, forwarded.version))
-    if stage != "alone":
-        ours = ours._replace(old=forwarded.old)
+    both = ours._replace(beside=old)
     if stage != "canary" or forwarded.rollout_id is None:
-        return Route(ours)
-    return Route(old, workspace.rollouts.get(forwarded.rollout_id), ours)
+        return Route(ours if stage == "alone" else both)
+    return Route(old._replace(beside=ours), workspace.rollouts.get(forwarded.rollout_id), both)
 
 
 def _of_job(workspace: Workspace, name: str) -> Target:

@@ -16,10 +16,16 @@ from typing import Any
 
 from tunery.core.breaker import CircuitBreaker
 from tunery.core.engine import UpstreamState
-from tunery.core.errors import CircuitOpenError, ConfigError, ResourceError, TuneryError
+from tunery.core.errors import (
+    CircuitOpenError,
+    ConfigError,
+    ResourceError,
+    TuneryError,
+    UpstreamModelNotFoundError,
+)
 from tunery.serve.engines.upstream.server import Server
 from tunery.serve.engines.upstream.settings import ServerEngineSettings
-from tunery.serve.engines.upstream.transport import NotThereError, OwnLoop, Transport, UnreachableError
+from tunery.serve.engines.upstream.transport import OwnLoop, Transport, UnreachableError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 2.0
@@ -165,7 +171,7 @@ class Pool:
     async def _of_several(
         self, path: str, body: Mapping[str, Any], chosen: Callable[[str], None]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        problem: ResourceError | NotThereError | None = None
+        problem: ResourceError | UpstreamModelNotFoundError | None = None
         for attempt in range(1, self._attempts + 1):
             for one in self._in_turn():
                 begun = False
@@ -182,16 +188,16 @@ class Pool:
                     if begun:
                         return
                     raise ResourceError("the upstream broke off its answer", hint="try again shortly")
-                except (ResourceError, NotThereError) as error:
+                except (ResourceError, UpstreamModelNotFoundError) as error:
                     # One that was started again between two requests does not know its adapters any more.
-                    self.failed(one, error, sure=isinstance(error, NotThereError))
+                    self.failed(one, error, sure=isinstance(error, UpstreamModelNotFoundError))
                     if begun:
                         raise
                     problem = error
                 finally:
                     with self._lock:
                         one.running -= 1
-            if isinstance(problem, NotThereError):
+            if isinstance(problem, UpstreamModelNotFoundError):
                 break
             if attempt < self._attempts:
                 await asyncio.sleep(min(_LONGEST_PAUSE_S, 0.1 * 2**attempt))

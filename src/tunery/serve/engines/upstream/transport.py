@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
@@ -18,7 +19,17 @@ from typing import Any, NoReturn, TypeVar
 
 import aiohttp
 
-from tunery.core.errors import ConfigError, ResourceError, TuneryError
+from tunery.core.errors import (
+    ConfigError,
+    QuotaError,
+    ResourceError,
+    TuneryError,
+    UpstreamModelNotFoundError,
+    UpstreamRefusedError,
+    UpstreamRejectedError,
+    UpstreamThrottledError,
+)
+from tunery.endpoint.connection import TRY_AGAIN, pause_of
 from tunery.endpoint.keys import key_from_file
 from tunery.serve.engines.upstream.server import Server
 from tunery.serve.engines.upstream.settings import ServerEngineSettings
@@ -30,17 +41,16 @@ _MAX_EVENT = 8 * 2**20
 _MAX_WAIT_S = 2.0
 """Pause before a further attempt at most [s]."""
 _LOOK_S = 0.1
+_MODEL = re.compile(r"\b(model|deployment|adapter)", re.IGNORECASE)
+"""What an endpoint names that has no such model; one without such a route does not."""
 _CLOSE_S = 5.0
 """How long an end waits for connections to close [s]."""
 _LONGEST_ERROR = 300
+_LONGEST_WORD = 100
 
 
 class UnreachableError(ResourceError):
     """No connection came about, or it ended without an answer."""
-
-
-class NotThereError(ConfigError):
-    """It knows no such model, or no such route."""
 
 
 class Transport:
@@ -101,24 +111,29 @@ class Transport:
         """
         attempts = attempts or self._settings.attempts
         for attempt in range(1, attempts + 1):
-            begun = False
+            begun, pause = False, 0.0
             await self._up()
             try:
                 async with self._sent("POST", path, body) as answer:
                     if answer.status != 200:
                         await self._refuse(answer)
                     async for data in _events(answer.content):
-                        piece = _piece(data)  # vLLM reports what breaks before the first token in the stream
+                        piece = self._piece(
+                            data
+                        )  # vLLM reports what breaks before the first token in the stream
                         begun = True
                         yield piece
                 return
             except (aiohttp.ClientError, TimeoutError) as error:
                 if begun or attempt == attempts:
                     raise self._unreachable(error) from None
-            except ResourceError:
-                if begun or attempt == attempts:
+            except ResourceError as error:
+                pause = error.retry_after_s if isinstance(error, UpstreamThrottledError) else 0.0
+                if begun or attempt == attempts or pause > _MAX_WAIT_S:
                     raise
-            await asyncio.sleep(min(_MAX_WAIT_S, 0.1 * 2**attempt))
+                if isinstance(error, UpstreamRefusedError):
+                    raise
+            await asyncio.sleep(max(pause, min(_MAX_WAIT_S, 0.1 * 2**attempt)))
 
     async def _up(self) -> None:
         """Wait while the server is being started again, as long as for a first token.
@@ -208,6 +223,19 @@ class Transport:
                 raise self._unreachable(error) from None
         raise AssertionError("there is at least one attempt")
 
+    def _piece(self, data: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(data)
+        except ValueError:
+            raise ResourceError(f"the upstream sent what is no JSON: {data[:80]!r}") from None
+        if isinstance(found, dict) and "error" in found:
+            text, inner = self._without_key(data), found["error"]
+            status = inner.get("code") if isinstance(inner, dict) else None
+            if isinstance(status, int) and 400 <= status < 600:
+                raise refusal(self._server.base_url, status, text)
+            raise ResourceError(f"the upstream broke off: {_message_in(text)}")
+        return found if isinstance(found, dict) else {}
+
     def _unreachable(self, error: Exception) -> UnreachableError:
         cause = f"{type(error).__name__}: {error}".removesuffix(": ")
         return UnreachableError(
@@ -216,18 +244,41 @@ class Transport:
 
     async def _refuse(self, answer: aiohttp.ClientResponse) -> NoReturn:
         """Raise what a refusal means: the caller's mistake, or an upstream that cannot now."""
-        text = (await answer.content.read(64 * 2**10)).decode("utf-8", "replace")
-        if self._key:  # should it be repeated there, it goes no further
-            text = text.replace(self._key, "•••")
-        raise refusal(self._server.base_url, answer.status, text)
+        text = self._without_key(await answer.content.read(64 * 2**10))
+        raise refusal(self._server.base_url, answer.status, text, pause_of(answer.headers))
+
+    def _without_key(self, raw: bytes) -> str:
+        """Return text from there; should it repeat the key, that goes no further."""
+        text = raw.decode("utf-8", "replace")
+        return text.replace(self._key, "•••") if self._key else text
 
 
-def refusal(url: str, status: int, text: str) -> TuneryError:
-    """Return the error that a status other than 200 means."""
-    reason = f"{url} answered {status}: {_message_in(text)}"
-    if status in (408, 425, 429) or status >= 500:
-        return ResourceError(reason, hint="try again shortly")
-    return NotThereError(reason) if status == 404 else ConfigError(reason)
+def refusal(url: str, status: int, text: str, pause_s: float | None = None) -> TuneryError:
+    """Return the error that a status other than 200 means.
+
+    Whose fault it is decides what a client gets: a key that is refused there is this server's, not its own.
+
+    Args:
+        url: Where it came from.
+        status: Of HTTP.
+        text: What came with it.
+        pause_s: When it may be tried again, by its word [s].
+    """
+    message, code = _message_in(text), _word(text, "code")
+    reason = f"{url} answered {status}: {message}"
+    not_found = status == 404 and code != UpstreamModelNotFoundError.code and not _MODEL.search(message)
+    if status in (401, 403) or code == QuotaError.code or not_found or 300 <= status < 400:
+        # Their words may repeat parts of the key, so they go to the operator alone.
+        _LOG.error("%s", reason)
+        at_fault = "address" if not_found or status < 400 else "key, or the account behind it"
+        return UpstreamRefusedError(f"{url} answered {status}: it refuses this server's {at_fault}")
+    if status == 429:
+        return UpstreamThrottledError(reason, retry_after_s=pause_s)
+    if status in TRY_AGAIN or status >= 500:
+        return ResourceError(reason, hint="try again shortly", retry_after_s=pause_s)
+    if status in (404, 410):
+        return UpstreamModelNotFoundError(reason, param="model")
+    return UpstreamRejectedError(reason, param=_word(text, "param"), code=code)
 
 
 class OwnLoop:
@@ -302,14 +353,12 @@ async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         yield data
 
 
-def _piece(data: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except ValueError:
-        raise ResourceError(f"the upstream sent what is no JSON: {data[:80]!r}") from None
-    if isinstance(found, dict) and "error" in found:
-        raise ResourceError(f"the upstream broke off: {_message_in(data.decode('utf-8', 'replace'))}")
-    return found if isinstance(found, dict) else {}
+def _word(text: str, name: str) -> str | None:
+    """Return a short field of OpenAI's error object, None where it has none."""
+    with suppress(ValueError, AttributeError):
+        value = json.loads(text).get("error", {}).get(name)
+        return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD else None
+    return None
 
 
 def _message_in(text: str) -> str:
