@@ -196,14 +196,14 @@ class Transport:
         """Send one request, with the key as it is now.
 
         Raises:
-            ResourceError: There is none any more.
+            UpstreamRefusedError: There is none any more.
         """
         if self._server.key_file is not None:
             try:
                 self._key = key_from_file(self._server.key_file, self._server.base_url)
             except ConfigError as error:
                 _LOG.error("%s", error)
-                raise ResourceError("the key for the endpoint behind cannot be read now") from None
+                raise UpstreamRefusedError("this server's key for the endpoint cannot be read now") from None
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else None
         url = self._server.url(path)
         return self._session().request(method, url, json=body, headers=headers, allow_redirects=False)
