@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tunery.core.access import DEFAULT_PROJECT
 from tunery.core.clock import Clock
 from tunery.core.errors import ConflictError, NotFoundError
+from tunery.core.forwarding import ForwardedName
 from tunery.core.ids import check_name
 from tunery.core.registry import AliasMove, ModelVersion, Override
 from tunery.core.rollout import Rollout
@@ -141,8 +142,8 @@ class Models:
 
         Raises:
             NotFoundError: There is none of that name and number.
-            ConflictError: A running rollout sends it traffic, a running job compares with it, or an alias
-                points at it and could point at another version.
+            ConflictError: A running rollout sends it traffic, a forwarded name is answered by it, a running
+                job compares with it, or an alias points at it and could point at another version.
         """
         ref = f"{name}@{version}"
 
@@ -151,6 +152,7 @@ class Models:
             self._names.require_own(transaction, name)
             held = [a for a, n in self._aliases(transaction, name).items() if n == version]
             self._refuse_in_use(transaction, name, version, held)
+            self._refuse_forwarded(transaction, ref)
             others = transaction.rows(_OTHERS, {"name": name, "version": version})
             needed = [alias for alias in held if alias != _LAST_CHALLENGER] if others else []
             if needed:
@@ -284,6 +286,18 @@ class Models:
                     hint=f"wait for it, or: tunery jobs cancel {job.id}",
                 )
 
+    def _refuse_forwarded(self, transaction: Transaction, ref: str) -> None:
+        """Refuse to take away what answers a name that another endpoint answered before."""
+        for row in transaction.rows(_FORWARDED, {"ref": ref}):
+            forwarded = read_row(
+                self._database, "forwarded_names", row, lambda row: from_row(ForwardedName, row)
+            )
+            if forwarded.stage != "forward":
+                raise ConflictError(
+                    f"{ref} answers as {forwarded.name} and cannot be deleted",
+                    hint=f"tunery rescue serve {forwarded.name} --to forward, or --with another version",
+                )
+
     def moves(self, name: str) -> builtins.list[AliasMove]:
         """Return every move of the aliases of a name, oldest first."""
         with self._database.snapshot() as transaction:
@@ -349,6 +363,9 @@ ORDER BY name, version DESC
 """
 _OTHERS = """
 SELECT version FROM model_versions WHERE name = :name AND version <> :version ORDER BY version DESC LIMIT 1
+"""
+_FORWARDED = """
+SELECT seq, id, created_at, project, document FROM forwarded_names WHERE document ->> 'version' = :ref
 """
 _AT_WORK = "SELECT seq, id, created_at, status, device, document FROM jobs WHERE status = 'running'"
 _LAST_CHALLENGER = "challenger"
