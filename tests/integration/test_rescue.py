@@ -115,6 +115,41 @@ def test_several_scopes_are_read_as_who_they_are_and_each_thing_stands_once(
     assert len(tunery("rescue", "inventory", "--json").json["inventory"]["scopes"]) == 2
 
 
+def test_scope_s_name_means_one_account(source: OpenAISource, tunery: Tunery, home: Path) -> None:
+    assert tunery("rescue", "inventory", "--scope", scope(source)).code == 0
+    before = RescueFolder(home, "openai").inventory()
+    refused = tunery("rescue", "inventory", "--scope", scope(source, project="proj_2"))
+    assert refused.code == 4
+    assert "would look as if it were gone" in refused.err
+    assert RescueFolder(home, "openai").inventory() == before
+    other = scope(source, name="other", project="proj_2")
+    assert tunery("rescue", "inventory", "--scope", scope(source), "--scope", other).code == 0
+
+
+def test_model_whose_scope_was_left_out_says_which(source: OpenAISource, tunery: Tunery) -> None:
+    assert tunery("rescue", "inventory", "--scope", scope(source, name="one")).code == 0
+    source.models, source.jobs, source.files = [], [], []
+    assert tunery("rescue", "inventory", "--scope", scope(source, name="two")).code == 0
+    for step in ("record", "recipe", "serve"):
+        refused = tunery("rescue", step, AB1)
+        assert refused.code == 3
+        assert "--scope name=one" in refused.err
+
+
+@pytest.mark.parametrize("typed", [f"key-env={KEY}", f"{KEY}", f"key={KEY}", f"key_env={KEY}"])
+def test_key_in_place_of_its_name_is_not_repeated(tunery: Tunery, typed: str) -> None:
+    refused = tunery("rescue", "inventory", "--scope", typed)
+    assert refused.code == 2
+    assert KEY not in refused.err + refused.out
+
+
+def test_wait_for_a_source_that_fails_is_told(source: OpenAISource, tunery: Tunery) -> None:
+    source.trouble.fail["^/v1/models"] = [500, 500]
+    found = tunery("rescue", "inventory", "--scope", scope(source))
+    assert found.code == 0
+    assert found.err.count("trying again in") == 1
+
+
 def test_scope_whose_key_is_refused_is_a_problem_beside_one_whose_is_not(
     source: OpenAISource, tunery: Tunery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,8 +515,10 @@ def test_azures_objects_are_understood(source: OpenAISource, tunery: Tunery) -> 
 
 def test_two_at_once_do_not_write_to_one_rescue(rescued: RescueFolder, tunery: Tunery, home: Path) -> None:
     with exclusive(home, "rescue-openai"):
-        assert tunery("rescue", "fetch").code == 4
-        assert tunery("rescue", "inventory").code == 4
+        for step in ("fetch", "inventory"):
+            refused = tunery("rescue", step)
+            assert refused.code == 4
+            assert "wait for its end" in refused.err
     assert tunery("rescue", "fetch").code == 0
 
 

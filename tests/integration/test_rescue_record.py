@@ -194,4 +194,4 @@ def test_status_says_what_is_safe_and_what_would_be_lost_today(
     assert losses() == [service]
     file = fetched.file("file-trainAb1")
     file.write_bytes(file.read_bytes() + b"\n")
-    assert losses() == ["1 file of its job: tunery rescue fetch --name openai", service]
+    assert losses() == ["1 file of its job: tunery rescue fetch", service]

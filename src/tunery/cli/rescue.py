@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,7 @@ from tunery.cli.rescue_run import run_rescue, write_recipe
 from tunery.cli.rescue_serve import rescue_status, serve_name
 from tunery.core.errors import ConfigError, ResourceError, did_you_mean, first_of, listed
 from tunery.core.figures import counted, size
+from tunery.rescue.commands import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from tunery.rescue.records import Inventory, Scope
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tuned models that somebody else will switch off.")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROBLEMS = 20
 """Of a kind that are printed; the written page has them all [count]."""
 _SCOPE_FIELDS = {
@@ -45,7 +48,7 @@ _SCOPE_FIELDS = {
 def inventory(
     ctx: typer.Context,
     *,
-    name: RescueName = "openai",
+    name: RescueName = DEFAULT_NAME,
     scopes: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,7 +80,7 @@ def inventory(
 def fetch_files(
     ctx: typer.Context,
     *,
-    name: RescueName = "openai",
+    name: RescueName = DEFAULT_NAME,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="MODEL", help="Only this model's files; may be given more than once."),
@@ -128,6 +131,11 @@ def _scope(text: str) -> Scope:
             raise ConfigError(
                 f"--scope: {shown} is no field of it{meant}", hint="--scope key-env=OPENAI_API_KEY"
             )
+        if field.strip() == "key-env" and not _VARIABLE.fullmatch(value.strip()):
+            raise ConfigError(  # it may be the key itself, so it is not repeated
+                "--scope: key-env is the name of an environment variable, not the key",
+                hint="export OPENAI_API_KEY=…, then --scope key-env=OPENAI_API_KEY",
+            )
         values[_SCOPE_FIELDS[field.strip()]] = value.strip()
     if "api_key_file" in values:
         values["api_key_file"] = str(Path(values["api_key_file"]).expanduser().absolute())
@@ -142,7 +150,7 @@ def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path)
     yield (
         f"{counted(len(found.models), 'fine-tuned model')}, {counted(len(found.jobs), 'job')}, "
         f"{counted(len(found.files), 'file')} ({size(sum(file.bytes for file in found.files))}) in "
-        f"{counted(len(found.scopes), 'scope')}"
+        f"{counted(len(found.scopes), 'account')}"
     )
     for end in last_jobs(found):
         yield f"last new fine-tuning job: {days_until(end, today)}"
@@ -153,9 +161,9 @@ def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path)
     needs: dict[str, list[str]] = {}
     for each in models:
         for need in each.needs:
-            needs.setdefault(need, []).append(each.model)
+            needs.setdefault(need.replace(each.model, "MODEL"), []).append(each.model)
     for need, whose in needs.items():
-        yield f"{listed(whose, 3)}: needs {need}"
+        yield f"{listed(whose, 3)} {'needs' if len(whose) == 1 else 'need'} {need}"
     for problem in first_of(found.problems, _PROBLEMS):
         yield styled(f"not read: {problem}", "yellow")
     yield f"written to {page}"

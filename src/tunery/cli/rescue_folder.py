@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunery.core.errors import ConfigError, NotFoundError, listed
+from tunery.core.errors import BusyError, ConfigError, NotFoundError, listed
+from tunery.rescue.commands import command
 
 if TYPE_CHECKING:
     from tunery.core.forwarding import Shutdown
     from tunery.rescue.folder import RescueFolder
     from tunery.rescue.records import Scope
 
-RescueName = Annotated[str, typer.Option("--name", metavar="NAME", help="Of the rescue.")]
+RescueName = Annotated[
+    str,
+    typer.Option(
+        "--name", metavar="NAME", help="Of the rescue: a folder of its own in rescues/ of the home."
+    ),
+]
 OldModel = Annotated[
     str,
-    typer.Argument(metavar="[MODEL]", help="As the source names it; left out, the only one of the rescue."),
+    typer.Argument(metavar="MODEL", help="As the source names it; left out, the only one of the rescue."),
 ]
 
 
@@ -32,7 +38,14 @@ def working_on(ctx: typer.Context, name: str) -> Iterator[RescueFolder]:
     from tunery.store.exclusive import exclusive
 
     folder = open_rescue(ctx, name)
-    with exclusive(folder.root.parent.parent, f"rescue-{name}"):
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(folder.root.parent.parent, f"rescue-{name}"))
+        except BusyError:
+            raise BusyError(
+                f"another command is at work on the rescue {name} right now",
+                hint="wait for its end, then type the same command again",
+            ) from None
         yield folder
 
 
@@ -65,18 +78,32 @@ def model_of(folder: RescueFolder, model: str) -> str:
             raise NotFoundError.of("fine-tuned model", model, models)
         return model
     if len(models) != 1:
-        there = f"there are {len(models)}: {listed(models, 5)}" if models else "the inventory has none"
+        if not models:
+            raise ConfigError(
+                "the inventory has no fine-tuned model", hint=f"{command(folder.name, 'inventory')} --scope …"
+            )
         raise ConfigError(
-            f"name a fine-tuned model; {there}", hint=f"tunery rescue inventory --name {folder.name}"
+            f"which fine-tuned model? There are {len(models)}: {listed(models, 5)}",
+            hint=f"the same command with its name, such as {models[0]}",
         )
     return models[0]
 
 
 def scope_of(folder: RescueFolder, model: str) -> Scope:
-    """Return the account that a model is of; raises as :func:`model_of`."""
+    """Return the account that a model is of; raises as :func:`model_of`.
+
+    Raises:
+        NotFoundError: The newest inventory was taken without it.
+    """
     inventory = folder.inventory()
     named = next(each.scope for each in inventory.models if each.id == model)
-    return next(scope for scope in inventory.scopes if scope.name == named)
+    found = next((scope for scope in inventory.scopes if scope.name == named), None)
+    if found is None:
+        raise NotFoundError(
+            f"{model} is of scope {named}, and the newest inventory was taken without that scope",
+            hint=f"{command(folder.name, 'inventory')} --scope name={named},… for each of the scopes",
+        )
+    return found
 
 
 def shutdown_of(folder: RescueFolder, model: str) -> Shutdown | None:

@@ -17,6 +17,7 @@ from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue
 from tunery.cli.stop import WAITING, until_asked
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.figures import counted, usd
+from tunery.rescue.commands import DEFAULT_NAME, command
 
 if TYPE_CHECKING:
     from tunery.cli.output import Part
@@ -34,7 +35,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     ctx: typer.Context,
     model: OldModel = "",
     *,
-    name: RescueName = "openai",
+    name: RescueName = DEFAULT_NAME,
     prompts: Annotated[
         list[Path] | None,
         typer.Option(
@@ -149,7 +150,7 @@ def _draw(
     if not asked and not known:
         raise ConfigError(
             f"there is no prompt to ask {model}: no file of its job is here",
-            hint=f"tunery rescue fetch --name {folder.name}, or --prompts FILE with prompts of your own",
+            hint=f"{command(folder.name, 'fetch')}, or --prompts FILE with prompts of your own",
         )
     drawn = found.drawn_prompts(asked, known, found.HoldOut(share=share))
     found.write_prompts(folder, model, drawn)

@@ -12,7 +12,7 @@ from tunery.cli.parameters import Json, Overrides
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, working_on
 from tunery.cli.session import open_recipe
 from tunery.core.errors import NotFoundError
-from tunery.core.figures import counted
+from tunery.rescue.commands import DEFAULT_NAME, command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
     ctx: typer.Context,
     model: OldModel = "",
     *,
-    name: RescueName = "openai",
+    name: RescueName = DEFAULT_NAME,
     base: Annotated[
         str | None,
         typer.Option("--base", metavar="NAME", help="Open base; by default the largest here that fits."),
@@ -71,7 +71,7 @@ def run_rescue(
     model: OldModel = "",
     overrides: Overrides = None,
     *,
-    name: RescueName = "openai",
+    name: RescueName = DEFAULT_NAME,
     price_per_hour: Annotated[
         float | None,
         typer.Option("--price-per-hour", min=0, help="US dollars an hour of the hardware that serves ours."),
@@ -91,7 +91,7 @@ def run_rescue(
     named = model_of(folder, model)
     recipe = folder.of_model(named) / RECIPE
     if not recipe.is_file():
-        raise NotFoundError(f"there is no recipe for {named} yet", hint=f"tunery rescue recipe {named}")
+        raise NotFoundError(f"there is no recipe for {named} yet", hint=command(name, "recipe", named))
     with open_recipe(ctx, recipe, overrides) as context:
         with context.progress.task(context.recipe.name, None):
             done = run_recipe(context)
@@ -107,12 +107,13 @@ def run_rescue(
 
 def _recipe_text(found: Drafted, because: str, name: str) -> Iterable[Part]:
     rows = ", ".join(f"{count:,} {portion}" for portion, count in found.rows.items())
-    yield f"{found.name}: {rows}; of the training rows {found.owner:,} with their owner's answer, "
-    yield f"{counted(found.recorded, 'row')} with the old model's; {found.metric} by {found.measures} decides"
+    against = {"truth": "their owners' answers", "agreement": "the old model's answers"}[found.measures]
+    yield f"{found.name}: rows {rows}; measured by {found.metric} against {against}"
+    yield f"trains on {found.owner:,} answers of the rows' owner and {found.recorded:,} of the old model"
     yield because
     yield from found.reasons
     yield f"written to {found.path}"
-    yield f"next: tunery plan {found.path}, then tunery rescue run {found.model} --name {name}"
+    yield f"next: tunery plan {found.path}, then {command(name, 'run', found.model)}"
 
 
 def _proof_text(proof: Proof, page: Path) -> Iterable[Part]:

@@ -12,6 +12,7 @@ from tunery.cli.output import answer, moment, styled, table
 from tunery.cli.parameters import Json
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, shutdown_of
 from tunery.cli.session import ACTOR, open_workspace
+from tunery.rescue.commands import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     ctx: typer.Context,
     model: OldModel = "",
     *,
-    name: RescueName = "openai",
+    name: RescueName = DEFAULT_NAME,
     to: Annotated[
         Literal["forward", "canary", "ours", "alone"], typer.Option("--to", help="Who answers from now on.")
     ] = "forward",
@@ -86,7 +87,7 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     answer(step, lambda: _step_text(step, share), as_json=as_json)
 
 
-def rescue_status(ctx: typer.Context, *, name: RescueName = "openai", as_json: Json = False) -> None:
+def rescue_status(ctx: typer.Context, *, name: RescueName = DEFAULT_NAME, as_json: Json = False) -> None:
     """Say on one page how many days are left, what is safe by now, and what would be lost today."""
     from tunery.pipeline.rescue.status import status_of, status_page
 

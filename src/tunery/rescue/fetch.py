@@ -16,6 +16,7 @@ from tunery.core.figures import counted, one_line, size
 from tunery.core.ids import sha256_file
 from tunery.core.progress import Progress, ProgressBar
 from tunery.endpoint.connection import Transient
+from tunery.rescue.commands import command
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.inventory import read_papers
 from tunery.rescue.records import Inventory, JobPapers, SourceFile, SourceJob
@@ -64,7 +65,7 @@ async def fetch(folder: RescueFolder, progress: Progress, *, only: Collection[st
         needed = {job.scope for job in jobs} | {file.scope for file in files}
         for scope in inventory.scopes:
             if scope.name in needed:
-                work.sources[scope.name] = await stack.enter_async_context(Source(scope))
+                work.sources[scope.name] = await stack.enter_async_context(Source(scope, tell=progress.event))
         with progress.task("files of the source", sum(file.bytes for file in files)) as bar:
             try:
                 await asyncio.gather(*(work.bring(file, bar) for file in files))
@@ -224,9 +225,10 @@ def _replacement(folder: RescueFolder, file: SourceFile, inventory: Inventory) -
     if not models:
         return f"{what} is gone; no model here was trained or validated on it"
     recorded = sum(1 for model in models for _ in folder.recordings(model))
+    record = command(folder.name, "record", models[0])
     instead = (
         f"{counted(recorded, 'recorded answer')} can take its place"
         if recorded
-        else f"nothing is recorded yet to take its place: tunery rescue record --name {folder.name}"
+        else f"nothing is recorded yet to take its place: {record} --prompts FILE"
     )
     return f"{what} of {', '.join(models)} is gone; {instead}"

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
 from tunery.core.faults import told
+from tunery.rescue.commands import command
 from tunery.rescue.records import Inventory, Recording
 from tunery.store.whole_file import write_whole
 
@@ -68,7 +69,7 @@ class RescueFolder:
         if not self.is_there:
             raise NotFoundError(
                 f"no rescue named {self.name} has an inventory yet",
-                hint=f"tunery rescue inventory --name {self.name}",
+                hint=command(self.name, "inventory"),
             )
         return self.read("inventory.json", Inventory)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticSerializationError
 
-from tunery.core.errors import DamagedError, NotFoundError, TuneryError
+from tunery.core.errors import ConflictError, DamagedError, NotFoundError, TuneryError
 from tunery.core.figures import counted, one_line
 from tunery.core.forwarding import Shutdown
 from tunery.core.progress import Progress, ProgressBar
@@ -74,10 +74,14 @@ async def take_inventory(
 
     Raises:
         ConfigError: There is no usable key, or no scope's key is taken.
+        ConflictError: A scope has the name of one that means another account here.
         ResourceError: Nothing could be read, or nothing written.
     """
     known = folder.inventory() if folder.is_there else Inventory(read_at=now, scopes=())
-    sources = [Source(scope) for scope in scopes]  # every key is looked for before one is used
+    _check_accounts(folder.name, scopes, known)
+    sources = [
+        Source(scope, tell=progress.event) for scope in scopes
+    ]  # every key is looked for before one is used
     accounts = []
     for source in sources:
         if is_open_to_listeners(source.scope.base_url):
@@ -101,13 +105,35 @@ async def take_inventory(
     return inventory
 
 
+def _check_accounts(name: str, scopes: Iterable[Scope], known: Inventory) -> None:
+    """Refuse an account under the name of another one: what that had would all look as if it were gone."""
+    before = {scope.name: scope for scope in known.scopes}
+    kept = {model.scope for model in known.models} | {file.scope for file in known.files}
+    for scope in scopes:
+        old = before.get(scope.name)
+        if old is None or scope.name not in kept or _account(old) == _account(scope):
+            continue
+        raise ConflictError(
+            f"scope {scope.name} of the rescue {name} is {' '.join(_account(old))}, "
+            f"not {' '.join(_account(scope))}: what was listed there would look as if it were gone",
+            hint=f"give the other account a name: --scope name=other,… beside --scope name={scope.name},…; "
+            "or keep it apart: --name OTHER",
+        )
+
+
+def _account(scope: Scope) -> tuple[str, ...]:
+    named = (scope.base_url.rstrip("/"), scope.organization, scope.project)
+    return tuple(filter(None, named))
+
+
 async def _read(source: Source, folder: RescueFolder, progress: Progress) -> _Account:
     scope = source.scope.name
-    listings = await asyncio.gather(
-        _all(source, "models", source.pages("models", _A_PAGE)),
-        _all(source, "jobs", source.pages("fine_tuning/jobs", _A_PAGE)),
-        _all(source, "files", source.pages("files", _FILES_A_PAGE)),
-    )
+    with progress.task(f"what {source.host} lists for scope {scope}", None):
+        listings = await asyncio.gather(
+            _all(source, "models", source.pages("models", _A_PAGE)),
+            _all(source, "jobs", source.pages("fine_tuning/jobs", _A_PAGE)),
+            _all(source, "files", source.pages("files", _FILES_A_PAGE)),
+        )
     raw_models, raw_jobs, raw_files = (listed.items for listed in listings)
     problems = [listed.problem for listed in listings if listed.problem]
     unread = frozenset(listed.what for listed in listings if listed.problem)
@@ -243,7 +269,7 @@ def _model(
         answers=True if where else False if read else None,
         shutdown=(Shutdown(on=day, source="api") if day else None)
         or (before.shutdown if before and before.shutdown and not before.shutdown.is_reported else None)
-        or reported_end(base, host or ""),
+        or (reported_end(base, host or "") if account else before and before.shutdown),
     )
 
 

@@ -7,6 +7,7 @@ from datetime import date
 from tunery.core.config import Record
 from tunery.core.figures import counted
 from tunery.core.forwarding import Shutdown
+from tunery.rescue.commands import command
 from tunery.rescue.records import FileState, Inventory, SourceFile, SourceJob, SourceModel
 
 _METHODS = frozenset({"supervised", "dpo"})
@@ -72,16 +73,19 @@ def _outlook(
 
 
 def _needs(model: SourceModel, job: SourceJob | None, training: FileState | None, name: str) -> list[str]:
-    record = f"tunery rescue record --name {name}"
+    record = command(name, "record", model.id)
     needs = []
     if training == "listed":
-        needs.append(f"its files, while they are there: tunery rescue fetch --name {name}")
+        needs.append(f"its files, while they are there: {command(name, 'fetch')}")
     elif training == "fetched":
         needs.append("nothing of its training data: that is here")
     elif training == "gone":
-        needs.append(f"other training data: its file is deleted at the source; recorded answers do: {record}")
+        needs.append(
+            "other training data: its file is deleted at the source; recorded answers do: "
+            f"{record} --prompts FILE"
+        )
     else:
-        needs.append(f"training data: no file of it is known; recorded answers do: {record}")
+        needs.append(f"training data: no file of it is known; recorded answers do: {record} --prompts FILE")
     if job is not None and job.method not in _METHODS:
         needs.append(
             f"another method: {job.method} jobs do not run here; recorded answers train as supervised"

@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from tunery.core.errors import ConfigError, ForbiddenError, NotFoundError, ResourceError
-from tunery.core.figures import one_line, size
+from tunery.core.figures import duration, one_line, size
 from tunery.endpoint.connection import (
     CONNECT_S,
     TRY_AGAIN,
@@ -34,6 +34,8 @@ _MOST_PAGES = 10_000
 _COMPLETIONS = frozenset({"/chat/completions", "/completions"})
 _SILENCE_S = 60.0
 """Longest wait for the next byte of an answer [s]."""
+_LONG_PAUSE_S = 2.0
+_TELL_AGAIN_S = 30.0
 T = TypeVar("T")
 
 
@@ -99,17 +101,25 @@ class Source:
         concurrency: Requests in flight at most [count].
         attempts: Tries of one request that meets 408, 429, a 5xx, silence or a broken connection [count].
         backoff_s: Upper end of the random wait before the second try [s].
+        tell: Is told of waits that a person would wonder about, one in half a minute.
 
     Raises:
         ConfigError: There is no usable key.
     """
 
     def __init__(
-        self, scope: Scope, *, concurrency: int = 8, attempts: int = 6, backoff_s: float = 0.5
+        self,
+        scope: Scope,
+        *,
+        concurrency: int = 8,
+        attempts: int = 6,
+        backoff_s: float = 0.5,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.scope = scope
         self.host = urlsplit(scope.base_url).netloc
         self._key = named_key(scope.api_key_env, scope.api_key_file, self.host)
+        self._tell, self._told_at = tell, -_TELL_AGAIN_S
         self._slots = asyncio.Semaphore(concurrency)
         hint = "type the same command again after that time; what was read is kept"
         self._pace = Pace(attempts, backoff_s, 120.0, hint=hint)
@@ -223,7 +233,15 @@ class Source:
                         f"{failure.reason} ({tries} attempts)",
                         hint="type the same command again later; what was read is kept",
                     ) from None
-                await asyncio.sleep(wait)
+                await self._wait(failure, tries, wait)
+
+    async def _wait(self, failure: Transient, tries: int, wait_s: float) -> None:
+        """Wait, and say why where that could be taken for a hang."""
+        now, pause_s = asyncio.get_running_loop().time(), max(wait_s, self._pace.left())
+        if (tries > 1 or pause_s > _LONG_PAUSE_S) and now - self._told_at >= _TELL_AGAIN_S:
+            self._told_at = now
+            self._tell(f"{failure.reason}; trying again in {duration(pause_s)}")
+        await asyncio.sleep(wait_s)
 
     async def _json(self, response: httpx2.Response, path: str) -> Any:
         parts, received = [], 0

@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
 def test_inventory_comes_back_as_written(tmp_path: Path) -> None:
     folder = RescueFolder(tmp_path, "openai")
-    with pytest.raises(NotFoundError, match="tunery rescue inventory --name openai"):
+    with pytest.raises(NotFoundError, match="tunery rescue inventory"):
         folder.inventory()
     inventory = Inventory(read_at=NOW, scopes=(Scope(organization="org-1"),))
     folder.write("inventory.json", inventory)

@@ -12,6 +12,7 @@ from tunery.core.figures import counted, one_line, percent
 from tunery.inspect.json_answers import json_value
 from tunery.pipeline.doctor.first_recipe import model_name, recipe_text
 from tunery.pipeline.rescue.prompts import known_prompts, text_of
+from tunery.rescue.commands import command
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.records import Portion, RecordedPrompt, Recording, SourceJob
 from tunery.text.pii.mask import mask
@@ -88,7 +89,7 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
         raise ConfigError(
             f"{counted(len(parts['train']), 'row')} to train on and {len(held)} held out are too few; "
             f"at least {_LEAST_HOLDOUT} must be held out",
-            hint=f"tunery rescue record --name {folder.name} --prompts FILE with more prompts",
+            hint=f"{command(folder.name, 'record', model)} --prompts FILE, with more prompts",
         )
     with_truth = [recording for recording in held if recording.truth is not None]
     by_truth = 2 * len(with_truth) >= len(held)

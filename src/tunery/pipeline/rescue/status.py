@@ -14,6 +14,7 @@ from tunery.core.markdown import table
 from tunery.deploy import forwarding
 from tunery.pipeline.rescue.prompts import known_prompts
 from tunery.pipeline.rescue.proof import proven
+from tunery.rescue.commands import command
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.outlook import Outlook, days_until, outlooks
 from tunery.rescue.page import ending, last_jobs
@@ -116,23 +117,23 @@ def _model(
 
 
 def _losses(status: ModelStatus, name: str) -> Iterator[str]:
-    behind = f"--name {name}"
+    record = command(name, "record", status.model)
     if status.files < status.files_named:
         missing = counted(status.files_named - status.files, "file")
-        yield f"{missing} of its job: tunery rescue fetch {behind}"
+        yield f"{missing} of its job: {command(name, 'fetch')}"
     if not status.recorded:
-        yield f"its answers, all of them: tunery rescue record {status.model} {behind}"
+        yield f"its answers, all of them: {record}"
     elif status.recorded < status.prompts:
         left = counted(status.prompts - status.recorded, "prompt")
-        yield f"its answers to {left}: tunery rescue record {status.model} {behind}"
+        yield f"its answers to {left}: {record}"
     if status.version is None and status.verdict is None:
-        way = "run" if status.recipe else "recipe"
-        step = f"tunery rescue {way} {status.model} {behind}"
+        step = command(name, "run" if status.recipe else "recipe", status.model)
         yield f"the service: no model of ours takes its place yet: {step}"
     elif status.version is None:
-        yield f"the service: the gate refused what was trained ({status.verdict})"
+        more = f"{record} --prompts FILE, or another --margin of {command(name, 'recipe', status.model)}"
+        yield f"the service: the gate refused what was trained ({status.verdict}): {more}"
     elif status.stage not in ("ours", "alone"):
-        step = f"tunery rescue serve {status.model} --to canary {behind}"
+        step = command(name, "serve", status.model, "--to canary")
         yield f"the service: {status.version} is ready and does not answer under its name yet: {step}"
 
 
