@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
 from tests.fixtures_cli import Tunery, home, tunery
+from tunery.pipeline.rescue.stored import stored_prompts
 from tunery.rescue.folder import RescueFolder
 
 __all__ = ["home", "tunery"]
@@ -142,6 +144,75 @@ def test_own_logs_and_stored_completions_are_asked_too(
     assert found.code == 0, found.err
     origins = Counter(recording.origin for recording in fetched.recordings(MODEL))
     assert origins == {"training_file": 40, "log": 1, "stored": 1}
+
+
+def test_bad_rows_are_named_and_left_out(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"prompt": "79190007919 from a log"}\n{"prompt": 3}\n{\n')
+    with fetched.file("file-trainAb1").open("a") as file:
+        file.write('{"messages": [{"role": "user", "content": [7]}]}\n')
+    source.stored.append(
+        {"id": "chatcmpl-s1", "model": MODEL, "messages": [{"role": "system", "content": "Hi"}]}
+    )
+    found = tunery("rescue", "record", *TERMS, "--prompts", log, "--stored", "--json")
+    assert found.code == 0, found.err
+    training, *of_log, stored = found.json["recorded"]["left_out"]
+    assert training.endswith("file-trainAb1: row 41: messages[0].content: must be text, or a list of parts")
+    assert [line.split(": ")[:2] for line in of_log] == [[str(log), "row 3"], [str(log), "row 2"]]
+    assert stored.startswith("stored completion chatcmpl-s1: no prompt found in it")
+    assert Path(found.json["page"]).read_text().count("row 41: messages[0].content") == 1
+    assert (
+        "left out, 4 rows that could not be understood"
+        in tunery("rescue", "record", "--prompts", log, "--stored").out
+    )
+    log.write_text('{"prompt": 3}\n')
+    refused = tunery("rescue", "record", "--prompts", log)
+    assert (refused.code, "row 1: no prompt found in it" in refused.err) == (2, True)
+    fetched.file("file-trainAb1").write_bytes(b"\xff\xfe")  # what nobody here can mend is no error
+    left = tunery("rescue", "record", "--json").json["recorded"]["left_out"]
+    assert [line.partition(": ")[2] for line in left] == ["not UTF-8 text (byte 0)"]
+
+
+def test_stored_completions_come_with_their_tools_many_at_once(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    function = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"parcel": 7}'}}
+    turns = [
+        {"role": "user", "content": "7919 where is it?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "in Ulm", "tool_call_id": "c1"},
+    ]
+    source.stored = [
+        {
+            "id": f"chatcmpl-s{n}",
+            "model": MODEL,
+            "messages": turns
+            if n == 0
+            else [{"role": "user", "content": f"{n * 15838} stored {n * 104729}"}],
+            "tools": [function] if n < 2 else None,
+        }
+        for n in range(30)
+    ]
+    said = source.say
+    source.say = lambda body: {"tool_calls": [call]} if body.get("tools") else said(body)
+    source.trouble.latency_s = 0.05
+    began = time.monotonic()
+    read = asyncio.run(stored_prompts(fetched.inventory().scopes[0], MODEL))
+    assert (len(read.found), read.left_out) == (30, [])
+    assert time.monotonic() - began < 30 * 0.05  # what one after the other would take
+    source.trouble.latency_s = 0.0
+    found = tunery("rescue", "record", *TERMS, "--stored", "--json")
+    assert found.code == 0, found.err
+    kept = {str(r.messages[0]["content"]): r for r in fetched.recordings(MODEL) if r.origin == "stored"}
+    assert len(kept) == 30
+    assert found.json["recorded"]["tool_calls"] == 2
+    whole = kept["7919 where is it?"]
+    assert [turn["role"] for turn in whole.messages] == ["user", "assistant", "tool"]
+    assert (whole.tools, whole.tool_calls) == ((function,), (call,))
+    assert not kept[f"{2 * 15838} stored {2 * 104729}"].tools
 
 
 def test_key_refused_says_which_one(source: OpenAISource, fetched: RescueFolder, tunery: Tunery) -> None:

@@ -129,6 +129,69 @@ def test_owner_s_rows_train_although_they_were_never_recorded(
     assert "0 rows to train on" in refused.err
 
 
+def calling(*, mixed: bool = False) -> Iterator[Recording]:
+    """Yield recordings of a model that looks up parcels: each so-many-th call is of another one."""
+    tools = ({"type": "function", "function": {"name": "find"}},)
+    for n, one in enumerate(recordings(truths=False, train=16, held=20)):
+        # Arguments are the same in another order; the old model looks up another parcel each tenth time.
+        wanted = f'{{"parcel":{n},"place":"{KINDS[n % 2]}"}}'
+        called = f'{{"place": "{KINDS[n % 2]}", "parcel": {n if n % 10 else n + 1}}}'
+        call = {"id": f"call_{n}", "type": "function", "function": {"name": "find", "arguments": called}}
+        says = mixed and n % 4 == 1
+        yield one.with_(
+            answer="Which parcel?" if says else "",
+            tool_calls=() if says else (call,),
+            finish="stop" if says else "tool_calls",
+            tools=tools,
+            truth="Which parcel?"
+            if says
+            else f'<tool_call>{{"name":"find","arguments":{wanted}}}</tool_call>',
+        )
+
+
+@pytest.mark.parametrize(("mixed", "metrics"), [(False, ["tool_call"]), (True, ["tool_call", "token_f1"])])
+def test_recorded_calls_train_and_are_compared_by_name_and_arguments(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path, *, mixed: bool, metrics: list[str]
+) -> None:
+    folder.write_lines(folder.of_model(MODEL) / "recordings.jsonl", calling(mixed=mixed))
+    found = tunery("rescue", "recipe", "--base", tiny_model, "--train-on", "recorded", "--json")
+    assert found.code == 0, found.err
+    recipe = load_recipe(Path(found.json["recipe"]["path"]), ())
+    assert [rule.metric for rule in recipe.gate.rules] == metrics
+    trained = rows(Path(found.json["recipe"]["path"]).parent / "train.jsonl")
+    assert len(trained) == 16
+    assert json.loads(trained[0]["messages"][-1]["tool_calls"][0]["function"]["arguments"]) == {
+        "place": "red",
+        "parcel": 1,
+    }
+    assert trained[0]["tools"][0]["function"]["name"] == "find"
+    if mixed:
+        return
+    fast = [
+        "train.epochs=1", "train.smoke=false", "train.adapter=none", "evaluate.max_new_tokens=1",
+        "evaluate.baseline.few_shot=false", "evaluate.baseline.zero_shot=false", "evaluate.suites_off=calls",
+    ]  # fmt: skip
+    proof = tunery("rescue", "run", MODEL, *fast, "--json").json["proof"]
+    # Two of twenty call for another parcel.
+    assert {arm["arm"]: arm["value"] for arm in proof["arms"]}["old"].startswith("90.0 %")
+
+
+def test_rows_that_no_dataset_takes_are_left_out_and_counted(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    image = ({"role": "user", "content": ({"type": "image_url", "image_url": {"url": "data:,"}},)},)
+    bad = [one.with_(messages=image) if n < 5 else one for n, one in enumerate(recordings())]
+    broken = {"id": "c", "type": "function", "function": {"name": "find", "arguments": "{"}}
+    bad[7] = bad[7].with_(tool_calls=(broken,), truth=None)
+    folder.write_lines(folder.of_model(MODEL) / "recordings.jsonl", bad)
+    found = tunery("rescue", "recipe", "--base", tiny_model, "--json")
+    assert found.code == 0, found.err
+    reasons = found.json["recipe"]["reasons"]
+    assert "5 rows left out: images, sound or turns that cannot be trained on here." in reasons
+    assert "1 recording left out: empty, cut short, or a call that is no JSON." in reasons
+    assert found.json["recipe"]["rows"]["train"] == 114
+
+
 def test_what_a_source_says_stays_in_the_comment(
     folder: RescueFolder, tunery: Tunery, tiny_model: Path
 ) -> None:

@@ -117,7 +117,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         where="tunery rescue record",
     )  # fmt: skip
     with working_on(ctx, name):
-        drawn = _draw(folder, named, scope, prompts or (), stored=stored, share=holdout)
+        drawn, left_out = _draw(folder, named, scope, prompts or (), stored=stored, share=holdout)
     need = estimate(folder, config, drawn, max_tokens)
     cap = Limits(budget_tokens, budget_usd)
     _agree(folder, scope, need, cap, config, terms_read=terms_read, yes=yes)
@@ -125,7 +125,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         asking = Asking(
             cap, lambda: datetime.now(UTC), stop, progress=terminal_progress(), patience=_PATIENCE
         )
-        found = record(folder, scope, config, drawn, asking)
+        found = record(folder, scope, config, drawn, asking).with_(left_out=left_out)
     page = folder.write_text(folder.of_model(named) / "record.md", recorded_page(found))
     answer({"recorded": found, "estimate": need, "page": page}, lambda: _parts(found, page), as_json=as_json)
     if found.failed:
@@ -134,27 +134,26 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
 
 def _draw(
     folder: RescueFolder, model: str, scope: Scope, files: Sequence[Path], *, stored: bool, share: float
-) -> list[RecordedPrompt]:
+) -> tuple[list[RecordedPrompt], tuple[str, ...]]:
+    """Return the prompts with what each is for, and what could not be understood."""
     from tunery.pipeline.rescue import prompts as found
+    from tunery.pipeline.rescue.holdout import HoldOut, drawn_prompts
     from tunery.pipeline.rescue.stored import stored_prompts
 
     job = found.job_of(folder.inventory(), model)
-    sources = [
-        *found.job_sources(folder, job),
-        *(found.PromptFile(path=path, origin="log") for path in files),
-    ]
-    asked = [each for source in sources for each in found.read_prompts(source)]
+    asked, left_out = found.all_prompts(folder, job, files)
     if stored:
-        asked += asyncio.run(stored_prompts(scope, model))
+        more = asyncio.run(stored_prompts(scope, model))
+        asked, left_out = [*asked, *more.found], [*left_out, *more.left_out]
     known = found.known_prompts(folder, model)
     if not asked and not known:
-        raise ConfigError(
-            f"there is no prompt to ask {model}: no file of its job is here",
-            hint=f"{command(folder.name, 'fetch')}, or --prompts FILE with prompts of your own",
-        )
-    drawn = found.drawn_prompts(asked, known, found.HoldOut(share=share))
+        hint = f"{command(folder.name, 'fetch')}, or --prompts FILE with prompts of your own"
+        if left_out:
+            raise ConfigError.of_problems(f"there is no prompt to ask {model}", left_out, limit=20, hint=hint)
+        raise ConfigError(f"there is no prompt to ask {model}: no file of its job is here", hint=hint)
+    drawn = drawn_prompts(asked, known, HoldOut(share=share))
     found.write_prompts(folder, model, drawn)
-    return drawn
+    return drawn, tuple(left_out)
 
 
 def _agree(  # noqa: PLR0913 - what is agreed on
@@ -219,5 +218,5 @@ def _parts(found: Recorded, page: Path) -> Iterable[Part]:
     from tunery.pipeline.rescue.record_page import recorded_lines
 
     for line in recorded_lines(found):
-        yield styled(line, "yellow") if line.startswith("not recorded") else line
+        yield styled(line, "yellow") if line.startswith(("not recorded", "left out")) else line
     yield f"written to {page}"

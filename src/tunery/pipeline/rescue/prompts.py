@@ -1,36 +1,31 @@
-"""What an old model is asked again: prompts of files and logs, the hold-out drawn before the first answer."""
+"""What an old model is asked again: prompts of files and logs, with their owners' answers."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunery.core.config import NonEmpty, Record
 from tunery.core.errors import ConfigError, NotFoundError
-from tunery.core.ids import canonical_json, sampling_key, sha256_text
+from tunery.core.figures import one_line
+from tunery.core.ids import canonical_json, sha256_text
+from tunery.core.tool_text import OPEN, NotACall, call_of, functions_of, read_answer, write_answer
 from tunery.evaluate.readers.files import load
 from tunery.rescue.folder import RescueFolder
-from tunery.rescue.records import Inventory, Portion, RecordedPrompt, SourceJob
-from tunery.text.minhash import SimilarPair, close_to, similar_pairs
+from tunery.rescue.records import Inventory, RecordedPrompt, Recording, SourceJob
+from tunery.text.normalise import HALF_A_PAIR, is_unicode
 from tunery.text.sameness import fingerprint
 
 PROMPTS = "prompts.jsonl"
-NEAR = 0.7
-"""Likeness from which two prompts serve the same purpose, as `group_threshold` of datasets has it."""
+_SHORT = 80
+"""Longest answer that is a word or a label [characters]."""
+FEW_LABELS = 500
+_LONGEST = 500
+"""Of what is said of one file [characters]."""
 _QUESTIONS = ("prompt", "question", "input", "query", "text")
 _TRUTHS = ("completion", "answer", "output", "response", "label", "ideal")
-_ORDER: Sequence[Portion] = ("train", "validation", "holdout")
-
-
-class HoldOut(Record):
-    """How much is held out."""
-
-    share: float = 0.1
-    """Of the prompts, within the two limits."""
-    at_least: int = 200
-    at_most: int = 1000
-    seed: int = 17
 
 
 class FoundPrompt(NamedTuple):
@@ -60,6 +55,22 @@ class FoundPrompt(NamedTuple):
 
 
 _INSTRUCTING = frozenset({"system", "developer"})
+
+
+def are_labels(answers: Sequence[str]) -> bool:
+    """Tell whether answers are labels: a few short ones, each given several times.
+
+    >>> are_labels(["yes", "no", "yes", "no"]), are_labels(["yes", "no"]), are_labels(["yes", "yes"])
+    (True, False, False)
+    """
+    different = set(answers)
+    few = 2 <= len(different) <= min(FEW_LABELS, len(answers) // 2)
+    return few and all(is_short(answer) for answer in different)
+
+
+def is_short(answer: str) -> bool:
+    """Tell whether an answer may be held against another word by word."""
+    return len(answer) <= _SHORT and "\n" not in answer and OPEN not in answer
 
 
 class PromptFile(Record):
@@ -102,38 +113,77 @@ def job_of(inventory: Inventory, model: str) -> SourceJob | None:
     return next((job for job in inventory.jobs if job.id == found.job_id), None)
 
 
-def read_prompts(source: PromptFile) -> Iterator[FoundPrompt]:
-    """Yield the prompts of a file in any form that trains: chat, preference, prompt and completion, columns.
+class Prompts(NamedTuple):
+    """What was found, and what of it could not be understood."""
+
+    found: list[FoundPrompt]
+    left_out: list[str]
+    """``FILE: row 3: what is wrong with it``, a sentence each."""
+
+
+def read_prompts(source: PromptFile) -> Prompts:
+    """Return the prompts of a file in any form that trains: chat, preference, prompt and completion, columns.
+
+    A row that cannot be understood takes no other with it.
 
     Raises:
-        ConfigError: It cannot be read, or has rows without a prompt; lists the first by number.
+        ConfigError: It cannot be read, or has no row that can be understood; lists the first by number.
     """
     problems: list[str] = []
+    found: list[FoundPrompt] = []
     for number, row in load(source.path, problems):
-        asked = prompt_of(row, source.origin) if isinstance(row, Mapping) else None
-        if asked is None:
-            problems.append(f"row {number}: no prompt found in it")
-        else:
-            yield asked
-    if problems:
-        raise ConfigError.of_problems(str(source.path), problems, limit=20)
+        try:
+            found.append(prompt_of(row, source.origin))
+        except NoPrompt as bad:
+            problems.append(f"row {number}: {bad}")
+    if not found:
+        raise ConfigError.of_problems(str(source.path), problems or ["there is no row in the file"], limit=20)
+    return Prompts(found, [f"{source.path}: {problem}" for problem in problems])
 
 
-def prompt_of(row: Mapping[str, Any], origin: str) -> FoundPrompt | None:
-    """Return what a row asks, with its last answer as what its owner wrote; None where it asks nothing."""
+def all_prompts(folder: RescueFolder, job: SourceJob | None, logs: Sequence[Path]) -> Prompts:
+    """Return the prompts of a job's files that are here, and of further files.
+
+    What a source's own file has wrong nobody here can mend, so one that cannot be read is left out whole.
+
+    Raises:
+        ConfigError: A further file cannot be read, or has no row that can be understood.
+    """
+    every = Prompts([], [])
+    for source in [*job_sources(folder, job), *(PromptFile(path=path, origin="log") for path in logs)]:
+        try:
+            some = read_prompts(source)
+        except ConfigError as error:
+            if source.origin == "log":
+                raise
+            some = Prompts([], [one_line(error.message, _LONGEST)])
+        every.found.extend(some.found)
+        every.left_out.extend(some.left_out)
+    return every
+
+
+class NoPrompt(ValueError):  # noqa: N818 - the message says what is wrong with the row
+    """A row asks nothing that a model could answer."""
+
+
+def prompt_of(row: Any, origin: str) -> FoundPrompt:
+    """Return what a row asks, with its last answer as what its owner wrote.
+
+    Raises:
+        NoPrompt: It asks nothing; says why.
+    """
+    if not isinstance(row, Mapping):
+        raise NoPrompt("must be an object, or a line of a table")
     inner = row["input"] if isinstance(row.get("input"), Mapping) else row
     messages = inner.get("messages")
-    tools = tuple(t for t in inner.get("tools") or () if isinstance(t, Mapping))
     truth: Any = None
     if isinstance(messages, list):
-        turns = [turn for turn in messages if isinstance(turn, Mapping)]
-        if len(turns) < len(messages):
-            return None
+        turns = _turns_of(messages, "messages")
         if turns and turns[-1].get("role") == "assistant":
-            truth = turns.pop().get("content")
+            truth = said(turns.pop())
         preferred = row.get("preferred_output")
-        if isinstance(preferred, list) and preferred and isinstance(preferred[-1], Mapping):
-            truth = preferred[-1].get("content")
+        if isinstance(preferred, list) and preferred:
+            truth = said(_turns_of(preferred, "preferred_output")[-1])
         # ``weight`` and the like train; they are nothing that a model is asked with.
         turns = [{k: v for k, v in turn.items() if k != "weight" and v is not None} for turn in turns]
     else:
@@ -142,126 +192,104 @@ def prompt_of(row: Mapping[str, Any], origin: str) -> FoundPrompt | None:
     if truth is None:
         truth = next((row[key] for key in _TRUTHS if isinstance(row.get(key), str)), None)
     if not any(turn.get("role") == "user" for turn in turns):
+        wanted = f"messages with a user turn, or text under {', '.join(_QUESTIONS)}"
+        raise NoPrompt(f"no prompt found in it; needs {wanted}")
+    found = FoundPrompt(origin, tuple(turns), tools_of(inner.get("tools")), truth)
+    _check_text(found)
+    return found
+
+
+def _turns_of(messages: Sequence[Any], field: str) -> list[Mapping[str, Any]]:
+    for number, turn in enumerate(messages):
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
+            raise NoPrompt(f"{field}[{number}]: must be an object with role and content")
+        content = turn.get("content")
+        parts = isinstance(content, list) and all(isinstance(part, Mapping) for part in content)
+        if not (content is None or isinstance(content, str) or parts):
+            raise NoPrompt(f"{field}[{number}].content: must be text, or a list of parts")
+    return list(messages)
+
+
+def _check_text(found: FoundPrompt) -> None:
+    """Refuse what could neither be sent nor kept."""
+    try:
+        text = json.dumps([found.messages, found.tools, found.truth], ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise NoPrompt("holds a value that JSON has not") from None
+    if not is_unicode(text):
+        raise NoPrompt(HALF_A_PAIR)
+
+
+def tools_of(given: Any) -> tuple[Mapping[str, Any], ...]:
+    """Return the tools that a request offers, none where none are given.
+
+    Raises:
+        NoPrompt: They are no functions.
+    """
+    if not given:
+        return ()
+    try:
+        functions_of(given)
+    except NotACall as bad:
+        raise NoPrompt(f"tools: {bad}") from None
+    return tuple(given)
+
+
+def said(turn: Mapping[str, Any]) -> str | None:
+    """Return an assistant's turn as text, its calls in the words that rows are trained in; None for nothing.
+
+    Raises:
+        NoPrompt: It calls what is no function; says why.
+    """
+    content = turn.get("content")
+    calls = turn.get("tool_calls")
+    if not calls:
+        return text_of(turn) if isinstance(content, list) else content if isinstance(content, str) else None
+    try:
+        return written(text_of({"content": content or ""}), calls)
+    except NotACall as bad:
+        raise NoPrompt(f"tool_calls: {bad}") from None
+
+
+def written(text: str, calls: Any) -> str:
+    """Return an answer with the calls that stand beside it in the protocol, as text.
+
+    Raises:
+        NotACall: One is none.
+    """
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise NotACall("must be a list of calls")
+    given = [call.get("function") if isinstance(call, Mapping) else None for call in calls]
+    functions = [function for function in given if isinstance(function, Mapping)]
+    if len(functions) < len(given):
+        raise NotACall("only calls of functions are known")
+    return write_answer(text, [call_of(f.get("name"), f.get("arguments")) for f in functions])
+
+
+def answered(recording: Recording) -> str | None:
+    """Return what the old model answered, as text; None for a call that cannot be written as one."""
+    try:
+        return written(recording.answer, recording.tool_calls) if recording.tool_calls else recording.answer
+    except NotACall:
         return None
-    return FoundPrompt(origin, tuple(turns), tools, truth if isinstance(truth, str) else None)
 
 
-def drawn_prompts(
-    asked: Iterable[FoundPrompt], known: Sequence[RecordedPrompt], settings: HoldOut
-) -> list[RecordedPrompt]:
-    """Return every prompt once with what it is for; what was drawn before stays as it was.
+def same_answer(one: str | None, other: str | None) -> bool:
+    """Tell whether two answers say the same but for case and spacing, or make the same calls.
 
-    Prompts that resemble each other serve the same purpose, and so does a conversation's later prompt, in
-    which the earlier one's answer stands: no held-out prompt's answer, nor its twin's, trains. A prompt that
-    comes later and resembles one drawn before, or goes on from it, joins it.
-
-    Args:
-        asked: Prompts as found; of the same one, the first that has its owner's answer counts.
-        known: Drawn before.
-        settings: How much is held out of the new ones.
+    >>> same_answer("Yes ", "yes")
+    True
+    >>> call = '<tool_call>{"name":"add","arguments":%s}</tool_call>'
+    >>> same_answer(call % '{"a":1,"b":2}', call % '{"b":2,"a":1}')
+    True
     """
-    found: dict[str, FoundPrompt] = {}
-    for each in asked:
-        there = found.get(each.id)
-        if there is None or (there.truth is None and each.truth is not None):
-            found[each.id] = each
-    before = {prompt.id for prompt in known}
-    fresh = [each for id, each in found.items() if id not in before]
-    roots = _groups(fresh)
-    portions = _joined(known, fresh, roots)
-    free: dict[int, int] = {}
-    for root in roots:
-        free[root] = free.get(root, 0) + (root not in portions)
-    new = sum(free.values())
-    wanted = min(max(round(settings.share * new), settings.at_least), settings.at_most, new // 2)
-    wanted -= min(wanted, sum(prompt.portion == "holdout" for prompt in known) if known else 0)
-    validating = {root for root, each in zip(roots, fresh, strict=True) if each.origin == "validation_file"}
-    # Rows that were validated on and not trained on say more of how a model does on what it never saw.
-    order = sorted(
-        (root for root, count in free.items() if count),
-        key=lambda root: (root not in validating, sampling_key(settings.seed, "holdout", fresh[root].id)),
-    )
-    for root in order:
-        if wanted <= 0:
-            break
-        if free[root] <= max(wanted, settings.at_least // 10):
-            portions[root] = "holdout"
-            wanted -= free[root]
-    for root in validating:
-        portions.setdefault(root, "validation")
-    return [
-        *known,
-        *(
-            RecordedPrompt(
-                id=each.id,
-                portion=portions.get(root, "train"),
-                origin=each.origin,
-                messages=each.messages,
-                tools=each.tools,
-                truth=each.truth,
-            )
-            for root, each in zip(roots, fresh, strict=True)
-        ),
+    if one is None or other is None:
+        return False
+    calls = [
+        sorted(canonical_json([call.name, json.loads(call.arguments)]) for call in read_answer(text).calls)
+        for text in (one, other)
     ]
-
-
-def _groups(fresh: Sequence[FoundPrompt]) -> list[int]:
-    """Return for each prompt the place of the first it belongs to: by likeness, or as what follows."""
-    roots = list(range(len(fresh)))
-
-    def root(place: int) -> int:
-        while roots[place] != place:
-            roots[place] = roots[roots[place]]
-            place = roots[place]
-        return place
-
-    def join(one: int, other: int) -> None:
-        first, second = root(one), root(other)
-        roots[max(first, second)] = min(first, second)
-
-    texts: dict[str, int] = {}
-    for place, each in enumerate(fresh):
-        first = texts.setdefault(fingerprint(each.text), place)
-        roots[place] = first
-    places = list(texts.values())
-    for pair in similar_pairs(list(texts), NEAR):
-        join(places[pair.first], places[pair.second])
-    for place, each in enumerate(fresh):
-        for beginning in each.beginnings:
-            if (earlier := texts.get(fingerprint(beginning))) is not None:
-                join(earlier, place)
-    return [root(place) for place in range(len(fresh))]
-
-
-def _joined(
-    known: Sequence[RecordedPrompt], fresh: Sequence[FoundPrompt], roots: Sequence[int]
-) -> dict[int, Portion]:
-    """Return what groups are for that resemble a prompt drawn before, go on from it or begin it.
-
-    Where several disagree the strictest counts.
-    """
-    if not known or not fresh:
-        return {}
-    before: dict[str, int] = {}
-    begun: dict[str, int] = {}
-    for prompt in sorted(known, key=lambda p: _ORDER.index(p.portion)):
-        drawn, kind = FoundPrompt(prompt.origin, prompt.messages, prompt.tools), _ORDER.index(prompt.portion)
-        before[fingerprint(drawn.text)] = kind
-        begun |= {fingerprint(beginning): kind for beginning in drawn.beginnings}
-    texts = [fingerprint(each.text) for each in fresh]
-    near = close_to(list(before), texts, NEAR)
-    kinds = list(before.values())
-    pairs = [SimilarPair(*row) for row in zip(*(column.tolist() for column in near), strict=True)]
-    strict: dict[int, int] = {}
-    for pair in pairs:
-        root = roots[pair.second]
-        strict[root] = max(strict.get(root, 0), kinds[pair.first])
-    for each, text, root in zip(fresh, texts, roots, strict=True):
-        kin = [before.get(text), begun.get(text), *(before.get(fingerprint(b)) for b in each.beginnings)]
-        for place in kin:
-            if place is not None:
-                strict[root] = max(strict.get(root, 0), place)
-    return {root: _ORDER[kind] for root, kind in strict.items()}
+    return calls[0] == calls[1] if any(calls) else fingerprint(one) == fingerprint(other)
 
 
 def known_prompts(folder: RescueFolder, model: str) -> list[RecordedPrompt]:

@@ -8,10 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError
+from tunery.core.example import Message
 from tunery.core.figures import counted, one_line, percent
+from tunery.core.tool_text import read_answer, with_words, words_of
+from tunery.data.conversations.messages import check_conversation, parse_messages
+from tunery.data.rows.row import BadRow, UnusableRow
 from tunery.inspect.json_answers import json_value
 from tunery.pipeline.doctor.first_recipe import model_name, recipe_text
-from tunery.pipeline.rescue.prompts import known_prompts, text_of
+from tunery.pipeline.rescue.prompts import FEW_LABELS, answered, is_short, known_prompts, text_of
 from tunery.rescue.commands import command
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.records import Portion, RecordedPrompt, Recording, SourceJob
@@ -21,9 +25,6 @@ TrainOn = Literal["owner", "recorded"]
 OLD = "old"
 """Name of the arm that the old model's recorded answers are."""
 RECIPE = "recipe.yaml"
-_SHORT = 80
-"""An answer up to this may be held against the reference word by word [characters]."""
-_FEW_CLASSES = 500
 _LONGEST = 400
 """Of a comment; what a source says may be long, and must not end the line [characters]."""
 _LEAST_HOLDOUT = 10
@@ -77,13 +78,18 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
     """
     on_owner = settings.train_on == "owner"
     recordings = {recording.id: recording for recording in folder.recordings(model)}
-    kept = {id: r for id, r in recordings.items() if r.answer and not r.tool_calls and r.finish != "length"}
+    kept = {id: r for id, r in recordings.items() if answered(r) and r.finish != "length"}
     parts: dict[Portion, list[RecordedPrompt]] = {"train": [], "validation": [], "holdout": []}
+    unread = 0
     for prompt in {**{each.id: each for each in known_prompts(folder, model)}, **recordings}.values():
-        if prompt.portion != "holdout" and on_owner and prompt.truth is not None:
-            parts[prompt.portion].append(prompt)  # its owner's answer needs none of the old model's
-        elif prompt.id in kept:
-            parts[prompt.portion].append(kept[prompt.id])
+        owned = prompt.portion != "holdout" and on_owner and prompt.truth is not None
+        if not owned and prompt.id not in kept:
+            continue
+        one = prompt if owned else kept[prompt.id]  # its owner's answer needs none of the old model's
+        if is_readable(_row(one, truth=owned)):
+            parts[prompt.portion].append(one)
+        else:
+            unread += 1
     held = [kept[prompt.id] for prompt in parts["holdout"]]
     if len(held) < _LEAST_HOLDOUT or not parts["train"]:
         raise ConfigError(
@@ -96,14 +102,16 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
     held = with_truth if by_truth else held
     parts["holdout"] = list(held)
     references = [_reference(r, truth=by_truth) for r in held]
-    metric = metric_of(references)
+    metrics = metrics_of(references)
+    metric = metrics[0]
     place = folder.make(folder.of_model(model))
     for portion, rows in parts.items():
         truth = by_truth if portion == "holdout" else on_owner
         folder.write_lines(place / f"{portion}.jsonl", (_row(each, truth=truth) for each in rows))
     folder.write_lines(place / "old-answers.jsonl", _old_answers(held))
     reasons = [
-        *_settings_of(job, kept=len(kept), all_of=len(recordings)),
+        *_settings_of(job),
+        *_left_out(recordings.values(), kept, unread),
         _grounds(held, settings.margin, by_truth=by_truth),
     ]
     values = {
@@ -114,7 +122,7 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
         "data": {"sources": _sources(parts)},
         "train": _training(job),
         "evaluate": _evaluate(references, metric, settings.successor),
-        "gate": {"rules": [_rule(settings.margin, metric, by_truth=by_truth)]},
+        "gate": {"rules": [_rule(settings.margin, each, by_truth=by_truth) for each in metrics]},
     }
     text = "".join(f"# {one_line(line, _LONGEST)}\n" for line in reasons) + recipe_text(values)
     path = folder.write_text(place / RECIPE, text)
@@ -132,18 +140,38 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
     )
 
 
-def metric_of(references: Sequence[str]) -> str:
-    """Return the metric by which answers like these are compared."""
-    if all(isinstance(json_value(text.strip()), dict) for text in references):
-        return "field_match"
-    if all(len(text) <= _SHORT and "\n" not in text for text in references):
-        return "exact_match"
-    return "token_f1"
+def metrics_of(references: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics by which answers like these are compared, the one that decides first.
+
+    Calls are compared by name and arguments. Where some answers call and others do not, the others' words
+    count, too: to a metric of calls any answer without one is as good as another.
+    """
+    words = [text for text in references if not read_answer(text).calls]
+    if not words:
+        return ("tool_call",)
+    if all(isinstance(json_value(text.strip()), dict) for text in words):
+        metric = "field_match"
+    else:
+        metric = "exact_match" if all(map(is_short, words)) else "token_f1"
+    if len(words) == len(references):
+        return (metric,)
+    metric = "token_f1"  # rows that call are in it with the words of their calls
+    return ("tool_call", metric) if 2 * len(words) < len(references) else (metric, "tool_call")
 
 
 class _Row(Record):
     messages: tuple[Mapping[str, Any], ...]
     tools: tuple[Mapping[str, Any], ...] = ()
+
+
+def is_readable(row: _Row) -> bool:
+    """Tell whether a dataset takes a row; one that it does not would have it refuse the whole file."""
+    try:
+        messages = parse_messages(list(row.messages), "messages")
+        check_conversation(messages, "messages")
+    except (BadRow, UnusableRow):
+        return False
+    return True
 
 
 class _Answer(Record):
@@ -154,12 +182,19 @@ class _Answer(Record):
 def _reference(prompt: RecordedPrompt, *, truth: bool) -> str:
     if truth and prompt.truth is not None:
         return prompt.truth
-    return prompt.answer if isinstance(prompt, Recording) else ""
+    return (answered(prompt) or "") if isinstance(prompt, Recording) else ""
 
 
 def _row(prompt: RecordedPrompt, *, truth: bool) -> _Row:
-    answer = {"role": "assistant", "content": _reference(prompt, truth=truth)}
-    return _Row(messages=(*prompt.messages, answer), tools=prompt.tools)
+    said = read_answer(_reference(prompt, truth=truth))
+    turn: dict[str, Any] = {"role": "assistant", "content": said.text}
+    if said.calls:
+        turn["content"] = said.text or None
+        turn["tool_calls"] = [
+            {"id": f"call_{n}", "type": "function", "function": call._asdict()}
+            for n, call in enumerate(said.calls)
+        ]
+    return _Row(messages=(*prompt.messages, turn), tools=prompt.tools)
 
 
 def _old_answers(held: Iterable[Recording]) -> list[_Answer]:
@@ -171,9 +206,11 @@ def _old_answers(held: Iterable[Recording]) -> list[_Answer]:
     found: dict[str, str] = {}
     for recording in held:
         asked = text_of(recording.messages[-1])
-        hidden = mask([asked, recording.answer]).texts
-        found.setdefault(asked, recording.answer if hidden[1] == recording.answer else hidden[1])
-        found.setdefault(hidden[0], hidden[1])
+        answer = Message(role="assistant", content=answered(recording) or "")
+        hidden = mask([asked, *words_of(answer)]).texts
+        masked = with_words(answer, hidden[1:]).content
+        found.setdefault(asked, masked)
+        found.setdefault(hidden[0], masked)
     return [_Answer(prompt=asked, answer=answer) for asked, answer in found.items()]
 
 
@@ -198,7 +235,14 @@ def _training(job: SourceJob | None) -> dict[str, Any]:
     return {"method": "sft", **found}
 
 
-def _settings_of(job: SourceJob | None, *, kept: int, all_of: int) -> Iterable[str]:
+def _left_out(recordings: Iterable[Recording], kept: Mapping[str, Recording], unread: int) -> Iterable[str]:
+    if lost := sum(recording.id not in kept for recording in recordings):
+        yield f"{counted(lost, 'recording')} left out: empty, cut short, or a call that is no JSON."
+    if unread:
+        yield f"{counted(unread, 'row')} left out: images, sound or turns that cannot be trained on here."
+
+
+def _settings_of(job: SourceJob | None) -> Iterable[str]:
     if job is None:
         yield "The old model's job is not known; training has its defaults."
         return
@@ -218,8 +262,6 @@ def _settings_of(job: SourceJob | None, *, kept: int, all_of: int) -> Iterable[s
         "multiplies is not published; the default here is a LoRA's."
     )
     yield f"seed {job.seed}: as it was; it draws other weights here."
-    if kept < all_of:
-        yield f"{counted(all_of - kept, 'recording')} left out: empty, cut short, or calling tools."
 
 
 def _evaluate(references: Sequence[str], metric: str, successor: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -231,7 +273,7 @@ def _evaluate(references: Sequence[str], metric: str, successor: Mapping[str, An
     }
     if successor is not None:
         found["arms"] |= {"successor": dict(successor), "successor-few": {**successor, "shots": _SHOTS}}
-    if metric == "exact_match" and len(set(references)) <= _FEW_CLASSES:
+    if metric == "exact_match" and len(set(references)) <= FEW_LABELS:
         found["suites_off"] = "it gives one of a few short answers, as the old model did"
     return found
 

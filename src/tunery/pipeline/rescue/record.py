@@ -16,10 +16,10 @@ from tunery.endpoint.ask import Answers, Asking, ask_all, key_of
 from tunery.endpoint.client import Line, prompt_ceiling
 from tunery.endpoint.config import EndpointConfig
 from tunery.endpoint.journal import Journal, PaidAnswer
+from tunery.pipeline.rescue.prompts import answered, same_answer
 from tunery.rescue.folder import RECORDINGS, RescueFolder
 from tunery.rescue.records import Portion, RecordedPrompt, Recording, Scope
 from tunery.rescue.source import Source
-from tunery.text.sameness import fingerprint
 
 JOURNAL = "journal.jsonl"
 _SETTINGS = "recording.json"
@@ -74,7 +74,7 @@ class Recorded(Record):
     truths: int
     """Answers whose prompt came with its owner's own [count]."""
     right: int
-    """Of these, those that say the same but for case and spacing [count]."""
+    """Of these, those that say the same but for case and spacing, or make the same calls [count]."""
     repeated: int
     """Prompts that were asked twice [count]."""
     same: int
@@ -83,6 +83,8 @@ class Recorded(Record):
     """Answers that the limit of tokens ended [count]."""
     tool_calls: int
     """Answers that call tools [count]."""
+    left_out: tuple[str, ...] = ()
+    """Rows and stored completions that could not be understood: where each is, and what is wrong."""
 
 
 def endpoint_of(scope: Scope, model: str, **settings: Any) -> EndpointConfig:
@@ -271,6 +273,11 @@ def _recording(prompt: RecordedPrompt, model: str, paid: PaidAnswer) -> Recordin
     )
 
 
+def _said(paid: PaidAnswer) -> list[Any]:
+    """Return what an answer says and calls; the ids of calls differ each time."""
+    return [paid.text, *(call.get("function") for call in paid.tool_calls or ())]
+
+
 def _recorded(
     config: EndpointConfig,
     prompts: Sequence[RecordedPrompt],
@@ -292,9 +299,9 @@ def _recorded(
         usd=journal.spent.usd if priced else None,
         logprobs=any(recording.logprobs for recording in kept),
         truths=len(with_truth),
-        right=sum(fingerprint(r.answer) == fingerprint(r.truth or "") for r in with_truth),
+        right=sum(same_answer(answered(r), r.truth) for r in with_truth),
         repeated=len(both),
-        same=sum(came.again.found[id].text == came.first.found[id].text for id in both),
+        same=sum(_said(came.again.found[id]) == _said(came.first.found[id]) for id in both),
         cut=sum(recording.finish == "length" for recording in kept),
         tool_calls=sum(bool(recording.tool_calls) for recording in kept),
     )

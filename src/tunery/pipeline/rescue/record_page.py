@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tunery.core.errors import first_of
 from tunery.core.figures import counted, percent, usd
 from tunery.pipeline.rescue.record import Recorded
+
+_SHOWN = 20
+"""Of the rows that are left out [count]."""
 
 
 def recorded_lines(found: Recorded) -> Iterator[str]:
@@ -34,6 +38,9 @@ def recorded_lines(found: Recorded) -> Iterator[str]:
         yield f"{counted(found.tool_calls, 'answer')} call tools"
     if found.cut:
         yield f"{counted(found.cut, 'answer')} ended at the limit of tokens and are cut short: --max-tokens"
+    if found.left_out:
+        yield f"left out, {counted(len(found.left_out), 'row')} that could not be understood:"
+        yield from first_of(found.left_out, _SHOWN)
     for reason, count in found.failed.items():
         yield f"not recorded, {counted(count, 'prompt')}: {reason}"
 
