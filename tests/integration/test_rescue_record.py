@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
 from tests.fixtures_cli import Tunery, home, tunery
 from tunery.pipeline.rescue.stored import stored_prompts
 from tunery.rescue.folder import RescueFolder
+from tunery.rescue.records import Scope
+from tunery.rescue.terms import answered, note_yes
 
 __all__ = ["home", "tunery"]
 
@@ -66,6 +69,37 @@ def test_nothing_is_sent_before_the_terms_question_is_answered(
     assert tunery("rescue", "record", *TERMS).code == 0
     assert '"answered_by"' in (fetched.root / "terms.json").read_text()
     assert tunery("rescue", "record", "--yes").code == 0  # answered once
+
+
+def test_every_source_s_yes_is_kept(fetched: RescueFolder) -> None:
+    here, there = Scope(base_url="https://a.example/v1"), Scope(base_url="https://b.example/v1")
+    at = datetime(2026, 11, 27, tzinfo=UTC)
+    alone = note_yes(fetched, here, "ada", at)
+    fetched.write("terms.json", alone)  # as it was written when there was room for one
+    note_yes(fetched, there, "bob", at)
+    assert answered(fetched, here) == alone
+    assert [one and one.answered_by for one in map(answered, [fetched] * 2, (here, there))] == ["ada", "bob"]
+    assert answered(fetched, Scope(base_url="https://c.example/v1")) is None
+
+
+def test_length_of_answers_may_change_until_there_is_one(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    source.trouble.expired = True
+    assert tunery("rescue", "record", *TERMS).code == 2
+    source.trouble.expired = False
+    assert tunery("rescue", "record", "--yes", "--max-tokens", "16").code == 0
+    assert {body["max_tokens"] for body in source.completions} == {16}
+
+
+def test_what_is_held_out_stands_before_the_cost_and_a_missing_file_before_all(
+    fetched: RescueFolder, tunery: Tunery, tmp_path: Path
+) -> None:
+    told = tunery("rescue", "record", "--terms-read").err
+    assert told.index("held out: 20 of 40 prompts") < told.index("60 requests to")
+    missing = tunery("rescue", "record", "--prompts", tmp_path / "none.jsonl")
+    assert missing.code == 2
+    assert "none.jsonl" in missing.err
 
 
 def test_nothing_is_spent_unless_somebody_agrees_or_caps_it(

@@ -39,7 +39,11 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     prompts: Annotated[
         list[Path] | None,
         typer.Option(
-            "--prompts", metavar="FILE", help="More prompts, from logs of yours; JSON Lines, CSV, Parquet."
+            "--prompts",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="More prompts, from logs of yours; JSON Lines, CSV, Parquet.",
         ),
     ] = None,
     stored: Annotated[
@@ -51,7 +55,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
             "--holdout",
             min=0.01,
             max=0.5,
-            help="Share of the prompts that is held out, 200 to 1,000 of them.",
+            help="Share of the prompts that is held out: 200 to 1,000 of them, at most half.",
         ),
     ] = 0.1,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=16, help="Longest answer.")] = 1024,
@@ -70,10 +74,12 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         float | None, typer.Option("--price-completion", help="US dollars a million answer tokens.")
     ] = None,
     requests_per_minute: Annotated[
-        float | None, typer.Option("--requests-per-minute", help="By the account's limits.")
+        float | None,
+        typer.Option("--requests-per-minute", help="No faster than this; the source's limits page has it."),
     ] = None,
     tokens_per_minute: Annotated[
-        float | None, typer.Option("--tokens-per-minute", help="By the account's limits.")
+        float | None,
+        typer.Option("--tokens-per-minute", help="No faster than this, prompts and answers together."),
     ] = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, max=256, help="Requests in flight at once.")
@@ -118,6 +124,10 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     )  # fmt: skip
     with working_on(ctx, name):
         drawn, left_out = _draw(folder, named, scope, prompts or (), stored=stored, share=holdout)
+    held = sum(prompt.portion == "holdout" for prompt in drawn)
+    terminal_progress().event(
+        f"held out: {held:,} of {counted(len(drawn), 'prompt')}, on which ours is compared and never trains"
+    )
     need = estimate(folder, config, drawn, max_tokens)
     cap = Limits(budget_tokens, budget_usd)
     _agree(folder, scope, need, cap, config, terms_read=terms_read, yes=yes)
@@ -127,7 +137,11 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         )
         found = record(folder, scope, config, drawn, asking).with_(left_out=left_out)
     page = folder.write_text(folder.of_model(named) / "record.md", recorded_page(found))
-    answer({"recorded": found, "estimate": need, "page": page}, lambda: _parts(found, page), as_json=as_json)
+    answer(
+        {"recorded": found, "estimate": need, "page": page},
+        lambda: _parts(found, page, name),
+        as_json=as_json,
+    )
     if found.failed:
         raise typer.Exit(ResourceError.exit_code)
 
@@ -214,9 +228,11 @@ def estimate_lines(need: Estimate, config: EndpointConfig, cap: Limits) -> Itera
         yield "what that costs: --price-prompt and --price-completion, from the source's price list"
 
 
-def _parts(found: Recorded, page: Path) -> Iterable[Part]:
+def _parts(found: Recorded, page: Path, name: str) -> Iterable[Part]:
     from tunery.pipeline.rescue.record_page import recorded_lines
 
     for line in recorded_lines(found):
         yield styled(line, "yellow") if line.startswith(("not recorded", "left out")) else line
     yield f"written to {page}"
+    if not found.failed:
+        yield f"next: {command(name, 'recipe', found.model)}"

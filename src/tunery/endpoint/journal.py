@@ -74,6 +74,7 @@ class Journal:
                 self._replay(number, line)
             if not self._file.lines:
                 self._file.append([{"journal": _FORMAT, "identity": identity}])
+            self._file.lines = []  # recordings with log-probabilities are large; once in memory is enough
             on_error.pop_all()
 
     def __enter__(self) -> Self:

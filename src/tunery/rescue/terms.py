@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import model_validator
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError
@@ -24,6 +28,18 @@ class TermsAnswer(Record):
     at: datetime
 
 
+class TermsAnswers(Record):
+    """Every yes that was given, one a source."""
+
+    answers: tuple[TermsAnswer, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one(cls, value: Any) -> Any:
+        """Read a file that was written when there was room for one."""
+        return {"answers": [value]} if isinstance(value, Mapping) and "question" in value else value
+
+
 def question_of(scope: Scope) -> str:
     """Return the question that stands before the first recording."""
     host = urlsplit(scope.base_url).hostname
@@ -38,17 +54,19 @@ def question_of(scope: Scope) -> str:
 
 def answered(folder: RescueFolder, scope: Scope) -> TermsAnswer | None:
     """Return the yes that was given to this very question, None where there is none."""
-    if not (folder.root / TERMS).is_file():
-        return None
-    found = folder.read(TERMS, TermsAnswer)
-    return found if found.question_sha256 == sha256_text(question_of(scope)) else None
+    asked = sha256_text(question_of(scope))
+    return next((each for each in _given(folder) if each.question_sha256 == asked), None)
+
+
+def _given(folder: RescueFolder) -> tuple[TermsAnswer, ...]:
+    return folder.read(TERMS, TermsAnswers).answers if (folder.root / TERMS).is_file() else ()
 
 
 def note_yes(folder: RescueFolder, scope: Scope, who: str, at: datetime) -> TermsAnswer:
-    """Record somebody's yes."""
+    """Record somebody's yes, beside those that were given before."""
     question = question_of(scope)
     answer = TermsAnswer(question=question, question_sha256=sha256_text(question), answered_by=who, at=at)
-    folder.write(TERMS, answer)
+    folder.write(TERMS, TermsAnswers(answers=(*_given(folder), answer)))
     return answer
 
 

@@ -46,7 +46,7 @@ class Estimate(Record):
     tokens: int
     """Of prompts, one a byte, and of answers of the longest length [count]."""
     likely_tokens: int
-    """With prompts of four bytes a token and answers as long as their owners' [count]."""
+    """With prompts of four bytes a token and answers as long as earlier ones, else their owners' [count]."""
     usd: float | None
     """What :attr:`tokens` cost; None where no prices are given [US dollars]."""
     likely_usd: float | None
@@ -103,11 +103,12 @@ def estimate(
         prompts: Drawn.
         most: Longest answer [tokens].
     """
-    there = {recording.id for recording in folder.recordings(config.model)}
+    there = {recording.id: recording.completion_tokens for recording in folder.recordings(config.model)}
     left = [prompt for prompt in prompts if prompt.id not in there]
     asked = [*left, *(prompt for prompt in _repeats(prompts) if left)]
     ceilings = [prompt_ceiling([*p.messages, _fields(p)]) for p in asked]
-    lengths = sorted(len(p.truth.encode()) // 4 + 1 for p in asked if p.truth)
+    known = there.values() if len(there) >= _REPEATS else ()
+    lengths = sorted(known or (len(p.truth.encode()) // 4 + 1 for p in asked if p.truth))
     usual = min(most, lengths[len(lengths) // 2] if lengths else most)
     priced = config.price_prompt is not None and config.price_completion is not None
     likely = sum(ceilings) // 4
@@ -149,8 +150,9 @@ def record(
     place = folder.make(folder.of_model(config.model))
     asking = replace(asking, line=lambda: _line(scope))
     identity = sha256_text(canonical_json([config.base_url, config.model]))[:16]
+    (place / JOURNAL).touch(mode=0o600)
     with Journal(place / JOURNAL, identity) as journal:
-        _check_length(folder, place, config)
+        _check_length(folder, place, config, journal)
         try:
             came = _bought(folder, place, config, prompts, journal, asking)
         except ConfigError as error:
@@ -200,7 +202,13 @@ def _bought(
         first = ask_all(_config(config, settings), _turns(in_order), journal, what=what, asking=asking)
     twice = _repeats([prompt for prompt in in_order if prompt.id in first.found])
     seeded = _with_fields(asking, twice, {"seed": _SEED + 1})
-    again = ask_all(_config(config, settings), _turns(twice), journal, what="the same again", asking=seeded)
+    again = ask_all(
+        _config(config, settings),
+        _turns(twice),
+        journal,
+        what=f"{len(twice)} of them a second time",
+        asking=seeded,
+    )
     return _Came(first, again, journal.answers - before)
 
 
@@ -216,9 +224,12 @@ def _settings(folder: RescueFolder, place: Path, config: EndpointConfig) -> Reco
     return folder.read(path, RecordingSettings)
 
 
-def _check_length(folder: RescueFolder, place: Path, config: EndpointConfig) -> None:
-    most = _settings(folder, place, config).max_tokens
-    if most != config.max_tokens:
+def _check_length(folder: RescueFolder, place: Path, config: EndpointConfig, journal: Journal) -> None:
+    settings = _settings(folder, place, config)
+    most = settings.max_tokens
+    if not journal.answers:
+        folder.write(place / _SETTINGS, settings.with_(max_tokens=config.max_tokens))
+    elif most != config.max_tokens:
         raise ConflictError(
             f"answers were recorded with at most {most} tokens each, not {config.max_tokens}",
             hint=f"--max-tokens {most}, or move {place} away to record everything anew",

@@ -19,7 +19,8 @@ def recorded_lines(found: Recorded) -> Iterator[str]:
         use = "only compares, never trains" if portion == "holdout" else f"for {portion}"
         yield f"{portion}: {there:,} of {counted(prompts, 'prompt')} recorded, {use}"
     cost = f", {usd(found.usd)}" if found.usd is not None else ""
-    yield f"spent: {found.tokens:,} tokens{cost}; {counted(found.bought, 'answer')} of it in this call"
+    bought = counted(found.bought, "answer")
+    yield f"spent by all calls: {found.tokens:,} tokens{cost}; this call bought {bought}"
     if found.lost:
         yield (
             f"{found.lost:,} of these tokens were in flight when a call was killed: nobody knows whether "
@@ -33,7 +34,8 @@ def recorded_lines(found: Recorded) -> Iterator[str]:
             f"asked twice, it answers {counted(found.repeated, 'prompt')} alike in "
             f"{percent(found.same / found.repeated)}: what differs is its own noise"
         )
-    yield "log-probabilities: " + ("with every answer" if found.logprobs else "the source offers none")
+    if any(found.answers.values()):
+        yield "log-probabilities: " + ("with every answer" if found.logprobs else "the source offers none")
     if found.tool_calls:
         yield f"{counted(found.tool_calls, 'answer')} call tools"
     if found.cut:
