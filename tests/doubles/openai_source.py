@@ -62,6 +62,8 @@ class Trouble:
     logprobs: bool = True
     refusal: tuple[int, dict[str, Any], dict[str, str]] | None = None
     """Status, error object and headers that completions get."""
+    wants_limit: str | None = None
+    """The only name of an answer's limit that is taken; requests with the other get 400."""
     refuse_logprobs: bool = False
     """Requests for log-probabilities get 400, as of models that think first."""
 
@@ -335,6 +337,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, f"The model `{body.get('model')}` does not exist", "model_not_found")
         if body.get("logprobs") and source.trouble.refuse_logprobs:
             return self._refuse(400, "You are not allowed to request logprobs from this model", None)
+        if (wanted := source.trouble.wants_limit) and (wrong := (_LIMITS - {wanted}) & body.keys()):
+            return self._refuse(400, _other_limit(wrong.pop(), wanted), "unsupported_parameter")
         asked = sum(len(str(turn.get("content")).split()) for turn in body["messages"])
         limits, taken = source.trouble.limits, None
         if limits is not None:
@@ -408,6 +412,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self._headers_buffer.append(b"\r\n" + body)  # type: ignore[attr-defined]  # one packet, not two
         self.flush_headers()
+
+
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+
+
+def _other_limit(given: str, wanted: str) -> str:
+    if wanted == "max_tokens":  # as endpoints say that know no second name
+        return f"Unrecognized request argument supplied: {given}"
+    return f"Unsupported parameter: '{given}' is not supported with this model. Use '{wanted}' instead."
 
 
 def _found(items: list[Any], id: str) -> Any:

@@ -142,6 +142,17 @@ def test_source_without_logprobs_is_asked_without(
     assert len(list(fetched.recordings(MODEL))) == 40
 
 
+def test_source_s_own_name_of_the_limit_is_found_out_and_kept(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    source.trouble.wants_limit = "max_completion_tokens"
+    assert tunery("rescue", "record", *TERMS).code == 0
+    assert len(list(fetched.recordings(MODEL))) == 40
+    assert fetched.inventory().scopes[0].max_tokens_field == "max_completion_tokens"
+    forwarded = tunery("rescue", "serve", "--to", "forward", "--json").json
+    assert forwarded["old"]["hosted"]["max_tokens_field"] == "max_completion_tokens"
+
+
 def test_budget_ends_it_and_a_larger_one_goes_on(
     source: OpenAISource, fetched: RescueFolder, tunery: Tunery
 ) -> None:

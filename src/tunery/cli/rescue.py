@@ -41,6 +41,7 @@ _SCOPE_FIELDS = {
     "organization": "organization",
     "project": "project",
     "proxy": "proxy",
+    "max-tokens-field": "max_tokens_field",
 }
 
 
@@ -55,7 +56,8 @@ def inventory(
             "--scope",
             metavar="FIELD=VALUE,…",
             help="An account to read, once for each: name, base-url, key-env or key-file, organization, "
-            "project, proxy. Left out, those of the last inventory, else OPENAI_API_KEY's at OpenAI.",
+            "project, proxy, max-tokens-field. Left out, those of the last inventory, else OPENAI_API_KEY's "
+            "at OpenAI.",
         ),
     ] = None,
     as_json: Json = False,

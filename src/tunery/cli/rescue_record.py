@@ -102,7 +102,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     from tunery.endpoint.ask import Asking
     from tunery.endpoint.budget import Limits
     from tunery.endpoint.config import EndpointConfig
-    from tunery.pipeline.rescue.record import estimate, record
+    from tunery.pipeline.rescue.record import estimate, note_field, record
     from tunery.pipeline.rescue.record_page import recorded_page
 
     folder = open_rescue(ctx, name)
@@ -119,6 +119,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
             "base_url": scope.base_url, "model": named, "max_tokens": max_tokens, "concurrency": concurrency,
             "price_prompt": price_prompt, "price_completion": price_completion,
             "requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute,
+            "max_tokens_field": scope.max_tokens_field,
         },
         where="tunery rescue record",
     )  # fmt: skip
@@ -136,6 +137,9 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
             cap, lambda: datetime.now(UTC), stop, progress=terminal_progress(), patience=_PATIENCE
         )
         found = record(folder, scope, config, drawn, asking).with_(left_out=left_out)
+    if found.max_tokens_field != scope.max_tokens_field:
+        with working_on(ctx, name):
+            note_field(folder, scope, found.max_tokens_field)
     page = folder.write_text(folder.of_model(named) / "record.md", recorded_page(found))
     answer(
         {"recorded": found, "estimate": need, "page": page},

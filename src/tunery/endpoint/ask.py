@@ -11,7 +11,7 @@ from tunery.core.clock import SystemClock
 from tunery.core.progress import Progress, Silent
 from tunery.endpoint.budget import NO_LIMITS, Limits
 from tunery.endpoint.client import Line, Turns
-from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.config import EndpointConfig, MaxTokensField
 from tunery.endpoint.journal import Journal, PaidAnswer
 from tunery.endpoint.requests import Call, request_key
 
@@ -27,6 +27,8 @@ class Answers(NamedTuple):
     """Request to why it has none, after every attempt."""
     retries: int
     """Attempts beyond the first of each request [count]."""
+    max_tokens_field: MaxTokensField = "max_tokens"
+    """What the endpoint was found to call the limit of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +115,4 @@ def ask_all(
                 call.start(one(*following), 1)
 
         call.run([config], step, asking.progress)
-    return Answers(found, failed, call.retries)
+    return Answers(found, failed, call.retries, call.requesters[0].max_tokens_field)

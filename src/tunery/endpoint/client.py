@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tunery.core.errors import ConfigError, ResourceError, TuneryError
 from tunery.core.figures import size
-from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.config import EndpointConfig, MaxTokensField
 from tunery.endpoint.connection import CONNECT_S, TRY_AGAIN, Transient, certificates, pause_of, strip
 from tunery.endpoint.journal import PaidAnswer
 from tunery.endpoint.keys import key_from
@@ -29,6 +29,12 @@ _FRAME_TOKENS = 64
 """What a chat template may add to the turns of a request [tokens]; bytes outnumber tokens by far anyhow."""
 _TOO_LONG = re.compile("context.?(length|window)", re.IGNORECASE)
 """In the code or the words of a refusal: this request does not fit the model, others may."""
+_OTHER_NAME: Mapping[MaxTokensField, MaxTokensField] = {
+    "max_tokens": "max_completion_tokens",
+    "max_completion_tokens": "max_tokens",
+}
+_UNKNOWN_FIELD = re.compile(r"unsupported|unrecogni[sz]ed|unknown|unexpected|not (supported|permitted)|extra")
+"""In the words of a refusal that names a field: not its value is wrong, the field is."""
 _OUT_OF_FUNDS = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 Turns = Sequence[Mapping[str, Any]]
 """``role``/``content`` turns, as the protocol has them: with parts, tool calls and their results, too."""
@@ -58,6 +64,8 @@ class Endpoint:
         import openai
 
         self.config = config
+        self.max_tokens_field = config.max_tokens_field
+        """As the settings have it, or the other name where the endpoint has refused that one."""
         self._now = now
         if line is not None:
             self.client, self._safe = line
@@ -84,6 +92,8 @@ class Endpoint:
     async def attempt(self, turns: Turns, fields: Mapping[str, Any] = MappingProxyType({})) -> PaidAnswer:
         """Send one request once; what the endpoint does not count stands at its ceiling.
 
+        One that is refused for the name of its limit, which costs nothing, goes out with the other name.
+
         Args:
             turns: The prompt.
             fields: Further fields of this request, such as its ``tools``.
@@ -94,6 +104,17 @@ class Endpoint:
             ConfigError: The endpoint refuses the request: a bad key, an unknown model, a wrong parameter.
             ResourceError: The account behind the key has nothing left.
         """
+        name = self.max_tokens_field
+        try:
+            return await self._sent(turns, fields, name)
+        except ConfigError as refusal:
+            if refusal.param != name:
+                raise
+            answer = await self._sent(turns, fields, _OTHER_NAME[name])
+            self.max_tokens_field = _OTHER_NAME[name]
+            return answer
+
+    async def _sent(self, turns: Turns, fields: Mapping[str, Any], limit: MaxTokensField) -> PaidAnswer:
         import httpx2
         import openai
 
@@ -103,7 +124,7 @@ class Endpoint:
             messages=cast(Any, list(turns)),
             temperature=config.temperature,
             top_p=openai.omit if config.top_p is None else config.top_p,
-            extra_body={**config.extra, **fields, config.max_tokens_field: config.max_tokens},
+            extra_body={**config.extra, **fields, limit: config.max_tokens},
         )
         try:
             async with asyncio.timeout(config.timeout_s), request as response:
@@ -113,7 +134,7 @@ class Endpoint:
                     raise self._refusal(response.status_code, reason, None)
                 return self._priced(raw, response, turns)
         except openai.APIStatusError as error:
-            raise self._status_error(error) from None
+            raise self._status_error(error, limit) from None
         except (openai.APITimeoutError, TimeoutError) as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 raise self._unreachable(error) from None
@@ -127,7 +148,7 @@ class Endpoint:
     def _unreachable(self, error: Exception) -> Transient:
         return Transient(f"cannot connect to {self.config.host}: {error.__cause__}", maybe_billed=False)
 
-    def _status_error(self, error: APIStatusError) -> Transient | TuneryError:
+    def _status_error(self, error: APIStatusError, limit: MaxTokensField) -> Transient | TuneryError:
         status, headers = error.status_code, error.response.headers
         message = self._safe(_message_of(error))
         reason = f"{self.config.host} answered {status}" + (f": {message}" if message else "")
@@ -137,6 +158,9 @@ class Endpoint:
             return Transient(reason, wait_s=pause_of(headers), maybe_billed=status == 408)
         if status in (400, 413) and _TOO_LONG.search(f"{error.code} {message}"):
             return Transient(reason, maybe_billed=False, final=True)
+        if status in (400, 422) and _refuses_field(limit, error.param, message):
+            hint = f"set max_tokens_field to {_OTHER_NAME[limit]}"
+            return ConfigError(reason, hint=hint, param=limit)
         return self._refusal(status, reason, headers.get("Location"))
 
     def _refusal(self, status: int, reason: str, location: str | None) -> ConfigError:
@@ -220,6 +244,18 @@ def _message_of(error: APIStatusError) -> str:
     body = error.body
     found = body.get("message") or body.get("detail") if isinstance(body, dict) else body
     return " ".join(str(found or "").split())[:_MESSAGE_CHARS]
+
+
+def _refuses_field(field: str, param: str | None, message: str) -> bool:
+    """Tell whether a refusal is of a field as such, not of its value.
+
+    >>> _refuses_field("max_tokens", "max_tokens", "Unsupported parameter: 'max_tokens'. Use ... instead.")
+    True
+    >>> _refuses_field("max_tokens", "max_tokens", "max_tokens is too large: 9999")
+    False
+    """
+    named = param == field or re.search(rf"\b{field}\b", message)
+    return bool(named and _UNKNOWN_FIELD.search(message.lower()))
 
 
 def prompt_ceiling(turns: Turns) -> int:

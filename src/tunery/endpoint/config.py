@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator
 
-from tunery.core.config import NonEmpty
+from tunery.core.config import NonEmpty, Settings
 from tunery.core.prices import TokenPrices
 
 _AZURE = tuple(
@@ -55,7 +55,18 @@ def is_open_to_listeners(url: str) -> bool:
     return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
-class EndpointConfig(TokenPrices):
+MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
+
+
+class NamedLimit(Settings):
+    """An endpoint's word for the limit of an answer; one definition for all that speak to one."""
+
+    max_tokens_field: MaxTokensField = "max_tokens"
+    """What the endpoint calls the limit of an answer; models that think before they answer want the second
+    name, some older ones know the first alone."""
+
+
+class EndpointConfig(TokenPrices, NamedLimit):
     """A model behind an endpoint that speaks the chat-completions protocol."""
 
     base_url: str
@@ -70,8 +81,6 @@ class EndpointConfig(TokenPrices):
     """Nucleus sampling; left out, the endpoint decides."""
     max_tokens: int = Field(default=1024, ge=16)
     """Longest answer to one request; the budget reserves it for every request in flight [tokens]."""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the endpoint calls that limit; models that think before they answer want the second name."""
     concurrency: int = Field(default=4, ge=1, le=256)
     """Requests in flight at once."""
     requests_per_minute: float | None = Field(default=None, gt=0, exclude_if=lambda rate: rate is None)

@@ -14,7 +14,7 @@ from tunery.core.ids import canonical_json, sha256_text
 from tunery.core.progress import Progress
 from tunery.endpoint.budget import Amount, Budget, BudgetSpent, Limits
 from tunery.endpoint.client import Endpoint, Line, Turns, prompt_ceiling
-from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.config import EndpointConfig, MaxTokensField
 from tunery.endpoint.connection import Pace, Rate, Transient
 from tunery.endpoint.journal import Journal, PaidAnswer
 
@@ -170,6 +170,11 @@ class Requester:
             self.config.max_wait_s,
             hint="type the same command again after that time; what was paid for is kept",
         )
+
+    @property
+    def max_tokens_field(self) -> MaxTokensField:
+        """What the endpoint calls the limit of an answer, as far as it has said."""
+        return self._endpoint.max_tokens_field
 
     async def answer(
         self, key: str, turns: Turns, fields: Mapping[str, Any] = MappingProxyType({}), *, pay: bool = True

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from tunery.core.config import NonEmpty, Record, Settings
+from tunery.core.config import NonEmpty, Record
 from tunery.core.forwarding import Shutdown
-from tunery.endpoint.config import check_url
+from tunery.endpoint.config import NamedLimit, check_url
 
 
-class Scope(Settings):
+class Scope(NamedLimit):
     """One account at a source: what one key sees. The key itself is neither here nor anywhere on disk."""
 
     name: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")

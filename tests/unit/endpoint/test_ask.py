@@ -136,6 +136,30 @@ def test_rates_hold_at_a_source_that_counts_in_every_window(
     assert (len(got.found), got.retries, limits.refused) == (24, 0, 0)
 
 
+@pytest.mark.parametrize("wanted", ["max_tokens", "max_completion_tokens"])
+def test_limit_goes_out_under_the_name_that_the_endpoint_takes(
+    wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKED_KEY", SOURCE_KEY)
+    other = ({"max_tokens", "max_completion_tokens"} - {wanted}).pop()
+    account = OpenAISource(models=[{"id": "m"}])
+    account.trouble.wants_limit = wanted
+    with serving_source(account), Journal(tmp_path / "answers.jsonl", "one") as journal:
+        config = EndpointConfig.model_validate(
+            {"base_url": account.url, "model": "m", "api_key_env": "ASKED_KEY", "max_tokens_field": other}
+        )
+        got = ask_all(config, QUESTIONS, journal, what="answers")
+        assert (len(got.found), got.max_tokens_field, got.retries) == (len(QUESTIONS), wanted, 0)
+        assert all(body[wanted] == 1024 and other not in body for body in account.completions)
+        assert len(account.requests) <= len(QUESTIONS) + config.concurrency  # found out once, not each time
+        account.trouble.wants_limit = "neither"
+        turns = [{"role": "user", "content": "and now?"}]
+        with pytest.raises(ConfigError, match="Unsupported parameter") as refused:
+            ask_all(config, {"new": turns}, journal, what="answers")
+        assert refused.value.param in {"max_tokens", "max_completion_tokens"}
+    assert journal.lost.tokens == 0
+
+
 def test_source_that_counts_in_every_window_turns_away_what_keeps_no_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

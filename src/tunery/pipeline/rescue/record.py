@@ -14,7 +14,7 @@ from tunery.core.errors import ConfigError, ConflictError
 from tunery.core.ids import canonical_json, sampling_key, sha256_text
 from tunery.endpoint.ask import Answers, Asking, ask_all, key_of
 from tunery.endpoint.client import Line, prompt_ceiling
-from tunery.endpoint.config import EndpointConfig
+from tunery.endpoint.config import EndpointConfig, MaxTokensField
 from tunery.endpoint.journal import Journal, PaidAnswer
 from tunery.pipeline.rescue.prompts import answered, same_answer
 from tunery.rescue.folder import RECORDINGS, RescueFolder
@@ -83,6 +83,8 @@ class Recorded(Record):
     """Answers that the limit of tokens ended [count]."""
     tool_calls: int
     """Answers that call tools [count]."""
+    max_tokens_field: MaxTokensField = "max_tokens"
+    """What the source was found to call the limit of an answer."""
     left_out: tuple[str, ...] = ()
     """Rows and stored completions that could not be understood: where each is, and what is wrong."""
 
@@ -167,6 +169,18 @@ def record(
         return _recorded(config, prompts, kept, came, journal)
 
 
+def note_field(folder: RescueFolder, scope: Scope, field: MaxTokensField) -> None:
+    """Keep what a source calls the limit of an answer, so that whatever asks it next knows.
+
+    Raises:
+        ResourceError: The inventory cannot be written.
+    """
+    there = folder.inventory()
+    told = scope.model_copy(update={"max_tokens_field": field})
+    scopes = [told if one.name == scope.name else one for one in there.scopes]
+    folder.write("inventory.json", there.with_(scopes=tuple(scopes)))
+
+
 class _Came(NamedTuple):
     """What a call brought."""
 
@@ -202,6 +216,7 @@ def _bought(
         first = ask_all(_config(config, settings), _turns(in_order), journal, what=what, asking=asking)
     twice = _repeats([prompt for prompt in in_order if prompt.id in first.found])
     seeded = _with_fields(asking, twice, {"seed": _SEED + 1})
+    config = config.model_copy(update={"max_tokens_field": first.max_tokens_field})
     again = ask_all(
         _config(config, settings),
         _turns(twice),
@@ -315,4 +330,5 @@ def _recorded(
         same=sum(_said(came.again.found[id]) == _said(came.first.found[id]) for id in both),
         cut=sum(recording.finish == "length" for recording in kept),
         tool_calls=sum(bool(recording.tool_calls) for recording in kept),
+        max_tokens_field=came.first.max_tokens_field,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty
-from tunery.endpoint.config import check_url
+from tunery.endpoint.config import NamedLimit, check_url
 from tunery.serve.engines.upstream.settings import ServerEngineSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-class HostedSettings(ServerEngineSettings):
+class HostedSettings(ServerEngineSettings, NamedLimit):
     """Where the endpoint is, and which of its models answers."""
 
     kind: Literal["hosted"] = "hosted"
@@ -36,9 +36,6 @@ class HostedSettings(ServerEngineSettings):
 
     context_window: int = Field(default=128_000, ge=1)
     """Tokens that a conversation and its answer may have together."""
-
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the endpoint calls the limit of an answer; models that think first want the second."""
 
     api_key_file: str | None = Field(default=None, exclude_if=_is_none)
     """File that holds the key and nothing else, in place of ``api_key_env``; nobody else may be allowed to
