@@ -267,7 +267,14 @@ def test_model_that_learnt_too_little_is_refused(
 ) -> None:
     assert tunery("rescue", "recipe", "--base", tiny_model).code == 0
     found = tunery("rescue", "run", "train.epochs=1", "evaluate.baseline.few_shot=false", "--json")
-    assert found.code == 3  # a model has to be named where settings follow
-    found = tunery("rescue", "run", MODEL, "train.epochs=1", "evaluate.baseline.few_shot=false", "--json")
     assert (found.code, found.json["proof"]["status"], found.json["proof"]["version"]) == (5, "refused", None)
-    assert "## Lost" in Path(found.json["page"]).read_text()
+    page = Path(found.json["page"]).read_text()
+    assert "## Lost" in page
+    assert "must be ruled out" in page  # why, not only that
+    lost = next(flip for flip in found.json["proof"]["flips"] if not flip["fixed"])
+    assert lost["asked"].startswith(f"{lost['reference']} ")
+    assert f"`{lost['asked']}`" in page
+    for step in ("canary", "ours", "alone"):
+        refused = tunery("rescue", "serve", MODEL, "--to", step)
+        assert refused.code == 5
+        assert f"tunery registry register {found.json['proof']['run']} --override" in refused.err

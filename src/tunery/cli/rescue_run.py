@@ -87,6 +87,8 @@ def run_rescue(
     from tunery.pipeline.rescue.proof import PROOF, proof_page, prove
     from tunery.pipeline.rescue.recipe import RECIPE
 
+    if "=" in model:  # a setting, as the model was left out
+        model, overrides = "", [model, *(overrides or ())]
     folder = open_rescue(ctx, name)
     named = model_of(folder, model)
     recipe = folder.of_model(named) / RECIPE

@@ -12,7 +12,8 @@ from tunery.cli.output import answer, moment, styled, table
 from tunery.cli.parameters import Json
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, shutdown_of
 from tunery.cli.session import ACTOR, open_workspace
-from tunery.rescue.commands import DEFAULT_NAME
+from tunery.core.errors import ConfigError, GateFailed
+from tunery.rescue.commands import DEFAULT_NAME, command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tunery.cli.output import Part
     from tunery.core.forwarding import ForwardedName
     from tunery.pipeline.rescue.status import Status
+    from tunery.rescue.folder import RescueFolder
     from tunery.rescue.records import Scope
     from tunery.serve.engines.hosted import HostedSettings
 
@@ -72,7 +74,7 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     rule = CanaryConfig(percent=share)
     with open_workspace(ctx) as workspace:
         there = forwarding.named(workspace, alias or named)
-        ours = version or (there and there.version) or _made(folder.of_model(named))
+        ours = version or (there and there.version) or _made(folder, named, needed=to != "forward")
         step = forwarding.move(
             workspace,
             alias or named,
@@ -109,12 +111,23 @@ def _endpoint(scope: Scope, model: str, window: int) -> HostedSettings:
     return parse_settings(HostedSettings, values, where="the old model's endpoint")
 
 
-def _made(place: Path) -> str | None:
-    """Return the version that the newest run of a rescue registered, None where none did."""
+def _made(folder: RescueFolder, model: str, *, needed: bool) -> str | None:
+    """Return the version that the newest run registered, None where none did and none is needed."""
     from tunery.pipeline.rescue.proof import proven
 
-    found = proven(place)
-    return found.version if found else None
+    found = proven(folder.of_model(model))
+    if not needed or (found and found.version):
+        return found.version if found else None
+    if found is None:
+        raise ConfigError(
+            f"there is no version of ours that could answer for {model} yet",
+            hint=f"{command(folder.name, 'recipe', model)}, then {command(folder.name, 'run', model)}; "
+            "or one that there is: --with NAME@N",
+        )
+    raise GateFailed(
+        f"the gate refused what {found.run} trained, so it gets no traffic",
+        hint=f"tunery registry register {found.run} --override --by NAME --reason TEXT, then --with NAME@1",
+    )
 
 
 def _step_text(step: ForwardedName, share: float) -> Iterable[Part]:

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from tunery.core.config import Record
 from tunery.core.errors import DamagedError, NotFoundError
-from tunery.core.evaluation import Comparison, Prediction
-from tunery.core.figures import counted, metric_interval, metric_value, percent, subject_name, usd
+from tunery.core.evaluation import Comparison, GateResult, Prediction
+from tunery.core.figures import counted, metric_interval, metric_value, one_line, percent, subject_name, usd
 from tunery.core.markdown import code, table
 from tunery.core.run import TUNED, Run
 from tunery.pipeline.rescue.recipe import OLD
 from tunery.pipeline.stages.evaluate import predictions_of
 from tunery.rescue.folder import RescueFolder
+from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
 from tunery.text.sameness import fingerprint
 
@@ -24,12 +25,17 @@ PROOF = "report.json"
 """Of a model's folder: what the newest run showed."""
 _SHOWN = 20
 """Rows of a kind on the page [count]."""
+_LONGEST = 160
+"""Of a text in a cell [characters]."""
+_NAMES = {OLD: "The old model, as recorded", TUNED: "Ours"}
 
 
 class Flip(Record):
     """A held-out row on which one of the two is right and the other wrong."""
 
     id: str
+    asked: str = ""
+    """The end of its prompt; empty in earlier records."""
     reference: str
     old: str
     ours: str
@@ -80,6 +86,8 @@ class Proof(Record):
     status: str
     version: str | None
     verdict: str
+    refused_because: tuple[str, ...] = ()
+    """A sentence for each rule of the gate that does not hold, and what would make it hold."""
     rows: int
     """Held-out rows that both answered [count]."""
     difference: float | None
@@ -121,7 +129,8 @@ def prove(
         rows=len(pairs),
         difference=compared.difference if compared else None,
         interval=compared.ci95 if compared else None,
-        flips=tuple(_flips(pairs)),
+        refused_because=tuple(_broken(gate)),
+        flips=tuple(_flips(pairs, _asked(workspace, run.dataset_version))),
         following=following(pairs),
         arms=tuple(_arms(folder, model, workspace, run.evaluations, price_per_hour)),
     )
@@ -143,11 +152,26 @@ def following(pairs: Sequence[tuple[Prediction, Prediction]]) -> Following:
     )
 
 
-def _flips(pairs: Sequence[tuple[Prediction, Prediction]]) -> Iterator[Flip]:
+def _broken(gate: GateResult | None) -> Iterator[str]:
+    for rule in gate.rules if gate else ():
+        if not rule.passed:
+            yield rule.sentence + (f"; to pass: {rule.change}" if rule.change else "")
+
+
+def _asked(workspace: Workspace, dataset: str | None) -> dict[str, str]:
+    """Return the last turn of each held-out row by its id."""
+    if dataset is None:
+        return {}
+    rows = read_examples(workspace.artifacts.path("datasets", dataset), "test")
+    return {row.id: row.prompt[-1].content for row in rows if row.prompt}
+
+
+def _flips(pairs: Sequence[tuple[Prediction, Prediction]], asked: Mapping[str, str]) -> Iterator[Flip]:
     for old, mine in pairs:
         if old.correct != mine.correct:
             yield Flip(
                 id=old.id,
+                asked=asked.get(old.id, ""),
                 reference=old.reference,
                 old=old.prediction,
                 ours=mine.prediction,
@@ -182,6 +206,7 @@ def proof_page(proof: Proof) -> str:
 def proof_lines(proof: Proof) -> Iterator[str]:
     """Yield what matters, a sentence each."""
     yield proof.verdict
+    yield from proof.refused_because
     if proof.difference is not None and proof.interval is not None:
         low, high = proof.interval
         yield (
@@ -194,7 +219,7 @@ def proof_lines(proof: Proof) -> Iterator[str]:
     yield proof.following.sentence
     for arm in proof.arms:
         cost = "" if arm.usd_per_1k is None else f", {usd(arm.usd_per_1k)} for 1,000 requests"
-        yield f"{subject_name(arm.arm)}: {arm.value}{cost}"
+        yield f"{_NAMES.get(arm.arm) or subject_name(arm.arm)}: {arm.value}{cost}"
 
 
 def _blocks(proof: Proof) -> Iterator[str]:
@@ -206,9 +231,13 @@ def _blocks(proof: Proof) -> Iterator[str]:
         if rows:
             yield f"## {title} ({len(rows):,})"
             yield table(
-                ["row", "should be", "old model", "ours"],
-                [[f"`{code(text)}`" for text in (f.id, f.reference, f.old, f.ours)] for f in rows[:_SHOWN]],
+                ["asked", "should be", "old model", "ours"],
+                [[f"`{code(one_line(text, _LONGEST))}`" for text in _told(f)] for f in rows[:_SHOWN]],
             )
+
+
+def _told(flip: Flip) -> tuple[str, ...]:
+    return (flip.asked or flip.id, flip.reference, flip.old, flip.ours)
 
 
 def proven(place: Path) -> Proof | None:
