@@ -129,3 +129,87 @@ def test_end_of_the_old_model_is_listed_until_ours_answers(
         said = (found.model_extra or {}).get("shutdown_reported_by", "")
         assert said.startswith(reported or "") if day else said == ""
         assert bool(said) == bool(day and reported)
+
+
+def arranged(home: Path, tunery: Tunery, source: OpenAISource, tiny_model: Path, adapter: Path) -> None:
+    """Have the old name forwarded, with a version of ours behind it."""
+    with closing(Workspace.open(home)) as workspace:
+        register(workspace, tiny_model, adapter, "parcels")
+    assert tunery("rescue", "inventory", "--scope", f"base-url={source.url},key-env=OLD_KEY").code == 0
+    assert tunery("rescue", "serve", OLD, "--with", "parcels@1").code == 0
+
+
+def stated(tunery: Tunery) -> Any:
+    (model,) = tunery("rescue", "status", "--json").json["status"]["models"]
+    return model
+
+
+def test_ours_answers_a_forwarded_name_once_the_old_model_is_gone(
+    source: OpenAISource, tunery: Tunery, home: Path, tiny_model: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    arranged(home, tunery, source, tiny_model, tiny_adapters["a"])
+    assert stated(tunery)["gone_at"] is None
+    with serving(home, tiny_model) as here, here.client() as client:
+        source.trouble.fail["chat/completions"] = [500] * 20
+        with pytest.raises(openai.InternalServerError):  # it is there, and to answer: ours stays out of it
+            ask(here)
+        source.trouble.fail.clear()
+        assert ask(here).choices[0].message.content == "the old one"
+        source.models.clear()
+        for stream in (False, True):
+            raw = client.chat.completions.with_raw_response.create(
+                model=OLD, messages=ASK, max_tokens=4, stream=stream  # type: ignore[call-overload]
+            )  # fmt: skip
+            assert raw.headers["x-tunery-model-version"] == "parcels@1"
+            assert raw.headers["x-tunery-fallback"] == f"{OLD}; model_not_found"
+    status = stated(tunery)
+    assert status["gone_at"] is not None
+    assert any("switched off" in loss for loss in status["lost_today"])
+    assert tunery("rescue", "serve", OLD, "--to", "ours").code == 0
+    assert stated(tunery)["gone_at"] is None  # as far as anybody has asked since
+
+
+@pytest.mark.parametrize("why", ["refused by its gate", "rolled back"])
+def test_what_nobody_answers_for_does_not_take_the_old_model_s_place(
+    why: str,
+    source: OpenAISource,
+    tunery: Tunery,
+    home: Path,
+    tiny_model: Path,
+    tiny_adapters: dict[str, Path],
+) -> None:
+    arranged(home, tunery, source, tiny_model, tiny_adapters["a"])
+    with closing(Workspace.open(home)) as workspace:
+        if why == "rolled back":
+            assert tunery("rescue", "serve", OLD, "--to", "canary").code == 0
+            rollout = workspace.rollouts.running("parcels")
+            assert rollout is not None
+            workspace.rollouts.finish(rollout.id, "rolled_back", reason="worse", actor="canary")
+        else:
+            refused = workspace.models.get("parcels", 1).with_(gate_passed=False, version=2)
+            workspace.models.register(refused)
+            assert tunery("rescue", "serve", OLD, "--with", "parcels@2").code == 0
+    source.models.clear()
+    with serving(home, tiny_model) as here, pytest.raises(openai.NotFoundError) as failed:
+        ask(here)
+    assert failed.value.code == "model_not_found"
+    assert stated(tunery)["gone_at"] is not None
+
+
+def test_many_refusals_in_a_row_stay_what_they_are(
+    source: OpenAISource, tunery: Tunery, home: Path, tiny_model: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    arranged(home, tunery, source, tiny_model, tiny_adapters["a"])
+    with serving(home, tiny_model) as here:
+        source.trouble.throttle_every, source.trouble.retry_after = 1, "30"
+        for _ in range(8):  # more than open a breaker
+            with pytest.raises(openai.RateLimitError) as limited:
+                ask(here)
+            assert limited.value.response.headers["retry-after"] == "30"
+        source.trouble.throttle_every, source.trouble.expired = 0, True
+        for _ in range(8):
+            with pytest.raises(openai.InternalServerError) as refused:
+                ask(here)
+            assert refused.value.code == "upstream_refused"
+        source.trouble.expired = False
+        assert ask(here).choices[0].message.content == "the old one"

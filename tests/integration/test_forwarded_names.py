@@ -60,8 +60,9 @@ def here(workspace: Workspace, tiny_model: Path) -> Iterator[Live]:
 def moved(workspace: Workspace, source: OpenAISource, stage: Stage, percent: float = 50) -> ForwardedName:
     settings = HostedSettings(base_url=source.url, model=OLD, api_key_env="OLD_KEY")
     rule = CanaryConfig(percent=percent)
+    version = None if stage == "forward" else "parcels@1"
     return forwarding.move(
-        workspace, OLD, stage, old=base_behind(settings), version="parcels@1", rule=rule, actor="test"
+        workspace, OLD, stage, old=base_behind(settings), version=version, rule=rule, actor="test"
     )
 
 

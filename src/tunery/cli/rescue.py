@@ -146,7 +146,7 @@ def _scope(text: str) -> Scope:
 
 
 def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path) -> Iterable[Part]:
-    from tunery.rescue.outlook import days_until
+    from tunery.rescue.outlook import days_until, ends
     from tunery.rescue.page import COLUMNS, cells, last_jobs
 
     yield (
@@ -157,9 +157,7 @@ def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path)
     for end in last_jobs(found):
         yield f"last new fine-tuning job: {days_until(end, today)}"
     yield table(COLUMNS, [cells(each) for each in models])
-    yield from sorted(
-        {f"{each.base} ends {days_until(each.shutdown, today)}" for each in models if each.shutdown}
-    )
+    yield from sorted({f"{each.base} {ends(each.shutdown, today)}" for each in models if each.shutdown})
     needs: dict[str, list[str]] = {}
     for each in models:
         for need in each.needs:

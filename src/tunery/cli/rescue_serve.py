@@ -143,10 +143,11 @@ def _step_text(step: ForwardedName, share: float) -> Iterable[Part]:
 
 
 def _status_text(found: Status, page: Path) -> Iterable[Part]:
-    from tunery.pipeline.rescue.status import COLUMNS, cells
+    from tunery.pipeline.rescue.status import COLUMNS, cells, grouped_losses, summary
 
-    yield table(COLUMNS, [cells(each) for each in found.models])
-    for each in found.models:
-        for loss in each.lost_today:
-            yield styled(f"{each.model}: {loss}", "yellow")
+    if found.models:
+        yield table(COLUMNS, [cells(each) for each in found.models])
+    yield " ".join(summary(found))
+    for loss in grouped_losses(found):
+        yield styled(loss, "yellow")
     yield f"written to {page}"

@@ -55,6 +55,8 @@ class ForwardedName(Record):
     """Of the newest canary."""
     shutdown: Shutdown | None = None
     """When the old model ends, as the newest move knew it; None where nothing is known."""
+    gone_at: datetime | None = None
+    """When its endpoint first said, since the newest move, that it knows the old model no more."""
     moves: tuple[ForwardMove, ...] = ()
     """Oldest first."""
 

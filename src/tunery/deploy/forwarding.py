@@ -24,6 +24,12 @@ def named(workspace: Workspace, name: str) -> ForwardedName | None:
     return workspace.forwarded_names.find(f"{workspace.project or DEFAULT_PROJECT}/{name}")
 
 
+def of_model(workspace: Workspace, model: str) -> ForwardedName | None:
+    """Return the name under which an old model is answered here: its own, else one that was given to it."""
+    others = (each for each in workspace.forwarded_names.every() if each.old.name == model)
+    return named(workspace, model) or next(others, None)
+
+
 def stage_now(workspace: Workspace, forwarded: ForwardedName) -> Stage:
     """Return who answers a name: after a canary that was promoted ours, after any other the old model."""
     if forwarded.stage != "canary":
@@ -81,7 +87,7 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
     step = ForwardMove(stage=stage, at=now, actor=actor, reason=reason, version=found.ref if found else ours)
     changes: dict[str, Any] = {"stage": stage, "version": step.version, "rollout_id": rollout_id}
     if old is not None:
-        changes |= {"old": old, "shutdown": shutdown}
+        changes |= {"old": old, "shutdown": shutdown, "gone_at": None}
     if there is None and old is not None:
         project = workspace.project or DEFAULT_PROJECT
         return workspace.forwarded_names.add(
@@ -91,6 +97,30 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
         f"{workspace.project or DEFAULT_PROJECT}/{name}",
         lambda each: each.with_(**changes, moves=(*each.moves, step)),
     )
+
+
+def note_gone(workspace: Workspace, name: str) -> None:
+    """Write down that the old model's endpoint knows it no more, where that is not known yet."""
+    there = named(workspace, name)
+    if there is not None and there.gone_at is None:
+        now = workspace.clock.now()
+        workspace.forwarded_names.change(there.id, lambda each: each.with_(gone_at=each.gone_at or now))
+
+
+def heir(workspace: Workspace, forwarded: ForwardedName) -> ModelVersion | None:
+    """Return the version of ours that answers a forwarded name once its old model is gone.
+
+    None where its gate refused it and nobody answers for it, or where a canary of it did worse: then an error
+    is better than its answers.
+    """
+    if forwarded.version is None:
+        return None
+    ref = parse_ref(forwarded.version)
+    version = workspace.models.find(ref.name, ref.version) if ref.version else None
+    rollout = workspace.rollouts.find(forwarded.rollout_id) if forwarded.rollout_id else None
+    if version is None or (rollout is not None and rollout.status == "rolled_back"):
+        return None
+    return version if version.gate_passed or version.overrides else None
 
 
 def _answering(workspace: Workspace, ref: str | None, stage: Stage) -> ModelVersion:

@@ -99,6 +99,15 @@ def _needs(model: SourceModel, job: SourceJob | None, training: FileState | None
     return needs
 
 
+def ends(shutdown: Shutdown, today: date) -> str:
+    """Return when a model ends or ended, and by whose word, as a person reads it.
+
+    >>> ends(Shutdown(on=date(2026, 10, 23), source="api"), date(2026, 11, 27))
+    "ended 35 days ago, on 2026-10-23 (the source's own word)"
+    """
+    return f"{'ended' if shutdown.on < today else 'ends'} {days_until(shutdown, today)}"
+
+
 def days_until(shutdown: Shutdown, today: date) -> str:
     """Return how far away a day is and by whose word, as a person reads it.
 

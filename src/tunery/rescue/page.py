@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tunery.core.figures import counted, listed_counts, size
 from tunery.core.forwarding import Shutdown
 from tunery.rescue.fetch import Fetched
-from tunery.rescue.outlook import Outlook, days_until
+from tunery.rescue.outlook import Outlook, days_until, ends
 from tunery.rescue.records import Inventory
 from tunery.rescue.shutdowns import LAST_NEW_JOB, reported_end
 
@@ -24,7 +24,7 @@ def cells(outlook: Outlook) -> tuple[str, ...]:
         outlook.base,
         outlook.method or "no job",
         ending(outlook.shutdown),
-        "" if outlook.days_left is None else f"{outlook.days_left:,}",
+        days_cell(outlook.days_left),
         {True: "yes", False: "no", None: "unknown"}[outlook.answers],
         outlook.training or "unknown",
         str(outlook.results),
@@ -34,6 +34,17 @@ def cells(outlook: Outlook) -> tuple[str, ...]:
 def ending(end: Shutdown | None) -> str:
     """Return the day of an end as a cell, with a note where it is a report."""
     return f"{end.on}{' (reported)' if end.is_reported else ''}" if end else "unknown"
+
+
+def days_cell(left: int | None) -> str:
+    """Return the days that are left as a cell.
+
+    >>> [days_cell(left) for left in (48, 0, -35, None)]
+    ['48', 'today', 'ended', '']
+    """
+    if left is None:
+        return ""
+    return f"{left:,}" if left > 0 else "ended" if left else "today"
 
 
 def last_jobs(inventory: Inventory) -> list[Shutdown]:
@@ -82,7 +93,7 @@ def _lines(name: str, inventory: Inventory, models: Sequence[Outlook], today: da
     for each in models:
         yield from ("", f"## {_plain(each.model)}", "")
         if each.shutdown:
-            yield f"- ends {days_until(each.shutdown, today)}"
+            yield f"- {ends(each.shutdown, today)}"
         yield from (f"- needs {need}" for need in each.needs)
     yield from ("", f"## {counted(len(inventory.jobs), 'job')}", "")
     yield from _table(

@@ -17,9 +17,19 @@ from tunery.core.errors import (
     UnavailableError,
     UpstreamModelNotFoundError,
     UpstreamRefusedError,
+    UpstreamThrottledError,
 )
 
-_NOT_THE_ENGINE = (LimitError, UnavailableError, OverloadError, TooLargeNowError, CircuitOpenError)
+_THERE = (UpstreamModelNotFoundError, UpstreamRefusedError, UpstreamThrottledError)
+"""What an endpoint behind says at once and of itself: true as it stands, where a breaker would hide it."""
+_NOT_THE_ENGINE = (
+    LimitError,
+    UnavailableError,
+    OverloadError,
+    TooLargeNowError,
+    CircuitOpenError,
+    *_THERE,
+)
 
 
 def blames_engine(error: BaseException | None) -> bool:
@@ -35,14 +45,14 @@ def blames_engine(error: BaseException | None) -> bool:
 
 def is_worth_a_retry(error: BaseException) -> bool:
     """Return whether the same engine may answer the same request a moment later."""
-    return blames_engine(error) and not isinstance(error, OverdueError | UpstreamRefusedError)
+    return blames_engine(error) and not isinstance(error, OverdueError)
 
 
 def another_may_answer(error: BaseException) -> bool:
     """Return whether another version or engine may answer what this one did not.
 
     A request that is wrong is wrong everywhere; one that was refused because there are too many is not to
-    make more of them.
+    make more of them, unless it is an endpoint behind that has too many.
     """
-    elsewhere = CircuitOpenError | DamagedError | UpstreamModelNotFoundError | TooLargeNowError
+    elsewhere = (CircuitOpenError, DamagedError, TooLargeNowError, *_THERE)
     return blames_engine(error) or isinstance(error, elsewhere)

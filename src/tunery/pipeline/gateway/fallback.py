@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from tunery.core.errors import ConfigError, NotFoundError
+from tunery.core.errors import ConfigError, NotFoundError, UpstreamModelNotFoundError
 from tunery.core.ids import new_id
 from tunery.core.rollout import RequestRecord
 from tunery.pipeline.gateway.names import Target
@@ -73,7 +73,7 @@ class Course:
 
     def next(self, failed: Failed) -> Retry | None:
         """Return what comes after a failure, None where that is what the client gets."""
-        if failed.routed.target.beside is not None:
+        if _other(failed) is not None:
             self._own = failed.error
             self._steps = iter((BESIDE,))  # a forwarded name belongs to two, and to nobody else
         if self._retries and is_worth_a_retry(failed.error):
@@ -87,7 +87,17 @@ class Course:
 
         That the old model is gone, too, is what a name that answers here is there to hide.
         """
-        return self._own or failed.error
+        return failed.error if self._own is None or _is_gone(self._own) else self._own
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, UpstreamModelNotFoundError)
+
+
+def _other(failed: Failed) -> Target | None:
+    """Return who else a forwarded name belongs to, and may answer what failed."""
+    target = failed.routed.target
+    return target.beside or (target.heir if _is_gone(failed.error) else None)
 
 
 def stand_in(retry: Retry, resolve: Callable[[str], Target]) -> Target | None:
@@ -103,7 +113,7 @@ def stand_in(retry: Retry, resolve: Callable[[str], Target]) -> Target | None:
     if step is None:
         return failed.target
     if step == BESIDE:
-        return failed.target.beside
+        return _other(retry.failed)
     if step == "base":
         found = Target(failed.target.base, None, None)
     else:

@@ -19,6 +19,7 @@ from tunery.pipeline.gateway.bases import BasePool, EngineState
 from tunery.pipeline.gateway.call import CompletionCall
 from tunery.pipeline.gateway.fallback import Course, Failed, Retry, as_attempt, stand_in
 from tunery.pipeline.gateway.form import AnswerForms
+from tunery.pipeline.gateway.gone import GoneNotes
 from tunery.pipeline.gateway.log import RequestLog
 from tunery.pipeline.gateway.names import ROUTED_BY, Route, Target, route_of
 from tunery.pipeline.gateway.places import Place, Places
@@ -90,6 +91,7 @@ class Gateway:
         self._starting_large = FairThreads(_LARGE_THREADS, "start-large")
         self._loading = ThreadPoolExecutor(_LOADING_THREADS, "start-loading")
         self._handing = ThreadPoolExecutor(_HANDING_THREADS, "hand-over")
+        self._gone = GoneNotes(workspace, self._starting)
 
     @property
     def in_flight(self) -> int:
@@ -121,6 +123,7 @@ class Gateway:
             course = Course(self._traffic, call.model)
             outcome = await self._try(began, None, unless_started)
             while isinstance(outcome, Failed):
+                self._gone.take(outcome)
                 retry = None if place.refusal else course.next(outcome)
                 if retry is None:
                     # What the client gets is why its call failed, whatever becomes of the record.

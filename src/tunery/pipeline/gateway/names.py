@@ -55,6 +55,8 @@ class Target(NamedTuple):
     beside: Target | None = None
     """Who else answers a forwarded name, and does where this fails: for ours the old model, for the old one
     ours once a canary of it runs; None where nobody does."""
+    heir: Target | None = None
+    """Ours, which answers a name that is only forwarded once the old model is gone; None for nobody."""
 
     def check(self) -> None:
         """Raise where it cannot answer.
@@ -190,7 +192,8 @@ def _forwarded(workspace: Workspace, forwarded: ForwardedName) -> Route:
     old = Target(forwarded.old, None, None)
     stage = forwarding.stage_now(workspace, forwarded)
     if stage == "forward" or forwarded.version is None:
-        return Route(old)
+        version = forwarding.heir(workspace, forwarded)
+        return Route(old._replace(heir=_target(workspace, version)) if version else old)
     ours = _target(workspace, _registered(workspace, forwarded.version))
     both = ours._replace(beside=old)
     if stage != "canary" or forwarded.rollout_id is None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 
 from tunery.core.config import Record
 from tunery.core.figures import counted
-from tunery.core.forwarding import Shutdown, Stage
+from tunery.core.forwarding import ForwardedName, Shutdown, Stage
 from tunery.core.ids import sha256_file
-from tunery.core.markdown import table
+from tunery.core.markdown import bullets, code, inline, table
 from tunery.deploy import forwarding
 from tunery.pipeline.rescue.prompts import known_prompts
 from tunery.pipeline.rescue.proof import proven
 from tunery.rescue.commands import command
 from tunery.rescue.folder import RescueFolder
-from tunery.rescue.outlook import Outlook, days_until, outlooks
-from tunery.rescue.page import ending, last_jobs
+from tunery.rescue.outlook import Outlook, days_until, ends, outlooks
+from tunery.rescue.page import days_cell, ending, last_jobs
 from tunery.rescue.records import Inventory
 from tunery.store.workspace import Workspace
 
+_OF = "\u00a0of\u00a0"
+"""Keeps ``3 of 4`` on one line of a narrow column."""
+_COMMAND = ": tunery "
+"""Before the command that saves what would be lost."""
 COLUMNS = ("model", "ends", ">days left", ">files", ">recorded", "recipe", "ours", "answers here")
 
 
@@ -50,8 +54,21 @@ class ModelStatus(Record):
     """Of the newest run; None while there is none."""
     stage: Stage | None = None
     """Who answers under its name here; None where nobody does."""
+    served_as: str | None = None
+    """The name that clients write here; None where nobody answers."""
+    listed: bool | None = None
+    """Whether the source still lists it; None where nobody knows."""
+    gone_at: datetime | None = None
+    """When the source, asked in its name here, first said that it knows it no more."""
+    stand_in: str | None = None
+    """Ours that answers where the name is still the old model's and that is gone; None where nobody does."""
     lost_today: tuple[str, ...] = ()
-    """What would be lost were it switched off today, a sentence each."""
+    """What would be lost were it switched off today, or is lost already, a sentence each."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the source answers as it no more."""
+        return self.gone_at is not None or self.listed is False
 
 
 class Status(Record):
@@ -97,7 +114,9 @@ def _model(
     ]
     prompts, answers = known_prompts(folder, model), Counter(r.portion for r in folder.recordings(model))
     found = proven(folder.of_model(model))
-    forwarded = forwarding.named(workspace, model)
+    forwarded = forwarding.of_model(workspace, model)
+    stage = forwarding.stage_now(workspace, forwarded) if forwarded else None
+    ours = found.version if found else None
     status = ModelStatus(
         model=model,
         shutdown=outlook.shutdown,
@@ -109,11 +128,24 @@ def _model(
         recorded=answers.total(),
         held_out=answers["holdout"],
         recipe=(folder.of_model(model) / "recipe.yaml").is_file(),
-        version=found.version if found else None,
+        version=ours or (forwarded.version if forwarded else None),
         verdict=found.verdict if found else None,
-        stage=forwarding.stage_now(workspace, forwarded) if forwarded else None,
+        stage=stage,
+        served_as=forwarded.name if forwarded else None,
+        listed=outlook.answers,
+        gone_at=forwarded.gone_at if forwarded else None,
+        stand_in=_stand_in(workspace, forwarded, stage) if forwarded else None,
     )
     return status.with_(lost_today=tuple(_losses(status, folder.name)))
+
+
+def _stand_in(workspace: Workspace, forwarded: ForwardedName, stage: Stage | None) -> str | None:
+    if forwarded.gone_at is None or stage not in ("forward", "canary"):
+        return None
+    if stage == "canary":
+        return forwarded.version
+    version = forwarding.heir(workspace, forwarded)
+    return version.ref if version else None
 
 
 def _losses(status: ModelStatus, name: str) -> Iterator[str]:
@@ -121,7 +153,11 @@ def _losses(status: ModelStatus, name: str) -> Iterator[str]:
     if status.files < status.files_named:
         missing = counted(status.files_named - status.files, "file")
         yield f"{missing} of its job: {command(name, 'fetch')}"
-    if not status.recorded:
+    if status.is_over and (not status.recorded or status.recorded < status.prompts):
+        left = counted(status.prompts - status.recorded, "prompt")
+        which = f"its answers to {left}" if status.recorded else "its answers, all of them"
+        yield f"{which}: the source gives none any more, so they are lost"
+    elif not status.recorded:
         yield f"its answers, all of them: {record}"
     elif status.recorded < status.prompts:
         left = counted(status.prompts - status.recorded, "prompt")
@@ -130,11 +166,17 @@ def _losses(status: ModelStatus, name: str) -> Iterator[str]:
         step = command(name, "run" if status.recipe else "recipe", status.model)
         yield f"the service: no model of ours takes its place yet: {step}"
     elif status.version is None:
-        more = f"{record} --prompts FILE, or another --margin of {command(name, 'recipe', status.model)}"
+        more = f"another --margin of {command(name, 'recipe', status.model)}"
+        more = more if status.is_over else f"{record} --prompts FILE, or {more}"
         yield f"the service: the gate refused what was trained ({status.verdict}): {more}"
     elif status.stage not in ("ours", "alone"):
-        step = command(name, "serve", status.model, "--to canary")
-        yield f"the service: {status.version} is ready and does not answer under its name yet: {step}"
+        step = command(name, "serve", status.model, f"--to {'ours' if status.is_over else 'canary'}")
+        if status.stand_in:
+            yield f"the service: the old model is switched off, {status.stand_in} stands in for it: {step}"
+        elif status.is_over:
+            yield f"the service: the old model is switched off, nobody answers in its place: {step}"
+        else:
+            yield f"the service: {status.version} is ready and does not answer under its name yet: {step}"
 
 
 def cells(status: ModelStatus) -> tuple[str, ...]:
@@ -142,13 +184,44 @@ def cells(status: ModelStatus) -> tuple[str, ...]:
     return (
         status.model,
         ending(status.shutdown),
-        "" if status.days_left is None else f"{status.days_left:,}",
+        days_cell(status.days_left),
         f"{status.files} of {status.files_named}",
         f"{status.recorded:,} of {status.prompts:,}",
         "yes" if status.recipe else "no",
         status.version or ("refused" if status.verdict else "none"),
-        status.stage or "nobody",
+        _answers(status),
     )
+
+
+def _answers(status: ModelStatus) -> str:
+    if status.is_over and status.stage in ("forward", "canary"):
+        return f"{status.stand_in or 'nobody'}, as the old model is gone"
+    return status.stage or "nobody"
+
+
+def summary(found: Status) -> Iterator[str]:
+    """Yield what matters of all models, a sentence each."""
+    if not found.models:
+        yield "The inventory lists no fine-tuned model, so there is nothing to lose."
+        return
+    lossy = sum(bool(each.lost_today) for each in found.models)
+    over = sum(each.is_over for each in found.models)
+    if lossy:
+        yield f"Something would be lost today of {lossy:,} of {counted(len(found.models), 'model')}."
+    else:
+        yield "Nothing would be lost today."
+    if over:
+        yield f"The source answers as {over:,} of them no more."
+
+
+def grouped_losses(found: Status) -> Iterator[str]:
+    """Yield what would be lost today, what befalls several models alike as one sentence about the first."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for each in found.models:
+        for loss in each.lost_today:
+            alike.setdefault(loss.replace(each.model, ""), []).append((each.model, loss))
+    for (model, loss), *others in alike.values():
+        yield f"{model}{f' and {len(others):,} more' if others else ''}: {loss}"
 
 
 def status_page(found: Status) -> str:
@@ -160,14 +233,29 @@ def _blocks(found: Status) -> Iterator[str]:
     yield f"# Rescue {found.name} on {found.today}"
     if found.last_new_job:
         yield f"Last new fine-tuning job at the source: {found.last_new_job}."
-    yield table([name.lstrip(">") for name in COLUMNS], [cells(each) for each in found.models])
+    yield " ".join(summary(found))
+    if found.models:
+        rows = [[inline(cell).replace(" of ", _OF) for cell in cells(each)] for each in found.models]
+        yield table([name.lstrip(">") for name in COLUMNS], rows)
     for each in found.models:
-        yield f"## {each.model}"
+        yield f"## {inline(each.model)}"
         if each.shutdown:
-            yield f"Ends {days_until(each.shutdown, found.today)}."
+            end = ends(each.shutdown, found.today)
+            yield f"{end[0].upper()}{inline(end[1:])}."
+        if each.gone_at:
+            yield f"Asked for it on {each.gone_at:%Y-%m-%d %H:%M} UTC, the source did not know it any more."
+        elif each.listed is False:
+            yield "The source does not list it any more."
+        if each.served_as not in (None, each.model):
+            yield f"It is answered here as `{code(str(each.served_as))}`."
         if each.damaged:
             yield f"Not what was fetched: {', '.join(each.damaged)}."
         if each.lost_today:
-            yield "\n".join(["Would be lost today:", "", *(f"- {loss}" for loss in each.lost_today)])
+            yield f"Would be lost today:\n\n{bullets(map(_with_command, each.lost_today))}"
         else:
             yield "Nothing would be lost today."
+
+
+def _with_command(loss: str) -> str:
+    what, colon, command = loss.rpartition(_COMMAND)
+    return f"{inline(what)}: `tunery {code(command)}`" if colon else inline(loss)
