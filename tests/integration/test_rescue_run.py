@@ -216,6 +216,20 @@ def test_successor_is_two_arms_at_the_same_source(
     )  # fmt: skip
 
 
+def test_base_is_a_folder_from_where_one_stands_or_of_the_home_and_is_there(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_model.parent)
+    (home / "models").mkdir(exist_ok=True)
+    (home / "models" / "mine").symlink_to(tiny_model)
+    for typed in (tiny_model.name, "mine"):
+        found = tunery("rescue", "recipe", "--base", typed, "--json")
+        assert found.json["base"]["base"] == str(tiny_model.resolve())
+    for typed in ("none-such", "org/model"):
+        assert tunery("rescue", "recipe", "--base", typed).code in (2, 3)
+    assert tunery("rescue", "recipe", "--base", "org/model@abc").code == 0
+
+
 def test_too_few_recordings_are_refused(folder: RescueFolder, tunery: Tunery, tiny_model: Path) -> None:
     folder.write_lines(folder.of_model(MODEL) / "recordings.jsonl", recordings(train=20, held=3))
     refused = tunery("rescue", "recipe", "--base", tiny_model)

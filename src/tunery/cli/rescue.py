@@ -163,7 +163,7 @@ def _parts(found: Inventory, models: Sequence[Outlook], today: date, page: Path)
         for need in each.needs:
             needs.setdefault(need.replace(each.model, "MODEL"), []).append(each.model)
     for need, whose in needs.items():
-        yield f"{listed(whose, 3)} {'needs' if len(whose) == 1 else 'need'} {need}"
+        yield f"{listed(whose, 3)}{'' if len(whose) == 1 else ': each'} needs {need}"
     for problem in first_of(found.problems, _PROBLEMS):
         yield styled(f"not read: {problem}", "yellow")
     yield f"written to {page}"

@@ -29,7 +29,12 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
     name: RescueName = DEFAULT_NAME,
     base: Annotated[
         str | None,
-        typer.Option("--base", metavar="NAME", help="Open base; by default the largest here that fits."),
+        typer.Option(
+            "--base",
+            metavar="NAME",
+            help="A folder, one in models/ of the home, or org/model@revision. Left out, the largest "
+            "in models/ that this machine bears.",
+        ),
     ] = None,
     train_on: Annotated[
         Literal["owner", "recorded"],

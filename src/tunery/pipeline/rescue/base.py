@@ -10,12 +10,13 @@ from tunery.core.config import Record
 from tunery.core.errors import TuneryError
 from tunery.core.figures import duration, size
 from tunery.core.progress import Silent
+from tunery.model.bases import find_base
 from tunery.model.embedded import EMBEDDED_NAME
 from tunery.pipeline.context import RunContext
 from tunery.pipeline.recipe import load_recipe
 from tunery.pipeline.rescue.recipe import Drafted
 from tunery.pipeline.stages.plan import plan_recipe
-from tunery.store.workspace import Workspace
+from tunery.store.workspace import Workspace, root_of
 
 _LONGEST_S = 8 * 3600.0
 """A run that would take longer is no choice to start with [s]."""
@@ -33,14 +34,17 @@ def chosen_base(home: Path | None, named: str | None, drafted: Callable[[str], D
 
     Args:
         home: The workspace, as typed.
-        named: What the user wants.
+        named: What the user wants: as in a recipe, a folder from where they stand, or one of the home's
+            ``models``.
         drafted: Writes the recipe with a base, which is then forecast.
 
     Raises:
+        NotFoundError: There is no base of that name.
         TuneryError: The recipe cannot be written.
     """
     if named is not None:
-        return Chosen(base=named, because=f"base {named}: as requested")
+        base = _as_named(root_of(home) / "models", named)
+        return Chosen(base=base, because=f"base {base}: as requested")
     with closing(Workspace.open(home)) as workspace:
         passed_over: list[str] = []
         for base in _here(workspace):
@@ -60,6 +64,17 @@ def chosen_base(home: Path | None, named: str | None, drafted: Callable[[str], D
             )
     why = f"base {EMBEDDED_NAME}: it ships with Tunery"
     return Chosen(base=EMBEDDED_NAME, because="; ".join([why, *passed_over]))
+
+
+def _as_named(models: Path, named: str) -> str:
+    """Return a base as a recipe names it, which lies in another folder than the one its user stands in."""
+    given = Path(named).expanduser()
+    for folder in (given, models / named):
+        if named != EMBEDDED_NAME and folder.is_dir():
+            return str(folder.resolve())
+    if named != EMBEDDED_NAME and "@" not in named:
+        find_base(named, models)  # refuses it; what names its revision is brought when it is needed
+    return named
 
 
 def _here(workspace: Workspace) -> Iterator[str]:

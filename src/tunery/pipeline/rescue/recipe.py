@@ -256,7 +256,9 @@ def _settings_of(job: SourceJob | None) -> Iterable[str]:
     for name, ours in (("n_epochs", "epochs"), ("batch_size", "batch_size")):
         value = own.get(name)
         carried = isinstance(value, (int, float)) and not isinstance(value, bool)
-        yield f"{name} {value} -> {ours}" + ("" if carried else ": the default here, which suits a LoRA")
+        yield f"{name} {value}: " + (
+            f"carried over as {ours}." if carried else "not a number; the default here."
+        )
     yield (
         f"learning_rate_multiplier {own.get('learning_rate_multiplier')}: not carried over, what it "
         "multiplies is not published; the default here is a LoRA's."
@@ -288,11 +290,11 @@ def _grounds(held: Sequence[Recording], margin: float, *, by_truth: bool) -> str
     rows = counted(len(held), "held-out prompt")
     if by_truth:
         return (
-            f"gate: on {rows} with its owner's answer, ours must be shown to be no worse than the old model "
-            f"by more than {percent(margin)}: non-inferiority, by the interval of the paired difference."
+            f"gate: on {rows} with their owners' answers, ours must be shown to be no worse than the old "
+            f"model by more than {100 * margin:g} points: by the interval of the paired difference."
         )
     return (
-        f"gate: most of {rows} have no answer of their owner's, so agreement with the old model is "
+        f"gate: most of {rows} have no answer of their owners', so agreement with the old model is "
         f"measured, right or wrong; it must be shown to be at least {percent(1 - margin)}."
     )
 
