@@ -375,14 +375,17 @@ class _Handler(BaseHTTPRequestHandler):
         return self._stream(whole, words) if body.get("stream") else self._json(whole)
 
     def _stream(self, whole: dict[str, Any], words: list[str]) -> None:
-        """Send an answer word by word, then why it ended, then its usage."""
+        """Send an answer word by word, call by call, then why it ended, then its usage."""
         about = {**whole, "object": "chat.completion.chunk"}
+        (said,) = whole["choices"]
+        calls = said["message"].get("tool_calls") or ()
         deltas: list[dict[str, Any]] = [
             {"role": "assistant", "content": ""},
             *({"content": w} for w in words),
+            *({"tool_calls": [{"index": n, **call}]} for n, call in enumerate(calls)),
         ]
         choices = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
-        choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        choices.append([{"index": 0, "delta": {}, "finish_reason": said["finish_reason"]}])
         chunks = [{**about, "choices": each, "usage": None} for each in choices]
         events = [json.dumps(chunk) for chunk in [*chunks, {**about, "choices": []}]] + ["[DONE]"]
         raw = "".join(f"data: {event}\n\n" for event in events).encode()

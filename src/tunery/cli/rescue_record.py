@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from tunery.cli.output import answer, styled
 from tunery.cli.parameters import Json
 from tunery.cli.progress import terminal_progress
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, working_on
+from tunery.cli.session import open_workspace
 from tunery.cli.stop import WAITING, until_asked
 from tunery.core.errors import ConfigError, ResourceError
 from tunery.core.figures import counted, usd
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tunery.endpoint.config import EndpointConfig
     from tunery.pipeline.rescue.record import Estimate, Recorded
     from tunery.rescue.folder import RescueFolder
-    from tunery.rescue.records import RecordedPrompt, Scope
+    from tunery.rescue.records import Scope
 
 _PATIENCE = 20
 """Requests in a row without an answer after which the source is given up [count]."""
@@ -48,6 +49,20 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     ] = None,
     stored: Annotated[
         bool, typer.Option("--stored", help="Prompts of completions stored at the source, too.")
+    ] = False,
+    from_requests: Annotated[
+        bool,
+        typer.Option(
+            "--from-requests",
+            help="Prompts of this server's own request log, asked under the old model's name; those that the "
+            "old model has answered are not bought again. Only those with consent.",
+        ),
+    ] = False,
+    consent_key: Annotated[
+        str, typer.Option("--consent-key", metavar="KEY", help="Where a request's metadata gives consent.")
+    ] = "training_consent",
+    without_consent: Annotated[
+        bool, typer.Option("--without-consent", help="Take requests that say nothing of consent, too.")
     ] = False,
     holdout: Annotated[
         float,
@@ -99,11 +114,16 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     Draws the hold-out before anything is asked, says what it will cost at most, and goes on where it ended.
     """
     from tunery.core.config import parse_settings
+    from tunery.data.config import TrafficConfig
     from tunery.endpoint.ask import Asking
     from tunery.endpoint.budget import Limits
     from tunery.endpoint.config import EndpointConfig
+    from tunery.pipeline.rescue.holdout import HoldOut, draw
+    from tunery.pipeline.rescue.prompts import all_prompts, job_of
     from tunery.pipeline.rescue.record import estimate, note_field, record
     from tunery.pipeline.rescue.record_page import recorded_page
+    from tunery.pipeline.rescue.requests import Logged, keep_answers, logged_prompts
+    from tunery.pipeline.rescue.stored import stored_prompts
 
     folder = open_rescue(ctx, name)
     named = model_of(folder, model)
@@ -124,7 +144,20 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         where="tunery rescue record",
     )  # fmt: skip
     with working_on(ctx, name):
-        drawn, left_out = _draw(folder, named, scope, prompts or (), stored=stored, share=holdout)
+        job = job_of(folder.inventory(), named)
+        asked, left_out = all_prompts(folder, job, prompts or ())
+        logged = Logged([], {}, {})
+        if stored:
+            more = asyncio.run(stored_prompts(scope, named))
+            asked, left_out = [*asked, *more.found], [*left_out, *more.left_out]
+        if from_requests:
+            about = {"consent_key": consent_key, "require_consent": not without_consent}
+            rule = parse_settings(TrafficConfig, about, where="tunery rescue record")
+            with open_workspace(ctx) as workspace:
+                logged = logged_prompts(folder, workspace, named, rule)
+            asked = [*asked, *logged.found]
+        drawn = draw(folder, named, asked, left_out, HoldOut(share=holdout))
+        keep_answers(folder, named, logged, drawn)
     held = sum(prompt.portion == "holdout" for prompt in drawn)
     terminal_progress().event(
         f"held out: {held:,} of {counted(len(drawn), 'prompt')}, on which ours is compared and never trains"
@@ -136,7 +169,8 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         asking = Asking(
             cap, lambda: datetime.now(UTC), stop, progress=terminal_progress(), patience=_PATIENCE
         )
-        found = record(folder, scope, config, drawn, asking).with_(left_out=left_out)
+        found = record(folder, scope, config, drawn, asking)
+    found = found.with_(left_out=tuple(left_out), skipped=logged.skipped)
     if found.max_tokens_field != scope.max_tokens_field:
         with working_on(ctx, name):
             note_field(folder, scope, found.max_tokens_field)
@@ -148,30 +182,6 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     )
     if found.failed:
         raise typer.Exit(ResourceError.exit_code)
-
-
-def _draw(
-    folder: RescueFolder, model: str, scope: Scope, files: Sequence[Path], *, stored: bool, share: float
-) -> tuple[list[RecordedPrompt], tuple[str, ...]]:
-    """Return the prompts with what each is for, and what could not be understood."""
-    from tunery.pipeline.rescue import prompts as found
-    from tunery.pipeline.rescue.holdout import HoldOut, drawn_prompts
-    from tunery.pipeline.rescue.stored import stored_prompts
-
-    job = found.job_of(folder.inventory(), model)
-    asked, left_out = found.all_prompts(folder, job, files)
-    if stored:
-        more = asyncio.run(stored_prompts(scope, model))
-        asked, left_out = [*asked, *more.found], [*left_out, *more.left_out]
-    known = found.known_prompts(folder, model)
-    if not asked and not known:
-        hint = f"{command(folder.name, 'fetch')}, or --prompts FILE with prompts of your own"
-        if left_out:
-            raise ConfigError.of_problems(f"there is no prompt to ask {model}", left_out, limit=20, hint=hint)
-        raise ConfigError(f"there is no prompt to ask {model}: no file of its job is here", hint=hint)
-    drawn = drawn_prompts(asked, known, HoldOut(share=share))
-    found.write_prompts(folder, model, drawn)
-    return drawn, tuple(left_out)
 
 
 def _agree(  # noqa: PLR0913 - what is agreed on

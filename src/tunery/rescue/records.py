@@ -156,7 +156,7 @@ class RecordedPrompt(Record):
     """Hash of what was asked; the same prompt from two places is one."""
     portion: Portion
     origin: str
-    """Where it is from: ``training_file``, ``validation_file``, ``log``, ``stored``."""
+    """Where it is from: ``training_file``, ``validation_file``, ``log``, ``stored``, ``requests``."""
     messages: tuple[Mapping[str, Any], ...]
     """Turns as OpenAI has them, without the answer."""
     tools: tuple[Mapping[str, Any], ...] = ()

@@ -6,14 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from tunery.core.config import Record
+from tunery.core.errors import ConfigError
 from tunery.core.ids import sampling_key
-from tunery.pipeline.rescue.prompts import FoundPrompt, are_labels
+from tunery.pipeline.rescue.prompts import FoundPrompt, are_labels, known_prompts, write_prompts
+from tunery.rescue.commands import command
+from tunery.rescue.folder import RescueFolder
 from tunery.rescue.records import Portion, RecordedPrompt
 from tunery.text.minhash import SimilarPair, close_to, similar_pairs
 from tunery.text.sameness import fingerprint
 
 NEAR = 0.7
 """Likeness from which two prompts serve the same purpose, as `group_threshold` of datasets has it."""
+_SHOWN = 20
 _ORDER: Sequence[Portion] = ("train", "validation", "holdout")
 
 
@@ -25,6 +29,40 @@ class HoldOut(Record):
     at_least: int = 200
     at_most: int = 1000
     seed: int = 17
+
+
+def draw(
+    folder: RescueFolder,
+    model: str,
+    asked: Sequence[FoundPrompt],
+    left_out: Sequence[str],
+    settings: HoldOut,
+) -> list[RecordedPrompt]:
+    """Return a model's prompts with what each is for, as they are then written into its folder.
+
+    Args:
+        folder: Of the rescue.
+        model: The old one.
+        asked: Prompts as found.
+        left_out: What of them could not be understood, for the message where nothing is left.
+        settings: How much is held out of the new ones.
+
+    Raises:
+        ConfigError: There is no prompt.
+        DamagedError: A prompt drawn before is not as it was written.
+        ResourceError: They cannot be written.
+    """
+    known = known_prompts(folder, model)
+    if not asked and not known:
+        hint = f"{command(folder.name, 'fetch')}, or --prompts FILE with prompts of your own"
+        if left_out:
+            raise ConfigError.of_problems(
+                f"there is no prompt to ask {model}", left_out, limit=_SHOWN, hint=hint
+            )
+        raise ConfigError(f"there is no prompt to ask {model}: no file of its job is here", hint=hint)
+    drawn = drawn_prompts(asked, known, settings)
+    write_prompts(folder, model, drawn)
+    return drawn
 
 
 def drawn_prompts(

@@ -16,6 +16,7 @@ from tunery.data.rows.row import BadRow, UnusableRow
 from tunery.inspect.json_answers import json_value
 from tunery.pipeline.doctor.first_recipe import model_name, recipe_text
 from tunery.pipeline.rescue.prompts import FEW_LABELS, answered, is_short, known_prompts, text_of
+from tunery.pipeline.rescue.requests import calls_of
 from tunery.rescue.commands import command
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.records import Portion, RecordedPrompt, Recording, SourceJob
@@ -190,10 +191,7 @@ def _row(prompt: RecordedPrompt, *, truth: bool) -> _Row:
     turn: dict[str, Any] = {"role": "assistant", "content": said.text}
     if said.calls:
         turn["content"] = said.text or None
-        turn["tool_calls"] = [
-            {"id": f"call_{n}", "type": "function", "function": call._asdict()}
-            for n, call in enumerate(said.calls)
-        ]
+        turn["tool_calls"] = calls_of(said.calls)
     return _Row(messages=(*prompt.messages, turn), tools=prompt.tools)
 
 

@@ -17,6 +17,7 @@ from tunery.endpoint.client import Line, prompt_ceiling
 from tunery.endpoint.config import EndpointConfig, MaxTokensField
 from tunery.endpoint.journal import Journal, PaidAnswer
 from tunery.pipeline.rescue.prompts import answered, same_answer
+from tunery.pipeline.rescue.requests import answers_kept
 from tunery.rescue.folder import RECORDINGS, RescueFolder
 from tunery.rescue.records import Portion, RecordedPrompt, Recording, Scope
 from tunery.rescue.source import Source
@@ -27,6 +28,7 @@ _REPEATS = 20
 """Prompts that are asked a second time, which shows how much the old model disagrees with itself [count]."""
 _LOGPROBS: Mapping[str, Any] = {"logprobs": True, "top_logprobs": 5}
 _SEED = 17
+_PROMPT_FIELDS = tuple(RecordedPrompt.model_fields)
 
 
 class RecordingSettings(Record):
@@ -85,8 +87,12 @@ class Recorded(Record):
     """Answers that call tools [count]."""
     max_tokens_field: MaxTokensField = "max_tokens"
     """What the source was found to call the limit of an answer."""
+    given: int = 0
+    """Answers of the time when it was forwarded to, which cost nothing here [count]."""
     left_out: tuple[str, ...] = ()
     """Rows and stored completions that could not be understood: where each is, and what is wrong."""
+    skipped: Mapping[str, int] = {}
+    """Why requests of this server's log were not taken, to how many [count]."""
 
 
 def endpoint_of(scope: Scope, model: str, **settings: Any) -> EndpointConfig:
@@ -106,6 +112,8 @@ def estimate(
         most: Longest answer [tokens].
     """
     there = {recording.id: recording.completion_tokens for recording in folder.recordings(config.model)}
+    given = {recording.id for recording in answers_kept(folder, config.model)}
+    prompts = [prompt for prompt in prompts if prompt.id not in given]
     left = [prompt for prompt in prompts if prompt.id not in there]
     asked = [*left, *(prompt for prompt in _repeats(prompts) if left)]
     ceilings = [prompt_ceiling([*p.messages, _fields(p)]) for p in asked]
@@ -132,8 +140,9 @@ def record(
 ) -> Recorded:
     """Have the old model answer every prompt at temperature 0; what was paid for is not asked again.
 
-    Every answer is on disk before the next step. A request that a kill leaves behind is asked again, for
-    nobody knows whether it was billed; it counts as spent, at its ceiling.
+    Nor is what it answered while it was forwarded to (:mod:`tunery.pipeline.rescue.requests`): that answer is
+    the recording. Every answer is on disk before the next step. A request that a kill leaves behind is asked
+    again, for nobody knows whether it was billed; it counts as spent, at its ceiling.
 
     Args:
         folder: Of the rescue; ``recordings.jsonl`` of the model is written, whole.
@@ -153,10 +162,12 @@ def record(
     asking = replace(asking, line=lambda: _line(scope))
     identity = sha256_text(canonical_json([config.base_url, config.model]))[:16]
     (place / JOURNAL).touch(mode=0o600)
+    given = {each.id: each for each in answers_kept(folder, config.model)}
+    left = [prompt for prompt in prompts if prompt.id not in given]
     with Journal(place / JOURNAL, identity) as journal:
         _check_length(folder, place, config, journal)
         try:
-            came = _bought(folder, place, config, prompts, journal, asking)
+            came = _bought(folder, place, config, left, journal, asking)
         except ConfigError as error:
             if error.param == "api_key_env":
                 key = scope.api_key_env or scope.api_key_file or "the scope's settings"
@@ -164,9 +175,10 @@ def record(
             raise
         finally:
             # Whatever ended the call: what is paid for is what the next step finds.
-            kept = _kept(_config(config, _settings(folder, place, config)), prompts, journal)
+            kept = _kept(_config(config, _settings(folder, place, config)), prompts, given, journal)
             folder.write_lines(place / RECORDINGS, kept)
-        return _recorded(config, prompts, kept, came, journal)
+        found = _recorded(config, prompts, kept, came, journal)
+        return found.with_(given=sum(each.id in given for each in kept))
 
 
 def note_field(folder: RescueFolder, scope: Scope, field: MaxTokensField) -> None:
@@ -275,12 +287,21 @@ def _repeats(prompts: Sequence[RecordedPrompt]) -> list[RecordedPrompt]:
     return sorted(prompts, key=lambda prompt: sampling_key(_SEED, "repeat", prompt.id))[:_REPEATS]
 
 
-def _kept(config: EndpointConfig, prompts: Sequence[RecordedPrompt], journal: Journal) -> list[Recording]:
+def _kept(
+    config: EndpointConfig,
+    prompts: Sequence[RecordedPrompt],
+    given: Mapping[str, Recording],
+    journal: Journal,
+) -> list[Recording]:
+    """Return the answers there are: those bought, and of prompts that were not asked those of the log."""
     found = []
     for prompt in prompts:
         answer = journal.find(key_of(config, prompt.messages, _fields(prompt)))
         if answer is not None:
             found.append(_recording(prompt, config.model, answer))
+        elif prompt.id in given:
+            # What a prompt is for, and its owner's answer, is what the newest list of prompts says.
+            found.append(given[prompt.id].with_(**{key: getattr(prompt, key) for key in _PROMPT_FIELDS}))
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tunery.core.errors import first_of
 from tunery.core.figures import counted, percent, usd
+from tunery.data.version.reasons import meaning
 from tunery.pipeline.rescue.record import Recorded
 
 _SHOWN = 20
@@ -40,6 +41,10 @@ def recorded_lines(found: Recorded) -> Iterator[str]:
         yield f"{counted(found.tool_calls, 'answer')} call tools"
     if found.cut:
         yield f"{counted(found.cut, 'answer')} ended at the limit of tokens and are cut short: --max-tokens"
+    if found.given:
+        yield f"{counted(found.given, 'answer')} of this server's log, of the time it was forwarded to"
+    for reason, count in found.skipped.items():
+        yield f"left out, {counted(count, 'request')} of this server's log: {meaning(reason)}"
     if found.left_out:
         yield f"left out, {counted(len(found.left_out), 'row')} that could not be understood:"
         yield from first_of(found.left_out, _SHOWN)
