@@ -62,6 +62,8 @@ class Trouble:
     logprobs: bool = True
     refusal: tuple[int, dict[str, Any], dict[str, str]] | None = None
     """Status, error object and headers that completions get."""
+    logprob: float = -0.01
+    """Of each token of an answer [nats]."""
     wants_limit: str | None = None
     """The only name of an answer's limit that is taken; requests with the other get 400."""
     refuse_logprobs: bool = False
@@ -362,8 +364,8 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("logprobs") and source.trouble.logprobs:
             choice["logprobs"] = {"content": [
                 {
-                    "token": word, "logprob": -0.01, "bytes": list(word.encode()),
-                    "top_logprobs": [{"token": word, "logprob": -0.01, "bytes": list(word.encode())}],
+                    "token": word, "logprob": source.trouble.logprob, "bytes": list(word.encode()),
+                    "top_logprobs": [{"token": word, "logprob": source.trouble.logprob, "bytes": list(word.encode())}],
                 }
                 for word in words
             ], "refusal": None}  # fmt: skip

@@ -19,6 +19,7 @@ import pytest
 
 from tests.doubles.openai_source import KEY, OpenAISource, chat_row, serving
 from tests.fixtures_cli import Tunery, home, tunery
+from tunery.pipeline.rescue.record import likelihood
 from tunery.pipeline.rescue.stored import stored_prompts
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.records import Scope
@@ -121,6 +122,7 @@ def test_answers_are_kept_with_truth_and_logprobs_and_never_bought_twice(
     assert recorded["prompts"]["holdout"] == 20  # half, where there are few
     assert (recorded["truths"], recorded["right"], recorded["logprobs"]) == (40, 36, True)
     assert (recorded["repeated"], recorded["same"]) == (20, 20)
+    assert (recorded["sure"], recorded["unsure"]) == (40, 0)
     assert recorded["usd"] > 0
     kept = list(fetched.recordings(MODEL))
     assert all(recording.logprobs and recording.truth for recording in kept)
@@ -130,6 +132,15 @@ def test_answers_are_kept_with_truth_and_logprobs_and_never_bought_twice(
     assert (again.code, again.json["recorded"]["bought"]) == (0, 0)
     assert len(source.completions) == 60
     assert "the old model answers as its rows' owner did in 90.0 %" in Path(again.json["page"]).read_text()
+
+
+def test_what_the_old_model_is_not_sure_of_is_counted(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery
+) -> None:
+    source.trouble.logprob = -0.2  # 82 %
+    found = tunery("rescue", "record", *TERMS)
+    assert "the old model is less than 90.0 % sure of 40 of 40 short answers" in found.out
+    assert all(likelihood(each) == pytest.approx(0.8187, abs=1e-4) for each in fetched.recordings(MODEL))
 
 
 def test_source_without_logprobs_is_asked_without(

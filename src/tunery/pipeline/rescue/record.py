@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tunery.endpoint.ask import Answers, Asking, ask_all, key_of
 from tunery.endpoint.client import Line, prompt_ceiling
 from tunery.endpoint.config import EndpointConfig, MaxTokensField
 from tunery.endpoint.journal import Journal, PaidAnswer
-from tunery.pipeline.rescue.prompts import answered, same_answer
+from tunery.pipeline.rescue.prompts import answered, is_short, same_answer
 from tunery.pipeline.rescue.requests import answers_kept
 from tunery.rescue.folder import RECORDINGS, RescueFolder
 from tunery.rescue.records import Portion, RecordedPrompt, Recording, Scope
@@ -28,6 +29,8 @@ _REPEATS = 20
 """Prompts that are asked a second time, which shows how much the old model disagrees with itself [count]."""
 _LOGPROBS: Mapping[str, Any] = {"logprobs": True, "top_logprobs": 5}
 _SEED = 17
+SURE = 0.9
+"""Probability from which an answer leaves no doubt worth speaking of."""
 _PROMPT_FIELDS = tuple(RecordedPrompt.model_fields)
 
 
@@ -87,6 +90,10 @@ class Recorded(Record):
     """Answers that call tools [count]."""
     max_tokens_field: MaxTokensField = "max_tokens"
     """What the source was found to call the limit of an answer."""
+    sure: int = 0
+    """Answers of a word or a label whose probability is known and at least :data:`SURE` [count]."""
+    unsure: int = 0
+    """Those below it: where the old model's own doubt says more than its answer [count]."""
     given: int = 0
     """Answers of the time when it was forwarded to, which cost nothing here [count]."""
     left_out: tuple[str, ...] = ()
@@ -320,6 +327,15 @@ def _recording(prompt: RecordedPrompt, model: str, paid: PaidAnswer) -> Recordin
     )
 
 
+def likelihood(recording: Recording) -> float:
+    """Return the probability that the old model gave its answer, in [0, 1].
+
+    The end of the answer is no token of it, so this is that of an answer that begins so.
+    """
+    found = [token.get("logprob") for token in recording.logprobs]
+    return math.exp(min(0.0, sum(each for each in found if isinstance(each, (int, float)))))
+
+
 def _said(paid: PaidAnswer) -> list[Any]:
     """Return what an answer says and calls; the ids of calls differ each time."""
     return [paid.text, *(call.get("function") for call in paid.tool_calls or ())]
@@ -335,6 +351,7 @@ def _recorded(
     priced = config.price_prompt is not None and config.price_completion is not None
     with_truth = [recording for recording in kept if recording.truth is not None]
     both = [id for id in came.again.found if id in came.first.found]
+    likely = [likelihood(r) for r in kept if r.logprobs and not r.tool_calls and is_short(r.answer)]
     return Recorded(
         model=config.model,
         prompts=Counter(prompt.portion for prompt in prompts),
@@ -352,4 +369,6 @@ def _recorded(
         cut=sum(recording.finish == "length" for recording in kept),
         tool_calls=sum(bool(recording.tool_calls) for recording in kept),
         max_tokens_field=came.first.max_tokens_field,
+        sure=sum(each >= SURE for each in likely),
+        unsure=sum(each < SURE for each in likely),
     )

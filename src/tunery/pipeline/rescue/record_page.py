@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tunery.core.errors import first_of
 from tunery.core.figures import counted, percent, usd
 from tunery.data.version.reasons import meaning
-from tunery.pipeline.rescue.record import Recorded
+from tunery.pipeline.rescue.record import SURE, Recorded
 
 _SHOWN = 20
 """Of the rows that are left out [count]."""
@@ -37,6 +37,9 @@ def recorded_lines(found: Recorded) -> Iterator[str]:
         )
     if any(found.answers.values()):
         yield "log-probabilities: " + ("with every answer" if found.logprobs else "the source offers none")
+    if found.sure or found.unsure:
+        short = counted(found.sure + found.unsure, "short answer")
+        yield f"the old model is less than {percent(SURE)} sure of {found.unsure:,} of {short}"
     if found.tool_calls:
         yield f"{counted(found.tool_calls, 'answer')} call tools"
     if found.cut:
