@@ -362,13 +362,13 @@ class _Handler(BaseHTTPRequestHandler):
             "logprobs": None, "message": {"role": "assistant", "refusal": None, "content": None, **message},
         }  # fmt: skip
         if body.get("logprobs") and source.trouble.logprobs:
-            choice["logprobs"] = {"content": [
-                {
-                    "token": word, "logprob": source.trouble.logprob, "bytes": list(word.encode()),
-                    "top_logprobs": [{"token": word, "logprob": source.trouble.logprob, "bytes": list(word.encode())}],
-                }
+            about = [
+                {"token": word, "logprob": source.trouble.logprob, "bytes": list(word.encode())}
                 for word in words
-            ], "refusal": None}  # fmt: skip
+            ]
+            choice["logprobs"] = {
+                "content": [{**token, "top_logprobs": [token]} for token in about], "refusal": None
+            }  # fmt: skip
         usage = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
         whole = {
             "id": f"chatcmpl-{number}", "object": "chat.completion", "created": CREATED,
