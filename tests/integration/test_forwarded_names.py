@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -153,6 +154,31 @@ def test_canary_of_ours_that_fails_is_rolled_back_by_its_traffic_and_no_client_s
         assert forwarding.stage_now(workspace, began) == "forward"
         raw = client.chat.completions.with_raw_response.create(model=OLD, messages=ASK)  # type: ignore[arg-type]
         assert "x-tunery-fallback" not in raw.headers  # ours is not even tried any more
+
+
+def test_canary_of_ours_whose_answers_have_not_the_form_is_rolled_back_by_its_traffic(
+    workspace: Workspace, source: OpenAISource, tiny_model: Path
+) -> None:
+    source.say = lambda body: '{"kind": "parcel"}'
+    form = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
+    asked: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": form}}
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model), canary_interval_s=0.1)
+    with live(workspace, tiny_model, settings=settings) as here:
+        began = moved(workspace, source, "canary", percent=50)
+        assert began.rollout_id is not None
+        client, deadline, users = here.client(), time.monotonic() + 30, count()
+        while (ended := workspace.rollouts.get(began.rollout_id)).status == "running":
+            assert time.monotonic() < deadline
+            client.chat.completions.create(  # ours talks until it is cut short; nobody is told of an error
+                model=OLD, messages=ASK, max_tokens=6, user=f"user-{next(users)}", response_format=asked  # type: ignore[arg-type]
+            )  # fmt: skip
+        assert (ended.status, ended.actor) == ("rolled_back", "canary")
+        assert "form" in (ended.reason or "")
+        assert forwarding.stage_now(workspace, began) == "forward"
+        made = client.chat.completions.create(
+            model=OLD, messages=ASK, max_tokens=6, response_format=asked  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert made.choices[0].message.content == '{"kind": "parcel"}'
 
 
 def spoil(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Executor
+from contextlib import suppress
 
 from tunery.core.errors import UpstreamModelNotFoundError
 from tunery.deploy import forwarding
@@ -37,7 +38,8 @@ class GoneNotes:
         if now - self._looked_at.get(named, -_EACH_S) < _EACH_S:
             return
         self._looked_at[named] = now
-        self._beside.submit(self._note, *named)
+        with suppress(RuntimeError):  # the server ends; another one notes it
+            self._beside.submit(self._note, *named)
 
     def _note(self, project: str, name: str) -> None:
         with logged(f"that the old model of {name} is gone"):
