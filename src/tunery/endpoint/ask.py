@@ -22,7 +22,7 @@ class Answers(NamedTuple):
     """What came of the requests; each is in one of the two."""
 
     found: Mapping[str, PaidAnswer]
-    """Request to its answer."""
+    """Request to its answer; log-probabilities are in the journal."""
     failed: Mapping[str, str]
     """Request to why it has none, after every attempt."""
     retries: int

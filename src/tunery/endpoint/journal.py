@@ -67,14 +67,18 @@ class Journal:
         self.path = path
         self._identity = identity
         self._answers: dict[str, PaidAnswer] = {}
+        self._large: dict[str, int] = {}
+        """Request to where the line of its answer begins, of answers with log-probabilities [bytes]."""
         self._open: dict[str, list[Amount]] = defaultdict(list)
         with ExitStack() as on_error:
             self._file = on_error.enter_context(GrowingLines(path))
+            begin = 0
             for number, line in enumerate(self._file.lines, start=1):
-                self._replay(number, line)
+                self._replay(number, line, begin)
+                begin += len(line) + 1
             if not self._file.lines:
                 self._file.append([{"journal": _FORMAT, "identity": identity}])
-            self._file.lines = []  # recordings with log-probabilities are large; once in memory is enough
+            self._file.lines = []
             on_error.pop_all()
 
     def __enter__(self) -> Self:
@@ -84,8 +88,18 @@ class Journal:
         self._file.close()
 
     def find(self, key: str) -> PaidAnswer | None:
-        """Return the answer to a request that was paid for before, None where there is none."""
+        """Return the answer to a request that was paid for before, None where there is none.
+
+        Its log-probabilities stay on the disk: they may be a thousand times its text (:meth:`whole`).
+        """
         return self._answers.get(key)
+
+    def whole(self, key: str) -> PaidAnswer | None:
+        """Return an answer as :meth:`find` does, its log-probabilities with it."""
+        answer = self._answers.get(key)
+        if answer is None or key not in self._large:
+            return answer
+        return answer._replace(logprobs=json.loads(self._file.line_at(self._large[key]))["logprobs"])
 
     @property
     def answers(self) -> int:
@@ -115,11 +129,17 @@ class Journal:
     def done(self, key: str, answer: PaidAnswer) -> None:
         """Keep an answer."""
         fields = {name: value for name, value in answer._asdict().items() if value is not None}
-        self._file.append([{"done": key, **fields}])
+        begin = self._file.append([{"done": key, **fields}])
         self._open[key].pop()
-        self._answers[key] = answer
+        self._keep(key, answer, begin)
 
-    def _replay(self, number: int, line: bytes) -> None:
+    def _keep(self, key: str, answer: PaidAnswer, begin: int) -> None:
+        self._answers[key] = answer._replace(logprobs=None)
+        self._large.pop(key, None)
+        if answer.logprobs is not None:
+            self._large[key] = begin
+
+    def _replay(self, number: int, line: bytes, begin: int) -> None:
         try:
             entry: dict[str, Any] = json.loads(line)
             if number == 1:
@@ -130,7 +150,7 @@ class Journal:
                 self._open[entry["unbilled"]].pop()
             else:
                 key = entry.pop("done")
-                self._answers[key] = PaidAnswer(**entry)
+                self._keep(key, PaidAnswer(**entry), begin)
                 self._open[key].pop()
         except (ValueError, KeyError, TypeError, IndexError):
             raise ConfigError(

@@ -258,6 +258,7 @@ class Requester:
                     spent = Amount(0, 0.0)
                 raise
             call.journal.done(key, answer)
+            answer = answer._replace(logprobs=None)  # they are in the journal, and large
             spent = answer.cost
         finally:
             self._rate.settle(ceiling.tokens, spent.tokens)

@@ -224,7 +224,7 @@ def _replacement(folder: RescueFolder, file: SourceFile, inventory: Inventory) -
     models = [job.fine_tuned_model for job in jobs if job.fine_tuned_model]
     if not models:
         return f"{what} is gone; no model here was trained or validated on it"
-    recorded = sum(1 for model in models for _ in folder.recordings(model))
+    recorded = sum(1 for model in models for _ in folder.answers(model))
     record = command(folder.name, "record", models[0])
     instead = (
         f"{counted(recorded, 'recorded answer')} can take its place"

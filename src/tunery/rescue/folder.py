@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
@@ -139,6 +139,11 @@ class RescueFolder:
         """
         return self.lines(self.of_model(model) / RECORDINGS, Recording)
 
+    def answers(self, model: str) -> Iterator[Recording]:
+        """Yield as :meth:`recordings` does, without log-probabilities: they may be far more than the rest."""
+        for one in self.lines(self.of_model(model) / RECORDINGS, _WithoutLogprobs):
+            yield Recording.model_construct(**{name: getattr(one, name) for name in Recording.model_fields})
+
     def lines(self, file: Path, kind: type[R]) -> Iterator[R]:
         """Yield the records of a file that holds one a line; nothing where there is no such file.
 
@@ -150,9 +155,10 @@ class RescueFolder:
         with told(file), file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield kind.model_validate_json(line)
+                    record = kind.model_validate_json(line)
                 except ValidationError as error:
                     raise DamagedError(f"{file}: line {number} is not as it was written") from error
+                yield record
 
     def write_lines(self, file: Path, records: Iterable[Record]) -> Path:
         """Write records, one a line; as :meth:`write_text`."""
@@ -162,6 +168,12 @@ class RescueFolder:
                 os.fchmod(stream.fileno(), 0o600)
                 stream.writelines(f"{record.model_dump_json()}\n" for record in records)
         return file
+
+
+class _WithoutLogprobs(Recording, extra="ignore"):
+    """A recording whose log-probabilities are passed over, never made into objects: that takes the time."""
+
+    logprobs: tuple[Mapping[str, Any], ...] = Field(default=(), validation_alias="passed over")
 
 
 def is_source_id(id: object) -> bool:

@@ -43,11 +43,13 @@ class GrowingLines:
                 f"{self.path} is in use by another process", hint="wait for it, or write to another file"
             ) from None
         self._stream.seek(0)
-        content = self._stream.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            self._stream.truncate(len(whole))
-        return whole.splitlines()
+        lines = list(self._stream)  # once in memory, not as a whole and in parts: it may be large
+        if lines and not lines[-1].endswith(b"\n"):
+            torn = lines.pop()
+            self._stream.truncate(os.fstat(self._stream.fileno()).st_size - len(torn))
+        for number, line in enumerate(lines):
+            lines[number] = line[:-1]
+        return lines
 
     def __enter__(self) -> Self:
         return self
@@ -55,15 +57,22 @@ class GrowingLines:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Write one line an entry, all of them on the disk when this returns."""
+    def append(self, entries: Iterable[Mapping[str, Any]]) -> int:
+        """Write one line an entry, on the disk when this returns; return where the first begins [bytes]."""
         lines = "".join(f"{json.dumps(entry, ensure_ascii=False, allow_nan=False)}\n" for entry in entries)
-        first = self._stream.tell() == 0
+        begin = os.fstat(self._stream.fileno()).st_size
         self._stream.write(lines.encode("utf-8"))
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        if first:
+        if begin == 0:
             sync(self.path.parent)
+        return begin
+
+    def line_at(self, begin: int) -> bytes:
+        """Return the line that begins at a byte."""
+        with self.path.open("rb") as stream:
+            stream.seek(begin)
+            return stream.readline()
 
     def restart(self) -> None:
         """Take everything away."""

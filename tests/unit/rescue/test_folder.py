@@ -56,3 +56,19 @@ def test_torn_recording_is_named_by_its_line(tmp_path: Path) -> None:
     assert next(found) == recording
     with pytest.raises(DamagedError, match="line 2"):
         next(found)
+    for torn in (line[:-9], "[]", "1", ""):
+        (place / "recordings.jsonl").write_text(f"{torn}\n")
+        with pytest.raises(DamagedError, match="line 1"):
+            next(folder.answers("ft:m"))
+
+
+def test_answers_are_recordings_without_their_log_probabilities(tmp_path: Path) -> None:
+    folder = RescueFolder(tmp_path, "openai")
+    one = Recording(
+        id="1", portion="train", origin="log", messages=({"role": "user", "content": "hi\u2028\r\n"},),
+        model="ft:m", answer="hello", at=NOW, logprobs=({"token": "hello", "logprob": -0.1},),
+    )  # fmt: skip
+    without = one.with_(id="2", logprobs=())
+    folder.write_lines(folder.of_model("ft:m") / "recordings.jsonl", [one, without])
+    assert list(folder.recordings("ft:m")) == [one, without]
+    assert list(folder.answers("ft:m")) == [one.with_(logprobs=()), without]

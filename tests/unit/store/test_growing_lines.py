@@ -20,7 +20,9 @@ def test_lines_are_read_back_and_grow(tmp_path: Path) -> None:
         lines.append([{"c": 3}])
         lines.restart()
         lines.append([{"d": 4}])
-    assert path.read_text() == '{"d": 4}\n'
+        assert lines.append([{"e": "ö"}]) == 9
+        assert [lines.line_at(begin) for begin in (0, 9)] == [b'{"d": 4}\n', '{"e": "ö"}\n'.encode()]
+    assert path.read_text() == '{"d": 4}\n{"e": "ö"}\n'
 
 
 @pytest.mark.parametrize("cut", range(1, 9))

@@ -186,7 +186,7 @@ def _arms(
     evaluations: Mapping[str, str],
     price_per_hour: float | None,
 ) -> Iterator[ArmCost]:
-    held = [r.usd for r in folder.recordings(model) if r.portion == "holdout" and r.usd]
+    held = [r.usd for r in folder.answers(model) if r.portion == "holdout" and r.usd]
     for name, id in evaluations.items():
         found = workspace.evaluations.find(id)
         if found is None or found.main_metric not in found.metrics:

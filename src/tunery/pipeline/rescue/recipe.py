@@ -78,7 +78,7 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
         ConfigError: Too little is recorded.
     """
     on_owner = settings.train_on == "owner"
-    recordings = {recording.id: recording for recording in folder.recordings(model)}
+    recordings = {recording.id: recording for recording in folder.answers(model)}
     kept = {id: r for id, r in recordings.items() if answered(r) and r.finish != "length"}
     parts: dict[Portion, list[RecordedPrompt]] = {"train": [], "validation": [], "holdout": []}
     unread = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -118,7 +118,7 @@ def estimate(
         prompts: Drawn.
         most: Longest answer [tokens].
     """
-    there = {recording.id: recording.completion_tokens for recording in folder.recordings(config.model)}
+    there = {recording.id: recording.completion_tokens for recording in folder.answers(config.model)}
     given = {recording.id for recording in answers_kept(folder, config.model)}
     prompts = [prompt for prompt in prompts if prompt.id not in given]
     left = [prompt for prompt in prompts if prompt.id not in there]
@@ -182,8 +182,8 @@ def record(
             raise
         finally:
             # Whatever ended the call: what is paid for is what the next step finds.
-            kept = _kept(_config(config, _settings(folder, place, config)), prompts, given, journal)
-            folder.write_lines(place / RECORDINGS, kept)
+            there = _kept(_config(config, _settings(folder, place, config)), prompts, given, journal)
+            kept = _written(folder, place / RECORDINGS, there)
         found = _recorded(config, prompts, kept, came, journal)
         return found.with_(given=sum(each.id in given for each in kept))
 
@@ -299,17 +299,31 @@ def _kept(
     prompts: Sequence[RecordedPrompt],
     given: Mapping[str, Recording],
     journal: Journal,
-) -> list[Recording]:
-    """Return the answers there are: those bought, and of prompts that were not asked those of the log."""
-    found = []
+) -> Iterator[Recording]:
+    """Yield the answers there are: those bought, and of prompts that were not asked those of the log."""
     for prompt in prompts:
-        answer = journal.find(key_of(config, prompt.messages, _fields(prompt)))
+        answer = journal.whole(key_of(config, prompt.messages, _fields(prompt)))
         if answer is not None:
-            found.append(_recording(prompt, config.model, answer))
+            yield _recording(prompt, config.model, answer)
         elif prompt.id in given:
             # What a prompt is for, and its owner's answer, is what the newest list of prompts says.
-            found.append(given[prompt.id].with_(**{key: getattr(prompt, key) for key in _PROMPT_FIELDS}))
-    return found
+            yield given[prompt.id].with_(**{key: getattr(prompt, key) for key in _PROMPT_FIELDS})
+
+
+def _written(folder: RescueFolder, file: Path, recordings: Iterable[Recording]) -> list[Recording]:
+    """Write recordings, and return them without most of their log-probabilities, which would fill memory."""
+    kept: list[Recording] = []
+
+    def passing() -> Iterator[Recording]:
+        for one in recordings:
+            few = one.logprobs if is_short(one.answer) else one.logprobs[:1]
+            kept.append(
+                one.model_copy(update={"logprobs": tuple({"logprob": t.get("logprob")} for t in few)})
+            )
+            yield one
+
+    folder.write_lines(file, passing())
+    return kept
 
 
 def _recording(prompt: RecordedPrompt, model: str, paid: PaidAnswer) -> Recording:

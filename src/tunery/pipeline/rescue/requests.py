@@ -82,7 +82,7 @@ def keep_answers(folder: RescueFolder, model: str, logged: Logged, prompts: Sequ
         ResourceError: They cannot be written.
     """
     there = {each.id: each for each in answers_kept(folder, model)}
-    known = {*there, *(each.id for each in folder.recordings(model))}
+    known = {*there, *(each.id for each in folder.answers(model))}
     for prompt in prompts:
         if prompt.id in logged.answers and prompt.id not in known:
             there[prompt.id] = _recording(prompt, model, logged.answers[prompt.id])

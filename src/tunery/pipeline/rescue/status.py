@@ -112,7 +112,7 @@ def _model(
     damaged = [
         id for id in here if id in there and there[id].sha256 not in (None, sha256_file(folder.file(id)))
     ]
-    prompts, answers = known_prompts(folder, model), Counter(r.portion for r in folder.recordings(model))
+    prompts, answers = known_prompts(folder, model), Counter(r.portion for r in folder.answers(model))
     found = proven(folder.of_model(model))
     forwarded = forwarding.of_model(workspace, model)
     stage = forwarding.stage_now(workspace, forwarded) if forwarded else None
