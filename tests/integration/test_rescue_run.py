@@ -205,15 +205,17 @@ def test_what_a_source_says_stays_in_the_comment(
 def test_successor_is_two_arms_at_the_same_source(
     folder: RescueFolder, tunery: Tunery, tiny_model: Path
 ) -> None:
+    scope = Scope(api_key_env=None, api_key_file="/keys/one", organization="org-1", project="proj_1")
+    folder.write("inventory.json", folder.inventory().with_(scopes=(scope,)))
     found = tunery("rescue", "recipe", "--base", tiny_model, "--successor", "gpt-5-mini", "--json")
     assert found.code == 0, found.err
     arms = load_recipe(Path(found.json["recipe"]["path"]), ()).evaluate.arms
     assert list(arms) == ["old", "successor", "successor-few"]
     few = arms["successor-few"]
     assert isinstance(few, EndpointArm)
-    assert (few.base_url, few.model, few.api_key_env, few.shots) == (
-        "https://api.openai.com/v1", "gpt-5-mini", "OPENAI_API_KEY", 8,
-    )  # fmt: skip
+    assert (few.base_url, few.model, few.shots) == ("https://api.openai.com/v1", "gpt-5-mini", 8)
+    assert (few.api_key_env, few.api_key_file) == (None, "/keys/one")
+    assert few.account_headers == {"OpenAI-Organization": "org-1", "OpenAI-Project": "proj_1"}
 
 
 def test_base_is_a_folder_from_where_one_stands_or_of_the_home_and_is_there(

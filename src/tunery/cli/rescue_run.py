@@ -59,8 +59,7 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
         named = model_of(folder, model)
         job = job_of(folder.inventory(), named)
         scope = scope_of(folder, named)
-        about = {"base_url": scope.base_url, "model": successor, "api_key_env": scope.api_key_env}
-        other = {key: value for key, value in about.items() if value} if successor else None
+        other = scope.of_model(successor) if successor else None
 
         def drafted(chosen: str) -> Drafted:
             return draft(folder, named, job, Choices(chosen, train_on, margin, other))

@@ -104,10 +104,7 @@ def _endpoint(scope: Scope, model: str, window: int) -> HostedSettings:
     from tunery.core.config import parse_settings
     from tunery.serve.engines.hosted import HostedSettings
 
-    told = scope.model_dump(mode="json", exclude={"name"}, exclude_none=True)
-    if scope.api_key_file is not None:
-        told.pop("api_key_env", None)
-    values = {**told, "model": model, "context_window": window}
+    values = {**scope.of_model(model), "context_window": window}
     return parse_settings(HostedSettings, values, where="the old model's endpoint")
 
 

@@ -15,7 +15,7 @@ from tunery.core.figures import size
 from tunery.endpoint.config import EndpointConfig, MaxTokensField
 from tunery.endpoint.connection import CONNECT_S, TRY_AGAIN, Transient, certificates, pause_of, strip
 from tunery.endpoint.journal import PaidAnswer
-from tunery.endpoint.keys import key_from
+from tunery.endpoint.keys import named_key
 from tunery.text.normalise import is_unicode
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Endpoint:
             # A redirect would carry rows and key to an address that nobody wrote down, as would a proxy.
             follow_redirects=False,
             trust_env=False,
+            proxy=config.proxy,
             # With the environment its SSL_CERT_FILE and SSL_CERT_DIR would go too: teachers of a private CA.
             verify=certificates(),
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
@@ -87,7 +88,7 @@ class Endpoint:
         )
 
     async def _strip(self, request: httpx2.Request) -> None:
-        strip(request, self._key)
+        strip(request, self._key, self.config.account_headers)
 
     async def attempt(self, turns: Turns, fields: Mapping[str, Any] = MappingProxyType({})) -> PaidAnswer:
         """Send one request once; what the endpoint does not count stands at its ceiling.
@@ -164,10 +165,11 @@ class Endpoint:
         return self._refusal(status, reason, headers.get("Location"))
 
     def _refusal(self, status: int, reason: str, location: str | None) -> ConfigError:
-        env = self.config.api_key_env
+        env, file = self.config.api_key_env, self.config.api_key_file
         if status in (401, 403):
+            place = f"the environment variable {env}" if env else file
             hint = (
-                f"check the key in the environment variable {env}" if env
+                f"check the key in {place}" if place
                 else "name the environment variable that holds the key: --api-key-env NAME"
             )  # fmt: skip
             return ConfigError(f"{reason}; the key is refused", hint=hint, param="api_key_env")
@@ -225,8 +227,8 @@ class Endpoint:
 
 
 def key_of(config: EndpointConfig) -> str:
-    """Return the key that an endpoint's settings name, empty where they name none; raises as ``key_from``."""
-    return key_from(config.api_key_env, config.host)
+    """Return the key that the settings of an endpoint name, empty for none; raises as ``named_key``."""
+    return named_key(config.api_key_env, config.api_key_file, config.host)
 
 
 async def _read(response: AsyncAPIResponse[Any]) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunery.core.config import NonEmpty, Settings
 from tunery.core.prices import TokenPrices
@@ -58,6 +58,10 @@ def is_open_to_listeners(url: str) -> bool:
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class NamedLimit(Settings):
     """An endpoint's word for the limit of an answer; one definition for all that speak to one."""
 
@@ -66,7 +70,42 @@ class NamedLimit(Settings):
     name, some older ones know the first alone."""
 
 
-class EndpointConfig(TokenPrices, NamedLimit):
+class Account(Settings):
+    """For whom an endpoint is asked, and by which way; one definition for all that speak to one."""
+
+    api_key_file: str | None = Field(default=None, exclude_if=_is_none)
+    """File that holds the key and nothing else, in place of ``api_key_env``; nobody else may be allowed to
+    read it. A server reads it for each request, so that a key can be replaced while it runs."""
+    organization: str | None = Field(default=None, exclude_if=_is_none)
+    """Sent as ``OpenAI-Organization``; left out, the key's default."""
+    project: str | None = Field(default=None, exclude_if=_is_none)
+    """Sent as ``OpenAI-Project``; left out, the key's own."""
+    proxy: str | None = Field(default=None, exclude_if=_is_none)
+    """Proxy to go through, ``http://HOST:PORT``; those that the environment names are not used."""
+
+    @field_validator("proxy")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        return url and check_url(url)
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key_file and getattr(self, "api_key_env", None):
+            raise ValueError("api_key_env and api_key_file both name a key; leave one of them out")
+        return self
+
+    @property
+    def account_headers(self) -> dict[str, str]:
+        """What names the account in a request; nothing where nothing does.
+
+        >>> Account(organization="org-1").account_headers
+        {'OpenAI-Organization': 'org-1'}
+        """
+        named = {"OpenAI-Organization": self.organization, "OpenAI-Project": self.project}
+        return {name: value for name, value in named.items() if value}
+
+
+class EndpointConfig(TokenPrices, NamedLimit, Account):
     """A model behind an endpoint that speaks the chat-completions protocol."""
 
     base_url: str

@@ -55,16 +55,6 @@ def strip(request: httpx2.Request, key: str, own: Mapping[str, str] | None = Non
         request.headers["Authorization"] = f"Bearer {key}"
 
 
-def account_headers(organization: str | None, project: str | None) -> dict[str, str]:
-    """Return the headers that name one account of several that a key sees; none for what is left out.
-
-    >>> account_headers("org-1", None)
-    {'OpenAI-Organization': 'org-1'}
-    """
-    named = {"OpenAI-Organization": organization, "OpenAI-Project": project}
-    return {name: value for name, value in named.items() if value}
-
-
 def certificates() -> ssl.SSLContext:
     """Return whom to trust, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` heeded, which clients that heed nothing of
     the environment would not."""

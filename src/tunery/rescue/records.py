@@ -10,10 +10,10 @@ from pydantic import Field, field_validator
 
 from tunery.core.config import NonEmpty, Record
 from tunery.core.forwarding import Shutdown
-from tunery.endpoint.config import NamedLimit, check_url
+from tunery.endpoint.config import Account, NamedLimit, check_url
 
 
-class Scope(NamedLimit):
+class Scope(NamedLimit, Account):
     """One account at a source: what one key sees. The key itself is neither here nor anywhere on disk."""
 
     name: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
@@ -21,25 +21,16 @@ class Scope(NamedLimit):
     base_url: NonEmpty = "https://api.openai.com/v1"
     """Address up to and including the version; ``https://NAME.openai.azure.com/openai/v1`` at Azure."""
     api_key_env: str | None = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """Name of the environment variable that holds the key; None where :attr:`api_key_file` is given."""
-    api_key_file: str | None = None
-    """File that holds the key and nothing else."""
-    organization: str | None = None
-    """Sent as ``OpenAI-Organization``; left out, the key's default."""
-    project: str | None = None
-    """Sent as ``OpenAI-Project``; left out, the key's own."""
-    proxy: str | None = None
-    """Proxy to go through, ``http://HOST:PORT``; those that the environment names are not used."""
+    """Name of the environment variable that holds the key; None where ``api_key_file`` is given."""
 
     @field_validator("base_url")
     @classmethod
     def _usable(cls, url: str) -> str:
         return check_url(url)
 
-    @field_validator("proxy")
-    @classmethod
-    def _without_password(cls, url: str | None) -> str | None:
-        return url and check_url(url)
+    def of_model(self, model: str) -> dict[str, Any]:
+        """Return the settings of whatever asks a model of this account; the key is none of them."""
+        return {**self.model_dump(mode="json", exclude={"name"}, exclude_none=True), "model": model}
 
 
 FileState = Literal["listed", "fetched", "gone"]

@@ -20,7 +20,6 @@ from tunery.endpoint.connection import (
     TRY_AGAIN,
     Pace,
     Transient,
-    account_headers,
     certificates,
     pause_of,
     strip,
@@ -51,7 +50,7 @@ class ReadOnly(httpx2.AsyncBaseTransport):
     """
 
     def __init__(self, scope: Scope, key: str) -> None:
-        self._own = account_headers(scope.organization, scope.project)
+        self._own = scope.account_headers
         self._key = key
         self._base = httpx2.URL(scope.base_url)
         self._inner = httpx2.AsyncHTTPTransport(

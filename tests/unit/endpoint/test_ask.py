@@ -173,3 +173,28 @@ def test_source_that_counts_in_every_window_turns_away_what_keeps_no_rate(
             got = ask_all(config, turns, journal, what="answers")
     assert (len(got.found), len(account.completions)) == (24, 24)
     assert account.trouble.limits.refused == got.retries > 0
+
+
+def test_account_is_named_and_its_key_comes_from_a_file_by_its_proxy(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(SOURCE_KEY)
+    file.chmod(0o600)
+    account = OpenAISource()
+    account.models.append({"id": "m"})
+    with serving_source(account), Journal(tmp_path / "answers.jsonl", "one") as journal:
+        # The proxy is where the requests end, so that nothing leaves this machine.
+        config = EndpointConfig(
+            base_url="http://old.example/v1", model="m", api_key_file=str(file), organization="org-1",
+            project="proj_1", proxy=account.url.removesuffix("/v1"),
+        )  # fmt: skip
+        assert not ask_all(config, QUESTIONS, journal, what="answers").failed
+    sent = {
+        (each["host"], each["authorization"], each["openai-organization"], each["openai-project"])
+        for each in account.headers
+    }
+    assert sent == {("old.example", f"Bearer {SOURCE_KEY}", "org-1", "proj_1")}
+
+
+def test_two_places_of_a_key_are_one_too_many() -> None:
+    with pytest.raises(ValueError, match="both name a key"):
+        EndpointConfig(base_url="http://a/v1", model="m", api_key_env="A", api_key_file="b")
