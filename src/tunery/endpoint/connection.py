@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -19,6 +20,11 @@ CONNECT_S = 15.0
 """Longest wait for a connection [s]."""
 TRY_AGAIN = frozenset({408, 425, 429})
 """Statuses, beside those from 500, that another attempt at the same request may not meet."""
+_AHEAD_S = 0.05
+"""How long before it is sent a request has its place, so that no place goes by while somebody wakes [s]."""
+_LOOK_S = 0.02
+_NEWEST = 0.1
+"""Weight of the newest request in what requests usually use."""
 _PROTOCOL_HEADERS = frozenset(
     {"host", "accept", "accept-encoding", "connection", "content-type", "content-length"}
     | {"range", "user-agent"}
@@ -104,36 +110,101 @@ class Pace:
         return random.uniform(0, end)  # noqa: S311 - spreads load, guards nothing
 
 
+class Share:
+    """What one request counts in its minute."""
+
+    def __init__(self, start: float, tokens: int, paced: float) -> None:
+        self.start = start
+        """When it is sent [s]."""
+        self.tokens = tokens
+        """At its ceiling until it ends, what it used from then on [count]."""
+        self.paced = paced
+        """That the next one waits for [tokens]."""
+        self.counts = True
+        """Whether its minute is not over."""
+
+
 class Rate:
-    """Requests and tokens a minute, spread evenly: no minute ever sees more of either.
+    """Requests and tokens a minute: no minute sees more of either, and they are spread over it.
+
+    In its minute a request counts at its ceiling until it ends, so the limit holds whatever comes back. But
+    requests are spread by what the ones before have used: ceilings may be twenty times that, and spread by
+    these a limit of tokens would let a twentieth of it through.
 
     Args:
         requests: Requests a minute at most [count]; None for no limit.
         tokens: Tokens a minute at most [count]; None for no limit.
+        minute_s: How long a minute is; tests have shorter ones [s].
     """
 
-    def __init__(self, requests: float | None, tokens: float | None) -> None:
-        self._each_s = 60 / requests if requests else 0.0
-        self._token_s = 60 / tokens if tokens else 0.0
+    def __init__(self, requests: float | None, tokens: float | None, *, minute_s: float = 60.0) -> None:
+        self._minute_s = minute_s
+        self._each_s = minute_s / requests if requests else 0.0
+        self._token_s = minute_s / tokens if tokens else 0.0
+        self._most = tokens
         self._free_at = {"requests": 0.0, "tokens": 0.0}
+        self._usual: float | None = None
+        self._minute: deque[Share] = deque()
+        self._counted = 0
+        self._turn = asyncio.Lock()
 
-    def reserve(self, tokens: int) -> float:
-        """Return how long the next request has to wait, which counts from then on [s].
+    async def take(
+        self, tokens: int, sleep: Callable[[float], Awaitable[None]], closed: Callable[[], bool]
+    ) -> Share | None:
+        """Wait until a request may be sent, in the order of asking; None where nothing is sent any more.
 
         Args:
             tokens: That it uses at most [count].
+            sleep: Waits so long, or until nothing is to be sent [s].
+            closed: Says so.
         """
-        now = asyncio.get_running_loop().time()
-        start = max(now, *self._free_at.values())
-        if self._each_s:
-            self._free_at["requests"] = start + self._each_s
-        if self._token_s:
-            self._free_at["tokens"] = start + tokens * self._token_s
-        return start - now
+        clock = asyncio.get_running_loop().time
+        async with self._turn:
+            # Whoever is next looks again and again: what others give back may let it begin sooner.
+            while not closed() and (ahead := self._ahead(clock(), tokens)) > _AHEAD_S:
+                await sleep(min(ahead - _AHEAD_S, _LOOK_S))
+            if closed():
+                return None
+            now = clock()
+            share = self._share(now + max(0.0, self._ahead(now, tokens)), tokens)
+        if (wait := share.start - clock()) > 0:
+            await sleep(wait)
+        return share
 
-    def settle(self, reserved: int, used: int) -> None:
-        """Give back what a request did not use of its tokens [count]."""
-        self._free_at["tokens"] -= max(0, reserved - used) * self._token_s
+    def settle(self, share: Share, used: int) -> None:
+        """Count what a request used in place of what it might have used [count]."""
+        if not self._token_s:
+            return
+        self._counted += used - share.tokens if share.counts else 0
+        self._free_at["tokens"] += (used - share.paced) * self._token_s
+        share.tokens, share.paced = used, used
+        self._usual = used if self._usual is None else self._usual + _NEWEST * (used - self._usual)
+
+    def _ahead(self, now: float, tokens: int) -> float:
+        """Return how long the next request has to wait, as things are [s]."""
+        wait = max(self._free_at.values()) - now
+        if self._most is None:
+            return wait
+        while self._minute and self._minute[0].start <= now - self._minute_s:
+            gone = self._minute.popleft()
+            gone.counts = False
+            self._counted -= gone.tokens
+        over = self._counted + tokens - self._most
+        for share in self._minute:
+            if over <= 0:
+                break
+            wait, over = max(wait, share.start + self._minute_s - now), over - share.tokens
+        return wait
+
+    def _share(self, start: float, tokens: int) -> Share:
+        self._free_at["requests"] = start + self._each_s
+        paced = tokens if self._usual is None else min(tokens, self._usual)
+        share = Share(start, tokens, paced)
+        if self._token_s:
+            self._free_at["tokens"] = start + paced * self._token_s
+            self._minute.append(share)
+            self._counted += tokens
+        return share
 
 
 def pause_of(headers: Mapping[str, str]) -> float | None:

@@ -240,10 +240,9 @@ class Requester:
             await call.sleep(left)
         await call.budget.reserve(ceiling)
         spent = Amount(0, 0.0)
-        wait = self._rate.reserve(ceiling.tokens)
+        share = None
         try:
-            if wait > 0:
-                await call.sleep(wait)
+            share = await self._rate.take(ceiling.tokens, call.sleep, lambda: call.closed)
             if call.closed:
                 raise Transient("nothing was sent: the call is ending", maybe_billed=False)
             spent = ceiling  # until the opposite is known, also where this task is cancelled
@@ -261,7 +260,8 @@ class Requester:
             answer = answer._replace(logprobs=None)  # they are in the journal, and large
             spent = answer.cost
         finally:
-            self._rate.settle(ceiling.tokens, spent.tokens)
+            if share is not None:
+                self._rate.settle(share, spent.tokens)
             await call.budget.settle(ceiling, spent)
         call.bought += 1
         return answer
