@@ -169,7 +169,7 @@ def test_ours_answers_a_forwarded_name_once_the_old_model_is_gone(
     assert stated(tunery)["gone_at"] is None  # as far as anybody has asked since
 
 
-@pytest.mark.parametrize("why", ["refused by its gate", "rolled back"])
+@pytest.mark.parametrize("why", ["refused by its gate", "rolled back", "its files are gone"])
 def test_what_nobody_answers_for_does_not_take_the_old_model_s_place(
     why: str,
     source: OpenAISource,
@@ -185,13 +185,17 @@ def test_what_nobody_answers_for_does_not_take_the_old_model_s_place(
             rollout = workspace.rollouts.running("parcels")
             assert rollout is not None
             workspace.rollouts.finish(rollout.id, "rolled_back", reason="worse", actor="canary")
+        elif why == "its files are gone":
+            workspace.artifacts.delete("adapters", workspace.models.get("parcels", 1).adapter_id)
         else:
             refused = workspace.models.get("parcels", 1).with_(gate_passed=False, version=2)
             workspace.models.register(refused)
             assert tunery("rescue", "serve", OLD, "--with", "parcels@2").code == 0
-    source.models.clear()
-    with serving(home, tiny_model) as here, pytest.raises(openai.NotFoundError) as failed:
-        ask(here)
+    with serving(home, tiny_model) as here:
+        assert ask(here).choices[0].message.content == "the old one"  # forwarded all the same
+        source.models.clear()
+        with pytest.raises(openai.NotFoundError) as failed:
+            ask(here)
     assert failed.value.code == "model_not_found"
     assert stated(tunery)["gone_at"] is not None
 

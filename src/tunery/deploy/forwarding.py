@@ -110,8 +110,8 @@ def note_gone(workspace: Workspace, name: str) -> None:
 def heir(workspace: Workspace, forwarded: ForwardedName) -> ModelVersion | None:
     """Return the version of ours that answers a forwarded name once its old model is gone.
 
-    None where its gate refused it and nobody answers for it, or where a canary of it did worse: then an error
-    is better than its answers.
+    None where its files are gone, where its gate refused it and nobody answers for it, or where a canary of
+    it did worse: then an error is better than its answers.
     """
     if forwarded.version is None:
         return None
@@ -119,6 +119,8 @@ def heir(workspace: Workspace, forwarded: ForwardedName) -> ModelVersion | None:
     version = workspace.models.find(ref.name, ref.version) if ref.version else None
     rollout = workspace.rollouts.find(forwarded.rollout_id) if forwarded.rollout_id else None
     if version is None or (rollout is not None and rollout.status == "rolled_back"):
+        return None
+    if not workspace.artifacts.has("adapters", version.adapter_id):
         return None
     return version if version.gate_passed or version.overrides else None
 

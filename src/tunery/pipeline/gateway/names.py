@@ -192,13 +192,21 @@ def _forwarded(workspace: Workspace, forwarded: ForwardedName) -> Route:
     old = Target(forwarded.old, None, None)
     stage = forwarding.stage_now(workspace, forwarded)
     if stage == "forward" or forwarded.version is None:
-        version = forwarding.heir(workspace, forwarded)
-        return Route(old._replace(heir=_target(workspace, version)) if version else old)
+        return Route(old._replace(heir=_heir(workspace, forwarded)))
     ours = _target(workspace, _registered(workspace, forwarded.version))
     both = ours._replace(beside=old)
     if stage != "canary" or forwarded.rollout_id is None:
         return Route(ours if stage == "alone" else both)
     return Route(old._replace(beside=ours), workspace.rollouts.get(forwarded.rollout_id), both)
+
+
+def _heir(workspace: Workspace, forwarded: ForwardedName) -> Target | None:
+    """Return ours where it may answer; what is wrong with it is no reason not to forward."""
+    version = forwarding.heir(workspace, forwarded)
+    try:
+        return _target(workspace, version) if version else None
+    except (NotFoundError, ConfigError, DamagedError):
+        return None
 
 
 def _of_job(workspace: Workspace, name: str) -> Target:
