@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 
@@ -88,6 +88,10 @@ class Driver(Protocol):
         """Return ``sql`` with its ``:name`` parameters as the driver writes them."""
         ...
 
+    def pipeline(self, connection: Any) -> AbstractContextManager[object]:
+        """Send statements without waiting for the answers before; the end of the block waits for all."""
+        ...
+
     def is_broken(self, connection: Any) -> bool:
         """Say whether the server has hung up on this connection."""
         ...
@@ -140,12 +144,24 @@ class Transaction:
         """Return rows as :meth:`rows` does; until the transaction ends nobody else changes them."""
         return self.rows(sql + self._driver.hold, params)
 
-    def _fetch(self, sql: str, params: Mapping[str, Value] | None) -> list[Row]:
+    def later(self, sql: str, params: Mapping[str, Value] | None = None) -> Callable[[], list[Row]]:
+        """Execute one statement; what is returned gives its rows, which a pipeline waits for only then."""
         cursor = self._connection.execute(self._driver.statement(sql), params or {})
         if (table := _written_table(sql)) is not None:  # RETURNING
             self.changed.add(table)
-        names = [column[0] for column in cursor.description]
-        return [_Columns(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        # SQLite computes rows when they are asked for, and would see what later statements did.
+        early = cursor.fetchall() if self._driver.dialect == "sqlite" else None
+
+        def fetch() -> list[Row]:
+            rows = cursor.fetchall() if early is None else early
+            names = [column[0] for column in cursor.description]
+            return [_Columns(zip(names, row, strict=True)) for row in rows]
+
+        return fetch
+
+    def _fetch(self, sql: str, params: Mapping[str, Value] | None) -> list[Row]:
+        return self.later(sql, params)()
 
 
 class _Columns(dict[str, Any]):
@@ -179,7 +195,9 @@ class Database:
         self._inside = threading.local()
         self._pid = os.getpid()
 
-    def atomically(self, body: Callable[[Transaction], T], *, lock: str | None = None) -> T:
+    def atomically(
+        self, body: Callable[[Transaction], T], *, lock: str | None = None, pipelined: bool = False
+    ) -> T:
         """Do ``body`` in one transaction, and once more where the database went away meanwhile.
 
         When it hung up during the commit nobody knows whether that arrived. So ``body`` must be one that may
@@ -188,6 +206,8 @@ class Database:
         Args:
             body: What to do.
             lock: As for :meth:`transaction`.
+            pipelined: Have statements wait for each other's answers only where rows are asked for; a mistake
+                in one is raised by a later one.
 
         Raises:
             ResourceError: The disk is full.
@@ -195,7 +215,7 @@ class Database:
         """
 
         def once() -> T:
-            with self._writing(lock) as transaction:
+            with self._writing(lock, pipelined=pipelined) as transaction:
                 return body(transaction)
 
         return self._until_it_answers(once)
@@ -220,8 +240,8 @@ class Database:
             self.atomically(lambda transaction: None)
 
     @contextmanager
-    def _writing(self, lock: str | None) -> Iterator[Transaction]:
-        with self._open(self.driver.begin) as transaction:
+    def _writing(self, lock: str | None, *, pipelined: bool = False) -> Iterator[Transaction]:
+        with self._open(self.driver.begin, pipelined=pipelined) as transaction:
             if lock is not None and self.driver.lock is not None:
                 transaction.run(self.driver.lock, {"name": lock})
             if self.fence is not None:
@@ -291,19 +311,25 @@ class Database:
             time.sleep(min(left, 0.2))
 
     @contextmanager
-    def _open(self, begin: str) -> Iterator[Transaction]:
+    def _open(self, begin: str, *, pipelined: bool = False) -> Iterator[Transaction]:
         if getattr(self._inside, "transaction", False):
             # It would wait for itself.
             raise RuntimeError("this thread has a transaction open already")
         with self.translated():
-            connection, _ = self._first_use(lambda c: c.execute(begin))
+            # In a pipeline nobody waits to hear whether the server still knows this connection.
+            connection = self._borrow() if pipelined else self._first_use(lambda c: c.execute(begin))[0]
             self._inside.transaction = True
             try:
                 transaction = Transaction(self.driver, connection)
-                yield transaction
-                connection.execute("COMMIT")
+                with self.driver.pipeline(connection) if pipelined else nullcontext():
+                    if pipelined:
+                        connection.execute(begin)
+                    yield transaction
+                    connection.execute("COMMIT")
                 self.changes.update(transaction.changed)
             except BaseException:
+                if pipelined and self.driver.is_broken(connection):
+                    self.close()  # a server that hung up on one connection has hung up on all
                 # Closing undoes what was not committed, whatever state an error has left the connection in.
                 connection.close()
                 raise

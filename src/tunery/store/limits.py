@@ -135,6 +135,8 @@ class Locked(NamedTuple):
     """By name; those that are not there are left out."""
     known: frozenset[str]
     """Which of the calls in question have a reservation, be it settled."""
+    held: dict[str, Held]
+    """Reservations that were asked for and are there; nobody else changes them either."""
     now: float
     """The database server's clock [s since 1970]."""
 
@@ -180,23 +182,38 @@ class Counts:
         rows = [{"name": name, "month": month, "state": state} for name, (month, state) in states.items()]
         transaction.run(_KEEP[self.database.driver.dialect], {"accounts": json.dumps(rows)})
 
-    def hold(self, transaction: Transaction, names: Iterable[str], ids: Iterable[str] = ()) -> Locked:
-        """Lock accounts, in the order of their names: two who want the same do not wait for each other."""
-        params = {"names": json.dumps(sorted(set(names))), "ids": json.dumps([*ids])}
-        rows = transaction.rows(_LOCK, params)
-        known = frozenset(json.loads(rows[0]["known"] or "[]")) if rows else frozenset[str]()
-        now = float(rows[0]["now"]) if rows else self.moment(transaction)
-        return Locked({str(row["name"]): str(row["state"]) for row in rows}, known, now)
+    def hold(
+        self,
+        transaction: Transaction,
+        names: Iterable[str],
+        *,
+        known: Iterable[str] = (),
+        held: Iterable[str] = (),
+    ) -> Locked:
+        """Lock accounts, in the order of their names: two who want the same do not wait for each other.
+
+        Args:
+            known: Calls of which it is only asked whether they have a reservation.
+            held: Calls whose reservations are locked, too. They are read by a statement of their own, which
+                sees what those did who had the accounts before.
+        """
+        params = {"names": json.dumps(sorted(set(names))), "ids": json.dumps([*known])}
+        accounts = transaction.later(_LOCK, params)
+        ids = sorted(held)
+        reservations = transaction.later(_HELD, {"ids": json.dumps(ids)}) if ids else list[Row]
+        rows = accounts()
+        found = frozenset(json.loads(rows[0]["known"] or "[]")) if rows else frozenset[str]()
+        return Locked(
+            {str(row["name"]): str(row["state"]) for row in rows},
+            found,
+            {str(row["id"]): Held(float(row["ends_at"]), row["state"]) for row in reservations()},
+            float(rows[0]["now"]) if rows else self.moment(transaction),
+        )
 
     def open(self, transaction: Transaction, states: Mapping[str, tuple[int, str]]) -> None:
         """Store accounts that are not there yet."""
         for name, (month, state) in sorted(states.items()):
             transaction.run(_OPEN, {"name": name, "month": month, "state": state})
-
-    def held(self, transaction: Transaction, ids: Sequence[str]) -> dict[str, Held]:
-        """Return those reservations that there are; nobody else changes them meanwhile."""
-        rows = transaction.rows(_HELD, {"ids": json.dumps(sorted(ids))})
-        return {str(row["id"]): Held(float(row["ends_at"]), row["state"]) for row in rows}
 
     def put(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -90,6 +90,11 @@ class PostgresDriver:
     def statement(self, sql: str) -> str:
         """Return ``sql`` with ``:name`` as psycopg's ``%(name)s``."""
         return _translate(sql)
+
+    def pipeline(self, connection: Any) -> AbstractContextManager[object]:
+        """Send statements without waiting for the answers before."""
+        pipeline: AbstractContextManager[object] = connection.pipeline()
+        return pipeline
 
     def is_broken(self, connection: Any) -> bool:
         """Say whether the server has hung up on this connection."""

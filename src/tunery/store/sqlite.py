@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
@@ -75,6 +75,10 @@ class SqliteDriver:
     def statement(self, sql: str) -> str:
         """Return ``sql``: SQLite writes parameters as we do."""
         return sql
+
+    def pipeline(self, connection: sqlite3.Connection) -> AbstractContextManager[object]:
+        """Wait as always: no statement goes far."""
+        return nullcontext()
 
     def is_broken(self, connection: sqlite3.Connection) -> bool:
         """Say no: there is nobody who could hang up."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.store import samples
 from tunery.core.errors import ResourceError
+from tunery.store.database import Transaction
 from tunery.store.workspace import Workspace
 
 
@@ -23,6 +24,35 @@ def test_a_block_that_raises_is_undone(workspace: Workspace) -> None:
     with pytest.raises(KeyError):
         fail_late()
     assert workspace.database.rows("SELECT * FROM model_names") == []
+
+
+def test_a_pipeline_that_raises_is_undone_and_what_goes_wrong_in_it_is_told(workspace: Workspace) -> None:
+    put = "INSERT INTO model_names (name, last_version) VALUES (:name, 1)"
+
+    def fail_late(transaction: Transaction) -> None:
+        transaction.run(put, {"name": "x"})
+        raise KeyError
+
+    def fail_in_the_server(transaction: Transaction) -> None:
+        transaction.run(put, {"name": "x"})
+        transaction.run(put, {"name": "x"})
+
+    with pytest.raises(KeyError):
+        workspace.database.atomically(fail_late, pipelined=True)
+    with pytest.raises(workspace.database.driver.errors):
+        workspace.database.atomically(fail_in_the_server, pipelined=True)
+    assert workspace.database.rows("SELECT * FROM model_names") == []
+    before = workspace.database.changes["model_names"]
+
+    def two(transaction: Transaction) -> list[str]:
+        transaction.run(put, {"name": "y"})
+        found = transaction.later("SELECT name FROM model_names ORDER BY name")
+        transaction.run(put, {"name": "z"})
+        return [row["name"] for row in found()]
+
+    assert workspace.database.atomically(two, pipelined=True) == ["y"]
+    assert len(workspace.database.rows("SELECT * FROM model_names")) == 2
+    assert workspace.database.changes["model_names"] == before + 1
 
 
 def test_a_transaction_inside_another_is_refused_instead_of_waiting_for_itself(workspace: Workspace) -> None:
@@ -84,7 +114,14 @@ def test_a_server_that_hung_up_is_connected_to_again(workspace: Workspace) -> No
         pytest.skip("there is no server to hang up")
     workspace.runs.add(samples.run())
     hang_up = "SELECT pg_terminate_backend(:pid) AS done"
-    for again in (lambda: workspace.runs.list(), lambda: [workspace.runs.update("run-0000000000000001")]):
+    rows = "SELECT id FROM runs"
+    for again in (
+        lambda: workspace.runs.list(),
+        lambda: [workspace.runs.update("run-0000000000000001")],
+        lambda: workspace.database.atomically(
+            lambda t: [samples.run(id=row["id"]) for row in t.rows(rows)], pipelined=True
+        ),
+    ):
         (pid,) = workspace.database.rows("SELECT pg_backend_pid() AS pid")
         other = workspace.database.driver.connect()
         other.execute(workspace.database.driver.statement(hang_up), {"pid": pid["pid"]})

@@ -1,24 +1,35 @@
-"""Counts in PostgreSQL, which any number of gateways share: one transaction a call, ended calls together."""
+"""Counts in PostgreSQL, which any number of gateways share: one transaction for all that waits."""
 
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from tunery.core.prices import NOTHING, Used
 from tunery.store.database import Transaction
 from tunery.store.limits import LAPSED, Counts, Held
 from tunery.traffic.limits.account import Account, Claim, Need, Periods, reserve
 from tunery.traffic.limits.ledger import Decision, Reservation, Seed
+from tunery.traffic.limits.together import Together
 
+_Ended: TypeAlias = tuple[Reservation, Used]
 _SWEEP_S = 1.0
 """Pause between two looks for reservations that lapsed [s]."""
 _REMEMBER_S = 3600.0
 """How long it is remembered that a call was settled [s]."""
+
+
+class _Standing(NamedTuple):
+    """What a transaction holds."""
+
+    now: float
+    accounts: dict[str, Account]
+    known: frozenset[str]
+    """Calls that have a reservation, of those that ask for one."""
+    held: Mapping[str, Held]
+    """Reservations of calls that are to be ended."""
 
 
 class DatabaseLedger:
@@ -39,82 +50,58 @@ class DatabaseLedger:
         self._seed = seed
         self._now = now
         self._sweep_at = self._renew_at = 0.0
-        self._guard = threading.Lock()
-        self._turn = threading.Lock()
-        self._waiting: list[tuple[Reservation, Future[Decision]]] = []
+        self._together = Together(self._do)
 
     def reserve(self, reservation: Reservation) -> Decision:
         """Reserve in every account of a call, or in none.
 
-        Calls of this gateway that come while a transaction runs are decided together in the next one: they
-        mostly count in the same accounts, whose rows only one transaction at a time can have.
+        Calls of this gateway that come while a transaction runs are decided together in the next one, which
+        books what ended meanwhile, too: all of it mostly counts in the same accounts, whose rows only one
+        transaction at a time can have.
         """
-        decided: Future[Decision] = Future()
-        with self._guard:
-            self._waiting.append((reservation, decided))
-        with self._turn:
-            if not decided.done():
-                with self._guard:
-                    together, self._waiting = self._waiting, []
-                self._decide(together)
-        return decided.result()
+        return cast(Decision, self._together.ask(reservation))
 
-    def _decide(self, together: Sequence[tuple[Reservation, Future[Decision]]]) -> None:
-        try:
-            decisions = self._counts.database.atomically(
-                lambda transaction: self._reserve_all(transaction, [r for r, _ in together])
-            )
-        except BaseException as error:
-            for _, decided in together:
-                decided.set_exception(error)
-            return
-        for (_, decided), decision in zip(together, decisions, strict=True):
-            decided.set_result(decision)
-
-    def _reserve_all(self, transaction: Transaction, calls: Sequence[Reservation]) -> list[Decision]:
-        claims = [claim for call in calls for claim in call.claims]
-        now, accounts, known = self._hold(transaction, claims, [call.id for call in calls])
-        decisions: list[Decision] = []
-        held: dict[str, Held] = {}
-        for call in calls:
-            own = [(accounts[claim.account], claim) for claim in call.claims]
-            # A call that is known was let in, and the answer to its first try did not arrive.
-            found = [] if call.id in known else reserve(own, call.need, now)
-            if not found and call.id not in known:
-                held[call.id] = _held(call, now)
-            decisions.append(Decision({claim.account: account.copy() for account, claim in own}, found))
-        if held:
-            self._counts.put(transaction, _states(accounts), held)
-        return decisions
+    def settle(self, ended: Sequence[_Ended]) -> None:
+        """Book what calls used, each once however often it is ended, and give back the rest."""
+        if ended:
+            self._together.ask(ended)
 
     def waits(self, claims: Sequence[Claim]) -> bool:
         """Return whether there is anything to count."""
         return bool(claims)
 
-    def settle(self, ended: Sequence[tuple[Reservation, Used]]) -> None:
-        """Book what calls used, each once however often it is ended, and give back the rest."""
+    def _do(self, asked: Sequence[Reservation | Sequence[_Ended]]) -> Sequence[Decision | None]:
+        """Book what ended and let calls in, in one transaction; only those get a decision."""
+        calls = [call for call in asked if isinstance(call, Reservation)]
+        ended = [one for batch in asked if not isinstance(batch, Reservation) for one in batch]
+        decisions = iter(
+            self._counts.database.atomically(lambda t: self._count(t, calls, ended), pipelined=True)
+        )
+        return [next(decisions) if isinstance(one, Reservation) else None for one in asked]
 
-        def once(transaction: Transaction) -> None:
-            claims = [claim for reservation, _ in ended for claim in reservation.claims]
-            now, accounts, _ = self._hold(transaction, claims)
-            held = self._counts.held(transaction, [reservation.id for reservation, _ in ended])
-            over: set[str] = set()
-            for reservation, used in ended:
-                kept = held.get(reservation.id)
-                if reservation.id in over or (kept is not None and kept.state is None):
-                    continue
-                over.add(reservation.id)
-                if kept is None or not kept.is_live:
-                    _finish(accounts, reservation.claims, None, used, (now, now))
-                else:
-                    began = float(json.loads(kept.state or "{}")["at"])
-                    _finish(accounts, reservation.claims, reservation.need, used, (began, now))
-            settled = {r.id: Held(now + _REMEMBER_S, None) for r, _ in ended}
-            self._counts.put(transaction, _states(accounts), settled)
-
-        if ended:
-            with self._turn:
-                self._counts.database.atomically(once)
+    def _count(
+        self,
+        transaction: Transaction,
+        calls: Sequence[Reservation],
+        ended: Sequence[_Ended],
+    ) -> list[Decision]:
+        """Book what ended, then reserve, in one transaction of two round trips."""
+        over = [call for call, _ in ended]
+        claims = [claim for call in (*calls, *over) for claim in call.claims]
+        ids = [call.id for call in calls], [call.id for call in over]
+        locked = self._hold(transaction, claims, known=ids[0], held=ids[1])
+        changed = _book(ended, locked)
+        decisions: list[Decision] = []
+        for call in calls:
+            own = [(locked.accounts[claim.account], claim) for claim in call.claims]
+            # A call that is known was let in, and the answer to its first try did not arrive.
+            found = [] if call.id in locked.known else reserve(own, call.need, locked.now)
+            if not found and call.id not in locked.known:
+                changed[call.id] = _held(call, locked.now)
+            decisions.append(Decision({claim.account: account.copy() for account, claim in own}, found))
+        if changed:
+            self._counts.put(transaction, _states(locked.accounts), changed)
+        return decisions
 
     def upkeep(self, held: Sequence[Reservation]) -> None:
         """Keep reservations for another lease, and give back those that lapsed."""
@@ -145,21 +132,23 @@ class DatabaseLedger:
         return self._now() if self._now is not None else self._counts.moment()
 
     def _hold(
-        self, transaction: Transaction, claims: Sequence[Claim], ids: Sequence[str] = ()
-    ) -> tuple[float, dict[str, Account], frozenset[str]]:
-        """Lock accounts, opening those that nobody counted in.
-
-        Returns:
-            The time, how the accounts stand, and which of the calls have a reservation.
-        """
+        self,
+        transaction: Transaction,
+        claims: Sequence[Claim],
+        *,
+        known: Sequence[str] = (),
+        held: Sequence[str] = (),
+    ) -> _Standing:
+        """Lock accounts, opening those that nobody counted in, and reservations."""
         names = {claim.account for claim in claims}
-        locked = self._counts.hold(transaction, names, ids)
+        locked = self._counts.hold(transaction, names, known=known, held=held)
         if missing := names - locked.states.keys():
             periods = Periods.at(self._now() if self._now is not None else time.time())
             self._counts.open(transaction, {name: self._fresh(name, periods) for name in missing})
-            locked = self._counts.hold(transaction, names, ids)
+            locked = self._counts.hold(transaction, names, known=known, held=held)
         now = self._now() if self._now is not None else locked.now
-        return now, {name: Account.read(text) for name, text in locked.states.items()}, locked.known
+        accounts = {name: Account.read(text) for name, text in locked.states.items()}
+        return _Standing(now, accounts, locked.known, locked.held)
 
     def _fresh(self, name: str, periods: Periods) -> tuple[int, str]:
         account = Account(day=periods.day, month=periods.month)
@@ -177,16 +166,31 @@ class DatabaseLedger:
 
         def once(transaction: Transaction) -> None:
             claims = [claim for held in lapsed.values() for claim in _claims(held)]
-            _, accounts, _ = self._hold(transaction, claims)
-            still = self._counts.held(transaction, [*lapsed])
-            over = {id: held for id, held in still.items() if held.is_live and held.ends_at <= now}
+            locked = self._hold(transaction, claims, held=[*lapsed])
+            over = {id: held for id, held in locked.held.items() if held.is_live and held.ends_at <= now}
             for held in over.values():
                 state = json.loads(held.state or "{}")
-                _finish(accounts, _claims(held), Need(*state["need"]), NOTHING, (state["at"], now))
+                _finish(locked.accounts, _claims(held), Need(*state["need"]), NOTHING, (state["at"], now))
             given_back = {id: Held(now + _REMEMBER_S, LAPSED) for id in over}
-            self._counts.put(transaction, _states(accounts), given_back)
+            self._counts.put(transaction, _states(locked.accounts), given_back)
 
-        self._counts.database.atomically(once)
+        self._counts.database.atomically(once, pipelined=True)
+
+
+def _book(ended: Sequence[_Ended], locked: _Standing) -> dict[str, Held]:
+    """Count what calls used, and return what is remembered of them: that they are over."""
+    over: dict[str, Held] = {}
+    for reservation, used in ended:
+        kept = locked.held.get(reservation.id)
+        if reservation.id in over or (kept is not None and kept.state is None):
+            continue
+        over[reservation.id] = Held(locked.now + _REMEMBER_S, None)
+        if kept is None or not kept.is_live:
+            _finish(locked.accounts, reservation.claims, None, used, (locked.now, locked.now))
+        else:
+            began = float(json.loads(kept.state or "{}")["at"])
+            _finish(locked.accounts, reservation.claims, reservation.need, used, (began, locked.now))
+    return over
 
 
 def _states(accounts: Mapping[str, Account]) -> dict[str, tuple[int, str]]:
