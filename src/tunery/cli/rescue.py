@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from tunery.rescue.outlook import Outlook
     from tunery.rescue.records import Inventory, Scope
 
-app = typer.Typer(no_args_is_help=True, help="Fine-tuned models that somebody else will switch off.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Fine-tuned models that somebody else will switch off.\n\n"
+    "In this order: inventory, fetch, record, recipe, run, serve. Each goes on where it ended; status says "
+    "what is safe by now, and what to type next.",
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROBLEMS = 20
 """Of a kind that are printed; the written page has them all [count]."""
@@ -62,7 +67,10 @@ def inventory(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what a source has of fine-tuned models: jobs, files, checkpoints, and the days that are left."""
+    """List fine-tuned models and how many days are left.
+
+    Reads jobs with events and checkpoints, files and models of each account; changes nothing there.
+    """
     from datetime import UTC, datetime
 
     from tunery.rescue.inventory import take_inventory
@@ -89,7 +97,10 @@ def fetch_files(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring training, validation and result files and job records here, each with its checksum."""
+    """Bring files and job records here, with checksums.
+
+    Training, validation and result files. Exits with 6 while something is still to be fetched.
+    """
     from tunery.rescue.fetch import fetch
     from tunery.rescue.page import fetch_page
 

@@ -44,7 +44,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="More prompts, from logs of yours; JSON Lines, CSV, Parquet.",
+            help="More prompts, from logs of yours; JSON Lines, CSV, Parquet. Their answers count as right.",
         ),
     ] = None,
     stored: Annotated[
@@ -109,9 +109,10 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Spend without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Have the old model answer its prompts while it can: golden answers, and what ours is compared with.
+    """Have the old model answer its prompts while it can.
 
-    Draws the hold-out before anything is asked, says what it will cost at most, and goes on where it ended.
+    The answers are what ours is compared with, and train it where a row has none of its owner's. Draws the
+    hold-out before anything is asked, says what it will cost at most, and goes on where it ended.
     """
     from tunery.core.config import parse_settings
     from tunery.data.config import TrafficConfig
@@ -199,10 +200,13 @@ def _agree(  # noqa: PLR0913 - what is agreed on
 
     interactive = typer.get_text_stream("stdin").isatty()
     if answered(folder, scope) is None:
-        if not terms_read and interactive:
-            terms_read = typer.confirm(question_of(scope), err=True)
-        if not terms_read:
+        if not terms_read and not interactive:
             raise unanswered(scope)
+        if not terms_read and not typer.confirm(question_of(scope), err=True):
+            raise ConfigError(
+                "nothing was sent: the question on the terms of use was answered with no",
+                hint="rows with answers of your own can train without the old model's",
+            )
         note_yes(folder, scope, user(), datetime.now(UTC))
     if not need.requests:
         return
@@ -214,7 +218,7 @@ def _agree(  # noqa: PLR0913 - what is agreed on
             hint="--yes, or a cap: --budget-usd, --budget-tokens",
         )
     if not yes and interactive and not typer.confirm("Send them?", err=True):
-        raise typer.Abort
+        raise ConfigError("nothing was sent", hint="--budget-usd or --budget-tokens caps what it may cost")
 
 
 def user() -> str:

@@ -50,7 +50,10 @@ def write_recipe(  # noqa: PLR0913 - typer makes each parameter an option
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a recipe from what was recorded: its data, what carries over from the job, its gate."""
+    """Write a recipe from what was fetched and recorded.
+
+    Its data, what carries over from the job, and a gate that asks ours to be no worse than the old model.
+    """
     from tunery.pipeline.rescue.base import chosen_base
     from tunery.pipeline.rescue.prompts import job_of
     from tunery.pipeline.rescue.recipe import Choices, draft
@@ -82,9 +85,9 @@ def run_rescue(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the recipe of a rescue, and say whether ours is no worse than the old model, row by row.
+    """Train, and say whether ours is no worse, row by row.
 
-    Started again, it continues where it was interrupted. Exits with 5 when the gate refuses.
+    Runs the recipe. Started again, it continues where it was interrupted. Exits with 5 when the gate refuses.
     """
     from tunery.cli.outcome import outcome_of, refusal
     from tunery.pipeline.loop import run_recipe

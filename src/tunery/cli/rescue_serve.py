@@ -59,10 +59,11 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the step.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Answer under the old name here: forwarded first, then by ours for a share, by ours, by ours alone.
+    """Answer under the old name here, a step at a time.
 
-    Each step can be taken back. Clients change nothing but their base URL. `tunery serve` answers, and reads
-    the source's key from the same environment variable, and only while the old model may answer.
+    Forwarded first, then by ours for a share of the users, by ours, by ours alone. Each step can be taken
+    back. Clients change nothing but their base URL and key. `tunery serve` answers, and needs the source's
+    key only while the old model may answer.
     """
     from tunery.deploy import forwarding
     from tunery.deploy.config import CanaryConfig
@@ -90,7 +91,10 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
 
 
 def rescue_status(ctx: typer.Context, *, name: RescueName = DEFAULT_NAME, as_json: Json = False) -> None:
-    """Say on one page how many days are left, what is safe by now, and what would be lost today."""
+    """Say what is safe by now, and what would be lost today.
+
+    And how many days are left, on one page, with the command that saves what is not safe.
+    """
     from tunery.pipeline.rescue.status import status_of, status_page
 
     folder = open_rescue(ctx, name)

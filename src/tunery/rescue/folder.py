@@ -87,7 +87,7 @@ class RescueFolder:
         except FileNotFoundError:
             raise NotFoundError(f"{file}: no such file") from None
         except ValidationError as error:
-            raise DamagedError(f"{file} is not as it was written ({error.error_count()} problems)") from error
+            raise damaged(file, error) from error
 
     def write(self, path: str | Path, record: Record) -> Path:
         """Write a record; it is there whole or not at all.
@@ -168,6 +168,16 @@ class RescueFolder:
                 os.fchmod(stream.fileno(), 0o600)
                 stream.writelines(f"{record.model_dump_json()}\n" for record in records)
         return file
+
+
+def damaged(file: Path, error: ValidationError) -> DamagedError:
+    """Return what to say of a file that does not hold the record it should."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return DamagedError(
+        f"{file} is not as it was written: {place or 'all of it'}: {first['msg']}",
+        hint="restore it from a backup, or move it away and give the step that wrote it again",
+    )
 
 
 class _WithoutLogprobs(Recording, extra="ignore"):

@@ -9,14 +9,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunery.core.config import Record
-from tunery.core.errors import DamagedError, NotFoundError
+from tunery.core.errors import NotFoundError
 from tunery.core.evaluation import Comparison, GateResult, Prediction
 from tunery.core.figures import counted, metric_interval, metric_value, one_line, percent, subject_name, usd
 from tunery.core.markdown import code, table
 from tunery.core.run import TUNED, Run
 from tunery.pipeline.rescue.recipe import OLD
 from tunery.pipeline.stages.evaluate import predictions_of
-from tunery.rescue.folder import RescueFolder
+from tunery.rescue.folder import RescueFolder, damaged
 from tunery.store.dataset_files import read_examples
 from tunery.store.workspace import Workspace
 from tunery.text.sameness import fingerprint
@@ -255,4 +255,4 @@ def proven(place: Path) -> Proof | None:
     try:
         return Proof.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        raise DamagedError(f"{file} is not as it was written ({error.error_count()} problems)") from error
+        raise damaged(file, error) from error
