@@ -91,7 +91,7 @@ class SpecialTokens:
         if self._nonce not in text:
             ids = tuple(self._fast.encode(text, add_special_tokens=False).ids)
             # Normalisation may make a special token of characters that look alike.
-            if sum(i in self.contents for i in ids) == sum(1 for _ in self._found.finditer(text)):
+            if sum(map(self.contents.__contains__, ids)) == len(self._found.findall(text)):
                 return ids
         opened = self._found.sub(lambda m: self._private(self._places[m[0]]), text)
         return tuple(self._without_names().encode(self.show(opened), add_special_tokens=False).ids)

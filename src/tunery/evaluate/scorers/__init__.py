@@ -150,7 +150,6 @@ class PreparedScorer(Protocol):
         ...
 
 
-@runtime_checkable
 class PartialScorer(Protocol):
     """A scorer that judges some rows of a task and leaves the others out of its metric."""
 
@@ -161,7 +160,8 @@ class PartialScorer(Protocol):
 
 def applies(scorer: Scorer, example: Example) -> bool:
     """Return whether a scorer judges a row; most judge all."""
-    return not isinstance(scorer, PartialScorer) or scorer.applies(example)
+    # Asked of every row, where to look through the protocol takes twenty times as long as to ask the scorer.
+    return not hasattr(scorer, "applies") or cast(PartialScorer, scorer).applies(example)
 
 
 @runtime_checkable

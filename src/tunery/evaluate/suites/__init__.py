@@ -10,7 +10,9 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.resources import files
+from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 from tunery.core.example import Example, Message
@@ -60,8 +62,13 @@ def builtin_suite(name: str) -> Suite:
     Raises:
         NotFoundError: There is no such suite; says the nearest.
     """
-    declaration = suite_declaration(name)
-    examples = tuple(load_plugin(__name__, "built-in suite", name).examples())
+    return _read(load_plugin(__name__, "built-in suite", name))
+
+
+@cache
+def _read(suite: ModuleType) -> Suite:
+    """Return the rows of a suite's file; kept, since one run asks for them again and again."""
+    declaration, examples = cast(SuiteDeclaration, suite.DECLARATION), tuple(suite.examples())
     rows = [[e.id, [[m.role, m.content] for m in e.messages], dict(e.metadata)] for e in examples]
     return Suite(declaration, examples, sha256_text(canonical_json(rows)))
 

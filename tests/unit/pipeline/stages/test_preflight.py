@@ -102,6 +102,7 @@ def test_preflight_shows_the_tokens_and_the_mask_that_the_collator_gets(
     values = {
         "name": "talk",
         "goal": {"metric": "exact_match"},
+        "evaluate": {"suites_off": "not tested here"},
         "base": str(base),
         "data": {
             "sources": [{"path": "rows.jsonl"}],
