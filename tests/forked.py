@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tunery.cli.main import execute
+from tunery.cli.main import main
 
 
 class Forked(NamedTuple):
@@ -91,7 +91,10 @@ def _execute(arguments: list[str], written: Path, environment: dict[str, str]) -
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = execute(arguments)
+        sys.argv = ["tunery", *arguments]
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
     except BaseException:
         traceback.print_exc()
     finally:

@@ -99,12 +99,23 @@ def working(workspace: Workspace, tiny_model: Path) -> Iterator[Live]:
         yield running
 
 
-def test_a_job_trains_a_model_that_answers(working: Live) -> None:
-    client = working.client()
+@pytest.fixture
+def answering(workspace: Workspace, tiny_model: Path) -> Iterator[Live]:
+    """A server that queues jobs and answers by the models that come of them."""
+    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model))
+    with live(workspace, tiny_model, settings=settings) as running:
+        yield running
+
+
+def test_a_job_trains_a_model_that_answers(answering: Live) -> None:
+    client, workspace = answering.client(), answering.workspace
     file_id = training_file(client)
     made = create(client, file_id, suffix="card-bot", seed=3, metadata={"team": "cards"})
-    assert made.status in {"queued", "running"}
-    job = wait(client, made.id, "succeeded", seconds=120)
+    assert made.status == "queued"
+    assert workspace.jobs.claim("here", 60) is not None
+    assert run_job(workspace, made.id, "here", never_stop)
+    job = client.fine_tuning.jobs.retrieve(made.id)
+    assert (job.status, job.error) == ("succeeded", None)
     assert job.fine_tuned_model == f"ft:{BASE}:tunery:card-bot:{job.id.removeprefix('ftjob-')}"
     assert (job.hyperparameters.n_epochs, job.hyperparameters.batch_size, job.seed) == (2, 8, 3)
     assert job.trained_tokens
@@ -162,16 +173,8 @@ def test_a_job_trains_a_model_that_answers(working: Live) -> None:
         client.models.retrieve(job.fine_tuned_model)
 
 
-def test_a_job_of_type_dpo_learns_from_openais_preference_file_and_answers(
-    workspace: Workspace, tiny_model: Path
-) -> None:
-    settings = ServerSettings(port=0, run_jobs=False, base=str(tiny_model))
-    with live(workspace, tiny_model, settings=settings) as running:
-        _learns_from_openais_preference_file(running)
-
-
-def _learns_from_openais_preference_file(running: Live) -> None:
-    client, workspace = running.client(), running.workspace
+def test_a_job_of_type_dpo_learns_from_openais_preference_file_and_answers(answering: Live) -> None:
+    client, workspace = answering.client(), answering.workspace
     pairs = [
         {
             "input": {"messages": [{"role": "user", "content": f"question number {i} about {i * i}"}]},

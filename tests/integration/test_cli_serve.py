@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 from openai import OpenAI
 
 from tests.fixtures_cli import Tunery, home, tunery
+from tests.forked import forked
 
 __all__ = ["home", "tunery"]
 
@@ -39,30 +39,23 @@ def test_a_queued_recipe_is_taken_and_its_model_answers(
             [("text", "category"), *((f"question {i}", "abc"[i % 3]) for i in range(30))]
         )
     job = tunery("jobs", "start", recipe, "--json").json
-    with subprocess.Popen(
-        [sys.executable, "-m", "tunery", "serve", "--port", "0", "--base", str(tiny_model), "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
-        try:
-            assert server.stdout is not None
-            assert server.stderr is not None
-            key = server.stderr.readline().strip().rpartition(" ")[2]
-            opening = "".join(server.stdout.readline() for _ in range(4))
-            url = json.loads(opening)["url"]
-            followed = tunery("jobs", "status", job["id"], "--follow", "--json").json
-            assert followed["status"] == "succeeded", followed
-            assert followed["model_version"] == "tiny@1"
-            with OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60) as client:
-                reply = client.chat.completions.create(
-                    model="tiny", messages=[{"role": "user", "content": "question 1"}], max_tokens=4
-                )
-                assert reply.model
-        finally:
-            server.send_signal(signal.SIGTERM)
-            _, told = server.communicate(timeout=60)
-    assert server.returncode == 143
+    with forked(["serve", "--port", 0, "--base", tiny_model, "--json"], tmp_path) as server:
+        while "\n}" not in server.text:
+            assert server.poll() is None, server.text
+            time.sleep(0.02)
+        key = server.text.partition("\n")[0].rpartition(" ")[2]
+        url = json.loads(server.text[server.text.index("{") : server.text.index("\n}") + 2])["url"]
+        followed = tunery("jobs", "status", job["id"], "--follow", "--json").json
+        assert followed["status"] == "succeeded", followed
+        assert followed["model_version"] == "tiny@1"
+        with OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60) as client:
+            reply = client.chat.completions.create(
+                model="tiny", messages=[{"role": "user", "content": "question 1"}], max_tokens=4
+            )
+            assert reply.model
+        server.signal(signal.SIGTERM)
+        code, told = server.end(60)
+    assert code == 143
     assert "Traceback" not in told
-    assert key not in told
+    assert told.count(key) == 1
     assert tunery("registry", "ls", "--json").json[0]["aliases"] == ["champion"]

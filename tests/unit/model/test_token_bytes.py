@@ -80,10 +80,15 @@ def test_a_metaspace_decoder_leaves_out_the_first_space_only() -> None:
         assert joined(hf, ids).decode() == decoded(hf, ids)
 
 
+@pytest.fixture(scope="module")
+def byte_level(tiny_model: Path) -> Any:
+    return load_tokenizer(tiny_model).hf
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_bytes_of_byte_level_tokens_join_to_the_text(tiny_model: Path, data: st.DataObject) -> None:
-    hf = load_tokenizer(tiny_model).hf
+def test_bytes_of_byte_level_tokens_join_to_the_text(byte_level: Any, data: st.DataObject) -> None:
+    hf = byte_level
     ids = data.draw(
         st.lists(st.integers(0, len(hf) - 1), max_size=12)
     )  # of any tokens: mostly no valid UTF-8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -106,9 +107,10 @@ def postgres_tables(postgres_database: str | None) -> Iterator[str | None]:
 
 
 @pytest.fixture
-def database_url(dialect: str, tmp_path: Path, postgres_tables: str | None) -> Iterator[str]:
+def database_url(dialect: str, tmp_path: Path, new_home: Path, postgres_tables: str | None) -> Iterator[str]:
     """URL of a database whose tables hold no rows."""
     if postgres_tables is None or dialect == "sqlite":
+        shutil.copytree(new_home, tmp_path / "home", dirs_exist_ok=True)
         yield f"sqlite:///{tmp_path / 'home' / 'tunery.db'}"
         return
     yield postgres_tables
