@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose by threading
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+from tests.tiny.build import build_adapter, build_tiny
+
 # What is compiled is kept, whatever the environment says: else every worker, and every process that a test
 # starts, compiles all of it anew, which takes longer than most of what they are started for.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-
-from tests.tiny.build import build_adapter, build_tiny
 
 gc.disable()  # until all is collected: what modules and their tests are made of is no garbage
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,11 +129,11 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "made.jsonl"
     teacher.delay_s = lambda number: 0.2
-    with started(typed(recipe, teacher.url, out)) as process:
-        wait_for(lambda: len(teacher.bodies) >= 4, process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130, errors
+    with forked(typed(recipe, teacher.url, out), tmp_path) as command:
+        wait_for(lambda: len(teacher.bodies) >= 4, command)
+        command.signal(signal.SIGINT)
+        code, errors = command.end(timeout=30)
+    assert code == 130, errors
     assert "Traceback" not in errors
     assert "made.journal.jsonl; type the same command again to go on" in errors
     teacher.delay_s = lambda number: 0.0
@@ -208,17 +206,7 @@ def test_our_own_server_is_a_teacher(
     assert server.secret not in (tmp_path / "made.journal.jsonl").read_text()
 
 
-def started(arguments: list[str]) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tunery", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Forked) -> None:
+def wait_for(condition: Callable[[], bool], process: Forked) -> None:
     """Wait until something is so, as long as the process lives."""
     deadline = time.monotonic() + 120
     while not condition():
