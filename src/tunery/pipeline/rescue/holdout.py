@@ -68,7 +68,9 @@ def draw(
 def drawn_prompts(
     asked: Iterable[FoundPrompt], known: Sequence[RecordedPrompt], settings: HoldOut
 ) -> list[RecordedPrompt]:
-    """Return every prompt once with what it is for; what was drawn before stays as it was.
+    """Return every prompt once with what it is for; what was drawn before stays for what it was.
+
+    A prompt drawn before whose owner's answer comes to light later gets it.
 
     Prompts that resemble each other serve the same purpose, and so does a conversation's later prompt, in
     which the earlier one's answer stands: no held-out prompt's answer, nor its twin's, trains. A prompt that
@@ -106,7 +108,12 @@ def drawn_prompts(
     for root in validating:
         portions.setdefault(root, "validation")
     return [
-        *known,
+        *(
+            prompt.with_(truth=found[prompt.id].truth)
+            if prompt.truth is None and prompt.id in found
+            else prompt
+            for prompt in known
+        ),
         *(
             RecordedPrompt(
                 id=each.id,

@@ -10,7 +10,7 @@ from tunery.core.config import Record
 from tunery.core.errors import ConfigError
 from tunery.core.example import Message
 from tunery.core.figures import counted, one_line, percent
-from tunery.core.tool_text import read_answer, with_words, words_of
+from tunery.core.tool_text import NotACall, functions_of, read_answer, with_words, words_of
 from tunery.data.conversations.messages import check_conversation, parse_messages
 from tunery.data.rows.row import BadRow, UnusableRow
 from tunery.inspect.json_answers import json_value
@@ -170,7 +170,8 @@ def is_readable(row: _Row) -> bool:
     try:
         messages = parse_messages(list(row.messages), "messages")
         check_conversation(messages, "messages")
-    except (BadRow, UnusableRow):
+        functions_of(list(row.tools))
+    except (BadRow, UnusableRow, NotACall):
         return False
     return True
 
