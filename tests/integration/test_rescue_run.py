@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 from tests.fixtures_cli import Tunery, home, tunery
+from tests.unit.evaluate.scripted import example
 from tunery.core.evaluation import Prediction
+from tunery.core.example import Message
+from tunery.evaluate.arms.answers import GivenAnswers
 from tunery.evaluate.arms.config import EndpointArm
 from tunery.pipeline.recipe import load_recipe
 from tunery.pipeline.rescue.proof import following
@@ -97,7 +100,33 @@ def test_recipe_says_what_carries_over_and_keeps_the_holdout_apart(
     trained = {row["messages"][0]["content"] for row in rows(place / "train.jsonl")}
     assert len(held) == 40
     assert not held & trained
-    assert {row["prompt"] for row in rows(place / "old-answers.jsonl")} == held
+    assert {row["messages"][-1]["content"] for row in rows(place / "old-answers.jsonl")} == held
+
+
+def test_old_answers_of_conversations_that_end_alike_are_their_own(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    every = [
+        each.with_(
+            messages=(
+                *each.messages,
+                {"role": "assistant", "content": "Sure?"},
+                {"role": "user", "content": word},
+            )
+        )
+        for each, word in zip(recordings(), ["Yes", "yes!", " yes"] * 60, strict=False)
+    ]
+    folder.write_lines(folder.of_model(MODEL) / "recordings.jsonl", every)
+    assert tunery("rescue", "recipe", "--base", tiny_model).code == 0
+    place = folder.of_model(MODEL)
+    given = GivenAnswers(place / "old-answers.jsonl")
+    held = [each for each in every if each.portion == "holdout"]
+    asked = [Message(role=turn["role"], content=turn["content"]) for each in held for turn in each.messages]
+    for n, each in enumerate(held):
+        row = example("x", "?").with_(
+            messages=(*asked[3 * n : 3 * n + 3], Message(role="assistant", content="?"))
+        )
+        assert given.of(row) == each.answer
 
 
 def test_rows_without_truth_are_judged_by_agreement_and_trained_on_what_was_recorded(

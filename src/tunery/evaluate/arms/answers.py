@@ -1,8 +1,11 @@
-"""Answers that people or another system gave, found by the row's id or by what was asked."""
+"""Answers that people or another system gave, found by the row's id or by what was asked.
+
+Turns are found as a whole before they are found by their last one: conversations end alike, as in "yes".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 from tunery.core.errors import ConfigError, listed
 from tunery.core.example import Example, where
 from tunery.core.figures import counted
-from tunery.core.ids import sha256_file
+from tunery.core.ids import canonical_json, sha256_file
 from tunery.evaluate.ask import Completions
 from tunery.evaluate.kept import Answer
 from tunery.evaluate.prompting import Subject
@@ -27,8 +30,9 @@ class GivenAnswers:
     """A file of answers, read whole.
 
     Args:
-        path: JSON lines, JSON, CSV, TSV or Parquet; each row has ``id`` or ``prompt`` (a text, or turns of
-            which the last is the question), and ``answer``.
+        path: JSON lines, JSON, CSV, TSV or Parquet; each row has ``id`` or ``prompt`` (a text, or turns,
+            which are found by all of them, else by all but system turns, where that is one row's alone), and
+            ``answer``. A text is the last turn of whatever ends with it.
 
     Raises:
         ConfigError: The file cannot be read or has bad rows; lists them by number.
@@ -36,23 +40,33 @@ class GivenAnswers:
 
     def __init__(self, path: Path) -> None:
         problems: list[str] = []
-        self.path, self._found = path, dict[str, str]()
+        self.path, self._exact, self._wider = path, dict[str, str](), dict[str, str]()
+        ambiguous: set[str] = set()
         for number, value in load(path, problems):
-            key = _key(value)
+            keys = _keys(value)
             given = (
-                next((value[k] for k in _ANSWER_KEYS if isinstance(value.get(k), str)), None) if key else None
+                next((value[k] for k in _ANSWER_KEYS if isinstance(value.get(k), str)), None)
+                if keys
+                else None
             )
-            if key is None or given is None:
+            if given is None:
                 problems.append(f"row {number}: needs 'id' or 'prompt', and 'answer' as text")
-            elif self._found.setdefault(key, given) != given:
-                problems.append(f"row {number}: another answer to {key.partition(' ')[2]!r:.80}")
+            elif self._exact.setdefault(keys[0], given) != given:
+                problems.append(f"row {number}: another answer to {keys[0].partition(' ')[2]!r:.80}")
+            else:
+                ambiguous |= {key for key in keys[1:] if self._wider.setdefault(key, given) != given}
+        for key in ambiguous:
+            del self._wider[key]
         if problems:
             raise ConfigError.of_problems(str(path), problems, limit=20)
 
     def of(self, example: Example) -> str | None:
         """Return the answer to a row, None where there is none."""
-        asked = _asked(example.prompt[-1].content) if example.prompt else ""
-        return self._found.get(f"id {example.id}", self._found.get(asked))
+        turns = [(turn.role, turn.content) for turn in example.prompt]
+        keys = [f"id {example.id}", *_keys_of(turns)]
+        asked = [_asked(turns[-1][1])] if turns else []
+        places = ((self._exact, [*keys, *asked]), (self._wider, keys))
+        return next((found[key] for found, names in places for key in names if key in found), None)
 
     def shared(self, task: Task) -> Task:
         """Return the task on the rows that have an answer.
@@ -88,16 +102,35 @@ class GivenAnswers:
         return Completions(tuple(Answer(self.of(e) or "", "stop", 0, 0, 0.0) for e in task.examples), {}, 0)
 
 
-def _key(value: Any) -> str | None:
+def _keys(value: Any) -> list[str]:
+    """Return what a row is found by, the narrowest first; nothing where it says neither."""
     if not isinstance(value, Mapping):
-        return None
+        return []
     identity = value.get("id")
     if isinstance(identity, (str, int)) and not isinstance(identity, bool) and identity != "":
-        return f"id {identity}"
+        return [f"id {identity}"]
     asked = next((value[k] for k in _PROMPT_KEYS if value.get(k)), None)
-    if isinstance(asked, Sequence) and not isinstance(asked, str) and isinstance(asked[-1], Mapping):
-        asked = asked[-1].get("content")
-    return _asked(asked) if isinstance(asked, str) else None
+    if isinstance(asked, str):
+        return [_asked(asked)]
+    if not isinstance(asked, Sequence) or not all(isinstance(turn, Mapping) for turn in asked):
+        return []
+    turns = [(str(turn.get("role")), turn.get("content")) for turn in asked]
+    texts = [(role, content) for role, content in turns if isinstance(content, str)]
+    if len(texts) == len(turns):
+        return _keys_of(texts)
+    return [_asked(turns[-1][1])] if isinstance(turns[-1][1], str) else []
+
+
+def _keys_of(turns: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what a conversation is found by: all of it, all but system turns; one turn by its words, too."""
+    said = [turn for turn in turns if turn[0] not in ("system", "developer")]
+    whole = [f"turns {turns_key(each)}" for each in (turns, said)]
+    return [*whole, _asked(said[0][1])] if len(said) == 1 else whole
+
+
+def turns_key(turns: Iterable[tuple[str, str]]) -> str:
+    """Return what a conversation is found by: roles and texts, whatever the spacing."""
+    return canonical_json([[role, " ".join(text.split())] for role, text in turns])
 
 
 def _asked(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,9 +13,10 @@ from tunery.core.figures import counted, one_line, percent
 from tunery.core.tool_text import NotACall, functions_of, read_answer, with_words, words_of
 from tunery.data.conversations.messages import check_conversation, parse_messages
 from tunery.data.rows.row import BadRow, UnusableRow
+from tunery.evaluate.arms.answers import turns_key
 from tunery.inspect.json_answers import json_value
 from tunery.pipeline.doctor.first_recipe import model_name, recipe_text
-from tunery.pipeline.rescue.prompts import FEW_LABELS, answered, is_short, known_prompts, text_of
+from tunery.pipeline.rescue.prompts import FEW_LABELS, answered, is_short, known_prompts
 from tunery.pipeline.rescue.requests import calls_of
 from tunery.rescue.commands import command
 from tunery.rescue.folder import RescueFolder
@@ -177,7 +178,7 @@ def is_readable(row: _Row) -> bool:
 
 
 class _Answer(Record):
-    prompt: str
+    messages: tuple[Mapping[str, Any], ...]
     answer: str
 
 
@@ -196,21 +197,21 @@ def _row(prompt: RecordedPrompt, *, truth: bool) -> _Row:
     return _Row(messages=(*prompt.messages, turn), tools=prompt.tools)
 
 
-def _old_answers(held: Iterable[Recording]) -> list[_Answer]:
-    """Return the recorded answers by what was asked, as it is and as it reads once personal data is masked.
+def _old_answers(held: Iterable[Recording]) -> Iterator[_Answer]:
+    """Yield the recorded answers with what was asked, as it is and as it reads once personal data is masked.
 
-    Of two prompts whose last turns are the same only the first is compared: a file of answers cannot tell
-    them apart.
+    Prompts that come to the same once they are masked are compared with the first one's answer.
     """
-    found: dict[str, str] = {}
+    there: set[str] = set()
     for recording in held:
-        asked = text_of(recording.messages[-1])
+        asked = parse_messages(list(recording.messages), "messages")
         answer = Message(role="assistant", content=answered(recording) or "")
-        hidden = mask([asked, *words_of(answer)]).texts
-        masked = with_words(answer, hidden[1:]).content
-        found.setdefault(asked, masked)
-        found.setdefault(hidden[0], masked)
-    return [_Answer(prompt=asked, answer=answer) for asked, answer in found.items()]
+        *hidden, masked = (with_words(turn, mask(words_of(turn)).texts) for turn in (*asked, answer))
+        for turns in (asked, hidden):
+            if (key := turns_key((turn.role, turn.content) for turn in turns)) not in there:
+                there.add(key)
+                messages = tuple({"role": turn.role, "content": turn.content} for turn in turns)
+                yield _Answer(messages=messages, answer=masked.content)
 
 
 def _sources(parts: Mapping[Portion, Sequence[RecordedPrompt]]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from tests.unit.evaluate.scripted import example
 from tunery.core.errors import ConfigError
+from tunery.core.example import Example, Message
 from tunery.evaluate.arms.answers import GivenAnswers
 from tunery.evaluate.arms.config import AnswersArm, Arms, EndpointArm
 from tunery.evaluate.config import EvaluateConfig
@@ -43,6 +44,50 @@ def test_answers_are_found_by_id_by_prompt_and_by_turns(tmp_path: Path) -> None:
     assert missing is not None
     assert "no answer to 3 of 6 test rows" in missing
     assert found.missing(shared.examples) is None
+
+
+def turn(text: str, role: str = "user") -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
+def asked(*turns: dict[str, str]) -> Example:
+    messages = [Message.model_validate(each) for each in (*turns, turn("?", "assistant"))]
+    return example("x", "?").with_(messages=tuple(messages))
+
+
+CARD = [turn("My card is lost."), turn("Shall I block it?", "assistant"), turn("Yes")]
+ORDER = [turn("My order is late."), turn("Shall I cancel it?", "assistant"), turn("yes!")]
+
+
+def test_conversations_that_end_alike_have_answers_of_their_own(tmp_path: Path) -> None:
+    brief, polite = turn("Be brief.", "system"), turn("Be polite.", "system")
+    found = given(
+        tmp_path,
+        {"messages": CARD, "answer": "blocked"},
+        {"messages": ORDER, "answer": "cancelled"},
+        {"messages": [brief, turn("Why?")], "answer": "so"},
+        {"messages": [polite, turn("Why?")], "answer": "because, madam"},
+        {"messages": [turn("Where is it")], "answer": "here"},
+        {"messages": [turn("Where is it?")], "answer": "there"},
+    )
+    assert found.of(asked(*CARD)) == "blocked"
+    assert found.of(asked(brief, *ORDER)) == "cancelled"  # a recipe may put a system turn before all
+    assert found.of(asked(turn("Yes"))) is None  # whose yes that is, nobody knows
+    assert given(tmp_path, {"messages": CARD, "answer": "blocked"}).of(asked(*ORDER)) is None
+    assert given(tmp_path, {"messages": [turn("Yes")], "answer": "fine"}).of(asked(*ORDER)) is None
+    assert given(tmp_path, {"prompt": "yes", "answer": "fine"}).of(asked(*ORDER)) == "fine"
+    assert found.of(asked(brief, turn("Why?"))) == "so"
+    assert found.of(asked(polite, turn("Why?"))) == "because, madam"
+    assert found.of(asked(turn("Why?"))) is None
+    bare = given(
+        tmp_path,
+        {"messages": [brief, turn("Why?")], "answer": "so"},
+        {"messages": [turn("Why?")], "answer": "since"},
+    )
+    assert [bare.of(asked(*turns)) for turns in ([brief, turn("Why?")], [turn("Why?")])] == ["so", "since"]
+    assert [found.of(asked(turn(text))) for text in ("Where is it", "Where is it?")] == ["here", "there"]
+    with pytest.raises(ConfigError, match="row 2: another answer"):
+        given(tmp_path, {"messages": CARD, "answer": "a"}, {"messages": CARD, "answer": "b"})
 
 
 def test_all_bad_rows_are_listed_and_a_file_that_answers_nothing_is_refused(tmp_path: Path) -> None:
