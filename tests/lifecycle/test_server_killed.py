@@ -34,8 +34,8 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(home: Path, base: Path, secret: str | None) -> Iterator[Server]:
-    command = ["--home", home, "serve", "--port", 0, "--base", base]
+def serving(home: Path, base: Path, secret: str | None, *settings: str) -> Iterator[Server]:
+    command = ["--home", home, "serve", "--port", 0, "--base", base, *settings]
     with forked(command, home.parent, {"TUNERY_DATABASE_URL": ""}) as process:
         deadline = time.monotonic() + 60
         while "http://" not in (said := process.text) or (secret is None and "tk-" not in said):
