@@ -103,6 +103,17 @@ def test_what_is_held_out_stands_before_the_cost_and_a_missing_file_before_all(
     assert "none.jsonl" in missing.err
 
 
+@pytest.mark.parametrize("amount", ["0", "-5", "nan", "inf"])
+def test_budget_that_is_none_is_refused(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery, amount: str
+) -> None:
+    prices = ("--price-prompt", "1", "--price-completion", "1")
+    refused = tunery("rescue", "record", *TERMS, *prices, "--budget-usd", amount)
+    assert (refused.code, source.completions) == (2, [])
+    assert "above 0" in refused.err
+    assert tunery("rescue", "record", *TERMS, "--budget-tokens", amount).code == 2
+
+
 def test_nothing_is_spent_unless_somebody_agrees_or_caps_it(
     source: OpenAISource, fetched: RescueFolder, tunery: Tunery
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunery.cli.output import answer, styled
-from tunery.cli.parameters import Json
+from tunery.cli.parameters import BudgetTokens, BudgetUsd, Json, PriceCompletion, PricePrompt
 from tunery.cli.progress import terminal_progress
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, working_on
 from tunery.cli.session import open_workspace
@@ -74,20 +75,10 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         ),
     ] = 0.1,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=16, help="Longest answer.")] = 1024,
-    budget_usd: Annotated[
-        float | None,
-        typer.Option("--budget-usd", help="US dollars that all calls may spend together; needs the prices."),
-    ] = None,
-    budget_tokens: Annotated[
-        int | None, typer.Option("--budget-tokens", help="Tokens that all calls may spend together.")
-    ] = None,
-    price_prompt: Annotated[
-        float | None,
-        typer.Option("--price-prompt", help="US dollars a million prompt tokens, by the source's list."),
-    ] = None,
-    price_completion: Annotated[
-        float | None, typer.Option("--price-completion", help="US dollars a million answer tokens.")
-    ] = None,
+    budget_usd: BudgetUsd = None,
+    budget_tokens: BudgetTokens = None,
+    price_prompt: PricePrompt = None,
+    price_completion: PriceCompletion = None,
     requests_per_minute: Annotated[
         float | None,
         typer.Option("--requests-per-minute", help="No faster than this; the source's limits page has it."),
@@ -129,6 +120,8 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
     folder = open_rescue(ctx, name)
     named = model_of(folder, model)
     scope = scope_of(folder, named)
+    if budget_usd is not None and not 0 < budget_usd < math.inf:
+        raise ConfigError(f"--budget-usd is an amount above 0, not {budget_usd}", hint="--budget-usd 5")
     if (budget_usd is not None) and (price_prompt is None or price_completion is None):
         raise ConfigError(
             "a budget in money needs the prices",
