@@ -261,6 +261,17 @@ def test_base_is_a_folder_from_where_one_stands_or_of_the_home_and_is_there(
     assert tunery("rescue", "recipe", "--base", "org/model@abc").code == 0
 
 
+def test_what_a_successor_costs_is_said_before_it_is_asked(
+    folder: RescueFolder, tunery: Tunery, tiny_model: Path
+) -> None:
+    told = tunery("rescue", "recipe", "--base", tiny_model, "--successor", "gpt-5-mini").out
+    assert "asks gpt-5-mini 80 requests" in told
+    text = (folder.of_model(MODEL) / "recipe.yaml").read_text()
+    assert "budget_tokens" in text
+    capped = ["evaluate.arms.successor.budget_tokens=5", "evaluate.arms.successor-few.budget_tokens=5"]
+    assert load_recipe(folder.of_model(MODEL) / "recipe.yaml", capped).evaluate.arms
+
+
 def test_too_few_recordings_are_refused(folder: RescueFolder, tunery: Tunery, tiny_model: Path) -> None:
     folder.write_lines(folder.of_model(MODEL) / "recordings.jsonl", recordings(train=20, held=3))
     refused = tunery("rescue", "recipe", "--base", tiny_model)

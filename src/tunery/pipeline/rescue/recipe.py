@@ -115,6 +115,7 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
         *_settings_of(job),
         *_left_out(recordings.values(), kept, unread),
         _grounds(held, settings.margin, by_truth=by_truth),
+        *_asked_there(settings.successor, len(held)),
     ]
     values = {
         "name": _name(model, job),
@@ -297,6 +298,14 @@ def _grounds(held: Sequence[Recording], margin: float, *, by_truth: bool) -> str
         f"gate: most of {rows} have no answer of their owners', so agreement with the old model is "
         f"measured, right or wrong; it must be shown to be at least {percent(1 - margin)}."
     )
+
+
+def _asked_there(successor: Mapping[str, Any] | None, rows: int) -> Iterator[str]:
+    if successor is not None:
+        yield (
+            f"successor: the run asks {successor['model']} {counted(2 * rows, 'request')}, billed there; "
+            "evaluate.arms.successor.budget_tokens and that of successor-few cap them."
+        )
 
 
 def _name(model: str, job: SourceJob | None) -> str:
