@@ -7,8 +7,9 @@ or a kind of reference that these tables do not know fails the walk, so that a n
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 from tests.integration.live_api import BASE, Answered, Live, live, register
 from tests.unit.store import samples
 from tunery.api.config import ServerSettings
+from tunery.api.roles import ROUTES
 from tunery.core.batch import Batch
 from tunery.core.job import Job
 from tunery.core.limits import DayUsage, Limits, Scope, Usage
@@ -419,6 +421,34 @@ def _nothing_happened(view: Workspace, theirs: Theirs) -> None:
     assert view.batches.get(theirs.batch).status == "completed"
     assert view.uploads.get(theirs.upload).status == "pending"
     assert [each.id for each in view.checkpoint_permissions.every()] == [theirs.permission]
+
+
+def test_the_walk_goes_by_every_route_of_the_app_and_by_none_that_is_gone(server: Live) -> None:
+    """The published document is what is walked: nothing may be served beside it, nor be known to no table."""
+    published: dict[str, set[str]] = {}
+    for method, path, parameters in operations(server):
+        published[f"{method} {path}"] = {p["name"] for p in parameters if p["in"] == "path"}
+    served = {f"{method} {path}" for path, methods in routes_of(server.app.routes) for method in methods}
+    assert served - {"GET /openapi.json"} == published.keys()
+    in_api = {key.replace(" /v1/", " /", 1) for key in published if " /v1/" in key}
+    in_api |= {key for key in published if key.endswith("tokenize")}
+    assert in_api == ROUTES.keys()
+    for key, in_path in published.items():
+        method, _, path = key.partition(" ")
+        lists = path in AFTER or path in OTHER_LISTS or path in OF_NO_PROJECT | {"/metrics", "/v1/limits"}
+        assert method in {"GET", "POST", "DELETE"}, f"{key}: say in the walk what its body names"
+        assert in_path or (lists if method == "GET" else (key in BODIES) != (key in NAMES_NOTHING)), key
+    assert BODIES.keys() | NAMES_NOTHING <= published.keys()
+    assert {f"GET {path}" for path in {*AFTER, *OTHER_LISTS, *INSIDE, *OF_NO_PROJECT}} <= published.keys()
+
+
+def routes_of(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Yield the path and the methods of each route, those of included routers too."""
+    for route in routes:
+        if (inner := getattr(route, "original_router", None)) is not None:
+            yield from routes_of(inner.routes, prefix + route.include_context.prefix)
+        else:
+            yield re.sub(r":\w+}", "}", prefix + route.path), set(route.methods) - {"HEAD"}
 
 
 def test_the_walk_sees_what_is_shown(server: Live, theirs: Theirs) -> None:
