@@ -11,9 +11,17 @@ import pytest
 
 from tests.fixtures_cli import Tunery, home, tunery  # noqa: F401
 from tests.integration.live_api import BASE, Live, live, register
+from tunery.api.config import ServerSettings
 from tunery.store.workspace import Workspace
 
 ASK = {"model": "bot", "prompt": "One two", "max_tokens": 4}
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often, and wait no longer than a second between two tries."""
+    monkeypatch.setattr("tunery.api.health._INTERVAL_S", 0.2)
+    monkeypatch.setattr("tunery.pipeline.gateway.bases._LONGEST_PAUSE_S", 1.0)
 
 
 def engine_of(server: Live) -> Any:
@@ -61,9 +69,10 @@ def test_a_dead_engine_is_told_of_and_opened_again(
 
 
 def test_an_engine_that_cannot_be_opened_again_is_tried_again_with_pauses(
-    workspace: Workspace, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tiny_model: Path
 ) -> None:
-    with live(workspace, tiny_model) as server:
+    values = {"port": 0, "run_jobs": False, "base": str(tiny_model), "traffic": {"breaker": {"open_s": 0.5}}}
+    with live(workspace, tiny_model, settings=ServerSettings.model_validate(values)) as server:
         ask = {**ASK, "model": BASE}
         assert server.call("POST", "/v1/completions", ask).status == 200
         base = server.bases.get(server.bases.default)

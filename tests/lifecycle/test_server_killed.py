@@ -22,8 +22,11 @@ RECIPE = {
     "goal": {"metric": "perplexity"},
     "gate": {"rules": [{"metric": "perplexity", "at_most": 1e30}]},
     "evaluate": {"max_new_tokens": 4, "baseline": {"few_shot": False, "constrained": False}},
-    "train": {"rank": 2, "validation_every": 10, "early_stopping": None, "threads": 1},
+    "train": {"rank": 2, "validation_every": 8, "early_stopping": None, "threads": 1},
 }
+
+SOON = ("jobs.lease_s=5", "jobs.poll_s=0.1")
+"""What was held by a server that was killed is free after some seconds, not after half a minute."""
 
 
 class Server(NamedTuple):
@@ -72,14 +75,14 @@ def said(client: OpenAI, job_id: str) -> list[str]:
 
 def test_a_job_goes_on_after_the_server_was_killed(tiny_model: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with serving(home, tiny_model, None) as first:
+    with serving(home, tiny_model, None, *SOON) as first:
         client = first.client
         file = client.files.create(file=("train.jsonl", training_rows()), purpose="fine-tune")
         job = client.fine_tuning.jobs.create(
             model=BASE,
             training_file=file.id,
             suffix="card-bot",
-            hyperparameters={"n_epochs": 30, "batch_size": 4},
+            hyperparameters={"n_epochs": 12, "batch_size": 4},
             extra_body={"tunery": RECIPE},
         )
         deadline = time.monotonic() + 90
@@ -97,7 +100,7 @@ def test_a_job_goes_on_after_the_server_was_killed(tiny_model: Path, tmp_path: P
         assert alive == [], "a worker outlived its server"
         secret = client.api_key
 
-    with serving(home, tiny_model, secret) as second:
+    with serving(home, tiny_model, secret, *SOON) as second:
         client = second.client
         deadline = time.monotonic() + 90
         while (job := client.fine_tuning.jobs.retrieve(job.id)).status not in {"succeeded", "failed"}:

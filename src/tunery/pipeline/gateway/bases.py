@@ -33,7 +33,9 @@ from tunery.traffic.fair_queue import Capacity, FairQueue
 
 _LOG = logging.getLogger(__name__)
 _LONG_RUN_S = 60.0
-"""An engine that answered for so long stops for a new reason; the longest pause between two tries too [s]."""
+"""An engine that answered for so long stops for a new reason [s]."""
+_LONGEST_PAUSE_S = 60.0
+"""Longest pause between two tries to open an engine again [s]."""
 
 
 class Opened(NamedTuple):
@@ -264,7 +266,7 @@ class ServedBase:
         if now - self._opened_at > _LONG_RUN_S:
             self._failures = 0
         self._failures += 1
-        self._again_at = now + min(2.0**self._failures, _LONG_RUN_S)
+        self._again_at = now + min(2.0**self._failures, _LONGEST_PAUSE_S)
         if engine is not None:
             self._stopped_by = engine.healthy().reason or "the engine stopped"
             _LOG.error("%s; it is opened again", self._stopped_by)
