@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tunery.pipeline.rescue.stored import stored_prompts
 from tunery.rescue.folder import RescueFolder
 from tunery.rescue.records import Scope
 from tunery.rescue.terms import answered, note_yes
+from tunery.store.exclusive import exclusive
 
 __all__ = ["home", "tunery"]
 
@@ -173,6 +175,27 @@ def test_source_s_own_name_of_the_limit_is_found_out_and_kept(
     assert fetched.inventory().scopes[0].max_tokens_field == "max_completion_tokens"
     forwarded = tunery("rescue", "serve", "--to", "forward", "--json").json
     assert forwarded["old"]["hosted"]["max_tokens_field"] == "max_completion_tokens"
+
+
+def test_recording_ends_well_while_another_command_is_at_work(
+    source: OpenAISource, fetched: RescueFolder, tunery: Tunery, home: Path
+) -> None:
+    source.trouble.wants_limit = "max_completion_tokens"
+    with ExitStack() as held:
+
+        def say(body: Mapping[str, Any]) -> str:
+            with source.lock:
+                if source.say is say:
+                    held.enter_context(exclusive(home, "rescue-openai"))
+                    source.say = answering
+            return answering(body)
+
+        source.say = say
+        found = tunery("rescue", "record", *TERMS, "--json")
+        assert (found.code, found.json["recorded"]["bought"]) == (0, 60)
+        assert tunery("rescue", "fetch").code == 4  # it is at work, indeed
+    assert fetched.inventory().scopes[0].max_tokens_field == "max_tokens"
+    assert tunery("rescue", "record", "--json").json["recorded"]["bought"] == 0
 
 
 def test_budget_ends_it_and_a_larger_one_goes_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,7 @@ from tunery.cli.progress import terminal_progress
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, working_on
 from tunery.cli.session import open_workspace
 from tunery.cli.stop import WAITING, until_asked
-from tunery.core.errors import ConfigError, ResourceError
+from tunery.core.errors import BusyError, ConfigError, ResourceError
 from tunery.core.figures import counted, usd
 from tunery.rescue.commands import DEFAULT_NAME, command
 
@@ -166,7 +167,8 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         found = record(folder, scope, config, drawn, asking)
     found = found.with_(left_out=tuple(left_out), skipped=logged.skipped)
     if found.max_tokens_field != scope.max_tokens_field:
-        with working_on(ctx, name):
+        # Where another command is at work the next recording finds it out again; this one is done.
+        with suppress(BusyError), working_on(ctx, name):
             note_field(folder, scope, found.max_tokens_field)
     page = folder.write_text(folder.of_model(named) / "record.md", recorded_page(found))
     answer(
