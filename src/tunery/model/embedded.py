@@ -26,7 +26,7 @@ _ABOUT = {
 
 
 def install_embedded(models_dir: Path, *, progress: Progress) -> Path:
-    """Return the folder of the embedded model, converting it on first use (about ten seconds, 540 MB).
+    """Return the folder of the embedded model, converting it on first use (some seconds, 540 MB).
 
     One whose files are no longer what was converted is converted again.
 
@@ -69,39 +69,80 @@ def _damage(folder: Path) -> str:
 
 def _convert(source: Path, destination: Path) -> None:
     import torch
+    from gguf import GGUFReader
     from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # one bar of ours, not three of theirs
-    loaded = AutoModelForCausalLM.from_pretrained(
-        str(source.parent), gguf_file=source.name, dtype=torch.float32, local_files_only=True
-    )
-    # A model loaded from GGUF refuses save_pretrained; a fresh one with the same weights does not.
-    config = loaded.config
-    config.architectures = ["LlamaForCausalLM"]
-    tokenizer = _tokenizer(source)
-    config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 2, 2
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # the weights are plain fp32 now
-    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    fresh.load_state_dict(loaded.state_dict())
-    fresh.generation_config.eos_token_id = 2
-    fresh.generation_config.pad_token_id = 2
-    fresh.save_pretrained(destination, max_shard_size="2GB")
+    read = GGUFReader(str(source))  # once: going through the vocabulary takes seconds
+    tokenizer = _tokenizer(read.fields)
+    with torch.device("meta"):  # weights are not drawn, only to be replaced
+        model = AutoModelForCausalLM.from_config(_config(read.fields), dtype=torch.float32)
+    model.load_state_dict(_weights(read, model.config), assign=True, strict=False)  # but for the tied output
+    model.tie_weights()
+    model.generation_config.eos_token_id = 2
+    model.generation_config.pad_token_id = 2
+    model.save_pretrained(destination, max_shard_size="2GB")
     tokenizer.save_pretrained(destination)
 
 
-def _tokenizer(source: Path) -> Any:
+def _config(fields: Any) -> Any:
+    """Return what the file says of the model's shape, as transformers' configuration."""
+    from transformers import LlamaConfig
+
+    def of(name: str) -> Any:
+        return fields[f"llama.{name}"].contents()
+
+    return LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        _model_name_or_path=fields["general.name"].contents(),
+        vocab_size=of("vocab_size"),
+        hidden_size=of("embedding_length"),
+        intermediate_size=of("feed_forward_length"),
+        num_hidden_layers=of("block_count"),
+        num_attention_heads=of("attention.head_count"),
+        num_key_value_heads=of("attention.head_count_kv"),
+        max_position_embeddings=of("context_length"),
+        rms_norm_eps=of("attention.layer_norm_rms_epsilon"),
+        rope_parameters={"rope_type": "default", "rope_theta": of("rope.freq_base")},
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+        unk_token_id=0,
+        tie_word_embeddings=True,
+    )
+
+
+def _weights(read: Any, config: Any) -> dict[str, Any]:
+    """Return the file's tensors as fp32 under the names of transformers' Llama, rows in its order."""
+    import torch
+    from gguf import MODEL_ARCH, dequantize, get_tensor_name_map
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        wanted = dict(LlamaForCausalLM(config).named_parameters())  # without the tied output
+    tensors = {tensor.name: tensor for tensor in read.tensors}
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    found = {}
+    for name in wanted:
+        tensor = tensors[names.get_name(name, try_suffixes=(".weight",))]
+        values = dequantize(tensor.data, tensor.tensor_type)
+        if (of := heads.get(name.split(".")[-2])) is not None:
+            # llama.cpp turns neighbouring rows of a head, transformers its halves.
+            shape = values.shape
+            values = values.reshape(of, shape[0] // of // 2, 2, shape[1]).swapaxes(1, 2).reshape(shape)
+        found[name] = torch.from_numpy(values.copy())
+    return found
+
+
+def _tokenizer(fields: Any) -> Any:
     """Build the tokenizer from the file's own vocabulary, merges and template.
 
     GGUF names the pre-tokeniser (``smollm``) without describing it: byte-level BPE after splitting every
     digit, as in the model's published ``tokenizer.json``.
     """
-    from gguf import GGUFReader
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    fields = GGUFReader(str(source)).fields
     tokens: list[str] = fields["tokenizer.ggml.tokens"].contents()
     types: list[int] = fields["tokenizer.ggml.token_type"].contents()
     merges = [tuple(m.split(" ")) for m in fields["tokenizer.ggml.merges"].contents()]
