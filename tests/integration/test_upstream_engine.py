@@ -17,7 +17,7 @@ import pytest
 from tests.integration.live_api import BASE, Live, live
 from tunery.api.config import ServerSettings
 from tunery.core.engine import Constraint, Engine, GenerationRequest, Sampling, TokenEvent
-from tunery.core.errors import ConfigError, NotFoundError, ResourceError
+from tunery.core.errors import ConfigError, NotFoundError, ResourceError, UpstreamRefusedError
 from tunery.model.tokenizer import load_tokenizer
 from tunery.serve.engines import engine_settings, open_engine
 from tunery.store.workspace import Workspace
@@ -127,7 +127,7 @@ def test_a_wrong_model_key_or_address_is_named(
     with pytest.raises(ResourceError, match="does not answer"):
         upstream(tiny_model, "http://127.0.0.1:9", connect_s=0.5)
     monkeypatch.setenv(KEY, "sk-wrong")
-    with pytest.raises(ConfigError, match="401"):
+    with pytest.raises(UpstreamRefusedError, match="401: it refuses this server's key"):
         upstream(tiny_model, server.url)
 
 
