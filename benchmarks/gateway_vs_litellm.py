@@ -11,7 +11,9 @@ every call.
 Prints, as the median of the rounds with the range:
 
 * the highest rate [requests/s] at which p99 stays under 50 ms and no request fails, of both, and their ratio;
-* latency added to that of the upstream alone at 100 requests/s [ms], p50 and p99;
+* latency added to that of the upstream alone at 100 requests/s [ms], p50 and p99, and p50 of one client that
+  sends its next request at once: where other machines share the caches, they are cold after each pause of the
+  first load and warm in the second, and the difference says how much of a figure is that;
 * streams of 20 chunks finished per second [streams/s], at p99 of their end under 50 ms;
 * processor time of the proxy for one request and for one stream [ms], which busy neighbours disturb least.
 
@@ -63,20 +65,24 @@ class Figures(NamedTuple):
     failed: int
 
 
-async def load(peer: Peer, *, rate: float, seconds: float, stream: bool, seed: int = 0) -> Figures:
-    """Load a peer open-loop for some seconds.
-
-    Args:
-        rate: Requests begun per second, by a Poisson process.
-    """
-    host, port = "127.0.0.1", int(peer.url.split(":")[2].split("/")[0])
+def _sent(peer: Peer, *, stream: bool) -> tuple[str, int, bytes]:
+    """Return where requests go and what each of them asks."""
     asked = {
         "model": peer.model,
         "messages": [{"role": "user", "content": "When will my card arrive?"}],
         "max_tokens": CHUNKS if stream else 8,
         **({"stream": True} if stream else {}),
     }
-    body = json.dumps(asked).encode()
+    return "127.0.0.1", int(peer.url.split(":")[2].split("/")[0]), json.dumps(asked).encode()
+
+
+async def load(peer: Peer, *, rate: float, seconds: float, stream: bool, seed: int = 0) -> Figures:
+    """Load a peer open-loop for some seconds.
+
+    Args:
+        rate: Requests begun per second, by a Poisson process.
+    """
+    host, port, body = _sent(peer, stream=stream)
     free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     took: list[float] = []
     failed = 0
@@ -105,6 +111,20 @@ async def load(peer: Peer, *, rate: float, seconds: float, stream: bool, seed: i
     return Figures(
         len(took) / spent, took[len(took) // 2], took[min(len(took) - 1, int(len(took) * 0.99))], failed
     )
+
+
+async def in_turn(peer: Peer, *, requests: int) -> float:
+    """Return the median latency of one client that sends one request behind the other [ms]."""
+    host, port, body = _sent(peer, stream=False)
+    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    took: list[float] = []
+    for _ in range(requests):
+        begin = time.perf_counter()
+        await send_one(peer, host, port, free, body)
+        took.append((time.perf_counter() - begin) * 1000)
+    for _, writer in free:
+        writer.close()
+    return statistics.median(took)
 
 
 def highest_rate(peer: Peer, *, seconds: float, stream: bool, start: float, most: float = 4000) -> float:
@@ -167,6 +187,7 @@ class Round(NamedTuple):
     p99_ms: float
     cpu_ms: float
     stream_cpu_ms: float
+    in_turn_ms: float
 
 
 def cpu_ms(peer: Peer, *, stream: bool, requests: int) -> float:
@@ -185,7 +206,8 @@ def one_round(peer: Peer, *, seconds: float, start: float, short: bool) -> Round
     if not short:
         rate = highest_rate(peer, seconds=seconds, stream=False, start=start)
         streams = highest_rate(peer, seconds=seconds, stream=True, start=start / 2)
-    return Round(rate, streams, at_100.p50_ms, at_100.p99_ms, cpu, stream_cpu)
+    behind = asyncio.run(in_turn(peer, requests=300))
+    return Round(rate, streams, at_100.p50_ms, at_100.p99_ms, cpu, stream_cpu, behind)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -193,7 +215,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def report(found: dict[str, list[Round]], alone: Sequence[Figures]) -> None:
+def report(found: dict[str, list[Round]], alone: Sequence[Figures], alone_in_turn: Sequence[float]) -> None:
     """Print the medians of all rounds with their ranges."""
     print(f"load average {os.getloadavg()[0]:.1f}")
     print(f"upstream alone at 100 requests/s: p50 {spread([f.p50_ms for f in alone])} ms")
@@ -204,6 +226,8 @@ def report(found: dict[str, list[Round]], alone: Sequence[Figures]) -> None:
         print(f"  {spread([r.streams for r in rounds], 0)} streams/s of {CHUNKS} chunks")
         print(f"  added at 100 requests/s: p50 {spread([r.p50_ms - a.p50_ms for r, a in pairs])} ms")
         print(f"  added at 100 requests/s: p99 {spread([r.p99_ms - a.p99_ms for r, a in pairs])} ms")
+        behind = [r.in_turn_ms - a for r, a in zip(rounds, alone_in_turn, strict=True)]
+        print(f"  added, one request at once behind the other: p50 {spread(behind)} ms")
         print(f"  processor time of a request {spread([r.cpu_ms for r in rounds])} ms")
         print(f"  processor time of a stream {spread([r.stream_cpu_ms for r in rounds])} ms")
     if "litellm" in found:
@@ -228,6 +252,7 @@ def main() -> None:
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     found: dict[str, list[Round]] = {}
     alone: list[Figures] = []
+    alone_in_turn: list[float] = []
 
     def measure(peer: Peer, start: float) -> None:
         taken = one_round(peer, seconds=given.seconds, start=start, short=given.short)
@@ -242,11 +267,12 @@ def main() -> None:
             with gateway(folder, upstream, given.settings) as ours:
                 for _ in range(given.rounds):
                     alone.append(asyncio.run(load(direct, rate=100, seconds=given.seconds, stream=False)))
+                    alone_in_turn.append(asyncio.run(in_turn(direct, requests=300)))
                     measure(ours, 200)
                     if given.litellm:
                         with litellm(folder, upstream, given.litellm) as theirs:
                             measure(theirs, 40)
-    report(found, alone)
+    report(found, alone, alone_in_turn)
 
 
 if __name__ == "__main__":
