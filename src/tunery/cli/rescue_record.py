@@ -67,14 +67,15 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
         bool, typer.Option("--without-consent", help="Take requests that say nothing of consent, too.")
     ] = False,
     holdout: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--holdout",
             min=0.01,
             max=0.5,
-            help="Share of the prompts that is held out: 200 to 1,000 of them, at most half.",
+            help="Share of the prompts that is held out; by default a tenth, 200 to 1,000 of them, at most "
+            "half.",
         ),
-    ] = 0.1,
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=16, help="Longest answer.")] = 1024,
     budget_usd: BudgetUsd = None,
     budget_tokens: BudgetTokens = None,
@@ -151,7 +152,7 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
             with open_workspace(ctx) as workspace:
                 logged = logged_prompts(folder, workspace, named, rule)
             asked = [*asked, *logged.found]
-        drawn = draw(folder, named, asked, left_out, HoldOut(share=holdout))
+        drawn = draw(folder, named, asked, left_out, HoldOut.of(holdout))
         keep_answers(folder, named, logged, drawn)
     held = sum(prompt.portion == "holdout" for prompt in drawn)
     terminal_progress().event(

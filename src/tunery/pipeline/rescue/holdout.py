@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -18,6 +19,8 @@ from tunery.text.sameness import fingerprint
 NEAR = 0.7
 """Likeness from which two prompts serve the same purpose, as `group_threshold` of datasets has it."""
 _SHOWN = 20
+LEAST = 10
+"""Held-out rows below which nothing is compared [count]."""
 _ORDER: Sequence[Portion] = ("train", "validation", "holdout")
 
 
@@ -25,10 +28,15 @@ class HoldOut(Record):
     """How much is held out."""
 
     share: float = 0.1
-    """Of the prompts, within the two limits."""
+    """Of the prompts, within the two limits and half of them."""
     at_least: int = 200
     at_most: int = 1000
     seed: int = 17
+
+    @classmethod
+    def of(cls, share: float | None) -> HoldOut:
+        """Return how much is held out where a share is asked for: that, and no fewer than can be compared."""
+        return cls() if share is None else cls(share=share, at_least=LEAST, at_most=sys.maxsize)
 
 
 def draw(

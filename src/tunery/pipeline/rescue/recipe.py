@@ -16,6 +16,7 @@ from tunery.data.rows.row import BadRow, UnusableRow
 from tunery.evaluate.arms.answers import turns_key
 from tunery.inspect.json_answers import json_value
 from tunery.pipeline.doctor.first_recipe import model_name, recipe_text
+from tunery.pipeline.rescue.holdout import LEAST
 from tunery.pipeline.rescue.prompts import FEW_LABELS, answered, is_short, known_prompts
 from tunery.pipeline.rescue.requests import calls_of
 from tunery.rescue.commands import command
@@ -29,7 +30,6 @@ OLD = "old"
 RECIPE = "recipe.yaml"
 _LONGEST = 400
 """Of a comment; what a source says may be long, and must not end the line [characters]."""
-_LEAST_HOLDOUT = 10
 _SHOTS = 8
 """Solved examples before each question to a successor [count]."""
 
@@ -93,10 +93,10 @@ def draft(folder: RescueFolder, model: str, job: SourceJob | None, settings: Cho
         else:
             unread += 1
     held = [kept[prompt.id] for prompt in parts["holdout"]]
-    if len(held) < _LEAST_HOLDOUT or not parts["train"]:
+    if len(held) < LEAST or not parts["train"]:
         raise ConfigError(
             f"{counted(len(parts['train']), 'row')} to train on and {len(held)} held out are too few; "
-            f"at least {_LEAST_HOLDOUT} must be held out",
+            f"at least {LEAST} must be held out",
             hint=f"{command(folder.name, 'record', model)} --prompts FILE, with more prompts",
         )
     with_truth = [recording for recording in held if recording.truth is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,25 @@ def test_holdout_comes_from_validation_first_and_has_its_size() -> None:
     assert sum(prompt.origin == "validation_file" for prompt in held) == 60
     again = drawn_prompts([*rows, *validation], [], HoldOut(share=0.1, at_least=20))
     assert again == drawn
+
+
+@pytest.mark.parametrize(
+    ("share", "of", "held"),
+    [
+        (None, 300, 150),
+        (None, 1000, 200),
+        (None, 3000, 300),
+        (0.1, 300, 30),
+        (0.01, 300, 10),
+        (0.5, 3000, 1500),
+    ],
+)
+def test_share_that_is_asked_for_is_held_out_and_the_usual_otherwise(
+    share: float | None, of: int, held: int
+) -> None:
+    rows = [asked(f"{n * 7919} {n * 104729} {n * 1299709}") for n in range(of)]
+    drawn = drawn_prompts(rows, [], HoldOut.of(share))
+    assert sum(prompt.portion == "holdout" for prompt in drawn) == held
 
 
 @settings(max_examples=25, deadline=None)
