@@ -14,9 +14,11 @@ Words, for costs in units of work [prompt tokens + 2 x completion tokens] places
 
 What holds, whatever arrives:
 
-1. One place: ``stay <= fair + round``. So a request that costs by weight what the largest does, while all
-   keys ask, waits no longer than twice its fair share.
-2. One place, requests alike by weight: ``stay <= 2 * fair``, whoever asks.
+1. One place: ``stay <= fair + round``. A request that costs by weight what the largest does has a round as
+   its fair share while all keys ask, so it waits no longer than twice its fair share. Where others come after
+   it or have left, its fair share is shorter, and what it may wait beside that is a round still.
+2. One place, requests alike by weight: ``stay <= fair + round - cost``, one request of each other key; and so
+   ``stay <= 2 * fair`` while all keys ask.
 3. Several places: ``stay <= fair + round + 2 * largest``. Requests that run are not stopped, one runs in one
    place only, and what an answer costs is known when it is there. Places that are kept for keys without any
    running are not counted in the fluid engine.
@@ -185,9 +187,23 @@ def test_one_place_costs_no_more_than_a_round_beside_the_fair_share(case: Case) 
 
 @settings(max_examples=100, deadline=None)
 @given(cases(st.just(Capacity(1)), alike=True))
-def test_requests_alike_wait_no_longer_than_twice_their_fair_share(case: Case) -> None:
-    for stay, fair in stays(case):
-        assert stay <= 2 * fair + _EXACT
+def test_requests_alike_wait_for_one_of_each_other_key_beside_their_fair_share(case: Case) -> None:
+    bound = round_s(case)
+    for ask, (stay, fair) in zip(case.asks, stays(case), strict=True):
+        assert stay <= fair + bound - ask.cost + _EXACT
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(_WEIGHTS, min_size=2, max_size=5), st.integers(0, 400))
+def test_while_all_keys_ask_nobody_waits_longer_than_twice_the_fair_share(
+    drawn: list[float], at: int
+) -> None:
+    """All keys but one have a crowd there; that one's request comes in the middle of it."""
+    weights = dict(zip("abcde", drawn, strict=False))
+    crowd = [Ask(0.0, key, int(40 * weights[key]), 0) for key in [*weights][1:] for _ in range(40)]
+    case = Case([*crowd, Ask(at, "a", int(40 * weights["a"]), 0)], weights, Capacity(1))
+    stay, fair = stays(case)[-1]
+    assert stay <= 2 * fair + _EXACT
 
 
 @settings(max_examples=100, deadline=None)
