@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from tunery.core.config import Record
 from tunery.core.errors import ConfigError, DamagedError, NotFoundError
@@ -20,7 +20,7 @@ from tunery.store.whole_file import write_whole
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,40}$")
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=BaseModel)
 RECORDINGS = "recordings.jsonl"
 """Of a model's folder: a :class:`Recording` a line."""
 
@@ -142,7 +142,7 @@ class RescueFolder:
     def answers(self, model: str) -> Iterator[Recording]:
         """Yield as :meth:`recordings` does, without log-probabilities: they may be far more than the rest."""
         for one in self.lines(self.of_model(model) / RECORDINGS, _WithoutLogprobs):
-            yield Recording.model_construct(**{name: getattr(one, name) for name in Recording.model_fields})
+            yield Recording.model_construct(**{name: getattr(one, name) for name in _FIELDS})
 
     def lines(self, file: Path, kind: type[R]) -> Iterator[R]:
         """Yield the records of a file that holds one a line; nothing where there is no such file.
@@ -180,10 +180,12 @@ def damaged(file: Path, error: ValidationError) -> DamagedError:
     )
 
 
-class _WithoutLogprobs(Recording, extra="ignore"):
-    """A recording whose log-probabilities are passed over, never made into objects: that takes the time."""
-
-    logprobs: tuple[Mapping[str, Any], ...] = Field(default=(), validation_alias="passed over")
+_FIELDS: dict[str, Any] = {
+    name: (field.annotation, field) for name, field in Recording.model_fields.items() if name != "logprobs"
+}
+# No record, which would refuse what it does not know: log-probabilities are passed over, and never made into
+# objects, which is what takes the time.
+_WithoutLogprobs = create_model("_WithoutLogprobs", __config__=ConfigDict(extra="ignore"), **_FIELDS)
 
 
 def is_source_id(id: object) -> bool:
