@@ -100,6 +100,25 @@ def test_deployment_answers_for_a_model_that_is_called_otherwise(
     assert source.completions[-1]["model"] == "parcels-prod"
 
 
+def test_a_further_step_keeps_the_deployment_and_the_window_and_status_finds_both(
+    source: OpenAISource, tunery: Tunery, home: Path, tiny_model: Path, tiny_adapters: dict[str, Path]
+) -> None:
+    with closing(Workspace.open(home)) as workspace:
+        register(workspace, tiny_model, tiny_adapters["a"], "parcels")
+    assert tunery("rescue", "inventory", "--scope", f"base-url={source.url},key-env=OLD_KEY").code == 0
+    name = ("--as", "support")
+    first = ("--deployment", "parcels-prod", "--window", "9000", "--to", "forward", "--with", "parcels@1")
+    assert tunery("rescue", "serve", OLD, *name, *first).code == 0
+    for stage in ("canary", "ours", "forward"):
+        step = tunery("rescue", "serve", OLD, *name, "--to", stage, "--json").json
+        hosted = step["old"]["hosted"]
+        assert (hosted["model"], hosted["context_window"], step["listed_as"]) == ("parcels-prod", 9000, OLD)
+    (found,) = tunery("rescue", "status", "--json").json["status"]["models"]
+    assert (found["model"], found["served_as"], found["stage"]) == (OLD, "support", "forward")
+    other = tunery("rescue", "serve", OLD, *name, "--deployment", "second", "--to", "forward", "--json").json
+    assert other["old"]["hosted"]["model"] == "second"
+
+
 @pytest.mark.parametrize(("stated", "reported"), [("2027-03-01", None), (None, "notice of 14 October 2026")])
 def test_end_of_the_old_model_is_listed_until_ours_answers(
     stated: str | None,

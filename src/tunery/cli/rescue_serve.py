@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tunery.rescue.records import Scope
     from tunery.serve.engines.hosted import HostedSettings
 
+_WINDOW = 128_000
+"""Tokens that a conversation has with an old model of which nothing else is said [count]."""
+
 
 def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
     ctx: typer.Context,
@@ -48,12 +51,19 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
         typer.Option("--as", metavar="NAME", help="Name that clients write; by default the old one."),
     ] = None,
     window: Annotated[
-        int, typer.Option("--window", min=1, help="Tokens that a conversation has with the old model.")
-    ] = 128_000,
+        int | None,
+        typer.Option(
+            "--window",
+            min=1,
+            help="Tokens that a conversation has with the old model; by default 128,000, or as before.",
+        ),
+    ] = None,
     deployment: Annotated[
         str | None,
         typer.Option(
-            "--deployment", metavar="NAME", help="At Azure: the deployment that answers as the old model."
+            "--deployment",
+            metavar="NAME",
+            help="At Azure: what answers as the old model; kept from then on.",
         ),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the step.")] = "",
@@ -71,16 +81,20 @@ def serve_name(  # noqa: PLR0913 - typer makes each parameter an option
 
     folder = open_rescue(ctx, name)
     named = model_of(folder, model)
-    old = base_behind(_endpoint(scope_of(folder, named), deployment or named, window))
     rule = CanaryConfig(percent=share)
     with open_workspace(ctx) as workspace:
         there = forwarding.named(workspace, alias or named)
+        before = there.old if there and there.is_of(named) else None
+        asked = deployment or (before.name if before else named)
+        room = window or ((before and before.hosted) or {}).get("context_window", _WINDOW)
+        old = base_behind(_endpoint(scope_of(folder, named), asked, room))
         ours = version or (there and there.version) or _made(folder, named, needed=to != "forward")
         step = forwarding.move(
             workspace,
             alias or named,
             to,
             old=old,
+            listed_as=named,
             shutdown=shutdown_of(folder, named),
             version=ours,
             rule=rule,

@@ -47,6 +47,8 @@ class ForwardedName(Record):
     created_at: datetime
     old: BaseModelInfo
     """What stands for the model at its endpoint."""
+    listed_as: str | None = None
+    """The old model as its source lists it; :attr:`old` has the deployment that answers as it, at Azure."""
     stage: Stage
     """As the newest move set it; a canary that has ended says more, see :func:`stage_now`."""
     version: str | None = None
@@ -59,6 +61,10 @@ class ForwardedName(Record):
     """When its endpoint first said, since the newest move, that it knows the old model no more."""
     moves: tuple[ForwardMove, ...] = ()
     """Oldest first."""
+
+    def is_of(self, model: str) -> bool:
+        """Return whether it is an old model's name, however that is called."""
+        return model in (self.listed_as, self.old.name)
 
     @property
     def id(self) -> str:

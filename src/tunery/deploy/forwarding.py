@@ -26,7 +26,7 @@ def named(workspace: Workspace, name: str) -> ForwardedName | None:
 
 def of_model(workspace: Workspace, model: str) -> ForwardedName | None:
     """Return the name under which an old model is answered here: its own, else one that was given to it."""
-    others = (each for each in workspace.forwarded_names.every() if each.old.name == model)
+    others = (each for each in workspace.forwarded_names.every() if each.is_of(model))
     return named(workspace, model) or next(others, None)
 
 
@@ -46,6 +46,7 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
     stage: Stage,
     *,
     old: BaseModelInfo | None = None,
+    listed_as: str | None = None,
     shutdown: Shutdown | None = None,
     version: str | None = None,
     rule: CanaryConfig | None = None,
@@ -59,6 +60,8 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
         name: As clients write it.
         stage: Who is to answer.
         old: The old model; needed for a name that is not forwarded yet.
+        listed_as: What its source calls it, where that is not what its endpoint is asked for; read where
+            ``old`` is given.
         shutdown: When that ends, where it is known; read where ``old`` is given.
         version: Ours, ``name@N``; left out, the one of the step before.
         rule: Of a canary.
@@ -87,7 +90,7 @@ def move(  # noqa: PLR0913 - each is one thing that a move says
     step = ForwardMove(stage=stage, at=now, actor=actor, reason=reason, version=found.ref if found else ours)
     changes: dict[str, Any] = {"stage": stage, "version": step.version, "rollout_id": rollout_id}
     if old is not None:
-        changes |= {"old": old, "shutdown": shutdown, "gone_at": None}
+        changes |= {"old": old, "listed_as": listed_as, "shutdown": shutdown, "gone_at": None}
     if there is None and old is not None:
         project = workspace.project or DEFAULT_PROJECT
         return workspace.forwarded_names.add(

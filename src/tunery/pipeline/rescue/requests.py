@@ -49,8 +49,8 @@ def logged_prompts(folder: RescueFolder, workspace: Workspace, model: str, rule:
     Raises:
         NotFoundError: No name here is forwarded to it.
     """
-    names = {each.name: each.old.name for each in workspace.forwarded_names.every()}
-    of_it = {name: old for name, old in names.items() if model in (name, old)}
+    names = workspace.forwarded_names.every()
+    of_it = {each.name: each.old.name for each in names if model == each.name or each.is_of(model)}
     if not of_it:
         raise NotFoundError(
             f"no name here is forwarded to {model}, so the request log has nothing of it",
