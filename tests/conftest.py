@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -29,19 +28,6 @@ gc.disable()  # until all is collected: what modules and their tests are made of
 # How long drawing an example takes says something about who else uses the cores, nothing about the code.
 settings.register_profile("tunery", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tunery")
-
-_WORKER_BYTES = 3 * 2**30
-"""What one process of the tests takes at most, with some room [bytes]."""
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One more process than cores, where memory lets it: many tests wait for a clock and leave one idle."""
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None
-    cores, room = psutil.cpu_count() or 1, psutil.virtual_memory().available // _WORKER_BYTES
-    return max(1, min(cores + 1, int(room)))
-
 
 if (Path(__file__).parent / "fixtures_workspace.py").exists():
     pytest_plugins = ["tests.fixtures_workspace"]
