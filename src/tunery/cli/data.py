@@ -20,7 +20,7 @@ from tunery.cli.data_text import (
     version_text,
 )
 from tunery.cli.output import answer, answer_table
-from tunery.cli.parameters import Json, Limit, Overrides, RecipePath, Replace
+from tunery.cli.parameters import ConsentKey, Json, Limit, Overrides, RecipePath, Replace, WithoutConsent
 from tunery.cli.session import open_recipe, open_workspace
 from tunery.core.plugins import plugin_names
 from tunery.core.splits import SPLITS, SplitName
@@ -290,12 +290,8 @@ def collect_traffic(  # noqa: PLR0913 - each is an option of its own
     ] = None,
     share: Annotated[float, typer.Option("--share", help="Share of the requests, above 0 up to 1.")] = 1.0,
     per_user: Annotated[int, typer.Option("--per-user", min=1, help="Requests of one user at most.")] = 50,
-    consent_key: Annotated[
-        str, typer.Option("--consent-key", metavar="KEY", help="Where a request's metadata gives consent.")
-    ] = "training_consent",
-    without_consent: Annotated[
-        bool, typer.Option("--without-consent", help="Take requests that say nothing of consent, too.")
-    ] = False,
+    consent_key: ConsentKey = "training_consent",
+    without_consent: WithoutConsent = False,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:

@@ -18,6 +18,12 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value in place of text.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Write over what is there.")]
+ConsentKey = Annotated[
+    str, typer.Option("--consent-key", metavar="KEY", help="Where a request's metadata gives consent.")
+]
+WithoutConsent = Annotated[
+    bool, typer.Option("--without-consent", help="Take requests that say nothing of consent, too.")
+]
 Reference = Annotated[str, typer.Argument(metavar="NAME@N", help="A model version: name@3 or name@champion.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.")]
 Project = Annotated[

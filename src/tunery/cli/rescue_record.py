@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunery.cli.output import answer, styled
-from tunery.cli.parameters import BudgetTokens, BudgetUsd, Json, PriceCompletion, PricePrompt
+from tunery.cli.parameters import (
+    BudgetTokens,
+    BudgetUsd,
+    ConsentKey,
+    Json,
+    PriceCompletion,
+    PricePrompt,
+    WithoutConsent,
+)
 from tunery.cli.progress import terminal_progress
 from tunery.cli.rescue_folder import OldModel, RescueName, model_of, open_rescue, scope_of, working_on
 from tunery.cli.session import open_workspace
@@ -60,12 +68,8 @@ def record_answers(  # noqa: PLR0913 - typer makes each parameter an option
             "old model has answered are not bought again. Only those with consent.",
         ),
     ] = False,
-    consent_key: Annotated[
-        str, typer.Option("--consent-key", metavar="KEY", help="Where a request's metadata gives consent.")
-    ] = "training_consent",
-    without_consent: Annotated[
-        bool, typer.Option("--without-consent", help="Take requests that say nothing of consent, too.")
-    ] = False,
+    consent_key: ConsentKey = "training_consent",
+    without_consent: WithoutConsent = False,
     holdout: Annotated[
         float | None,
         typer.Option(

@@ -264,11 +264,14 @@ def test_what_waits_or_runs_when_the_server_ends_is_told_so_and_nobody_stands_in
     served = serve(retries=1, fallback=("champion", "base"))
     served.engine.acts[served.challenger.adapter_id] = hangs
 
+    def all_started() -> bool:
+        return all(place.running is not None for place in served.gateway._places._taken)
+
     async def end() -> list[BaseException | Running]:
         messages = (Message(role="user", content="x"),)
         call = CompletionCall(id="c", model="bot", caller=WITHOUT_KEY, subject="s", messages=messages)
         calls = [asyncio.ensure_future(served.gateway.start(call, stream=n % 2 == 0)) for n in range(4)]
-        while served.bases.served == () or served.bases.served[0].queue.waiting < 2:
+        while served.bases.served == () or served.bases.served[0].queue.waiting < 2 or not all_started():
             await asyncio.sleep(0.01)
         served.gateway.cut()
         return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
